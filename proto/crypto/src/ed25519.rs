@@ -1,0 +1,223 @@
+//! Ed25519 keys and signatures (RFC 8032; tor-spec 1.1, cert-spec).
+//!
+//! Verification is the plain equation with the encoded R compared byte for byte, as C tor's: a
+//! public key of small order is not refused (`verify_strict` would), a scalar S that is not
+//! reduced is. C tor looks at the top three bits of S only; no honest signer gives such an S.
+//! `ExpandedKeypair` is the 64-byte form (scalar, prefix) of tor's key files, which the
+//! Curve25519 conversion of dir-spec 2.1.1 (and later key blinding) makes without a seed.
+
+use core::fmt;
+
+use curve25519_dalek::montgomery::MontgomeryPoint;
+use curve25519_dalek::scalar::Scalar;
+use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign};
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use sha2::{Digest as _, Sha512};
+use zeroize::Zeroizing;
+
+use crate::{Ed25519Id, Rng, curve25519};
+
+/// Bytes of a signature.
+pub const SIGNATURE_LEN: usize = 64;
+
+/// Why a signature was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// The public key is no point of the curve.
+    #[error("the ed25519 public key is not a point")]
+    BadKey,
+    /// The signature does not belong to the key and the message.
+    #[error("the ed25519 signature is wrong")]
+    Wrong,
+}
+
+/// A public key: any 32 bytes, found to be a point or not when it verifies.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublicKey([u8; 32]);
+
+impl PublicKey {
+    /// The key of these 32 bytes; `None` for any other length.
+    pub fn from_bytes(bytes: &[u8]) -> Option<PublicKey> {
+        bytes.try_into().ok().map(PublicKey)
+    }
+
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The same bytes as an identity.
+    pub fn id(&self) -> Ed25519Id {
+        Ed25519Id::from(self.0)
+    }
+
+    /// Whether the bytes are a point of the curve.
+    pub fn is_point(&self) -> bool {
+        VerifyingKey::from_bytes(&self.0).is_ok()
+    }
+
+    /// Checks a signature of a message.
+    pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<(), SignatureError> {
+        let key = VerifyingKey::from_bytes(&self.0).map_err(|_| SignatureError::BadKey)?;
+        let signature = ed25519_dalek::Signature::from_bytes(signature);
+        ed25519_dalek::Verifier::verify(&key, message, &signature)
+            .map_err(|_| SignatureError::Wrong)
+    }
+}
+
+impl From<[u8; 32]> for PublicKey {
+    fn from(bytes: [u8; 32]) -> PublicKey {
+        PublicKey(bytes)
+    }
+}
+
+impl From<Ed25519Id> for PublicKey {
+    fn from(id: Ed25519Id) -> PublicKey {
+        PublicKey(*id.as_bytes())
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.id(), f)
+    }
+}
+
+/// One signature to check among others.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchItem<'a> {
+    /// Whose signature.
+    pub key: PublicKey,
+    /// What was signed.
+    pub message: &'a [u8],
+    /// The signature.
+    pub signature: [u8; 64],
+}
+
+/// Checks that all signatures are right. They are checked one by one: the batch equation
+/// accepts some signatures that the single one refuses, and peers must agree.
+pub fn verify_batch(items: &[BatchItem<'_>]) -> Result<(), SignatureError> {
+    items
+        .iter()
+        .try_for_each(|item| item.key.verify(item.message, &item.signature))
+}
+
+/// A signing key made from a 32-byte seed.
+pub struct Keypair(SigningKey);
+
+impl Keypair {
+    /// A fresh key.
+    pub fn generate(rng: &mut Rng) -> Keypair {
+        Keypair::from_seed(&Zeroizing::new(rng.array()))
+    }
+
+    /// The key of a seed (RFC 8032's "secret key").
+    pub fn from_seed(seed: &[u8; 32]) -> Keypair {
+        Keypair(SigningKey::from_bytes(seed))
+    }
+
+    /// Its seed, to be stored.
+    pub fn to_seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+
+    /// Its public key.
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key().to_bytes())
+    }
+
+    /// Signs a message.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message).to_bytes()
+    }
+
+    /// The same key in its expanded form, as tor's key files have it.
+    pub fn expand(&self) -> ExpandedKeypair {
+        let mut bytes = Zeroizing::new([0; 64]);
+        bytes.copy_from_slice(&Sha512::digest(self.0.as_bytes()));
+        let scalar: [u8; 32] = bytes.first_chunk().copied().unwrap_or_default();
+        let clamped = Zeroizing::new(curve25519_dalek::scalar::clamp_integer(scalar));
+        bytes[..32].copy_from_slice(&*clamped);
+        ExpandedKeypair::from_bytes(&bytes)
+    }
+}
+
+impl fmt::Debug for Keypair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keypair of {:?}", self.public())
+    }
+}
+
+/// A signing key in expanded form: a scalar and the prefix that nonces are hashed with.
+pub struct ExpandedKeypair {
+    bytes: Zeroizing<[u8; 64]>,
+    secret: ExpandedSecretKey,
+    public: VerifyingKey,
+}
+
+impl ExpandedKeypair {
+    /// The key of tor's 64 bytes: scalar (little-endian, used as it is), prefix. The scalar is
+    /// not clamped again: a blinded or converted key must stay what it is.
+    pub fn from_bytes(bytes: &[u8; 64]) -> ExpandedKeypair {
+        let (scalar, prefix) = bytes.split_at(32);
+        let mut halves = Zeroizing::new([[0; 32]; 2]);
+        halves[0].copy_from_slice(scalar);
+        halves[1].copy_from_slice(prefix);
+        let secret = ExpandedSecretKey {
+            scalar: Scalar::from_bytes_mod_order(halves[0]),
+            hash_prefix: halves[1],
+        };
+        let public = VerifyingKey::from(&secret);
+        ExpandedKeypair {
+            bytes: Zeroizing::new(*bytes),
+            secret,
+            public,
+        }
+    }
+
+    /// Its 64 bytes, to be stored (the content of `ed25519_master_id_secret_key`).
+    pub fn to_bytes(&self) -> Zeroizing<[u8; 64]> {
+        self.bytes.clone()
+    }
+
+    /// Its public key.
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.public.to_bytes())
+    }
+
+    /// Signs a message.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        raw_sign::<Sha512>(&self.secret, message, &self.public).to_bytes()
+    }
+
+    /// The key of a Curve25519 secret (dir-spec 2.1.1, "ntor-onion-key-crosscert", and its
+    /// appendix C), with the sign bit that a verifier needs to find its public key.
+    pub fn for_curve25519(secret: &curve25519::SecretKey) -> (ExpandedKeypair, bool) {
+        const LABEL: &[u8] = b"Derive high part of ed25519 key from curve25519 key\0";
+        let scalar = secret.to_bytes();
+        let clamped = Zeroizing::new(curve25519_dalek::scalar::clamp_integer(*scalar));
+        let prefix = Sha512::new()
+            .chain_update(&*clamped)
+            .chain_update(LABEL)
+            .finalize();
+        let mut bytes = Zeroizing::new([0; 64]);
+        bytes[..32].copy_from_slice(&*clamped);
+        bytes[32..].copy_from_slice(&prefix[..32]);
+        let keypair = ExpandedKeypair::from_bytes(&bytes);
+        let sign_bit = keypair.public().as_bytes()[31] >> 7 == 1;
+        (keypair, sign_bit)
+    }
+}
+
+impl fmt::Debug for ExpandedKeypair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ExpandedKeypair of {:?}", self.public())
+    }
+}
+
+/// The Ed25519 key of a Curve25519 public key and a sign bit (appendix C of dir-spec); `None`
+/// when there is no such point.
+pub fn public_from_curve25519(public: &curve25519::PublicKey, sign_bit: bool) -> Option<PublicKey> {
+    let point = MontgomeryPoint(*public.as_bytes()).to_edwards(u8::from(sign_bit))?;
+    Some(PublicKey(point.compress().to_bytes()))
+}

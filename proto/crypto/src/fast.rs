@@ -1,0 +1,67 @@
+//! CREATE_FAST: keys for a first hop that TLS has authenticated already (tor-spec 5.1.5).
+//!
+//! Client and server each send 20 random bytes X and Y; KDF-TOR (tor-spec 5.2.1) of `X | Y`
+//! gives KH, which the server returns to show that it knows X, and then the cell keys.
+
+use zeroize::Zeroizing;
+
+use crate::{KeyStream, Rng, digest};
+
+/// Why a CREATED_FAST was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FastError {
+    /// KH is not the one that X and Y give.
+    #[error("CREATED_FAST has a wrong derivative key")]
+    WrongKeyHash,
+}
+
+/// What a client keeps between CREATE_FAST and CREATED_FAST.
+pub struct ClientState {
+    x: Zeroizing<[u8; 20]>,
+}
+
+/// Draws X; returns it for the CREATE_FAST cell.
+pub fn client_start(rng: &mut Rng) -> (ClientState, [u8; 20]) {
+    let x = rng.array();
+    (
+        ClientState {
+            x: Zeroizing::new(x),
+        },
+        x,
+    )
+}
+
+impl ClientState {
+    /// Takes Y and KH of a CREATED_FAST cell.
+    pub fn finish(self, y: &[u8; 20], kh: &[u8; 20]) -> Result<KeyStream, FastError> {
+        let (expected, keys) = derive(&self.x, y);
+        if digest::ct_eq(&expected, kh) {
+            Ok(keys)
+        } else {
+            Err(FastError::WrongKeyHash)
+        }
+    }
+}
+
+/// Answers the X of a CREATE_FAST: Y and KH of the CREATED_FAST cell, and the keys.
+pub fn server(rng: &mut Rng, x: &[u8; 20]) -> ([u8; 20], [u8; 20], KeyStream) {
+    let y = rng.array();
+    let (kh, keys) = derive(x, &y);
+    (y, kh, keys)
+}
+
+/// KDF-TOR of `X | Y`: KH, then the key material.
+fn derive(x: &[u8; 20], y: &[u8; 20]) -> ([u8; 20], KeyStream) {
+    let mut input = Zeroizing::new([0; 41]);
+    input[..20].copy_from_slice(x);
+    input[20..40].copy_from_slice(y);
+    let kh = digest::sha1(&*input);
+    let keys = KeyStream::derive(|material| {
+        for (counter, chunk) in (1..).zip(material.chunks_mut(20)) {
+            input[40] = counter;
+            let block = Zeroizing::new(digest::sha1(&*input));
+            chunk.copy_from_slice(&block[..chunk.len()]);
+        }
+    });
+    (kh, keys)
+}

@@ -1,0 +1,52 @@
+//! The key material that a circuit handshake agrees upon (tor-spec 5.2).
+//!
+//! Each handshake has a derivation of its own; what comes out is cut in order into the keys of
+//! a cell cipher. `MATERIAL_LEN` bytes are derived at once: enough for the longest use, two
+//! directions of counter galois onion (160) and the binding key KH (20).
+
+use core::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::tor1;
+
+/// Bytes of key material.
+pub const MATERIAL_LEN: usize = 192;
+
+/// Fresh key material, used once and from the beginning.
+pub struct KeyStream(Zeroizing<[u8; MATERIAL_LEN]>);
+
+impl KeyStream {
+    /// The material that a derivation writes.
+    pub(crate) fn derive(write: impl FnOnce(&mut [u8; MATERIAL_LEN])) -> KeyStream {
+        let mut material = Zeroizing::new([0; MATERIAL_LEN]);
+        write(&mut material);
+        KeyStream(material)
+    }
+
+    /// The keys of the tor1 cell cipher.
+    pub fn tor1(self) -> tor1::Keys {
+        self.tor1_with_kh().0
+    }
+
+    /// The keys of the tor1 cell cipher, and KH, which binds an ESTABLISH_INTRO to its circuit
+    /// (rend-spec-v3 3.1.1).
+    pub fn tor1_with_kh(self) -> (tor1::Keys, Zeroizing<[u8; 20]>) {
+        let mut kh = Zeroizing::new([0; 20]);
+        let (keys, rest) = self.0.split_at(tor1::KEYS_LEN);
+        kh.copy_from_slice(&rest[..20]);
+        let keys = keys.try_into().expect("split at the length of the array");
+        (tor1::Keys::read(keys), kh)
+    }
+
+    /// The first bytes of the material.
+    pub fn prefix(&self) -> &[u8; MATERIAL_LEN] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeyStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyStream")
+    }
+}

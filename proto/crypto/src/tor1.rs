@@ -1,0 +1,201 @@
+//! The tor1 cell cipher: AES-128-CTR in place and a running SHA-1 (tor-spec 5.5, 6.1).
+//!
+//! The hot path of a relay. A payload is the 509 bytes of a RELAY cell: command 0, recognized
+//! 1..3, stream id 3..5, digest 5..9, length 9..11, data. Nothing is allocated. A digest covers
+//! each payload that begins or ends at its hop, with the digest field zero, and its state
+//! moves only for these. The whole SHA-1 of a payload is the tag of an authenticated SENDME
+//! (proposal 289). Client and relay name directions as seen from the client.
+
+use core::fmt;
+
+use aes::Aes128;
+use cipher::{KeyIvInit, StreamCipher};
+use ctr::Ctr128BE;
+use sha1::{Digest, Sha1};
+use zeroize::Zeroize;
+
+/// Bytes of a relay cell's payload.
+pub const PAYLOAD_LEN: usize = 509;
+
+/// Bytes of key material that `Keys` takes.
+pub const KEYS_LEN: usize = 72;
+
+/// The whole SHA-1 that authenticates a payload (proposal 289).
+pub type Tag = [u8; 20];
+
+/// A relay cell's payload.
+pub type Payload = [u8; PAYLOAD_LEN];
+
+/// Digest seeds and cipher keys of one hop (tor-spec 5.2.2), forward and backward.
+pub struct Keys {
+    /// Seed of the forward digest.
+    pub df: [u8; 20],
+    /// Seed of the backward digest.
+    pub db: [u8; 20],
+    /// Forward cipher key.
+    pub kf: [u8; 16],
+    /// Backward cipher key.
+    pub kb: [u8; 16],
+}
+
+impl Keys {
+    /// Cuts key material into `Df | Db | Kf | Kb`.
+    pub fn read(material: &[u8; KEYS_LEN]) -> Keys {
+        let mut keys = Keys {
+            df: [0; 20],
+            db: [0; 20],
+            kf: [0; 16],
+            kb: [0; 16],
+        };
+        keys.df.copy_from_slice(&material[..20]);
+        keys.db.copy_from_slice(&material[20..40]);
+        keys.kf.copy_from_slice(&material[40..56]);
+        keys.kb.copy_from_slice(&material[56..]);
+        keys
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.df.zeroize();
+        self.db.zeroize();
+        self.kf.zeroize();
+        self.kb.zeroize();
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tor1::Keys")
+    }
+}
+
+/// One direction of one hop: its key stream and its running digest.
+struct Direction {
+    cipher: Ctr128BE<Aes128>,
+    digest: Sha1,
+}
+
+impl Direction {
+    fn new(key: &[u8; 16], seed: &[u8; 20]) -> Direction {
+        Direction {
+            cipher: Ctr128BE::new(key.into(), &[0; 16].into()),
+            digest: Sha1::new_with_prefix(seed),
+        }
+    }
+
+    fn crypt(&mut self, payload: &mut Payload) {
+        self.cipher.apply_keystream(payload);
+    }
+
+    /// Sets recognized and digest of a payload that begins here, in the clear.
+    fn authenticate(&mut self, payload: &mut Payload) -> Tag {
+        payload[1..3].fill(0);
+        payload[5..9].fill(0);
+        self.digest.update(&payload[..]);
+        let tag: Tag = self.digest.clone().finalize().into();
+        payload[5..9].copy_from_slice(&tag[..4]);
+        tag
+    }
+
+    /// Whether a decrypted payload ends here. Only then the digest moves; the payload stays.
+    fn recognize(&mut self, payload: &mut Payload) -> Option<Tag> {
+        if payload[1] != 0 || payload[2] != 0 {
+            return None;
+        }
+        let digest = [payload[5], payload[6], payload[7], payload[8]];
+        payload[5..9].fill(0);
+        let mut next = self.digest.clone();
+        next.update(&payload[..]);
+        payload[5..9].copy_from_slice(&digest);
+        let tag: Tag = next.clone().finalize().into();
+        if tag[..4] != digest {
+            return None;
+        }
+        self.digest = next;
+        Some(tag)
+    }
+}
+
+/// Both directions of a circuit at a relay.
+pub struct RelayCrypt {
+    forward: Direction,
+    backward: Direction,
+}
+
+impl RelayCrypt {
+    /// The fresh state of these keys.
+    pub fn new(keys: &Keys) -> RelayCrypt {
+        RelayCrypt {
+            forward: Direction::new(&keys.kf, &keys.df),
+            backward: Direction::new(&keys.kb, &keys.db),
+        }
+    }
+
+    /// Removes this hop's layer of a payload from the client. The tag is returned if the
+    /// payload is for this relay; else it is to be passed on, or ends the circuit.
+    pub fn decrypt_forward(&mut self, payload: &mut Payload) -> Option<Tag> {
+        self.forward.crypt(payload);
+        self.forward.recognize(payload)
+    }
+
+    /// Adds this hop's layer to a payload on its way to the client.
+    pub fn encrypt_backward(&mut self, payload: &mut Payload) {
+        self.backward.crypt(payload);
+    }
+
+    /// Makes a payload that begins here: sets recognized and digest, adds the layer.
+    pub fn originate_backward(&mut self, payload: &mut Payload) -> Tag {
+        let tag = self.backward.authenticate(payload);
+        self.backward.crypt(payload);
+        tag
+    }
+}
+
+impl fmt::Debug for RelayCrypt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tor1::RelayCrypt")
+    }
+}
+
+/// Both directions of one hop at the client.
+pub struct HopCrypt {
+    forward: Direction,
+    backward: Direction,
+}
+
+impl HopCrypt {
+    /// The fresh state of these keys.
+    pub fn new(keys: &Keys) -> HopCrypt {
+        HopCrypt {
+            forward: Direction::new(&keys.kf, &keys.df),
+            backward: Direction::new(&keys.kb, &keys.db),
+        }
+    }
+
+    /// Adds this hop's layer to a payload that is for a later hop.
+    pub fn encrypt_forward(&mut self, payload: &mut Payload) {
+        self.forward.crypt(payload);
+    }
+
+    /// Makes a payload for this hop: sets recognized and digest, adds its layer. The layers of
+    /// the earlier hops are added next, from the last to the first.
+    pub fn originate_forward(&mut self, payload: &mut Payload) -> Tag {
+        let tag = self.forward.authenticate(payload);
+        self.forward.crypt(payload);
+        tag
+    }
+
+    /// Removes this hop's layer of a payload from the circuit. The tag is returned if the
+    /// payload began at this hop; else the next hop's layer is to be removed.
+    pub fn decrypt_backward(&mut self, payload: &mut Payload) -> Option<Tag> {
+        self.backward.crypt(payload);
+        self.backward.recognize(payload)
+    }
+}
+
+impl fmt::Debug for HopCrypt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tor1::HopCrypt")
+    }
+}
