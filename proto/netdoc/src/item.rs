@@ -1,0 +1,376 @@
+//! The meta-format of directory documents: items of a keyword line and an optional object
+//! (dir-spec.txt section 1.2).
+//!
+//! [`Items`] walks a document without copying: every [`Item`] borrows from it and knows its byte
+//! offsets, so that signed ranges can be cut out exactly. Unknown keywords are yielded like all
+//! others and ignored by the callers. Objects are found eagerly, their base64 is decoded lazily
+//! and under a bound. Bytes and items of a document are bounded by the caller's [`Limits`].
+//! After an error the iterator ends.
+
+use std::time::SystemTime;
+
+use memchr::memchr;
+
+use crate::timestamp;
+
+/// What a caller is ready to walk through: no document is larger, none has more items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest document, in bytes.
+    pub bytes_max: usize,
+    /// Most items of a document.
+    pub items_max: usize,
+}
+
+/// Why a text is not a document, or an item not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ItemError {
+    /// The document is longer than the caller's bound.
+    #[error("document is longer than {0} bytes")]
+    TooLong(usize),
+    /// The document has more items than the caller's bound.
+    #[error("document has more than {0} items")]
+    TooManyItems(usize),
+    /// The last line has no newline.
+    #[error("line at byte {0} does not end")]
+    UnfinishedLine(usize),
+    /// A line does not start with a keyword of letters, digits and hyphens.
+    #[error("line at byte {0} has no valid keyword")]
+    BadKeyword(usize),
+    /// A line holds a NUL.
+    #[error("line at byte {0} holds a NUL")]
+    NulByte(usize),
+    /// An object has a malformed first line, or no end, or the end of another tag.
+    #[error("object at byte {0} is malformed")]
+    BadObject(usize),
+    /// An object is not base64.
+    #[error("object {0} is not base64")]
+    BadBase64(String),
+    /// An object is longer, decoded, than the caller's bound.
+    #[error("object {0} is too long")]
+    ObjectTooLong(String),
+    /// An item that must be there is not.
+    #[error("item {0} is missing")]
+    Missing(String),
+    /// An item that may occur once occurs again.
+    #[error("item {0} occurs more than once")]
+    Repeated(String),
+    /// An item has no object of the wanted tag, or an object where it must have none.
+    #[error("item {0} has no object of the right tag")]
+    WrongObject(String),
+    /// An argument is missing or malformed.
+    #[error("argument {1} of {0} is missing or malformed")]
+    BadArgument(String, usize),
+}
+
+/// An object: the block in PEM style after a keyword line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Object<'a> {
+    /// The words between `-----BEGIN ` and `-----`.
+    pub tag: &'a str,
+    /// The lines between the first and the last, undecoded.
+    pub body: &'a str,
+}
+
+impl Object<'_> {
+    /// Decodes the base64, with or without padding, if it is at most `bytes_max` long.
+    pub fn decode(&self, bytes_max: usize) -> Result<Vec<u8>, ItemError> {
+        // Line breaks and padding take less than a sixteenth on top of four thirds.
+        if self.body.len() > bytes_max.saturating_mul(3) / 2 + 64 {
+            return Err(ItemError::ObjectTooLong(self.tag.to_owned()));
+        }
+        let mut joined = Vec::with_capacity(self.body.len());
+        for line in self.body.lines() {
+            joined.extend_from_slice(line.trim_ascii().as_bytes());
+        }
+        let bytes =
+            decode_base64(&joined).ok_or_else(|| ItemError::BadBase64(self.tag.to_owned()))?;
+        if bytes.len() > bytes_max {
+            return Err(ItemError::ObjectTooLong(self.tag.to_owned()));
+        }
+        Ok(bytes)
+    }
+}
+
+/// Decodes base64 with or without its padding; other bits after the end are ignored.
+pub fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let mut end = text.len();
+    while end > 0 && text.len() - end < 2 && text.get(end - 1) == Some(&b'=') {
+        end -= 1;
+    }
+    let padding = text.len() - end;
+    if padding > 0 && !text.len().is_multiple_of(4) {
+        return None;
+    }
+    BASE64_LENIENT.decode(text.get(..end)?).ok()
+}
+
+/// Unpadded base64 that does not look at the unused last bits, as `tor` decodes it.
+static BASE64_LENIENT: std::sync::LazyLock<data_encoding::Encoding> =
+    std::sync::LazyLock::new(|| {
+        let mut spec = data_encoding::BASE64_NOPAD.specification();
+        spec.check_trailing_bits = false;
+        spec.encoding()
+            .expect("BASE64_NOPAD without its trailing check is an encoding")
+    });
+
+/// One item of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item<'a> {
+    /// The keyword.
+    pub keyword: &'a str,
+    /// All after the keyword and the white space behind it, without the newline.
+    pub args_text: &'a str,
+    /// The object, if there is one.
+    pub object: Option<Object<'a>>,
+    /// Offset of the keyword's first byte in the document.
+    pub start: usize,
+    /// Offset of the byte behind the keyword line's newline.
+    pub line_end: usize,
+    /// Offset of the byte behind the item, its object included.
+    pub end: usize,
+}
+
+impl<'a> Item<'a> {
+    /// The arguments, in order.
+    pub fn args(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.args_text
+            .split([' ', '\t'])
+            .filter(|arg| !arg.is_empty())
+    }
+
+    /// The argument at `index`, counted from zero.
+    pub fn arg(&self, index: usize) -> Result<&'a str, ItemError> {
+        self.args()
+            .nth(index)
+            .ok_or_else(|| self.bad_argument(index))
+    }
+
+    /// The argument at `index` as what it stands for (a number, an address).
+    pub fn arg_as<T: std::str::FromStr>(&self, index: usize) -> Result<T, ItemError> {
+        self.arg(index)?
+            .parse()
+            .map_err(|_| self.bad_argument(index))
+    }
+
+    /// The arguments at `index` and behind it as a time, `YYYY-MM-DD HH:MM:SS`.
+    pub fn timestamp(&self, index: usize) -> Result<SystemTime, ItemError> {
+        timestamp::parse_words(self.arg(index)?, self.arg(index + 1)?)
+            .map_err(|_| self.bad_argument(index))
+    }
+
+    /// The error that says that argument `index` is bad.
+    pub fn bad_argument(&self, index: usize) -> ItemError {
+        ItemError::BadArgument(self.keyword.to_owned(), index)
+    }
+
+    /// The decoded object, which must have the tag `tag` and be at most `bytes_max` long.
+    pub fn object_bytes(&self, tag: &str, bytes_max: usize) -> Result<Vec<u8>, ItemError> {
+        match self.object {
+            Some(object) if object.tag == tag => object.decode(bytes_max),
+            _ => Err(ItemError::WrongObject(self.keyword.to_owned())),
+        }
+    }
+
+    /// The range of a document that ends with the first space behind this keyword (the signed
+    /// range of `router-sig-ed25519` and `directory-signature`), from `from` on.
+    pub fn through_space<'t>(&self, document: &'t str, from: usize) -> Option<&'t str> {
+        let end = self.start + self.keyword.len();
+        let range = document.get(from..end + 1)?;
+        range.ends_with(' ').then_some(range)
+    }
+
+    /// The range of a document that ends with this keyword line's newline (the signed range of
+    /// `router-signature`), from `from` on.
+    pub fn through_line<'t>(&self, document: &'t str, from: usize) -> Option<&'t str> {
+        document.get(from..self.line_end)
+    }
+}
+
+/// The items of a document, in order.
+#[derive(Clone, Debug)]
+pub struct Items<'a> {
+    text: &'a str,
+    offset: usize,
+    items_left: usize,
+    limits: Limits,
+}
+
+impl<'a> Items<'a> {
+    /// Starts at the beginning of `text`, which must be within `limits`.
+    pub fn new(text: &'a str, limits: Limits) -> Result<Self, ItemError> {
+        if text.len() > limits.bytes_max {
+            return Err(ItemError::TooLong(limits.bytes_max));
+        }
+        Ok(Self {
+            text,
+            offset: 0,
+            items_left: limits.items_max,
+            limits,
+        })
+    }
+
+    /// The document.
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// The offset at which the next item or blank line starts.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The next line without its newline, and the offset behind it.
+    fn line(&self, at: usize) -> Result<(&'a str, usize), ItemError> {
+        let rest = self.text.get(at..).unwrap_or_default();
+        let len = memchr(b'\n', rest.as_bytes()).ok_or(ItemError::UnfinishedLine(at))?;
+        let line = rest.get(..len).unwrap_or_default();
+        if memchr(0, line.as_bytes()).is_some() {
+            return Err(ItemError::NulByte(at));
+        }
+        Ok((line, at + len + 1))
+    }
+
+    /// The object that starts at `at`, if one does, and the offset behind it.
+    fn object(&self, at: usize) -> Result<Option<(Object<'a>, usize)>, ItemError> {
+        let rest = self.text.get(at..).unwrap_or_default();
+        if !rest.starts_with(BEGIN) {
+            return Ok(None);
+        }
+        let bad = ItemError::BadObject(at);
+        let (first, body_start) = self.line(at)?;
+        let tag = first
+            .strip_prefix(BEGIN)
+            .and_then(|rest| rest.strip_suffix(DASHES));
+        let Some(tag) = tag.filter(|tag| tag.split(' ').all(is_keyword)) else {
+            return Err(bad);
+        };
+        let body = self.text.get(body_start..).unwrap_or_default();
+        // Base64 has no hyphen: the first one starts the last line.
+        let body_len = memchr(b'-', body.as_bytes()).ok_or(bad.clone())?;
+        let body = body.get(..body_len).unwrap_or_default();
+        if !body.is_empty() && !body.ends_with('\n') {
+            return Err(bad);
+        }
+        let (last, end) = self.line(body_start + body_len)?;
+        let last_tag = last
+            .strip_prefix(END)
+            .and_then(|rest| rest.strip_suffix(DASHES));
+        if last_tag != Some(tag) {
+            return Err(bad);
+        }
+        Ok(Some((Object { tag, body }, end)))
+    }
+
+    fn item(&mut self) -> Result<Option<Item<'a>>, ItemError> {
+        let bytes = self.text.as_bytes();
+        while bytes.get(self.offset) == Some(&b'\n') {
+            self.offset += 1;
+        }
+        let start = self.offset;
+        if start == self.text.len() {
+            return Ok(None);
+        }
+        if self.items_left == 0 {
+            return Err(ItemError::TooManyItems(self.limits.items_max));
+        }
+        let (line, line_end) = self.line(start)?;
+        let (keyword, args_text) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+        if !is_keyword(keyword) {
+            return Err(ItemError::BadKeyword(start));
+        }
+        let found = self.object(line_end)?;
+        let end = found.map_or(line_end, |(_, end)| end);
+        self.items_left -= 1;
+        self.offset = end;
+        Ok(Some(Item {
+            keyword,
+            args_text: args_text.trim_start_matches([' ', '\t']),
+            object: found.map(|(object, _)| object),
+            start,
+            line_end,
+            end,
+        }))
+    }
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = Result<Item<'a>, ItemError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = self.item();
+        if item.is_err() {
+            self.offset = self.text.len();
+        }
+        item.transpose()
+    }
+}
+
+const BEGIN: &str = "-----BEGIN ";
+const END: &str = "-----END ";
+const DASHES: &str = "-----";
+
+/// Whether a word is a keyword: letters, digits and hyphens, and no hyphen first.
+fn is_keyword(word: &str) -> bool {
+    let bytes = word.as_bytes();
+    bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+}
+
+/// All items of a small document, for parsers that look them up by keyword.
+#[derive(Clone, Debug)]
+pub struct Section<'a> {
+    /// The document.
+    pub text: &'a str,
+    /// Its items, in order.
+    pub items: Vec<Item<'a>>,
+}
+
+impl<'a> Section<'a> {
+    /// Reads all items of `text`.
+    pub fn parse(text: &'a str, limits: Limits) -> Result<Self, ItemError> {
+        let items = Items::new(text, limits)?.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { text, items })
+    }
+
+    /// All items of a keyword, in order.
+    pub fn all<'s>(&'s self, keyword: &'s str) -> impl Iterator<Item = &'s Item<'a>> {
+        self.items
+            .iter()
+            .filter(move |item| item.keyword == keyword)
+    }
+
+    /// The item of a keyword that occurs at most once.
+    pub fn optional(&self, keyword: &str) -> Result<Option<&Item<'a>>, ItemError> {
+        let mut found = self.items.iter().filter(|item| item.keyword == keyword);
+        let first = found.next();
+        match found.next() {
+            Some(_) => Err(ItemError::Repeated(keyword.to_owned())),
+            None => Ok(first),
+        }
+    }
+
+    /// The item of a keyword that occurs exactly once.
+    pub fn required(&self, keyword: &str) -> Result<&Item<'a>, ItemError> {
+        self.optional(keyword)?
+            .ok_or_else(|| ItemError::Missing(keyword.to_owned()))
+    }
+
+    /// The item of a keyword that occurs exactly once, at `index` from the start.
+    pub fn required_at(&self, index: usize, keyword: &str) -> Result<&Item<'a>, ItemError> {
+        let item = self.required(keyword)?;
+        match self.items.get(index) {
+            Some(at) if at.start == item.start => Ok(item),
+            _ => Err(ItemError::Missing(keyword.to_owned())),
+        }
+    }
+
+    /// The item of a keyword that occurs exactly once, `index` items before the last one.
+    pub fn required_from_end(&self, index: usize, keyword: &str) -> Result<&Item<'a>, ItemError> {
+        let at = (self.items.len().checked_sub(index + 1))
+            .ok_or_else(|| ItemError::Missing(keyword.to_owned()))?;
+        self.required_at(at, keyword)
+    }
+}

@@ -1,0 +1,191 @@
+//! Votes: an authority's view of the network, signed, one every voting interval
+//! (dir-spec 3.4.1; the order of lines is `tor`'s).
+//!
+//! [`Vote`] is the document as a value, [`VoteText`] one that was received with its bytes and
+//! digest. Invariants of a parsed vote: its certificate is the author's and verified, routers
+//! ascend by RSA identity and are unique, Ed25519 identities are unique, flags are among the known
+//! ones, known flags and parameters are sorted, exactly one signature. The signature itself is
+//! checked by [`VoteText::is_signed`]. Encoding a parsed vote of `tor` gives its bytes again.
+
+mod encode;
+mod parse;
+mod stats;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use cepa_crypto::{Ed25519Id, RsaId, digest};
+
+use crate::authcert::AuthorityCert;
+use crate::consensus::{
+    DirSource, DirectorySignature, Lifetime, RequiredProtocols, SharedRandCommit, SharedRandValue,
+    StatusError, VotingDelay,
+};
+use crate::params::Params;
+use crate::routerstatus::RouterStatus;
+
+pub use stats::{FlagThresholds, Stats};
+
+/// The largest vote that is read; those of the live network have about 7 MB.
+pub const VOTE_BYTES_MAX: usize = 32 << 20;
+/// Most consensus methods that a vote lists.
+pub const METHODS_MAX: usize = 256;
+/// Most `m` lines of an entry.
+pub const MICRODESCS_MAX: usize = 32;
+/// Most commitments that a vote lists: one an authority.
+pub const COMMITS_MAX: usize = 128;
+
+/// What the `id` line of an entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VotedEd25519 {
+    /// `id ed25519 none`: the relay has none.
+    None,
+    /// Its Ed25519 identity.
+    Id(Ed25519Id),
+}
+
+/// An `m` line of a vote: the microdescriptor that some methods make of a descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VotedMicrodesc {
+    /// The consensus methods, ascending.
+    pub methods: Vec<u32>,
+    /// The SHA-256 of the microdescriptor; none if these methods have another digest only.
+    pub digest: Option<[u8; 32]>,
+}
+
+/// What a vote says of one relay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VoteRouter {
+    /// The lines that consensuses have too; `microdesc_digest` is not used.
+    pub status: RouterStatus,
+    /// The `id` line.
+    pub ed25519: Option<VotedEd25519>,
+    /// The `stats` line.
+    pub stats: Option<Stats>,
+    /// The `m` lines.
+    pub microdescs: Vec<VotedMicrodesc>,
+}
+
+impl VoteRouter {
+    /// The digest of the microdescriptor that `method` makes of this relay's descriptor.
+    pub fn microdesc_digest(&self, method: u32) -> Option<[u8; 32]> {
+        let by_method = self.microdescs.iter().find(|line| line.methods.contains(&method));
+        by_method.and_then(|line| line.digest)
+    }
+}
+
+/// The part of an authority in the shared randomness protocol (srv-spec 4.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SharedRandVote {
+    /// `shared-rand-participate`; without it the other lines are not written.
+    pub participates: bool,
+    /// The commitments that it knows, in the order of the document.
+    pub commits: Vec<SharedRandCommit>,
+    /// The value before the current one.
+    pub previous: Option<SharedRandValue>,
+    /// The current value.
+    pub current: Option<SharedRandValue>,
+}
+
+/// A vote.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vote {
+    /// The methods that its author can compute a consensus with, ascending.
+    pub methods: Vec<u32>,
+    /// When it was made.
+    pub published: SystemTime,
+    /// The times that its author wants the consensus to have.
+    pub lifetime: Lifetime,
+    /// The delays of the voting schedule.
+    pub voting_delay: VotingDelay,
+    /// Recommended client versions, joined by commas.
+    pub client_versions: Option<String>,
+    /// Recommended relay versions, joined by commas.
+    pub server_versions: Option<String>,
+    /// Recommended and required protocols.
+    pub protocols: RequiredProtocols,
+    /// The flags that its author decides upon, sorted.
+    pub known_flags: Vec<String>,
+    /// The `flag-thresholds` line ([`FlagThresholds`] writes one); for people.
+    pub flag_thresholds: Option<String>,
+    /// Network parameters; the line is always written.
+    pub params: Params,
+    /// The `bandwidth-file-headers` line.
+    pub bandwidth_file_headers: Option<String>,
+    /// The `bandwidth-file-digest` line: `sha256=…`.
+    pub bandwidth_file_digest: Option<String>,
+    /// The author.
+    pub dir_source: DirSource,
+    /// How to reach its operator.
+    pub contact: String,
+    /// Shared randomness.
+    pub shared_rand: SharedRandVote,
+    /// The digest of an identity key that the author had before.
+    pub legacy_dir_key: Option<RsaId>,
+    /// The author's certificate, as in its own document.
+    pub certificate: AuthorityCert,
+    /// The relays, ascending by RSA identity.
+    pub routers: Vec<VoteRouter>,
+    /// The author's signature; none before [`Vote::sign`].
+    pub signature: Option<DirectorySignature>,
+}
+
+impl Vote {
+    /// The v3 identity of its author.
+    pub fn author(&self) -> RsaId {
+        self.dir_source.identity
+    }
+
+    /// The entry of a relay.
+    pub fn router(&self, id: &RsaId) -> Option<&VoteRouter> {
+        let at = self.routers.binary_search_by(|router| router.status.rsa_id.cmp(id)).ok()?;
+        self.routers.get(at)
+    }
+}
+
+/// A vote as it was received or made: its bytes, its digest and what it says. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct VoteText {
+    text: Arc<str>,
+    digest: [u8; 20],
+    vote: Arc<Vote>,
+}
+
+impl VoteText {
+    /// Reads a vote and verifies the certificate in it, but not the vote's own signature.
+    ///
+    /// # Errors
+    /// [`StatusError`] for whatever `tor` refuses too.
+    pub fn parse(text: impl Into<Arc<str>>) -> Result<Self, StatusError> {
+        let text = text.into();
+        let (vote, signed_end) = parse::parse(&text)?;
+        let digest = digest::sha1(text.as_bytes().get(..signed_end).unwrap_or_default());
+        Ok(Self { text, digest, vote: Arc::new(vote) })
+    }
+
+    /// What it says.
+    pub fn vote(&self) -> &Arc<Vote> {
+        &self.vote
+    }
+
+    /// All of its bytes.
+    pub fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    /// SHA-1 of the signed part: the `vote-digest` of consensuses.
+    pub fn digest(&self) -> &[u8; 20] {
+        &self.digest
+    }
+
+    /// Whether the author signed it with the key of the embedded certificate, which must not have
+    /// expired at `now`.
+    pub fn is_signed(&self, now: SystemTime) -> bool {
+        let cert = &self.vote.certificate;
+        let signature = self.vote.signature.as_ref();
+        now <= cert.expires() && signature.is_some_and(|one| one.verifies(&self.digest, cert))
+    }
+}
+
+#[cfg(test)]
+mod tests;
