@@ -6,6 +6,7 @@
 //! outside is hostile: each reader is total and names what was wrong.
 
 pub mod curve25519;
+mod der;
 pub mod digest;
 pub mod ed25519;
 pub mod encoding;
@@ -16,7 +17,9 @@ pub mod layer;
 pub mod ntor;
 pub mod ntor_v3;
 pub mod rng;
+pub mod rsa;
 pub mod tor1;
+pub mod x509;
 
 pub use ids::{Ed25519Id, RsaId};
 pub use key_stream::KeyStream;

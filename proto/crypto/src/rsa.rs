@@ -1,0 +1,273 @@
+//! RSA keys and signatures: relay and authority identities (tor-spec 0.3, dir-spec 1.2, 2.1).
+//!
+//! A public key is its PKCS#1 DER, whose SHA-1 is the identity. Directory documents are signed
+//! with PKCS#1 v1.5 padding of the bare digest, without the DigestInfo that X.509 has. Sizes
+//! from 1024 bits (relay identities; TLS libraries refuse them) to 4096 are taken, and any odd
+//! exponent that the arithmetic bounds; who wants an identity asks `has_tor_exponent`.
+//! Private operations are blinded, since the arithmetic is not constant in time.
+
+use core::fmt;
+
+use ::rsa as backend;
+use backend::pkcs1::{DecodeRsaPrivateKey, DecodeRsaPublicKey, EncodeRsaPrivateKey};
+use backend::pkcs1::{EncodeRsaPublicKey, LineEnding};
+use backend::pkcs8::{DecodePrivateKey, EncodePrivateKey};
+use backend::traits::PublicKeyParts;
+use backend::{Pkcs1v15Sign, RsaPrivateKey, RsaPublicKey};
+use zeroize::Zeroizing;
+
+use crate::{Rng, RsaId, digest, encoding};
+
+/// Smallest modulus taken, in bits: that of relay identities (tor-spec 0.3).
+pub const BITS_MIN: usize = 1024;
+/// Largest modulus taken, in bits: no more is asked of a verifier.
+pub const BITS_MAX: usize = 4096;
+
+/// The exponent of every key that C tor makes, and demands of identities.
+const TOR_EXPONENT: u32 = 65537;
+
+/// Longest PKCS#1 public key of `BITS_MAX` bits, generously.
+const PUBLIC_DER_LEN_MAX: usize = 1024;
+
+/// DER of the DigestInfo that precedes a SHA-256 digest (RFC 8017 section 9.2, note 1).
+const SHA256_DIGEST_INFO: [u8; 19] = [
+    0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05,
+    0x00, 0x04, 0x20,
+];
+
+/// Why a key could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RsaKeyError {
+    /// Not the DER, or not the PEM, of an RSA key.
+    #[error("malformed RSA key")]
+    Malformed,
+    /// The modulus is shorter or longer than what is taken.
+    #[error("RSA key of an unacceptable size")]
+    BadSize,
+    /// The private key is encrypted with a passphrase.
+    #[error("the RSA private key is encrypted: remove its passphrase")]
+    Encrypted,
+}
+
+/// A signature that does not belong to the key and the digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the RSA signature is wrong")]
+pub struct WrongSignature;
+
+/// An RSA public key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    key: RsaPublicKey,
+    der: Vec<u8>,
+}
+
+impl PublicKey {
+    /// Reads a PKCS#1 `RSAPublicKey`, with nothing after it.
+    pub fn from_der(der: &[u8]) -> Result<PublicKey, RsaKeyError> {
+        if der.len() > PUBLIC_DER_LEN_MAX {
+            return Err(RsaKeyError::BadSize);
+        }
+        let key = RsaPublicKey::from_pkcs1_der(der).map_err(|_| RsaKeyError::Malformed)?;
+        PublicKey::checked(key)
+    }
+
+    /// Reads a "RSA PUBLIC KEY" object, as directory documents have it.
+    pub fn from_pem(pem: &str) -> Result<PublicKey, RsaKeyError> {
+        let der = encoding::pem_decode(pem, "RSA PUBLIC KEY").ok_or(RsaKeyError::Malformed)?;
+        PublicKey::from_der(&der)
+    }
+
+    fn checked(key: RsaPublicKey) -> Result<PublicKey, RsaKeyError> {
+        if !(BITS_MIN..=BITS_MAX).contains(&key.n().bits()) {
+            return Err(RsaKeyError::BadSize);
+        }
+        let der = key
+            .to_pkcs1_der()
+            .map_err(|_| RsaKeyError::Malformed)?
+            .into_vec();
+        Ok(PublicKey { key, der })
+    }
+
+    /// Its PKCS#1 DER.
+    pub fn to_der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The object "RSA PUBLIC KEY" of directory documents, ended by a newline.
+    pub fn to_pem(&self) -> String {
+        encoding::pem_encode("RSA PUBLIC KEY", &self.der)
+    }
+
+    /// SHA-1 of the DER: the identity, or "fingerprint", of the key.
+    pub fn id(&self) -> RsaId {
+        RsaId::from(digest::sha1(&self.der))
+    }
+
+    /// SHA-256 of the DER, as the AUTHENTICATE cell has it (tor-spec 4.4).
+    pub fn sha256(&self) -> [u8; 32] {
+        digest::sha256(&self.der)
+    }
+
+    /// Bits of the modulus.
+    pub fn bits(&self) -> usize {
+        self.key.n().bits()
+    }
+
+    /// Whether the exponent is 65537, which identities and onion keys must have.
+    pub fn has_tor_exponent(&self) -> bool {
+        *self.key.e() == backend::BigUint::from(TOR_EXPONENT)
+    }
+
+    /// Checks a signature of a bare digest (SHA-1 or SHA-256; dir-spec 1.3): PKCS#1 v1.5
+    /// without DigestInfo.
+    pub fn verify_digest(&self, digest: &[u8], signature: &[u8]) -> Result<(), WrongSignature> {
+        self.verify(Pkcs1v15Sign::new_unprefixed(), digest, signature)
+    }
+
+    /// Checks a signature of a message by `sha256WithRSAEncryption` (X.509).
+    pub fn verify_sha256_pkcs1(
+        &self,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), WrongSignature> {
+        self.verify(sha256_scheme(), &digest::sha256(message), signature)
+    }
+
+    fn verify(
+        &self,
+        scheme: Pkcs1v15Sign,
+        digest: &[u8],
+        signature: &[u8],
+    ) -> Result<(), WrongSignature> {
+        self.key
+            .verify(scheme, digest, signature)
+            .map_err(|_| WrongSignature)
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RSA-{} {}", self.bits(), self.id())
+    }
+}
+
+/// An RSA private key, with its public key.
+pub struct Keypair {
+    key: RsaPrivateKey,
+    public: PublicKey,
+    /// Seeds the blinding of each signature, together with what is signed.
+    blinding: Zeroizing<[u8; 32]>,
+}
+
+impl Keypair {
+    /// A fresh key of that many bits, from `BITS_MIN` to `BITS_MAX`, with exponent 65537.
+    pub fn generate(bits: usize, rng: &mut Rng) -> Result<Keypair, RsaKeyError> {
+        if !(BITS_MIN..=BITS_MAX).contains(&bits) {
+            return Err(RsaKeyError::BadSize);
+        }
+        let key = RsaPrivateKey::new(&mut OldRng(rng), bits).map_err(|_| RsaKeyError::BadSize)?;
+        Keypair::checked(key)
+    }
+
+    /// Reads a PEM "RSA PRIVATE KEY" (PKCS#1; tor's `secret_id_key`) or "PRIVATE KEY" (PKCS#8;
+    /// tor-gencert's `authority_identity_key`), not encrypted.
+    pub fn from_pem(pem: &str) -> Result<Keypair, RsaKeyError> {
+        if pem.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || pem.contains(",ENCRYPTED") {
+            return Err(RsaKeyError::Encrypted);
+        }
+        let object = |keyword| encoding::pem_decode(pem, keyword).map(Zeroizing::new);
+        let key = if let Some(der) = object("RSA PRIVATE KEY") {
+            RsaPrivateKey::from_pkcs1_der(&der).map_err(|_| RsaKeyError::Malformed)?
+        } else {
+            let der = object("PRIVATE KEY").ok_or(RsaKeyError::Malformed)?;
+            RsaPrivateKey::from_pkcs8_der(&der).map_err(|_| RsaKeyError::Malformed)?
+        };
+        Keypair::checked(key)
+    }
+
+    fn checked(key: RsaPrivateKey) -> Result<Keypair, RsaKeyError> {
+        let public = PublicKey::checked(key.to_public_key())?;
+        let der = key.to_pkcs1_der().map_err(|_| RsaKeyError::Malformed)?;
+        let blinding = Zeroizing::new(digest::hmac_sha256(b"blinding", der.as_bytes()));
+        Ok(Keypair {
+            key,
+            public,
+            blinding,
+        })
+    }
+
+    /// Its PEM "RSA PRIVATE KEY" (PKCS#1), as tor's key files have it.
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        self.key
+            .to_pkcs1_pem(LineEnding::LF)
+            .expect("a checked key has an encoding")
+    }
+
+    /// Its PKCS#8 DER, as TLS libraries take it.
+    pub fn to_pkcs8_der(&self) -> Zeroizing<Vec<u8>> {
+        self.key
+            .to_pkcs8_der()
+            .expect("a checked key has an encoding")
+            .to_bytes()
+    }
+
+    /// Its public key.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Signs a bare digest of at most 64 bytes (dir-spec 1.3): PKCS#1 v1.5 without DigestInfo.
+    pub fn sign_digest(&self, digest: &[u8]) -> Vec<u8> {
+        self.sign(Pkcs1v15Sign::new_unprefixed(), digest)
+    }
+
+    /// Signs a message by `sha256WithRSAEncryption` (X.509).
+    pub fn sign_sha256_pkcs1(&self, message: &[u8]) -> Vec<u8> {
+        self.sign(sha256_scheme(), &digest::sha256(message))
+    }
+
+    fn sign(&self, scheme: Pkcs1v15Sign, digest: &[u8]) -> Vec<u8> {
+        assert!(digest.len() <= 64, "a digest, not a message, is signed");
+        let mut rng = Rng::from_seed(digest::hmac_sha256(&*self.blinding, digest));
+        self.key
+            .sign_with_rng(&mut OldRng(&mut rng), scheme, digest)
+            .expect("1024 bits have room for a padded digest, and the key was checked")
+    }
+}
+
+impl fmt::Debug for Keypair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keypair of {:?}", self.public)
+    }
+}
+
+fn sha256_scheme() -> Pkcs1v15Sign {
+    Pkcs1v15Sign {
+        hash_len: Some(32),
+        prefix: Box::new(SHA256_DIGEST_INFO),
+    }
+}
+
+/// Our generator behind the older traits that the `rsa` crate draws by.
+struct OldRng<'a>(&'a mut Rng);
+
+impl backend::rand_core::RngCore for OldRng<'_> {
+    fn next_u32(&mut self) -> u32 {
+        u32::from_be_bytes(self.0.array())
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.0.u64()
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        self.0.fill(bytes);
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), backend::rand_core::Error> {
+        self.0.fill(bytes);
+        Ok(())
+    }
+}
+
+impl backend::rand_core::CryptoRng for OldRng<'_> {}
