@@ -1,0 +1,66 @@
+//! A host as it stands in messages and SOCKS requests: an address, or a name for the exit to
+//! resolve (tor-spec 6.2, 6.4).
+//!
+//! A name is printable ASCII without colons and brackets, so that it cannot break out of ADDRPORT
+//! or a log line. Whether it is a good DNS name is for the resolver to say.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Longest host name (RFC 1035 section 2.3.4), as everywhere in Tor.
+pub const NAME_LEN_MAX: usize = 255;
+
+/// An address or a name still to be resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// An address.
+    Ip(IpAddr),
+    /// A name: at most [`NAME_LEN_MAX`] bytes of printable ASCII without colons; may be empty.
+    Name(String),
+}
+
+/// Not a host that may stand in a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// Longer than [`NAME_LEN_MAX`].
+    #[error("host name longer than {NAME_LEN_MAX} bytes")]
+    TooLong,
+    /// A byte that is not printable ASCII, a colon or a bracket outside of an IPv6 address.
+    #[error("host name with a character that none may have")]
+    Character,
+}
+
+impl Host {
+    /// Parses an IPv4 address, an IPv6 address (bare or in brackets) or a name.
+    pub fn parse(text: &[u8]) -> Result<Self, HostError> {
+        if text.len() > NAME_LEN_MAX {
+            return Err(HostError::TooLong);
+        }
+        let text = str::from_utf8(text).map_err(|_| HostError::Character)?;
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'));
+        if let Ok(address) = bare.unwrap_or(text).parse::<Ipv6Addr>() {
+            return Ok(Host::Ip(address.into()));
+        }
+        if let Ok(address) = text.parse::<Ipv4Addr>() {
+            return Ok(Host::Ip(address.into()));
+        }
+        let allowed = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b'[' | b']');
+        if text.bytes().all(allowed) {
+            Ok(Host::Name(text.to_owned()))
+        } else {
+            Err(HostError::Character)
+        }
+    }
+}
+
+impl std::fmt::Display for Host {
+    /// As in ADDRPORT: IPv6 in brackets, names in lower case.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Host::Ip(IpAddr::V4(address)) => write!(f, "{address}"),
+            Host::Ip(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            Host::Name(name) => f.write_str(&name.to_ascii_lowercase()),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! RELAY_SENDME: more cells may come (tor-spec 7.3.1).
+//!
+//! ```text
+//! empty (version 0) | version 1, length 2, tag (length) | ignored
+//! ```
+//!
+//! The tag proves that the sender saw the DATA cell that made the message due: 20 bytes of running
+//! digest with tor1, 16 bytes with CGO. C tor refuses every other length, although the section
+//! would let a longer one be cut; so do we.
+
+use crate::reader::{Reader, Truncated};
+use crate::writer::Writer;
+
+const VERSION_UNAUTHENTICATED: u8 = 0;
+const VERSION_AUTHENTICATED: u8 = 1;
+/// Bytes of a tag with tor1 relay cryptography.
+pub const TAG_LEN_TOR1: usize = 20;
+/// Bytes of a tag with CGO relay cryptography.
+pub const TAG_LEN_CGO: usize = 16;
+
+/// Which cell is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendmeTag {
+    /// The running digest after the cell.
+    Tor1([u8; TAG_LEN_TOR1]),
+    /// The encrypted tag of the cell.
+    Cgo([u8; TAG_LEN_CGO]),
+}
+
+impl SendmeTag {
+    /// The tag's bytes, 20 or 16 of them.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            SendmeTag::Tor1(tag) => tag,
+            SendmeTag::Cgo(tag) => tag,
+        }
+    }
+
+    /// A tag of 20 or 16 bytes; `None` for any other length.
+    #[must_use]
+    pub fn from_bytes(tag: &[u8]) -> Option<Self> {
+        let tor1 = || tag.try_into().map(SendmeTag::Tor1);
+        tor1().or_else(|_| tag.try_into().map(SendmeTag::Cgo)).ok()
+    }
+}
+
+/// Why a SENDME message is refused; the circuit is to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendmeError {
+    /// It ends before the tag does.
+    #[error("SENDME: {0}")]
+    Truncated(#[from] Truncated),
+    /// A version that is neither 0 nor 1.
+    #[error("SENDME of version {0}")]
+    Version(u8),
+    /// A tag of neither 16 nor 20 bytes.
+    #[error("SENDME with a tag of {0} bytes")]
+    TagLength(u16),
+}
+
+/// The body of a SENDME message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sendme {
+    /// Version 0, and all messages about streams.
+    Unauthenticated,
+    /// Version 1.
+    Authenticated(SendmeTag),
+}
+
+impl Sendme {
+    /// Reads the data of a SENDME message.
+    pub fn read(data: &[u8]) -> Result<Self, SendmeError> {
+        let mut r = Reader::new(data);
+        if r.is_empty() {
+            return Ok(Sendme::Unauthenticated);
+        }
+        match r.u8()? {
+            VERSION_UNAUTHENTICATED => Ok(Sendme::Unauthenticated),
+            VERSION_AUTHENTICATED => {
+                let len = r.u16()?;
+                let tag = r.take(len.into())?;
+                let tag = SendmeTag::from_bytes(tag).ok_or(SendmeError::TagLength(len))?;
+                Ok(Sendme::Authenticated(tag))
+            }
+            version => Err(SendmeError::Version(version)),
+        }
+    }
+
+    /// Appends the data of a SENDME message; nothing for version 0.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        if let Sendme::Authenticated(tag) = self {
+            let mut w = Writer::new(out);
+            w.u8(VERSION_AUTHENTICATED);
+            w.u16_prefixed(tag.as_bytes())
+                .expect("a tag has at most 20 bytes");
+        }
+    }
+}
