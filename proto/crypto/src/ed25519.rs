@@ -197,7 +197,7 @@ impl ExpandedKeypair {
         let scalar = secret.to_bytes();
         let clamped = Zeroizing::new(curve25519_dalek::scalar::clamp_integer(*scalar));
         let prefix = Sha512::new()
-            .chain_update(&*clamped)
+            .chain_update(*clamped)
             .chain_update(LABEL)
             .finalize();
         let mut bytes = Zeroizing::new([0; 64]);
@@ -220,4 +220,115 @@ impl fmt::Debug for ExpandedKeypair {
 pub fn public_from_curve25519(public: &curve25519::PublicKey, sign_bit: bool) -> Option<PublicKey> {
     let point = MontgomeryPoint(*public.as_bytes()).to_edwards(u8::from(sign_bit))?;
     Some(PublicKey(point.compress().to_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use hex_literal::hex;
+    use proptest::prelude::*;
+
+    /// RFC 8032 section 7.1, test 2.
+    const SEED: [u8; 32] = hex!("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb");
+    const PUBLIC: [u8; 32] =
+        hex!("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c");
+    const SIGNATURE: [u8; 64] = hex!(
+        "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
+        "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
+    );
+
+    #[test]
+    fn rfc8032_vector() {
+        let keypair = Keypair::from_seed(&SEED);
+        assert_eq!(*keypair.to_seed(), SEED);
+        assert_eq!(*keypair.public().as_bytes(), PUBLIC);
+        assert_eq!(keypair.sign(&[0x72]), SIGNATURE);
+        assert_eq!(keypair.expand().sign(&[0x72]), SIGNATURE);
+        assert_eq!(keypair.expand().public(), keypair.public());
+        assert_eq!(keypair.public().verify(&[0x72], &SIGNATURE), Ok(()));
+        assert_eq!(
+            keypair.public().verify(&[0x73], &SIGNATURE),
+            Err(SignatureError::Wrong)
+        );
+        let stored = ExpandedKeypair::from_bytes(&keypair.expand().to_bytes());
+        assert_eq!(stored.public(), keypair.public());
+    }
+
+    #[test]
+    fn a_scalar_not_reduced_is_refused() {
+        // S + L, little-endian, is the same scalar written in another way.
+        const L: [u8; 32] =
+            hex!("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010");
+        let mut signature = SIGNATURE;
+        let mut carry = 0u16;
+        for (byte, add) in signature[32..].iter_mut().zip(L) {
+            carry += u16::from(*byte) + u16::from(add);
+            *byte = carry as u8;
+            carry >>= 8;
+        }
+        assert_eq!(
+            PublicKey::from(PUBLIC).verify(&[0x72], &signature),
+            Err(SignatureError::Wrong)
+        );
+    }
+
+    #[test]
+    fn a_key_that_is_no_point_is_named() {
+        // y = 2 has no x.
+        let mut two = [0; 32];
+        two[0] = 2;
+        let key = PublicKey::from(two);
+        assert!(!key.is_point() && PublicKey::from(PUBLIC).is_point());
+        assert_eq!(key.verify(b"", &SIGNATURE), Err(SignatureError::BadKey));
+    }
+
+    #[test]
+    fn batches_hold_when_each_does() {
+        let keypair = Keypair::from_seed(&SEED);
+        let message = [0x72];
+        let good = BatchItem {
+            key: keypair.public(),
+            message: &message,
+            signature: SIGNATURE,
+        };
+        assert_eq!(verify_batch(&[]), Ok(()));
+        assert_eq!(verify_batch(&[good, good]), Ok(()));
+        let bad = BatchItem {
+            message: &[],
+            ..good
+        };
+        assert_eq!(verify_batch(&[good, bad, good]), Err(SignatureError::Wrong));
+    }
+
+    #[test]
+    fn curve25519_conversion_has_both_signs() {
+        let mut rng = Rng::from_seed([9; 32]);
+        let mut seen = [false; 2];
+        for _ in 0..16 {
+            let secret = curve25519::SecretKey::generate(&mut rng);
+            let (keypair, sign_bit) = ExpandedKeypair::for_curve25519(&secret);
+            seen[usize::from(sign_bit)] = true;
+            let public = public_from_curve25519(secret.public(), sign_bit).unwrap();
+            assert_eq!(public, keypair.public());
+            assert_eq!(public.verify(b"cross", &keypair.sign(b"cross")), Ok(()));
+            let other = public_from_curve25519(secret.public(), !sign_bit).unwrap();
+            assert!(other.verify(b"cross", &keypair.sign(b"cross")).is_err());
+        }
+        assert_eq!(seen, [true; 2]);
+        // u = -1 has no image.
+        let minus_one = hex!("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f");
+        assert_eq!(public_from_curve25519(&minus_one.into(), false), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_checked_without_panic(key: [u8; 32], message: Vec<u8>, r: [u8; 32], s: [u8; 32]) {
+            let mut signature = [0; 64];
+            signature[..32].copy_from_slice(&r);
+            signature[32..].copy_from_slice(&s);
+            prop_assert!(PublicKey::from(key).verify(&message, &signature).is_err());
+            let _ = public_from_curve25519(&key.into(), s[0] & 1 == 1);
+        }
+    }
 }

@@ -65,3 +65,41 @@ fn derive(x: &[u8; 20], y: &[u8; 20]) -> ([u8; 20], KeyStream) {
     });
     (kh, keys)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hex_literal::hex;
+
+    #[test]
+    fn kdf_tor_vector() {
+        // Computed with another program after tor-spec 5.2.1, for X = 0..20 and Y = 20..40.
+        let x = core::array::from_fn(|i| i as u8);
+        let y = core::array::from_fn(|i| i as u8 + 20);
+        let kh = hex!("ee4290b7cadc050642954479851159fd567f8cf3");
+        let state = ClientState {
+            x: Zeroizing::new(x),
+        };
+        let keys = state.finish(&y, &kh).unwrap();
+        assert_eq!(
+            keys.prefix()[..72],
+            hex!(
+                "9e917161fbf90a6e0016f447e7b0c384fea2312acdb67f371199aade028288f642c19330"
+                "0a48d9e169024d75bc21fa80d52349328e7d0ce219337e74a980c2672535f15661c9aa31"
+            )
+        );
+        assert_eq!(keys.tor1().df[..4], hex!("9e917161"));
+    }
+
+    #[test]
+    fn both_sides_agree_and_a_wrong_hash_is_refused() {
+        let mut rng = Rng::from_seed([4; 32]);
+        let (state, x) = client_start(&mut rng);
+        let (y, kh, keys) = server(&mut rng, &x);
+        assert_eq!(state.finish(&y, &kh).unwrap().prefix(), keys.prefix());
+        let (state, x) = client_start(&mut rng);
+        let (y, mut kh, _) = server(&mut rng, &x);
+        kh[19] ^= 1;
+        assert_eq!(state.finish(&y, &kh).unwrap_err(), FastError::WrongKeyHash);
+    }
+}

@@ -50,3 +50,21 @@ impl fmt::Debug for KeyStream {
         f.write_str("KeyStream")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_cut_in_order() {
+        let stream = || KeyStream::derive(|m| *m = core::array::from_fn(|i| i as u8));
+        let (keys, kh) = stream().tor1_with_kh();
+        assert_eq!(
+            (keys.df[0], keys.db[0], keys.kf[0], keys.kb[0], kh[0]),
+            (0, 20, 40, 56, 72)
+        );
+        assert_eq!((keys.kb[15], kh[19]), (71, 91));
+        assert_eq!(stream().tor1().kf, keys.kf);
+        assert_eq!(format!("{:?} {keys:?}", stream()), "KeyStream tor1::Keys");
+    }
+}

@@ -12,6 +12,7 @@ pub mod ed25519;
 pub mod encoding;
 pub mod fast;
 pub mod ids;
+pub mod key_file;
 pub mod key_stream;
 pub mod layer;
 pub mod ntor;

@@ -194,3 +194,105 @@ impl Transcript<'_> {
         Ok((auth, keys))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hex_literal::hex;
+
+    /// A vector that C tor and Arti test with.
+    #[test]
+    fn vector() {
+        let b = SecretKey::from_bytes(&hex!(
+            "4820544f4c4420594f5520444f474954204b454550532048415050454e494e47"
+        ));
+        let x = SecretKey::from_bytes(&hex!(
+            "706f6461792069207075742e2e2e2e2e2e2e2e4a454c4c59206f6e2074686973"
+        ));
+        let y = SecretKey::from_bytes(&hex!(
+            "70686520737175697272656c2e2e2e2e2e2e2e2e686173206869732067616d65"
+        ));
+        let id = RsaId::from(hex!("69546f6c64596f7541626f75745374616972732e"));
+        let mut skin = [0; CLIENT_LEN];
+        skin[..20].copy_from_slice(id.as_bytes());
+        skin[20..52].copy_from_slice(b.public().as_bytes());
+        skin[52..].copy_from_slice(x.public().as_bytes());
+        let keys = hex!(
+            "0c62dee7f48893370d0ef896758d35729867beef1a5121df80e00f79ed349af39b51cae1"
+            "25719182f19d932a667dae1afbf2e336e6910e7822223e763afad0a13342157969dc6b79"
+        );
+        let state = ClientState {
+            id,
+            onion_key: *b.public(),
+            ephemeral: x,
+        };
+        let (reply, relay_keys) = server_with(y, &skin, &id, &[b]).unwrap();
+        assert_eq!(
+            reply,
+            hex!(
+                "390480a14362761d6aec1fea840f6e9e928fb2adb7b25c670be1045e35133a37"
+                "1cbdf68b89923e1f85e8e18ee6e805ea333fe4849c790ffd2670bd80fec95cc8"
+            )
+        );
+        assert_eq!(relay_keys.prefix()[..72], keys);
+        assert_eq!(state.finish(&reply).unwrap().tor1().kb[..], keys[56..]);
+    }
+
+    struct Fixture {
+        rng: Rng,
+        id: RsaId,
+        keys: [SecretKey; 2],
+    }
+
+    fn fixture() -> Fixture {
+        let mut rng = Rng::from_seed([6; 32]);
+        let keys = [SecretKey::generate(&mut rng), SecretKey::generate(&mut rng)];
+        Fixture {
+            id: RsaId::from(rng.array()),
+            rng,
+            keys,
+        }
+    }
+
+    #[test]
+    fn the_current_and_the_previous_key_answer() {
+        let Fixture { mut rng, id, keys } = fixture();
+        for key in &keys {
+            let (state, skin) = client_start(&mut rng, &id, key.public());
+            let (reply, relay) = server(&mut rng, &skin, &id, &keys).unwrap();
+            assert_eq!(state.finish(&reply).unwrap().prefix(), relay.prefix());
+        }
+    }
+
+    #[test]
+    fn each_refusal_has_its_name() {
+        let Fixture { mut rng, id, keys } = fixture();
+        let (state, skin) = client_start(&mut rng, &id, keys[0].public());
+        let mut answer = |skin: &[u8], id, keys| server(&mut rng, skin, id, keys).unwrap_err();
+        assert_eq!(answer(&skin[..83], &id, &keys), NtorError::WrongLength);
+        let other = RsaId::from([1; 20]);
+        assert_eq!(answer(&skin, &other, &keys), NtorError::WrongIdentity);
+        assert_eq!(answer(&skin, &id, &keys[1..]), NtorError::UnknownKey);
+        assert_eq!(answer(&skin, &id, &[]), NtorError::UnknownKey);
+        let mut zero = skin;
+        zero[52..].fill(0);
+        assert_eq!(answer(&zero, &id, &keys), NtorError::SmallOrder);
+        assert_eq!(state.finish(&[0; 64]).unwrap_err(), NtorError::SmallOrder);
+    }
+
+    #[test]
+    fn no_other_reply_is_taken() {
+        let Fixture { mut rng, id, keys } = fixture();
+        for at in [0, 31, 32, 63] {
+            let (state, skin) = client_start(&mut rng, &id, keys[0].public());
+            let (mut reply, _) = server(&mut rng, &skin, &id, &keys).unwrap();
+            reply[at] ^= 1;
+            assert_eq!(state.finish(&reply).unwrap_err(), NtorError::WrongAuth);
+            let (state, _) = client_start(&mut rng, &id, keys[0].public());
+            assert_eq!(
+                state.finish(&reply[..at]).unwrap_err(),
+                NtorError::WrongLength
+            );
+        }
+    }
+}

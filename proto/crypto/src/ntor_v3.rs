@@ -385,3 +385,128 @@ fn read_key(stream: &mut Shake256Reader) -> Zeroizing<[u8; 32]> {
 fn crypt(key: &[u8; 32], message: &mut [u8]) {
     Ctr128BE::<Aes256>::new(key.into(), &[0; 16].into()).apply_keystream(message);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use hex_literal::hex;
+    use proptest::prelude::*;
+
+    /// Proposal 332, section X.2.
+    #[test]
+    fn vector() {
+        let key = SecretKey::from_bytes;
+        let b = key(&hex!(
+            "4051daa5921cfa2a1c27b08451324919538e79e788a81b38cbed097a5dff454a"
+        ));
+        let x = key(&hex!(
+            "b825a3719147bcbe5fb1d0b0fcb9c09e51948048e2e3283d2ab7b45b5ef38b49"
+        ));
+        let y = key(&hex!(
+            "4865a5b7689dafd978f529291c7171bc159be076b92186405d13220b80e2a053"
+        ));
+        let id = Ed25519Id::from(hex!(
+            "9fad2af287ef942632833d21f946c6260c33fae6172b60006e86e4a6911753a2"
+        ));
+        let client_handshake = hex!(
+            "9fad2af287ef942632833d21f946c6260c33fae6172b60006e86e4a6911753a2f8307a2b"
+            "c1870b00b828bb74dbb8fd88e632a6375ab3bcd1ae706aaa8b6cdd1d252fe9ae91264c91"
+            "d4ecb8501f79d0387e34ad8ca0f7c995184f7d11d5da4f463bebd9151fd3b47c180abc9e"
+            "044d53565f04d82bbb3bebed3d06cea65db8be9c72b68cd461942088502f67"
+        );
+        let server_handshake = hex!(
+            "4bf4814326fdab45ad5184f5518bd7fae25dc59374062698201a50a22954246d2fc5f877"
+            "3ca824542bc6cf6f57c7c29bbf4e5476461ab130c5b18ab0a91276651202c3e1e87c0d32"
+            "054c"
+        );
+        let key_stream = hex!(
+            "9c19b631fd94ed86a817e01f6c80b0743a43f5faebd39cfaa8b00fa8bcc65c3bfeaa403d"
+            "91acbd68a821bf6ee8504602b094a254392a07737d5662768c7a9fb1b2814bb34780eaee"
+            "6e867c773e28c212ead563e98a1cd5d5b4576f5ee61c59bde025ff2851bb19b721421694"
+            "f263818e3531e43a9e4e3e2c661e2ad547d8984caa28ebecd3e4525452299be26b9185a2"
+            "0a90ce1eac20a91f2832d731b54502b09749b5a2a2949292f8cfcbeffb790c7790ed935a"
+            "9d251e7e336148ea83b063a5"
+        );
+        let (state, skin) =
+            client_start_with(x, &id, b.public(), b"hello world", b"xyzzy").unwrap();
+        assert_eq!(skin, client_handshake);
+        let request = server(&skin, &id, &[b], b"xyzzy").unwrap();
+        assert_eq!(request.message(), b"hello world");
+        let (reply, relay_keys) = request.reply_with(y, b"Hola Mundo").unwrap();
+        assert_eq!(reply, server_handshake);
+        assert_eq!(*relay_keys.prefix(), key_stream);
+        let (message, client_keys) = state.finish(&reply).unwrap();
+        assert_eq!(message, b"Hola Mundo");
+        assert_eq!(*client_keys.prefix(), key_stream);
+    }
+
+    fn fixture() -> (Rng, Ed25519Id, [SecretKey; 2]) {
+        let mut rng = Rng::from_seed([8; 32]);
+        let keys = [SecretKey::generate(&mut rng), SecretKey::generate(&mut rng)];
+        (Rng::from_seed([9; 32]), Ed25519Id::from(rng.array()), keys)
+    }
+
+    #[test]
+    fn each_refusal_has_its_name() {
+        let (mut rng, id, keys) = fixture();
+        let (state, skin) =
+            client_start(&mut rng, &id, keys[1].public(), b"", CIRCUIT_VERIFICATION).unwrap();
+        let refusal = |skin: &[u8], id: &Ed25519Id, keys: &[SecretKey], verification| {
+            server(skin, id, keys, verification).unwrap_err()
+        };
+        let ver = CIRCUIT_VERIFICATION;
+        assert_eq!(refusal(&skin[1..], &id, &keys, ver), NtorV3Error::Truncated);
+        let other = Ed25519Id::from([1; 32]);
+        assert_eq!(
+            refusal(&skin, &other, &keys, ver),
+            NtorV3Error::WrongIdentity
+        );
+        assert_eq!(
+            refusal(&skin, &id, &keys[..1], ver),
+            NtorV3Error::UnknownKey
+        );
+        assert_eq!(refusal(&skin, &id, &keys, b"hs"), NtorV3Error::WrongMac);
+        let mut zero = skin.clone();
+        zero[64..96].fill(0);
+        assert_eq!(refusal(&zero, &id, &keys, ver), NtorV3Error::SmallOrder);
+        assert_eq!(state.finish(&[0; 64]).unwrap_err(), NtorV3Error::SmallOrder);
+        let zero = PublicKey::from([0; 32]);
+        let refused = client_start(&mut rng, &id, &zero, b"", ver).map(|_| ());
+        assert_eq!(refused, Err(NtorV3Error::SmallOrder));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn messages_come_through_and_damage_does_not(
+            to in prop::collection::vec(any::<u8>(), 0..300),
+            fro in prop::collection::vec(any::<u8>(), 0..300),
+            at: prop::sample::Index,
+        ) {
+            let (mut rng, id, keys) = fixture();
+            let ver = CIRCUIT_VERIFICATION;
+            let (state, skin) =
+                client_start(&mut rng, &id, keys[0].public(), &to, ver).unwrap();
+            prop_assert_eq!(skin.len(), CLIENT_OVERHEAD + to.len());
+            let mut damaged = skin.clone();
+            damaged[at.index(skin.len())] ^= 0x10;
+            prop_assert!(server(&damaged, &id, &keys, ver).is_err());
+            prop_assert!(server(&skin[..at.index(skin.len())], &id, &keys, ver).is_err());
+
+            let request = server(&skin, &id, &keys, ver).unwrap();
+            prop_assert_eq!(request.message(), &to[..]);
+            let (mut reply, relay) = request.reply(&mut rng, &fro).unwrap();
+            prop_assert_eq!(reply.len(), SERVER_OVERHEAD + fro.len());
+            if to.len() % 2 == 0 {
+                let (message, client) = state.finish(&reply).unwrap();
+                prop_assert_eq!((message, client.prefix()), (fro, relay.prefix()));
+            } else {
+                let at = at.index(reply.len());
+                reply[at] ^= 0x10;
+                prop_assert!(state.finish(&reply).is_err());
+            }
+        }
+    }
+}

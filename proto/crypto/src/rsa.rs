@@ -271,3 +271,146 @@ impl backend::rand_core::RngCore for OldRng<'_> {
 }
 
 impl backend::rand_core::CryptoRng for OldRng<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use hex_literal::hex;
+    use proptest::prelude::*;
+
+    const PKCS1: &str = include_str!("../testdata/openssl_pkcs1.pem");
+    const PKCS8: &str = include_str!("../testdata/openssl_pkcs8.pem");
+    const PKCS1_ENCRYPTED: &str = include_str!("../testdata/openssl_pkcs1_encrypted.pem");
+    const PKCS8_ENCRYPTED: &str = include_str!("../testdata/openssl_pkcs8_encrypted.pem");
+
+    #[test]
+    fn openssl_vectors() {
+        let keypair = Keypair::from_pem(PKCS1).unwrap();
+        let public = keypair.public();
+        assert_eq!(
+            public.id().to_string(),
+            "38D3EB3E408AFBF774750536E3952B9311CFB869"
+        );
+        assert_eq!(public.bits(), 1024);
+        assert!(public.has_tor_exponent());
+        let bare = hex!(
+            "72d44b594759adedbf14c8997c503be2d9c2c1789b20f224a377830e86b7b468"
+            "6146a87719ccab1168d9082404028cb6ac1ae9a5e0b07483677821e8a1126cf6"
+            "809b5d2b8d454539ac7d24fe7027aac33c711676325a396516db31a1492655ec"
+            "cb83ce7a941dda95dd886b0fe47322ed6be32b76aa102e35ee78b7b3dcdc4390"
+        );
+        assert_eq!(keypair.sign_digest(b"0123456789abcdefghij"), bare);
+        assert_eq!(public.verify_digest(b"0123456789abcdefghij", &bare), Ok(()));
+        assert_eq!(
+            public.verify_digest(b"0123456789abcdefghi", &bare),
+            Err(WrongSignature)
+        );
+        assert_eq!(
+            public.verify_digest(b"0123456789abcdefghik", &bare),
+            Err(WrongSignature)
+        );
+        let x509 = hex!(
+            "4d36426e01aa3006f884496e3449f8c6508c24106f3f8deb3d0d6c111637fe88"
+            "f6eba73d4c6cbcf38419f687bf268e5ffd39fd3b48cc5707c2bad1c9b9a74283"
+            "0bd3c6236327a70ba3427ebbe765d4f2024b960d937ab55e8f9d015a882c49ec"
+            "a74abbbc20f0a120a677214e458ac60c18a468451299692bc1261d435f07f84d"
+        );
+        assert_eq!(keypair.sign_sha256_pkcs1(b"hello"), x509);
+        assert_eq!(public.verify_sha256_pkcs1(b"hello", &x509), Ok(()));
+        assert_eq!(
+            public.verify_sha256_pkcs1(b"hullo", &x509),
+            Err(WrongSignature)
+        );
+        assert_eq!(
+            public.verify_digest(&digest::sha256(b"hello"), &x509),
+            Err(WrongSignature)
+        );
+    }
+
+    #[test]
+    fn private_keys_are_read_and_written() {
+        let one = Keypair::from_pem(PKCS1).unwrap();
+        let eight = Keypair::from_pem(PKCS8).unwrap();
+        assert_eq!(one.public(), eight.public());
+        assert_eq!(*one.to_pem(), PKCS1);
+        let pkcs8 = encoding::pem_decode(PKCS8, "PRIVATE KEY").unwrap();
+        assert_eq!(*one.to_pkcs8_der(), pkcs8);
+        for encrypted in [PKCS1_ENCRYPTED, PKCS8_ENCRYPTED] {
+            assert_eq!(
+                Keypair::from_pem(encrypted).unwrap_err(),
+                RsaKeyError::Encrypted
+            );
+        }
+        assert_eq!(Keypair::from_pem("").unwrap_err(), RsaKeyError::Malformed);
+        assert!(!format!("{one:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn public_keys_come_back_and_damage_does_not_panic() {
+        let public = Keypair::from_pem(PKCS1).unwrap().public().clone();
+        assert_eq!(PublicKey::from_der(public.to_der()), Ok(public.clone()));
+        assert_eq!(PublicKey::from_pem(&public.to_pem()), Ok(public.clone()));
+        assert_eq!(PublicKey::from_pem(PKCS1), Err(RsaKeyError::Malformed));
+        let der = public.to_der();
+        for len in 0..der.len() {
+            assert!(PublicKey::from_der(&der[..len]).is_err());
+        }
+        assert!(PublicKey::from_der(&[der, &[0]].concat()).is_err());
+        assert!(PublicKey::from_der(&[0; 5000]).is_err());
+        for at in 0..der.len() {
+            let mut damaged = der.to_vec();
+            damaged[at] ^= 0x81;
+            if let Ok(key) = PublicKey::from_der(&damaged) {
+                assert_eq!(key.to_der(), damaged);
+                assert!(key.verify_digest(&[7; 20], &[0x55; 128]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        let mut rng = Rng::from_seed([2; 32]);
+        assert_eq!(
+            Keypair::generate(1023, &mut rng).unwrap_err(),
+            RsaKeyError::BadSize
+        );
+        assert_eq!(
+            Keypair::generate(8192, &mut rng).unwrap_err(),
+            RsaKeyError::BadSize
+        );
+        let small = RsaPrivateKey::new(&mut OldRng(&mut rng), 512).unwrap();
+        let der = small.to_public_key().to_pkcs1_der().unwrap();
+        assert_eq!(
+            PublicKey::from_der(der.as_bytes()),
+            Err(RsaKeyError::BadSize)
+        );
+    }
+
+    #[test]
+    fn fresh_keys_of_each_size_sign() {
+        let mut rng = Rng::from_seed([3; 32]);
+        for bits in [1024, 2048] {
+            let keypair = Keypair::generate(bits, &mut rng).unwrap();
+            assert_eq!(keypair.public().bits(), bits);
+            let signature = keypair.sign_digest(&[9; 32]);
+            assert_eq!(signature.len(), bits / 8);
+            assert_eq!(keypair.public().verify_digest(&[9; 32], &signature), Ok(()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(der: Vec<u8>, text in ".*") {
+            let _ = PublicKey::from_der(&der);
+            let _ = (PublicKey::from_pem(&text), Keypair::from_pem(&text).map(|_| ()));
+            let _ = Keypair::from_pem(&encoding::pem_encode("PRIVATE KEY", &der)).map(|_| ());
+        }
+
+        #[test]
+        fn any_signature_is_refused_without_panic(signature: Vec<u8>) {
+            let public = Keypair::from_pem(PKCS1).unwrap().public().clone();
+            prop_assert!(public.verify_digest(&[0; 20], &signature).is_err());
+        }
+    }
+}

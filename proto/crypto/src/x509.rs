@@ -266,3 +266,88 @@ pub fn verify_self_signed(cert_der: &[u8]) -> Result<PublicKey, CertError> {
 pub fn sha256(cert_der: &[u8]) -> [u8; 32] {
     digest::sha256(cert_der)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    const TOR_CERT: &[u8] = include_bytes!("../testdata/tor_link_cert.der");
+    const TOR_IDENTITY: &str = include_str!("../testdata/secret_id_key");
+    const OTHER: &str = include_str!("../testdata/openssl_pkcs1.pem");
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_certificate_of_tor_is_read() {
+        let identity = Keypair::from_pem(TOR_IDENTITY).unwrap();
+        let other = Keypair::from_pem(OTHER).unwrap();
+        assert_eq!(verify_signed_by(TOR_CERT, identity.public()), Ok(()));
+        assert_eq!(
+            verify_signed_by(TOR_CERT, other.public()),
+            Err(CertError::WrongSignature)
+        );
+        assert_eq!(verify_self_signed(TOR_CERT), Err(CertError::WrongSignature));
+        let key = rsa_public_key(TOR_CERT).unwrap();
+        assert_eq!(key.bits(), 2048);
+        assert_eq!(spki_der(TOR_CERT).unwrap(), spki(&key));
+        // 2026-04-26 00:00:00 to 2027-02-13 23:59:59.
+        assert_eq!(
+            validity(TOR_CERT),
+            Ok((at(1_777_161_600), at(1_802_563_199)))
+        );
+    }
+
+    #[test]
+    fn our_certificates_come_back() {
+        let mut rng = Rng::from_seed([1; 32]);
+        let identity = Keypair::from_pem(TOR_IDENTITY).unwrap();
+        let link = Keypair::from_pem(OTHER).unwrap();
+        let names = Names::generate(&mut rng);
+        assert!(names.link.starts_with("www.") && names.link.ends_with(".net"));
+        let valid = (at(1_700_000_000), at(3_000_000_000));
+        let cert = link_cert(&mut rng, &identity, link.public(), &names, valid);
+        assert_eq!(rsa_public_key(&cert).as_ref(), Ok(link.public()));
+        assert_eq!(validity(&cert), Ok(valid));
+        assert_eq!(verify_signed_by(&cert, identity.public()), Ok(()));
+        let own = identity_cert(&mut rng, &identity, &names, valid);
+        assert_eq!(verify_self_signed(&own).as_ref(), Ok(identity.public()));
+    }
+
+    #[test]
+    fn no_damaged_certificate_is_taken() {
+        let identity = Keypair::from_pem(TOR_IDENTITY).unwrap();
+        for len in 0..TOR_CERT.len() {
+            assert_eq!(validity(&TOR_CERT[..len]), Err(CertError::Malformed));
+        }
+        assert_eq!(
+            validity(&[TOR_CERT, &[0]].concat()),
+            Err(CertError::Malformed)
+        );
+        for index in 0..TOR_CERT.len() {
+            let mut damaged = TOR_CERT.to_vec();
+            damaged[index] ^= 0x04;
+            assert!(
+                verify_signed_by(&damaged, identity.public()).is_err(),
+                "{index}"
+            );
+            let _ = (
+                rsa_public_key(&damaged),
+                validity(&damaged),
+                spki_der(&damaged),
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes: Vec<u8>) {
+            prop_assert!(spki_der(&bytes).is_err());
+            prop_assert!(verify_self_signed(&bytes).is_err());
+        }
+    }
+}
