@@ -329,6 +329,18 @@ mod tests {
     }
 
     #[test]
+    fn a_signature_of_3072_bits_verifies() {
+        let pem = include_str!("../testdata/openssl_3072_public.pem");
+        let signature = include_bytes!("../testdata/openssl_3072_signature");
+        let public = PublicKey::from_pem(pem).unwrap();
+        assert_eq!((public.bits(), public.to_pem().as_str()), (3072, pem));
+        assert_eq!(
+            public.verify_digest(&digest::sha256(b""), signature),
+            Ok(())
+        );
+    }
+
+    #[test]
     fn private_keys_are_read_and_written() {
         let one = Keypair::from_pem(PKCS1).unwrap();
         let eight = Keypair::from_pem(PKCS8).unwrap();
