@@ -1,1 +1,16 @@
-//! link
+//! A link between two relays, or a client and a relay: its handshake and its channel (tor-spec 3-5).
+//!
+//! Below is TLS, which the shell owns and shows through [`TlsBinding`]; above are circuits, which
+//! this crate knows only as an opaque [`CircuitRef`]. [`Handshake`] turns the first bytes of a
+//! connection into an [`Established`] link; [`Channel`] then names its circuits, queues their cells
+//! within bounds, and says which goes out next. No I/O, no clock, no randomness of its own.
+
+mod authenticate;
+pub mod channel;
+pub mod handshake;
+pub mod identity;
+pub mod peer_certs;
+
+pub use channel::{AcceptError, AllocateError, Channel, ChannelKey, CircuitRef, QueueError};
+pub use handshake::{Established, Handshake, HandshakeError, PeerExpectation, Step, TlsBinding};
+pub use identity::{LinkIdentity, LinkKeys, PeerIdentity, TlsKeyAndCert};
