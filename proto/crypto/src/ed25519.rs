@@ -323,7 +323,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_checked_without_panic(key: [u8; 32], message: Vec<u8>, r: [u8; 32], s: [u8; 32]) {
+        fn any_bytes_are_checked_without_panic(
+            key: [u8; 32],
+            message: Vec<u8>,
+            r: [u8; 32],
+            s: [u8; 32],
+        ) {
             let mut signature = [0; 64];
             signature[..32].copy_from_slice(&r);
             signature[32..].copy_from_slice(&s);
