@@ -67,7 +67,9 @@ impl HalfClosed {
         let Some(at) = self.entries.iter().position(|entry| entry.id == id) else {
             return Late::Unexpected;
         };
-        let Some(entry) = self.entries.get_mut(at) else { return Late::Unexpected };
+        let Some(entry) = self.entries.get_mut(at) else {
+            return Late::Unexpected;
+        };
         match command {
             RelayCommand::DATA if entry.data_cells > 0 => entry.data_cells -= 1,
             RelayCommand::SENDME if entry.sendmes > 0 => entry.sendmes -= 1,

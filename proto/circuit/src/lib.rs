@@ -6,7 +6,9 @@
 //! nothing here keeps time or draws randomness by itself.
 
 pub mod half_closed;
+pub mod handshake;
 pub mod onionskin;
+pub mod origin;
 pub mod relay;
 pub mod stream;
 pub mod window;

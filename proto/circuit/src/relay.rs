@@ -83,7 +83,7 @@ impl RelayCircuit {
             self.early_cells += 1;
         }
         let tag = self.layer.decrypt_forward(command.0, payload);
-        Ok(tag.map_or(Forward::Onward, |tag| Forward::Here(tag.into())))
+        Ok(tag.map_or(Forward::Onward, Forward::Here))
     }
 
     /// Adds our layer to a cell that the next hop sent.
@@ -102,10 +102,7 @@ impl RelayCircuit {
         rng: &mut Rng,
     ) -> Result<(), TooLong> {
         relay::write(payload, command, stream_id, data, rng)?;
-        let tag = self
-            .layer
-            .originate_backward(Command::RELAY.0, payload)
-            .into();
+        let tag = self.layer.originate_backward(Command::RELAY.0, payload);
         if command == RelayCommand::DATA {
             self.window.packaged(&tag);
         }

@@ -73,7 +73,12 @@ impl Stream {
     }
 
     fn new(id: StreamId, state: StreamState) -> Self {
-        Stream { id, state, window: StreamWindow::new(), inbound: VecDeque::new() }
+        Stream {
+            id,
+            state,
+            window: StreamWindow::new(),
+            inbound: VecDeque::new(),
+        }
     }
 
     /// Its id on its circuit.
@@ -164,14 +169,18 @@ impl Stream {
         let (front, back) = self.inbound.as_slices();
         let (front, back) = (
             front.get(..bytes.min(front.len())).unwrap_or_default(),
-            back.get(..bytes.saturating_sub(front.len())).unwrap_or_default(),
+            back.get(..bytes.saturating_sub(front.len()))
+                .unwrap_or_default(),
         );
         out.extend_from_slice(front);
         out.extend_from_slice(back);
         self.inbound.drain(..bytes);
         let more = !self.inbound.is_empty();
         match self.state {
-            StreamState::Ended(reason) if !more => StreamRead { more, end: Some(reason) },
+            StreamState::Ended(reason) if !more => StreamRead {
+                more,
+                end: Some(reason),
+            },
             _ => StreamRead { more, end: None },
         }
     }
@@ -207,10 +216,19 @@ mod tests {
         stream.handle_end(EndReason::DONE);
         stream.handle_end(EndReason::MISC);
         let mut out = Vec::new();
-        assert_eq!(stream.take(&mut out, 8), StreamRead { more: true, end: None });
         assert_eq!(
             stream.take(&mut out, 8),
-            StreamRead { more: false, end: Some(EndReason::DONE) }
+            StreamRead {
+                more: true,
+                end: None
+            }
+        );
+        assert_eq!(
+            stream.take(&mut out, 8),
+            StreamRead {
+                more: false,
+                end: Some(EndReason::DONE)
+            }
         );
         assert_eq!(out, b"hello world");
         assert_eq!((stream.room_cells(), stream.sendmes_due()), (0, 0));
@@ -235,9 +253,15 @@ mod tests {
 
     #[test]
     fn a_client_takes_no_data_before_the_answer_and_an_exit_does() {
-        assert_eq!(Stream::begin(ID).handle_data(b"x"), Err(StreamViolation::State));
+        assert_eq!(
+            Stream::begin(ID).handle_data(b"x"),
+            Err(StreamViolation::State)
+        );
         assert_eq!(Stream::accept(ID).handle_data(b"x"), Ok(()));
-        assert_eq!(Stream::accept(ID).handle_connected(), Err(StreamViolation::State));
+        assert_eq!(
+            Stream::accept(ID).handle_connected(),
+            Err(StreamViolation::State)
+        );
     }
 
     #[test]

@@ -10,7 +10,8 @@
 
 use std::collections::VecDeque;
 
-use cepa_crypto::digest::ct_eq;
+/// What a SENDME of version 1 repeats to acknowledge a cell; 20 bytes with tor1 (tor-spec 7.3).
+pub use cepa_crypto::layer::Tag as SendmeTag;
 
 /// DATA cells that a circuit may have under way at its start (tor-spec 7.3).
 pub const CIRCUIT_WINDOW_START_CELLS: u16 = 1000;
@@ -20,9 +21,6 @@ pub const CIRCUIT_WINDOW_INCREMENT_CELLS: u16 = 100;
 pub const STREAM_WINDOW_START_CELLS: u16 = 500;
 /// DATA cells that one stream-level SENDME acknowledges (tor-spec 7.4).
 pub const STREAM_WINDOW_INCREMENT_CELLS: u16 = 50;
-
-/// The running digest of a tor1 cell, which a SENDME of version 1 repeats (tor-spec 7.3).
-pub type SendmeTag = [u8; 20];
 
 /// What a peer did against the windows; the consequence is DESTROY with reason 1 (PROTOCOL).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -77,7 +75,10 @@ impl CircuitWindow {
     pub fn packaged(&mut self, tag: &SendmeTag) {
         debug_assert!(self.package_cells > 0, "a DATA cell was sent without room");
         self.package_cells = self.package_cells.saturating_sub(1);
-        if self.package_cells.is_multiple_of(CIRCUIT_WINDOW_INCREMENT_CELLS) {
+        if self
+            .package_cells
+            .is_multiple_of(CIRCUIT_WINDOW_INCREMENT_CELLS)
+        {
             self.expected.push_back(*tag);
         }
     }
@@ -85,8 +86,11 @@ impl CircuitWindow {
     /// A circuit-level SENDME came; `tag` is `None` in one of version 0, which peers still accept
     /// (consensus parameter `sendme_accept_min_version`, 0 unless voted otherwise).
     pub fn handle_sendme(&mut self, tag: Option<&[u8]>) -> Result<(), WindowViolation> {
-        let expected = self.expected.pop_front().ok_or(WindowViolation::CircuitSendmeEarly)?;
-        if tag.is_some_and(|tag| !ct_eq(tag, &expected)) {
+        let expected = self
+            .expected
+            .pop_front()
+            .ok_or(WindowViolation::CircuitSendmeEarly)?;
+        if tag.is_some_and(|tag| !expected.matches(tag)) {
             return Err(WindowViolation::CircuitSendmeTag);
         }
         self.package_cells += CIRCUIT_WINDOW_INCREMENT_CELLS;
@@ -98,8 +102,7 @@ impl CircuitWindow {
     #[must_use]
     pub fn delivered(&mut self) -> bool {
         self.deliver_cells -= 1;
-        let due = self.deliver_cells
-            == CIRCUIT_WINDOW_START_CELLS - CIRCUIT_WINDOW_INCREMENT_CELLS;
+        let due = self.deliver_cells == CIRCUIT_WINDOW_START_CELLS - CIRCUIT_WINDOW_INCREMENT_CELLS;
         if due {
             self.deliver_cells = CIRCUIT_WINDOW_START_CELLS;
         }
@@ -174,10 +177,15 @@ impl StreamWindow {
 
     /// One DATA cell with `bytes` bytes arrived. Ask [`StreamWindow::sendmes_due`] next.
     pub fn delivered(&mut self, bytes: usize) -> Result<(), WindowViolation> {
-        self.deliver_cells =
-            self.deliver_cells.checked_sub(1).ok_or(WindowViolation::StreamOverrun)?;
+        self.deliver_cells = self
+            .deliver_cells
+            .checked_sub(1)
+            .ok_or(WindowViolation::StreamOverrun)?;
         self.arrived_bytes += bytes as u64;
-        if self.deliver_cells.is_multiple_of(STREAM_WINDOW_INCREMENT_CELLS) {
+        if self
+            .deliver_cells
+            .is_multiple_of(STREAM_WINDOW_INCREMENT_CELLS)
+        {
             self.marks.push_back(self.arrived_bytes);
         }
         Ok(())
@@ -186,13 +194,20 @@ impl StreamWindow {
     /// The application has taken `bytes` more bytes. Ask [`StreamWindow::sendmes_due`] next.
     pub fn taken(&mut self, bytes: usize) {
         self.taken_bytes += bytes as u64;
-        debug_assert!(self.taken_bytes <= self.arrived_bytes, "taken before it arrived");
+        debug_assert!(
+            self.taken_bytes <= self.arrived_bytes,
+            "taken before it arrived"
+        );
     }
 
     /// Stream-level SENDMEs to send now; the answer counts them as sent.
     #[must_use]
     pub fn sendmes_due(&mut self) -> usize {
-        let due = self.marks.iter().take_while(|mark| **mark <= self.taken_bytes).count();
+        let due = self
+            .marks
+            .iter()
+            .take_while(|mark| **mark <= self.taken_bytes)
+            .count();
         self.marks.drain(..due);
         for _ in 0..due {
             self.deliver_cells += STREAM_WINDOW_INCREMENT_CELLS;
@@ -204,13 +219,13 @@ impl StreamWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::prelude::{any, prop_assert_eq, proptest};
 
     fn tag(n: u16) -> SendmeTag {
         let [a, b] = n.to_be_bytes();
-        let mut tag = [0; 20];
+        let mut tag = [0u8; 20];
         (tag[0], tag[1]) = (a, b);
-        tag
+        tag.into()
     }
 
     fn sent(cells: u16) -> CircuitWindow {
@@ -226,20 +241,29 @@ mod tests {
         let mut window = sent(1000);
         assert_eq!(window.room_cells(), 0);
         for n in [100, 200, 300] {
-            window.handle_sendme(Some(&tag(n))).unwrap();
+            window.handle_sendme(Some(tag(n).as_bytes())).unwrap();
         }
         assert_eq!(window.room_cells(), 300);
     }
 
     #[test]
     fn circuit_sendme_faults() {
-        assert_eq!(sent(99).handle_sendme(None), Err(WindowViolation::CircuitSendmeEarly));
-        assert_eq!(sent(99).handle_sendme(Some(&[])), Err(WindowViolation::CircuitSendmeEarly));
         assert_eq!(
-            sent(200).handle_sendme(Some(&tag(200))),
+            sent(99).handle_sendme(None),
+            Err(WindowViolation::CircuitSendmeEarly)
+        );
+        assert_eq!(
+            sent(99).handle_sendme(Some(&[])),
+            Err(WindowViolation::CircuitSendmeEarly)
+        );
+        assert_eq!(
+            sent(200).handle_sendme(Some(tag(200).as_bytes())),
             Err(WindowViolation::CircuitSendmeTag)
         );
-        assert_eq!(sent(100).handle_sendme(Some(&[0; 16])), Err(WindowViolation::CircuitSendmeTag));
+        assert_eq!(
+            sent(100).handle_sendme(Some(&[0; 16])),
+            Err(WindowViolation::CircuitSendmeTag)
+        );
         assert_eq!(sent(100).handle_sendme(None), Ok(()));
     }
 
@@ -279,7 +303,10 @@ mod tests {
     #[test]
     fn a_stream_stops_at_500() {
         let mut window = StreamWindow::new();
-        assert_eq!(window.handle_sendme(), Err(WindowViolation::StreamSendmeEarly));
+        assert_eq!(
+            window.handle_sendme(),
+            Err(WindowViolation::StreamSendmeEarly)
+        );
         for _ in 0..500 {
             window.packaged();
         }
@@ -287,7 +314,10 @@ mod tests {
         for _ in 0..10 {
             window.handle_sendme().unwrap();
         }
-        assert_eq!(window.handle_sendme(), Err(WindowViolation::StreamSendmeEarly));
+        assert_eq!(
+            window.handle_sendme(),
+            Err(WindowViolation::StreamSendmeEarly)
+        );
     }
 
     proptest! {
@@ -304,7 +334,7 @@ mod tests {
                         acks.push_back(tag(n));
                     }
                 } else if let Some(ack) = acks.pop_front() {
-                    prop_assert_eq!(ours.handle_sendme(Some(&ack)), Ok(()));
+                    prop_assert_eq!(ours.handle_sendme(Some(ack.as_bytes())), Ok(()));
                 }
             }
         }
