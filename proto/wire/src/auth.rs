@@ -173,3 +173,102 @@ impl<'a> Authenticate<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cepa_crypto::ed25519::Keypair;
+    use hex_literal::hex;
+    use proptest::prelude::*;
+
+    fn binding(seed: u8) -> Binding {
+        Binding {
+            initiator_rsa_sha256: [seed; 32],
+            responder_rsa_sha256: [2; 32],
+            initiator_ed25519: [3; 32].into(),
+            responder_ed25519: [4; 32].into(),
+            responder_log: [5; 32],
+            initiator_log: [6; 32],
+            tls_cert_sha256: [7; 32],
+            tls_secrets: [8; 32],
+        }
+    }
+
+    /// Captured from a C tor 0.4.5 test network (as published with Arti).
+    #[test]
+    fn captured_challenge() {
+        let body =
+            hex!("00DA5C085DEE4F3656710DA3B73652E48ACD5BAE608335FCA3FB6C4DEE104A51 0002 0001 0003");
+        let challenge = AuthChallenge::read(&body).unwrap();
+        assert_eq!(challenge.methods, [1, AUTH_ED25519]);
+        let mut out = Vec::new();
+        challenge.write(&mut out).unwrap();
+        assert_eq!(out, body);
+        for len in 0..body.len() {
+            assert_eq!(AuthChallenge::read(&body[..len]), Err(Truncated));
+        }
+    }
+
+    #[test]
+    fn methods_are_bounded() {
+        let mut body = vec![0; 32];
+        body.extend(1000_u16.to_be_bytes());
+        body.extend([0, 3].repeat(1000));
+        let mut challenge = AuthChallenge::read(&body).unwrap();
+        assert_eq!(challenge.methods.len(), METHODS_MAX);
+        challenge.methods.push(3);
+        assert_eq!(challenge.write(&mut Vec::new()), Err(TooLong));
+    }
+
+    #[test]
+    fn signed_sent_and_checked() {
+        let key = Keypair::from_seed(&[9; 32]);
+        let binding = binding(1);
+        let signed = binding.signed_part(&[10; 24]);
+        assert_eq!(signed.len(), 288);
+        let sent = Authenticate {
+            signed: &signed,
+            signature: key.sign(&signed),
+        };
+        let mut body = Vec::new();
+        sent.write(&mut body).unwrap();
+        assert_eq!(body[..12], *b"\x00\x03\x01\x60AUTH0003");
+
+        let got = Authenticate::read(&body).unwrap();
+        assert!(got == sent && got.is_bound_to(&binding));
+        assert!(!got.is_bound_to(&super::tests::binding(2)));
+        assert!(key.public().verify(got.signed, &got.signature).is_ok());
+        for len in 0..body.len() {
+            let error = Err(AuthenticateError::Truncated(Truncated));
+            assert_eq!(Authenticate::read(&body[..len]).map(|_| ()), error);
+        }
+        body[1] = 1;
+        let error = Err(AuthenticateError::Type(1));
+        assert_eq!(Authenticate::read(&body).map(|_| ()), error);
+    }
+
+    #[test]
+    fn random_part_may_grow_but_not_be_cut() {
+        let binding = binding(1);
+        let bound = |len: usize| {
+            let signed = [&binding.prefix()[..], &vec![0; len]].concat();
+            Authenticate {
+                signed: &signed,
+                signature: [0; 64],
+            }
+            .is_bound_to(&binding)
+        };
+        assert!(bound(24) && bound(100));
+        assert!(!bound(23) && !bound(0));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(body in prop::collection::vec(any::<u8>(), 0..500)) {
+            let _ = AuthChallenge::read(&body);
+            if let Ok(got) = Authenticate::read(&body) {
+                prop_assert!(!got.is_bound_to(&binding(1)));
+            }
+        }
+    }
+}

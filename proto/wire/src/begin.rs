@@ -106,3 +106,83 @@ fn parse_port(digits: &[u8]) -> Option<u16> {
         .ok()
         .filter(|port| *port != 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hex_literal::hex;
+    use proptest::prelude::*;
+
+    fn written(begin: &Begin) -> Vec<u8> {
+        let mut out = Vec::new();
+        begin.write(&mut out);
+        out
+    }
+
+    fn begin(host: &str, port: u16, flags: u32) -> Begin {
+        Begin {
+            host: Host::parse(host.as_bytes()).unwrap(),
+            port,
+            flags: BeginFlags(flags),
+        }
+    }
+
+    #[test]
+    fn published_vectors() {
+        let cases = [
+            (
+                &hex!("3132372E302E302E313A3730303300")[..],
+                begin("127.0.0.1", 7003, 0),
+            ),
+            (
+                &hex!("7777772e786b63642e636f6d3a34343300 00000003"),
+                begin("www.xkcd.com", 443, 3),
+            ),
+            (
+                &hex!("5b323030313a6462383a3a315d3a323200"),
+                begin("2001:db8::1", 22, 0),
+            ),
+            (b":80\0", begin("", 80, 0)),
+        ];
+        for (bytes, message) in cases {
+            assert_eq!(Begin::read(bytes).as_ref(), Ok(&message));
+            assert_eq!(written(&message), bytes);
+        }
+        let flags = BeginFlags::IPV6_OKAY | BeginFlags::IPV6_PREFERRED;
+        assert!(flags.contains(BeginFlags::IPV6_OKAY));
+        assert!(!flags.contains(BeginFlags::IPV4_NOT_OKAY));
+    }
+
+    #[test]
+    fn malformed() {
+        assert_eq!(Begin::read(b"a:80"), Err(BeginError::Unterminated));
+        for text in [
+            &b"a\0"[..],
+            b"a:\0",
+            b"a:0\0",
+            b"a:65536\0",
+            b"a:+80\0",
+            b"a: 80\0",
+        ] {
+            assert_eq!(Begin::read(text), Err(BeginError::Port));
+        }
+        let error = BeginError::Host(HostError::Character);
+        assert_eq!(Begin::read(b"a b:80\0"), Err(error));
+        assert_eq!(Begin::read(b"a:1:80\0"), Err(error));
+        assert_eq!(Begin::read(b"A.b:80\0\0\0").unwrap().flags, BeginFlags(0));
+        assert_eq!(written(&Begin::read(b"A.b:80\0").unwrap()), b"a.b:80\0");
+    }
+
+    proptest! {
+        #[test]
+        fn written_is_read(name in "[a-z0-9._-]{0,255}", port in 1_u16.., flags: u32) {
+            let message = begin(&name, port, flags);
+            prop_assert_eq!(Begin::read(&written(&message)), Ok(message));
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(data in prop::collection::vec(any::<u8>(), 0..498)) {
+            let _ = Begin::read(&data);
+        }
+    }
+}

@@ -335,3 +335,102 @@ impl<'a> CellReader<'a> {
         self.consumed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn header_in_place() {
+        let mut cell = new_cell(CircId(0x8000_0102), Command::RELAY);
+        payload_mut(&mut cell)[0] = 7;
+        assert_eq!(cell[..6], [0x80, 0, 1, 2, 3, 7]);
+        assert_eq!(circ_id(&cell), CircId(0x8000_0102));
+        assert!(circ_id(&cell).is_of_initiator());
+        assert_eq!(command(&cell), Command::RELAY);
+        assert_eq!(payload(&cell)[0], 7);
+        assert_eq!(Command::RELAY_EARLY.to_string(), "RELAY_EARLY");
+        assert_eq!(Command(99).to_string(), "99");
+    }
+
+    #[test]
+    fn a_handshake_in_one_buffer() {
+        let mut buf = Vec::new();
+        let versions = [0, 4, 0, 5];
+        write_variable(&mut buf, CircIdLen::Two, Command::VERSIONS, &versions).unwrap();
+        assert_eq!(buf, [0, 0, 7, 0, 4, 0, 4, 0, 5]);
+        write_variable(&mut buf, CircIdLen::Four, Command::CERTS, &[0]).unwrap();
+        buf.extend(new_cell(CircId(0), Command::NETINFO));
+        buf.push(0);
+
+        let mut cells = CellReader::new(&buf);
+        let Some(CellRef::Variable(cell)) = cells.next_cell(CircIdLen::Two).unwrap() else {
+            panic!("VERSIONS is a variable cell");
+        };
+        assert_eq!(
+            (cell.command, cell.body),
+            (Command::VERSIONS, &versions[..])
+        );
+        let Some(CellRef::Variable(cell)) = cells.next_cell(CircIdLen::Four).unwrap() else {
+            panic!("CERTS is a variable cell");
+        };
+        assert_eq!((cell.command, cell.body), (Command::CERTS, &[0][..]));
+        let Some(CellRef::Fixed(cell)) = cells.next_cell(CircIdLen::Four).unwrap() else {
+            panic!("NETINFO is a fixed cell");
+        };
+        assert_eq!(command(cell), Command::NETINFO);
+        assert_eq!(cells.next_cell(CircIdLen::Four), Ok(None));
+        assert_eq!(cells.consumed(), buf.len() - 1);
+    }
+
+    #[test]
+    fn fixed_cells_before_versions_are_refused() {
+        let error = Err(CellError::BeforeVersions(Command::NETINFO));
+        assert_eq!(split_cell(&[0, 0, 8], CircIdLen::Two), error);
+        assert_eq!(split_cell(&[0, 0], CircIdLen::Two), Ok(None));
+        assert_eq!(split_cell(&[0, 0, 128, 0, 1], CircIdLen::Two), Ok(None));
+    }
+
+    #[test]
+    fn variable_bodies_are_bounded_by_their_length_field() {
+        let mut out = Vec::new();
+        let body = vec![0; VARIABLE_BODY_LEN_MAX + 1];
+        let result = write_variable(&mut out, CircIdLen::Four, Command::VPADDING, &body);
+        assert_eq!((result, out.len()), (Err(TooLong), 0));
+        let body = &body[..VARIABLE_BODY_LEN_MAX];
+        write_variable(&mut out, CircIdLen::Four, Command::VPADDING, body).unwrap();
+        assert_eq!(out.len(), ANY_CELL_LEN_MAX);
+        assert!(split_cell(&out, CircIdLen::Four).unwrap().is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn both_splits_agree_and_wait_for_whole_cells(
+            id: u32, command: u8, body in prop::collection::vec(any::<u8>(), 0..700), cut: usize,
+        ) {
+            let command = Command(command);
+            let mut buf = id.to_be_bytes().to_vec();
+            buf.push(command.0);
+            if command.is_variable() {
+                buf.extend(u16::try_from(body.len()).unwrap().to_be_bytes());
+            }
+            buf.extend(&body);
+            if !command.is_variable() {
+                buf.resize(CELL_LEN, 0);
+            }
+            let (cell, len) = split_cell(&buf, CircIdLen::Four).unwrap().unwrap();
+            prop_assert_eq!(len, buf.len());
+            match cell {
+                CellRef::Fixed(cell) => prop_assert_eq!(super::command(cell), command),
+                CellRef::Variable(cell) => prop_assert_eq!(cell.body, &body[..]),
+            }
+            let mut copy = buf.clone();
+            let (_, len) = split_cell_mut(&mut copy).unwrap();
+            prop_assert_eq!(len, buf.len());
+            let cut = cut % buf.len();
+            prop_assert_eq!(split_cell(&buf[..cut], CircIdLen::Four), Ok(None));
+            prop_assert_eq!(split_cell_mut(&mut copy[..cut]), None);
+        }
+    }
+}

@@ -307,3 +307,150 @@ fn read_extension(r: &mut Reader<'_>) -> Result<Option<Ed25519Id>, CertError> {
 pub(crate) fn hours_rounded_up(time: SystemTime) -> u32 {
     u32::try_from(unix_seconds(time).div_ceil(SECONDS_IN_HOUR)).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hex_literal::hex;
+    use proptest::prelude::*;
+
+    // From a CERTS cell of a C tor 0.4.5 test network (as published with Arti).
+    const ID: [u8; 32] = hex!("DCB604DB2034B00FD16986D4ADB9D16B21CB4E4457A33DEC0F538903683E96E9");
+    const SIGNING: [u8; 32] =
+        hex!("F82294B866A31F01FC5D0DA8572850A9B929545C3266558D7D2316E3B74172B0");
+    const ID_SIGNING_CERT: &[u8] = &hex!(
+        "01 04 0006CC2A 01 F82294B866A31F01FC5D0DA8572850A9B929545C3266558D7D2316E3B74172B0"
+        "01 0020 04 00 DCB604DB2034B00FD16986D4ADB9D16B21CB4E4457A33DEC0F538903683E96E9"
+        "FF1A5203FA27F86EF7528D89A0845D2520166E340754FFEA2AAE0F612B7CE5DA"
+        "094A0236CDAC45034B0B6842C18E7F6B51B93A3CF7E60663B8AD061C30A62602"
+    );
+    const SIGNING_TLS_CERT: &[u8] = &hex!(
+        "01 05 0006C98A 03 B4FD606B64E4CBD466B8D76CB131069BAE6F3AA1878857C9F624E31D77A799B8 00"
+        "7173E5F8068431D0D3F5EE16B4C9FFD59DF373E152A87281BAE744AA5FCF7217"
+        "1BF4B27C4E8FC1C6A9FC5CA11058BC49647063D7903CFD9F512F89099B27BC0C"
+    );
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn captured_chain() {
+        let now = at(1_601_000_000);
+        let parsed = UnverifiedCert::parse(ID_SIGNING_CERT).unwrap();
+        let cert = parsed
+            .expecting(CertType::ID_SIGNING)
+            .unwrap()
+            .check(now, None)
+            .unwrap();
+        assert_eq!(cert.signing_key, Some(ID.into()));
+        assert_eq!(cert.ed25519_key(), SIGNING.into());
+        assert_eq!(
+            (cert.key_type, cert.expires_hours),
+            (CertKeyType::ED25519, 0x6CC2A)
+        );
+
+        let parsed = UnverifiedCert::parse(SIGNING_TLS_CERT).unwrap();
+        assert_eq!(
+            parsed.clone().check(now, None),
+            Err(CertError::NoSigningKey)
+        );
+        assert_eq!(
+            parsed.clone().check(now, Some(ID.into())),
+            Err(CertError::Signature)
+        );
+        let cert = parsed.check(now, Some(SIGNING.into())).unwrap();
+        assert_eq!(cert.cert_type, CertType::SIGNING_TLS);
+        assert_eq!(
+            (cert.key_type, cert.key[0]),
+            (CertKeyType::X509_SHA256, 0xB4)
+        );
+    }
+
+    #[test]
+    fn refusals() {
+        let parsed = || UnverifiedCert::parse(ID_SIGNING_CERT).unwrap();
+        let expires = parsed().unchecked().expires();
+        assert!(parsed().check(expires, Some(ID.into())).is_ok());
+        let late = expires + Duration::from_secs(1);
+        assert_eq!(parsed().check(late, None), Err(CertError::Expired));
+        let other = Some(SIGNING.into());
+        assert_eq!(
+            parsed().check(at(0), other),
+            Err(CertError::OtherSigningKey)
+        );
+        let error = Err(CertError::Type(CertType::ID_SIGNING));
+        assert_eq!(parsed().expecting(CertType::SIGNING_TLS), error);
+        let long = [ID_SIGNING_CERT, &[0]].concat();
+        assert_eq!(UnverifiedCert::parse(&long), Err(CertError::Trailing));
+        for len in 0..ID_SIGNING_CERT.len() {
+            assert!(UnverifiedCert::parse(&ID_SIGNING_CERT[..len]).is_err());
+        }
+    }
+
+    #[test]
+    fn extensions() {
+        let with = |extensions: &[u8]| {
+            let signature = [0; SIGNATURE_LEN];
+            UnverifiedCert::parse(&[&ID_SIGNING_CERT[..39], extensions, &signature].concat())
+        };
+        assert_eq!(
+            with(&[1, 0, 1, 9, 1, 0]),
+            Err(CertError::UnknownExtension(9))
+        );
+        assert_eq!(
+            with(&[1, 0, 1, 9, 2, 0]).unwrap().unchecked().signing_key,
+            None
+        );
+        assert_eq!(
+            with(&[1, 0, 1, 4, 0, 0]),
+            Err(CertError::SigningKeyExtension)
+        );
+        let key = [&[0, 32, 4, 1][..], &[7; 32]].concat();
+        let named = with(&[&[1], &key[..]].concat()).unwrap();
+        assert_eq!(named.unchecked().signing_key, Some([7; 32].into()));
+        let twice = with(&[&[2], &key[..], &key].concat());
+        assert_eq!(twice, Err(CertError::SigningKeyExtension));
+        let error = Err(CertError::Version(3));
+        assert_eq!(UnverifiedCert::parse(&[3]), error);
+    }
+
+    #[test]
+    fn hours_are_rounded_up() {
+        assert_eq!(hours_rounded_up(at(0)), 0);
+        assert_eq!(hours_rounded_up(at(1)), 1);
+        assert_eq!(hours_rounded_up(at(7200)), 2);
+        assert_eq!(hours_rounded_up(at(u64::from(u32::MAX) * 3601)), u32::MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn made_is_valid(
+            seed: [u8; 32], key: [u8; 32], kind in 4_u8.., hours: u32, include: bool, bit: usize,
+        ) {
+            let signing = Keypair::from_seed(&seed);
+            let expires = at(u64::from(hours) * 3600);
+            let kind = CertType(kind);
+            let key_type = CertKeyType::ED25519;
+            let bytes = Cert::make(kind, expires, key_type, &key, &signing, include);
+            let expanded = signing.expand();
+            let same = Cert::make_expanded(kind, expires, key_type, &key, &expanded, include);
+            prop_assert_eq!(&bytes, &same);
+            let id = signing.public().id();
+            let cert = UnverifiedCert::parse(&bytes).unwrap().check(expires, Some(id)).unwrap();
+            prop_assert_eq!((cert.cert_type, cert.key, cert.expires()), (kind, key, expires));
+            prop_assert_eq!(cert.signing_key, include.then_some(id));
+
+            let mut forged = bytes.clone();
+            forged[bit / 8 % bytes.len()] ^= 1 << (bit % 8);
+            let checked = UnverifiedCert::parse(&forged).and_then(|c| c.check(at(0), Some(id)));
+            prop_assert!(checked.is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(tail in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = UnverifiedCert::parse(&tail);
+            let _ = UnverifiedCert::parse(&[&ID_SIGNING_CERT[..39], &tail].concat());
+        }
+    }
+}

@@ -90,3 +90,64 @@ pub fn write(certs: &[(CertsType, &[u8])], out: &mut Vec<u8>) -> Result<(), TooL
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn known_types_by_name_and_others_skipped() {
+        let body = [
+            5, 4, 0, 2, 1, 2, 9, 0, 1, 9, 9, 0, 0, 0, 0, 1, 7, 7, 0, 0, 99,
+        ];
+        let certs = Certs::read(&body).unwrap();
+        assert_eq!(certs.find(CertsType::ED25519_ID_SIGNING), Some(&[1, 2][..]));
+        assert_eq!(certs.find(CertsType::RSA_ED25519_CROSS), Some(&[][..]));
+        assert_eq!(certs.find(CertsType::RSA_ID), None);
+        assert_eq!(certs.find(CertsType(0)), None);
+        assert_eq!(certs.find(CertsType(9)), None);
+        for len in 0..body.len() - 1 {
+            assert_eq!(Certs::read(&body[..len]), Err(Truncated.into()));
+        }
+    }
+
+    #[test]
+    fn duplicates_are_refused() {
+        let body = [2, 4, 0, 0, 4, 0, 0];
+        let error = CertsError::Duplicate(CertsType::ED25519_ID_SIGNING);
+        assert_eq!(Certs::read(&body), Err(error));
+    }
+
+    #[test]
+    fn a_cert_too_long_leaves_the_buffer() {
+        let mut out = vec![1];
+        let long = vec![0; 65536];
+        let result = write(
+            &[(CertsType::RSA_ID, &[]), (CertsType::RSA_LINK, &long)],
+            &mut out,
+        );
+        assert_eq!((result, out), (Err(TooLong), vec![1]));
+    }
+
+    proptest! {
+        #[test]
+        fn written_is_read(bodies in prop::collection::btree_map(
+            1_u8..=7, prop::collection::vec(any::<u8>(), 0..40), 0..7,
+        )) {
+            let list: Vec<_> = bodies.iter().map(|(k, v)| (CertsType(*k), v.as_slice())).collect();
+            let mut out = Vec::new();
+            write(&list, &mut out).unwrap();
+            let certs = Certs::read(&out).unwrap();
+            for kind in 0..=255 {
+                let expected = bodies.get(&kind).map(Vec::as_slice);
+                prop_assert_eq!(certs.find(CertsType(kind)), expected);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Certs::read(&body);
+        }
+    }
+}

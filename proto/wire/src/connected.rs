@@ -79,3 +79,52 @@ impl Connected {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hex_literal::hex;
+    use proptest::prelude::*;
+
+    fn written(connected: Connected) -> Vec<u8> {
+        let mut out = Vec::new();
+        connected.write(&mut out);
+        out
+    }
+
+    #[test]
+    fn published_vectors() {
+        assert_eq!(Connected::read(&[]), Ok(Connected { address: None }));
+        let v4 = Connected {
+            address: Some(("127.0.0.1".parse().unwrap(), 3600)),
+        };
+        assert_eq!(Connected::read(&hex!("7F000001 00000E10")), Ok(v4));
+        assert_eq!(written(v4), hex!("7F000001 00000E10"));
+        let v6 = Connected {
+            address: Some(("2001:db8::1122".parse().unwrap(), 3600)),
+        };
+        let bytes = hex!("00000000 06 20010db8 00000000 00000000 00001122 00000E10");
+        assert_eq!(Connected::read(&bytes), Ok(v6));
+        assert_eq!(written(v6), bytes);
+        for len in 5..bytes.len() {
+            assert_eq!(Connected::read(&bytes[..len]), Err(ConnectedError));
+        }
+    }
+
+    #[test]
+    fn zeros_and_missing_lifetime() {
+        assert_eq!(Connected::read(&[0; 498]), Ok(Connected::default()));
+        assert_eq!(Connected::read(&[0; 3]), Err(ConnectedError));
+        let no_ttl = Connected::read(&hex!("7F000001")).unwrap().address;
+        assert_eq!(no_ttl, Some(("127.0.0.1".parse().unwrap(), 0)));
+    }
+
+    proptest! {
+        #[test]
+        fn reading_is_total_and_stable(data in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Ok(connected) = Connected::read(&data) {
+                prop_assert_eq!(Connected::read(&written(connected)), Ok(connected));
+            }
+        }
+    }
+}

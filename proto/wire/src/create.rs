@@ -147,3 +147,75 @@ pub(crate) fn fill(payload: &mut Payload, fields: &[&[u8]]) -> Result<(), TooLon
     rest.fill(0);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hex_literal::hex;
+    use proptest::prelude::*;
+
+    fn padded(bytes: &[u8]) -> Payload {
+        let mut payload = [0; PAYLOAD_LEN];
+        payload[..bytes.len()].copy_from_slice(bytes);
+        payload
+    }
+
+    /// Captured from a C tor 0.4.5 test network (as published with Arti).
+    #[test]
+    fn captured_cells() {
+        let payload = padded(&hex!(
+            "0002 0054 09164430E84D3BC56EC7E1D22734742345E2DECE0DE535B66B8E8A0EBBDAE3263C53E02E"
+            "C2215685CD3A977DC7946FF47F84CD7025F75D252D1B35DEA28F32FA912513889A207E5049992DBC9B"
+            "C541194C13624A"
+        ));
+        let create2 = Create2::read(&payload).unwrap();
+        assert_eq!(create2.handshake_type, HandshakeType::NTOR);
+        assert_eq!((create2.data.len(), create2.data[83]), (84, 0x4A));
+
+        let payload = padded(&hex!(
+            "0040 0108907A701030ADB6CA9C6AF097DC4855614655659B6A7BF21C1097DCE7C66EE0E4EF287DE7"
+            "CED40BEECA8B90140C05DB6138AEB551CE0C037068C315E307A0"
+        ));
+        assert_eq!(Created2::read(&payload).unwrap().data.len(), 64);
+
+        let payload = padded(&hex!(
+            "03B74250B01D09FDA72B70D63AE7994926F13055BED23485F6B3C8C3CEAFE1DF48A9FF8BAC4993FC"
+        ));
+        let created = CreatedFast::read(&payload).unwrap();
+        assert_eq!((created.y[0], created.derivative[19]), (0x03, 0xFC));
+        let mut written = [1; PAYLOAD_LEN];
+        created.write(&mut written);
+        assert_eq!(written, payload);
+    }
+
+    #[test]
+    fn lengths_beyond_the_cell() {
+        assert_eq!(Create2::read(&padded(&[0, 2, 1, 250])), Err(Truncated));
+        assert_eq!(Created2::read(&padded(&[1, 252])), Err(Truncated));
+        let data = &[0; CREATE2_DATA_MAX + 1];
+        let create2 = Create2 {
+            handshake_type: HandshakeType::NTOR,
+            data,
+        };
+        assert_eq!(create2.write(&mut [0; PAYLOAD_LEN]), Err(TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn written_is_read(kind: u16, data in prop::collection::vec(any::<u8>(), 0..=505)) {
+            let mut payload = [9; PAYLOAD_LEN];
+            let create2 = Create2 { handshake_type: HandshakeType(kind), data: &data };
+            create2.write(&mut payload).unwrap();
+            prop_assert_eq!(Create2::read(&payload), Ok(create2));
+            Created2 { data: &data }.write(&mut payload).unwrap();
+            prop_assert_eq!(Created2::read(&payload), Ok(Created2 { data: &data }));
+        }
+
+        #[test]
+        fn any_payload_is_read_without_panic(head: [u8; 32]) {
+            let _ = Create2::read(&padded(&head));
+            let _ = Created2::read(&padded(&head));
+            prop_assert!(CreateFast::read(&padded(&head)).is_ok());
+        }
+    }
+}

@@ -116,3 +116,71 @@ impl<'a> UnverifiedCrossCert<'a> {
 fn signed_digest(signed: &[u8]) -> [u8; 32] {
     sha256(&[PREFIX, signed].concat())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cepa_crypto::Rng;
+    use hex_literal::hex;
+
+    // From a CERTS cell of a C tor 0.4.5 test network (as published with Arti).
+    const RSA: &[u8] = &hex!(
+        "30818902818100d38b1e6ceb946e0db0751f4cbace3dcb9688b6c25304227b4710c35afb73627e50500f5913e1"
+        "58b621802612d1c75827003703338375237552eb3cd3c12f6ab3604e60c1a2d26bb1fbad206ff023969a90909d"
+        "6a65a5458a5312c26ebd3a3dad30302d4515cdcd264146ac18e6fc60a04bd3ec327f04294d96ba5aa25b464c3f"
+        "0203010001"
+    );
+    const CERT: &[u8] = &hex!(
+        "DCB604DB2034B00FD16986D4ADB9D16B21CB4E4457A33DEC0F538903683E96E9 0006DA3A 80"
+        "5CF6006F9179066534DE6B45AD47A5C469063EE462762723396DC9F25452A0A5"
+        "2DA3F5087DD239F2A311F6B0D4DFEFF4ABD089DC3D0237A0ABAB19EB2045B91C"
+        "DCAF04BE0A72D548A27BF2E77BD876ECFE5E1BE622350DA6BF31F6E306ED8964"
+        "88DD5B39409B23FC3EB7B2C9F7328EB18DA36D54D80575899EA6507CCBFCDF1F"
+    );
+
+    #[test]
+    fn captured() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_601_000_000);
+        let key = rsa::PublicKey::from_der(RSA).unwrap();
+        let parsed = UnverifiedCrossCert::parse(CERT).unwrap();
+        let cert = parsed.check(now, &key).unwrap();
+        assert_eq!(cert.ed25519.as_bytes(), &CERT[..32]);
+        let late = UNIX_EPOCH + Duration::from_secs(u64::from(cert.expires_hours) * 3600 + 1);
+        assert_eq!(parsed.check(late, &key), Err(CrossCertError::Expired));
+
+        let mut forged = CERT.to_vec();
+        forged[0] ^= 1;
+        let parsed = UnverifiedCrossCert::parse(&forged).unwrap();
+        assert_eq!(parsed.check(now, &key), Err(CrossCertError::Signature));
+        for len in 0..CERT.len() {
+            assert_eq!(
+                UnverifiedCrossCert::parse(&CERT[..len]),
+                Err(Truncated.into())
+            );
+        }
+        forged.push(0);
+        assert_eq!(
+            UnverifiedCrossCert::parse(&forged),
+            Err(CrossCertError::Trailing)
+        );
+    }
+
+    #[test]
+    fn made_is_valid() {
+        let mut rng = Rng::from_seed([1; 32]);
+        let key = rsa::Keypair::generate(1024, &mut rng).unwrap();
+        let expires = UNIX_EPOCH + Duration::from_secs(3600 * 500_000);
+        let id = Ed25519Id::from([7; 32]);
+        let bytes = CrossCert::make(&id, expires, &key).unwrap();
+        let cert = UnverifiedCrossCert::parse(&bytes)
+            .unwrap()
+            .check(expires, key.public());
+        assert_eq!(
+            cert,
+            Ok(CrossCert {
+                ed25519: id,
+                expires_hours: 500_000
+            })
+        );
+    }
+}

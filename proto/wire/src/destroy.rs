@@ -44,3 +44,22 @@ impl DestroyReason {
         [self.0]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_byte_or_none() {
+        let mut payload = [9; crate::cell::PAYLOAD_LEN];
+        DestroyReason::TIMEOUT.write(&mut payload);
+        assert_eq!(DestroyReason::read(&payload), DestroyReason::TIMEOUT);
+        assert!(payload[1..].iter().all(|byte| *byte == 0));
+        assert_eq!(DestroyReason::read(&[]), DestroyReason::NONE);
+        assert_eq!(
+            DestroyReason::read(&DestroyReason(200).truncated_data()).0,
+            200
+        );
+        assert_eq!(DestroyReason::CHANNEL_CLOSED.to_string(), "CHANNEL_CLOSED");
+    }
+}

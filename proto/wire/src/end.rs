@@ -90,3 +90,60 @@ impl End {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hex_literal::hex;
+    use proptest::prelude::*;
+
+    fn written(end: End) -> Vec<u8> {
+        let mut out = Vec::new();
+        end.write(&mut out);
+        out
+    }
+
+    #[test]
+    fn published_vectors() {
+        assert_eq!(End::read(&hex!("06")), EndReason::DONE.into());
+        let refused = Some(("127.0.0.7".parse().unwrap(), 256));
+        let end = End {
+            reason: EndReason::EXITPOLICY,
+            refused,
+        };
+        assert_eq!(End::read(&hex!("04 7f000007 00000100")), end);
+        assert_eq!(written(end), hex!("04 7f000007 00000100"));
+        let refused = Some(("2001:db8::f00b".parse().unwrap(), 512));
+        let end = End {
+            reason: EndReason::EXITPOLICY,
+            refused,
+        };
+        let bytes = hex!("04 20010db8 00000000 00000000 0000f00b 00000200");
+        assert_eq!(End::read(&bytes), end);
+        assert_eq!(written(end), bytes);
+    }
+
+    #[test]
+    fn lenient_as_the_section_asks() {
+        assert_eq!(End::read(&[]), EndReason::MISC.into());
+        assert_eq!(End::read(&[200, 1]).reason, EndReason(200));
+        assert_eq!(End::read(&hex!("04 7f0000")), EndReason::EXITPOLICY.into());
+        let without_ttl = End::read(&hex!("04 7f000001")).refused;
+        assert_eq!(
+            without_ttl,
+            Some(("127.0.0.1".parse().unwrap(), TTL_ABSENT))
+        );
+        assert_eq!(
+            End::read(&hex!("06 7f000001 00000001")),
+            EndReason::DONE.into()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn reading_is_total_and_stable(data in prop::collection::vec(any::<u8>(), 0..40)) {
+            let end = End::read(&data);
+            prop_assert_eq!(End::read(&written(end)), end);
+        }
+    }
+}

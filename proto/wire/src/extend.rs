@@ -97,3 +97,85 @@ impl<'a> Extended2<'a> {
         Writer::new(out).u16_prefixed(self.data)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linkspec::LinkSpecifier;
+    use hex_literal::hex;
+
+    /// Captured from a C tor 0.4.5 test network (as published with Arti).
+    #[test]
+    fn captured_messages() {
+        let bytes = hex!(
+            "02 00 06 7F0000011388 02 14 03479E93EBF3FF2C58C1C9DBF2DE9DE9C2801B3E 0002 0054"
+            "03479E93EBF3FF2C58C1C9DBF2DE9DE9C2801B3E36A3E0BDB1F1A10579820243DD2E228B902940EB49EF84"
+            "2646E3926768C28410074BEE50A535116D657C6BFB7E5114119DC69F05DF907EF62002EA782B0A357F"
+        );
+        let message = Extend2::read(&bytes).unwrap();
+        assert_eq!(
+            message.link_specifiers.ipv4(),
+            "127.0.0.1:5000".parse().ok()
+        );
+        assert_eq!(
+            message.link_specifiers.rsa_id().unwrap().as_bytes(),
+            &message.data[..20]
+        );
+        assert_eq!(
+            (message.handshake_type, message.data.len()),
+            (HandshakeType::NTOR, 84)
+        );
+        let mut out = Vec::new();
+        message.write(&mut out).unwrap();
+        assert_eq!(out, bytes);
+        for len in 0..bytes.len() {
+            assert!(Extend2::read(&bytes[..len]).is_err());
+        }
+
+        let bytes = hex!(
+            "0040 0026619058EB2661834D54C2624828728F28915587CDAD1AD3373B85F33A480EEA9D3B2CEF8D39C1"
+            "DBD2FA519E75296B96960690C79A28D6A0D9454F8E9634BD"
+        );
+        let message = Extended2::read(&bytes).unwrap();
+        let mut out = Vec::new();
+        message.write(&mut out).unwrap();
+        assert_eq!(out, bytes);
+        for len in 0..bytes.len() {
+            assert_eq!(Extended2::read(&bytes[..len]), Err(Truncated));
+        }
+    }
+
+    #[test]
+    fn duplicate_identities_are_refused() {
+        let id = LinkSpecifier::Ed25519([1; 32].into());
+        let link_specifiers = LinkSpecifiers(vec![id.clone(), id]);
+        let handshake_type = HandshakeType::NTOR;
+        let message = Extend2 {
+            link_specifiers,
+            handshake_type,
+            data: &[],
+        };
+        let mut out = Vec::new();
+        message.write(&mut out).unwrap();
+        let error = LinkSpecifierError::DuplicateIdentity.into();
+        assert_eq!(Extend2::read(&out), Err(error));
+    }
+
+    #[test]
+    fn more_than_a_cell_is_not_written() {
+        let data = &[0; 498];
+        let link_specifiers = LinkSpecifiers::default();
+        let message = Extend2 {
+            link_specifiers,
+            handshake_type: HandshakeType::NTOR,
+            data,
+        };
+        let mut out = vec![1];
+        assert_eq!(
+            (message.write(&mut out), &out[..]),
+            (Err(TooLong), &[1][..])
+        );
+        assert_eq!(Extended2 { data }.write(&mut out), Err(TooLong));
+        assert_eq!(Extended2 { data: &data[..496] }.write(&mut out), Ok(()));
+    }
+}

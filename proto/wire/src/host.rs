@@ -64,3 +64,39 @@ impl std::fmt::Display for Host {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_names() {
+        assert_eq!(Host::parse(b"1.2.3.4"), Ok(Host::Ip([1, 2, 3, 4].into())));
+        let v6 = Host::Ip("2001:db8::1".parse().unwrap());
+        assert_eq!(Host::parse(b"[2001:db8::1]"), Ok(v6.clone()));
+        assert_eq!(Host::parse(b"2001:DB8::1"), Ok(v6.clone()));
+        assert_eq!(v6.to_string(), "[2001:db8::1]");
+        assert_eq!(Host::parse(b"").unwrap().to_string(), "");
+        assert_eq!(
+            Host::parse(b"WWW.Example_x.com").unwrap().to_string(),
+            "www.example_x.com"
+        );
+    }
+
+    #[test]
+    fn what_no_name_may_have() {
+        for text in [
+            &b"a b"[..],
+            b"a:1",
+            b"[x]",
+            b"a\r\nb",
+            b"\xFF",
+            b"[1.2.3.4]",
+            "\u{e9}".as_bytes(),
+        ] {
+            assert_eq!(Host::parse(text), Err(HostError::Character));
+        }
+        assert_eq!(Host::parse(&[b'a'; 256]), Err(HostError::TooLong));
+        assert!(Host::parse(&[b'a'; 255]).is_ok());
+    }
+}

@@ -209,3 +209,93 @@ fn write_one(specifier: &LinkSpecifier, out: &mut Vec<u8>) -> Result<(), TooLong
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn written(list: &LinkSpecifiers) -> Vec<u8> {
+        let mut out = Vec::new();
+        list.write(&mut out).unwrap();
+        out
+    }
+
+    fn read(bytes: &[u8]) -> Result<LinkSpecifiers, LinkSpecifierError> {
+        LinkSpecifiers::read(&mut Reader::new(bytes))
+    }
+
+    fn any_specifier() -> impl Strategy<Value = LinkSpecifier> {
+        prop_oneof![
+            any::<([u8; 4], u16)>().prop_map(|(ip, port)| SocketAddr::from((ip, port)).into()),
+            any::<([u8; 16], u16)>().prop_map(|(ip, port)| SocketAddr::from((ip, port)).into()),
+            any::<[u8; 20]>().prop_map(|id| LinkSpecifier::Rsa(id.into())),
+            any::<[u8; 32]>().prop_map(|id| LinkSpecifier::Ed25519(id.into())),
+            (4_u8.., prop::collection::vec(any::<u8>(), 0..=255))
+                .prop_map(|(kind, body)| LinkSpecifier::Unknown(kind, body)),
+        ]
+    }
+
+    #[test]
+    fn order_of_a_new_list() {
+        let ipv4 = "1.2.3.4:5".parse().unwrap();
+        let ipv6 = "[::1]:6".parse().unwrap();
+        let list =
+            LinkSpecifiers::new(Some(ipv4), [2; 20].into(), Some([3; 32].into()), Some(ipv6));
+        let bytes = written(&list);
+        assert_eq!(bytes[..9], [4, 0, 6, 1, 2, 3, 4, 0, 5]);
+        assert_eq!((bytes[9], bytes[31], bytes[65]), (2, 3, 1));
+        assert_eq!((list.ipv4(), list.ipv6()), (Some(ipv4), Some(ipv6)));
+        assert_eq!(list.rsa_id(), Some([2; 20].into()));
+        assert_eq!(list.ed25519_id(), Some([3; 32].into()));
+        assert_eq!(list.check_identities(), Ok(()));
+    }
+
+    #[test]
+    fn lengths_and_duplicates() {
+        assert_eq!(
+            read(&[1, 0, 5, 1, 2, 3, 4, 0]),
+            Err(LinkSpecifierError::Length(0))
+        );
+        assert_eq!(
+            read(&[1, 0, 7, 1, 2, 3, 4, 0, 5, 6]),
+            Err(LinkSpecifierError::Length(0))
+        );
+        assert_eq!(read(&[2, 9, 0]), Err(Truncated.into()));
+        let rsa = LinkSpecifier::Rsa([1; 20].into());
+        let twice = LinkSpecifiers(vec![rsa.clone(), rsa]);
+        assert_eq!(
+            twice.check_identities(),
+            Err(LinkSpecifierError::DuplicateIdentity)
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_leaves_the_buffer() {
+        let unknown = |len| LinkSpecifier::Unknown(9, vec![0; len]);
+        for list in [vec![unknown(0); 256], vec![unknown(0), unknown(256)]] {
+            let mut out = vec![1];
+            assert_eq!(
+                (LinkSpecifiers(list).write(&mut out), out),
+                (Err(TooLong), vec![1])
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn written_is_read(list in prop::collection::vec(any_specifier(), 0..6)) {
+            let list = LinkSpecifiers(list);
+            let bytes = written(&list);
+            prop_assert_eq!(read(&bytes), Ok(list));
+            for len in 0..bytes.len() {
+                prop_assert_eq!(read(&bytes[..len]), Err(Truncated.into()));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read(&bytes);
+        }
+    }
+}

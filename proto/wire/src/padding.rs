@@ -78,3 +78,33 @@ impl PaddingNegotiate {
         .expect("six bytes fit");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::PAYLOAD_LEN;
+
+    #[test]
+    fn written_is_read() {
+        let start = PaddingNegotiate::Start {
+            low_ms: 256,
+            high_ms: 512,
+        };
+        let mut payload = [9; PAYLOAD_LEN];
+        start.write(&mut payload);
+        assert_eq!(payload[..7], [0, 2, 1, 0, 2, 0, 0]);
+        assert_eq!(PaddingNegotiate::read(&payload), Ok(start));
+        PaddingNegotiate::Stop.write(&mut payload);
+        assert_eq!(PaddingNegotiate::read(&payload), Ok(PaddingNegotiate::Stop));
+        payload[1] = 3;
+        assert_eq!(
+            PaddingNegotiate::read(&payload),
+            Err(PaddingError::Command(3))
+        );
+        payload[0] = 0x90;
+        assert_eq!(
+            PaddingNegotiate::read(&payload),
+            Err(PaddingError::Version(0x90))
+        );
+    }
+}

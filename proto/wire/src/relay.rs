@@ -148,3 +148,69 @@ pub fn write(
     rng.fill(random);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cepa_crypto::Rng;
+    use proptest::prelude::*;
+
+    #[test]
+    fn layout() {
+        let mut payload = [0xEE; PAYLOAD_LEN];
+        let mut rng = Rng::from_seed([1; 32]);
+        write(
+            &mut payload,
+            RelayCommand::DATA,
+            StreamId(0x0102),
+            b"abc",
+            &mut rng,
+        )
+        .unwrap();
+        assert_eq!(payload[..11], [2, 0, 0, 1, 2, 0, 0, 0, 0, 0, 3]);
+        assert_eq!(payload[11..18], *b"abc\0\0\0\0");
+        assert!(payload[18..].iter().any(|byte| *byte != 0));
+    }
+
+    #[test]
+    fn a_lying_length_is_an_error() {
+        let mut payload = [0; PAYLOAD_LEN];
+        payload[9..11].copy_from_slice(&499_u16.to_be_bytes());
+        assert_eq!(data(&payload), Err(LengthError(499)));
+        payload[9..11].copy_from_slice(&498_u16.to_be_bytes());
+        assert_eq!(data(&payload).map(<[u8]>::len), Ok(498));
+    }
+
+    #[test]
+    fn too_much_data_leaves_the_payload() {
+        let mut payload = [7; PAYLOAD_LEN];
+        let mut rng = Rng::from_seed([1; 32]);
+        let long = vec![0; RELAY_DATA_MAX + 1];
+        let result = write(
+            &mut payload,
+            RelayCommand::DATA,
+            StreamId(1),
+            &long,
+            &mut rng,
+        );
+        assert_eq!((result, payload), (Err(TooLong), [7; PAYLOAD_LEN]));
+    }
+
+    proptest! {
+        #[test]
+        fn written_is_read(
+            command: u8, stream: u16, body in prop::collection::vec(any::<u8>(), 0..=498),
+        ) {
+            let mut payload = [0xEE; PAYLOAD_LEN];
+            let mut rng = Rng::from_seed([1; 32]);
+            let command = RelayCommand(command);
+            write(&mut payload, command, StreamId(stream), &body, &mut rng).unwrap();
+            prop_assert_eq!(super::command(&payload), command);
+            prop_assert_eq!(stream_id(&payload), StreamId(stream));
+            prop_assert_eq!((recognized(&payload), digest(&payload)), (0, [0; 4]));
+            prop_assert_eq!(data(&payload), Ok(&body[..]));
+            let gap = &payload[11 + body.len()..PAYLOAD_LEN.min(15 + body.len())];
+            prop_assert!(gap.iter().all(|byte| *byte == 0));
+        }
+    }
+}

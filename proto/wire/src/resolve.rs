@@ -256,3 +256,146 @@ fn write_answer(answer: &Answer, out: &mut Vec<u8>) -> Result<(), TooLong> {
     w.u32(answer.ttl);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hex_literal::hex;
+    use proptest::prelude::*;
+
+    fn round_trip(bytes: &[u8], message: &Resolve) {
+        assert_eq!(Resolve::read(bytes).as_ref(), Ok(message));
+        let mut out = Vec::new();
+        message.write(&mut out);
+        assert_eq!(out, bytes);
+    }
+
+    #[test]
+    fn published_resolve_vectors() {
+        let name = Host::Name("www.torproject.org".into());
+        round_trip(b"www.torproject.org\0", &Resolve::Host(name));
+        let v4 = Resolve::Reverse("127.0.0.1".parse().unwrap());
+        round_trip(b"1.0.0.127.in-addr.arpa\0", &v4);
+        let v6 = Resolve::Reverse("2001::".parse().unwrap());
+        let text = b"0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.2.ip6.arpa\0";
+        round_trip(text, &v6);
+        let v6 = Resolve::Host(Host::Ip("2001:db8::1".parse().unwrap()));
+        round_trip(b"2001:db8::1\0", &v6);
+    }
+
+    #[test]
+    fn malformed_resolve() {
+        assert_eq!(Resolve::read(b"a"), Err(ResolveError::Unterminated));
+        assert_eq!(Resolve::read(b"\0"), Err(ResolveError::Host));
+        assert_eq!(Resolve::read(b"a b\0"), Err(ResolveError::Host));
+        let long = [&b"0."[..]].repeat(32).concat();
+        let long = [&long, &b"0.ip6.arpa\0"[..]].concat();
+        for text in [
+            &b"1.in-addr.arpa\0"[..],
+            b"1.2.3.400.IN-ADDR.arpa\0",
+            b"0.ip6.arpa\0",
+            &long,
+        ] {
+            assert_eq!(Resolve::read(text), Err(ResolveError::Reverse));
+        }
+    }
+
+    #[test]
+    fn published_resolved_vectors() {
+        let ip = |text: &str, ttl| Answer {
+            value: AnswerValue::Ip(text.parse().unwrap()),
+            ttl,
+        };
+        let name = b"www.torproject.org".to_vec();
+        let cases = [
+            (&b""[..], vec![]),
+            (
+                &hex!("04 04 7f000001 00000E10 04 04 7f000002 00001c20"),
+                vec![ip("127.0.0.1", 3600), ip("127.0.0.2", 7200)],
+            ),
+            (
+                &hex!("06 10 12340000000000000000000000005678 00000080"),
+                vec![ip("1234::5678", 128)],
+            ),
+            (
+                &hex!("00 12 7777772e746f7270726f6a6563742e6f7267 00000258"),
+                vec![Answer {
+                    value: AnswerValue::Name(name.clone()),
+                    ttl: 600,
+                }],
+            ),
+            (
+                &hex!("63 12 7777772e746f7270726f6a6563742e6f7267 00000258"),
+                vec![Answer {
+                    value: AnswerValue::Unknown(99, name),
+                    ttl: 600,
+                }],
+            ),
+        ];
+        for (bytes, answers) in cases {
+            let message = Resolved { answers };
+            assert_eq!(Resolved::read(bytes).as_ref(), Ok(&message));
+            let mut out = Vec::new();
+            message.write(&mut out).unwrap();
+            assert_eq!(out, bytes);
+        }
+        let error = Resolved::read(&hex!("F0 00 00000E10")).unwrap().answers;
+        assert_eq!(
+            error,
+            [Answer {
+                value: AnswerValue::ErrorTransient,
+                ttl: 3600
+            }]
+        );
+    }
+
+    #[test]
+    fn malformed_resolved() {
+        let mixed = hex!("04 04 7f000001 00000E10 F1 00 00000000");
+        assert_eq!(
+            Resolved::read(&mixed),
+            Err(ResolvedError::ErrorAmongAnswers)
+        );
+        assert_eq!(
+            Resolved::read(&hex!("04 03 7f0000 00000E10")),
+            Err(ResolvedError::AddressLength)
+        );
+        assert_eq!(
+            Resolved::read(&[0; 6 * (ANSWERS_MAX + 1)]),
+            Err(ResolvedError::TooMany)
+        );
+        for len in (1..mixed.len()).filter(|len| *len != 10) {
+            assert_eq!(Resolved::read(&mixed[..len]), Err(Truncated.into()));
+        }
+    }
+
+    #[test]
+    fn more_than_a_cell_is_not_written() {
+        let answer = Answer {
+            value: AnswerValue::Name(vec![b'a'; 255]),
+            ttl: 1,
+        };
+        let mut out = vec![1];
+        let message = Resolved {
+            answers: vec![answer.clone(), answer],
+        };
+        assert_eq!((message.write(&mut out), out), (Err(TooLong), vec![1]));
+    }
+
+    proptest! {
+        #[test]
+        fn reading_is_total_and_stable(data in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Resolve::read(&data);
+            let _ = Resolved::read(&data);
+        }
+
+        #[test]
+        fn reverse_names_come_back(v4: [u8; 4], v6: [u8; 16]) {
+            for address in [IpAddr::from(v4), IpAddr::from(v6)] {
+                let mut out = Vec::new();
+                Resolve::Reverse(address).write(&mut out);
+                prop_assert_eq!(Resolve::read(&out), Ok(Resolve::Reverse(address)));
+            }
+        }
+    }
+}

@@ -97,3 +97,54 @@ impl Sendme {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hex_literal::hex;
+    use proptest::prelude::*;
+
+    fn written(sendme: Sendme) -> Vec<u8> {
+        let mut out = Vec::new();
+        sendme.write(&mut out);
+        out
+    }
+
+    #[test]
+    fn published_vectors() {
+        assert_eq!(Sendme::read(&[]), Ok(Sendme::Unauthenticated));
+        let tag = hex!("F01234989823478bcdefabcdef01234567890123");
+        let sendme = Sendme::Authenticated(SendmeTag::Tor1(tag));
+        let bytes = hex!("01 0014 F01234989823478bcdefabcdef01234567890123");
+        assert_eq!(Sendme::read(&bytes), Ok(sendme));
+        assert_eq!(written(sendme), bytes);
+        for len in 1..bytes.len() {
+            assert_eq!(
+                Sendme::read(&bytes[..len]),
+                Err(SendmeError::Truncated(Truncated))
+            );
+        }
+    }
+
+    #[test]
+    fn versions_and_lengths() {
+        assert_eq!(Sendme::read(&[0, 9, 9]), Ok(Sendme::Unauthenticated));
+        assert_eq!(Sendme::read(&[2]), Err(SendmeError::Version(2)));
+        assert_eq!(Sendme::read(&[1, 0, 1, 7]), Err(SendmeError::TagLength(1)));
+        let long = [&[1, 0, 21][..], &[0; 21]].concat();
+        assert_eq!(Sendme::read(&long), Err(SendmeError::TagLength(21)));
+        assert_eq!(SendmeTag::from_bytes(&[0; 17]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn written_is_read(tor1: [u8; 20], cgo: [u8; 16], rest: [u8; 9]) {
+            for tag in [SendmeTag::Tor1(tor1), SendmeTag::Cgo(cgo)] {
+                prop_assert_eq!(SendmeTag::from_bytes(tag.as_bytes()), Some(tag));
+                let sendme = Sendme::Authenticated(tag);
+                let bytes = [&written(sendme)[..], &rest].concat();
+                prop_assert_eq!(Sendme::read(&bytes), Ok(sendme));
+            }
+        }
+    }
+}

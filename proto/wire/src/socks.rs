@@ -366,3 +366,167 @@ fn parse_name(text: &[u8], version: SocksVersion) -> Result<Host, Stop> {
     let host = Host::parse(text).ok().filter(|_| !text.is_empty());
     host.ok_or(Stop::Error(SocksError::Name(version)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Feeds `bytes` in pieces of `piece` bytes; gives all replies and the request.
+    fn run(
+        handshake: &mut Handshake,
+        bytes: &[u8],
+        piece: usize,
+    ) -> Result<(Vec<u8>, Option<SocksRequest>), SocksError> {
+        let (mut replies, mut request) = (Vec::new(), None);
+        for piece in bytes.chunks(piece) {
+            let mut progress = handshake.handle_bytes(piece)?;
+            loop {
+                match progress {
+                    Progress::NeedMore => break,
+                    Progress::Reply(bytes) => replies.extend(bytes),
+                    Progress::Request(got) => request = Some(got),
+                }
+                progress = handshake.handle_bytes(&[])?;
+            }
+        }
+        Ok((replies, request))
+    }
+
+    fn error(bytes: &[u8]) -> SocksError {
+        run(&mut Handshake::new(), bytes, 1000).unwrap_err()
+    }
+
+    #[test]
+    fn socks5_with_user_name_in_any_pieces() {
+        let bytes =
+            b"\x05\x02\x00\x02\x01\x04user\x02pw\x05\x01\x00\x03\x0bexample.com\x01\xbbGET /";
+        for piece in 1..=bytes.len() {
+            let mut handshake = Handshake::new();
+            let (replies, request) = run(&mut handshake, bytes, piece).unwrap();
+            assert_eq!(replies, [5, 2, 1, 0]);
+            let request = request.unwrap();
+            assert_eq!(request.version, SocksVersion::V5);
+            assert_eq!(request.command, SocksCommand::Connect);
+            assert_eq!(request.address, SocksAddr::Name("example.com".into()));
+            assert_eq!(request.port, 443);
+            assert_eq!(
+                request.auth,
+                SocksAuth::Username(b"user".to_vec(), b"pw".to_vec())
+            );
+            assert_eq!(format!("{:?}", request.auth), "Username");
+            assert_eq!(handshake.take_rest(), b"GET /");
+        }
+    }
+
+    #[test]
+    fn socks5_without_authentication() {
+        let mut handshake = Handshake::new();
+        let bytes = [5, 1, 0, 5, 0xF1, 0, 1, 1, 2, 3, 4, 0, 0];
+        let (replies, request) = run(&mut handshake, &bytes, 1).unwrap();
+        let request = request.unwrap();
+        assert_eq!(replies, [5, 0]);
+        assert_eq!(request.command, SocksCommand::ResolvePtr);
+        assert_eq!(request.address, SocksAddr::Ip([1, 2, 3, 4].into()));
+        assert_eq!(request.auth, SocksAuth::None);
+
+        let v6 = [&[5, 1, 0, 5, 0xF0, 0, 4][..], &[0; 15], &[1, 0, 80]].concat();
+        let (_, request) = run(&mut Handshake::new(), &v6, 3).unwrap();
+        assert_eq!(
+            request.unwrap().address,
+            SocksAddr::Ip("::1".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn user_name_that_was_not_asked_for() {
+        let bytes = [5, 1, 0, 1, 0, 0, 5, 1, 0, 1, 1, 2, 3, 4, 0, 80];
+        let (replies, request) = run(&mut Handshake::new(), &bytes, 100).unwrap();
+        assert_eq!(replies, [5, 0, 1, 0]);
+        assert_eq!(request.unwrap().auth, SocksAuth::Username(vec![], vec![]));
+    }
+
+    #[test]
+    fn socks4_and_4a() {
+        let (replies, request) = run(
+            &mut Handshake::new(),
+            b"\x04\x01\x00\x50\x01\x02\x03\x04me\0",
+            1,
+        )
+        .unwrap();
+        let request = request.unwrap();
+        assert_eq!((replies.len(), request.version), (0, SocksVersion::V4));
+        assert_eq!(request.address, SocksAddr::Ip([1, 2, 3, 4].into()));
+        assert_eq!(request.auth, SocksAuth::Socks4(b"me".to_vec()));
+
+        let mut handshake = Handshake::new();
+        let bytes = b"\x04\xF0\x00\x00\x00\x00\x00\x01\0example.onion\0rest";
+        let (_, request) = run(&mut handshake, bytes, 5).unwrap();
+        let request = request.unwrap();
+        assert_eq!(request.command, SocksCommand::Resolve);
+        assert_eq!(request.address, SocksAddr::Name("example.onion".into()));
+        assert_eq!(request.auth, SocksAuth::None);
+        assert_eq!(handshake.take_rest(), b"rest");
+    }
+
+    #[test]
+    fn errors_and_their_replies() {
+        assert_eq!(error(b"GET / HTTP/1.0\r\n"), SocksError::Http);
+        assert!(SocksError::Http.reply().starts_with(b"HTTP/1.0 501 "));
+        assert_eq!(error(&[3]), SocksError::Version(3));
+        assert_eq!(error(&[5, 1, 1]), SocksError::NoMethod);
+        assert_eq!(SocksError::NoMethod.reply(), [5, 0xFF]);
+        assert_eq!(error(&[5, 1, 2, 5]), SocksError::AuthVersion(5));
+        let bind = error(&[5, 1, 0, 5, 2]);
+        assert_eq!(bind, SocksError::Command(SocksVersion::V5, 2));
+        assert_eq!(bind.reply()[..4], [5, 7, 0, 1]);
+        let bind = error(&[4, 2]);
+        assert_eq!(bind.reply(), [0, 0x5B, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(error(&[5, 1, 0, 5, 1, 0, 9]), SocksError::AddressType);
+        assert_eq!(
+            error(b"\x05\x01\x00\x05\xF1\x00\x03\x01a\0\0"),
+            SocksError::AddressType
+        );
+        let name = SocksError::Name(SocksVersion::V5);
+        assert_eq!(error(b"\x05\x01\x00\x05\x01\x00\x03\x00\x00\x50"), name);
+        assert_eq!(error(b"\x05\x01\x00\x05\x01\x00\x03\x03a\nb\x00\x50"), name);
+    }
+
+    #[test]
+    fn strings_are_bounded() {
+        let start = [4, 1, 0, 80, 1, 2, 3, 4];
+        let user = |len| [&start[..], &vec![b'a'; len]].concat();
+        let mut handshake = Handshake::new();
+        assert_eq!(
+            handshake.handle_bytes(&user(STRING_LEN_MAX)),
+            Ok(Progress::NeedMore)
+        );
+        assert_eq!(handshake.handle_bytes(b"a"), Err(SocksError::StringTooLong));
+        let whole = [user(STRING_LEN_MAX), vec![0]].concat();
+        assert!(
+            run(&mut Handshake::new(), &whole, 1000)
+                .unwrap()
+                .1
+                .is_some()
+        );
+        assert_eq!(
+            error(&[user(STRING_LEN_MAX + 1), vec![0]].concat()),
+            SocksError::StringTooLong
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken_without_panic(
+            start in prop::sample::select(vec![vec![], vec![4], vec![5, 1, 0], vec![5, 1, 2, 1]]),
+            tail in prop::collection::vec(any::<u8>(), 0..600),
+            piece in 1_usize..600,
+        ) {
+            let bytes = [start, tail].concat();
+            let mut handshake = Handshake::new();
+            let in_pieces = run(&mut handshake, &bytes, piece).map(|(_, request)| request);
+            let at_once = run(&mut Handshake::new(), &bytes, 1000).map(|(_, request)| request);
+            prop_assert_eq!(in_pieces, at_once);
+        }
+    }
+}

@@ -51,3 +51,22 @@ pub fn write(versions: &[u16], out: &mut Vec<u8>) -> Result<(), TooLong> {
     versions.iter().for_each(|version| w.u16(*version));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn highest_common() {
+        let mut body = Vec::new();
+        write(&[3, 4, 5], &mut body).unwrap();
+        assert_eq!(body, [0, 3, 0, 4, 0, 5]);
+        let versions = Versions::read(&body).unwrap();
+        assert_eq!(versions.iter().collect::<Vec<_>>(), [3, 4, 5]);
+        assert_eq!(versions.highest_common(&[4, 5, 6]), Some(5));
+        assert_eq!(versions.highest_common(&[6]), None);
+        assert_eq!(Versions::read(&[]).unwrap().highest_common(&[4]), None);
+        assert_eq!(Versions::read(&body[..5]), Err(OddLength(5)));
+        assert_eq!(write(&[4; 32768], &mut body), Err(TooLong));
+    }
+}

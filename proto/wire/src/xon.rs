@@ -67,3 +67,27 @@ fn read_version(r: &mut Reader<'_>) -> Result<(), XonError> {
         version => Err(XonError::Version(version)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_is_read() {
+        let mut out = Vec::new();
+        Xoff.write(&mut out);
+        assert_eq!((Xoff::read(&out), &out[..]), (Ok(Xoff), &[0][..]));
+        out.clear();
+        Xon { kbps: 258 }.write(&mut out);
+        assert_eq!(
+            (Xon::read(&out), &out[..]),
+            (Ok(Xon { kbps: 258 }), &[0, 0, 0, 1, 2][..])
+        );
+        for len in 0..out.len() {
+            assert_eq!(Xon::read(&out[..len]), Err(Truncated.into()));
+        }
+        assert_eq!(Xoff::read(&[]), Err(Truncated.into()));
+        assert_eq!(Xoff::read(&[1]), Err(XonError::Version(1)));
+        assert_eq!(Xon::read(&[7, 0, 0, 0, 0]), Err(XonError::Version(7)));
+    }
+}

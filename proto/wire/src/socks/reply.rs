@@ -126,3 +126,80 @@ fn reply5(status: SocksStatus, address: &SocksAddr, port: u16) -> Vec<u8> {
     w.u16(port);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn socks4() {
+        let granted = reply(SocksVersion::V4, SocksStatus::SUCCEEDED, None);
+        assert_eq!(granted, [0, 0x5A, 0, 0, 0, 0, 0, 0]);
+        let found = SocksAddr::Ip([1, 2, 3, 4].into());
+        let resolved = reply(SocksVersion::V4, SocksStatus::SUCCEEDED, Some((&found, 5)));
+        assert_eq!(resolved, [0, 0x5A, 0, 5, 1, 2, 3, 4]);
+        let failed = reply(
+            SocksVersion::V4,
+            SocksStatus::NOT_ALLOWED,
+            Some((&found, 5)),
+        );
+        assert_eq!(failed, [0, 0x5B, 0, 0, 0, 0, 0, 0]);
+        let v6 = SocksAddr::Ip("::1".parse().unwrap());
+        assert_eq!(
+            reply(SocksVersion::V4, SocksStatus::SUCCEEDED, Some((&v6, 0)))[1],
+            0x5B
+        );
+    }
+
+    #[test]
+    fn socks5() {
+        let of = |status, bound: Option<&SocksAddr>| {
+            reply(
+                SocksVersion::V5,
+                status,
+                bound.map(|address| (address, 258)),
+            )
+        };
+        assert_eq!(
+            of(SocksStatus::SUCCEEDED, None),
+            [5, 0, 0, 1, 0, 0, 0, 0, 0, 0]
+        );
+        let failed = of(SocksStatus::HS_BAD_ADDRESS, None);
+        assert_eq!(failed, [5, 0xF6, 0, 1, 0, 0, 0, 0, 0, 0]);
+        let v4 = SocksAddr::Ip([1, 2, 3, 4].into());
+        assert_eq!(
+            of(SocksStatus::SUCCEEDED, Some(&v4)),
+            [5, 0, 0, 1, 1, 2, 3, 4, 1, 2]
+        );
+        let v6 = of(
+            SocksStatus::SUCCEEDED,
+            Some(&SocksAddr::Ip("::1".parse().unwrap())),
+        );
+        assert_eq!((v6[3], v6[19], v6.len()), (4, 1, 22));
+        let name = of(SocksStatus::SUCCEEDED, Some(&SocksAddr::Name("a.b".into())));
+        assert_eq!(name, b"\x05\x00\x00\x03\x03a.b\x01\x02");
+        let long = of(
+            SocksStatus::SUCCEEDED,
+            Some(&SocksAddr::Name("a".repeat(256))),
+        );
+        assert_eq!(long, [5, 1, 0, 1, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn statuses() {
+        assert_eq!(
+            SocksStatus::from(EndReason::EXITPOLICY),
+            SocksStatus::NOT_ALLOWED
+        );
+        assert_eq!(
+            SocksStatus::from(EndReason(99)),
+            SocksStatus::GENERAL_FAILURE
+        );
+        let plain = SocksStatus::HS_REND_FAILED.without_extension();
+        assert_eq!(plain, SocksStatus::HOST_UNREACHABLE);
+        assert_eq!(
+            SocksStatus::TTL_EXPIRED.without_extension(),
+            SocksStatus::TTL_EXPIRED
+        );
+    }
+}
