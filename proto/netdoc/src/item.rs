@@ -9,7 +9,8 @@
 
 use std::time::SystemTime;
 
-use memchr::memchr;
+use cepa_crypto::encoding;
+use memchr::{memchr, memmem};
 
 use crate::timestamp;
 
@@ -79,40 +80,14 @@ impl Object<'_> {
         if self.body.len() > bytes_max.saturating_mul(3) / 2 + 64 {
             return Err(ItemError::ObjectTooLong(self.tag.to_owned()));
         }
-        let mut joined = Vec::with_capacity(self.body.len());
-        for line in self.body.lines() {
-            joined.extend_from_slice(line.trim_ascii().as_bytes());
-        }
-        let bytes =
-            decode_base64(&joined).ok_or_else(|| ItemError::BadBase64(self.tag.to_owned()))?;
+        let bytes = encoding::base64_decode(self.body)
+            .ok_or_else(|| ItemError::BadBase64(self.tag.to_owned()))?;
         if bytes.len() > bytes_max {
             return Err(ItemError::ObjectTooLong(self.tag.to_owned()));
         }
         Ok(bytes)
     }
 }
-
-/// Decodes base64 with or without its padding; other bits after the end are ignored.
-pub fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let mut end = text.len();
-    while end > 0 && text.len() - end < 2 && text.get(end - 1) == Some(&b'=') {
-        end -= 1;
-    }
-    let padding = text.len() - end;
-    if padding > 0 && !text.len().is_multiple_of(4) {
-        return None;
-    }
-    BASE64_LENIENT.decode(text.get(..end)?).ok()
-}
-
-/// Unpadded base64 that does not look at the unused last bits, as `tor` decodes it.
-static BASE64_LENIENT: std::sync::LazyLock<data_encoding::Encoding> =
-    std::sync::LazyLock::new(|| {
-        let mut spec = data_encoding::BASE64_NOPAD.specification();
-        spec.check_trailing_bits = false;
-        spec.encoding()
-            .expect("BASE64_NOPAD without its trailing check is an encoding")
-    });
 
 /// One item of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -372,5 +347,139 @@ impl<'a> Section<'a> {
         let at = (self.items.len().checked_sub(index + 1))
             .ok_or_else(|| ItemError::Missing(keyword.to_owned()))?;
         self.required_at(at, keyword)
+    }
+}
+
+/// Cuts a text of several documents, each of which starts with a line of one of `keywords`;
+/// what stands before the first is left out. The pieces are the caller's to count and to bound.
+pub fn split_documents<'a>(
+    text: &'a str,
+    keywords: &'a [&'a str],
+) -> impl Iterator<Item = &'a str> + 'a {
+    let mut start = next_document(text, 0, keywords);
+    std::iter::from_fn(move || {
+        let from = start?;
+        start = next_document(text, from + 1, keywords);
+        text.get(from..start.unwrap_or(text.len()))
+    })
+}
+
+/// The offset of the first line at or behind `from` that starts a document.
+fn next_document(text: &str, from: usize, keywords: &[&str]) -> Option<usize> {
+    let starts = keywords.iter().filter_map(|keyword| {
+        let bytes = text.as_bytes().get(from..)?;
+        memmem::find_iter(bytes, keyword)
+            .map(|at| from + at)
+            .find(|at| {
+                let behind = text.as_bytes().get(at + keyword.len());
+                let before = at.checked_sub(1).and_then(|at| text.as_bytes().get(at));
+                matches!(before, None | Some(b'\n')) && matches!(behind, Some(b' ' | b'\n'))
+            })
+    });
+    starts.min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: Limits = Limits {
+        bytes_max: 1000,
+        items_max: 10,
+    };
+
+    const SAMPLE: &str = "first one  two\tthree\n\nkey\n-----BEGIN RSA PUBLIC KEY-----\nAAEC\n\
+                          Aw==\n-----END RSA PUBLIC KEY-----\nlast \n";
+
+    #[test]
+    fn walks_items_and_objects() {
+        let section = Section::parse(SAMPLE, LIMITS).unwrap();
+        let [first, key, last] = section.items[..] else {
+            panic!("{section:?}")
+        };
+        assert_eq!(first.args().collect::<Vec<_>>(), ["one", "two", "three"]);
+        assert_eq!(
+            (first.keyword, first.start, first.line_end),
+            ("first", 0, 21)
+        );
+        assert_eq!(key.object_bytes("RSA PUBLIC KEY", 4), Ok(vec![0, 1, 2, 3]));
+        assert!(key.object_bytes("RSA PUBLIC KEY", 3).is_err());
+        assert!(key.object_bytes("SIGNATURE", 4).is_err());
+        assert_eq!(last.through_space(SAMPLE, key.end), Some("last "));
+        assert_eq!(
+            first.through_line(SAMPLE, 0),
+            Some("first one  two\tthree\n")
+        );
+        assert!(section.required_at(0, "first").is_ok());
+        assert!(section.required_from_end(0, "last").is_ok());
+        assert!(section.required_from_end(0, "first").is_err());
+        assert_eq!(
+            section.required("none"),
+            Err(ItemError::Missing("none".into()))
+        );
+    }
+
+    #[test]
+    fn refuses_malformed_documents() {
+        for text in [
+            "a",
+            "-a\n",
+            " a\n",
+            "a_b\n",
+            "a\0b\n",
+            "a b\0\n",
+            "é\n",
+            "a\n-----BEGIN X-----\n",
+            "a\n-----BEGIN X\n-----END X-----\n",
+            "a\n-----BEGIN X-----\nAA\n-----END Y-----\n",
+            "a\n-----BEGIN X-----\nAA-----END X-----\n",
+            "a\n-----BEGIN X-----\nAA\n-----END X-----",
+            "a\n-----BEGIN -----\nAA\n-----END -----\n",
+            "-----BEGIN X-----\nAA\n-----END X-----\n",
+        ] {
+            assert!(Section::parse(text, LIMITS).is_err(), "{text}");
+        }
+        let many = "a\n".repeat(11);
+        assert_eq!(
+            Section::parse(&many, LIMITS).unwrap_err(),
+            ItemError::TooManyItems(10)
+        );
+        let long = "a".repeat(1001);
+        assert_eq!(
+            Section::parse(&long, LIMITS).unwrap_err(),
+            ItemError::TooLong(1000)
+        );
+    }
+
+    #[test]
+    fn splits_documents() {
+        let text = "@note\nrouter a\nb\nextra-info c\nrouter-x\nrouter d\n";
+        let parts: Vec<_> = split_documents(text, &["router", "extra-info"]).collect();
+        assert_eq!(
+            parts,
+            ["router a\nb\n", "extra-info c\nrouter-x\n", "router d\n"]
+        );
+        assert_eq!(split_documents("", &["router"]).count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(text in "([a-z -]{0,8}\n|-----(BEGIN|END) [A-Z]{1,2}-----\n|\\PC)*") {
+            let items = Items::new(&text, Limits { bytes_max: 4096, items_max: 100 });
+            for item in items.into_iter().flatten() {
+                let Ok(item) = item else { break };
+                prop_assert!(item.start < item.line_end && item.line_end <= item.end);
+                prop_assert!(item.through_line(&text, 0).is_some());
+                let _ = item.object.map(|object| object.decode(64));
+                let _ = item.timestamp(0);
+            }
+            let _ = split_documents(&text, &["a", "END"]).count();
+        }
+
+        #[test]
+        fn truncation_is_survived(len in 0..SAMPLE.len()) {
+            let _ = Section::parse(&SAMPLE[..len], LIMITS);
+        }
     }
 }

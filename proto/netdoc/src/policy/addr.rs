@@ -64,16 +64,24 @@ impl AddrPolicy {
         port != 0 && rule.is_none_or(|rule| rule.action == Action::Accept)
     }
 
-    /// Whether a connection to a port of an address that is not known yet may be accepted: the
-    /// first rule that covers all addresses decides, unless one before it says the opposite of
-    /// some; then `tor` still calls it what that rule says, and so do we. IPv4 and IPv6 rules
-    /// count alike.
+    /// Whether a connection to a port of an address that is not known yet may be accepted: in
+    /// one family, the first rule that covers all addresses accepts the port. A family without
+    /// rules says nothing unless there are no rules at all.
     pub fn allows_name(&self, port: u16) -> bool {
-        let rule = self
-            .rules
-            .iter()
-            .find(|rule| rule.ports.contains(port) && rule.is_every_address());
-        port != 0 && rule.is_none_or(|rule| rule.action == Action::Accept)
+        let by_family = [true, false].map(|is_ipv4| {
+            let mut rules = self
+                .rules
+                .iter()
+                .filter(|rule| rule.is_ipv4() == is_ipv4)
+                .peekable();
+            let is_silent = rules.peek().is_none() && !self.rules.is_empty();
+            let decides = |rule: &&AddrRule| rule.ports.contains(port) && rule.is_every_address();
+            let accepts = rules
+                .find(decides)
+                .is_none_or(|rule| rule.action == Action::Accept);
+            accepts && !is_silent
+        });
+        port != 0 && by_family.contains(&true)
     }
 
     /// Whether nothing of a family is accepted for certain; `by_default` is the answer where no
@@ -169,6 +177,7 @@ mod tests {
             allows("2001:db8::1", 91),
             "what no rule matches is accepted"
         );
+        let policy = config("accept *:80,reject *:*");
         assert!(policy.allows_name(80) && !policy.allows_name(443));
     }
 
