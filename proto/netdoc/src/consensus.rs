@@ -22,9 +22,9 @@ use crate::params::{Params, ParamsError};
 use crate::routerstatus::{EntryKind, RouterStatus};
 
 pub(crate) use encode::{encode_dir_source, encode_optional, encode_timing, word_list};
-pub use lifetime::{Lifetime, VotingDelay};
+pub use lifetime::{INTERVAL_MIN, Lifetime, REASONABLY_LIVE, TESTING_INTERVAL_MIN, VotingDelay};
 pub(crate) use parse::{Preamble, contact, missing, once};
-pub use sharedrand::{SharedRandCommit, SharedRandValue};
+pub use sharedrand::{COMMIT_TEXT_LEN, SharedRandCommit, SharedRandValue};
 pub use signature::{DigestAlgorithm, DirectorySignature, SIGNATURE_LEN_MAX, Signers};
 pub use text::{ConsensusText, SIGNATURE_KEYWORD};
 
@@ -83,7 +83,9 @@ impl Flavour {
 
     /// The flavour of a word.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Ns, Self::Microdesc].into_iter().find(|flavour| flavour.name() == name)
+        [Self::Ns, Self::Microdesc]
+            .into_iter()
+            .find(|flavour| flavour.name() == name)
     }
 
     /// The digest that authorities sign (dir-spec 3.9).
@@ -198,7 +200,10 @@ pub struct Consensus {
 impl Consensus {
     /// The entry of a relay.
     pub fn router(&self, id: &RsaId) -> Option<&RouterStatus> {
-        let at = self.routers.binary_search_by(|router| router.rsa_id.cmp(id)).ok()?;
+        let at = self
+            .routers
+            .binary_search_by(|router| router.rsa_id.cmp(id))
+            .ok()?;
         self.routers.get(at)
     }
 }

@@ -94,7 +94,9 @@ impl Params {
 
     /// The parameters in their order on the line.
     pub fn iter(&self) -> impl Iterator<Item = (&str, i32)> {
-        self.entries.iter().map(|(name, value)| (name.as_str(), *value))
+        self.entries
+            .iter()
+            .map(|(name, value)| (name.as_str(), *value))
     }
 
     /// How many there are.
@@ -108,7 +110,8 @@ impl Params {
     }
 
     fn position(&self, name: &str) -> Result<usize, usize> {
-        self.entries.binary_search_by(|(entry, _)| order(entry, name))
+        self.entries
+            .binary_search_by(|(entry, _)| order(entry, name))
     }
 }
 
@@ -148,7 +151,9 @@ fn parse_word(word: &str) -> Option<(&str, i32)> {
 
 fn is_name(name: &str) -> bool {
     (1..=PARAM_NAME_LEN_MAX).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'=')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'=')
 }
 
 /// The order of the words `a=…` and `b=…`.

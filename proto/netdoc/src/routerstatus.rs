@@ -12,9 +12,9 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::SystemTime;
 
-use cepa_crypto::RsaId;
+use cepa_crypto::{RsaId, encoding};
 
-use crate::item::{Item, ItemError, decode_base64};
+use crate::item::{Item, ItemError};
 use crate::policy::PortPolicy;
 use crate::protover::Protocols;
 use crate::timestamp;
@@ -154,12 +154,20 @@ impl RouterStatus {
     }
 
     fn encode_head(&self, kind: EntryKind, out: &mut String) {
-        let _ = write!(out, "r {} {}", self.nickname, base64(self.rsa_id.as_bytes()));
+        let _ = write!(
+            out,
+            "r {} {}",
+            self.nickname,
+            base64(self.rsa_id.as_bytes())
+        );
         if kind != EntryKind::Microdesc {
             let _ = write!(out, " {}", base64(&self.descriptor_digest));
         }
         let (published, ip) = (timestamp::encode(self.published), self.ip);
-        line(out, format_args!(" {published} {ip} {} {}", self.or_port, self.dir_port));
+        line(
+            out,
+            format_args!(" {published} {ip} {} {}", self.or_port, self.dir_port),
+        );
         for address in &self.a {
             line(out, format_args!("a {address}"));
         }
@@ -192,7 +200,7 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 }
 
 fn base64(bytes: &[u8]) -> String {
-    data_encoding::BASE64_NOPAD.encode(bytes)
+    encoding::base64_unpadded(bytes)
 }
 
 /// Reads one entry, item by item, from its `r` line on.
@@ -233,7 +241,12 @@ impl EntryReader {
             policy: None,
             microdesc_digest: None,
         };
-        Ok(Self { kind, status, has_flags: false, has_protocols: false })
+        Ok(Self {
+            kind,
+            status,
+            has_flags: false,
+            has_protocols: false,
+        })
     }
 
     /// Takes a further item of the entry; items of other keywords are ignored.
@@ -249,7 +262,11 @@ impl EntryReader {
             "w" => once(item, &mut self.status.bandwidth, bandwidth(item)?),
             "p" if self.kind != EntryKind::Microdesc => {
                 let policy = PortPolicy::parse(item.args_text);
-                once(item, &mut self.status.policy, policy.map_err(|_| item.bad_argument(0))?)
+                once(
+                    item,
+                    &mut self.status.policy,
+                    policy.map_err(|_| item.bad_argument(0))?,
+                )
             }
             "m" if self.kind == EntryKind::Microdesc => {
                 let digest = digest::<32>(item, 0, item.arg(0)?)?;
@@ -327,7 +344,9 @@ fn bandwidth(item: &Item<'_>) -> Result<Bandwidth, ItemError> {
             "MeasuredButAuthority" => w.measured_but_authority = Some(number()?),
             "Unmeasured" => w.unmeasured = value == "1",
             "GuardFraction" => {
-                let fraction = u8::try_from(number()?).ok().filter(|percent| *percent <= 100);
+                let fraction = u8::try_from(number()?)
+                    .ok()
+                    .filter(|percent| *percent <= 100);
                 w.guard_fraction = Some(fraction.ok_or_else(|| item.bad_argument(at))?);
             }
             _ => {}
@@ -342,8 +361,7 @@ pub(crate) fn digest<const N: usize>(
     at: usize,
     text: &str,
 ) -> Result<[u8; N], ItemError> {
-    let bytes = if text.len() > 2 * N { None } else { decode_base64(text.as_bytes()) };
-    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| item.bad_argument(at))
+    encoding::base64_array(text).ok_or_else(|| item.bad_argument(at))
 }
 
 /// Whether a word is a nickname: 1 to 19 letters and digits (dir-spec 2.1.3).

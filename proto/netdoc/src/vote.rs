@@ -16,7 +16,7 @@ use std::time::SystemTime;
 
 use cepa_crypto::{Ed25519Id, RsaId, digest};
 
-use crate::authcert::AuthorityCert;
+use crate::authcert::AuthCert;
 use crate::consensus::{
     DirSource, DirectorySignature, Lifetime, RequiredProtocols, SharedRandCommit, SharedRandValue,
     StatusError, VotingDelay,
@@ -69,7 +69,10 @@ pub struct VoteRouter {
 impl VoteRouter {
     /// The digest of the microdescriptor that `method` makes of this relay's descriptor.
     pub fn microdesc_digest(&self, method: u32) -> Option<[u8; 32]> {
-        let by_method = self.microdescs.iter().find(|line| line.methods.contains(&method));
+        let by_method = self
+            .microdescs
+            .iter()
+            .find(|line| line.methods.contains(&method));
         by_method.and_then(|line| line.digest)
     }
 }
@@ -88,7 +91,7 @@ pub struct SharedRandVote {
 }
 
 /// A vote.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Vote {
     /// The methods that its author can compute a consensus with, ascending.
     pub methods: Vec<u32>,
@@ -123,7 +126,7 @@ pub struct Vote {
     /// The digest of an identity key that the author had before.
     pub legacy_dir_key: Option<RsaId>,
     /// The author's certificate, as in its own document.
-    pub certificate: AuthorityCert,
+    pub certificate: AuthCert,
     /// The relays, ascending by RSA identity.
     pub routers: Vec<VoteRouter>,
     /// The author's signature; none before [`Vote::sign`].
@@ -138,7 +141,10 @@ impl Vote {
 
     /// The entry of a relay.
     pub fn router(&self, id: &RsaId) -> Option<&VoteRouter> {
-        let at = self.routers.binary_search_by(|router| router.status.rsa_id.cmp(id)).ok()?;
+        let at = self
+            .routers
+            .binary_search_by(|router| router.status.rsa_id.cmp(id))
+            .ok()?;
         self.routers.get(at)
     }
 }
@@ -160,7 +166,11 @@ impl VoteText {
         let text = text.into();
         let (vote, signed_end) = parse::parse(&text)?;
         let digest = digest::sha1(text.as_bytes().get(..signed_end).unwrap_or_default());
-        Ok(Self { text, digest, vote: Arc::new(vote) })
+        Ok(Self {
+            text,
+            digest,
+            vote: Arc::new(vote),
+        })
     }
 
     /// What it says.
@@ -183,7 +193,7 @@ impl VoteText {
     pub fn is_signed(&self, now: SystemTime) -> bool {
         let cert = &self.vote.certificate;
         let signature = self.vote.signature.as_ref();
-        now <= cert.expires() && signature.is_some_and(|one| one.verifies(&self.digest, cert))
+        now <= cert.expires && signature.is_some_and(|one| one.verifies(&self.digest, cert))
     }
 }
 
