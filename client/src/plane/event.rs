@@ -1,0 +1,72 @@
+//! What the plane tells the control core.
+
+use std::net::IpAddr;
+
+use cepa_circuit::{CircuitKey, StreamKey};
+use cepa_link::ChannelKey;
+use cepa_wire::end::End;
+use cepa_wire::resolve::Answer;
+
+use super::CircuitClose;
+
+/// Something that happened on the data plane. Events about one circuit or stream come in order; none
+/// comes after the one that closes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The connection under a channel is gone; events for its circuits come before this one.
+    ChannelClosed {
+        /// The channel that was.
+        channel: ChannelKey,
+    },
+    /// One more hop of a circuit stands; not the last.
+    CircuitHop {
+        /// The circuit.
+        circuit: CircuitKey,
+        /// The hop's index.
+        hop: usize,
+    },
+    /// All hops of a circuit stand; streams may be opened.
+    CircuitBuilt {
+        /// The circuit.
+        circuit: CircuitKey,
+    },
+    /// A circuit was closed while it was being built.
+    CircuitFailed {
+        /// The circuit that was.
+        circuit: CircuitKey,
+        /// The index of the hop that was being added.
+        hop: usize,
+        /// Why.
+        reason: CircuitClose,
+    },
+    /// A built circuit was closed; events for its streams come before this one.
+    CircuitClosed {
+        /// The circuit that was.
+        circuit: CircuitKey,
+        /// Why.
+        reason: CircuitClose,
+    },
+    /// CONNECTED came.
+    StreamConnected {
+        /// The stream.
+        stream: StreamKey,
+        /// The address that the exit connected to and the seconds for which that may be believed;
+        /// none for directory streams.
+        address: Option<(IpAddr, u32)>,
+    },
+    /// RESOLVED came; the stream is gone.
+    StreamResolved {
+        /// The stream that was.
+        stream: StreamKey,
+        /// The answers; an error stands alone.
+        answers: Vec<Answer>,
+    },
+    /// END came, or the circuit is gone (reason DESTROY). Bytes that came before may still be
+    /// taken; the stream stays until `stream_close`.
+    StreamEnded {
+        /// The stream.
+        stream: StreamKey,
+        /// Why.
+        end: End,
+    },
+}

@@ -1,0 +1,149 @@
+//! Messages of hops about streams (tor-spec 6).
+//!
+//! Only the hop at which a stream was opened may speak of it. What no open stream waits for is
+//! measured against the half-closed ones, and dropped; what no honest hop sends is counted as well.
+//! Only violations of a window destroy the circuit.
+
+use cepa_circuit::half_closed::Late;
+use cepa_circuit::origin::OriginViolation;
+use cepa_circuit::window::STREAM_WINDOW_INCREMENT_CELLS;
+use cepa_circuit::{CircuitKey, StreamKey, StreamViolation};
+use cepa_wire::Now;
+use cepa_wire::connected::Connected;
+use cepa_wire::end::{End, EndReason};
+use cepa_wire::relay::{RelayCommand, StreamId};
+use cepa_wire::resolve::Resolved;
+
+use super::streams::StreamKind;
+use super::{Event, Plane};
+
+impl Plane {
+    /// Takes a message of a hop about a stream.
+    pub(super) fn handle_message(
+        &mut self,
+        circuit: CircuitKey,
+        hop: usize,
+        command: RelayCommand,
+        stream_id: StreamId,
+        data: &[u8],
+        now: Now,
+    ) {
+        let Some(entry) = self.circuits.get_mut(circuit) else {
+            return;
+        };
+        let Some(key) = entry.streams.get(&stream_id).copied() else {
+            let late = entry.half_closed.handle(stream_id, command);
+            entry.dropped_cells += u64::from(late == Late::Unexpected);
+            return;
+        };
+        let Some(stream) = self.streams.get(key).filter(|stream| stream.hop == hop) else {
+            entry.dropped_cells += 1;
+            return;
+        };
+        let is_resolve = stream.kind == StreamKind::Resolve;
+        let outcome = match command {
+            RelayCommand::DATA if !is_resolve => self.handle_data(key, data, now),
+            RelayCommand::SENDME if !is_resolve => self.handle_stream_sendme(key),
+            RelayCommand::CONNECTED if !is_resolve => self.handle_connected(key, data, now),
+            RelayCommand::RESOLVED if is_resolve => {
+                self.handle_resolved(circuit, stream_id, key, data);
+                Ok(())
+            }
+            RelayCommand::END => {
+                entry.streams.remove(&stream_id);
+                self.end_stream(key, End::read(data));
+                Ok(())
+            }
+            _ => Err(StreamViolation::State),
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(StreamViolation::Window(violation)) => {
+                self.destroy_circuit(circuit, OriginViolation::from(violation).into());
+            }
+            Err(StreamViolation::State) => self.count_dropped(circuit),
+        }
+    }
+
+    fn count_dropped(&mut self, circuit: CircuitKey) {
+        if let Some(circuit) = self.circuits.get_mut(circuit) {
+            circuit.dropped_cells += 1;
+        }
+    }
+
+    fn handle_data(
+        &mut self,
+        key: StreamKey,
+        data: &[u8],
+        now: Now,
+    ) -> Result<(), StreamViolation> {
+        let Some(entry) = self.streams.get_mut(key) else {
+            return Ok(());
+        };
+        entry.stream.handle_data(data)?;
+        if !data.is_empty() {
+            self.ready.stream(key, &mut entry.ready);
+        }
+        // DATA without bytes is acknowledged without waiting for the application.
+        self.send_stream_sendmes(key, now);
+        Ok(())
+    }
+
+    fn handle_stream_sendme(&mut self, key: StreamKey) -> Result<(), StreamViolation> {
+        let Some(entry) = self.streams.get_mut(key) else {
+            return Ok(());
+        };
+        entry.stream.handle_sendme()?;
+        // Only a stream that was at the end of its window waits to be told.
+        if entry.stream.room_cells() == usize::from(STREAM_WINDOW_INCREMENT_CELLS) {
+            self.ready.stream(key, &mut entry.ready);
+        }
+        Ok(())
+    }
+
+    fn handle_connected(
+        &mut self,
+        key: StreamKey,
+        data: &[u8],
+        now: Now,
+    ) -> Result<(), StreamViolation> {
+        let Some(entry) = self.streams.get_mut(key) else {
+            return Ok(());
+        };
+        let Ok(connected) = Connected::read(data) else {
+            self.fail_stream(key, EndReason::TORPROTOCOL, now);
+            return Ok(());
+        };
+        entry.stream.handle_connected()?;
+        self.ready.stream(key, &mut entry.ready);
+        let address = connected.address;
+        self.events.push_back(Event::StreamConnected {
+            stream: key,
+            address,
+        });
+        Ok(())
+    }
+
+    /// RESOLVED came, well-formed or not: the look-up is over (tor-spec 6.4).
+    fn handle_resolved(
+        &mut self,
+        circuit: CircuitKey,
+        stream_id: StreamId,
+        key: StreamKey,
+        data: &[u8],
+    ) {
+        if let Some(circuit) = self.circuits.get_mut(circuit) {
+            circuit.streams.remove(&stream_id);
+        }
+        match Resolved::read(data) {
+            Ok(Resolved { answers }) => {
+                self.streams.remove(key);
+                self.events.push_back(Event::StreamResolved {
+                    stream: key,
+                    answers,
+                });
+            }
+            Err(_) => self.end_stream(key, EndReason::TORPROTOCOL.into()),
+        }
+    }
+}

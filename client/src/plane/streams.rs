@@ -1,0 +1,270 @@
+//! Streams of the plane, between an application's socket and a circuit (tor-spec 6.2 to 6.4, 7.4).
+//!
+//! A stream lives from `open_stream` to `stream_close`, whatever happens to its circuit meanwhile;
+//! only a look-up is gone with its answer. Bytes may be sent before CONNECTED. Room is the least of
+//! the stream's window, the circuit's window, the circuit's queue below its high mark, and
+//! [`STREAM_ROOM_MAX_CELLS`], so that streams of one circuit take turns.
+
+use cepa_circuit::{CircuitKey, Stream, StreamKey, StreamRead, StreamState};
+use cepa_link::channel::QUEUE_HIGH_CELLS;
+use cepa_wire::Now;
+use cepa_wire::begin::Begin;
+use cepa_wire::end::{End, EndReason};
+use cepa_wire::relay::{RELAY_DATA_MAX, RelayCommand, StreamId};
+use cepa_wire::resolve::Resolve;
+
+use super::{Event, Plane};
+
+/// Most cells that a stream may send before it is another's turn.
+pub const STREAM_ROOM_MAX_CELLS: usize = 32;
+
+/// What a stream is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamTarget {
+    /// A connection from the last hop to an address or name and port.
+    Begin(Begin),
+    /// The last hop's directory server.
+    BeginDir,
+    /// A look-up at the last hop.
+    Resolve(Resolve),
+}
+
+/// Why a stream is not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenStreamError {
+    /// The plane has no such circuit.
+    #[error("the circuit is not known")]
+    NoCircuit,
+    /// Not all hops stand yet.
+    #[error("the circuit is not built")]
+    NotBuilt,
+    /// All stream ids of the circuit are taken.
+    #[error("the circuit has no stream id left")]
+    NoStreamId,
+}
+
+/// What may be said about a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StreamKind {
+    /// A connection.
+    Data,
+    /// A look-up.
+    Resolve,
+}
+
+/// A stream, its place, and whether it is listed as ready.
+#[derive(Debug)]
+pub(super) struct PlaneStream {
+    pub(super) circuit: CircuitKey,
+    pub(super) hop: usize,
+    pub(super) kind: StreamKind,
+    pub(super) stream: Stream,
+    pub(super) ready: bool,
+}
+
+impl Plane {
+    /// Opens a stream at the last hop of a built circuit. [`Event::StreamConnected`],
+    /// [`Event::StreamResolved`] or [`Event::StreamEnded`] will tell.
+    pub fn open_stream(
+        &mut self,
+        circuit: CircuitKey,
+        target: &StreamTarget,
+        now: Now,
+    ) -> Result<StreamKey, OpenStreamError> {
+        let entry = self
+            .circuits
+            .get_mut(circuit)
+            .ok_or(OpenStreamError::NoCircuit)?;
+        if !entry.origin.is_built() {
+            return Err(OpenStreamError::NotBuilt);
+        }
+        let hop = entry
+            .origin
+            .hop_count()
+            .checked_sub(1)
+            .ok_or(OpenStreamError::NotBuilt)?;
+        let first = entry.stream_id_next;
+        let id = (0..=u16::MAX)
+            .map(|n| StreamId(first.0.wrapping_add(n)))
+            .find(|id| {
+                let taken = entry.streams.contains_key(id) || entry.half_closed.contains(*id);
+                *id != StreamId::NONE && !taken
+            })
+            .ok_or(OpenStreamError::NoStreamId)?;
+        entry.stream_id_next = StreamId(id.0.wrapping_add(1));
+        let mut body = Vec::new();
+        let (command, kind) = match target {
+            StreamTarget::Begin(begin) => {
+                begin.write(&mut body);
+                (RelayCommand::BEGIN, StreamKind::Data)
+            }
+            StreamTarget::BeginDir => (RelayCommand::BEGIN_DIR, StreamKind::Data),
+            StreamTarget::Resolve(resolve) => {
+                resolve.write(&mut body);
+                (RelayCommand::RESOLVE, StreamKind::Resolve)
+            }
+        };
+        let stream = Stream::begin(id);
+        let key = self.streams.insert(PlaneStream {
+            circuit,
+            hop,
+            kind,
+            stream,
+            ready: false,
+        });
+        entry.streams.insert(id, key);
+        // If the queue is full, the circuit closes, and an event tells that the stream has ended.
+        self.send_message(circuit, hop, command, id, &body, now);
+        Ok(key)
+    }
+
+    /// The circuit of a stream; a key that may be stale by now.
+    #[must_use]
+    pub fn stream_circuit(&self, key: StreamKey) -> Option<CircuitKey> {
+        self.streams.get(key).map(|entry| entry.circuit)
+    }
+
+    /// Bytes that may be passed to [`Plane::stream_send`] now. With 0, wait until the stream is
+    /// listed by [`Plane::take_ready`].
+    #[must_use]
+    pub fn stream_room(&self, key: StreamKey) -> usize {
+        self.room_cells(key).unwrap_or(0) * RELAY_DATA_MAX
+    }
+
+    fn room_cells(&self, key: StreamKey) -> Option<usize> {
+        let entry = self.streams.get(key)?;
+        let circuit = self.circuits.get(entry.circuit)?;
+        let channel = &self.channels.get(circuit.channel)?.channel;
+        if entry.kind == StreamKind::Resolve {
+            return None;
+        }
+        let queue = QUEUE_HIGH_CELLS.saturating_sub(channel.queued(circuit.origin.circ_id()));
+        let windows = entry
+            .stream
+            .room_cells()
+            .min(circuit.origin.room_cells(entry.hop));
+        Some(windows.min(queue).min(STREAM_ROOM_MAX_CELLS))
+    }
+
+    /// Sends bytes of the application's, at most [`Plane::stream_room`] of them. Those for a stream
+    /// that has ended are dropped.
+    pub fn stream_send(&mut self, key: StreamKey, bytes: &[u8], now: Now) {
+        debug_assert!(
+            bytes.len() <= self.stream_room(key) || !self.may_send(key),
+            "more bytes than the stream has room for"
+        );
+        for data in bytes.chunks(RELAY_DATA_MAX) {
+            let Some(entry) = self.streams.get_mut(key) else {
+                return;
+            };
+            if matches!(entry.stream.state(), StreamState::Ended(_)) {
+                return;
+            }
+            let (circuit, hop, id) = (entry.circuit, entry.hop, entry.stream.id());
+            entry.stream.packaged();
+            if !self.send_message(circuit, hop, RelayCommand::DATA, id, data, now) {
+                return;
+            }
+            if let Some(circuit) = self.circuits.get_mut(circuit) {
+                circuit.sent_last = id;
+            }
+        }
+    }
+
+    fn may_send(&self, key: StreamKey) -> bool {
+        let stream = self.streams.get(key);
+        stream.is_some_and(|entry| !matches!(entry.stream.state(), StreamState::Ended(_)))
+    }
+
+    /// Moves up to `bytes_max` bytes that came to the end of `out`.
+    pub fn stream_take(
+        &mut self,
+        key: StreamKey,
+        out: &mut Vec<u8>,
+        bytes_max: usize,
+    ) -> StreamRead {
+        match self.streams.get_mut(key) {
+            Some(entry) => entry.stream.take(out, bytes_max),
+            None => StreamRead {
+                more: false,
+                end: Some(EndReason::DESTROY),
+            },
+        }
+    }
+
+    /// The application's socket has taken `bytes` of what [`Plane::stream_take`] gave. Only now the
+    /// far end hears of it.
+    pub fn stream_written(&mut self, key: StreamKey, bytes: usize, now: Now) {
+        let Some(entry) = self.streams.get_mut(key) else {
+            return;
+        };
+        entry.stream.written(bytes);
+        self.send_stream_sendmes(key, now);
+    }
+
+    pub(super) fn send_stream_sendmes(&mut self, key: StreamKey, now: Now) {
+        let Some(entry) = self.streams.get_mut(key) else {
+            return;
+        };
+        let due = entry.stream.sendmes_due();
+        let (circuit, hop, id) = (entry.circuit, entry.hop, entry.stream.id());
+        for _ in 0..due {
+            self.send_message(circuit, hop, RelayCommand::SENDME, id, &[], now);
+        }
+    }
+
+    /// Our side of a stream is over: END is sent if it is not too late, and the key goes stale. The
+    /// peer is told MISC, whatever `reason` is (tor-spec 6.3), or DONE.
+    pub fn stream_close(&mut self, key: StreamKey, reason: EndReason, now: Now) {
+        let Some(entry) = self.streams.remove(key) else {
+            return;
+        };
+        if matches!(entry.stream.state(), StreamState::Ended(_)) {
+            return;
+        }
+        let Some(circuit) = self.circuits.get_mut(entry.circuit) else {
+            return;
+        };
+        let id = entry.stream.id();
+        circuit.streams.remove(&id);
+        circuit.half_closed.add(&entry.stream);
+        if entry.kind == StreamKind::Resolve {
+            return;
+        }
+        let told = if reason == EndReason::DONE {
+            reason
+        } else {
+            EndReason::MISC
+        };
+        let mut body = Vec::new();
+        End::from(told).write(&mut body);
+        self.send_message(entry.circuit, entry.hop, RelayCommand::END, id, &body, now);
+    }
+
+    /// Ends a stream whose peer broke the protocol: END to the peer, and as if it had sent one.
+    pub(super) fn fail_stream(&mut self, key: StreamKey, reason: EndReason, now: Now) {
+        let Some(entry) = self.streams.get(key) else {
+            return;
+        };
+        let (circuit, hop, id) = (entry.circuit, entry.hop, entry.stream.id());
+        if let Some(circuit) = self.circuits.get_mut(circuit) {
+            circuit.streams.remove(&id);
+            circuit.half_closed.add(&entry.stream);
+        }
+        let mut body = Vec::new();
+        End::from(EndReason::MISC).write(&mut body);
+        self.end_stream(key, reason.into());
+        self.send_message(circuit, hop, RelayCommand::END, id, &body, now);
+    }
+
+    /// The peer ended a stream, or its circuit is gone.
+    pub(super) fn end_stream(&mut self, key: StreamKey, end: End) {
+        let Some(entry) = self.streams.get_mut(key) else {
+            return;
+        };
+        entry.stream.handle_end(end.reason);
+        self.ready.stream(key, &mut entry.ready);
+        self.events
+            .push_back(Event::StreamEnded { stream: key, end });
+    }
+}
