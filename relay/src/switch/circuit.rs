@@ -1,0 +1,160 @@
+//! A circuit as a switch holds it, and how channels name it.
+//!
+//! ```text
+//! Pending ──onionskin answered──> Open
+//!
+//! next:  None ──EXTEND2──> Wanted ──channel found──> Creating ──CREATED2──> Open
+//!          ^───────────── TRUNCATE, or DESTROY from ahead ───────────────────┘
+//! ```
+//!
+//! A [`CircuitRef`] on a channel packs the owning worker, the circuit's key there, and whether that
+//! channel is the circuit's previous or next one: generation 32 bits, worker 7, side 1, index 24.
+
+use std::collections::BTreeMap;
+
+use cepa_circuit::{CircuitKey, RelayCircuit, StreamKey};
+use cepa_link::{ChannelKey, CircuitRef};
+use cepa_wire::cell::{CircId, Payload};
+use cepa_wire::relay::StreamId;
+use slotmap::{Key, KeyData};
+
+use super::command::WorkerId;
+
+/// Most circuits that a switch can name.
+pub(super) const CIRCUITS_MAX: usize = 1 << INDEX_BITS;
+
+const INDEX_BITS: u32 = 24;
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+const SIDE_BIT: u64 = 1 << INDEX_BITS;
+const WORKER_SHIFT: u32 = INDEX_BITS + 1;
+const GENERATION_MASK: u64 = 0xffff_ffff << 32;
+
+/// Which side of a circuit a channel is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Towards the client.
+    Previous,
+    /// Away from the client.
+    Next,
+}
+
+/// A [`CircuitRef`] taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The worker that owns the circuit.
+    pub(super) worker: WorkerId,
+    /// The circuit's key there.
+    pub(super) circuit: CircuitKey,
+    /// Which of its channels this is.
+    pub(super) side: Side,
+}
+
+impl Place {
+    pub(super) fn pack(self) -> CircuitRef {
+        let key = self.circuit.data().as_ffi();
+        debug_assert!(key & 0xffff_ffff <= INDEX_MASK, "the index fits its bits");
+        let side = if self.side == Side::Next { SIDE_BIT } else { 0 };
+        let worker = u64::from(self.worker.0) << WORKER_SHIFT;
+        CircuitRef((key & (GENERATION_MASK | INDEX_MASK)) | worker | side)
+    }
+
+    pub(super) fn unpack(CircuitRef(bits): CircuitRef) -> Place {
+        let key = KeyData::from_ffi(bits & (GENERATION_MASK | INDEX_MASK));
+        let side = if bits & SIDE_BIT == 0 {
+            Side::Previous
+        } else {
+            Side::Next
+        };
+        let worker = WorkerId(((bits >> WORKER_SHIFT) & 0x7f) as u8);
+        Place {
+            worker,
+            circuit: key.into(),
+            side,
+        }
+    }
+}
+
+/// A circuit's id on a channel of this switch's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leg {
+    pub(super) channel: ChannelKey,
+    pub(super) circ_id: CircId,
+}
+
+/// A circuit's id on its next channel, whoever's that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hop {
+    pub(super) worker: WorkerId,
+    pub(super) channel: ChannelKey,
+    /// 0 until another worker's switch has told it.
+    pub(super) circ_id: CircId,
+}
+
+/// How far the way onward is.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// The circuit ends here.
+    None,
+    /// A channel was asked for; then this CREATE2 payload is to be sent.
+    Wanted(Box<Payload>),
+    /// CREATE2 was sent.
+    Creating(Hop),
+    /// There is a next hop.
+    Open(Hop),
+}
+
+impl Next {
+    pub(super) fn hop(&self) -> Option<Hop> {
+        match self {
+            Next::Creating(hop) | Next::Open(hop) => Some(*hop),
+            Next::None | Next::Wanted(_) => None,
+        }
+    }
+}
+
+/// One circuit.
+#[derive(Debug)]
+pub(super) struct Circuit {
+    pub(super) previous: Leg,
+    pub(super) next: Next,
+    /// `None` while the onionskin waits for its answer.
+    pub(super) relay: Option<RelayCircuit>,
+    pub(super) streams: BTreeMap<StreamId, StreamKey>,
+    /// The stream behind which the next round of wake-ups begins, so that all get their turn.
+    pub(super) woken_last: StreamId,
+}
+
+impl Circuit {
+    pub(super) fn new(previous: Leg) -> Self {
+        Circuit {
+            previous,
+            next: Next::None,
+            relay: None,
+            streams: BTreeMap::new(),
+            woken_last: StreamId::NONE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn references_come_back(
+            index in 0_u64..1 << 24,
+            generation in any::<u32>(),
+            worker in 0_u8..128,
+            next: bool,
+        ) {
+            let ffi = u64::from(generation | 1) << 32 | index;
+            let side = if next { Side::Next } else { Side::Previous };
+            let circuit = KeyData::from_ffi(ffi).into();
+            let place = Place { worker: WorkerId(worker), circuit, side };
+            prop_assert_eq!(Place::unpack(place.pack()), place);
+        }
+    }
+}

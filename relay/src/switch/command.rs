@@ -1,0 +1,169 @@
+//! What a [`crate::Switch`] asks of the outside, and what switches hand to each other.
+//!
+//! Effects are data: the shell drains [`Command`]s after each event, does them, and answers with a
+//! method of the switch, named at each. Answers about what is gone by then are harmless, as keys
+//! are checked by generation. [`Handover`] items go from worker to worker in batches, in order.
+
+use std::net::SocketAddr;
+
+use cepa_circuit::{CircuitKey, OnionskinJob, StreamKey};
+use cepa_crypto::{Ed25519Id, RsaId};
+use cepa_link::{ChannelKey, CircuitRef};
+use cepa_wire::begin::Begin;
+use cepa_wire::cell::{CellBuf, CircId, Payload};
+use cepa_wire::destroy::DestroyReason;
+use cepa_wire::resolve::Resolve;
+use smallvec::SmallVec;
+
+/// One of the worker threads; each has one switch. Numbered from 0, below [`WORKERS_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct WorkerId(pub u8);
+
+/// Most workers: what a circuit's reference on a foreign channel has bits for.
+pub const WORKERS_MAX: usize = 128;
+
+/// The relay to which a circuit is to be extended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkTarget {
+    /// The RSA identity that it must prove.
+    pub rsa: RsaId,
+    /// The Ed25519 identity that it must prove, if the client or the consensus says so.
+    pub ed: Option<Ed25519Id>,
+    /// Where it listens; IPv4 before IPv6.
+    pub addrs: SmallVec<[SocketAddr; 2]>,
+}
+
+/// What the shell is to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Run the job with the relay's onion keys, away from this thread; answer with
+    /// [`crate::Switch::handle_onionskin`].
+    Onionskin {
+        /// The circuit being created.
+        circuit: CircuitKey,
+        /// The work.
+        job: Box<OnionskinJob>,
+    },
+    /// Find or open the one channel to a relay; answer with
+    /// [`crate::Switch::handle_channel_found`].
+    NeedChannel {
+        /// The circuit being extended.
+        circuit: CircuitKey,
+        /// Where to.
+        target: LinkTarget,
+    },
+    /// Resolve, check each address with [`crate::Switch::exit_allows`], connect; answer with
+    /// `stream_connected`, `stream_refused` (by the policy) or `stream_failed`.
+    Connect {
+        /// The stream that waits.
+        stream: StreamKey,
+        /// Where to.
+        begin: Begin,
+    },
+    /// Ask the DNS; answer with [`crate::Switch::stream_resolved`].
+    Resolve {
+        /// The stream that waits.
+        stream: StreamKey,
+        /// What to ask.
+        resolve: Resolve,
+    },
+    /// Attach the directory server; answer with [`crate::Switch::stream_dir_connected`].
+    OpenDir {
+        /// The stream that waits.
+        stream: StreamKey,
+        /// True if the circuit's last link comes from an authenticated relay, so that whoever
+        /// asks is not the neighbour (what onion-service descriptors need).
+        anonymous: bool,
+    },
+    /// The stream is gone: stop connecting, or close the socket at once.
+    CloseStream {
+        /// The stream that was.
+        stream: StreamKey,
+    },
+    /// Close the connection under a channel; `channel_closed` need not be called for it, but may.
+    CloseChannel {
+        /// The channel that was.
+        channel: ChannelKey,
+        /// For the log.
+        reason: ChannelClose,
+    },
+}
+
+/// Why a channel is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelClose {
+    /// No circuit has used it for a while.
+    #[error("no circuit has used it for a while")]
+    Idle,
+    /// A cell that may not come on an open link (tor-spec 4).
+    #[error("cell {0} on an open link")]
+    Unexpected(cepa_wire::cell::Command),
+    /// The peer provokes answers without reading them.
+    #[error("the peer does not read what it asks for")]
+    NotReading,
+    /// The plane has no such channel.
+    #[error("the channel is not known")]
+    Unknown,
+}
+
+/// What one worker's switch hands to another's. A circuit lives with the worker of its previous
+/// channel (the owner); its next channel may be another worker's (the host).
+#[derive(Debug)]
+pub enum Handover {
+    /// Owner to host: give the circuit an id on this channel and send CREATE2.
+    Open {
+        /// The circuit, as the host's channel is to name it.
+        circuit: CircuitRef,
+        /// The host's channel.
+        channel: ChannelKey,
+        /// The payload of the CREATE2 cell.
+        create: Box<Payload>,
+    },
+    /// Host to owner: CREATE2 is on its way.
+    Opened {
+        /// The owner's circuit.
+        circuit: CircuitKey,
+        /// The host.
+        host: WorkerId,
+        /// The host's channel.
+        channel: ChannelKey,
+        /// The id that the circuit has there.
+        circ_id: CircId,
+    },
+    /// Owner to host: queue this cell, whose circuit id is set.
+    Forward {
+        /// The circuit, which the id must name on that channel still.
+        circuit: CircuitRef,
+        /// The host's channel.
+        channel: ChannelKey,
+        /// The cell.
+        cell: CellBuf,
+    },
+    /// Host to owner: this cell came from the next hop.
+    Backward {
+        /// The owner's circuit.
+        circuit: CircuitKey,
+        /// The cell as it came.
+        cell: CellBuf,
+    },
+    /// Owner to host: the circuit is over; send DESTROY and forget it.
+    Close {
+        /// The circuit, which the id must name on that channel still.
+        circuit: CircuitRef,
+        /// The host's channel.
+        channel: ChannelKey,
+        /// The id that the circuit has there.
+        circ_id: CircId,
+        /// For the DESTROY cell.
+        reason: DestroyReason,
+    },
+    /// Host to owner: the next leg of the circuit is gone (or never came to be).
+    Closed {
+        /// The owner's circuit.
+        circuit: CircuitKey,
+        /// The id that it had; 0 if it got none.
+        circ_id: CircId,
+        /// Why.
+        reason: DestroyReason,
+    },
+}

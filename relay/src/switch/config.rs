@@ -1,0 +1,79 @@
+//! What a switch is told: who the relay is, what it allows, how much it takes on.
+//!
+//! Both parts are shared by all workers and replaced as a whole: [`SwitchConfig`] when the
+//! operator's configuration changes, [`KnownRelays`] with each consensus.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cepa_crypto::{Ed25519Id, RsaId};
+use cepa_link::channel::PaddingRange;
+use cepa_netdoc::policy::AddrPolicy;
+
+/// Bounds of one switch. They are ours, against exhaustion; no section has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Circuits that one channel's peer may have made.
+    pub circuits_per_channel_max: usize,
+    /// Circuits that begin at this switch's channels, over all of them.
+    pub circuits_max: usize,
+    /// Streams of one circuit, look-ups included.
+    pub streams_per_circuit_max: usize,
+    /// Onionskins that wait for their answer.
+    pub onionskins_max: usize,
+    /// Cells in all queues of this switch's channels, and what its streams hold for their sockets
+    /// in cells; beyond that the circuits with the oldest queued cell are closed.
+    pub queued_cells_max: usize,
+    /// How long a channel without circuits stays open.
+    pub channel_idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            circuits_per_channel_max: 16_384,
+            circuits_max: 1 << 20,
+            streams_per_circuit_max: 1024,
+            onionskins_max: 4096,
+            queued_cells_max: 512 << 10,
+            channel_idle: Duration::from_secs(180),
+        }
+    }
+}
+
+/// Who the relay is and what it allows.
+#[derive(Debug, Clone)]
+pub struct SwitchConfig {
+    /// Our RSA identity: no circuit is extended to ourselves.
+    pub rsa: RsaId,
+    /// Our Ed25519 identity.
+    pub ed: Ed25519Id,
+    /// Where streams may leave to.
+    pub exit_policy: AddrPolicy,
+    /// Whether BEGIN_DIR is answered.
+    pub serves_directory: bool,
+    /// Whether circuits may be extended to internal addresses (`ExtendAllowPrivateAddresses`).
+    pub extend_allow_private: bool,
+    /// The consensus's `nf_ito_low` and `nf_ito_high`, for channel padding.
+    pub padding: PaddingRange,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// The relays of the current consensus.
+#[derive(Debug, Clone, Default)]
+pub struct KnownRelays {
+    /// Their identities; the second may be unknown so far.
+    pub ids: BTreeMap<RsaId, Option<Ed25519Id>>,
+    /// Consensus parameter `refuseunknownexits` (default 1): whether streams are refused that come
+    /// straight from a relay which is not among `ids`.
+    pub refuse_unknown_exits: bool,
+}
+
+impl KnownRelays {
+    /// The Ed25519 identity of a relay, if the consensus has one.
+    #[must_use]
+    pub fn ed(&self, rsa: &RsaId) -> Option<Ed25519Id> {
+        self.ids.get(rsa).copied().flatten()
+    }
+}

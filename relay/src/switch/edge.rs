@@ -1,0 +1,303 @@
+//! Streams that leave the network here, as the circuit sees them (tor-spec 6.2 to 6.4).
+//!
+//! ```text
+//! BEGIN     ─> Connect ─> connected ─> DATA both ways ─> END
+//! BEGIN_DIR ─> OpenDir ─> connected ─> the same
+//! RESOLVE   ─> Resolve ─> RESOLVED, and gone
+//! ```
+//!
+//! An id that is in use, and messages for ids that are not, are dropped: they may have crossed an
+//! END of ours. BEGIN is refused by the exit policy, and for who is one hop away: a client, or a
+//! relay that the consensus does not list.
+
+use std::cell::Cell;
+
+use cepa_circuit::{CircuitKey, Stream, StreamKey, StreamViolation, relay::RelayViolation};
+use cepa_wire::Now;
+use cepa_wire::begin::Begin;
+use cepa_wire::end::{End, EndReason};
+use cepa_wire::host::Host;
+use cepa_wire::relay::{RelayCommand, StreamId};
+use cepa_wire::resolve::{Answer, AnswerValue, Resolve, Resolved};
+use tracing::debug;
+
+use super::Switch;
+use super::command::Command;
+
+/// Seconds for which a client may believe that an address is refused, or does not resolve.
+pub(super) const REFUSED_TTL_SECS: u32 = 60;
+
+/// What is at the other end of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EdgeKind {
+    /// A TCP connection.
+    Exit,
+    /// Our directory server.
+    Dir,
+    /// A look-up.
+    Resolve,
+}
+
+/// One stream.
+#[derive(Debug)]
+pub(super) struct Edge {
+    /// `None` once the circuit is gone; what arrived may still be taken.
+    pub(super) circuit: Option<CircuitKey>,
+    pub(super) stream: Stream,
+    pub(super) kind: EdgeKind,
+    /// It is in `ready_streams`.
+    pub(super) listed: bool,
+    /// There was no room when it was last asked for.
+    pub(super) waits_for_room: Cell<bool>,
+}
+
+impl Switch {
+    pub(super) fn handle_begin(&mut self, key: CircuitKey, id: StreamId, data: &[u8], now: Now) {
+        if !self.may_open(key, id, now) {
+            return;
+        }
+        let begin = match Begin::read(data) {
+            Ok(begin) => begin,
+            Err(error) => {
+                debug!(%error, "BEGIN refused");
+                return self.send_end(key, id, EndReason::TORPROTOCOL.into(), now);
+            }
+        };
+        if let Err(reason) = self.check_hops(key) {
+            return self.send_end(key, id, reason.into(), now);
+        }
+        let policy = &self.config.exit_policy;
+        let refused = match begin.host {
+            Host::Ip(ip) if !policy.allows(ip, begin.port) => Some(Some((ip, REFUSED_TTL_SECS))),
+            Host::Name(_) if !self.may_exit_to(begin.port) => Some(None),
+            _ => None,
+        };
+        if let Some(refused) = refused {
+            let end = End {
+                reason: EndReason::EXITPOLICY,
+                refused,
+            };
+            return self.send_end(key, id, end, now);
+        }
+        if let Some(stream) = self.open(key, id, EdgeKind::Exit) {
+            self.commands.push_back(Command::Connect { stream, begin });
+        }
+    }
+
+    pub(super) fn handle_begin_dir(&mut self, key: CircuitKey, id: StreamId, now: Now) {
+        if !self.may_open(key, id, now) {
+            return;
+        }
+        if !self.config.serves_directory {
+            return self.send_end(key, id, EndReason::NOTDIRECTORY.into(), now);
+        }
+        let anonymous = self.previous_peer(key).is_some();
+        if let Some(stream) = self.open(key, id, EdgeKind::Dir) {
+            self.commands
+                .push_back(Command::OpenDir { stream, anonymous });
+        }
+    }
+
+    pub(super) fn handle_resolve(&mut self, key: CircuitKey, id: StreamId, data: &[u8], now: Now) {
+        if !self.may_open(key, id, now) {
+            return;
+        }
+        let resolve = match Resolve::read(data) {
+            Ok(Resolve::Host(Host::Ip(ip))) => {
+                let answer = Answer {
+                    value: AnswerValue::Ip(ip),
+                    ttl: REFUSED_TTL_SECS,
+                };
+                return self.send_resolved(key, id, vec![answer], now);
+            }
+            Ok(resolve) if self.is_exit() => resolve,
+            Ok(_) | Err(_) => {
+                let answer = Answer {
+                    value: AnswerValue::Error,
+                    ttl: REFUSED_TTL_SECS,
+                };
+                return self.send_resolved(key, id, vec![answer], now);
+            }
+        };
+        if let Some(stream) = self.open(key, id, EdgeKind::Resolve) {
+            self.commands
+                .push_back(Command::Resolve { stream, resolve });
+        }
+    }
+
+    /// Whether a stream of this id may be opened; if not, the client has been told what it needs.
+    fn may_open(&mut self, key: CircuitKey, id: StreamId, now: Now) -> bool {
+        let Some(circuit) = self.circuits.get(key) else {
+            return false;
+        };
+        if circuit.streams.contains_key(&id) {
+            debug!("a stream id in use, dropped");
+            return false;
+        }
+        if circuit.streams.len() >= self.config.limits.streams_per_circuit_max {
+            self.send_end(key, id, EndReason::RESOURCELIMIT.into(), now);
+            return false;
+        }
+        true
+    }
+
+    fn open(&mut self, key: CircuitKey, id: StreamId, kind: EdgeKind) -> Option<StreamKey> {
+        let circuit = self.circuits.get_mut(key)?;
+        let stream = self.streams.insert(Edge {
+            circuit: Some(key),
+            stream: Stream::accept(id),
+            kind,
+            listed: false,
+            waits_for_room: Cell::new(true),
+        });
+        circuit.streams.insert(id, stream);
+        Some(stream)
+    }
+
+    /// The relay that a circuit comes from; `None` if that is a client.
+    fn previous_peer(&self, key: CircuitKey) -> Option<cepa_link::PeerIdentity> {
+        let channel = self.circuits.get(key)?.previous.channel;
+        self.channels.get(channel)?.channel.link().peer
+    }
+
+    /// Whether streams may leave at all for who is on the other end of the circuit's channel
+    /// (`tor`: no exit for those who come straight to it).
+    fn check_hops(&self, key: CircuitKey) -> Result<(), EndReason> {
+        let peer = self.previous_peer(key).ok_or(EndReason::TORPROTOCOL)?;
+        if self.relays.refuse_unknown_exits && !self.relays.ids.contains_key(&peer.rsa) {
+            return Err(EndReason::MISC);
+        }
+        Ok(())
+    }
+
+    /// Whether the exit policy accepts anything.
+    fn is_exit(&self) -> bool {
+        let policy = &self.config.exit_policy;
+        !(policy.is_reject_all(true, false) && policy.is_reject_all(false, true))
+    }
+
+    /// Whether some address may be connected to at this port.
+    fn may_exit_to(&self, port: u16) -> bool {
+        let accepts = |rule: &cepa_netdoc::policy::AddrRule| {
+            rule.action == cepa_netdoc::policy::Action::Accept && rule.ports.contains(port)
+        };
+        let policy = &self.config.exit_policy;
+        self.is_exit() && (policy.allows_name(port) || policy.rules().iter().any(accepts))
+    }
+
+    /// Whether the exit policy allows a connection to a resolved address.
+    #[must_use]
+    pub fn exit_allows(&self, ip: std::net::IpAddr, port: u16) -> bool {
+        self.config.exit_policy.allows(ip, port)
+    }
+
+    /// DATA for a stream. What has no stream is dropped.
+    pub(super) fn handle_stream_data(
+        &mut self,
+        key: CircuitKey,
+        id: StreamId,
+        data: &[u8],
+        now: Now,
+    ) {
+        let Some((stream, edge)) = self.edge_mut(key, id) else {
+            return;
+        };
+        match edge.stream.handle_data(data) {
+            Ok(()) => {
+                self.inbound_bytes += data.len();
+                self.list_stream(stream);
+                self.send_stream_sendmes(stream, now);
+            }
+            Err(StreamViolation::Window(violation)) => {
+                self.violated(key, RelayViolation::Window(violation), now);
+            }
+            Err(StreamViolation::State) => {}
+        }
+    }
+
+    /// A stream-level SENDME: the client's application has taken 50 cells.
+    pub(super) fn handle_stream_sendme(&mut self, key: CircuitKey, id: StreamId, now: Now) {
+        let Some((stream, edge)) = self.edge_mut(key, id) else {
+            return;
+        };
+        match edge.stream.handle_sendme() {
+            Ok(()) if edge.waits_for_room.replace(false) => self.list_stream(stream),
+            Err(StreamViolation::Window(violation)) => {
+                self.violated(key, RelayViolation::Window(violation), now);
+            }
+            Ok(()) | Err(StreamViolation::State) => {}
+        }
+    }
+
+    pub(super) fn handle_end(&mut self, key: CircuitKey, id: StreamId, data: &[u8]) {
+        let Some(circuit) = self.circuits.get_mut(key) else {
+            return;
+        };
+        let Some(stream) = circuit.streams.remove(&id) else {
+            return;
+        };
+        self.end_edge(stream, End::read(data).reason);
+    }
+
+    /// The circuit of a stream is gone.
+    pub(super) fn orphan(&mut self, stream: StreamKey, _now: Now) {
+        self.end_edge(stream, EndReason::DESTROY);
+    }
+
+    /// Nothing more comes for a stream, and nothing more may be sent: one that is connected is
+    /// read to its end, any other is gone at once.
+    fn end_edge(&mut self, key: StreamKey, reason: EndReason) {
+        let Some(edge) = self.streams.get_mut(key) else {
+            return;
+        };
+        if edge.stream.state() == cepa_circuit::StreamState::Open {
+            edge.circuit = None;
+            edge.stream.handle_end(reason);
+            return self.list_stream(key);
+        }
+        self.drop_edge(key);
+        self.commands
+            .push_back(Command::CloseStream { stream: key });
+    }
+
+    pub(super) fn drop_edge(&mut self, key: StreamKey) -> Option<Edge> {
+        let edge = self.streams.remove(key)?;
+        self.inbound_bytes = self
+            .inbound_bytes
+            .saturating_sub(edge.stream.inbound_bytes());
+        Some(edge)
+    }
+
+    fn edge_mut(&mut self, key: CircuitKey, id: StreamId) -> Option<(StreamKey, &mut Edge)> {
+        let stream = *self.circuits.get(key)?.streams.get(&id)?;
+        Some((stream, self.streams.get_mut(stream)?))
+    }
+
+    pub(super) fn list_stream(&mut self, key: StreamKey) {
+        if let Some(edge) = self.streams.get_mut(key)
+            && !std::mem::replace(&mut edge.listed, true)
+        {
+            self.ready_streams.push(key);
+        }
+    }
+
+    pub(super) fn send_end(&mut self, key: CircuitKey, id: StreamId, end: End, now: Now) {
+        let mut body = Vec::with_capacity(21);
+        end.write(&mut body);
+        self.send_message(key, RelayCommand::END, id, &body, now);
+    }
+
+    pub(super) fn send_resolved(
+        &mut self,
+        key: CircuitKey,
+        id: StreamId,
+        answers: Vec<Answer>,
+        now: Now,
+    ) {
+        let mut resolved = Resolved { answers };
+        let mut body = Vec::new();
+        // What does not fit a cell is left out, from the end.
+        while resolved.write(&mut body).is_err() && resolved.answers.pop().is_some() {}
+        self.send_message(key, RelayCommand::RESOLVED, id, &body, now);
+    }
+}

@@ -1,0 +1,337 @@
+//! The data plane of a relay, for one worker thread: cells in, cells out (tor-spec 5 to 7).
+//!
+//! ```text
+//! handle_cells ─> circuit ─┬─ recognised ─> message (extend, streams, SENDME, ...)
+//!                          └─ onward ─────> queue of the other channel ─> take_output
+//! ```
+//!
+//! No I/O, no clock, no lock. A cell costs a look-up, a layer of AES in place and a copy into a
+//! queue; nothing is allocated for it. A circuit lives with the switch of its previous channel; if
+//! its next channel is another worker's, cells cross in batches of [`Handover`]. Every violation
+//! ends what the specification says it ends: a cell, a circuit, a channel.
+
+mod cells;
+mod circuit;
+mod command;
+mod config;
+mod create;
+mod destroy;
+mod edge;
+mod extend;
+mod foreign;
+mod memory;
+mod message;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cepa_circuit::{CircuitKey, StreamKey};
+use cepa_crypto::Rng;
+use cepa_link::{Channel, ChannelKey, CircuitRef, Established};
+use cepa_wire::Now;
+use cepa_wire::cell::{self, CellBuf};
+use slotmap::SlotMap;
+
+use circuit::{Circuit, Place};
+use edge::Edge;
+
+pub use command::{ChannelClose, Command, Handover, LinkTarget, WORKERS_MAX, WorkerId};
+pub use config::{KnownRelays, Limits, SwitchConfig};
+
+/// Cells of one [`Switch::take_output`]: as many as fit one TLS record of 16 KiB.
+pub const OUTPUT_CELLS_MAX: usize = 31;
+/// How often channels are looked at for padding and idleness.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A channel as the switch holds it.
+struct Link {
+    channel: Channel,
+    /// It is in `ready_channels`.
+    listed: bool,
+    /// Since when it has had no circuit.
+    idle_since: Option<Instant>,
+    /// Circuits that the peer made and that are still there.
+    accepted: usize,
+    /// The shell was asked to close it.
+    closing: bool,
+}
+
+/// One worker's part of the relay.
+pub struct Switch {
+    worker: WorkerId,
+    config: Arc<SwitchConfig>,
+    relays: Arc<KnownRelays>,
+    rng: Rng,
+    channels: SlotMap<ChannelKey, Link>,
+    circuits: SlotMap<CircuitKey, Circuit>,
+    streams: SlotMap<StreamKey, Edge>,
+    commands: VecDeque<Command>,
+    /// By worker.
+    handover: Vec<Vec<Handover>>,
+    ready_channels: Vec<ChannelKey>,
+    ready_streams: Vec<StreamKey>,
+    drained: Vec<CircuitRef>,
+    onionskins: usize,
+    /// Cells in the queues of all channels.
+    queued_cells: usize,
+    /// Bytes that streams hold for their sockets.
+    inbound_bytes: usize,
+    next_tick: Option<Instant>,
+}
+
+impl std::fmt::Debug for Switch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Switch")
+            .field("worker", &self.worker)
+            .field("channels", &self.channels.len())
+            .field("circuits", &self.circuits.len())
+            .field("streams", &self.streams.len())
+            .field("queued_cells", &self.queued_cells)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counts for logs and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SwitchCounts {
+    /// Open channels.
+    pub channels: usize,
+    /// Circuits that begin at these channels.
+    pub circuits: usize,
+    /// Streams, look-ups included.
+    pub streams: usize,
+    /// Cells that wait to be sent.
+    pub queued_cells: usize,
+    /// Onionskins that wait for their answer.
+    pub onionskins: usize,
+}
+
+impl Switch {
+    /// The switch of one of `workers` workers.
+    #[must_use]
+    pub fn new(worker: WorkerId, workers: usize, config: Arc<SwitchConfig>, rng: Rng) -> Self {
+        debug_assert!(usize::from(worker.0) < workers && workers <= WORKERS_MAX);
+        Switch {
+            worker,
+            config,
+            relays: Arc::default(),
+            rng,
+            channels: SlotMap::with_key(),
+            circuits: SlotMap::with_key(),
+            streams: SlotMap::with_key(),
+            commands: VecDeque::new(),
+            handover: (0..workers).map(|_| Vec::new()).collect(),
+            ready_channels: Vec::new(),
+            ready_streams: Vec::new(),
+            drained: Vec::new(),
+            onionskins: 0,
+            queued_cells: 0,
+            inbound_bytes: 0,
+            next_tick: None,
+        }
+    }
+
+    /// Replaces the configuration.
+    pub fn set_config(&mut self, config: Arc<SwitchConfig>) {
+        self.config = config;
+    }
+
+    /// Replaces what is known of the other relays, after a new consensus.
+    pub fn set_relays(&mut self, relays: Arc<KnownRelays>) {
+        self.relays = relays;
+    }
+
+    /// How much there is of everything.
+    #[must_use]
+    pub fn counts(&self) -> SwitchCounts {
+        SwitchCounts {
+            channels: self.channels.len(),
+            circuits: self.circuits.len(),
+            streams: self.streams.len(),
+            queued_cells: self.queued_cells,
+            onionskins: self.onionskins,
+        }
+    }
+
+    /// Takes over a link whose handshake is done.
+    pub fn add_channel(&mut self, link: Established, now: Now) -> ChannelKey {
+        let is_client = !link.initiator && link.peer.is_none();
+        let mut channel = Channel::new(link, now);
+        if is_client {
+            channel.set_padding(Some(self.config.padding), &mut self.rng);
+        }
+        self.next_tick.get_or_insert(now.mono + TICK);
+        let idle_since = Some(now.mono);
+        self.channels.insert(Link {
+            channel,
+            listed: false,
+            idle_since,
+            accepted: 0,
+            closing: false,
+        })
+    }
+
+    /// What the handshake of a channel found out.
+    #[must_use]
+    pub fn link(&self, channel: ChannelKey) -> Option<&Established> {
+        self.channels.get(channel).map(|link| link.channel.link())
+    }
+
+    /// Appends up to about one TLS record of cells to `out`, in scheduling order.
+    pub fn take_output(&mut self, channel: ChannelKey, out: &mut Vec<u8>, now: Now) {
+        let Some(link) = self.channels.get_mut(channel) else {
+            return;
+        };
+        let mut drained = std::mem::take(&mut self.drained);
+        let before = link.channel.queued_total();
+        link.channel
+            .take_output(out, OUTPUT_CELLS_MAX, now, &mut drained);
+        let sent = before.saturating_sub(link.channel.queued_total());
+        self.queued_cells = self.queued_cells.saturating_sub(sent);
+        for place in drained.drain(..).map(Place::unpack) {
+            if place.worker == self.worker {
+                self.wake_streams(place.circuit);
+            }
+        }
+        self.drained = drained;
+    }
+
+    /// Whether [`Switch::take_output`] has something to give.
+    #[must_use]
+    pub fn has_output(&self, channel: ChannelKey) -> bool {
+        self.channels
+            .get(channel)
+            .is_some_and(|link| link.channel.has_output())
+    }
+
+    /// Moves out the channels that have new output and the streams that have new input or room
+    /// since last asked; each stands there once.
+    pub fn take_ready(&mut self, channels: &mut Vec<ChannelKey>, streams: &mut Vec<StreamKey>) {
+        for key in &self.ready_channels {
+            if let Some(link) = self.channels.get_mut(*key) {
+                link.listed = false;
+            }
+        }
+        for key in &self.ready_streams {
+            if let Some(edge) = self.streams.get_mut(*key) {
+                edge.listed = false;
+            }
+        }
+        channels.append(&mut self.ready_channels);
+        streams.append(&mut self.ready_streams);
+    }
+
+    /// What the outside is to do next.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// When [`Switch::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next_tick
+    }
+
+    /// Sends due padding and closes channels that have been idle for long.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.next_tick.is_none_or(|tick| now.mono < tick) {
+            return;
+        }
+        self.next_tick = (!self.channels.is_empty()).then_some(now.mono + TICK);
+        let idle_max = self.config.limits.channel_idle;
+        let mut idle = Vec::new();
+        for (key, link) in &mut self.channels {
+            let before = link.channel.queued_total();
+            link.channel.handle_timeout(now, &mut self.rng);
+            let padded = link.channel.queued_total() - before;
+            self.queued_cells += padded;
+            if padded > 0 && !link.listed {
+                link.listed = true;
+                self.ready_channels.push(key);
+            }
+            if link.channel.circuit_count() > 0 {
+                link.idle_since = None;
+            } else {
+                let since = *link.idle_since.get_or_insert(now.mono);
+                if now.mono.saturating_duration_since(since) >= idle_max {
+                    idle.push(key);
+                }
+            }
+        }
+        for key in idle {
+            self.close_channel(key, ChannelClose::Idle, now);
+        }
+    }
+
+    /// Queues a cell for the circuit that its id names on a channel of ours. `false`: there is no
+    /// such circuit, or its queue is full.
+    fn queue(&mut self, channel: ChannelKey, cell: &CellBuf, now: Now) -> bool {
+        let Some(link) = self.channels.get_mut(channel) else {
+            return false;
+        };
+        if link.channel.queue(cell, now).is_err() {
+            return false;
+        }
+        self.queued_cells += 1;
+        if !link.listed {
+            link.listed = true;
+            self.ready_channels.push(channel);
+        }
+        true
+    }
+
+    /// Queues a cell of the channel itself; a channel whose peer does not read is closed.
+    fn queue_control(&mut self, channel: ChannelKey, cell: &CellBuf) {
+        let Some(link) = self.channels.get_mut(channel) else {
+            return;
+        };
+        if link.channel.queue_control(cell).is_err() {
+            if std::mem::replace(&mut link.closing, true) {
+                return;
+            }
+            let reason = ChannelClose::NotReading;
+            self.commands
+                .push_back(Command::CloseChannel { channel, reason });
+            return;
+        }
+        self.queued_cells += 1;
+        if !link.listed {
+            link.listed = true;
+            self.ready_channels.push(channel);
+        }
+    }
+
+    /// Forgets a circuit on a channel, and the cells queued for it.
+    fn forget(&mut self, channel: ChannelKey, circ_id: cell::CircId) {
+        let Some(link) = self.channels.get_mut(channel) else {
+            return;
+        };
+        let before = link.channel.queued_total();
+        let Some(circuit) = link.channel.remove(circ_id) else {
+            return;
+        };
+        self.queued_cells -= before - link.channel.queued_total();
+        if Place::unpack(circuit).side == circuit::Side::Previous {
+            link.accepted = link.accepted.saturating_sub(1);
+        }
+    }
+
+    /// The batch of items for another worker, to be given to its [`Switch::handle_handover`].
+    #[must_use]
+    pub fn take_handover(&mut self, worker: WorkerId) -> Vec<Handover> {
+        self.handover
+            .get_mut(usize::from(worker.0))
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    fn hand_over(&mut self, worker: WorkerId, item: Handover) {
+        if let Some(batch) = self.handover.get_mut(usize::from(worker.0)) {
+            batch.push(item);
+        }
+    }
+}
