@@ -1,0 +1,202 @@
+//! What an authority wants of the outside, as data, and the rows that it persists.
+//!
+//! The shell drains commands after each event. Rows are opaque to the store: a kind, a key, bytes.
+//! What [`crate::Authority::restore`] is given at the next start are all rows that were put and
+//! not dropped since; a row of a kind and key replaces the one before.
+
+use std::net::{SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+
+use cepa_crypto::{Ed25519Id, RsaId};
+use cepa_netdoc::authcert::AuthCert;
+use cepa_netdoc::consensus::{ConsensusText, Flavour};
+use cepa_netdoc::descriptor::ServerDescriptor;
+use cepa_netdoc::extrainfo::ExtraInfo;
+use cepa_netdoc::vote::VoteText;
+
+/// What a row holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowKind {
+    /// A server descriptor; the key is the relay's fingerprint.
+    Descriptor,
+    /// An extra-info document; the key is the relay's fingerprint.
+    ExtraInfo,
+    /// A certificate of an authority; the key is its v3 identity.
+    Certificate,
+    /// A vote of the current consensus; the key is its author's v3 identity.
+    Vote,
+    /// The current consensus; the key is the flavour.
+    Consensus,
+    /// Uptime and reachability of a relay; the key is its fingerprint.
+    History,
+    /// The Ed25519 identity that an RSA identity is bound to; the key is the fingerprint.
+    KeyPin,
+    /// Shared randomness; one row.
+    SharedRandom,
+}
+
+impl RowKind {
+    /// All kinds.
+    pub const ALL: [RowKind; 8] = [
+        RowKind::Descriptor,
+        RowKind::ExtraInfo,
+        RowKind::Certificate,
+        RowKind::Vote,
+        RowKind::Consensus,
+        RowKind::History,
+        RowKind::KeyPin,
+        RowKind::SharedRandom,
+    ];
+
+    /// The word for it in a store.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            RowKind::Descriptor => "descriptor",
+            RowKind::ExtraInfo => "extra-info",
+            RowKind::Certificate => "certificate",
+            RowKind::Vote => "vote",
+            RowKind::Consensus => "consensus",
+            RowKind::History => "history",
+            RowKind::KeyPin => "key-pin",
+            RowKind::SharedRandom => "shared-random",
+        }
+    }
+
+    /// The kind of a word.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<RowKind> {
+        RowKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// One row of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// What it holds.
+    pub kind: RowKind,
+    /// Which one.
+    pub key: String,
+    /// Its content, text for all kinds today.
+    pub bytes: Vec<u8>,
+}
+
+/// A document that others may ask for; the shell puts it where it answers requests from.
+#[derive(Debug, Clone)]
+pub enum Document {
+    /// A relay's descriptor: `/tor/server/…`. It replaces the relay's earlier one as the newest.
+    Descriptor(Arc<ServerDescriptor>),
+    /// A relay's extra-info: `/tor/extra/…`.
+    ExtraInfo(Arc<ExtraInfo>),
+    /// A microdescriptor by its SHA-256: `/tor/micro/d/…`.
+    Microdesc([u8; 32], Arc<str>),
+    /// A certificate: `/tor/keys/…`.
+    Certificate(Arc<AuthCert>),
+    /// A vote of the round that goes on: `/tor/status-vote/next/<v3 id>` (and `authority`).
+    NextVote(VoteText),
+    /// The signatures that are there: `/tor/status-vote/next/consensus-signatures`.
+    NextSignatures(Arc<str>),
+    /// The consensus that waits for signatures: `/tor/status-vote/next/consensus[-microdesc]`.
+    NextConsensus(Flavour, Arc<str>),
+    /// The `next` documents are over: `next` votes become those at `/tor/status-vote/current/`.
+    CurrentVotes(Vec<VoteText>),
+    /// The consensus that holds: `/tor/status-vote/current/consensus[-microdesc]`.
+    CurrentConsensus(ConsensusText),
+}
+
+/// What the outside must do. Where a reply is expected, its `handle_…` is named.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// POST `body` to `/tor/post/vote` of an authority's DirPort.
+    PostVote {
+        /// Where.
+        to: SocketAddrV4,
+        /// The vote.
+        body: Arc<str>,
+    },
+    /// GET `/tor/status-vote/next/<id>+<id>….z` of these v3 identities at an authority's DirPort,
+    /// then [`crate::Authority::handle_fetched_votes`].
+    FetchVotes {
+        /// Where.
+        from: SocketAddrV4,
+        /// Whose votes are missing.
+        of: Vec<RsaId>,
+    },
+    /// POST `body` to `/tor/post/consensus-signature`.
+    PostSignatures {
+        /// Where.
+        to: SocketAddrV4,
+        /// The detached signatures.
+        body: Arc<str>,
+    },
+    /// GET `/tor/status-vote/next/consensus-signatures.z`, then
+    /// [`crate::Authority::handle_fetched_signatures`].
+    FetchSignatures {
+        /// Where.
+        from: SocketAddrV4,
+    },
+    /// GET `/tor/status-vote/current/consensus.z` and `…/consensus-microdesc.z`, then
+    /// [`crate::Authority::handle_fetched_consensus`] for each.
+    FetchConsensus {
+        /// Where.
+        from: SocketAddrV4,
+    },
+    /// GET `/tor/keys/fp/<id>+<id>…`, then [`crate::Authority::handle_fetched_certificates`].
+    FetchCertificates {
+        /// Where.
+        from: SocketAddrV4,
+        /// The v3 identities.
+        of: Vec<RsaId>,
+    },
+    /// GET `/tor/server/d/<HEX>+<HEX>….z`, then [`crate::Authority::handle_fetched_descriptors`].
+    FetchDescriptors {
+        /// Where.
+        from: SocketAddrV4,
+        /// SHA-1 digests of the descriptors, at most 96.
+        digests: Vec<[u8; 20]>,
+    },
+    /// Open a channel, check both identities, close it, then
+    /// [`crate::Authority::handle_reachability`].
+    TestReachability {
+        /// The relay's ORPort.
+        address: SocketAddr,
+        /// Its RSA identity.
+        rsa_id: RsaId,
+        /// Its Ed25519 identity.
+        ed25519: Ed25519Id,
+    },
+    /// Write a row.
+    Put(Row),
+    /// Remove a row, if it is there.
+    Drop(RowKind, String),
+    /// Answer requests for a document.
+    Serve(Document),
+    /// Stop answering for the descriptor of this SHA-1 and its extra-info: the relay is gone or
+    /// has a newer one since long.
+    Withdraw([u8; 20]),
+}
+
+/// The reply to a POST of a relay or an authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status: 200 or 400.
+    pub status: u16,
+    /// The reason on the status line.
+    pub reason: String,
+    /// Whether the header `X-Descriptor-Not-New: Yes` is sent.
+    pub is_not_new: bool,
+}
+
+impl Reply {
+    /// 200.
+    #[must_use]
+    pub fn ok(reason: impl Into<String>) -> Reply {
+        Reply { status: 200, reason: reason.into(), is_not_new: false }
+    }
+
+    /// 400.
+    #[must_use]
+    pub fn refused(reason: impl Into<String>) -> Reply {
+        Reply { status: 400, reason: reason.into(), is_not_new: false }
+    }
+}

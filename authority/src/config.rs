@@ -1,0 +1,154 @@
+//! What an authority is told: who it is, who the others are, and how it votes.
+//!
+//! Nothing here changes while it runs. Invariants that [`crate::Authority::restore`] checks: the
+//! certificate is of the signing key, and its identity is among the known authorities.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use cepa_crypto::{RsaId, rsa};
+use cepa_netdoc::authcert::AuthCert;
+use cepa_netdoc::consensus::RequiredProtocols;
+use cepa_netdoc::params::Params;
+use cepa_netdoc::routerstatus::Flags;
+
+use crate::schedule::Timing;
+
+/// The consensus methods that we compute (PROTOCOL-NOTES section 5; `tor` 0.4.9 has the same).
+pub const METHODS: [u32; 4] = [32, 33, 34, 35];
+
+/// Most relays that an authority keeps; the live network has about 9000.
+pub const RELAYS_MAX: usize = 20_000;
+
+/// What relays and clients of a network of ours must have; never more than we have ourselves.
+const PROTOCOLS_RELAY: &str =
+    "Cons=2 Desc=2 DirCache=2 FlowCtrl=1 Link=4 LinkAuth=3 Microdesc=2 Relay=2";
+const PROTOCOLS_CLIENT: &str = "Cons=2 Desc=2 FlowCtrl=1 Link=4 Microdesc=2 Relay=2";
+/// What they should have.
+const PROTOCOLS_RELAY_RECOMMENDED: &str =
+    "Cons=2 Desc=2 DirCache=2 FlowCtrl=1 Link=4-5 LinkAuth=3 Microdesc=2 Relay=2-4";
+const PROTOCOLS_CLIENT_RECOMMENDED: &str =
+    "Cons=2 Desc=2 DirCache=2 FlowCtrl=1 Link=4-5 Microdesc=2 Relay=2-4";
+
+/// A directory authority of the network, as the network's file lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownAuthority {
+    /// Its nickname.
+    pub nickname: String,
+    /// The digest of its long-term (v3) identity key.
+    pub v3_identity: RsaId,
+    /// The fingerprint of its relay.
+    pub rsa_id: RsaId,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// Where votes and signatures are posted.
+    pub dir_port: u16,
+    /// Its relay's ORPort.
+    pub or_port: u16,
+}
+
+/// The key that signs votes and consensuses, with its certificate.
+pub struct Keys {
+    /// The certificate, by the long-term identity key.
+    pub cert: AuthCert,
+    /// The medium-term signing key that it certifies.
+    pub signing: rsa::Keypair,
+}
+
+/// How an authority works.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// All authorities of the network, this one among them.
+    pub authorities: Vec<KnownAuthority>,
+    /// How its operator can be reached: the `contact` line of its vote.
+    pub contact: String,
+    /// Intervals and delays.
+    pub timing: Timing,
+    /// Whether it is a test network (`TestingTorNetwork`): short intervals and late rounds are
+    /// allowed, time-known and uptime demand nothing.
+    pub is_testing: bool,
+    /// Whether relays may have private addresses.
+    pub allows_private_addresses: bool,
+    /// A network without a consensus votes as soon as so many relays are Running here, instead of
+    /// at the next interval; in test networks only.
+    pub first_vote_after_relays: Option<usize>,
+    /// Most relays that may be Running on one address; 0 is no limit.
+    pub relays_per_address_max: usize,
+    /// Flags that relays get whatever the thresholds say: of Guard, Exit and HSDir
+    /// (`TestingDirAuthVoteGuard *` and so on).
+    pub flags_forced: Flags,
+    /// Network parameters to vote for, beside `hsdir_interval` in a test network.
+    pub params: Params,
+    /// Protocols to vote for.
+    pub protocols: RequiredProtocols,
+    /// Relays whose descriptors are refused.
+    pub rejected: BTreeSet<RsaId>,
+    /// Relays that are not to be used as exits.
+    pub bad_exits: BTreeSet<RsaId>,
+    /// Relays that are only to be used in the middle.
+    pub middle_only: BTreeSet<RsaId>,
+}
+
+impl Config {
+    /// The public network's way: hourly, no private addresses, two relays an address.
+    #[must_use]
+    pub fn new(authorities: Vec<KnownAuthority>, contact: String) -> Self {
+        Config {
+            authorities,
+            contact,
+            timing: Timing::hourly(),
+            is_testing: false,
+            allows_private_addresses: false,
+            first_vote_after_relays: None,
+            relays_per_address_max: 2,
+            flags_forced: Flags::NONE,
+            params: Params::new(),
+            protocols: default_protocols(),
+            rejected: BTreeSet::new(),
+            bad_exits: BTreeSet::new(),
+            middle_only: BTreeSet::new(),
+        }
+    }
+
+    /// The way of a test network on one machine, with the given timing.
+    #[must_use]
+    pub fn testing(authorities: Vec<KnownAuthority>, contact: String, timing: Timing) -> Self {
+        Config {
+            timing,
+            is_testing: true,
+            allows_private_addresses: true,
+            relays_per_address_max: 0,
+            flags_forced: Flags::GUARD | Flags::HS_DIR,
+            ..Config::new(authorities, contact)
+        }
+    }
+
+    /// The v3 identities of all authorities.
+    #[must_use]
+    pub fn v3_identities(&self) -> Vec<RsaId> {
+        self.authorities.iter().map(|one| one.v3_identity).collect()
+    }
+
+    /// How many documents of authorities are more than half of them (dir-spec 3.8).
+    #[must_use]
+    pub fn majority(&self) -> usize {
+        self.authorities.len() / 2 + 1
+    }
+
+    /// The authority with a v3 identity.
+    #[must_use]
+    pub fn authority(&self, v3_identity: &RsaId) -> Option<&KnownAuthority> {
+        self.authorities.iter().find(|one| one.v3_identity == *v3_identity)
+    }
+}
+
+/// What we vote for unless told otherwise (PROTOCOL-NOTES section 6).
+#[must_use]
+pub fn default_protocols() -> RequiredProtocols {
+    RequiredProtocols {
+        recommended_client: Some(PROTOCOLS_CLIENT_RECOMMENDED.to_owned()),
+        recommended_relay: Some(PROTOCOLS_RELAY_RECOMMENDED.to_owned()),
+        required_client: Some(PROTOCOLS_CLIENT.to_owned()),
+        required_relay: Some(PROTOCOLS_RELAY.to_owned()),
+    }
+}
