@@ -191,4 +191,10 @@ impl Switch {
     pub fn worker(&self) -> WorkerId {
         self.worker
     }
+
+    /// How many workers there are, this one included.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.handover.len()
+    }
 }

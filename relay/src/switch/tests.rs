@@ -1,1 +1,6 @@
+//! Switches wired in memory, with a client that speaks cells.
 
+mod attacks;
+mod net;
+mod paths;
+mod streams;
