@@ -156,3 +156,96 @@ fn crosscert(item: &Item<'_>) -> Result<Vec<u8>, ItemError> {
 pub fn split_certs(text: &str) -> impl Iterator<Item = &str> {
     split_documents(text, &[VERSION_KEYWORD])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cepa_crypto::Rng;
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
+
+    /// Made by `tor-gencert` 0.4.9.
+    const TOR_CERT: &str = include_str!("../../../tests/vectors/netdoc/tor-authority-cert.txt");
+
+    static KEYS: LazyLock<[rsa::Keypair; 2]> = LazyLock::new(|| {
+        let mut rng = Rng::from_seed([1; 32]);
+        [1024, 1024].map(|bits| rsa::Keypair::generate(bits, &mut rng).unwrap())
+    });
+
+    #[test]
+    fn a_certificate_of_tor_is_read() {
+        let cert = AuthCert::parse(TOR_CERT).unwrap();
+        assert_eq!(
+            cert.identity.to_string(),
+            "22DF6381BB329DCDC9E85687666B15A2B14273D6"
+        );
+        assert_eq!(cert.address.unwrap().to_string(), "127.0.0.1:21701");
+        assert_eq!(
+            (cert.identity_key.bits(), cert.signing_key.bits()),
+            (3072, 2048)
+        );
+        assert!(cert.is_current(cert.published) && !cert.is_current(cert.expires));
+        assert_eq!(cert.text, TOR_CERT);
+        let twice = format!("{TOR_CERT}\n{TOR_CERT}");
+        assert!(split_certs(&twice).all(|text| AuthCert::parse(text) == Ok(cert.clone())));
+        assert_eq!(split_certs(&twice).count(), 2);
+    }
+
+    #[test]
+    fn what_is_built_is_read() {
+        let [identity, signing] = &*KEYS;
+        let (published, expires) = (timestamp::from_unix(1_000), timestamp::from_unix(2_000));
+        for address in [None, Some("192.0.2.1:80".parse().unwrap())] {
+            let text = AuthCert::build(identity, signing, address, published, expires);
+            let cert = AuthCert::parse(&text).unwrap();
+            assert_eq!(
+                (cert.published, cert.expires, cert.address),
+                (published, expires, address)
+            );
+            assert_eq!(cert.identity, identity.public().id());
+            assert_eq!(cert.signing_key_digest, signing.public().id());
+            let omitted = text.replace("ID SIGNATURE", "SIGNATURE");
+            assert_eq!(
+                AuthCert::parse(&omitted),
+                Err(AuthCertError::BadCertification)
+            );
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let other_print = TOR_CERT.replace("22DF6381", "22DF6382");
+        assert_eq!(
+            AuthCert::parse(&other_print),
+            Err(AuthCertError::WrongFingerprint)
+        );
+        let version = TOR_CERT.replace("version 3", "version 4");
+        assert_eq!(
+            AuthCert::parse(&version),
+            Err(AuthCertError::UnknownVersion)
+        );
+        let later = TOR_CERT.replace("dir-key-expires 2027", "dir-key-expires 2028");
+        assert_eq!(
+            AuthCert::parse(&later),
+            Err(AuthCertError::BadCertification)
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_changed_byte_is_refused(at in 0..TOR_CERT.len(), byte in 0x21u8..0x7f) {
+            let mut bytes = TOR_CERT.as_bytes().to_vec();
+            prop_assume!(bytes[at] != byte);
+            bytes[at] = byte;
+            let result = AuthCert::parse(std::str::from_utf8(&bytes).unwrap());
+            prop_assert!(result.is_err() || at >= TOR_CERT.find(CERTIFICATION).unwrap());
+        }
+
+        #[test]
+        fn truncation_is_refused(len in 0..TOR_CERT.len()) {
+            prop_assert!(AuthCert::parse(&TOR_CERT[..len]).is_err());
+        }
+    }
+}

@@ -257,3 +257,6 @@ fn same_text(a: Option<&str>, b: Option<&str>) -> bool {
 pub fn split_descriptors(text: &str) -> impl Iterator<Item = &str> {
     split_documents(text, &["router"])
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -154,3 +154,76 @@ impl ExtraInfo {
 pub fn split_extra_infos(text: &str) -> impl Iterator<Item = &str> {
     split_documents(text, &["extra-info"])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::descriptor::split_descriptors;
+    use crate::descriptor::tests::{KEYS, fields, now};
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    const TOR_DESCRIPTORS: &str = include_str!("../../../tests/vectors/netdoc/tor-descriptors.txt");
+    const TOR_EXTRA_INFOS: &str = include_str!("../../../tests/vectors/netdoc/tor-extra-infos.txt");
+
+    #[test]
+    fn documents_of_tor_are_read() {
+        let descriptors: Vec<_> = split_descriptors(TOR_DESCRIPTORS)
+            .map(|text| ServerDescriptor::parse(text).unwrap())
+            .collect();
+        let mut count = 0;
+        for (text, descriptor) in split_extra_infos(TOR_EXTRA_INFOS).zip(&descriptors) {
+            let extra_info = ExtraInfo::parse(text).unwrap();
+            assert_eq!(extra_info.text, text);
+            assert_eq!(extra_info.check_against(descriptor), Ok(()));
+            assert_eq!(extra_info.statistics.len(), 2);
+            count += 1;
+        }
+        assert_eq!(count, 2);
+    }
+
+    #[test]
+    fn what_is_built_belongs_to_its_descriptor() {
+        let keys = KEYS.borrowed();
+        let lines = ["dirreq-v3-reqs us=8".to_owned(), "x-own 1".to_owned()];
+        let text = ExtraInfo::build("cepa1", now(), &lines, &keys).unwrap();
+        let extra_info = ExtraInfo::parse(&text).unwrap();
+        assert_eq!(extra_info.statistics, lines);
+        let mut fields = fields();
+        fields.extra_info_digest = Some(extra_info.digest);
+        let check = |fields: &crate::descriptor::DescriptorFields| {
+            let descriptor = ServerDescriptor::parse(&fields.build(&keys).unwrap()).unwrap();
+            extra_info.check_against(&descriptor)
+        };
+        assert_eq!(check(&fields), Ok(()));
+        fields.published += Duration::from_secs(1);
+        assert_eq!(check(&fields), Err(ExtraInfoMismatch::OtherTime));
+        fields.extra_info_digest = None;
+        assert_eq!(check(&fields), Err(ExtraInfoMismatch::OtherDigest));
+        fields.nickname = "cepa2".into();
+        assert_eq!(check(&fields), Err(ExtraInfoMismatch::OtherRelay));
+        let two_lines = ["a\nb".to_owned()];
+        assert!(ExtraInfo::build("cepa1", now(), &two_lines, &keys).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_changed_byte_is_refused(at in 0..800usize, byte in 0x21u8..0x7f) {
+            let text = split_extra_infos(TOR_EXTRA_INFOS).next().unwrap();
+            let mut bytes = text.as_bytes().to_vec();
+            prop_assume!(at < bytes.len() && bytes[at] != byte);
+            bytes[at] = byte;
+            let result = ExtraInfo::parse(std::str::from_utf8(&bytes).unwrap());
+            prop_assert!(result.is_err() || at >= text.find("router-signature").unwrap());
+        }
+
+        #[test]
+        fn truncation_is_refused(len in 0..800usize) {
+            let text = split_extra_infos(TOR_EXTRA_INFOS).next().unwrap();
+            prop_assume!(len < text.len());
+            prop_assert!(ExtraInfo::parse(&text[..len]).is_err());
+        }
+    }
+}

@@ -149,3 +149,55 @@ pub fn family_id(key: &Ed25519Id) -> String {
 pub fn split_microdescs(text: &str) -> impl Iterator<Item = &str> {
     split_documents(text, &["onion-key"])
 }
+
+// That what we make is what `tor` makes is tested beside the descriptors.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TOR_MICRODESCS: &str = include_str!("../../../tests/vectors/netdoc/tor-microdescs.txt");
+
+    #[test]
+    fn variations_are_read() {
+        let key = "ntor-onion-key UvLRTC3JJ/cNH+r+dV1EJQEcPCw0UTWyS7aXFnY3kVQ";
+        // The TAP key may be missing, the padding present, policies of a later form.
+        let text = format!("onion-key\n{key}=\nid rsa1024 x\np mostly 80\nnew x\n");
+        let microdesc = Microdesc::parse(&text).unwrap();
+        assert!(microdesc.ed25519.is_none() && microdesc.policy.is_reject_all());
+        for text in [
+            String::new(),
+            format!("{key}\n"),
+            format!("onion-key\n{key}A\n"),
+            format!("onion-key\n{key}\n{key}\n"),
+            format!("onion-key\n{key}\nid ed25519 short\n"),
+            format!(
+                "onion-key\n{key}\nid ed25519 {0}\nid ed25519 {0}\n",
+                "A".repeat(43)
+            ),
+        ] {
+            assert!(Microdesc::parse(&text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn changed_bytes_change_the_digest(at in 0..700usize, byte in 0u8..0x7f) {
+            let mut bytes = split_microdescs(TOR_MICRODESCS).next().unwrap().as_bytes().to_vec();
+            prop_assume!(at < bytes.len() && bytes[at] != byte);
+            bytes[at] = byte;
+            if let Ok(microdesc) = Microdesc::parse(std::str::from_utf8(&bytes).unwrap()) {
+                prop_assert_ne!(
+                    microdesc.digest_base64(), "hCaQ/QjfKaNGzyjfWyuLZQIREcL8y8KfgZc4Pza/z1A"
+                );
+            }
+        }
+
+        #[test]
+        fn truncation_is_survived(len in 0..TOR_MICRODESCS.len()) {
+            for text in split_microdescs(&TOR_MICRODESCS[..len]) {
+                let _ = Microdesc::parse(text);
+            }
+        }
+    }
+}
