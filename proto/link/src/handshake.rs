@@ -7,9 +7,9 @@
 //!   [CERTS AUTHENTICATE] NETINFO ---------->          [..]: a relay, not a client
 //! ```
 //!
-//! Each side is a chain of `Expect…` types taken by value; [`Handshake`] cuts bytes into cells, keeps
-//! the digests of all that was said, and skips VPADDING, AUTHORIZE and later VERSIONS. Whatever else
-//! is out of order closes the link. Bytes after the last cell of the handshake stay in the input.
+//! Each side is a chain of `Expect…` types taken by value; [`Handshake`] cuts bytes into cells,
+//! keeps the digests of all that was said, and skips VPADDING, AUTHORIZE and later VERSIONS.
+//! Whatever else is out of order closes the link. Bytes after the last cell of the handshake stay in the input.
 //! Link protocols 4 and 5 only. How long a handshake may take is the owner's to limit.
 
 mod initiator;
@@ -31,8 +31,8 @@ use wire::Wire;
 
 /// The link protocols that we speak (tor-spec 4.1).
 pub const LINK_VERSIONS: [u16; 2] = [4, 5];
-/// Most bytes that a peer may send before the link is open. An honest one needs under 5000; VPADDING
-/// may add to that.
+/// Most bytes that a peer may send before the link is open. An honest one needs under 5000;
+/// VPADDING may add to that.
 pub const HANDSHAKE_BYTES_MAX: usize = 256 * 1024;
 
 /// What the handshake needs to know of the TLS connection below it.
@@ -207,7 +207,7 @@ impl Handshake {
         identity: Option<Arc<LinkIdentity>>,
         peer_addr: SocketAddr,
     ) -> Self {
-        let mut wire = Wire::new(peer_addr);
+        let mut wire = Wire::new(peer_addr, &LINK_VERSIONS);
         wire.send_versions();
         let expect = initiator::ExpectVersions { expect, identity };
         Handshake {
@@ -221,7 +221,7 @@ impl Handshake {
     pub fn responder(identity: Arc<LinkIdentity>, peer_addr: SocketAddr) -> Self {
         let expect = responder::ExpectVersions { identity };
         Handshake {
-            wire: Wire::new(peer_addr),
+            wire: Wire::new(peer_addr, &LINK_VERSIONS),
             expect: Expect::ResponderVersions(expect),
         }
     }

@@ -1,8 +1,8 @@
 //! Who is at the ends of a link: our own certificates, and what a peer has proved (tor-spec 4.2).
 //!
-//! A relay has an RSA and an Ed25519 identity which vouch for each other. A [`LinkIdentity`] is made
-//! for one TLS certificate, and lives as long as it: hours to days. The owner makes a fresh pair
-//! well before [`LINK_CERT_DAYS`] are over.
+//! A relay has an RSA and an Ed25519 identity which vouch for each other. A [`LinkIdentity`] is
+//! made for one TLS certificate, and lives as long as it: hours to days. The owner makes a fresh
+//! pair well before [`LINK_CERT_DAYS`] are over.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! A link between two relays, or a client and a relay: its handshake and its channel (tor-spec 3-5).
+//! A link between two relays, or a client and a relay: handshake and channel (tor-spec 3 to 5).
 //!
 //! Below is TLS, which the shell owns and shows through [`TlsBinding`]; above are circuits, which
 //! this crate knows only as an opaque [`CircuitRef`]. [`Handshake`] turns the first bytes of a
@@ -7,6 +7,8 @@
 
 mod authenticate;
 pub mod channel;
+#[cfg(test)]
+mod fixture;
 pub mod handshake;
 pub mod identity;
 pub mod peer_certs;

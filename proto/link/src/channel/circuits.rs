@@ -1,8 +1,8 @@
 //! The circuits of a channel by their ids (tor-spec 5.1.1).
 //!
-//! Entries sit in slots that are used again; a hash from id to slot is asked once for each cell. The
-//! side that opened the link uses ids with the top bit set, the other those without it, so that
-//! both can choose at random without a clash.
+//! Entries sit in slots that are used again; a hash from id to slot is asked once for each cell.
+//! The side that opened the link uses ids with the top bit set, the other those without it, so
+//! that both can choose at random without a clash.
 
 use std::collections::HashMap;
 

@@ -14,12 +14,14 @@ use cepa_wire::certs::{self, CertsType};
 use cepa_wire::netinfo::Netinfo;
 use cepa_wire::versions::{self, Versions};
 
-use super::{Established, HandshakeError, LINK_VERSIONS, Next, body_of, command_of};
+use super::{Established, HandshakeError, Next, body_of, command_of};
 use crate::identity::{LinkIdentity, PeerIdentity};
 
 /// The wire of one handshake.
 pub(super) struct Wire {
     peer_addr: SocketAddr,
+    /// The link protocols that we offer.
+    versions: &'static [u16],
     version: Option<u16>,
     output: Vec<u8>,
     sent: Sha256Running,
@@ -28,9 +30,10 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(peer_addr: SocketAddr) -> Self {
+    pub(super) fn new(peer_addr: SocketAddr, versions: &'static [u16]) -> Self {
         Wire {
             peer_addr,
+            versions,
             version: None,
             output: Vec::new(),
             sent: Sha256Running::new(),
@@ -91,8 +94,14 @@ impl Wire {
 
     pub(super) fn send_versions(&mut self) {
         let mut body = Vec::new();
-        versions::write(&LINK_VERSIONS, &mut body).expect("two versions fit");
+        versions::write(self.versions, &mut body).expect("two versions fit");
         self.send_variable(CircIdLen::Two, Command::VERSIONS, &body);
+    }
+
+    /// Padding, which peers may send before VERSIONS already; we have no use for it.
+    #[cfg(test)]
+    pub(super) fn send_vpadding(&mut self) {
+        self.send_variable(CircIdLen::Two, Command::VPADDING, &[0; 11]);
     }
 
     pub(super) fn send_certs(&mut self, certs: &[(CertsType, &[u8])]) {
@@ -138,7 +147,7 @@ impl Wire {
                 });
             }
         };
-        let version = Versions::read(body)?.highest_common(&LINK_VERSIONS);
+        let version = Versions::read(body)?.highest_common(self.versions);
         self.version = Some(version.ok_or(HandshakeError::NoCommonVersion)?);
         Ok(())
     }
