@@ -214,8 +214,8 @@ impl Plane {
     }
 
     /// Our side of a stream is over: END is sent if it is not too late, and the key goes stale. The
-    /// peer is told MISC, whatever `reason` is (tor-spec 6.3), or DONE.
-    pub fn stream_close(&mut self, key: StreamKey, reason: EndReason, now: Now) {
+    /// peer is told MISC, whatever the reason is (tor-spec 6.3).
+    pub fn stream_close(&mut self, key: StreamKey, _reason: EndReason, now: Now) {
         let Some(entry) = self.streams.remove(key) else {
             return;
         };
@@ -231,13 +231,8 @@ impl Plane {
         if entry.kind == StreamKind::Resolve {
             return;
         }
-        let told = if reason == EndReason::DONE {
-            reason
-        } else {
-            EndReason::MISC
-        };
         let mut body = Vec::new();
-        End::from(told).write(&mut body);
+        End::from(EndReason::MISC).write(&mut body);
         self.send_message(entry.circuit, entry.hop, RelayCommand::END, id, &body, now);
     }
 
