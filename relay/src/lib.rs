@@ -1,10 +1,17 @@
 //! A relay: it carries cells, extends circuits, lets streams leave, keeps and serves the directory.
 //!
-//! [`Switch`] is the data plane, one for each worker thread. Nothing here does I/O, keeps time or
-//! draws randomness by itself; what the outside must do comes out as commands.
+//! [`Switch`] is the data plane, one for each worker thread; [`Relay`] the control plane: keys,
+//! descriptor, what is downloaded; [`DirStore`] the documents that are served. Nothing here does
+//! I/O, keeps time or draws randomness by itself; what the outside must do comes out as commands.
 
+pub mod bandwidth;
+pub mod key_files;
+pub mod keys;
 pub mod switch;
 
+pub use bandwidth::{BandwidthHistory, TokenBucket};
+pub use key_files::{KeyFile, KeyFileError};
+pub use keys::{OnionKeyLife, RelayKeys, Rotated};
 pub use switch::{
     ChannelClose, Command as SwitchCommand, Handover, KnownRelays, Limits, LinkTarget, Switch,
     SwitchConfig, SwitchCounts, WorkerId,

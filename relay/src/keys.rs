@@ -1,0 +1,397 @@
+//! The keys of a relay and their rotation (tor-spec 1.1, dir-spec 2.1.1, cert-spec; param-spec
+//! `onion-key-rotation-days`, `onion-key-grace-period-days`).
+//!
+//! Identities stay for good. The signing key lasts 30 days and is made anew at each start, long
+//! before it ends, and whenever half of its life is over. The ntor onion key lasts 28 days; the one
+//! before it answers for a grace period more. The dummy TAP key goes with it: authorities take a
+//! change of the ntor key alone for cosmetic.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cepa_circuit::OnionKeys;
+use cepa_crypto::ed25519::{self, ExpandedKeypair};
+use cepa_crypto::{Ed25519Id, Rng, RsaId, curve25519, rsa};
+use cepa_link::LinkKeys;
+use cepa_netdoc::descriptor::DescriptorKeys;
+use cepa_wire::Now;
+use cepa_wire::cert::{Cert, CertKeyType, CertType};
+use zeroize::Zeroizing;
+
+use crate::key_files::{self, KeyFile, KeyFileError};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a signing key is certified, as by `tor`.
+const SIGNING_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Bits of the identity and the TAP key.
+const RSA_BITS: usize = 1024;
+
+/// How long onion keys last, by the consensus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnionKeyLife {
+    /// `onion-key-rotation-days`, 1 to 90.
+    pub rotation: Duration,
+    /// `onion-key-grace-period-days`, 1 to the rotation.
+    pub grace: Duration,
+}
+
+impl Default for OnionKeyLife {
+    fn default() -> Self {
+        OnionKeyLife {
+            rotation: DAY * 28,
+            grace: DAY * 7,
+        }
+    }
+}
+
+/// All keys of a relay but those of TLS.
+pub struct RelayKeys {
+    identity: Arc<rsa::Keypair>,
+    master: ExpandedKeypair,
+    signing: ed25519::Keypair,
+    signing_cert: Vec<u8>,
+    signing_since: SystemTime,
+    tap: rsa::Keypair,
+    ntor: curve25519::SecretKey,
+    ntor_previous: Option<curve25519::SecretKey>,
+    ntor_since: SystemTime,
+}
+
+impl std::fmt::Debug for RelayKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RelayKeys of ${} {}", self.rsa_id(), self.ed25519_id())
+    }
+}
+
+impl RelayKeys {
+    /// The keys of a new relay. Takes a fraction of a second.
+    pub fn generate(now: Now, rng: &mut Rng) -> Result<Self, KeyFileError> {
+        let identity = generate_rsa(rng)?;
+        let master = ed25519::Keypair::generate(rng).expand();
+        RelayKeys::new(identity, master, None, now.wall, now, rng)
+    }
+
+    /// The keys in the files of a data folder (those of [`key_files::READ_FILES`] that are there),
+    /// with onion keys since `ntor_since`. Onion keys that are missing are made; identities that
+    /// are missing, only if both are.
+    pub fn parse(
+        files: &BTreeMap<String, Zeroizing<Vec<u8>>>,
+        ntor_since: SystemTime,
+        now: Now,
+        rng: &mut Rng,
+    ) -> Result<Self, KeyFileError> {
+        let file = |path: &str| files.get(path).map(|bytes| bytes.as_slice());
+        let (id, master) = (key_files::SECRET_ID_KEY, key_files::MASTER_SECRET);
+        let (identity, master) = match (file(id), file(master)) {
+            (None, None) => return RelayKeys::generate(now, rng),
+            (Some(_), None) => return Err(KeyFileError::Missing(master, id)),
+            (None, Some(_)) => return Err(KeyFileError::Missing(id, master)),
+            (Some(identity), Some(secret)) => {
+                let public = file(key_files::MASTER_PUBLIC);
+                (
+                    key_files::read_rsa(id, identity)?,
+                    key_files::read_master(secret, public)?,
+                )
+            }
+        };
+        let ntor = |path| {
+            file(path)
+                .map(|bytes| key_files::read_ntor(path, bytes))
+                .transpose()
+        };
+        let current = ntor(key_files::SECRET_ONION_KEY_NTOR)?;
+        let previous = ntor(key_files::SECRET_ONION_KEY_NTOR_OLD)?;
+        let tap_path = key_files::SECRET_ONION_KEY;
+        let tap = file(tap_path)
+            .map(|bytes| key_files::read_rsa(tap_path, bytes))
+            .transpose()?;
+        // Only together: a ntor key with a new TAP key would be a change that is none.
+        let onion = current.zip(tap).map(|(ntor, tap)| (ntor, previous, tap));
+        let since = if onion.is_some() {
+            ntor_since.min(now.wall)
+        } else {
+            now.wall
+        };
+        RelayKeys::new(identity, master, onion, since, now, rng)
+    }
+
+    fn new(
+        identity: rsa::Keypair,
+        master: ExpandedKeypair,
+        onion: Option<(
+            curve25519::SecretKey,
+            Option<curve25519::SecretKey>,
+            rsa::Keypair,
+        )>,
+        ntor_since: SystemTime,
+        now: Now,
+        rng: &mut Rng,
+    ) -> Result<Self, KeyFileError> {
+        let (ntor, ntor_previous, tap) = match onion {
+            Some(onion) => onion,
+            None => (
+                curve25519::SecretKey::generate(rng),
+                None,
+                generate_rsa(rng)?,
+            ),
+        };
+        let (signing, signing_cert) = make_signing(&master, now, rng);
+        Ok(RelayKeys {
+            identity: Arc::new(identity),
+            master,
+            signing,
+            signing_cert,
+            signing_since: now.wall,
+            tap,
+            ntor,
+            ntor_previous,
+            ntor_since,
+        })
+    }
+
+    /// The relay's RSA identity.
+    #[must_use]
+    pub fn rsa_id(&self) -> RsaId {
+        self.identity.public().id()
+    }
+
+    /// The relay's Ed25519 identity.
+    #[must_use]
+    pub fn ed25519_id(&self) -> Ed25519Id {
+        self.master.public().id()
+    }
+
+    /// The RSA identity key, which signs TLS certificates.
+    #[must_use]
+    pub fn identity(&self) -> &Arc<rsa::Keypair> {
+        &self.identity
+    }
+
+    /// Since when the onion key has been in use; to be kept beside the files.
+    #[must_use]
+    pub fn ntor_since(&self) -> SystemTime {
+        self.ntor_since
+    }
+
+    /// What links are authenticated with.
+    #[must_use]
+    pub fn link_keys(&self) -> LinkKeys<'_> {
+        LinkKeys {
+            rsa: &self.identity,
+            ed: self.ed25519_id(),
+            signing: &self.signing,
+            signing_cert: &self.signing_cert,
+        }
+    }
+
+    /// What descriptors name and are signed with.
+    #[must_use]
+    pub fn descriptor_keys(&self) -> DescriptorKeys<'_> {
+        DescriptorKeys {
+            identity: &self.identity,
+            tap_onion: Some(&self.tap),
+            ntor_onion: &self.ntor,
+            signing: &self.signing,
+            signing_cert: &self.signing_cert,
+        }
+    }
+
+    /// What onionskins are answered with.
+    #[must_use]
+    pub fn onion_keys(&self) -> OnionKeys {
+        let ntor = std::iter::once(&self.ntor)
+            .chain(&self.ntor_previous)
+            .cloned()
+            .collect();
+        OnionKeys {
+            rsa: self.rsa_id(),
+            ed: self.ed25519_id(),
+            ntor,
+        }
+    }
+
+    /// Makes keys anew whose time has come, and forgets the onion key whose grace period is over.
+    /// What has changed needs new files, a new descriptor, new answers to onionskins.
+    pub fn rotate(
+        &mut self,
+        life: OnionKeyLife,
+        now: Now,
+        rng: &mut Rng,
+    ) -> Result<Rotated, KeyFileError> {
+        let age = |since: SystemTime| now.wall.duration_since(since).unwrap_or_default();
+        let mut rotated = Rotated::default();
+        if age(self.signing_since) >= SIGNING_LIFE / 2 {
+            (self.signing, self.signing_cert) = make_signing(&self.master, now, rng);
+            self.signing_since = now.wall;
+            rotated.signing = true;
+        }
+        if age(self.ntor_since) >= life.rotation {
+            self.tap = generate_rsa(rng)?;
+            let fresh = curve25519::SecretKey::generate(rng);
+            self.ntor_previous = Some(std::mem::replace(&mut self.ntor, fresh));
+            self.ntor_since = now.wall;
+            rotated.onion = true;
+        } else if self.ntor_previous.is_some() && age(self.ntor_since) >= life.grace {
+            self.ntor_previous = None;
+            rotated.grace_over = true;
+        }
+        Ok(rotated)
+    }
+
+    /// All files, to be written as they are.
+    #[must_use]
+    pub fn files(&self, nickname: &str) -> Vec<KeyFile> {
+        let old = key_files::SECRET_ONION_KEY_NTOR_OLD;
+        let previous = self.ntor_previous.as_ref();
+        let mut files = vec![key_files::write_rsa(
+            key_files::SECRET_ID_KEY,
+            &self.identity,
+        )];
+        files.extend(key_files::write_master(&self.master));
+        files.extend(key_files::write_signing(
+            &self.signing.expand(),
+            &self.signing_cert,
+        ));
+        files.push(key_files::write_rsa(key_files::SECRET_ONION_KEY, &self.tap));
+        files.push(key_files::write_ntor(
+            key_files::SECRET_ONION_KEY_NTOR,
+            &self.ntor,
+        ));
+        files.push(previous.map_or(
+            KeyFile {
+                path: old,
+                bytes: None,
+            },
+            |key| key_files::write_ntor(old, key),
+        ));
+        let (rsa, ed) = (self.rsa_id(), self.ed25519_id());
+        files.extend(key_files::write_fingerprints(nickname, rsa, ed));
+        files
+    }
+}
+
+/// What [`RelayKeys::rotate`] has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rotated {
+    /// The signing key.
+    pub signing: bool,
+    /// The onion keys.
+    pub onion: bool,
+    /// The onion key before has been forgotten.
+    pub grace_over: bool,
+}
+
+impl Rotated {
+    /// Whether anything has.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self != Rotated::default()
+    }
+}
+
+fn generate_rsa(rng: &mut Rng) -> Result<rsa::Keypair, KeyFileError> {
+    rsa::Keypair::generate(RSA_BITS, rng).map_err(|_| KeyFileError::Generate)
+}
+
+fn make_signing(master: &ExpandedKeypair, now: Now, rng: &mut Rng) -> (ed25519::Keypair, Vec<u8>) {
+    let signing = ed25519::Keypair::generate(rng);
+    let (public, expires) = (signing.public(), now.wall + SIGNING_LIFE);
+    let kind = CertType::ID_SIGNING;
+    let key = public.as_bytes();
+    let cert = Cert::make_expanded(kind, expires, CertKeyType::ED25519, key, master, true);
+    (signing, cert)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "a test's clock starts somewhere")]
+    fn now() -> Now {
+        Now {
+            mono: std::time::Instant::now(),
+            wall: UNIX_EPOCH + DAY * 20_000,
+        }
+    }
+
+    fn map(files: Vec<KeyFile>) -> BTreeMap<String, Zeroizing<Vec<u8>>> {
+        let files = files.into_iter();
+        files
+            .filter_map(|file| Some((file.path.to_owned(), file.bytes?)))
+            .collect()
+    }
+
+    #[test]
+    fn files_come_back_as_the_same_keys() {
+        let (now, mut rng) = (now(), Rng::from_seed([1; 32]));
+        let mut keys = RelayKeys::generate(now, &mut rng).unwrap();
+        assert!(
+            keys.rotate(OnionKeyLife::default(), now + DAY * 28, &mut rng)
+                .unwrap()
+                .onion
+        );
+        let files = map(keys.files("Foo"));
+        let read = RelayKeys::parse(&files, now.wall, now, &mut rng).unwrap();
+        assert_eq!(
+            (read.rsa_id(), read.ed25519_id()),
+            (keys.rsa_id(), keys.ed25519_id())
+        );
+        let public = |keys: &RelayKeys| {
+            keys.onion_keys()
+                .ntor
+                .iter()
+                .map(|key| *key.public())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(public(&read), public(&keys));
+        assert_eq!(public(&read).len(), 2);
+        for path in key_files::READ_FILES {
+            for cut in [0, 31, 40] {
+                let mut files = files.clone();
+                files.get_mut(path).unwrap().truncate(cut);
+                let damaged = RelayKeys::parse(&files, now.wall, now, &mut rng);
+                assert!(damaged.unwrap_err().to_string().contains(path), "{path}");
+            }
+        }
+        let mut half = files.clone();
+        half.remove(key_files::MASTER_SECRET);
+        assert!(matches!(
+            RelayKeys::parse(&half, now.wall, now, &mut rng),
+            Err(KeyFileError::Missing(key_files::MASTER_SECRET, _))
+        ));
+    }
+
+    #[test]
+    fn keys_are_rotated_in_time() {
+        let (now, mut rng) = (now(), Rng::from_seed([2; 32]));
+        let life = OnionKeyLife::default();
+        let mut keys = RelayKeys::generate(now, &mut rng).unwrap();
+        let mut rotate = |days| keys.rotate(life, now + DAY * days, &mut rng).unwrap();
+        assert!(!rotate(14).any());
+        assert_eq!(
+            rotate(15),
+            Rotated {
+                signing: true,
+                ..Rotated::default()
+            }
+        );
+        assert_eq!(
+            rotate(28),
+            Rotated {
+                onion: true,
+                ..Rotated::default()
+            }
+        );
+        assert!(!rotate(29).any());
+        let both = Rotated {
+            signing: true,
+            grace_over: true,
+            ..Rotated::default()
+        };
+        assert_eq!(rotate(35), both);
+        assert_eq!(keys.onion_keys().ntor.len(), 1);
+    }
+}
