@@ -158,7 +158,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn encoded_families_parse(text in "([a-zA-Z0-9]{1,20} |\\$[A-F0-9]{40} |[!-~]{1,9} ){0,6}") {
+        fn encoded_families_parse(
+            text in "([a-zA-Z0-9]{1,20} |\\$[A-F0-9]{40} |[!-~]{1,9} ){0,6}",
+        ) {
             let family = Family::parse(&text);
             prop_assert_eq!(Family::parse(&family.to_string()), family);
         }

@@ -10,7 +10,7 @@
 use std::time::SystemTime;
 
 use cepa_crypto::encoding;
-use memchr::{memchr, memmem};
+use memchr::memchr;
 
 use crate::timestamp;
 
@@ -359,24 +359,29 @@ pub fn split_documents<'a>(
     let mut start = next_document(text, 0, keywords);
     std::iter::from_fn(move || {
         let from = start?;
-        start = next_document(text, from + 1, keywords);
+        let second_line = memchr(b'\n', text.as_bytes().get(from..)?).map(|len| from + len + 1);
+        start = second_line.and_then(|line| next_document(text, line, keywords));
         text.get(from..start.unwrap_or(text.len()))
     })
 }
 
-/// The offset of the first line at or behind `from` that starts a document.
+/// The offset of the first line at or behind `from` that starts a document; `from` is the start
+/// of a line.
 fn next_document(text: &str, from: usize, keywords: &[&str]) -> Option<usize> {
-    let starts = keywords.iter().filter_map(|keyword| {
-        let bytes = text.as_bytes().get(from..)?;
-        memmem::find_iter(bytes, keyword)
-            .map(|at| from + at)
-            .find(|at| {
-                let behind = text.as_bytes().get(at + keyword.len());
-                let before = at.checked_sub(1).and_then(|at| text.as_bytes().get(at));
-                matches!(before, None | Some(b'\n')) && matches!(behind, Some(b' ' | b'\n'))
-            })
-    });
-    starts.min()
+    let mut line_start = from;
+    loop {
+        let rest = text.as_bytes().get(line_start..)?;
+        let starts_here = keywords.iter().any(|keyword| {
+            let behind = rest
+                .strip_prefix(keyword.as_bytes())
+                .and_then(|rest| rest.first());
+            matches!(behind, Some(b' ' | b'\n'))
+        });
+        if starts_here {
+            return Some(line_start);
+        }
+        line_start += memchr(b'\n', rest)? + 1;
+    }
 }
 
 #[cfg(test)]
@@ -465,7 +470,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_survived(text in "([a-z -]{0,8}\n|-----(BEGIN|END) [A-Z]{1,2}-----\n|\\PC)*") {
+        fn any_text_is_survived(
+            text in "([a-z -]{0,8}\n|-----(BEGIN|END) [A-Z]{1,2}-----\n|\\PC)*",
+        ) {
             let items = Items::new(&text, Limits { bytes_max: 4096, items_max: 100 });
             for item in items.into_iter().flatten() {
                 let Ok(item) = item else { break };

@@ -5,6 +5,7 @@
 //! Ed25519 in one batch. Nothing of a descriptor gets out if one of them is wrong.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::time::SystemTime;
 
 use cepa_crypto::ed25519::{self, BatchItem};
 use cepa_crypto::{Ed25519Id, RsaId, curve25519, encoding, rsa};
@@ -90,11 +91,6 @@ impl ServerDescriptor {
         keys.verify_tap(&identity_key.id(), &signatures.master)?;
         signatures.verify_rsa(&identity_key)?;
 
-        let certs = families.iter().map(|(_, cert)| cert);
-        let expires = certs
-            .chain([&keys.ntor_cert])
-            .map(|cert| cert.unchecked().expires())
-            .fold(signatures.cert.unchecked().expires(), std::cmp::min);
         let start = section.items.first().map_or(0, |item| item.start);
         Ok(Self {
             text: text
@@ -111,7 +107,7 @@ impl ServerDescriptor {
             identity_key,
             ed25519: signatures.master,
             identity_cert: signatures.cert_bytes,
-            expires,
+            expires: expires(&signatures, &keys, &families),
             platform: line(&section, "platform")?,
             proto: section.required("proto")?.args_text.to_owned(),
             published: section.required("published")?.timestamp(0)?,
@@ -144,6 +140,19 @@ impl ServerDescriptor {
             unknown_lines: unknown_lines(&section),
         })
     }
+}
+
+/// When the first certificate of a descriptor runs out.
+fn expires(
+    signatures: &RouterSignatures,
+    keys: &OnionKeys,
+    families: &[(Ed25519Id, UnverifiedCert)],
+) -> SystemTime {
+    let certs = families.iter().map(|(_, cert)| cert);
+    let others = certs.chain([&keys.ntor_cert]);
+    others
+        .map(|cert| cert.unchecked().expires())
+        .fold(signatures.cert.unchecked().expires(), std::cmp::min)
 }
 
 fn router_line(item: &Item<'_>) -> Result<RouterLine, DescriptorError> {
