@@ -1,1 +1,9 @@
-//! testnet
+//! One plan of a whole network on one machine, and the summary of a running one.
+//!
+//! No files, sockets or processes here: the shell writes what the plan says and starts it.
+
+pub mod plan;
+pub mod summary;
+
+pub use plan::{Node, Plan, Role};
+pub use summary::{NodeSummary, Summary};

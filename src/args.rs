@@ -1,0 +1,227 @@
+//! The arguments of the command `cepa`.
+//!
+//! What a node does is in its configuration file; arguments are few, and each `--help` ends with
+//! lines that can be typed as they are.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+/// An onion-routing network: authorities, relays and clients in one program.
+#[derive(Debug, Parser)]
+#[command(name = "cepa", version, about, after_help = ROOT_HELP, arg_required_else_help = true)]
+pub struct Args {
+    /// What to run.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const ROOT_HELP: &str = "\
+Examples:
+  cepa testnet up                     a whole network on this machine, and a curl line to try it
+  cepa client --network network.toml  join a network; programs use SOCKS at 127.0.0.1:9050
+  cepa relay --config relay.toml      carry the traffic of others
+  cepa authority keygen --dir auth    keys of a new directory authority";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a directory authority, or make its keys.
+    Authority(AuthorityArgs),
+    /// Run a relay.
+    Relay(NodeArgs),
+    /// Run a client with a SOCKS port.
+    Client(ClientArgs),
+    /// Run a whole network on this machine.
+    Testnet(TestnetArgs),
+}
+
+/// `cepa authority`: either `--config F` or `keygen`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = AUTHORITY_HELP,
+    arg_required_else_help = true
+)]
+pub struct AuthorityArgs {
+    /// The key command, if any.
+    #[command(subcommand)]
+    pub command: Option<AuthorityCommand>,
+    /// What any node takes.
+    #[command(flatten)]
+    pub node: Option<NodeArgs>,
+}
+
+const AUTHORITY_HELP: &str = "\
+Examples:
+  cepa authority keygen --dir auth/keys --address 203.0.113.5:9030
+  cepa authority --config authority.toml
+
+A configuration:
+  nickname = \"auth1\"
+  contact = \"you@example.org\"
+  address = \"203.0.113.5\"
+  or_port = 9001
+  dir_port = 9030
+  data_dir = \"auth\"             # holds keys/authority_signing_key, authority_certificate
+  network = \"network.toml\"      # all authorities, this one included
+  [authority]
+  voting_interval = 3600        # seconds; a divisor of a day";
+
+/// `cepa authority keygen`.
+#[derive(Debug, Subcommand)]
+pub enum AuthorityCommand {
+    /// Make the long-term identity key and the signing certificate of an authority.
+    #[command(after_help = KEYGEN_HELP)]
+    Keygen(KeygenArgs),
+}
+
+const KEYGEN_HELP: &str = "\
+Writes authority_identity_key (keep it offline), authority_signing_key and authority_certificate
+(both go into the authority's data_dir/keys), in the formats of tor-gencert. An identity key that is
+already there is used again: that is how a certificate is renewed.
+
+Example:
+  cepa authority keygen --dir auth/keys --address 203.0.113.5:9030 --months 12";
+
+/// The arguments of `cepa authority keygen`.
+#[derive(Debug, ClapArgs)]
+pub struct KeygenArgs {
+    /// The folder for the three files.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// The address of the authority's directory port, to be named in the certificate.
+    #[arg(long, value_name = "IP:DIRPORT")]
+    pub address: Option<SocketAddr>,
+    /// How long the signing certificate is good.
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u8).range(1..=24))]
+    pub months: u8,
+}
+
+/// The arguments of a relay or authority.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = RELAY_HELP)]
+pub struct NodeArgs {
+    /// The configuration (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Started by a launcher: stages to standard output, stop when standard input ends.
+    #[arg(long, hide = true)]
+    pub launched: bool,
+}
+
+const RELAY_HELP: &str = "\
+Example:
+  cepa relay --config relay.toml
+
+A configuration:
+  nickname = \"relay1\"
+  contact = \"you@example.org\"
+  address = \"203.0.113.7\"
+  or_port = 9001
+  data_dir = \"relay1\"
+  network = \"network.toml\"
+  exit_policy = [\"accept *:80\", \"accept *:443\", \"reject *:*\"]   # without it: no exit";
+
+/// The arguments of a client.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = CLIENT_HELP, arg_required_else_help = true)]
+pub struct ClientArgs {
+    /// The network to join: its authorities and fallback directories (TOML).
+    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    pub network: Option<PathBuf>,
+    /// Where to listen for programs that speak SOCKS 4a or 5; may be given several times.
+    #[arg(long, value_name = "IP:PORT")]
+    pub socks: Vec<SocketAddr>,
+    /// A configuration (TOML), for all that has no argument of its own.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where guards and directory documents are kept.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Started by a launcher: stages to standard output, stop when standard input ends.
+    #[arg(long, hide = true)]
+    pub launched: bool,
+}
+
+const CLIENT_HELP: &str = "\
+Examples:
+  cepa client --network network.toml
+  cepa client --network network.toml --socks 127.0.0.1:9150
+  curl --socks5-hostname 127.0.0.1:9050 http://example.com/";
+
+/// `cepa testnet`.
+#[derive(Debug, ClapArgs)]
+pub struct TestnetArgs {
+    /// What to do with the network.
+    #[command(subcommand)]
+    pub command: TestnetCommand,
+}
+
+/// The commands on a test network.
+#[derive(Debug, Subcommand)]
+pub enum TestnetCommand {
+    /// Write keys and configurations, start each node, and say when a page can be fetched.
+    #[command(after_help = UP_HELP)]
+    Up(UpArgs),
+}
+
+const UP_HELP: &str = "\
+Each relay has an address in a /16 of its own (127.1.0.1, 127.2.0.1, ...). The folder gets
+testnet.json (all nodes), network.toml, and torrc and arti.toml, with which a tor or an Arti client
+joins. Ctrl-C stops every node; the same folder started again keeps all identities.
+
+Examples:
+  cepa testnet up
+  cepa testnet up /tmp/net --relays 12 --exits 4 --interval 60
+  cepa client --network cepa-testnet/network.toml --socks 127.0.0.1:9250";
+
+/// The arguments of `cepa testnet up`.
+#[derive(Debug, ClapArgs)]
+pub struct UpArgs {
+    /// The folder of the network [default: cepa-testnet]
+    #[arg(value_name = "DIR", conflicts_with = "dir")]
+    pub folder: Option<PathBuf>,
+    /// The same as DIR.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Directory authorities.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub authorities: u16,
+    /// Relays that are no exits.
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(0..=200))]
+    pub relays: u16,
+    /// Relays that are exits.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=40))]
+    pub exits: u16,
+    /// Clients, each with a SOCKS port.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=100))]
+    pub clients: u16,
+    /// Seconds from one consensus to the next: a divisor of a day, 10 at least.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    pub interval: u32,
+    /// The first port: OR ports are BASE, directory ports BASE+1, SOCKS ports BASE+1000 and on.
+    #[arg(long, value_name = "PORT", default_value_t = 5000, value_parser = clap::value_parser!(u16).range(1024..=60000))]
+    pub base_port: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn authority_takes_a_config_or_keygen() {
+        assert!(Args::try_parse_from(["cepa", "authority", "--config", "a.toml"]).is_ok());
+        assert!(Args::try_parse_from(["cepa", "authority", "keygen", "--dir", "d"]).is_ok());
+        assert!(Args::try_parse_from(["cepa", "authority"]).is_err());
+        assert!(Args::try_parse_from(["cepa", "client"]).is_err());
+        assert!(Args::try_parse_from(["cepa", "client", "--network", "n"]).is_ok());
+    }
+}

@@ -1,0 +1,128 @@
+//! The subcommands: each reads its configuration, starts the log, and runs until it is stopped.
+
+pub mod authority_keygen;
+pub mod testnet_up;
+
+use std::future::Future;
+
+use crate::args::{
+    Args, AuthorityArgs, AuthorityCommand, ClientArgs, Command, NodeArgs, TestnetCommand,
+};
+use crate::config::{self, ClientConfig};
+use crate::error::{Failure, fail};
+use crate::launched::{Reporter, Shutdown};
+use crate::{logs, roles};
+
+/// Runs the command that was asked for.
+pub fn run(args: Args) -> Result<(), Failure> {
+    match args.command {
+        Command::Authority(args) => authority(args),
+        Command::Relay(args) => relay(&args),
+        Command::Client(args) => client(&args),
+        Command::Testnet(args) => match args.command {
+            TestnetCommand::Up(args) => testnet_up::run(&args),
+        },
+    }
+}
+
+fn authority(args: AuthorityArgs) -> Result<(), Failure> {
+    if let Some(AuthorityCommand::Keygen(args)) = args.command {
+        return authority_keygen::run(&args);
+    }
+    let Some(node) = args.node else {
+        return fail(
+            "no configuration",
+            "cepa authority",
+            "give --config FILE or keygen",
+        );
+    };
+    let config = config::load_authority(&node.config)?;
+    logs::start(&config.relay.log)?;
+    block_on(node.launched, |reporter, shutdown| {
+        roles::authority::run(config, reporter, shutdown)
+    })
+}
+
+fn relay(args: &NodeArgs) -> Result<(), Failure> {
+    let config = config::load_relay(&args.config)?;
+    logs::start(&config.log)?;
+    block_on(args.launched, |reporter, shutdown| {
+        roles::relay::run(config, reporter, shutdown)
+    })
+}
+
+fn client(args: &ClientArgs) -> Result<(), Failure> {
+    let config = client_config(args)?;
+    logs::start(&config.log)?;
+    block_on(args.launched, |reporter, shutdown| {
+        roles::client::run(config, reporter, shutdown)
+    })
+}
+
+/// The client's file, if any, with the arguments over it.
+fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> {
+    let mut config = match (&args.config, &args.network) {
+        (Some(path), _) => config::load_client(path)?,
+        (None, Some(network)) => config::client::defaults(network.clone())?,
+        (None, None) => return fail("no network", "cepa client", "give --network network.toml"),
+    };
+    if let Some(network) = &args.network {
+        config.network.clone_from(network);
+    }
+    if !args.socks.is_empty() {
+        config.socks.clone_from(&args.socks);
+    }
+    if let Some(data_dir) = &args.data_dir {
+        config.data_dir.clone_from(data_dir);
+    }
+    Ok(config)
+}
+
+/// Runs a node on a runtime of its own until it ends.
+fn block_on<F>(launched: bool, node: impl FnOnce(Reporter, Shutdown) -> F) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    let runtime = runtime()?;
+    let done = runtime.block_on(async {
+        let shutdown = Shutdown::watch(launched)?;
+        node(Reporter::new(launched), shutdown).await
+    });
+    // What still runs is of no use to anybody; a look-up that blocks must not hold up the exit.
+    runtime.shutdown_background();
+    done
+}
+
+/// The runtime of the control side: the workers that carry cells have threads of their own.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("cannot start threads", "this process", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[test]
+    fn arguments_override_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("client.toml");
+        std::fs::write(&file, "network = \"n.toml\"\nsocks = [\"127.0.0.1:1\"]\n").unwrap();
+        let file = file.to_str().unwrap();
+        let parse = |extra: &[&str]| {
+            let given = [&["cepa", "client", "--config", file], extra].concat();
+            match Args::parse_from(given).command {
+                Command::Client(args) => client_config(&args).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(parse(&[]).network, dir.path().join("n.toml"));
+        let over = parse(&["--socks", "127.0.0.1:2", "--network", "m.toml"]);
+        assert_eq!(over.socks, ["127.0.0.1:2".parse().unwrap()]);
+        assert_eq!(over.network, std::path::Path::new("m.toml"));
+    }
+}

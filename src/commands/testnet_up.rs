@@ -1,0 +1,294 @@
+//! `cepa testnet up`: a whole network of processes on this machine, until it is told to stop.
+//!
+//! ```text
+//! write files -> start nodes -> authorities up -> descriptors -> first consensus
+//!             -> start clients -> bootstrapped -> first fetch -> "ready in N s" -> wait -> stop
+//! ```
+//!
+//! Nothing here sleeps for a network to become ready: nodes report their stages (`launched`), and
+//! each stage ends when the last of them has. Whatever goes wrong, every node is stopped.
+
+mod fetch;
+mod files;
+mod processes;
+mod progress;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cepa_testnet::{Plan, Role};
+
+use self::files::PlannedNode;
+use self::processes::{Event, Processes};
+use self::progress::Progress;
+use crate::args::UpArgs;
+use crate::error::{Failure, fail};
+use crate::folder::Folder;
+use crate::launched::{Shutdown, Stage};
+use crate::{clock, listen, page, terminal};
+
+/// How long a network may take to become ready, besides four voting intervals.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Runs the network.
+pub fn run(args: &UpArgs) -> Result<(), Failure> {
+    let plan = plan(args)?;
+    let dir = args.folder.clone().or_else(|| args.dir.clone());
+    let dir = dir.unwrap_or_else(|| PathBuf::from("cepa-testnet"));
+    let folder = Folder::open(&dir)?;
+    let started = clock::now();
+    check_ports(&plan)?;
+    let network = files::write(&plan, folder.path())?;
+    let runtime = super::runtime()?;
+    let ran = runtime.block_on(async {
+        let mut shutdown = Shutdown::watch(false)?;
+        let page = listen::listen(plan.page(), "page").await?;
+        tokio::spawn(page::serve(page, shutdown.clone()));
+        let mut launcher = Launcher::new(plan, network);
+        let ran = tokio::select! {
+            ran = launcher.run(started) => ran,
+            () = shutdown.wait() => Ok(()),
+        };
+        launcher.processes.stop().await;
+        ran
+    });
+    runtime.shutdown_background();
+    ran
+}
+
+fn plan(args: &UpArgs) -> Result<Plan, Failure> {
+    let plan = Plan {
+        authorities: args.authorities,
+        relays: args.relays,
+        exits: args.exits,
+        clients: args.clients,
+        interval_secs: args.interval,
+        base_port: args.base_port,
+    };
+    match plan.check() {
+        Ok(()) => Ok(plan),
+        Err(error) => fail("this network cannot be", "arguments", error),
+    }
+}
+
+/// Names the first port that is taken, before anything is written.
+fn check_ports(plan: &Plan) -> Result<(), Failure> {
+    for node in plan.nodes() {
+        for (addr, purpose) in [
+            (node.or, "or_port"),
+            (node.dir, "dir_port"),
+            (node.socks, "socks"),
+        ] {
+            if let Some(addr) = addr {
+                listen::check_free(addr, &format!("{} {purpose}", node.nickname))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The network while it runs.
+struct Launcher {
+    plan: Plan,
+    network: files::Written,
+    processes: Processes,
+    /// What each node has reported last of each kind.
+    reached: Vec<Reached>,
+}
+
+/// What a node has reported.
+#[derive(Debug, Default, Clone)]
+struct Reached {
+    listening: bool,
+    descriptors: usize,
+    consensus: usize,
+    bootstrapped: u8,
+}
+
+impl Launcher {
+    fn new(plan: Plan, network: files::Written) -> Self {
+        let reached = vec![Reached::default(); network.nodes.len()];
+        Self {
+            plan,
+            network,
+            processes: Processes::new(),
+            reached,
+        }
+    }
+
+    /// Starts all, says when it is ready, and then only watches.
+    async fn run(&mut self, started: cepa_wire::Now) -> Result<(), Failure> {
+        let limit = READY_TIMEOUT + Duration::from_secs(4 * u64::from(self.plan.interval_secs));
+        match tokio::time::timeout(limit, self.become_ready()).await {
+            Ok(ready) => ready?,
+            Err(_) => {
+                return fail(
+                    "the network did not become ready",
+                    self.network.folder.display(),
+                    format!("look at the logs there: {} s are over", limit.as_secs()),
+                );
+            }
+        }
+        self.say_ready(started);
+        loop {
+            if let Event::Ended { node, status } = self.processes.next().await {
+                let node = self.describe(node);
+                terminal::complain(&format!("{node} has ended ({status})"));
+            }
+        }
+    }
+
+    async fn become_ready(&mut self) -> Result<(), Failure> {
+        let mut progress = Progress::new();
+        self.start(|role| role != Role::Client)?;
+        let authorities = usize::from(self.plan.authorities);
+        let relays = self.plan.relays_in_all();
+        let clients = usize::from(self.plan.clients);
+
+        progress.stage("authorities up", authorities);
+        self.until(
+            &progress,
+            |all| count(all, authorities, |one| one.listening),
+            authorities,
+        )
+        .await?;
+        progress.stage("descriptors", relays);
+        let published = |all: &[Reached]| {
+            all.iter()
+                .take(authorities)
+                .map(|one| one.descriptors)
+                .min()
+        };
+        self.until(&progress, |all| published(all).unwrap_or(0), relays)
+            .await?;
+        progress.stage("first consensus", authorities);
+        self.until(
+            &progress,
+            |all| count(all, authorities, |one| one.consensus > 0),
+            authorities,
+        )
+        .await?;
+        self.start(|role| role == Role::Client)?;
+        if clients > 0 {
+            progress.stage("bootstrapped", clients);
+            let total = self.reached.len();
+            self.until(
+                &progress,
+                |all| count(all, total, |one| one.bootstrapped == 100),
+                clients,
+            )
+            .await?;
+            progress.stage("first fetch", 1);
+            self.first_fetch().await?;
+            progress.reached(1);
+        }
+        progress.finish();
+        Ok(())
+    }
+
+    /// Starts the nodes of some roles, and writes what runs now.
+    fn start(&mut self, wanted: impl Fn(Role) -> bool) -> Result<(), Failure> {
+        for (place, node) in self.network.nodes.iter_mut().enumerate() {
+            if wanted(node.node.role) {
+                node.pid = Some(self.processes.start(place, node)?);
+            }
+        }
+        self.network.write_summary()
+    }
+
+    /// Takes reports until `measure` of them has come to `wanted`.
+    async fn until(
+        &mut self,
+        progress: &Progress,
+        measure: impl Fn(&[Reached]) -> usize,
+        wanted: usize,
+    ) -> Result<(), Failure> {
+        loop {
+            let now = measure(&self.reached);
+            progress.reached(now.min(wanted));
+            if now >= wanted {
+                return Ok(());
+            }
+            let event = self.processes.next().await;
+            self.apply(event)?;
+        }
+    }
+
+    /// Fetches the page through the first client, while the nodes are watched.
+    async fn first_fetch(&mut self) -> Result<(), Failure> {
+        let Some(socks) = self.network.nodes.iter().find_map(|node| node.node.socks) else {
+            return Ok(());
+        };
+        let fetched = fetch::until_fetched(socks, self.plan.page());
+        tokio::pin!(fetched);
+        loop {
+            let event = tokio::select! {
+                () = &mut fetched => return Ok(()),
+                event = self.processes.next() => event,
+            };
+            self.apply(event)?;
+        }
+    }
+
+    /// Notes a report; a node that ends before the network is ready is an error.
+    fn apply(&mut self, event: Event) -> Result<(), Failure> {
+        match event {
+            Event::Reached { node, stage } => {
+                if let Some(reached) = self.reached.get_mut(node) {
+                    match stage {
+                        Stage::Listening => reached.listening = true,
+                        Stage::Published => {}
+                        Stage::Descriptors(relays) => reached.descriptors = relays,
+                        Stage::Consensus(relays) => reached.consensus = relays,
+                        Stage::Bootstrapped(percent) => reached.bootstrapped = percent,
+                    }
+                }
+                Ok(())
+            }
+            Event::Ended { node, status } => {
+                let last = self
+                    .network
+                    .nodes
+                    .get(node)
+                    .and_then(PlannedNode::last_log_line);
+                let advice = last.unwrap_or_else(|| "its log is empty".to_owned());
+                fail(
+                    format!("a node has ended ({status})"),
+                    self.describe(node),
+                    advice,
+                )
+            }
+        }
+    }
+
+    fn describe(&self, node: usize) -> String {
+        match self.network.nodes.get(node) {
+            Some(node) => format!("{} ({})", node.node.nickname, node.log.display()),
+            None => "a node".to_owned(),
+        }
+    }
+
+    fn say_ready(&self, started: cepa_wire::Now) {
+        let took = clock::now().mono.duration_since(started.mono);
+        terminal::say(&format!("ready in {:.1} s", took.as_secs_f64()));
+        let folder = self.network.folder.display();
+        let socks = self.network.nodes.iter().filter_map(|node| node.node.socks);
+        for socks in socks.clone() {
+            terminal::say(&format!("SOCKS:   {socks}"));
+        }
+        terminal::say(&format!(
+            "network: {folder}/network.toml (also torrc, arti.toml)"
+        ));
+        if let Some(socks) = socks.into_iter().next() {
+            let url = page::url(self.plan.page());
+            terminal::say("Try it:");
+            terminal::say(&format!("  curl --socks5-hostname {socks} {url}"));
+        }
+        terminal::say("Ctrl-C stops every node.");
+    }
+}
+
+/// How many of the first `among` nodes satisfy something.
+fn count(all: &[Reached], among: usize, is_so: impl Fn(&Reached) -> bool) -> usize {
+    all.iter().take(among).filter(|one| is_so(one)).count()
+}

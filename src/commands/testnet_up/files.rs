@@ -1,0 +1,366 @@
+//! The files of a test network: keys, configurations, and what a client of each kind needs.
+//!
+//! Keys are made once and then kept, so that a folder started again is the same network. A node's
+//! folder has its name; its configuration is `cepa.toml` there, its log `log`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use cepa_crypto::{Ed25519Id, Rng, RsaId};
+use cepa_testnet::{Node, NodeSummary, Plan, Role, Summary};
+use toml::Spanned;
+
+use crate::clock;
+use crate::config::client::{ClientTable, PinsTable};
+use crate::config::node::{AuthorityTable, NodeTable};
+use crate::config::source::{LogTable, unplaced};
+use crate::error::{Failure, fail};
+use crate::folder::make_private;
+use crate::keyfiles::authority::{self, CertificateTerms, KeySizes};
+use crate::keyfiles::relay::{RelayKeyFiles, store_fingerprints};
+use crate::keyfiles::write_atomic;
+use crate::network::{Authority, Network, export};
+
+/// The keys of test authorities are small: they live for a test, and are made while one waits.
+const KEY_SIZES: KeySizes = KeySizes {
+    identity: 2048,
+    signing: 2048,
+};
+/// How long their certificates are good.
+const MONTHS: u8 = 12;
+/// The end of a log that is read for its last line, in bytes.
+const LOG_TAIL_LEN: u64 = 4096;
+
+/// A node with its files.
+#[derive(Debug, Clone)]
+pub(super) struct PlannedNode {
+    /// What the plan says.
+    pub(super) node: Node,
+    /// Its folder.
+    pub(super) folder: PathBuf,
+    /// Its configuration.
+    pub(super) config: PathBuf,
+    /// Its log.
+    pub(super) log: PathBuf,
+    /// Its process, once it is started.
+    pub(super) pid: Option<u32>,
+    /// Who it is; clients are nobody.
+    pub(super) ids: Option<Ids>,
+}
+
+/// The identities of a relay.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ids {
+    rsa: RsaId,
+    ed25519: Ed25519Id,
+    /// Of an authority.
+    v3: Option<RsaId>,
+}
+
+impl PlannedNode {
+    fn new(node: Node, folder: &Path) -> Self {
+        let folder = folder.join(&node.nickname);
+        let (config, log) = (folder.join("cepa.toml"), folder.join("log"));
+        Self {
+            node,
+            folder,
+            config,
+            log,
+            pid: None,
+            ids: None,
+        }
+    }
+
+    /// The subcommand that runs it.
+    pub(super) fn command(&self) -> &'static str {
+        match self.node.role {
+            Role::Authority => "authority",
+            Role::Relay | Role::Exit => "relay",
+            Role::Client => "client",
+        }
+    }
+
+    /// What its log says last.
+    pub(super) fn last_log_line(&self) -> Option<String> {
+        use std::io::{Read as _, Seek as _, SeekFrom};
+        let mut file = std::fs::File::open(&self.log).ok()?;
+        let len = file.metadata().ok()?.len();
+        file.seek(SeekFrom::Start(len.saturating_sub(LOG_TAIL_LEN)))
+            .ok()?;
+        let mut tail = Vec::new();
+        file.take(LOG_TAIL_LEN).read_to_end(&mut tail).ok()?;
+        let tail = String::from_utf8_lossy(&tail);
+        tail.lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .map(str::to_owned)
+    }
+}
+
+/// What was written.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// The folder, absolute.
+    pub(super) folder: PathBuf,
+    /// The nodes, in the order of the plan.
+    pub(super) nodes: Vec<PlannedNode>,
+}
+
+impl Written {
+    /// Writes `testnet.json`.
+    pub(super) fn write_summary(&self) -> Result<(), Failure> {
+        let node = |node: &PlannedNode| NodeSummary {
+            role: node.node.role.name().to_owned(),
+            nickname: node.node.nickname.clone(),
+            rsa: node.ids.map(|ids| ids.rsa.to_string()),
+            ed25519: node.ids.map(|ids| ids.ed25519.to_string()),
+            or: node.node.or,
+            dir: node.node.dir,
+            pid: node.pid,
+            log: node.log.clone(),
+            config: node.config.clone(),
+        };
+        let summary = Summary {
+            socks: self
+                .nodes
+                .iter()
+                .filter_map(|node| node.node.socks)
+                .collect(),
+            network: self.folder.join("network.toml"),
+            nodes: self.nodes.iter().map(node).collect(),
+        };
+        let path = self.folder.join("testnet.json");
+        match serde_json::to_string_pretty(&summary) {
+            Ok(text) => write_atomic(&path, format!("{text}\n").as_bytes(), 0o644),
+            Err(error) => fail("cannot write this file", path.display(), error),
+        }
+    }
+}
+
+/// Writes all files of a plan into a folder.
+pub(super) fn write(plan: &Plan, folder: &Path) -> Result<Written, Failure> {
+    let folder = std::fs::canonicalize(folder)
+        .map_err(|error| Failure::new("cannot find this folder", folder.display(), error))?;
+    let nodes = plan
+        .nodes()
+        .into_iter()
+        .map(|node| PlannedNode::new(node, &folder))
+        .collect();
+    let mut written = Written { folder, nodes };
+    make_keys(&mut written.nodes)?;
+    let network = network(&written.nodes)?;
+    let folder = &written.folder;
+    let put = |name: &str, text: String| write_atomic(&folder.join(name), text.as_bytes(), 0o644);
+    put("network.toml", network.encode())?;
+    put(
+        "torrc",
+        export::torrc(&network, &folder.join("tor-client"), plan.tor_socks()),
+    )?;
+    put(
+        "arti.toml",
+        export::arti(&network, &folder.join("arti-client"), plan.arti_socks()),
+    )?;
+    for node in &written.nodes {
+        write_config(plan, node, &folder.join("network.toml"))?;
+    }
+    written.write_summary()?;
+    Ok(written)
+}
+
+/// Makes the keys that are not there yet, on every core.
+fn make_keys(nodes: &mut [PlannedNode]) -> Result<(), Failure> {
+    let mut rng = clock::rng()?;
+    let jobs: Vec<_> = nodes.iter_mut().map(|node| (node, rng.fork())).collect();
+    let jobs = Mutex::new(jobs.into_iter());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let work = || -> Result<(), Failure> {
+            // A poisoned lock: another thread has panicked, and so does the scope.
+            while let Some((node, mut rng)) = jobs.lock().ok().and_then(|mut jobs| jobs.next()) {
+                make_node_keys(node, &mut rng)?;
+            }
+            Ok(())
+        };
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| match thread.join() {
+                Ok(done) => done,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+    })
+}
+
+fn make_node_keys(planned: &mut PlannedNode, rng: &mut Rng) -> Result<(), Failure> {
+    make_private(&planned.folder)?;
+    if planned.node.role == Role::Client {
+        return Ok(());
+    }
+    let keys = planned.folder.join("keys");
+    make_private(&keys)?;
+    let identity = RelayKeyFiles::new(&keys).load_or_make_identity(rng)?;
+    store_fingerprints(&planned.folder, &planned.node.nickname, &identity)?;
+    let v3 = match planned.node.dir {
+        Some(dir) => Some(authority_identity(&keys, dir, rng)?),
+        None => None,
+    };
+    planned.ids = Some(Ids {
+        rsa: identity.rsa_id(),
+        ed25519: identity.ed25519_id(),
+        v3,
+    });
+    Ok(())
+}
+
+/// The v3 identity of an authority, whose keys are made or renewed if need be.
+fn authority_identity(keys: &Path, dir: SocketAddr, rng: &mut Rng) -> Result<RsaId, Failure> {
+    let now = clock::now();
+    if authority::certified_identity(keys)?.is_some()
+        && let Ok(loaded) = authority::load(keys, now)
+    {
+        return Ok(loaded.certificate.identity);
+    }
+    let address = match dir {
+        SocketAddr::V4(address) => Some(address),
+        SocketAddr::V6(_) => None,
+    };
+    let terms = CertificateTerms {
+        address,
+        months: MONTHS,
+        sizes: KEY_SIZES,
+    };
+    authority::make(keys, terms, now, rng)
+}
+
+fn network(nodes: &[PlannedNode]) -> Result<Network, Failure> {
+    let authority = |planned: &PlannedNode| {
+        let ids = planned.ids?;
+        Some(Authority {
+            nickname: planned.node.nickname.clone(),
+            v3_ident: ids.v3?,
+            rsa: ids.rsa,
+            ed25519: Some(ids.ed25519),
+            or: planned.node.or?,
+            dir: planned.node.dir?,
+        })
+    };
+    let authorities = nodes.iter().filter_map(authority).collect();
+    Ok(Network {
+        authorities,
+        fallbacks: Vec::new(),
+        testing: true,
+    })
+}
+
+fn write_config(plan: &Plan, planned: &PlannedNode, network: &Path) -> Result<(), Failure> {
+    let log = LogTable {
+        file: Some(planned.log.clone()),
+        ..LogTable::default()
+    };
+    let text = match planned.node.or {
+        Some(or) => toml::to_string(&node_table(plan, planned, or, network, log)),
+        None => toml::to_string(&ClientTable {
+            socks: planned.node.socks.into_iter().map(unplaced).collect(),
+            data_dir: Some(planned.folder.clone()),
+            network: network.to_owned(),
+            testing: true,
+            log,
+            pins: PinsTable::default(),
+        }),
+    };
+    match text {
+        Ok(text) => write_atomic(&planned.config, text.as_bytes(), 0o600),
+        Err(error) => fail("cannot write this file", planned.config.display(), error),
+    }
+}
+
+fn node_table(
+    plan: &Plan,
+    planned: &PlannedNode,
+    or: SocketAddr,
+    network: &Path,
+    log: LogTable,
+) -> NodeTable {
+    let node = &planned.node;
+    let is_exit = node.role == Role::Exit;
+    NodeTable {
+        nickname: unplaced(node.nickname.clone()),
+        contact: Some(unplaced(format!("{}@example.org", node.nickname))),
+        address: unplaced::<IpAddr>(or.ip()),
+        ipv6_address: None,
+        or_port: unplaced(or.port()),
+        dir_port: node.dir.map(|dir| unplaced(dir.port())),
+        listen: None,
+        data_dir: planned.folder.clone(),
+        network: network.to_owned(),
+        exit_policy: is_exit
+            .then(|| unplaced("accept *:*".to_owned()))
+            .into_iter()
+            .collect(),
+        family: Vec::new(),
+        bandwidth_rate: None,
+        bandwidth_burst: None,
+        workers: Some(unplaced(1)),
+        testing: true,
+        log,
+        authority: (node.role == Role::Authority).then(|| authority_table(plan)),
+    }
+}
+
+fn authority_table(plan: &Plan) -> AuthorityTable {
+    let params: Vec<(String, Spanned<i32>)> = plan
+        .params()
+        .into_iter()
+        .map(|(name, value)| (name, unplaced(value)))
+        .collect();
+    AuthorityTable {
+        voting_interval: Some(unplaced(plan.interval_secs)),
+        first_vote_after_relays: Some(unplaced(plan.relays_in_all())),
+        params: params.into_iter().collect(),
+        ..AuthorityTable::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{load_authority, load_client, load_relay};
+
+    #[test]
+    fn a_folder_keeps_its_identities_and_its_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            authorities: 1,
+            relays: 1,
+            exits: 1,
+            ..Plan::default()
+        };
+        let first = write(&plan, dir.path()).unwrap();
+        let second = write(&plan, dir.path()).unwrap();
+        let ids = |written: &Written| -> Vec<_> {
+            let ids = written.nodes.iter().filter_map(|node| node.ids);
+            ids.map(|ids| (ids.rsa, ids.ed25519, ids.v3)).collect()
+        };
+        assert_eq!(ids(&first).len(), 3);
+        assert_eq!(ids(&first), ids(&second));
+        let network = Network::load(&dir.path().join("network.toml")).unwrap();
+        assert_eq!(Some(network.authorities[0].v3_ident), ids(&first)[0].2);
+        let authority = load_authority(&first.nodes[0].config).unwrap();
+        assert_eq!(authority.voting_interval_secs, 20);
+        assert_eq!(authority.first_vote_after_relays, Some(3));
+        assert!(
+            load_relay(&first.nodes[1].config)
+                .unwrap()
+                .exit_policy
+                .is_empty()
+        );
+        assert_eq!(
+            load_relay(&first.nodes[2].config).unwrap().exit_policy,
+            ["accept *:*"]
+        );
+        let client = load_client(&first.nodes[3].config).unwrap();
+        assert_eq!(client.socks, ["127.0.0.1:5050".parse().unwrap()]);
+        assert!(dir.path().join("testnet.json").exists());
+    }
+}

@@ -1,0 +1,165 @@
+//! The nodes of a network as child processes: started, listened to, and stopped.
+//!
+//! A node reads its end from its standard input (`launched`), so that none outlives the launcher,
+//! however that ended. Each is a process group of its own: Ctrl-C reaches the launcher only, which
+//! then stops them in order.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::files::PlannedNode;
+use crate::error::Failure;
+use crate::launched::{STATUS_PREFIX, Stage};
+
+/// How long a node may take to end before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Reports that may wait to be read.
+const EVENTS_MAX: usize = 1024;
+
+/// What a node tells.
+pub(super) enum Event {
+    /// It has reached a stage.
+    Reached {
+        /// Its place in the plan.
+        node: usize,
+        /// The stage.
+        stage: Stage,
+    },
+    /// It has ended.
+    Ended {
+        /// Its place in the plan.
+        node: usize,
+        /// How.
+        status: String,
+    },
+}
+
+/// All children.
+pub(super) struct Processes {
+    pids: Vec<Pid>,
+    /// Closed, they end their nodes.
+    inputs: Vec<ChildStdin>,
+    /// One task a child: it returns once the child is no more.
+    watchers: JoinSet<()>,
+    sender: mpsc::Sender<Event>,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Processes {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let (pids, inputs) = (Vec::new(), Vec::new());
+        Self {
+            pids,
+            inputs,
+            watchers: JoinSet::new(),
+            sender,
+            events,
+        }
+    }
+
+    /// Starts a node; returns its process id.
+    pub(super) fn start(&mut self, place: usize, node: &PlannedNode) -> Result<u32, Failure> {
+        let wrong =
+            |error: std::io::Error| Failure::new("cannot start a node", &node.node.nickname, error);
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&node.log);
+        let mut child = Command::new(std::env::current_exe().map_err(wrong)?)
+            .arg(node.command())
+            .arg("--config")
+            .arg(&node.config)
+            .arg("--launched")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // Before its own log is open, and when it panics.
+            .stderr(log.map_err(wrong)?)
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(wrong)?;
+        let id = child.id().unwrap_or_default();
+        self.pids
+            .extend(i32::try_from(id).ok().and_then(Pid::from_raw));
+        self.inputs.extend(child.stdin.take());
+        let output = child.stdout.take();
+        self.watchers
+            .spawn(watch(place, child, output, self.sender.clone()));
+        Ok(id)
+    }
+
+    /// The next report. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Event {
+        match self.events.recv().await {
+            Some(event) => event,
+            // Never: a sender is here.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops every node: asks, waits a moment, kills, and waits for the last.
+    pub(super) async fn stop(&mut self) {
+        for pid in &self.pids {
+            // One that has ended is as good.
+            let _ = kill_process(*pid, Signal::TERM);
+        }
+        self.inputs.clear();
+        self.events.close();
+        if tokio::time::timeout(STOP_TIMEOUT, self.all_ended())
+            .await
+            .is_err()
+        {
+            // Dropped with its task, a child is killed, and it is waited for below.
+            for pid in &self.pids {
+                let _ = kill_process(*pid, Signal::KILL);
+            }
+            self.all_ended().await;
+        }
+        self.pids.clear();
+    }
+
+    async fn all_ended(&mut self) {
+        while self.watchers.join_next().await.is_some() {}
+    }
+}
+
+/// Passes on what a child tells, until it has ended.
+async fn watch(
+    node: usize,
+    mut child: Child,
+    output: Option<ChildStdout>,
+    sender: mpsc::Sender<Event>,
+) {
+    if let Some(output) = output {
+        let mut lines = BufReader::new(output).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let stage = line
+                .strip_prefix(STATUS_PREFIX)
+                .and_then(|text| text.parse().ok());
+            if let Some(stage) = stage {
+                // A launcher that stops reads no more.
+                let _ = sender.send(Event::Reached { node, stage }).await;
+            }
+        }
+    }
+    let status = child
+        .wait()
+        .await
+        .map_or_else(|error| error.to_string(), describe);
+    let _ = sender.send(Event::Ended { node, status }).await;
+}
+
+fn describe(status: ExitStatus) -> String {
+    status.to_string()
+}

@@ -1,0 +1,173 @@
+//! Configuration of nodes: TOML files, read into checked types.
+//!
+//! A wrong line names the file, the line, and what was expected. Unknown keys are errors, so that
+//! a misspelt one is not silently ignored. Relative paths are meant from the folder of the file
+//! that they stand in. What the roles get is `RelayConfig`, `AuthorityConfig` or `ClientConfig`;
+//! the raw tables (`config::node`, `config::client`) also write the files of a test network.
+
+pub mod client;
+pub mod node;
+pub mod source;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use cepa_crypto::RsaId;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Failure;
+
+/// The default of `bandwidth_rate` and `bandwidth_burst`, in bytes a second: as good as no limit.
+pub const BANDWIDTH_DEFAULT: u64 = 1 << 30;
+
+/// A relay, or the relay side of an authority.
+#[derive(Debug, Clone)]
+pub struct RelayConfig {
+    /// 1 to 19 letters and digits.
+    pub nickname: String,
+    /// How to reach the operator.
+    pub contact: Option<String>,
+    /// The address in the descriptor.
+    pub address: IpAddr,
+    /// An IPv6 address for the same `or_port`, if it has one.
+    pub ipv6_address: Option<Ipv6Addr>,
+    /// The port of the onion-routing protocol.
+    pub or_port: u16,
+    /// The port of the directory over plain HTTP; authorities have one, relays need none.
+    pub dir_port: Option<u16>,
+    /// The address to listen on: `address` unless the file says otherwise.
+    pub listen: IpAddr,
+    /// Keys and documents.
+    pub data_dir: PathBuf,
+    /// The network to be part of.
+    pub network: PathBuf,
+    /// `accept ADDR:PORT` and `reject ADDR:PORT` lines; empty: no exit.
+    pub exit_policy: Vec<String>,
+    /// Relays of the same operator: `$` and 40 hexadecimal digits, or nicknames.
+    pub family: Vec<String>,
+    /// Bytes a second, on average.
+    pub bandwidth_rate: u64,
+    /// Bytes a second, at most.
+    pub bandwidth_burst: u64,
+    /// Threads that carry cells.
+    pub workers: usize,
+    /// Whether private addresses and short intervals are fine.
+    pub testing: bool,
+    /// Where the log goes.
+    pub log: LogConfig,
+}
+
+impl RelayConfig {
+    /// Where to listen for channels.
+    pub fn or_listen(&self) -> SocketAddr {
+        SocketAddr::new(self.listen, self.or_port)
+    }
+
+    /// Where to listen for directory requests, if there is a directory port.
+    pub fn dir_listen(&self) -> Option<SocketAddr> {
+        self.dir_port.map(|port| SocketAddr::new(self.listen, port))
+    }
+
+    /// Where others reach the OR port.
+    pub fn or_address(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.or_port)
+    }
+}
+
+/// A directory authority: a relay that also votes.
+#[derive(Debug, Clone)]
+pub struct AuthorityConfig {
+    /// Its relay side; `dir_port` is always there.
+    pub relay: RelayConfig,
+    /// Seconds from one consensus to the next; divides a day.
+    pub voting_interval_secs: u32,
+    /// Seconds for votes to arrive (dir-spec 1.4, VoteSeconds).
+    pub vote_delay_secs: u32,
+    /// Seconds for signatures to arrive (DistSeconds).
+    pub dist_delay_secs: u32,
+    /// Consensus parameters to vote for.
+    pub params: BTreeMap<String, i32>,
+    /// Testing: take the first vote as soon as so many relays have published.
+    pub first_vote_after_relays: Option<usize>,
+}
+
+/// A client.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Where to listen for SOCKS.
+    pub socks: Vec<SocketAddr>,
+    /// Guards and documents.
+    pub data_dir: PathBuf,
+    /// The network to join.
+    pub network: PathBuf,
+    /// Relays that each path must have, for tests.
+    pub pins: Pins,
+    /// Whether private addresses are fine as destinations and as relays.
+    pub testing: bool,
+    /// Where the log goes.
+    pub log: LogConfig,
+}
+
+/// Relays that a client's paths must use in a place; an empty list leaves the choice free.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pins {
+    /// First hops.
+    pub entry: Vec<RelayName>,
+    /// Second hops.
+    pub middle: Vec<RelayName>,
+    /// Last hops.
+    pub exit: Vec<RelayName>,
+}
+
+/// How a configuration names a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RelayName {
+    /// By its identity: 40 hexadecimal digits, `$` before them or not.
+    Rsa(RsaId),
+    /// By its nickname, which need not be unique.
+    Nickname(String),
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Failures only.
+    Error,
+    /// And what an operator should look at.
+    Warn,
+    /// And what a node does, a line a stage.
+    #[default]
+    Info,
+    /// And each decision.
+    Debug,
+    /// And each message.
+    Trace,
+}
+
+/// Where the log goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogConfig {
+    /// How much of it.
+    pub level: Level,
+    /// A file to append to; standard error without one.
+    pub file: Option<PathBuf>,
+    /// Whether addresses of clients and destinations are written out.
+    pub addresses: bool,
+}
+
+/// Reads the configuration of `cepa relay`.
+pub fn load_relay(path: &Path) -> Result<RelayConfig, Failure> {
+    node::load(path)?.into_relay()
+}
+
+/// Reads the configuration of `cepa authority`.
+pub fn load_authority(path: &Path) -> Result<AuthorityConfig, Failure> {
+    node::load(path)?.into_authority()
+}
+
+/// Reads the configuration of `cepa client`.
+pub fn load_client(path: &Path) -> Result<ClientConfig, Failure> {
+    client::load(path)
+}

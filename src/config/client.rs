@@ -1,0 +1,174 @@
+//! The file of a client, and its checks. All its keys have defaults but `network`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use super::node::is_nickname;
+use super::source::{LogTable, Source};
+use super::{ClientConfig, LogConfig, Pins, RelayName};
+use crate::error::{Failure, fail};
+
+/// Where a client listens for SOCKS unless it is told otherwise.
+pub const SOCKS_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9050);
+
+/// The file's keys.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientTable {
+    /// Where to listen for SOCKS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub socks: Vec<Spanned<SocketAddr>>,
+    /// A folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// A file.
+    pub network: PathBuf,
+    /// A test network.
+    #[serde(default)]
+    pub testing: bool,
+    /// Where the log goes.
+    #[serde(default)]
+    pub log: LogTable,
+    /// Relays that each path must have.
+    #[serde(default, skip_serializing_if = "PinsTable::is_empty")]
+    pub pins: PinsTable,
+}
+
+/// The table `[pins]`: for tests; pinned paths are less anonymous.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PinsTable {
+    /// First hops.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub entry: Vec<Spanned<String>>,
+    /// Second hops.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub middle: Vec<Spanned<String>>,
+    /// Last hops.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exit: Vec<Spanned<String>>,
+}
+
+impl PinsTable {
+    fn is_empty(&self) -> bool {
+        self.entry.is_empty() && self.middle.is_empty() && self.exit.is_empty()
+    }
+}
+
+/// Reads the file.
+pub fn load(path: &Path) -> Result<ClientConfig, Failure> {
+    read(&Source::open(path)?)
+}
+
+fn read(source: &Source) -> Result<ClientConfig, Failure> {
+    let table: ClientTable = source.parse()?;
+    for socks in &table.socks {
+        source.expect(
+            socks,
+            "socks",
+            "an address with a port from 1 to 65535",
+            |addr| addr.port() != 0,
+        )?;
+    }
+    let pins = Pins {
+        entry: names(source, &table.pins.entry, "entry")?,
+        middle: names(source, &table.pins.middle, "middle")?,
+        exit: names(source, &table.pins.exit, "exit")?,
+    };
+    let data_dir = match table.data_dir {
+        Some(data_dir) => source.resolve(&data_dir),
+        None => default_data_dir()?,
+    };
+    Ok(ClientConfig {
+        socks: or_default(table.socks.into_iter().map(Spanned::into_inner).collect()),
+        data_dir,
+        network: source.resolve(&table.network),
+        pins,
+        testing: table.testing,
+        log: table.log.checked(source),
+    })
+}
+
+/// A client of `network` with defaults for all else.
+pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
+    Ok(ClientConfig {
+        socks: vec![SOCKS_DEFAULT],
+        data_dir: default_data_dir()?,
+        network,
+        pins: Pins::default(),
+        testing: false,
+        log: LogConfig::default(),
+    })
+}
+
+fn or_default(socks: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    if socks.is_empty() {
+        vec![SOCKS_DEFAULT]
+    } else {
+        socks
+    }
+}
+
+fn names(source: &Source, list: &[Spanned<String>], key: &str) -> Result<Vec<RelayName>, Failure> {
+    let expected = "40 hexadecimal digits, or a nickname";
+    list.iter()
+        .map(|name| parse_name(name.get_ref()).ok_or_else(|| source.wrong(name, key, expected)))
+        .collect()
+}
+
+/// A relay's name: 40 hexadecimal digits (`$` before them or not), or a nickname.
+pub fn parse_name(text: &str) -> Option<RelayName> {
+    let digits = text.strip_prefix('$').unwrap_or(text);
+    if digits.len() == 40 {
+        return digits.parse().ok().map(RelayName::Rsa);
+    }
+    is_nickname(text).then(|| RelayName::Nickname(text.to_owned()))
+}
+
+/// `$XDG_DATA_HOME/cepa`, or `~/.local/share/cepa`.
+fn default_data_dir() -> Result<PathBuf, Failure> {
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    match (set("XDG_DATA_HOME"), set("HOME")) {
+        (Some(data), _) => Ok(data.join("cepa")),
+        (None, Some(home)) => Ok(home.join(".local/share/cepa")),
+        (None, None) => fail(
+            "no folder for the client's state",
+            "data_dir",
+            "give --data-dir DIR",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> Result<ClientConfig, Failure> {
+        read(&Source::from_text(Path::new("client.toml"), text))
+    }
+
+    #[test]
+    fn reads_a_client() {
+        let text = "network = \"n.toml\"\ndata_dir = \"d\"\n[pins]\nexit = [\"exit1\"]\n";
+        let config = read_text(text).unwrap();
+        assert_eq!(config.socks, [SOCKS_DEFAULT]);
+        assert_eq!(config.pins.exit, [RelayName::Nickname("exit1".into())]);
+    }
+
+    #[test]
+    fn wrong_lines_are_named() {
+        let error = read_text("network = \"n\"\nsocks = [\n\"127.0.0.1\"]\n").unwrap_err();
+        assert!(error.to_string().contains("line 3"), "{error}");
+        let error = read_text("network = \"n\"\n[pins]\nentry = [\"a b\"]\n").unwrap_err();
+        assert!(error.to_string().contains("line 3"), "{error}");
+        assert!(read_text("").unwrap_err().to_string().contains("network"));
+    }
+}

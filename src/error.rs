@@ -1,0 +1,66 @@
+//! The one shape of an error that a user sees: what went wrong, where, and what to do about it.
+//!
+//! It prints as a single line. Errors of the libraries keep their own enums; they become a
+//! `Failure` where the shell knows the file, the port or the folder that they concern.
+
+use std::fmt;
+
+/// An error for the user: one line, exit code 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What is wrong, such as `port is taken`.
+    pub what: String,
+    /// The file, port or folder that it concerns.
+    pub place: String,
+    /// What to do about it, or the underlying error.
+    pub advice: String,
+}
+
+impl Failure {
+    /// An error of three parts.
+    pub fn new(
+        what: impl fmt::Display,
+        place: impl fmt::Display,
+        advice: impl fmt::Display,
+    ) -> Self {
+        Self {
+            what: what.to_string(),
+            place: place.to_string(),
+            advice: advice.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{}: {}: {}", self.place, self.what, self.advice);
+        // One line, whatever an underlying error's text holds.
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        f.write_str(&line)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Shorthand for an `Err(Failure)`.
+pub fn fail<T>(
+    what: impl fmt::Display,
+    place: impl fmt::Display,
+    advice: impl fmt::Display,
+) -> Result<T, Failure> {
+    Err(Failure::new(what, place, advice))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_one_line() {
+        let failure = Failure::new("port is taken", "127.0.0.1:9050", "choose\n  another");
+        assert_eq!(
+            failure.to_string(),
+            "127.0.0.1:9050: port is taken: choose another"
+        );
+    }
+}

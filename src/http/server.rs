@@ -1,0 +1,246 @@
+//! The serving side of HTTP, over listeners and over single streams.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use super::{Handler, Limits, Peer, Reply, Request, read_headers};
+use crate::launched::Shutdown;
+
+/// Answers requests by a handler. Cheap to clone; the clones share the bound on connections.
+#[derive(Clone)]
+pub struct Server {
+    handler: Handler,
+    limits: Limits,
+    places: Arc<Semaphore>,
+}
+
+impl Server {
+    /// A server that is not yet reachable.
+    pub fn new(handler: Handler, limits: Limits) -> Self {
+        Self {
+            handler,
+            limits,
+            places: Arc::new(Semaphore::new(limits.connections_max)),
+        }
+    }
+
+    /// Accepts connections until `shutdown`; must be called within a runtime.
+    pub async fn serve(self, listener: TcpListener, mut shutdown: Shutdown) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = crate::listen::accept(&listener) => accepted,
+                () = shutdown.wait() => return,
+            };
+            match accepted {
+                Ok((stream, addr)) => {
+                    let server = self.clone();
+                    tokio::spawn(
+                        async move { server.serve_stream(stream, Peer::Address(addr)).await },
+                    );
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the directory port is given up");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Answers the requests of one stream until it ends. Over the bound it is closed at once.
+    pub async fn serve_stream<S>(&self, stream: S, peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Ok(_place) = self.places.try_acquire() else {
+            tracing::debug!("a directory connection too many is closed");
+            return;
+        };
+        let service = service_fn(|request| self.answer(request, peer));
+        let connection = hyper::server::conn::http1::Builder::new()
+            .title_case_headers(true)
+            .half_close(true)
+            .max_buf_size(self.limits.head_len_max.max(8192))
+            .max_headers(self.limits.headers_max)
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.head_timeout)
+            .serve_connection(TokioIo::new(stream), service);
+        match tokio::time::timeout(self.limits.exchange_timeout, connection).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "a directory connection has failed"),
+            Err(_) => tracing::debug!("a directory connection took too long"),
+        }
+    }
+
+    async fn answer(
+        &self,
+        request: hyper::Request<Incoming>,
+        peer: Peer,
+    ) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
+        let reply = match self.receive(request, peer).await {
+            Ok(request) => (self.handler)(request).await,
+            Err(status) => Reply::new(status),
+        };
+        Ok(render(reply))
+    }
+
+    /// The whole request, or the status that refuses it.
+    async fn receive(&self, request: hyper::Request<Incoming>, peer: Peer) -> Result<Request, u16> {
+        let (head, body) = request.into_parts();
+        let body = match Limited::new(body, self.limits.body_len_max).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => return Err(413),
+            Err(_) => return Err(400),
+        };
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        Ok(Request {
+            method: head.method.as_str().to_owned(),
+            path: path.to_owned(),
+            headers: read_headers(&head.headers),
+            body,
+            peer,
+        })
+    }
+}
+
+/// The reply as hyper sends it. What a handler set that is no header is a bug of ours, and gives
+/// a 500.
+fn render(mut reply: Reply) -> hyper::Response<Full<Bytes>> {
+    if reply.status == 200 {
+        for (name, value) in [
+            ("Content-Type", "text/plain"),
+            ("Content-Encoding", "identity"),
+        ] {
+            if reply.headers.value(name).is_none() {
+                reply.headers.push(name, value);
+            }
+        }
+    }
+    let mut builder = hyper::Response::builder().status(reply.status);
+    for (name, value) in &reply.headers.0 {
+        builder = builder.header(name, value);
+    }
+    if let Some(reason) = reply
+        .reason
+        .map(printable)
+        .and_then(|r| ReasonPhrase::try_from(r).ok())
+    {
+        builder = builder.extension(reason);
+    }
+    builder.body(Full::new(reply.body)).unwrap_or_else(|error| {
+        tracing::error!(%error, "a reply could not be written");
+        let mut failed = hyper::Response::new(Full::new(Bytes::new()));
+        *failed.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;
+        failed
+    })
+}
+
+/// A reason without anything that would break the line.
+fn printable(reason: String) -> Vec<u8> {
+    reason
+        .bytes()
+        .filter(|byte| (b' '..=b'~').contains(byte))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    fn server(limits: Limits) -> Server {
+        let handler: Handler = Arc::new(|request: Request| {
+            Box::pin(async move {
+                match request.path.as_str() {
+                    "/refused" => Reply::new(400).with_reason("Missing TAP key in descriptor."),
+                    _ => Reply::new(200).with_body(format!(
+                        "{} {} {}",
+                        request.method,
+                        request.path,
+                        request.body.len()
+                    )),
+                }
+            })
+        });
+        Server::new(handler, limits)
+    }
+
+    async fn exchange(limits: Limits, sent: &[u8]) -> String {
+        let (mut near, far) = tokio::io::duplex(64 << 10);
+        let served =
+            tokio::spawn(async move { server(limits).serve_stream(far, Peer::Circuit).await });
+        near.write_all(sent).await.unwrap();
+        near.shutdown().await.unwrap();
+        let mut text = String::new();
+        near.read_to_string(&mut text).await.unwrap();
+        served.await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn answers_http_1_0_in_title_case() {
+        let text = exchange(Limits::default(), b"GET /tor/a+b.z HTTP/1.0\r\n\r\n").await;
+        assert!(text.starts_with("HTTP/1.0 200 OK\r\n"), "{text}");
+        for header in [
+            "\r\nContent-Encoding: identity\r\n",
+            "\r\nDate: ",
+            "\r\nContent-Type: ",
+        ] {
+            assert!(text.contains(header), "{text}");
+        }
+        assert!(text.ends_with("\r\n\r\nGET /tor/a+b.z 0"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn takes_a_body_and_gives_a_reason() {
+        let sent = b"POST /x HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc";
+        assert!(
+            exchange(Limits::default(), sent)
+                .await
+                .ends_with("POST /x 3")
+        );
+        let text = exchange(Limits::default(), b"GET /refused HTTP/1.0\r\n\r\n").await;
+        assert!(
+            text.starts_with("HTTP/1.0 400 Missing TAP key in descriptor.\r\n"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    async fn refuses_what_is_too_large_or_no_http() {
+        let limits = Limits {
+            body_len_max: 2,
+            ..Limits::default()
+        };
+        let sent = b"POST /x HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc";
+        assert!(exchange(limits, sent).await.starts_with("HTTP/1.0 413 "));
+        let long = format!("GET / HTTP/1.0\r\nX: {}\r\n\r\n", "a".repeat(40_000));
+        let text = exchange(Limits::default(), long.as_bytes()).await;
+        assert!(text.starts_with("HTTP/1.1 431 "), "{text}");
+        let text = exchange(Limits::default(), b"\0\0garbage\r\n\r\n").await;
+        assert!(!text.contains(" 200 "), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_slow_head_is_hung_up_on() {
+        let limits = Limits {
+            exchange_timeout: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        let (mut near, far) = tokio::io::duplex(1024);
+        let served =
+            tokio::spawn(async move { server(limits).serve_stream(far, Peer::Circuit).await });
+        near.write_all(b"GET / HT").await.unwrap();
+        served.await.unwrap();
+    }
+}

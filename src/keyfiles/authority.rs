@@ -1,0 +1,200 @@
+//! The keys of a directory authority, with the names and formats of `tor-gencert`.
+//!
+//! `authority_identity_key` is the long-term key that stays offline; `authority_signing_key` and
+//! `authority_certificate` (dir-spec 3.1) are what a running authority has in its `keys/`.
+
+use std::net::SocketAddrV4;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use cepa_crypto::{Rng, RsaId, rsa};
+use cepa_netdoc::authcert::{AuthCert, IDENTITY_KEY_BITS, SIGNING_KEY_BITS};
+use cepa_wire::Now;
+
+use super::relay::generate_rsa;
+use super::{damaged, read_secret_text, write_atomic, write_secret};
+use crate::error::{Failure, fail};
+
+/// A month, as `tor-gencert` counts: 30.5 days.
+const MONTH: Duration = Duration::from_secs(30 * 86_400 + 43_200);
+/// The largest certificate that is read.
+const CERTIFICATE_LEN_MAX: usize = 16 << 10;
+
+/// What a running authority signs with.
+pub struct AuthorityKeys {
+    /// The medium-term key.
+    pub signing: rsa::Keypair,
+    /// Its certificate.
+    pub certificate: AuthCert,
+}
+
+/// The sizes of new keys, in bits.
+#[derive(Debug, Clone, Copy)]
+pub struct KeySizes {
+    /// Of the identity key.
+    pub identity: usize,
+    /// Of the signing key.
+    pub signing: usize,
+}
+
+impl Default for KeySizes {
+    fn default() -> Self {
+        Self {
+            identity: IDENTITY_KEY_BITS,
+            signing: SIGNING_KEY_BITS,
+        }
+    }
+}
+
+/// What a new certificate says.
+#[derive(Debug, Clone, Copy)]
+pub struct CertificateTerms {
+    /// The directory port, to be named in it.
+    pub address: Option<SocketAddrV4>,
+    /// How long it is good.
+    pub months: u8,
+    /// The sizes of keys that have to be made.
+    pub sizes: KeySizes,
+}
+
+/// Loads the signing key and its certificate, and checks that they belong together.
+pub fn load(keys: &Path, now: Now) -> Result<AuthorityKeys, Failure> {
+    let key_path = keys.join("authority_signing_key");
+    let certificate_path = keys.join("authority_certificate");
+    let Some(pem) = read_secret_text(&key_path)? else {
+        let advice = format!("make one: cepa authority keygen --dir {}", keys.display());
+        return fail("there is no authority key", key_path.display(), advice);
+    };
+    let signing = rsa::Keypair::from_pem(&pem)
+        .map_err(|_| damaged(&key_path, "an RSA PRIVATE KEY without passphrase"))?;
+    let certificate = AuthCert::parse(&read_certificate(&certificate_path)?)
+        .map_err(|error| damaged(&certificate_path, &format!("a key certificate ({error})")))?;
+    if certificate.signing_key.id() != signing.public().id() {
+        return fail(
+            "this certificate is for another key",
+            certificate_path.display(),
+            "put the files of one `cepa authority keygen` here",
+        );
+    }
+    if !certificate.is_current(now.wall) {
+        return fail(
+            "this certificate is expired or not yet good",
+            certificate_path.display(),
+            "renew it with `cepa authority keygen`, or set the clock",
+        );
+    }
+    Ok(AuthorityKeys {
+        signing,
+        certificate,
+    })
+}
+
+/// Makes a signing key and its certificate, and an identity key if there is none. Returns the
+/// identity.
+pub fn make(
+    dir: &Path,
+    terms: CertificateTerms,
+    now: Now,
+    rng: &mut Rng,
+) -> Result<RsaId, Failure> {
+    let identity_path = dir.join("authority_identity_key");
+    let identity = match load_identity(&identity_path)? {
+        Some(identity) => identity,
+        None => {
+            let identity = generate_rsa(terms.sizes.identity, rng)?;
+            write_secret(&identity_path, identity.to_pem().as_bytes())?;
+            identity
+        }
+    };
+    let signing = generate_rsa(terms.sizes.signing, rng)?;
+    let expires = now.wall + MONTH * u32::from(terms.months);
+    let text = AuthCert::build(&identity, &signing, terms.address, whole(now.wall), expires);
+    write_secret(
+        &dir.join("authority_signing_key"),
+        signing.to_pem().as_bytes(),
+    )?;
+    write_atomic(&dir.join("authority_certificate"), text.as_bytes(), 0o600)?;
+    Ok(identity.public().id())
+}
+
+/// The identity in an authority's certificate; `None` if there is no certificate.
+pub fn certified_identity(keys: &Path) -> Result<Option<RsaId>, Failure> {
+    let path = keys.join("authority_certificate");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = read_certificate(&path)?;
+    let certificate = AuthCert::parse(&text)
+        .map_err(|error| damaged(&path, &format!("a key certificate ({error})")))?;
+    Ok(Some(certificate.identity))
+}
+
+fn load_identity(path: &Path) -> Result<Option<rsa::Keypair>, Failure> {
+    let Some(pem) = read_secret_text(path)? else {
+        return Ok(None);
+    };
+    match rsa::Keypair::from_pem(&pem) {
+        Ok(key) => Ok(Some(key)),
+        Err(rsa::RsaKeyError::Encrypted) => fail(
+            "this key is under a passphrase",
+            path.display(),
+            "take it off with `openssl pkey`, or renew the certificate with tor-gencert",
+        ),
+        Err(_) => Err(damaged(path, "an RSA PRIVATE KEY")),
+    }
+}
+
+fn read_certificate(path: &Path) -> Result<String, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) if text.len() <= CERTIFICATE_LEN_MAX => Ok(text),
+        Ok(_) => Err(damaged(path, "a key certificate of at most 16 KiB")),
+        Err(error) => fail("cannot read this certificate", path.display(), error),
+    }
+}
+
+/// The time without its fraction: documents know whole seconds.
+fn whole(time: SystemTime) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(cepa_wire::time::unix_seconds(time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(sizes: KeySizes) -> CertificateTerms {
+        let address = Some("127.1.0.1:5001".parse().unwrap());
+        CertificateTerms {
+            address,
+            months: 12,
+            sizes,
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_renewed_under_the_same_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        let rng = &mut Rng::from_seed([5; 32]);
+        let now = crate::clock::now();
+        let small = terms(KeySizes {
+            identity: 1024,
+            signing: 1024,
+        });
+        let first = make(dir.path(), small, now, rng).unwrap();
+        let keys = load(dir.path(), now).unwrap();
+        assert_eq!(certified_identity(dir.path()).unwrap(), Some(first));
+        assert_eq!(make(dir.path(), small, now, rng).unwrap(), first);
+        let renewed = load(dir.path(), now).unwrap();
+        assert_ne!(renewed.signing.public().id(), keys.signing.public().id());
+        let later = Now {
+            wall: now.wall + MONTH * 13,
+            ..now
+        };
+        assert!(
+            load(dir.path(), later)
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("expired")
+        );
+    }
+}

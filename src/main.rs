@@ -1,0 +1,20 @@
+//! The command `cepa`: reads its arguments, runs one subcommand, and exits.
+//!
+//! Exit codes: 0 when it did what was asked, 1 for an error of the user's (one line that starts
+//! with `error:` says what, where, and what to do), 2 for arguments that are not understood
+//! (clap's own), 101 for a bug.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let args = cepa::args::Args::parse();
+    match cepa::commands::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            cepa::terminal::complain(&format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}

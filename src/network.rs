@@ -1,0 +1,288 @@
+//! `network.toml`: the authorities of a network and the relays by which a client enters it.
+//!
+//! This one file makes a network: who holds it believes a consensus that more than half of these
+//! authorities signed (dir-spec 5.1). It can be written out as `torrc` lines and as `arti.toml`
+//! (`network::export`), so that a `tor` or Arti client joins as it stands.
+
+pub mod export;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use cepa_crypto::{Ed25519Id, RsaId};
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use crate::config::node::is_nickname;
+use crate::config::source::{Source, unplaced};
+use crate::error::Failure;
+
+/// Authorities of one network, at most.
+const AUTHORITIES_MAX: usize = 64;
+/// Fallback directories, at most.
+const FALLBACKS_MAX: usize = 1000;
+
+/// A network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Who signs the consensus; at least one.
+    pub authorities: Vec<Authority>,
+    /// Relays to fetch the first documents from; the authorities serve them, too.
+    pub fallbacks: Vec<Fallback>,
+    /// Whether private addresses and intervals below five minutes are fine.
+    pub testing: bool,
+}
+
+/// A directory authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// Its nickname.
+    pub nickname: String,
+    /// The SHA-1 of its long-term identity key, by which it signs.
+    pub v3_ident: RsaId,
+    /// Its relay's RSA identity.
+    pub rsa: RsaId,
+    /// Its relay's Ed25519 identity, where it is known.
+    pub ed25519: Option<Ed25519Id>,
+    /// Its OR port.
+    pub or: SocketAddr,
+    /// Its directory port.
+    pub dir: SocketAddr,
+}
+
+/// A relay that serves the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fallback {
+    /// Its RSA identity.
+    pub rsa: RsaId,
+    /// Its Ed25519 identity, where it is known.
+    pub ed25519: Option<Ed25519Id>,
+    /// Its OR port.
+    pub or: SocketAddr,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetworkTable {
+    #[serde(default)]
+    testing: bool,
+    #[serde(default)]
+    authority: Vec<AuthorityTable>,
+    #[serde(default)]
+    fallback: Vec<FallbackTable>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuthorityTable {
+    nickname: Spanned<String>,
+    v3_ident: Spanned<String>,
+    rsa: Spanned<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ed25519: Option<Spanned<String>>,
+    or: Spanned<SocketAddr>,
+    dir: Spanned<SocketAddr>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FallbackTable {
+    rsa: Spanned<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ed25519: Option<Spanned<String>>,
+    or: Spanned<SocketAddr>,
+}
+
+impl Network {
+    /// Reads a `network.toml`.
+    pub fn load(path: &Path) -> Result<Self, Failure> {
+        Self::read(&Source::open(path)?)
+    }
+
+    /// Writes itself as a `network.toml`.
+    pub fn encode(&self) -> String {
+        let table = NetworkTable {
+            testing: self.testing,
+            authority: self
+                .authorities
+                .iter()
+                .map(AuthorityTable::from_checked)
+                .collect(),
+            fallback: self
+                .fallbacks
+                .iter()
+                .map(FallbackTable::from_checked)
+                .collect(),
+        };
+        let body = toml::to_string(&table).unwrap_or_default();
+        format!("# The authorities of an onion-routing network, and relays to enter it by.\n{body}")
+    }
+
+    fn read(source: &Source) -> Result<Self, Failure> {
+        let table: NetworkTable = source.parse()?;
+        let mut network = Self {
+            testing: table.testing,
+            ..Self::default()
+        };
+        let mut known = BTreeSet::new();
+        if table.authority.is_empty() {
+            return Err(source.lacks("[[authority]]", "one table of that name for each authority"));
+        }
+        for entry in &table.authority {
+            let authority = entry.checked(source)?;
+            let expected = "each authority once";
+            source.expect(&entry.v3_ident, "v3_ident", expected, |_| {
+                known.insert(authority.v3_ident)
+            })?;
+            source.expect(&entry.nickname, "authority", "at most 64", |_| {
+                known.len() <= AUTHORITIES_MAX
+            })?;
+            network.authorities.push(authority);
+        }
+        for entry in &table.fallback {
+            network.fallbacks.push(entry.checked(source)?);
+            let count = network.fallbacks.len();
+            source.expect(&entry.rsa, "fallback", "at most 1000", |_| {
+                count <= FALLBACKS_MAX
+            })?;
+        }
+        Ok(network)
+    }
+}
+
+impl AuthorityTable {
+    fn from_checked(authority: &Authority) -> Self {
+        Self {
+            nickname: unplaced(authority.nickname.clone()),
+            v3_ident: unplaced(authority.v3_ident.to_string()),
+            rsa: unplaced(authority.rsa.to_string()),
+            ed25519: authority.ed25519.map(|id| unplaced(id.to_string())),
+            or: unplaced(authority.or),
+            dir: unplaced(authority.dir),
+        }
+    }
+
+    fn checked(&self, source: &Source) -> Result<Authority, Failure> {
+        source.expect(
+            &self.nickname,
+            "nickname",
+            "1 to 19 letters and digits",
+            |name| is_nickname(name),
+        )?;
+        Ok(Authority {
+            nickname: self.nickname.get_ref().clone(),
+            v3_ident: rsa_id(source, &self.v3_ident, "v3_ident")?,
+            rsa: rsa_id(source, &self.rsa, "rsa")?,
+            ed25519: ed25519_id(source, self.ed25519.as_ref())?,
+            or: address(source, &self.or, "or")?,
+            dir: address(source, &self.dir, "dir")?,
+        })
+    }
+}
+
+impl FallbackTable {
+    fn from_checked(fallback: &Fallback) -> Self {
+        Self {
+            rsa: unplaced(fallback.rsa.to_string()),
+            ed25519: fallback.ed25519.map(|id| unplaced(id.to_string())),
+            or: unplaced(fallback.or),
+        }
+    }
+
+    fn checked(&self, source: &Source) -> Result<Fallback, Failure> {
+        Ok(Fallback {
+            rsa: rsa_id(source, &self.rsa, "rsa")?,
+            ed25519: ed25519_id(source, self.ed25519.as_ref())?,
+            or: address(source, &self.or, "or")?,
+        })
+    }
+}
+
+fn rsa_id(source: &Source, text: &Spanned<String>, key: &str) -> Result<RsaId, Failure> {
+    let parsed = text.get_ref().parse();
+    parsed.map_err(|_| source.wrong(text, key, "40 hexadecimal digits"))
+}
+
+fn ed25519_id(
+    source: &Source,
+    text: Option<&Spanned<String>>,
+) -> Result<Option<Ed25519Id>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    let parsed = text.get_ref().parse().map(Some);
+    parsed.map_err(|_| source.wrong(text, "ed25519", "the base64 of 32 bytes"))
+}
+
+fn address(
+    source: &Source,
+    address: &Spanned<SocketAddr>,
+    key: &str,
+) -> Result<SocketAddr, Failure> {
+    source.expect(
+        address,
+        key,
+        "IP:PORT with a port from 1 to 65535",
+        |addr| addr.port() != 0,
+    )?;
+    Ok(*address.get_ref())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A network of three authorities and one fallback directory.
+    pub(crate) fn example() -> Network {
+        let authority = |n: u8| Authority {
+            nickname: format!("auth{n}"),
+            v3_ident: RsaId::from_bytes(&[n; 20]).unwrap(),
+            rsa: RsaId::from_bytes(&[n + 16; 20]).unwrap(),
+            ed25519: Ed25519Id::from_bytes(&[n; 32]),
+            or: format!("127.{n}.0.1:5000").parse().unwrap(),
+            dir: format!("127.{n}.0.1:5001").parse().unwrap(),
+        };
+        let fallback = Fallback {
+            rsa: RsaId::from_bytes(&[9; 20]).unwrap(),
+            ed25519: None,
+            or: "127.9.0.1:5000".parse().unwrap(),
+        };
+        Network {
+            authorities: (1..=3).map(authority).collect(),
+            fallbacks: vec![fallback],
+            testing: true,
+        }
+    }
+
+    fn read(text: &str) -> Result<Network, Failure> {
+        Network::read(&Source::from_text(Path::new("network.toml"), text))
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        assert_eq!(read(&example().encode()).unwrap(), example());
+    }
+
+    #[test]
+    fn wrong_lines_are_named() {
+        let text = example().encode();
+        let error = read(&text.replace("auth2", "auth 2"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("network.toml line ") && error.contains("letters"),
+            "{error}"
+        );
+        let error = read(&text.replace("0202020202", "02"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("40 hexadecimal"), "{error}");
+        let twice = text.replace(&"02".repeat(20), &"01".repeat(20));
+        assert!(read(&twice).unwrap_err().to_string().contains("once"));
+        assert!(
+            read("testing = true")
+                .unwrap_err()
+                .to_string()
+                .contains("[[authority]]")
+        );
+    }
+}
