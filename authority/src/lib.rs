@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod command;
+pub mod compute;
 mod config;
 pub mod schedule;
 

@@ -1,0 +1,173 @@
+//! Computing a consensus of votes (dir-spec 3.8), with the very bytes that `tor` 0.4.9 computes.
+//!
+//! A pure function of the votes, of how many authorities the network has, and of whether the
+//! shared random value is of this run. All authorities with the same votes get the same
+//! document, or their signatures are of no use to each other: thresholds, ties and roundings
+//! below are `tor`'s where the text leaves them open (PROTOCOL-NOTES section 5, "Thresholds").
+
+mod collate;
+mod preamble;
+mod router;
+mod version;
+mod weights;
+
+use cepa_crypto::RsaId;
+use cepa_netdoc::consensus::{
+    Consensus, ConsensusAuthority, DirSource, Flavour, Lifetime, VotingDelay,
+};
+use cepa_netdoc::routerstatus::RouterStatus;
+use cepa_netdoc::timestamp;
+use cepa_netdoc::vote::{Vote, VoteText};
+
+use crate::config::METHODS;
+use weights::Totals;
+
+pub use weights::bandwidth_weights;
+
+/// The first method whose microdesc consensuses have a constant for the time of publication.
+const METHOD_WITHOUT_PUBLISHED: u32 = 33;
+
+/// What is computed of: votes of different authorities, all for the same interval.
+#[derive(Debug, Clone, Copy)]
+pub struct Ballot<'a> {
+    /// The votes, in any order.
+    pub votes: &'a [VoteText],
+    /// How many authorities the network has, whether they voted or not.
+    pub authorities: usize,
+    /// Whether the shared random value was made at the start of the run that goes on: then more
+    /// of them must agree on it (srv-spec 4.1.3).
+    pub is_shared_random_fresh: bool,
+}
+
+/// The consensus in both flavours, unsigned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Computed {
+    /// Of server descriptors.
+    pub ns: Consensus,
+    /// Of microdescriptors.
+    pub microdesc: Consensus,
+}
+
+/// Computes the consensus; nothing if there is no vote.
+#[must_use]
+pub fn compute(ballot: &Ballot<'_>) -> Option<Computed> {
+    let mut sorted: Vec<&VoteText> = ballot.votes.iter().collect();
+    sorted.sort_by_key(|text| text.vote().author());
+    let votes: Vec<&Vote> = sorted.iter().map(|text| &**text.vote()).collect();
+    if votes.is_empty() {
+        return None;
+    }
+    let method = method(&votes);
+    let known_flags = preamble::known_flags(&votes);
+    let params = preamble::params(&votes, ballot.authorities);
+    let (shared_rand_previous, shared_rand_current) =
+        preamble::shared_random(&votes, &params, ballot);
+    let decided = router::decide(&votes, method, &known_flags, &params, ballot.authorities);
+    let totals: Totals = decided.iter().map(|one| one.share).sum();
+    let scale = preamble::param_value(&params, "bwweightscale", weights::SCALE_DEFAULT).max(1);
+    let times = |pick: fn(&Lifetime) -> std::time::SystemTime| {
+        low_median(votes.iter().map(|vote| pick(&vote.lifetime)))
+    };
+    let ns = Consensus {
+        flavour: Flavour::Ns,
+        method,
+        lifetime: Lifetime {
+            valid_after: times(|lifetime| lifetime.valid_after)?,
+            fresh_until: times(|lifetime| lifetime.fresh_until)?,
+            valid_until: times(|lifetime| lifetime.valid_until)?,
+        },
+        voting_delay: VotingDelay {
+            vote_seconds: low_median(votes.iter().map(|vote| vote.voting_delay.vote_seconds))?,
+            dist_seconds: low_median(votes.iter().map(|vote| vote.voting_delay.dist_seconds))?,
+        },
+        client_versions: Some(version::recommended(&votes, |vote| vote.client_versions.as_deref())),
+        server_versions: Some(version::recommended(&votes, |vote| vote.server_versions.as_deref())),
+        known_flags,
+        protocols: preamble::protocols(&votes, ballot.authorities),
+        params,
+        shared_rand_previous,
+        shared_rand_current,
+        authorities: sources(&sorted),
+        routers: decided.iter().map(|one| one.status.clone()).collect(),
+        bandwidth_weights: bandwidth_weights(totals, scale).unwrap_or_default(),
+        signatures: Vec::new(),
+    };
+    let routers = decided.into_iter().filter_map(|one| microdesc_entry(one.status, method));
+    let microdesc =
+        Consensus { flavour: Flavour::Microdesc, routers: routers.collect(), ..ns.clone() };
+    let ns = without_microdescs(ns);
+    Some(Computed { ns, microdesc })
+}
+
+/// The highest method that more than two thirds of the votes list; if it is none of ours, our
+/// highest.
+fn method(votes: &[&Vote]) -> u32 {
+    let enough = votes.len() * 2 / 3;
+    let mut methods: Vec<u32> = Vec::new();
+    for vote in votes {
+        let mut own = vote.methods.clone();
+        own.sort_unstable();
+        own.dedup();
+        methods.extend(own);
+    }
+    methods.sort_unstable();
+    let frequent =
+        methods.chunk_by(|a, b| a == b).filter(|run| run.len() > enough).filter_map(<[u32]>::first);
+    let highest = frequent.max().copied().unwrap_or(1);
+    let own_max = METHODS.into_iter().max().unwrap_or(highest);
+    if METHODS.contains(&highest) { highest } else { own_max }
+}
+
+/// The middle one, the lower of two.
+fn low_median<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
+    let mut values: Vec<T> = values.collect();
+    values.sort_unstable();
+    let middle = values.len().checked_sub(1)? / 2;
+    values.into_iter().nth(middle)
+}
+
+/// The item that stands there most often in a sorted list; of several, the last.
+fn most_frequent<T: PartialEq>(sorted: &[T]) -> Option<&T> {
+    sorted.chunk_by(|a, b| a == b).max_by_key(|run| run.len()).and_then(<[T]>::first)
+}
+
+/// The authorities' lines, by identity, old keys as entries of their own.
+fn sources(votes: &[&VoteText]) -> Vec<ConsensusAuthority> {
+    let mut sources: Vec<ConsensusAuthority> = Vec::new();
+    for text in votes {
+        let vote = text.vote();
+        sources.push(ConsensusAuthority {
+            dir_source: vote.dir_source.clone(),
+            contact: Some(vote.contact.clone()),
+            vote_digest: Some(*text.digest()),
+        });
+        if let Some(identity) = vote.legacy_dir_key.filter(|id| *id != RsaId::from([0; 20])) {
+            let nickname = format!("{}-legacy", vote.dir_source.nickname);
+            let dir_source = DirSource { nickname, identity, ..vote.dir_source.clone() };
+            sources.push(ConsensusAuthority { dir_source, contact: None, vote_digest: None });
+        }
+    }
+    sources.sort_by_key(|one| one.dir_source.identity);
+    sources
+}
+
+/// An entry as it stands in the microdesc flavour; none without a microdescriptor.
+fn microdesc_entry(mut status: RouterStatus, method: u32) -> Option<RouterStatus> {
+    status.microdesc_digest?;
+    if method >= METHOD_WITHOUT_PUBLISHED {
+        status.published = timestamp::parse("2038-01-01 00:00:00").unwrap_or(status.published);
+    }
+    status.descriptor_digest = [0; 20];
+    status.policy = None;
+    Some(status)
+}
+
+fn without_microdescs(mut ns: Consensus) -> Consensus {
+    for router in &mut ns.routers {
+        router.microdesc_digest = None;
+    }
+    ns
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+use proptest::prelude::*;
+
+use super::*;
+use cepa_netdoc::consensus::ConsensusText;
+
+macro_rules! real {
+    ($name:literal) => {
+        include_str!(concat!("../../../tests/vectors/netdoc/consensus/", $name))
+    };
+}
+
+fn check(votes: [&str; 3], ns: &str, microdesc: &str) {
+    let votes: Vec<VoteText> =
+        votes.iter().map(|text| VoteText::parse(*text).expect("tor's vote")).collect();
+    let ballot = Ballot { votes: &votes, authorities: 3, is_shared_random_fresh: false };
+    let computed = compute(&ballot).expect("three votes");
+    for (ours, theirs) in [(&computed.ns, ns), (&computed.microdesc, microdesc)] {
+        let body = theirs.split("directory-signature ").next().expect("a first part");
+        assert_eq!(ours.encode_unsigned(), body);
+        let text = ConsensusText::parse(theirs).expect("tor's consensus");
+        let algorithm = ours.flavour.digest_algorithm();
+        assert_eq!(ours.signed_digest(), text.signed_digest(algorithm));
+    }
+}
+
+#[test]
+fn it_is_the_consensus_that_tor_computed_of_the_same_votes() {
+    check(
+        [real!("vote-auth0"), real!("vote-auth1"), real!("vote-auth2")],
+        real!("consensus-2"),
+        real!("consensus-microdesc-2"),
+    );
+}
+
+proptest! {
+    #[test]
+    fn weights_of_each_kind_sum_to_the_scale(
+        guards in 0i64..1 << 40,
+        middles in 0i64..1 << 40,
+        exits in 0i64..1 << 40,
+        both in 0i64..1 << 40,
+        small in 0u8..16,
+    ) {
+        let cut = |value: i64, bit: u8| if small >> bit & 1 == 0 { value } else { value % 100 };
+        let (guards, middles) = (cut(guards, 0), cut(middles, 1));
+        let (exits, both) = (cut(exits, 2), cut(both, 3));
+        let total = guards + middles + exits + both;
+        let totals = Totals { guards, middles, exits, both, total };
+        if let Some(line) = bandwidth_weights(totals, 10_000) {
+            prop_assert_eq!(line.len(), 19);
+            let w = |name: &str| i64::from(line.lookup(name).expect("one of 19"));
+            for names in [&["Wed", "Wmd", "Wgd"][..], &["Wgg", "Wmg"], &["Wee", "Wme"]] {
+                let sum: i64 = names.iter().map(|name| w(name)).sum();
+                prop_assert!((sum - 10_000).abs() <= 10, "{names:?} {sum}");
+            }
+            prop_assert!(line.iter().all(|(_, weight)| (0..=10_000).contains(&weight)));
+        }
+    }
+}

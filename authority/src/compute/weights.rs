@@ -1,0 +1,238 @@
+//! The `bandwidth-weights` line (dir-spec 3.8.3): how clients spread their load over positions.
+//!
+//! From the bandwidths of guards (G), exits (E), both (D) and the rest (M) come the shares of each
+//! that go to each position, so that the positions are as evenly loaded as possible. Integer
+//! arithmetic truncates towards zero as C's does. Invariants of a result: the weights of each kind
+//! over the positions sum to the scale, and each is between zero and the scale.
+
+use std::iter::Sum;
+
+use cepa_netdoc::params::Params;
+use cepa_netdoc::routerstatus::{Bandwidth, Flags};
+
+/// The sum of one kind's weights unless `bwweightscale` says otherwise.
+pub(super) const SCALE_DEFAULT: i32 = 10_000;
+/// How far sums may be off because of truncation, in units of the scale.
+const MARGIN: i128 = 10;
+
+/// Bandwidths of the network by kind of relay, in kilobytes a second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Guards that are no exits.
+    pub guards: i64,
+    /// Neither guards nor exits.
+    pub middles: i64,
+    /// Exits that are no guards.
+    pub exits: i64,
+    /// Both.
+    pub both: i64,
+    /// All, parts that are no guard by GuardFraction left out (as `tor` counts).
+    pub total: i64,
+}
+
+impl Totals {
+    /// What one relay adds.
+    pub(super) fn of(w: Bandwidth, flags: Flags) -> Totals {
+        let is_exit = flags.contains(Flags::EXIT) && !flags.contains(Flags::BAD_EXIT);
+        let is_guard = flags.contains(Flags::GUARD);
+        let bandwidth = i64::from(w.bandwidth);
+        let as_guard = w.guard_fraction.map_or(bandwidth, |part| bandwidth * i64::from(part) / 100);
+        let rest = bandwidth - as_guard;
+        let none = Totals { total: as_guard, ..Totals::default() };
+        match (is_exit, is_guard) {
+            (true, true) => Totals { both: as_guard, exits: rest, ..none },
+            (true, false) => Totals { exits: as_guard, ..none },
+            (false, true) => Totals { guards: as_guard, middles: rest, ..none },
+            (false, false) => Totals { middles: as_guard, ..none },
+        }
+    }
+}
+
+impl Sum for Totals {
+    fn sum<I: Iterator<Item = Totals>>(shares: I) -> Totals {
+        shares.fold(Totals::default(), |sum, one| Totals {
+            guards: sum.guards.saturating_add(one.guards),
+            middles: sum.middles.saturating_add(one.middles),
+            exits: sum.exits.saturating_add(one.exits),
+            both: sum.both.saturating_add(one.both),
+            total: sum.total.saturating_add(one.total),
+        })
+    }
+}
+
+/// The weights that decide all others: `gd` is the share of relays that are both in the guard
+/// position, and so on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Weights {
+    gg: i128,
+    gd: i128,
+    mg: i128,
+    me: i128,
+    md: i128,
+    ee: i128,
+    ed: i128,
+}
+
+/// What is wrong with weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Imbalance {
+    /// A sum or a range.
+    Sum,
+    /// The middle has not as much as the guards.
+    Middle,
+    /// The exits have not as much as the guards.
+    Exits,
+}
+
+/// Totals as the arithmetic wants them: none is zero.
+#[derive(Clone, Copy)]
+struct Load {
+    g: i128,
+    m: i128,
+    e: i128,
+    d: i128,
+    t: i128,
+    /// The scale.
+    s: i128,
+}
+
+/// The 19 weights of the line; none if no case of dir-spec 3.8.3 balances the network.
+#[must_use]
+pub fn bandwidth_weights(totals: Totals, scale: i32) -> Option<Params> {
+    // One is added to each kind, so that nothing is divided by zero.
+    let load = Load {
+        g: i128::from(totals.guards) + 1,
+        m: i128::from(totals.middles) + 1,
+        e: i128::from(totals.exits) + 1,
+        d: i128::from(totals.both) + 1,
+        t: i128::from(totals.total) + 4,
+        s: i128::from(scale.max(1)),
+    };
+    let is_exit_scarce = 3 * load.e < load.t;
+    let is_guard_scarce = 3 * load.g < load.t;
+    let weights = match (is_exit_scarce, is_guard_scarce) {
+        (false, false) => load.none_scarce(),
+        (true, true) => load.both_scarce(),
+        _ => load.one_scarce(),
+    }?;
+    weights.line(scale.max(1))
+}
+
+impl Load {
+    /// Case 1.
+    fn none_scarce(&self) -> Option<Weights> {
+        let Load { g, m, e, s, .. } = *self;
+        let ee = s * (e + g + m) / (3 * e);
+        let mg = s * (2 * g - e - m) / (3 * g);
+        let third = s / 3;
+        let weights =
+            Weights { gd: third, ed: third, md: third, ee, me: s - ee, mg, gg: s - mg };
+        self.check(&weights).is_ok().then_some(weights)
+    }
+
+    /// Case 2.
+    fn both_scarce(&self) -> Option<Weights> {
+        let Load { g, m, e, d, s, .. } = *self;
+        let full = Weights { gg: s, ee: s, ..Weights::default() };
+        if e.min(g) + d < e.max(g) {
+            return Some(match e < g {
+                true => Weights { ed: s, ..full },
+                false => Weights { gd: s, ..full },
+            });
+        }
+        let ed = s * (d - 2 * e + 4 * g - 2 * m) / (3 * d);
+        let half = (s - ed) / 2;
+        let (ee, me) = (s * (e - g + m) / e, s * (g - m) / e);
+        let balanced = Weights { ee, ed, me, md: half, gd: half, ..full };
+        if self.check(&balanced).is_ok() {
+            return Some(balanced);
+        }
+        let ed = s * (d - 2 * e + g + m) / (3 * d);
+        let md = (s * (d - 2 * m + g + e) / (3 * d)).max(0);
+        let weights = Weights { ed, md, gd: s - ed - md, ..full };
+        match self.check(&weights) {
+            Ok(()) | Err(Imbalance::Middle) => Some(weights),
+            Err(_) => None,
+        }
+    }
+
+    /// Case 3.
+    fn one_scarce(&self) -> Option<Weights> {
+        let Load { g, m, e, d, t, s } = *self;
+        let is_guard_scarce = g < e;
+        let none = Weights::default();
+        if 3 * (e.min(g) + d) < t {
+            return Some(if is_guard_scarce {
+                let me = if e < m { 0 } else { s * (e - m) / (2 * e) };
+                Weights { gg: s, gd: s, me, ee: s - me, ..none }
+            } else {
+                let mg = if g < m { 0 } else { s * (g - m) / (2 * g) };
+                Weights { ee: s, ed: s, mg, gg: s - mg, ..none }
+            });
+        }
+        let weights = if is_guard_scarce {
+            let gd = s * (d - 2 * g + e + m) / (3 * d);
+            let ee = s * (e + m) / (2 * e);
+            let half = (s - gd) / 2;
+            Weights { gg: s, gd, mg: 0, ee, me: s - ee, md: half, ed: half }
+        } else {
+            let ed = s * (d - 2 * e + g + m) / (3 * d);
+            let gg = s * (g + m) / (2 * g);
+            let half = (s - ed) / 2;
+            Weights { ee: s, ed, me: 0, gg, mg: s - gg, md: half, gd: half }
+        };
+        self.check(&weights).is_ok().then_some(weights)
+    }
+
+    /// Whether sums, ranges and balance hold, within the margin of truncation.
+    fn check(&self, w: &Weights) -> Result<(), Imbalance> {
+        let Load { g, m, e, d, t, s } = *self;
+        let sums = [w.ed + w.md + w.gd, w.mg + w.gg, w.me + w.ee];
+        let parts = [w.gg, w.gd, w.mg, w.me, w.md, w.ed, w.ee];
+        let is_whole = sums.iter().all(|sum| (sum - s).abs() <= MARGIN);
+        if !is_whole || !parts.iter().all(|part| (0..=s).contains(part)) {
+            return Err(Imbalance::Sum);
+        }
+        let margin = MARGIN * t / 3;
+        let guards = w.gg * g + w.gd * d;
+        let exits = w.ee * e + w.ed * d;
+        let middles = m * s + w.md * d + w.me * e + w.mg * g;
+        if (guards - exits).abs() > margin {
+            return Err(Imbalance::Exits);
+        }
+        if (guards - middles).abs() > margin {
+            return Err(Imbalance::Middle);
+        }
+        Ok(())
+    }
+}
+
+impl Weights {
+    fn line(&self, scale: i32) -> Option<Params> {
+        let number = |weight: i128| i32::try_from(weight).ok();
+        let (gg, gd, mg) = (number(self.gg)?, number(self.gd)?, number(self.mg)?);
+        let (me, md) = (number(self.me)?, number(self.md)?);
+        let (ee, ed) = (number(self.ee)?, number(self.ed)?);
+        Some(Params::from_iter([
+            ("Wbd", md),
+            ("Wbe", me),
+            ("Wbg", mg),
+            ("Wbm", scale),
+            ("Wdb", scale),
+            ("Web", scale),
+            ("Wed", ed),
+            ("Wee", ee),
+            ("Weg", ed),
+            ("Wem", ee),
+            ("Wgb", scale),
+            ("Wgd", gd),
+            ("Wgg", gg),
+            ("Wgm", gg),
+            ("Wmb", scale),
+            ("Wmd", md),
+            ("Wme", me),
+            ("Wmg", mg),
+            ("Wmm", scale),
+        ]))
+    }
+}
