@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use cepa_crypto::RsaId;
 use cepa_crypto::encoding::{base64_array, base64_unpadded, hex_array, hex_decode, hex_upper};
+use cepa_netdoc::consensus::Flavour;
 
 /// Most documents or identities that one request may name; Arti asks for 500 microdescriptors.
 pub const ITEMS_MAX: usize = 1000;
@@ -151,10 +152,7 @@ impl DirRequest {
     pub fn is_post(&self) -> bool {
         matches!(
             self,
-            Self::PostDescriptor
-                | Self::PostVote
-                | Self::PostSignatures
-                | Self::PostHsDescriptor
+            Self::PostDescriptor | Self::PostVote | Self::PostSignatures | Self::PostHsDescriptor
         )
     }
 
@@ -268,7 +266,9 @@ fn parse_get(path: &str) -> Result<DirRequest, RequestError> {
         }
         "hs" => {
             let key = rest.strip_prefix("3/").ok_or(RequestError::NotFound)?;
-            Ok(DirRequest::HsDescriptor(base64_array(key).ok_or(malformed)?))
+            Ok(DirRequest::HsDescriptor(
+                base64_array(key).ok_or(malformed)?,
+            ))
         }
         "server" => Ok(DirRequest::ServerDescs(parse_desc_query(rest)?)),
         "extra" => Ok(DirRequest::ExtraInfos(parse_desc_query(rest)?)),

@@ -1,0 +1,293 @@
+//! What is asked of directories, and what is made of their replies.
+
+use super::{
+    AuthCert, BTreeSet, CERTS_PER_AUTHORITY_MAX, CertQuery, Command, ConsensusText, DirRequest,
+    DirectoryDownload, ExtraInfo, FetchId, Flavour, IdPrefix, Microdesc, NetworkView, Now, Origin,
+    REPLY_CERTS_MAX, Refusal, Reply, Rng, ServerDescriptor, When, split_certs, split_descriptors,
+    split_extra_infos, split_microdescs,
+};
+
+impl DirectoryDownload {
+    /// Asks somebody, drawn at random.
+    pub(super) fn fetch(&mut self, request: DirRequest, rng: &mut Rng) -> FetchId {
+        let id = FetchId(self.next_id);
+        self.next_id += 1;
+        let count = u64::try_from(self.network.authorities.len())
+            .unwrap_or(1)
+            .max(1);
+        let one = usize::try_from(rng.below(count)).unwrap_or_default();
+        let from = match self.interest.is_cache {
+            true => Origin::DirPort(one),
+            false => Origin::BeginDir { fallback: one },
+        };
+        self.commands
+            .push_back(Command::Fetch { id, request, from });
+        id
+    }
+
+    pub(super) fn ask_consensus(&mut self, at: usize, now: Now, rng: &mut Rng) {
+        let Some(slot) = self.slots.get_mut(at) else {
+            return;
+        };
+        slot.expire(now);
+        if !slot.is_due(now) {
+            return;
+        }
+        let (flavour, diff_from) = (slot.flavour, slot.diff_bases());
+        let signers = self
+            .network
+            .v3_identities()
+            .iter()
+            .map(IdPrefix::short)
+            .collect();
+        let id = self.fetch(
+            DirRequest::Consensus {
+                flavour,
+                signers,
+                diff_from,
+            },
+            rng,
+        );
+        if let Some(slot) = self.slots.get_mut(at) {
+            slot.in_flight = Some(id);
+        }
+    }
+
+    pub(super) fn wants_certificates(&self) -> bool {
+        !self.missing_certs.is_empty() && self.certs_in_flight.is_none()
+    }
+
+    pub(super) fn ask_certificates(&mut self, now: Now, rng: &mut Rng) {
+        if !self.wants_certificates() || self.certs_retry.next > now.mono {
+            return;
+        }
+        let pairs = self.missing_certs.iter().copied().collect();
+        let id = self.fetch(DirRequest::Certificates(CertQuery::Pairs(pairs)), rng);
+        self.certs_in_flight = Some(id);
+    }
+
+    pub(super) fn consensus_reply(&mut self, at: usize, reply: &Reply, now: Now, rng: &mut Rng) {
+        let is_testing = self.network.is_testing;
+        let Some(slot) = self.slots.get_mut(at) else {
+            return;
+        };
+        let flavour = slot.flavour;
+        slot.in_flight = None;
+        let read = match reply.status {
+            200 => slot.read(reply.text(), now, is_testing),
+            304 => Err(Refusal::NotNewer),
+            status => Err(Refusal::NotServed(status)),
+        };
+        slot.is_whole |= matches!(read, Err(Refusal::Diff(_)));
+        let judged = read.and_then(|text| self.judge(at, text, now, rng));
+        if let Err(refusal) = judged {
+            if let Some(slot) = self.slots.get_mut(at) {
+                slot.retry.fail(now, rng);
+            }
+            self.commands.push_back(Command::Refused(flavour, refusal));
+        }
+    }
+
+    /// Accepts a consensus if enough authorities signed it; lets it wait if certificates that are
+    /// not at hand may show that they did.
+    pub(super) fn judge(
+        &mut self,
+        at: usize,
+        text: ConsensusText,
+        now: Now,
+        rng: &mut Rng,
+    ) -> Result<(), Refusal> {
+        let trusted = self.network.v3_identities();
+        let signers = text.signers(&self.certs, &trusted, now.wall);
+        if signers.is_majority(trusted.len()) {
+            self.missing_certs = signers.missing_certs;
+            self.accept(at, text, now, rng);
+        } else if signers.could_be_majority(trusted.len()) {
+            if !signers.missing_certs.is_subset(&self.missing_certs) {
+                self.certs_retry.succeed(now.mono);
+            }
+            self.missing_certs.extend(signers.missing_certs);
+            if let Some(slot) = self.slots.get_mut(at) {
+                slot.pending = Some(text);
+            }
+        } else {
+            return Err(Refusal::Signatures(signers.good.len(), trusted.len()));
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, at: usize, text: ConsensusText, now: Now, rng: &mut Rng) {
+        let (is_testing, is_cache) = (self.network.is_testing, self.interest.is_cache);
+        let Some(slot) = self.slots.get_mut(at) else {
+            return;
+        };
+        slot.accept(
+            text.clone(),
+            is_cache,
+            When {
+                now,
+                is_testing,
+                rng,
+            },
+        );
+        match text.consensus().flavour {
+            Flavour::Microdesc => self.accept_microdesc_consensus(&text, now),
+            Flavour::Ns => self.accept_ns_consensus(&text, now),
+        }
+        self.commands.push_back(Command::Consensus(text));
+    }
+
+    fn accept_microdesc_consensus(&mut self, text: &ConsensusText, now: Now) {
+        match &mut self.view {
+            Some(view) => view.replace_consensus(text.clone()),
+            None => self.view = Some(NetworkView::new(text.clone())),
+        }
+        if let Some(view) = self.view.as_ref().filter(|_| self.interest.microdescs) {
+            self.microdescs.replace(view.missing_microdescs(), now);
+        }
+    }
+
+    fn accept_ns_consensus(&mut self, text: &ConsensusText, now: Now) {
+        if !self.interest.server_descs {
+            return;
+        }
+        let listed: BTreeSet<[u8; 20]> = text
+            .consensus()
+            .routers
+            .iter()
+            .map(|router| router.descriptor_digest)
+            .collect();
+        self.known_descs.retain(|digest| listed.contains(digest));
+        self.server_descs
+            .replace(listed.difference(&self.known_descs).copied(), now);
+    }
+
+    /// Keeps a certificate of a known authority, unless it has ended or newer ones are enough.
+    pub(super) fn add_certificate(&mut self, cert: AuthCert, now: Now) -> bool {
+        let id = cert.identity;
+        if self.network.by_v3_identity(&id).is_none() || cert.expires < now.wall {
+            return false;
+        }
+        let key = (id, cert.signing_key_digest);
+        self.missing_certs.remove(&key);
+        let digest = cert.digest;
+        self.certs
+            .retain(|held| (held.identity, held.signing_key_digest) != key);
+        self.certs.push(cert);
+        self.certs
+            .sort_by_key(|held| std::cmp::Reverse(held.published));
+        let mut of_author = 0;
+        self.certs.retain(|held| {
+            of_author += usize::from(held.identity == id);
+            held.identity != id || of_author <= CERTS_PER_AUTHORITY_MAX
+        });
+        self.certs.iter().any(|held| held.digest == digest)
+    }
+
+    pub(super) fn certificates_reply(&mut self, reply: &Reply, now: Now, rng: &mut Rng) {
+        let mut added = Vec::new();
+        for text in split_certs(reply.text()).take(REPLY_CERTS_MAX) {
+            let Ok(cert) = AuthCert::parse(text) else {
+                continue;
+            };
+            if self.add_certificate(cert.clone(), now) {
+                added.push(cert);
+            }
+        }
+        match added.is_empty() {
+            true => self.certs_retry.fail(now, rng),
+            false => {
+                self.certs_retry.succeed(now.mono);
+                self.commands.push_back(Command::Certificates(added));
+            }
+        }
+        for at in 0..self.slots.len() {
+            let Some(slot) = self.slots.get_mut(at) else {
+                continue;
+            };
+            let flavour = slot.flavour;
+            let Some(text) = slot.pending.take() else {
+                continue;
+            };
+            if let Err(refusal) = self.judge(at, text, now, rng) {
+                if let Some(slot) = self.slots.get_mut(at) {
+                    slot.retry.fail(now, rng);
+                }
+                self.commands.push_back(Command::Refused(flavour, refusal));
+            }
+        }
+    }
+
+    pub(super) fn microdescs_reply(
+        &mut self,
+        asked: &[[u8; 32]],
+        reply: &Reply,
+        now: Now,
+        rng: &mut Rng,
+    ) {
+        let mut found = Vec::new();
+        for text in split_microdescs(reply.text()).take(asked.len()) {
+            if let Ok(microdesc) = Microdesc::parse(text)
+                && self.microdescs.remove(&microdesc.digest)
+            {
+                found.push((microdesc, text.to_owned()));
+            }
+        }
+        self.microdescs.settle(!found.is_empty(), now, rng);
+        if found.is_empty() {
+            return;
+        }
+        if let Some(view) = &mut self.view {
+            view.add_microdescs(found.iter().map(|(microdesc, _)| microdesc.clone()));
+        }
+        self.commands.push_back(Command::Microdescs(found));
+    }
+
+    pub(super) fn server_descs_reply(
+        &mut self,
+        asked: &[[u8; 20]],
+        reply: &Reply,
+        now: Now,
+        rng: &mut Rng,
+    ) {
+        let mut found = Vec::new();
+        for text in split_descriptors(reply.text()).take(asked.len()) {
+            if let Ok(descriptor) = ServerDescriptor::parse(text)
+                && self.server_descs.remove(&descriptor.digest)
+            {
+                self.known_descs.insert(descriptor.digest);
+                if let Some(extra) = &descriptor.extra_info_digest
+                    && self.interest.extra_infos
+                {
+                    self.extra_infos.insert(extra.sha1);
+                }
+                found.push(descriptor);
+            }
+        }
+        self.server_descs.settle(!found.is_empty(), now, rng);
+        if !found.is_empty() {
+            self.commands.push_back(Command::ServerDescs(found));
+        }
+    }
+
+    pub(super) fn extra_infos_reply(
+        &mut self,
+        asked: &[[u8; 20]],
+        reply: &Reply,
+        now: Now,
+        rng: &mut Rng,
+    ) {
+        let mut found = Vec::new();
+        for text in split_extra_infos(reply.text()).take(asked.len()) {
+            if let Ok(extra_info) = ExtraInfo::parse(text)
+                && self.extra_infos.remove(&extra_info.digest.sha1)
+            {
+                found.push(extra_info);
+            }
+        }
+        self.extra_infos.settle(!found.is_empty(), now, rng);
+        if !found.is_empty() {
+            self.commands.push_back(Command::ExtraInfos(found));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! One flavour of consensus: the one that is held, the one that waits for certificates, and when
+//! to ask for the next (dir-spec 5.1).
+
+use std::time::{Duration, Instant, SystemTime};
+
+use cepa_crypto::Rng;
+use cepa_netdoc::consensus::{ConsensusText, Flavour, Lifetime};
+use cepa_netdoc::diff;
+use cepa_wire::time::Now;
+
+use super::retry::{Retry, between};
+use super::{FetchId, Refusal};
+
+/// How far in the future a consensus may begin: clocks differ.
+const FUTURE_MAX: Duration = Duration::from_secs(60 * 60);
+/// Caches wait so long after `fresh-until` before they ask the authorities.
+const CACHE_WAIT: Duration = Duration::from_secs(120);
+
+/// A flavour that is kept up to date.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub(super) flavour: Flavour,
+    pub(super) held: Option<ConsensusText>,
+    /// Signed by enough authorities if certificates that are not at hand say so.
+    pub(super) pending: Option<ConsensusText>,
+    pub(super) in_flight: Option<FetchId>,
+    pub(super) retry: Retry,
+    /// A diff did not work: the next request asks for the whole document.
+    pub(super) is_whole: bool,
+}
+
+impl Slot {
+    pub(super) fn new(flavour: Flavour, is_testing: bool, now: Now) -> Self {
+        let retry = Retry::new(is_testing, now);
+        Self {
+            flavour,
+            held: None,
+            pending: None,
+            in_flight: None,
+            retry,
+            is_whole: false,
+        }
+    }
+
+    /// Whether to ask now.
+    pub(super) fn is_due(&self, now: Now) -> bool {
+        self.in_flight.is_none() && self.pending.is_none() && self.retry.next <= now.mono
+    }
+
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        (self.in_flight.is_none() && self.pending.is_none()).then_some(self.retry.next)
+    }
+
+    /// The bases of which a diff will do.
+    pub(super) fn diff_bases(&self) -> Vec<[u8; 32]> {
+        let held = self.held.iter().filter(|_| !self.is_whole);
+        held.map(ConsensusText::diff_base_digest).collect()
+    }
+
+    /// Reads the body of a reply, a diff or a whole document, and checks all but signatures.
+    pub(super) fn read(
+        &self,
+        body: &str,
+        now: Now,
+        is_testing: bool,
+    ) -> Result<ConsensusText, Refusal> {
+        let text = match (&self.held, diff::is_diff(body)) {
+            (Some(held), true) => {
+                let whole = diff::apply(held, body).map_err(Refusal::Diff)?;
+                ConsensusText::parse(whole)
+            }
+            _ => ConsensusText::parse(body),
+        };
+        let text = text.map_err(Refusal::Malformed)?;
+        self.check(&text, now, is_testing)?;
+        Ok(text)
+    }
+
+    /// Checks a consensus's flavour and times.
+    pub(super) fn check(
+        &self,
+        text: &ConsensusText,
+        now: Now,
+        is_testing: bool,
+    ) -> Result<(), Refusal> {
+        let consensus = text.consensus();
+        let lifetime = &consensus.lifetime;
+        if consensus.flavour != self.flavour {
+            return Err(Refusal::Flavour);
+        }
+        if !lifetime.has_minimum_intervals(is_testing) {
+            return Err(Refusal::Intervals);
+        }
+        if lifetime.valid_until < now.wall {
+            return Err(Refusal::Expired);
+        }
+        if lifetime.valid_after > now.wall + FUTURE_MAX {
+            return Err(Refusal::Future);
+        }
+        let is_newer =
+            |held: &ConsensusText| lifetime.valid_after > held.consensus().lifetime.valid_after;
+        if self.held.as_ref().is_some_and(|held| !is_newer(held)) {
+            return Err(Refusal::NotNewer);
+        }
+        Ok(())
+    }
+
+    /// Takes a consensus that enough authorities have signed.
+    pub(super) fn accept(&mut self, text: ConsensusText, is_cache: bool, when: When<'_>) {
+        let lifetime = text.consensus().lifetime;
+        let at = next_fetch(&lifetime, is_cache, when.is_testing, when.rng);
+        let delay = at.duration_since(when.now.wall).unwrap_or_default();
+        self.retry.succeed(when.now.mono + delay);
+        self.held = Some(text);
+        self.pending = None;
+        self.is_whole = false;
+    }
+
+    /// Drops a consensus that has waited until its end.
+    pub(super) fn expire(&mut self, now: Now) {
+        let is_over = |text: &ConsensusText| text.consensus().lifetime.valid_until < now.wall;
+        if self.pending.as_ref().is_some_and(is_over) {
+            self.pending = None;
+        }
+    }
+}
+
+/// What [`Slot::accept`] needs to plan ahead.
+pub(super) struct When<'a> {
+    pub(super) now: Now,
+    pub(super) is_testing: bool,
+    pub(super) rng: &'a mut Rng,
+}
+
+/// When to ask for the successor: caches soon after `fresh-until`, clients late enough for caches
+/// to have it, both at a random time (dir-spec 4.6 and 5.1). In testing networks, where hours last
+/// seconds, clients hurry as caches do.
+fn next_fetch(lifetime: &Lifetime, is_cache: bool, is_testing: bool, rng: &mut Rng) -> SystemTime {
+    let interval = lifetime.interval();
+    let fresh_until = lifetime.fresh_until;
+    let left = |start: SystemTime| {
+        lifetime
+            .valid_until
+            .duration_since(start)
+            .unwrap_or_default()
+    };
+    if is_testing {
+        let wait = if is_cache {
+            Duration::ZERO
+        } else {
+            interval / 16
+        };
+        return fresh_until + between(wait, interval / 8, rng);
+    }
+    let (start, span) = if is_cache {
+        let start = fresh_until + CACHE_WAIT.min(interval / 16);
+        (start, (interval / 2).min(left(start)))
+    } else {
+        let start = fresh_until + interval * 3 / 4;
+        (start, left(start) * 7 / 8)
+    };
+    start + between(Duration::ZERO, span, rng)
+}
+
+#[cfg(test)]
+mod tests {
+    use cepa_netdoc::timestamp::from_unix;
+
+    use super::*;
+
+    #[test]
+    fn the_next_fetch_is_in_time() {
+        let mut rng = Rng::from_seed([2; 32]);
+        let lifetime = Lifetime {
+            valid_after: from_unix(3600),
+            fresh_until: from_unix(7200),
+            valid_until: from_unix(14_400),
+        };
+        for _ in 0..500 {
+            let cache = next_fetch(&lifetime, true, false, &mut rng);
+            assert!(from_unix(7320) <= cache && cache <= from_unix(9120));
+            let client = next_fetch(&lifetime, false, false, &mut rng);
+            assert!(from_unix(9900) <= client && client <= from_unix(13_838));
+            for is_cache in [false, true] {
+                let hurried = next_fetch(&lifetime, is_cache, true, &mut rng);
+                assert!(from_unix(7200) <= hurried && hurried <= from_unix(7650));
+            }
+        }
+    }
+}
