@@ -1,8 +1,8 @@
 //! Channels of the plane: cells in, cells out (tor-spec 3, 4).
 //!
-//! A client's channel carries only circuits of the client's own. Cells of the link's handshake close
-//! an open channel; a peer's CREATE cells are answered with DESTROY; what has no circuit is dropped,
-//! as are commands that nobody knows (tor-spec 3).
+//! A client's channel carries only circuits of the client's own. Cells of the link's handshake
+//! close an open channel; a peer's CREATE cells are answered with DESTROY; what has no circuit is
+//! dropped, as are commands that nobody knows (tor-spec 3).
 
 use std::time::Instant;
 
@@ -86,8 +86,8 @@ impl Plane {
         }
     }
 
-    /// Takes the whole cells at the front of `buf`, which is decrypted in place; returns their bytes.
-    /// An error: close the connection, and call [`Plane::channel_closed`].
+    /// Takes the whole cells at the front of `buf`, which is decrypted in place; returns how many
+    /// bytes they are. An error: close the connection, and call [`Plane::channel_closed`].
     pub fn handle_cells(
         &mut self,
         key: ChannelKey,
@@ -99,13 +99,11 @@ impl Plane {
             consumed += len;
             match cell {
                 CellMut::Fixed(cell) => self.handle_cell(key, cell, now)?,
-                CellMut::Variable(cell) => match cell.command {
-                    command @ (Command::VERSIONS
-                    | Command::CERTS
-                    | Command::AUTH_CHALLENGE
-                    | Command::AUTHENTICATE) => return Err(ChannelClose::Unexpected(command)),
-                    _ => {}
-                },
+                CellMut::Variable(cell) => {
+                    if is_of_handshake(cell.command) {
+                        return Err(ChannelClose::Unexpected(cell.command));
+                    }
+                }
             }
         }
         Ok(consumed)
@@ -194,6 +192,14 @@ impl Plane {
             }
         }
     }
+}
+
+/// True for the variable cells that only the link's handshake has.
+fn is_of_handshake(command: Command) -> bool {
+    matches!(
+        command,
+        Command::VERSIONS | Command::CERTS | Command::AUTH_CHALLENGE | Command::AUTHENTICATE
+    )
 }
 
 /// A DESTROY cell.

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A circuit builds itself hop by hop as answers come; timeouts are the control core's, which then
-//! closes it. Our own DESTROY always says NONE, so as not to tell hops why (tor-spec 5.4); the event
-//! has the true reason.
+//! closes it. Our own DESTROY always says NONE, so as not to tell hops why (tor-spec 5.4); the
+//! event has the true reason.
 
 use std::collections::BTreeMap;
 
@@ -240,8 +240,8 @@ impl Plane {
         }
     }
 
-    /// Lists the streams of a circuit (at one hop, if given) as ready, beginning behind the one that
-    /// sent last.
+    /// Lists the streams of a circuit (at one hop, if given) as ready, beginning behind the one
+    /// that sent last.
     pub(super) fn wake_streams(&mut self, key: CircuitKey, hop: Option<usize>) {
         let Some(circuit) = self.circuits.get(key) else {
             return;

@@ -9,8 +9,8 @@ use cepa_wire::resolve::Answer;
 
 use super::CircuitClose;
 
-/// Something that happened on the data plane. Events about one circuit or stream come in order; none
-/// comes after the one that closes it.
+/// Something that happened on the data plane. Events about one circuit or stream come in order;
+/// none comes after the one that closes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The connection under a channel is gone; events for its circuits come before this one.

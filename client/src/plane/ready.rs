@@ -1,7 +1,7 @@
 //! Who is to be woken: channels with output, streams with input or room.
 //!
-//! Each entry carries a flag of its own (`ready`), set here and cleared when the lists are taken, so
-//! that nothing is listed twice and no set is searched for each cell.
+//! Each entry carries a flag of its own (`ready`), set here and cleared when the lists are taken,
+//! so that nothing is listed twice and no set is searched for each cell.
 
 use cepa_circuit::StreamKey;
 use cepa_link::ChannelKey;

@@ -38,6 +38,7 @@ struct World {
     rng: Rng,
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test's clock starts somewhere")]
 fn world() -> World {
     let mut rng = Rng::from_seed([1; 32]);
     let now = Now {
@@ -545,7 +546,10 @@ fn cells_of_the_channel() {
 proptest! {
     #[test]
     fn garbage_never_panics(
-        messages in proptest::collection::vec((any::<u8>(), any::<bool>(), any::<[u8; 24]>()), 1..40),
+        messages in proptest::collection::vec(
+            (any::<u8>(), any::<bool>(), any::<[u8; 24]>()),
+            1..40,
+        ),
         mut bytes in proptest::collection::vec(any::<u8>(), 0..3000),
     ) {
         let (mut world, circuit, stream, id) = World::connected();
