@@ -52,9 +52,8 @@ impl Authority {
             .or_addr_v6
             .map(|address| format!(" ipv6={address}"))
             .unwrap_or_default();
-        format!(
-            "DirAuthority {nickname} orport={port} no-v2 v3ident={v3_identity}{v6} {dir_addr} {rsa_id}"
-        )
+        let orport = format!("orport={port} no-v2 v3ident={v3_identity}{v6}");
+        format!("DirAuthority {nickname} {orport} {dir_addr} {rsa_id}")
     }
 }
 

@@ -261,7 +261,7 @@ fn parse_get(path: &str) -> Result<DirRequest, RequestError> {
         "keys" => Ok(DirRequest::Certificates(parse_cert_query(rest)?)),
         "micro" => {
             let digests = rest.strip_prefix("d/").ok_or(RequestError::NotFound)?;
-            let digests = list(digests, '-', |text| base64_array(text));
+            let digests = list(digests, '-', base64_array);
             Ok(DirRequest::Microdescs(digests.ok_or(malformed)?))
         }
         "hs" => {
