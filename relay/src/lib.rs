@@ -5,13 +5,22 @@
 //! I/O, keeps time or draws randomness by itself; what the outside must do comes out as commands.
 
 pub mod bandwidth;
+pub mod config;
+pub mod descriptor;
 pub mod key_files;
 pub mod keys;
+mod publish;
+pub mod relay;
+pub mod store;
 pub mod switch;
 
 pub use bandwidth::{BandwidthHistory, TokenBucket};
+pub use config::RelayConfig;
+pub use descriptor::OwnDocuments;
 pub use key_files::{KeyFile, KeyFileError};
 pub use keys::{OnionKeyLife, RelayKeys, Rotated};
+pub use relay::{Command, Relay, Restored, TlsKeyJob};
+pub use store::{Asker, DirDocument, DirStore, Reply, RouterDocument};
 pub use switch::{
     ChannelClose, Command as SwitchCommand, Handover, KnownRelays, Limits, LinkTarget, Switch,
     SwitchConfig, SwitchCounts, WorkerId,

@@ -36,6 +36,7 @@ pub enum OnionskinError {
 }
 
 /// What a relay answers onionskins with.
+#[derive(Debug)]
 pub struct OnionKeys {
     /// Its identity, which ntor binds.
     pub rsa: RsaId,

@@ -64,6 +64,7 @@ pub struct LinkKeys<'a> {
 }
 
 /// The TLS key and certificate of a relay, for the TLS library.
+#[derive(Debug)]
 pub struct TlsKeyAndCert {
     /// The RSA-2048 key.
     pub key: rsa::Keypair,

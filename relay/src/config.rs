@@ -1,0 +1,45 @@
+//! What the operator of a relay decides.
+
+use std::net::{SocketAddrV4, SocketAddrV6};
+
+use cepa_netdoc::family::Family;
+use cepa_netdoc::policy::AddrPolicy;
+
+use crate::switch::Limits;
+
+/// A relay's configuration. Every field but the limits shows in its descriptor, or in what it does
+/// for others.
+#[derive(Debug, Clone)]
+pub struct RelayConfig {
+    /// 1 to 19 letters and digits.
+    pub nickname: String,
+    /// How the operator can be reached.
+    pub contact: Option<String>,
+    /// The program's version, for the platform line: `0.1.0`.
+    pub version: String,
+    /// The IPv4 address and port at which others reach it.
+    pub or_address: SocketAddrV4,
+    /// The same over IPv6.
+    pub or_address_v6: Option<SocketAddrV6>,
+    /// The DirPort; 0 for all but authorities.
+    pub dir_port: u16,
+    /// Where streams may leave to.
+    pub exit_policy: AddrPolicy,
+    /// The relays of the same operator.
+    pub family: Family,
+    /// `RelayBandwidthRate`, bytes a second.
+    pub bandwidth_rate: u32,
+    /// `RelayBandwidthBurst`, bytes.
+    pub bandwidth_burst: u32,
+    /// What the descriptor says at least of the bandwidth observed, bytes a second: a network that
+    /// has just begun has seen nothing yet, and would weigh its relays by accident.
+    pub bandwidth_observed_min: u32,
+    /// Whether it caches the directory and serves it.
+    pub serves_directory: bool,
+    /// Whether it tells the authorities of itself.
+    pub publishes: bool,
+    /// Whether circuits may be extended to internal addresses (`ExtendAllowPrivateAddresses`).
+    pub extend_allow_private: bool,
+    /// Bounds of each worker's switch.
+    pub limits: Limits,
+}

@@ -1,0 +1,111 @@
+//! What a relay says of itself: server descriptor and extra-info (dir-spec 2.1).
+//!
+//! Both are made and signed together and travel in one body. The platform does not start with
+//! `Tor `, lest authorities judge our version by theirs; the protocols are what the code does today.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cepa_netdoc::descriptor::{
+    Bandwidth, BuildError, DescriptorError, DescriptorFields, ServerDescriptor,
+};
+use cepa_netdoc::extrainfo::ExtraInfo;
+use cepa_netdoc::protover::Protocols;
+
+use crate::config::RelayConfig;
+use crate::keys::RelayKeys;
+use crate::store::RouterDocument;
+
+/// The subprotocols that this program speaks as a relay, and no more.
+pub const PROTOCOLS: &str =
+    "Cons=2 Desc=2 DirCache=2 FlowCtrl=1 Link=4-5 LinkAuth=3 Microdesc=2 Relay=2-4";
+
+/// Why a relay cannot describe itself: something in its configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DescribeError {
+    /// It cannot be written.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// It can be written, and not be read.
+    #[error(transparent)]
+    Read(#[from] DescriptorError),
+}
+
+/// A relay's descriptor with its extra-info.
+#[derive(Debug, Clone)]
+pub struct OwnDocuments {
+    /// The server descriptor.
+    pub descriptor: RouterDocument,
+    /// The extra-info document.
+    pub extra_info: RouterDocument,
+    /// The bandwidth that it told.
+    pub observed: u32,
+}
+
+impl OwnDocuments {
+    /// Makes and signs both.
+    pub fn make(
+        config: &RelayConfig,
+        keys: &RelayKeys,
+        observed: u32,
+        uptime: Duration,
+        published: SystemTime,
+    ) -> Result<Self, DescribeError> {
+        // Documents have whole seconds, and both must have the same.
+        let seconds = cepa_wire::time::unix_seconds(published);
+        let published = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let keys = keys.descriptor_keys();
+        let extra_info = ExtraInfo::build(&config.nickname, published, &[], &keys)?;
+        let extra_info = ExtraInfo::parse(&extra_info)?;
+        let observed = observed.max(config.bandwidth_observed_min);
+        let fields = DescriptorFields {
+            nickname: config.nickname.clone(),
+            or_address: config.or_address,
+            dir_port: config.dir_port,
+            or_address_v6: config.or_address_v6,
+            platform: format!("Cepa {} on {}", config.version, platform_name()),
+            protocols: Protocols::parse(PROTOCOLS).unwrap_or_default(),
+            published,
+            uptime_seconds: uptime.as_secs(),
+            bandwidth: Bandwidth {
+                average: config.bandwidth_rate.max(1),
+                burst: config.bandwidth_burst.max(config.bandwidth_rate).max(1),
+                observed,
+            },
+            extra_info_digest: Some(extra_info.digest),
+            caches_extra_info: config.serves_directory,
+            family: config.family.clone(),
+            family_certs: Vec::new(),
+            is_hibernating: false,
+            is_hidden_service_dir: false,
+            contact: config.contact.clone(),
+            bridge_distribution_request: None,
+            policy: config.exit_policy.clone(),
+            is_dir_server: config.serves_directory,
+            overload_general: None,
+        };
+        // Reading it again gives the digest, and finds out what no authority would take.
+        let descriptor = ServerDescriptor::parse(&fields.build(&keys)?)?;
+        Ok(OwnDocuments {
+            descriptor: (&descriptor).into(),
+            extra_info: (&extra_info).into(),
+            observed,
+        })
+    }
+
+    /// What is uploaded: the descriptor, the extra-info behind it.
+    #[must_use]
+    pub fn body(&self) -> Arc<str> {
+        format!("{}{}", self.descriptor.text, self.extra_info.text).into()
+    }
+}
+
+fn platform_name() -> &'static str {
+    match std::env::consts::OS {
+        "linux" => "Linux",
+        "macos" => "Darwin",
+        "freebsd" => "FreeBSD",
+        "windows" => "Windows",
+        other => other,
+    }
+}

@@ -1,0 +1,517 @@
+//! The control core of a relay: keys, links, descriptor, what it downloads (DESIGN.md, "Cores").
+//!
+//! ```text
+//! new ─> MakeTlsKey ─> Link ─> documents made ─> Upload to each authority, again every 18 hours
+//!          ^ 12 hours                              ^ keys, configuration, consensus, bandwidth
+//! DirectoryDownload ─> Serve, Relays (what the switches know of other relays)
+//! ```
+//!
+//! One event at a time; effects come out as [`Command`]s. Nothing is published before links can be
+//! accepted. What is downloaded is checked by [`DirectoryDownload`] before it comes here.
+
+mod command;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cepa_crypto::Rng;
+use cepa_crypto::rsa::RsaKeyError;
+use cepa_dir::fetch::{self, FetchId, Interest, Refusal};
+use cepa_dir::{DirectoryDownload, Flavour, NetworkFile};
+use cepa_link::channel::PaddingRange;
+use cepa_link::{LinkIdentity, TlsKeyAndCert};
+use cepa_netdoc::authcert::AuthCert;
+use cepa_netdoc::consensus::ConsensusText;
+use cepa_netdoc::descriptor::ServerDescriptor;
+use cepa_netdoc::extrainfo::ExtraInfo;
+use cepa_netdoc::microdesc::Microdesc;
+use cepa_netdoc::params::Params;
+use cepa_wire::Now;
+use tracing::{info, warn};
+
+use crate::bandwidth::BandwidthHistory;
+use crate::config::RelayConfig;
+use crate::descriptor::OwnDocuments;
+use crate::keys::{OnionKeyLife, RelayKeys};
+use crate::publish::Publisher;
+use crate::store::DirDocument;
+use crate::switch::{KnownRelays, SwitchConfig};
+
+pub use command::{Command, TlsKeyJob};
+
+/// How often keys are looked at.
+const KEYS_TICK: Duration = Duration::from_secs(60 * 60);
+/// How long a TLS key is used for new links.
+const TLS_LIFE: Duration = Duration::from_secs(12 * 60 * 60);
+/// After a TLS key could not be made.
+const TLS_RETRY: Duration = Duration::from_secs(10);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Texts of documents that were kept from an earlier run.
+#[derive(Debug, Clone, Default)]
+pub struct Restored {
+    /// Authority certificates.
+    pub certificates: Vec<String>,
+    /// Consensuses, at most one of a flavour.
+    pub consensuses: Vec<String>,
+    /// Microdescriptors.
+    pub microdescs: Vec<String>,
+    /// Server descriptors.
+    pub server_descs: Vec<String>,
+    /// Extra-infos.
+    pub extra_infos: Vec<String>,
+}
+
+/// The control core of a relay.
+pub struct Relay {
+    config: RelayConfig,
+    network: Arc<NetworkFile>,
+    keys: RelayKeys,
+    life: OnionKeyLife,
+    keys_due: Instant,
+    tls: Option<Arc<TlsKeyAndCert>>,
+    tls_due: Option<Instant>,
+    download: DirectoryDownload,
+    publisher: Publisher,
+    own: Option<OwnDocuments>,
+    history: BandwidthHistory,
+    started: Instant,
+    padding: PaddingRange,
+    commands: VecDeque<Command>,
+    rng: Rng,
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay")
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Relay {
+    /// A relay that starts, with keys new or parsed. The first commands save the keys, hand out
+    /// the onion keys and the switches' configuration, and ask for a TLS key.
+    #[must_use]
+    pub fn new(
+        config: RelayConfig,
+        network: Arc<NetworkFile>,
+        keys: RelayKeys,
+        now: Now,
+        rng: Rng,
+    ) -> Self {
+        let interest = if config.serves_directory {
+            Interest::cache()
+        } else {
+            Interest {
+                server_descs: false,
+                extra_infos: false,
+                ..Interest::cache()
+            }
+        };
+        let mut relay = Relay {
+            download: DirectoryDownload::new(Arc::clone(&network), interest, now),
+            publisher: Publisher::new(network.is_testing, network.authorities.len()),
+            history: BandwidthHistory::new(now.mono),
+            life: OnionKeyLife::default(),
+            keys_due: now.mono + KEYS_TICK,
+            tls: None,
+            tls_due: None,
+            own: None,
+            started: now.mono,
+            padding: PaddingRange::default(),
+            commands: VecDeque::new(),
+            config,
+            network,
+            keys,
+            rng,
+        };
+        relay.save_keys();
+        relay.hand_out_onion_keys();
+        relay.configure_switches();
+        relay.make_tls_key();
+        relay
+    }
+
+    /// Takes what an earlier run kept; what is damaged or has ended is left out. To be called
+    /// before anything else.
+    pub fn restore(&mut self, kept: &Restored, now: Now) {
+        let certs = kept
+            .certificates
+            .iter()
+            .filter_map(|text| AuthCert::parse(text).ok());
+        let certs: Vec<AuthCert> = certs.collect();
+        self.download.restore_certificates(certs.clone(), now);
+        for cert in certs {
+            self.serve(DirDocument::Certificate(Arc::new(cert)));
+        }
+        for text in &kept.consensuses {
+            match ConsensusText::parse(text.as_str()) {
+                Ok(text) => {
+                    if let Err(refusal) = self.offer_consensus(text, now) {
+                        info!(%refusal, "a consensus that was kept is not used");
+                    }
+                }
+                Err(error) => warn!(%error, "a consensus that was kept is damaged"),
+            }
+        }
+        let mut microdescs = Vec::new();
+        for text in &kept.microdescs {
+            let Ok(microdesc) = Microdesc::parse(text) else {
+                continue;
+            };
+            self.serve(DirDocument::Microdesc(
+                microdesc.digest,
+                text.as_str().into(),
+            ));
+            microdescs.push(microdesc);
+        }
+        self.download.restore_microdescs(microdescs);
+        let mut digests = Vec::new();
+        for text in &kept.server_descs {
+            let Ok(desc) = ServerDescriptor::parse(text) else {
+                continue;
+            };
+            digests.push(desc.digest);
+            self.serve(DirDocument::ServerDesc((&desc).into()));
+        }
+        self.download.restore_server_descs(digests);
+        for text in &kept.extra_infos {
+            let Ok(info) = ExtraInfo::parse(text) else {
+                continue;
+            };
+            self.serve(DirDocument::ExtraInfo((&info).into()));
+        }
+        self.tell_switches_of_relays();
+        self.advance(now);
+    }
+
+    /// Takes a consensus that did not come by a fetch: one that the authority beside this relay
+    /// has computed.
+    ///
+    /// # Errors
+    /// Why it is not used.
+    pub fn offer_consensus(&mut self, text: ConsensusText, now: Now) -> Result<(), Refusal> {
+        let offered = self.download.offer_consensus(text, now, &mut self.rng);
+        self.advance(now);
+        offered
+    }
+
+    /// The operator has changed the configuration.
+    pub fn set_config(&mut self, config: RelayConfig, now: Now) {
+        self.config = config;
+        self.publisher.changed();
+        self.configure_switches();
+        self.make_link_identity(now);
+        self.advance(now);
+    }
+
+    /// The answer to [`Command::Fetch`].
+    pub fn handle_fetch(&mut self, id: FetchId, reply: fetch::Reply, now: Now) {
+        self.download.handle_reply(id, reply, now, &mut self.rng);
+        self.advance(now);
+    }
+
+    /// The answer to [`Command::Upload`]: the HTTP status, 0 if there was none.
+    pub fn handle_upload(&mut self, authority: usize, status: u16, now: Now) {
+        if status == 400 {
+            warn!(authority, "an authority refuses our descriptor");
+        }
+        self.publisher.handle_upload(authority, status, now);
+        self.advance(now);
+    }
+
+    /// The answer to [`Command::MakeTlsKey`].
+    pub fn handle_tls_key(&mut self, made: Result<TlsKeyAndCert, RsaKeyError>, now: Now) {
+        match made {
+            Ok(tls) => {
+                self.tls = Some(Arc::new(tls));
+                self.tls_due = Some(now.mono + TLS_LIFE);
+                self.make_link_identity(now);
+            }
+            Err(error) => {
+                warn!(%error, "no TLS key could be made");
+                self.tls_due = Some(now.mono + TLS_RETRY);
+            }
+        }
+        self.advance(now);
+    }
+
+    /// So many bytes were read from and written to other relays and clients since the last call;
+    /// to be called about every second while there is traffic.
+    pub fn handle_traffic(&mut self, read_bytes: u64, written_bytes: u64, now: Now) {
+        self.history.add(read_bytes, written_bytes, now.mono);
+        self.publish(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if now.mono >= self.keys_due {
+            self.keys_due = now.mono + KEYS_TICK;
+            self.rotate_keys(now);
+        }
+        if self.tls_due.is_some_and(|due| now.mono >= due) {
+            self.make_tls_key();
+        }
+        self.download.handle_timeout(now, &mut self.rng);
+        self.advance(now);
+    }
+
+    /// When to call [`Relay::handle_timeout`] next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = [
+            self.tls_due,
+            self.download.poll_timeout(),
+            self.publisher.poll_timeout(),
+        ];
+        due.into_iter().flatten().chain([self.keys_due]).min()
+    }
+
+    /// What the outside is to do next.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// What is downloaded, and the view of the network that it gives.
+    #[must_use]
+    pub fn directory(&self) -> &DirectoryDownload {
+        &self.download
+    }
+
+    /// The relay's own documents, once it has published.
+    #[must_use]
+    pub fn own(&self) -> Option<&OwnDocuments> {
+        self.own.as_ref()
+    }
+
+    /// The relay's keys.
+    #[must_use]
+    pub fn keys(&self) -> &RelayKeys {
+        &self.keys
+    }
+
+    /// Passes on what the download wants, and publishes if that is due.
+    fn advance(&mut self, now: Now) {
+        let mut has_relays = false;
+        while let Some(command) = self.download.poll_command() {
+            match command {
+                fetch::Command::Fetch { id, request, from } => {
+                    self.commands
+                        .push_back(Command::Fetch { id, request, from });
+                }
+                fetch::Command::Consensus(text) => {
+                    if text.consensus().flavour == Flavour::Microdesc {
+                        has_relays = true;
+                        self.handle_params(&text, now);
+                    }
+                    self.serve(DirDocument::Consensus(text));
+                }
+                fetch::Command::Certificates(certs) => {
+                    for cert in certs {
+                        self.serve(DirDocument::Certificate(Arc::new(cert)));
+                    }
+                }
+                fetch::Command::Microdescs(found) => {
+                    has_relays = true;
+                    for (microdesc, text) in found {
+                        self.serve(DirDocument::Microdesc(microdesc.digest, text.into()));
+                    }
+                }
+                fetch::Command::ServerDescs(found) => {
+                    found
+                        .iter()
+                        .for_each(|one| self.serve(DirDocument::ServerDesc(one.into())));
+                }
+                fetch::Command::ExtraInfos(found) => {
+                    found
+                        .iter()
+                        .for_each(|one| self.serve(DirDocument::ExtraInfo(one.into())));
+                }
+                fetch::Command::Refused(flavour, refusal) => {
+                    info!(?flavour, %refusal, "consensus refused");
+                }
+            }
+        }
+        if has_relays {
+            self.tell_switches_of_relays();
+        }
+        self.publish(now);
+    }
+
+    fn serve(&mut self, document: DirDocument) {
+        self.commands.push_back(Command::Serve(document));
+    }
+
+    /// Takes the parameters of a new consensus, and looks whether we are in it.
+    fn handle_params(&mut self, text: &ConsensusText, now: Now) {
+        let consensus = text.consensus();
+        self.publisher
+            .listed(consensus.router(&self.keys.rsa_id()).is_some());
+        self.life = onion_key_life(&consensus.params);
+        self.rotate_keys(now);
+        let padding = padding_range(&consensus.params);
+        if padding != self.padding {
+            self.padding = padding;
+            self.configure_switches();
+        }
+    }
+
+    fn tell_switches_of_relays(&mut self) {
+        let Some(view) = self.download.view() else {
+            return;
+        };
+        let listed = view
+            .consensus()
+            .routers
+            .iter()
+            .map(|one| (one.rsa_id, None));
+        let mut relays = KnownRelays {
+            ids: listed.collect(),
+            refuse_unknown_exits: view.params().value("refuseunknownexits", 1, 0, 1) == 1,
+        };
+        let known = view
+            .relays()
+            .iter()
+            .map(|relay| (relay.rsa_id, relay.ed25519_id));
+        relays.ids.extend(known);
+        self.commands.push_back(Command::Relays(Arc::new(relays)));
+    }
+
+    fn rotate_keys(&mut self, now: Now) {
+        let rotated = match self.keys.rotate(self.life, now, &mut self.rng) {
+            Ok(rotated) => rotated,
+            Err(error) => return warn!(%error, "keys could not be rotated"),
+        };
+        if !rotated.any() {
+            return;
+        }
+        info!(?rotated, "keys rotated");
+        self.save_keys();
+        if rotated.onion || rotated.grace_over {
+            self.hand_out_onion_keys();
+        }
+        if rotated.signing {
+            self.make_link_identity(now);
+        }
+        if rotated.onion || rotated.signing {
+            self.publisher.changed();
+        }
+    }
+
+    fn save_keys(&mut self) {
+        let files = self.keys.files(&self.config.nickname);
+        let ntor_since = self.keys.ntor_since();
+        self.commands
+            .push_back(Command::SaveKeys { files, ntor_since });
+    }
+
+    fn hand_out_onion_keys(&mut self) {
+        self.commands
+            .push_back(Command::OnionKeys(Arc::new(self.keys.onion_keys())));
+    }
+
+    fn configure_switches(&mut self) {
+        let config = SwitchConfig {
+            rsa: self.keys.rsa_id(),
+            ed: self.keys.ed25519_id(),
+            exit_policy: self.config.exit_policy.clone(),
+            serves_directory: self.config.serves_directory,
+            extend_allow_private: self.config.extend_allow_private,
+            padding: self.padding,
+            limits: self.config.limits,
+        };
+        self.commands.push_back(Command::Switch(Arc::new(config)));
+    }
+
+    fn make_tls_key(&mut self) {
+        self.tls_due = None;
+        let identity = Arc::clone(self.keys.identity());
+        self.commands
+            .push_back(Command::MakeTlsKey(TlsKeyJob { identity }));
+    }
+
+    fn make_link_identity(&mut self, now: Now) {
+        let Some(tls) = &self.tls else { return };
+        let v4 = std::net::IpAddr::V4(*self.config.or_address.ip());
+        let v6 = self
+            .config
+            .or_address_v6
+            .map(|address| std::net::IpAddr::V6(*address.ip()));
+        let addresses: Vec<_> = std::iter::once(v4).chain(v6).collect();
+        let keys = self.keys.link_keys();
+        match LinkIdentity::make(keys, &tls.cert_der, &addresses, now, &mut self.rng) {
+            Ok(identity) => {
+                let (tls, identity) = (Arc::clone(tls), Arc::new(identity));
+                self.commands.push_back(Command::Link { tls, identity });
+            }
+            Err(error) => warn!(%error, "links cannot be authenticated"),
+        }
+    }
+
+    /// Makes new documents if that is due, and uploads where that is.
+    fn publish(&mut self, now: Now) {
+        if self.tls.is_none() {
+            return;
+        }
+        let observed = self.history.observed();
+        let observed = observed.max(self.config.bandwidth_observed_min);
+        if self.publisher.is_due(observed, now) {
+            self.publisher.made(observed, now);
+            self.make_documents(observed, now);
+        }
+        let due = self.publisher.take_due(now);
+        let Some(own) = self.own.as_ref().filter(|_| self.config.publishes) else {
+            return;
+        };
+        let body = own.body();
+        for authority in due {
+            let Some(to) = self.network.authorities.get(authority) else {
+                continue;
+            };
+            let (to, body) = (to.dir_addr, Arc::clone(&body));
+            self.commands.push_back(Command::Upload {
+                authority,
+                to,
+                body,
+            });
+        }
+    }
+
+    fn make_documents(&mut self, observed: u32, now: Now) {
+        let uptime = now.mono.saturating_duration_since(self.started);
+        match OwnDocuments::make(&self.config, &self.keys, observed, uptime, now.wall) {
+            Ok(own) => {
+                let (descriptor, extra_info) = (own.descriptor.clone(), own.extra_info.clone());
+                self.serve(DirDocument::Own(descriptor, extra_info));
+                self.own = Some(own);
+            }
+            Err(error) => warn!(%error, "this configuration makes no descriptor"),
+        }
+    }
+}
+
+fn onion_key_life(params: &Params) -> OnionKeyLife {
+    let rotation = params.value("onion-key-rotation-days", 28, 1, 90);
+    let grace = params.value("onion-key-grace-period-days", 7, 1, rotation);
+    let days = |n: i32| DAY * u32::try_from(n).unwrap_or(1);
+    OnionKeyLife {
+        rotation: days(rotation),
+        grace: days(grace),
+    }
+}
+
+fn padding_range(params: &Params) -> PaddingRange {
+    let default = PaddingRange::default();
+    let ms = |name, default: u16| {
+        u16::try_from(params.value(name, default.into(), 0, 60_000)).unwrap_or(default)
+    };
+    let low_ms = ms("nf_ito_low", default.low_ms);
+    PaddingRange {
+        low_ms,
+        high_ms: ms("nf_ito_high", default.high_ms).max(low_ms),
+    }
+}
