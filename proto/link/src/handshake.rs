@@ -9,7 +9,7 @@
 //!
 //! Each side is a chain of `Expect…` types taken by value; [`Handshake`] cuts bytes into cells,
 //! keeps the digests of all that was said, and skips VPADDING, AUTHORIZE and later VERSIONS.
-//! Whatever else is out of order closes the link. Bytes after the last cell of the handshake stay in the input.
+//! Whatever else is out of order closes the link. Bytes after the last cell stay in the input.
 //! Link protocols 4 and 5 only. How long a handshake may take is the owner's to limit.
 
 mod initiator;

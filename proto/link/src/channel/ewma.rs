@@ -109,6 +109,12 @@ impl Schedule {
         Some((turn.slot, limit))
     }
 
+    /// Entries in the heap, stale ones too.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// A circuit left while it was in the heap; `active` still have cells queued.
     pub(super) fn left(&mut self, circuits: &Circuits) {
         if self.heap.len() > circuits.active() * 2 + STALE_MIN {
