@@ -1,1 +1,276 @@
+//! The control core with a directory that serves the documents of a running network of `tor`.
 
+use std::collections::BTreeMap;
+
+use cepa_dir::fetch::Reply;
+use cepa_dir::request::{CertQuery, DescQuery};
+use cepa_dir::{Authority, DirRequest};
+use cepa_netdoc::authcert::split_certs;
+use cepa_netdoc::descriptor::split_descriptors;
+use cepa_netdoc::extrainfo::split_extra_infos;
+use cepa_netdoc::family::Family;
+use cepa_netdoc::microdesc::split_microdescs;
+use cepa_netdoc::policy::AddrPolicy;
+use cepa_netdoc::timestamp;
+
+use super::*;
+use crate::store::{Asker, DirStore};
+use crate::switch::Limits;
+
+macro_rules! real {
+    ($name:literal) => {
+        include_str!(concat!("../../../tests/vectors/netdoc/consensus/", $name))
+    };
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's clock starts somewhere")]
+fn now() -> Now {
+    Now {
+        mono: Instant::now(),
+        wall: timestamp::parse("2026-11-21 03:17:30").unwrap(),
+    }
+}
+
+fn network() -> Arc<NetworkFile> {
+    let consensus = ConsensusText::parse(real!("consensus-1")).unwrap();
+    let authorities = consensus.consensus().authorities.iter().map(|one| {
+        let source = &one.dir_source;
+        Authority {
+            nickname: source.nickname.clone(),
+            v3_identity: source.identity,
+            rsa_id: source.identity,
+            ed25519_id: None,
+            dir_addr: std::net::SocketAddrV4::new(source.ip, source.dir_port),
+            or_addr: std::net::SocketAddrV4::new(source.ip, source.or_port),
+            or_addr_v6: None,
+        }
+    });
+    Arc::new(NetworkFile {
+        authorities: authorities.collect(),
+        is_testing: true,
+    })
+}
+
+fn config() -> RelayConfig {
+    RelayConfig {
+        nickname: "Foo".into(),
+        contact: Some("nobody".into()),
+        version: "0.1.0".into(),
+        or_address: "127.9.0.1:9001".parse().unwrap(),
+        or_address_v6: None,
+        dir_port: 0,
+        exit_policy: AddrPolicy::parse_config(["accept *:80,reject *:*"]).unwrap(),
+        family: Family::default(),
+        bandwidth_rate: 1 << 20,
+        bandwidth_burst: 1 << 21,
+        bandwidth_observed_min: 5000,
+        serves_directory: true,
+        publishes: true,
+        extend_allow_private: true,
+        limits: Limits::default(),
+    }
+}
+
+/// What the outside does: answers fetches from the documents, keeps the rest.
+struct Outside {
+    store: DirStore,
+    uploads: Vec<(usize, Arc<str>)>,
+    others: Vec<Command>,
+    rng: Rng,
+}
+
+fn serve(request: &DirRequest) -> Reply {
+    let body: String = match request {
+        DirRequest::Consensus {
+            flavour: Flavour::Ns,
+            ..
+        } => real!("consensus-2").to_owned(),
+        DirRequest::Consensus { .. } => real!("consensus-microdesc-2").to_owned(),
+        DirRequest::Certificates(CertQuery::Pairs(_)) => split_certs(real!("keys")).collect(),
+        DirRequest::Microdescs(digests) => split_microdescs(real!("microdescs"))
+            .filter(|text| digests.contains(&Microdesc::parse(text).unwrap().digest))
+            .collect(),
+        DirRequest::ServerDescs(DescQuery::Digests(digests)) => {
+            split_descriptors(real!("server-descriptors"))
+                .filter(|text| digests.contains(&ServerDescriptor::parse(text).unwrap().digest))
+                .collect()
+        }
+        DirRequest::ExtraInfos(DescQuery::Digests(digests)) => {
+            split_extra_infos(real!("extra-infos"))
+                .filter(|text| digests.contains(&ExtraInfo::parse(text).unwrap().digest.sha1))
+                .collect()
+        }
+        _ => String::new(),
+    };
+    Reply {
+        status: 200,
+        body: body.into_bytes(),
+    }
+}
+
+impl Outside {
+    fn new() -> Self {
+        let rng = Rng::from_seed([4; 32]);
+        let (store, uploads, others) = (DirStore::new(None), Vec::new(), Vec::new());
+        Outside {
+            store,
+            uploads,
+            others,
+            rng,
+        }
+    }
+
+    fn run(&mut self, relay: &mut Relay, now: Now) {
+        relay.handle_timeout(now);
+        for _ in 0..10_000 {
+            match relay.poll_command() {
+                None => return,
+                Some(Command::Fetch { id, request, .. }) => {
+                    relay.handle_fetch(id, serve(&request), now);
+                }
+                Some(Command::MakeTlsKey(job)) => {
+                    let made = job.run(now, &mut self.rng);
+                    relay.handle_tls_key(made, now);
+                }
+                Some(Command::Upload {
+                    authority, body, ..
+                }) => {
+                    self.uploads.push((authority, body));
+                    relay.handle_upload(authority, 200, now);
+                }
+                Some(Command::Serve(document)) => self.store.insert(document, now.wall),
+                Some(other) => self.others.push(other),
+            }
+        }
+        panic!("it does not come to rest");
+    }
+}
+
+fn start(now: Now) -> (Relay, Outside) {
+    let mut rng = Rng::from_seed([3; 32]);
+    let keys = RelayKeys::generate(now, &mut rng).unwrap();
+    (
+        Relay::new(config(), network(), keys, now, rng),
+        Outside::new(),
+    )
+}
+
+#[test]
+fn a_start_from_nothing() {
+    let now = now();
+    let (mut relay, mut outside) = start(now);
+    outside.run(&mut relay, now);
+    // Uploaded to each authority, and read by them.
+    assert_eq!(
+        outside.uploads.iter().map(|(n, _)| *n).collect::<Vec<_>>(),
+        [0, 1, 2]
+    );
+    let body = &outside.uploads[0].1;
+    let (desc, info) = body.split_at(body.find("extra-info Foo").unwrap());
+    let desc = ServerDescriptor::parse(desc).unwrap();
+    let info = ExtraInfo::parse(info).unwrap();
+    info.check_against(&desc).unwrap();
+    assert_eq!(
+        (desc.identity, desc.ed25519),
+        (relay.keys().rsa_id(), relay.keys().ed25519_id())
+    );
+    assert_eq!(desc.proto, crate::descriptor::PROTOCOLS);
+    assert_eq!(desc.platform.as_deref(), Some("Cepa 0.1.0 on Linux"));
+    assert_eq!(desc.bandwidth.observed, 5000);
+    // What it has downloaded is served, its own documents too.
+    assert!(relay.directory().is_complete());
+    let get = |path: &str| {
+        let (request, z) = DirRequest::parse("GET", path, None).unwrap();
+        let asker = Asker {
+            accept_encoding: None,
+            z,
+            if_modified_since: None,
+        };
+        outside.store.reply(&request, asker, now.wall)
+    };
+    for path in [
+        "status-vote/current/consensus",
+        "keys/all",
+        "server/all",
+        "server/authority",
+    ] {
+        assert_eq!(get(&format!("/tor/{path}")).status, 200, "{path}");
+    }
+    let own = get(&format!("/tor/server/fp/{}", desc.identity));
+    assert_eq!(&*own.body, desc.text.as_bytes());
+    // The switches know the relays; keys are saved before anything else.
+    assert!(matches!(outside.others[0], Command::SaveKeys { .. }));
+    let relays = outside
+        .others
+        .iter()
+        .rev()
+        .find_map(|command| match command {
+            Command::Relays(relays) => Some(relays),
+            _ => None,
+        });
+    let relays = relays.unwrap();
+    assert_eq!(relays.ids.len(), 9);
+    assert!(relays.ids.values().all(Option::is_some) && relays.refuse_unknown_exits);
+    assert!(
+        outside
+            .others
+            .iter()
+            .any(|command| matches!(command, Command::Link { .. }))
+    );
+}
+
+#[test]
+fn nothing_is_lost_at_a_restart() {
+    let now = now();
+    let (mut relay, mut outside) = start(now);
+    outside.run(&mut relay, now);
+    let files: BTreeMap<_, _> = outside
+        .others
+        .iter()
+        .filter_map(|command| match command {
+            Command::SaveKeys { files, .. } => Some(files),
+            _ => None,
+        })
+        .flatten()
+        .filter_map(|file| Some((file.path.to_owned(), file.bytes.clone()?)))
+        .collect();
+    let mut rng = Rng::from_seed([5; 32]);
+    let keys = RelayKeys::parse(&files, now.wall, now, &mut rng).unwrap();
+    assert_eq!(keys.rsa_id(), relay.keys().rsa_id());
+    let owned = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect();
+    let kept = Restored {
+        certificates: owned(split_certs(real!("keys")).collect()),
+        consensuses: owned(vec![
+            real!("consensus-2"),
+            real!("consensus-microdesc-2"),
+            "x",
+        ]),
+        microdescs: owned(split_microdescs(real!("microdescs")).collect()),
+        server_descs: owned(split_descriptors(real!("server-descriptors")).collect()),
+        extra_infos: owned(split_extra_infos(real!("extra-infos")).collect()),
+    };
+    let mut relay = Relay::new(config(), network(), keys, now, rng);
+    relay.restore(&kept, now);
+    assert!(relay.directory().is_complete());
+}
+
+#[test]
+fn rotated_keys_and_a_new_configuration_are_published() {
+    let now = now();
+    let (mut relay, mut outside) = start(now);
+    outside.run(&mut relay, now);
+    let before = outside.uploads.len();
+    let later = now + Duration::from_secs(60);
+    let mut changed = config();
+    changed.contact = None;
+    relay.set_config(changed, later);
+    outside.run(&mut relay, later);
+    assert_eq!(outside.uploads.len(), before + 3);
+    let month = now + DAY * 28;
+    let onion = relay.keys().onion_keys().ntor[0].public().to_owned();
+    outside.run(&mut relay, month);
+    assert!(outside.uploads.len() >= before + 6);
+    let keys = relay.keys().onion_keys();
+    assert_eq!((keys.ntor.len(), *keys.ntor[1].public()), (2, onion));
+    assert!(relay.poll_timeout().is_some());
+}

@@ -24,17 +24,17 @@ struct Base {
 
 /// The current consensus of a flavour.
 #[derive(Debug)]
-pub struct Current {
+pub(super) struct Current {
     /// What it says.
-    pub text: ConsensusText,
+    pub(super) text: ConsensusText,
     /// What is served.
-    pub document: Arc<Document>,
+    pub(super) document: Arc<Document>,
     digest: [u8; 32],
 }
 
 /// The consensuses of one flavour.
 #[derive(Debug, Default)]
-pub struct Consensuses {
+pub(super) struct Consensuses {
     current: Option<Current>,
     /// Newest first.
     bases: VecDeque<Base>,
@@ -42,7 +42,7 @@ pub struct Consensuses {
 
 /// What there is for somebody who has certain consensuses already.
 #[derive(Debug)]
-pub enum Found {
+pub(super) enum Found {
     /// He has the current one.
     Same,
     /// The way from one of his to the current one.
@@ -53,7 +53,7 @@ pub enum Found {
 
 impl Consensuses {
     /// Takes a consensus; one that is older than the current one only becomes a base.
-    pub fn insert(&mut self, text: ConsensusText) {
+    pub(super) fn insert(&mut self, text: ConsensusText) {
         let digest = text.diff_base_digest();
         if self
             .current
@@ -103,13 +103,13 @@ impl Consensuses {
 
     /// The current one.
     #[must_use]
-    pub fn current(&self) -> Option<&Current> {
+    pub(super) fn current(&self) -> Option<&Current> {
         self.current.as_ref()
     }
 
     /// What to send to somebody who has those of these digests (SHA3-256 of the signed part).
     #[must_use]
-    pub fn find(&self, has: &[[u8; 32]]) -> Option<Found> {
+    pub(super) fn find(&self, has: &[[u8; 32]]) -> Option<Found> {
         let current = self.current.as_ref()?;
         if has.contains(&current.digest) {
             return Some(Found::Same);

@@ -9,7 +9,7 @@ use cepa_dir::encoding::Encoding;
 
 /// One text with its encodings. Not cheap to clone; shared by `Arc`.
 #[derive(Debug)]
-pub struct Document {
+pub(super) struct Document {
     text: Arc<str>,
     plain: OnceLock<Arc<[u8]>>,
     deflate: OnceLock<Arc<[u8]>>,
@@ -20,7 +20,7 @@ pub struct Document {
 impl Document {
     /// A document nobody has asked for so far.
     #[must_use]
-    pub fn new(text: Arc<str>) -> Self {
+    pub(super) fn new(text: Arc<str>) -> Self {
         Document {
             text,
             plain: OnceLock::new(),
@@ -30,15 +30,9 @@ impl Document {
         }
     }
 
-    /// Its text.
-    #[must_use]
-    pub fn text(&self) -> &Arc<str> {
-        &self.text
-    }
-
     /// Its bytes under an encoding.
     #[must_use]
-    pub fn encoded(&self, encoding: Encoding) -> Arc<[u8]> {
+    pub(super) fn encoded(&self, encoding: Encoding) -> Arc<[u8]> {
         let (cell, bytes) = match encoding {
             Encoding::Identity => (&self.plain, None),
             Encoding::Deflate => (&self.deflate, Some(encoding)),
