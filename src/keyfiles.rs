@@ -61,6 +61,16 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     write_atomic(path, bytes, 0o600)
 }
 
+/// Removes a file, if it is there.
+pub fn remove(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Failure::new("cannot remove this file", path.display(), error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Reads a secret; `None` if there is no such file.
 pub fn read_secret(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     let shown = path.display().to_string();

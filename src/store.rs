@@ -1,16 +1,12 @@
-//! The store of a node: documents, relay history, guards and state, in one SQLite file.
+//! The store of a node: rows of a kind, a key and bytes, in one SQLite file.
 //!
 //! What a call has stored survives kill -9 at any instant (WAL); with `Durability::Full` a power
-//! cut as well. Calls block and take one connection: a caller that must not wait keeps the store
-//! on a thread of its own. A damaged file is reported by its name and never replaced; one that a
-//! newer version wrote is left alone.
-
-pub mod documents;
-pub mod records;
+//! cut as well. Calls block, and run in one transaction each. A damaged file is reported by its
+//! name and never replaced; one that a newer version wrote is left alone.
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags, ffi};
+use rusqlite::{Connection, OpenFlags, ffi, params};
 
 use crate::error::{Failure, fail};
 
@@ -20,30 +16,34 @@ const SCHEMA_VERSION: i64 = 1;
 const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 const SCHEMA: &str = "
-    CREATE TABLE document (
-        kind INTEGER NOT NULL,      -- documents::Kind
-        digest BLOB NOT NULL,       -- by which peers ask for it
-        owner BLOB NOT NULL,        -- 20 bytes: the relay or authority; empty for a consensus
-        time INTEGER NOT NULL,      -- seconds since 1970: published, or valid after
-        body BLOB NOT NULL,
-        PRIMARY KEY (kind, digest)
-    ) WITHOUT ROWID;
-    CREATE INDEX document_by_owner ON document (kind, owner, time);
-    CREATE INDEX document_by_time ON document (kind, time);
-    CREATE TABLE history (
-        rsa BLOB PRIMARY KEY NOT NULL,
-        record BLOB NOT NULL
-    ) WITHOUT ROWID;
-    CREATE TABLE guard (
-        rank INTEGER PRIMARY KEY NOT NULL,
-        rsa BLOB NOT NULL UNIQUE,
-        record BLOB NOT NULL
-    );
-    CREATE TABLE state (
-        key TEXT PRIMARY KEY NOT NULL,
-        value BLOB NOT NULL
+    CREATE TABLE entry (
+        kind TEXT NOT NULL,         -- of which document or state, in words
+        key TEXT NOT NULL,          -- which one: a digest, an identity; empty for the only one
+        bytes BLOB NOT NULL,
+        PRIMARY KEY (kind, key)
     ) WITHOUT ROWID;
 ";
+
+/// One change of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Store these bytes, in place of what was there.
+    Put {
+        /// The kind.
+        kind: &'static str,
+        /// Which one.
+        key: String,
+        /// The content.
+        bytes: Vec<u8>,
+    },
+    /// Remove what is there, if anything.
+    Drop {
+        /// The kind.
+        kind: &'static str,
+        /// Which one.
+        key: String,
+    },
+}
 
 /// What must survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,17 +155,33 @@ impl Store {
         }
     }
 
-    /// Runs one transaction.
-    fn change<T>(
-        &mut self,
-        work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
-    ) -> Result<T, StoreError> {
-        let done = self.db.transaction().and_then(|change| {
-            let value = work(&change)?;
-            change.commit()?;
-            Ok(value)
+    /// Makes these changes, all or none.
+    pub fn apply(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let done = self.db.transaction().and_then(|transaction| {
+            for change in changes {
+                make_change(&transaction, change)?;
+            }
+            transaction.commit()
         });
         done.map_err(|error| self.explain(error))
+    }
+
+    /// All entries of a kind, by key.
+    pub fn entries(&self, kind: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.ask(|db| {
+            db.prepare_cached("SELECT key, bytes FROM entry WHERE kind = ?1 ORDER BY key")?
+                .query_map(params![kind], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        })
+    }
+
+    /// All entries of a kind that are texts; others are no documents of ours and left out.
+    pub fn texts(&self, kind: &str) -> Result<Vec<String>, StoreError> {
+        let entries = self.entries(kind)?.into_iter();
+        Ok(entries.filter_map(|(_, bytes)| String::from_utf8(bytes).ok()).collect())
     }
 
     /// Runs one query.
@@ -175,6 +191,18 @@ impl Store {
     ) -> Result<T, StoreError> {
         work(&self.db).map_err(|error| self.explain(error))
     }
+}
+
+fn make_change(db: &Connection, change: &Change) -> rusqlite::Result<()> {
+    let changed = match change {
+        Change::Put { kind, key, bytes } => db
+            .prepare_cached("INSERT OR REPLACE INTO entry (kind, key, bytes) VALUES (?1, ?2, ?3)")?
+            .execute(params![kind, key, bytes]),
+        Change::Drop { kind, key } => db
+            .prepare_cached("DELETE FROM entry WHERE kind = ?1 AND key = ?2")?
+            .execute(params![kind, key]),
+    };
+    changed.map(|_| ())
 }
 
 impl From<StoreError> for Failure {
@@ -208,6 +236,26 @@ mod tests {
             "{error}"
         );
         assert_eq!(std::fs::read(&path).unwrap(), garbage);
+    }
+
+    #[test]
+    fn entries_survive_and_are_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.sqlite");
+        let put = |key: &str, bytes: &[u8]| Change::Put {
+            kind: "vote",
+            key: key.to_owned(),
+            bytes: bytes.to_vec(),
+        };
+        let mut store = Store::open(&path, Durability::Full).unwrap();
+        store.apply(&[put("b", b"1"), put("a", b"2"), put("b", b"3")]).unwrap();
+        drop(store);
+        let mut store = Store::open(&path, Durability::Full).unwrap();
+        let entries = store.entries("vote").unwrap();
+        assert_eq!(entries, [("a".into(), b"2".to_vec()), ("b".into(), b"3".to_vec())]);
+        store.apply(&[Change::Drop { kind: "vote", key: "a".into() }]).unwrap();
+        assert_eq!(store.texts("vote").unwrap(), ["3"]);
+        assert!(store.entries("consensus").unwrap().is_empty());
     }
 
     #[test]

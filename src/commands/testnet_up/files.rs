@@ -22,7 +22,7 @@ use crate::keyfiles::relay::{RelayKeyFiles, store_fingerprints};
 use crate::keyfiles::write_atomic;
 use crate::network::{Authority, Network, export};
 
-/// The keys of test authorities are small: they live for a test, and are made while one waits.
+/// The keys of test authorities are as small as peers take: they are made while one waits.
 const KEY_SIZES: KeySizes = KeySizes {
     identity: 2048,
     signing: 2048,

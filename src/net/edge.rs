@@ -1,0 +1,165 @@
+//! The task of one stream: an application's socket (or an in-memory pipe) and the plane.
+//!
+//! Bytes are read only while the plane has room for them (its windows and its circuit's queue),
+//! and a stream-level SENDME follows only bytes that the socket took: a slow end stops the far
+//! one, and nothing grows without bound in between (tor-spec section 7.4).
+
+use std::io;
+use std::rc::Rc;
+
+use cepa_circuit::StreamKey;
+use cepa_wire::end::EndReason;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::plane::Plane;
+use super::worker::Worker;
+
+/// Bytes read from the application at once: what 32 DATA cells carry.
+const READ_BYTES: usize = 32 * 498;
+
+/// Bytes moved towards the application at once.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// Serves a connected stream until both directions are done. `first` is written to the
+/// application ahead of all that the stream brings (a SOCKS reply), `early` was read from it
+/// before this task began.
+pub(crate) async fn serve<P, R, W>(
+    worker: &Rc<Worker<P>>,
+    key: StreamKey,
+    (mut reader, mut writer): (R, W),
+    first: Vec<u8>,
+    early: Vec<u8>,
+) where
+    P: Plane,
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let bell = worker.register_stream(key);
+    let mut edge = Edge {
+        unreported: first.len(),
+        outgoing: first,
+        written: 0,
+        early,
+        buffer: vec![0; READ_BYTES],
+        reading: true,
+        ended: false,
+    };
+    loop {
+        edge.pull(worker, key);
+        let pending = edge.written < edge.outgoing.len();
+        if edge.ended && !pending {
+            break;
+        }
+        let room = edge.push_early(worker, key).min(READ_BYTES);
+        let (buffer, outgoing) = (&mut edge.buffer, &edge.outgoing);
+        tokio::select! {
+            read = reader.read(buffer.get_mut(..room).unwrap_or_default()),
+                if edge.reading && room > 0 =>
+            {
+                edge.handle_read(worker, key, read);
+            }
+            wrote = writer.write(outgoing.get(edge.written..).unwrap_or_default()), if pending => {
+                if !edge.handle_wrote(worker, key, wrote) {
+                    break;
+                }
+            }
+            () = bell.notified() => {}
+        }
+    }
+    let _ = writer.shutdown().await;
+    worker.unregister_stream(key);
+    worker.with(|plane, now| plane.stream_close(key, EndReason::DONE, now));
+}
+
+struct Edge {
+    outgoing: Vec<u8>,
+    written: usize,
+    /// Bytes of `outgoing` that are ours (a SOCKS reply) and open no window.
+    unreported: usize,
+    early: Vec<u8>,
+    buffer: Vec<u8>,
+    reading: bool,
+    ended: bool,
+}
+
+impl Edge {
+    /// Takes bytes for the application from the plane, once the last ones are gone.
+    fn pull<P: Plane>(&mut self, worker: &Worker<P>, key: StreamKey) {
+        if self.written < self.outgoing.len() || self.ended {
+            return;
+        }
+        self.outgoing.clear();
+        self.written = 0;
+        let taken = worker
+            .with(|plane, _| plane.stream_take(key, &mut self.outgoing, WRITE_BYTES));
+        self.ended = taken.end.is_some();
+    }
+
+    /// Sends what was read before the stream began, and says how much more may be read.
+    fn push_early<P: Plane>(&mut self, worker: &Worker<P>, key: StreamKey) -> usize {
+        let room = worker.peek(|plane| plane.stream_room(key));
+        if self.early.is_empty() || room == 0 {
+            return if self.early.is_empty() { room } else { 0 };
+        }
+        let bytes = room.min(self.early.len());
+        let first = self.early.get(..bytes).unwrap_or_default();
+        worker.with(|plane, now| plane.stream_send(key, first, now));
+        self.early.drain(..bytes);
+        if self.early.is_empty() { worker.peek(|plane| plane.stream_room(key)) } else { 0 }
+    }
+
+    fn handle_read<P: Plane>(
+        &mut self,
+        worker: &Worker<P>,
+        key: StreamKey,
+        read: io::Result<usize>,
+    ) {
+        match read {
+            Ok(bytes) if bytes > 0 => {
+                let data = self.buffer.get(..bytes).unwrap_or_default();
+                worker.with(|plane, now| plane.stream_send(key, data, now));
+            }
+            // The protocol has no half-open streams: END, then what is still on its way to the
+            // application is written and the socket closed.
+            Ok(_) => self.end(worker, key, EndReason::DONE),
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
+                self.end(worker, key, EndReason::CONNRESET);
+            }
+            Err(_) => self.end(worker, key, EndReason::MISC),
+        }
+    }
+
+    fn end<P: Plane>(&mut self, worker: &Worker<P>, key: StreamKey, reason: EndReason) {
+        self.reading = false;
+        let left = worker.with(|plane, now| {
+            let left = plane.stream_take(key, &mut self.outgoing, usize::MAX);
+            plane.stream_close(key, reason, now);
+            left
+        });
+        debug_assert!(!left.more, "all was asked for");
+        self.ended = true;
+    }
+
+    fn handle_wrote<P: Plane>(
+        &mut self,
+        worker: &Worker<P>,
+        key: StreamKey,
+        wrote: io::Result<usize>,
+    ) -> bool {
+        match wrote {
+            Ok(bytes) if bytes > 0 => {
+                self.written += bytes;
+                let ours = bytes.min(self.unreported);
+                self.unreported -= ours;
+                if bytes > ours {
+                    worker.with(|plane, now| plane.stream_written(key, bytes - ours, now));
+                }
+                true
+            }
+            _ => {
+                worker.with(|plane, now| plane.stream_close(key, EndReason::DONE, now));
+                false
+            }
+        }
+    }
+}

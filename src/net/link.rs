@@ -1,0 +1,154 @@
+//! From a TCP connection to an open link: TLS, then the link handshake, within a time limit.
+//!
+//! Both directions. What comes out is a [`TlsStream`] whose peer has proved who it is (or is a
+//! client), and the bytes that came right behind the handshake (tor-spec sections 2 and 4).
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa_crypto::Rng;
+use cepa_link::{Established, Handshake, HandshakeError, LinkIdentity, PeerExpectation, Step};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::tls_stream::{ReadStep, TlsStream};
+use crate::clock;
+use crate::tls::{Acceptor, Binding, Connector};
+
+/// How long TLS and the link handshake may take together.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long one attempt to connect may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a link did not come to be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error("no connection: {0}")]
+    Connect(io::Error),
+    #[error("the connection broke in the handshake: {0}")]
+    Broken(io::Error),
+    #[error("TLS: {0}")]
+    Tls(rustls::Error),
+    #[error("the handshake took too long")]
+    Timeout,
+    #[error("{0}")]
+    Handshake(HandshakeError),
+    #[error("no address to connect to")]
+    NoAddress,
+}
+
+/// An open link.
+pub(crate) struct Link {
+    /// The connection.
+    pub(crate) tls: TlsStream,
+    /// What the handshake found out.
+    pub(crate) established: Established,
+    /// Bytes of the open link that came already.
+    pub(crate) pending: Vec<u8>,
+}
+
+/// Connects to the first of `addrs` that answers, from the address `bind` if it is of that
+/// family, as `identity` or as a client.
+pub(crate) async fn open(
+    addrs: &[SocketAddr],
+    bind: Option<IpAddr>,
+    expect: PeerExpectation,
+    connector: &Connector,
+    identity: Option<Arc<LinkIdentity>>,
+    rng: &mut Rng,
+) -> Result<Link, LinkError> {
+    let mut failure = LinkError::NoAddress;
+    for addr in addrs {
+        let tcp = match tokio::time::timeout(CONNECT_TIMEOUT, connect(*addr, bind)).await {
+            Ok(Ok(tcp)) => tcp,
+            Ok(Err(e)) => {
+                failure = LinkError::Connect(e);
+                continue;
+            }
+            Err(_) => {
+                failure = LinkError::Connect(io::ErrorKind::TimedOut.into());
+                continue;
+            }
+        };
+        let session = connector.session(&server_name(rng)).map_err(LinkError::Tls)?;
+        let handshake = Handshake::initiator(expect, identity.clone(), *addr);
+        return within_time(TlsStream::new(tcp, session), handshake, rng).await;
+    }
+    Err(failure)
+}
+
+async fn connect(addr: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    match bind {
+        Some(ip) if ip.is_ipv4() == addr.is_ipv4() => socket.bind(SocketAddr::new(ip, 0))?,
+        _ => {}
+    }
+    socket.connect(addr).await
+}
+
+/// Answers a connection as the relay `identity`, whose TLS certificate `acceptor` shows.
+pub(crate) async fn accept(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    acceptor: &Acceptor,
+    identity: Arc<LinkIdentity>,
+    rng: &mut Rng,
+) -> Result<Link, LinkError> {
+    let session = acceptor.session().map_err(LinkError::Tls)?;
+    within_time(TlsStream::new(tcp, session), Handshake::responder(identity, peer), rng).await
+}
+
+async fn within_time(
+    tls: TlsStream,
+    handshake: Handshake,
+    rng: &mut Rng,
+) -> Result<Link, LinkError> {
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, run(tls, handshake, rng))
+        .await
+        .unwrap_or(Err(LinkError::Timeout))
+}
+
+async fn run(
+    mut tls: TlsStream,
+    mut handshake: Handshake,
+    rng: &mut Rng,
+) -> Result<Link, LinkError> {
+    tls.handshake().await.map_err(LinkError::Broken)?;
+    let mut input = Vec::new();
+    loop {
+        let step =
+            handshake.handle_bytes(&mut input, &Binding(tls.session()), clock::now(), rng);
+        let output = handshake.take_output();
+        if !output.is_empty() {
+            tls.queue(&output).map_err(LinkError::Broken)?;
+        }
+        let flushed = tls.try_flush().map_err(LinkError::Broken)?;
+        match step.map_err(LinkError::Handshake)? {
+            // What is not flushed yet goes out when the channel is served.
+            Step::Done(established) => {
+                return Ok(Link { tls, established: *established, pending: input });
+            }
+            Step::Continue => {}
+        }
+        tls.ready(!flushed).await.map_err(LinkError::Broken)?;
+        match tls.try_read(&mut input).map_err(LinkError::Broken)? {
+            ReadStep::Eof => {
+                return Err(LinkError::Broken(io::ErrorKind::UnexpectedEof.into()));
+            }
+            ReadStep::Read | ReadStep::Blocked => {}
+        }
+    }
+}
+
+/// A name for TLS's SNI that says nothing: `www.`, 4 to 25 base32 letters, `.com`, as `tor` does.
+fn server_name(rng: &mut Rng) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let length = 4 + rng.below(22);
+    let letters = (0..length).map(|_| {
+        let index = usize::try_from(rng.below(32)).unwrap_or(0);
+        char::from(LETTERS.get(index).copied().unwrap_or(b'a'))
+    });
+    format!("www.{}.com", letters.collect::<String>())
+}

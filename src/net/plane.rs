@@ -1,0 +1,108 @@
+//! What the I/O tasks ask of a data plane: the relay's `Switch` and the client's circuits.
+//!
+//! A plane never waits and never does I/O. Cells are handled in place in the buffer that a TLS
+//! read filled; output is pulled when the socket has room, so that a slow socket leaves cells in
+//! the bounded queues of their circuits, where fairness is decided.
+
+use std::fmt::Display;
+use std::time::Instant;
+
+use cepa_circuit::{StreamKey, StreamRead};
+use cepa_link::{ChannelKey, Established};
+use cepa_relay::{Handover, Switch, SwitchCommand, WorkerId};
+use cepa_wire::Now;
+use cepa_wire::end::EndReason;
+
+/// A data plane owned by one worker.
+pub(crate) trait Plane: 'static {
+    /// What the plane asks its surroundings to do.
+    type Command: 'static;
+    /// Why a channel is closed.
+    type Close: Display;
+    /// A batch for another worker.
+    type Handover: Send + 'static;
+
+    fn add_channel(&mut self, link: Established, now: Now) -> ChannelKey;
+    fn handle_cells(
+        &mut self,
+        channel: ChannelKey,
+        cells: &mut [u8],
+        now: Now,
+    ) -> Result<usize, Self::Close>;
+    fn take_output(&mut self, channel: ChannelKey, out: &mut Vec<u8>, now: Now);
+    fn channel_closed(&mut self, channel: ChannelKey, now: Now);
+    fn stream_room(&self, stream: StreamKey) -> usize;
+    fn stream_send(&mut self, stream: StreamKey, bytes: &[u8], now: Now);
+    fn stream_take(&mut self, stream: StreamKey, out: &mut Vec<u8>, max: usize) -> StreamRead;
+    fn stream_written(&mut self, stream: StreamKey, bytes: usize, now: Now);
+    fn stream_close(&mut self, stream: StreamKey, reason: EndReason, now: Now);
+    fn take_ready(&mut self, channels: &mut Vec<ChannelKey>, streams: &mut Vec<StreamKey>);
+    fn poll_command(&mut self) -> Option<Self::Command>;
+    fn poll_timeout(&self) -> Option<Instant>;
+    fn handle_timeout(&mut self, now: Now);
+    /// The batches for other workers since last asked, each with the worker's number.
+    fn take_handovers(&mut self, out: &mut Vec<(usize, Self::Handover)>);
+    fn handle_handover(&mut self, handover: Self::Handover, now: Now);
+}
+
+impl Plane for Switch {
+    type Command = SwitchCommand;
+    type Close = cepa_relay::ChannelClose;
+    type Handover = Vec<Handover>;
+
+    fn add_channel(&mut self, link: Established, now: Now) -> ChannelKey {
+        Switch::add_channel(self, link, now)
+    }
+    fn handle_cells(
+        &mut self,
+        channel: ChannelKey,
+        cells: &mut [u8],
+        now: Now,
+    ) -> Result<usize, Self::Close> {
+        Switch::handle_cells(self, channel, cells, now)
+    }
+    fn take_output(&mut self, channel: ChannelKey, out: &mut Vec<u8>, now: Now) {
+        Switch::take_output(self, channel, out, now);
+    }
+    fn channel_closed(&mut self, channel: ChannelKey, now: Now) {
+        Switch::channel_closed(self, channel, now);
+    }
+    fn stream_room(&self, stream: StreamKey) -> usize {
+        Switch::stream_room(self, stream)
+    }
+    fn stream_send(&mut self, stream: StreamKey, bytes: &[u8], now: Now) {
+        Switch::stream_send(self, stream, bytes, now);
+    }
+    fn stream_take(&mut self, stream: StreamKey, out: &mut Vec<u8>, max: usize) -> StreamRead {
+        Switch::stream_take(self, stream, out, max)
+    }
+    fn stream_written(&mut self, stream: StreamKey, bytes: usize, now: Now) {
+        Switch::stream_written(self, stream, bytes, now);
+    }
+    fn stream_close(&mut self, stream: StreamKey, reason: EndReason, now: Now) {
+        Switch::stream_close(self, stream, reason, now);
+    }
+    fn take_ready(&mut self, channels: &mut Vec<ChannelKey>, streams: &mut Vec<StreamKey>) {
+        Switch::take_ready(self, channels, streams);
+    }
+    fn poll_command(&mut self) -> Option<SwitchCommand> {
+        Switch::poll_command(self)
+    }
+    fn poll_timeout(&self) -> Option<Instant> {
+        Switch::poll_timeout(self)
+    }
+    fn handle_timeout(&mut self, now: Now) {
+        Switch::handle_timeout(self, now);
+    }
+    fn take_handovers(&mut self, out: &mut Vec<(usize, Vec<Handover>)>) {
+        for (number, worker) in (0_u8..).map(WorkerId).take(self.workers()).enumerate() {
+            let batch = self.take_handover(worker);
+            if !batch.is_empty() {
+                out.push((number, batch));
+            }
+        }
+    }
+    fn handle_handover(&mut self, batch: Vec<Handover>, now: Now) {
+        Switch::handle_handover(self, batch, now);
+    }
+}

@@ -1,0 +1,152 @@
+//! Streams that leave the network: names, addresses, sockets (tor-spec 6.2, 6.4).
+//!
+//! Plain request and reply. The exit policy is asked again for each address that a name turned
+//! out to have; what it refuses is told with the address, as the specification wants.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use cepa_circuit::StreamKey;
+use cepa_relay::Switch;
+use cepa_wire::begin::{Begin, BeginFlags};
+use cepa_wire::end::EndReason;
+use cepa_wire::host::Host;
+use cepa_wire::resolve::{Answer, AnswerValue, Resolve};
+use tokio::net::TcpStream;
+
+use crate::dns::{DnsError, Resolver};
+use crate::net::edge;
+use crate::net::worker::Worker;
+
+/// How long an exit tries to connect to one address.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long clients may believe an answer, in seconds: `tor` says one of these two, so that the
+/// time left in our resolver's cache is not shown.
+const TTL_SHORT_SECS: u32 = 300;
+const TTL_LONG_SECS: u32 = 3600;
+
+/// Connects a stream, and serves it until it ends.
+pub(crate) async fn connect(
+    worker: Rc<Worker<Switch>>,
+    resolver: Resolver,
+    stream: StreamKey,
+    begin: Begin,
+) {
+    let addresses = match addresses(&resolver, &begin).await {
+        Ok(addresses) => addresses,
+        Err(reason) => {
+            worker.with(|switch, now| switch.stream_failed(stream, reason, now));
+            return;
+        }
+    };
+    let allowed: Vec<_> = addresses
+        .iter()
+        .filter(|(addr, _)| worker.peek(|switch| switch.exit_allows(addr.ip(), addr.port())))
+        .collect();
+    if allowed.is_empty() {
+        worker.with(|switch, now| match addresses.first() {
+            Some((addr, ttl)) => switch.stream_refused(stream, *addr, *ttl, now),
+            None => switch.stream_failed(stream, EndReason::RESOLVEFAILED, now),
+        });
+        return;
+    }
+    let mut reason = EndReason::MISC;
+    for (addr, ttl) in allowed {
+        match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await {
+            Ok(Ok(tcp)) => {
+                // Batches are made by the circuit, not by the kernel.
+                let _ = tcp.set_nodelay(true);
+                worker.with(|switch, now| switch.stream_connected(stream, *addr, *ttl, now));
+                edge::serve(&worker, stream, tcp.into_split(), Vec::new(), Vec::new()).await;
+                return;
+            }
+            Ok(Err(error)) => reason = end_reason(&error),
+            Err(_) => reason = EndReason::TIMEOUT,
+        }
+    }
+    worker.with(|switch, now| switch.stream_failed(stream, reason, now));
+}
+
+/// Answers a look-up.
+pub(crate) async fn resolve(
+    worker: Rc<Worker<Switch>>,
+    resolver: Resolver,
+    stream: StreamKey,
+    resolve: Resolve,
+) {
+    let answers = match resolve {
+        Resolve::Host(host) => resolver.addresses(&name_of(&host)).await.map(|answers| {
+            let answer = |value, ttl| Answer { value: AnswerValue::Ip(value), ttl: clip(ttl) };
+            answers.into_iter().map(|a| answer(a.value, a.ttl_secs)).collect::<Vec<_>>()
+        }),
+        Resolve::Reverse(address) => resolver.name(address).await.map(|answer| {
+            let value = AnswerValue::Name(answer.value.into_bytes());
+            vec![Answer { value, ttl: clip(answer.ttl_secs) }]
+        }),
+    };
+    let answers = answers.unwrap_or_else(|error| {
+        let value = match error {
+            DnsError::Temporary => AnswerValue::ErrorTransient,
+            DnsError::NoSuchName | DnsError::Malformed => AnswerValue::Error,
+        };
+        vec![Answer { value, ttl: TTL_SHORT_SECS }]
+    });
+    worker.with(|switch, now| switch.stream_resolved(stream, answers, now));
+}
+
+/// The addresses of a destination that the client can take, in its order of preference.
+async fn addresses(
+    resolver: &Resolver,
+    begin: &Begin,
+) -> Result<Vec<(SocketAddr, u32)>, EndReason> {
+    let found = match &begin.host {
+        Host::Ip(ip) => vec![(*ip, TTL_LONG_SECS)],
+        Host::Name(name) => resolver
+            .addresses(name)
+            .await
+            .map_err(|_| EndReason::RESOLVEFAILED)?
+            .into_iter()
+            .map(|answer| (answer.value, clip(answer.ttl_secs)))
+            .collect(),
+    };
+    let is_name = matches!(begin.host, Host::Name(_));
+    let mut usable: Vec<_> = found
+        .into_iter()
+        .filter(|(ip, _)| !is_name || is_wanted(*ip, begin.flags))
+        .map(|(ip, ttl)| (SocketAddr::new(ip, begin.port), ttl))
+        .collect();
+    let ipv6_first = begin.flags.contains(BeginFlags::IPV6_PREFERRED);
+    usable.sort_by_key(|(addr, _)| addr.is_ipv6() != ipv6_first);
+    if usable.is_empty() { Err(EndReason::RESOLVEFAILED) } else { Ok(usable) }
+}
+
+fn is_wanted(ip: IpAddr, flags: BeginFlags) -> bool {
+    match ip {
+        IpAddr::V4(_) => !flags.contains(BeginFlags::IPV4_NOT_OKAY),
+        IpAddr::V6(_) => flags.contains(BeginFlags::IPV6_OKAY),
+    }
+}
+
+fn name_of(host: &Host) -> String {
+    match host {
+        Host::Ip(ip) => ip.to_string(),
+        Host::Name(name) => name.clone(),
+    }
+}
+
+fn clip(ttl_secs: u32) -> u32 {
+    if ttl_secs <= TTL_SHORT_SECS { TTL_SHORT_SECS } else { TTL_LONG_SECS }
+}
+
+fn end_reason(error: &io::Error) -> EndReason {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => EndReason::CONNECTREFUSED,
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => EndReason::NOROUTE,
+        io::ErrorKind::TimedOut => EndReason::TIMEOUT,
+        io::ErrorKind::ConnectionReset => EndReason::CONNRESET,
+        _ => EndReason::MISC,
+    }
+}

@@ -1,0 +1,82 @@
+//! One exchange of the directory protocol over HTTP: a typed request, a reply that was expanded.
+//!
+//! Plain request and reply (dir-spec 4 to 6). Bodies are bounded before and after expansion; what
+//! goes wrong below HTTP has status 0.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use cepa_dir::DirRequest;
+use cepa_dir::encoding::Encoding;
+use cepa_dir::fetch::{Reply, reply_bytes_max};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::http::{self, HttpError, Limits, Request};
+
+/// Asks an authority's DirPort.
+pub(crate) async fn over_dir_port(addr: SocketAddr, request: &DirRequest) -> Reply {
+    let limits = limits(request);
+    let reply = http::request_tcp(addr, http_request(request, Bytes::new()), &limits).await;
+    read(reply, request)
+}
+
+/// Asks whatever directory is at the other end of `stream`.
+pub(crate) async fn over_stream<S>(stream: S, request: &DirRequest) -> Reply
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let host = http_request(request, Bytes::new()).with_header("Host", "directory");
+    let reply = http::request(stream, host, &limits(request)).await;
+    read(reply, request)
+}
+
+/// Uploads `body` to an authority's DirPort; returns the status, 0 if there is none.
+pub(crate) async fn upload(addr: SocketAddr, request: &DirRequest, body: Bytes) -> u16 {
+    let reply = http::request_tcp(addr, http_request(request, body), &limits(request)).await;
+    match reply {
+        Ok(reply) => {
+            if reply.status != 200 {
+                let reason = reply.reason.unwrap_or_default();
+                tracing::info!(status = reply.status, reason, "an upload is refused");
+            }
+            reply.status
+        }
+        Err(error) => {
+            tracing::debug!(%error, "an upload failed");
+            0
+        }
+    }
+}
+
+fn http_request(request: &DirRequest, body: Bytes) -> Request {
+    let path = request.path();
+    let mut http = if request.is_post() { Request::post(&path, body) } else { Request::get(&path) };
+    http.headers.push("Accept-Encoding", Encoding::accept_header());
+    for (name, value) in request.headers() {
+        http.headers.push(name, value);
+    }
+    http
+}
+
+fn limits(request: &DirRequest) -> Limits {
+    Limits { body_len_max: reply_bytes_max(request), ..Limits::default() }
+}
+
+fn read(reply: Result<http::Reply, HttpError>, request: &DirRequest) -> Reply {
+    let reply = match reply {
+        Ok(reply) => reply,
+        Err(error) => {
+            tracing::debug!(%error, "a directory does not answer");
+            return Reply::failed();
+        }
+    };
+    let body = Encoding::parse(reply.headers.value("Content-Encoding"))
+        .and_then(|encoding| encoding.decode(&reply.body, reply_bytes_max(request)));
+    match body {
+        Ok(body) => Reply { status: reply.status, body },
+        Err(error) => {
+            tracing::info!(%error, "a directory's reply cannot be read");
+            Reply::failed()
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! Runs a relay until it is stopped: its control core, its workers, its directory.
+//!
+//! One loop: await an event, apply it, keep what changed, do what the core asks, wait again.
+//! An authority runs the same node with its own core beside it (`roles::authority`).
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use cepa_crypto::Rng;
+use cepa_crypto::rsa::RsaKeyError;
+use cepa_dir::fetch::{self, FetchId, Origin};
+use cepa_dir::{DirRequest, NetworkFile};
+use cepa_link::{LinkIdentity, TlsKeyAndCert};
+use cepa_netdoc::family::Family;
+use cepa_netdoc::policy::AddrPolicy;
+use cepa_relay::relay::Command;
+use cepa_relay::{
+    DirDocument, DirStore, KeyFile, Limits, Relay, RelayConfig as CoreConfig, RelayKeys, Restored,
+    key_files,
+};
+use tokio::sync::{mpsc, watch};
+
+use super::directory::{Directory, Upload};
+use super::workers::{NodeKeys, Setup, Workers};
+use super::{fetch as exchange, kept, network_file};
+use crate::clock;
+use crate::config::RelayConfig;
+use crate::dns::Resolver;
+use crate::error::{Failure, fail};
+use crate::folder::Folder;
+use crate::http;
+use crate::keyfiles;
+use crate::launched::{Reporter, Shutdown, Stage};
+use crate::listen;
+use crate::network::Network;
+use crate::store::{Change, Durability, Store};
+use crate::tls::{Acceptor, Connector};
+
+/// What a relay of a network that has just begun says of its bandwidth, bytes a second.
+const TESTING_BANDWIDTH: u32 = 10 << 20;
+
+/// How long to wait when the core has no timeout of its own.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The answers to what the core asked for.
+enum Event {
+    Fetched(FetchId, fetch::Reply),
+    Uploaded(usize, u16),
+    TlsKey(Box<Result<TlsKeyAndCert, RsaKeyError>>),
+}
+
+/// Runs a relay until `shutdown`.
+pub async fn run(
+    config: RelayConfig,
+    reporter: Reporter,
+    mut shutdown: Shutdown,
+) -> Result<(), Failure> {
+    let mut node = Node::start(config, None, reporter, &shutdown).await?;
+    loop {
+        node.drain()?;
+        let timeout = node.timeout();
+        tokio::select! {
+            () = node.next_event() => {}
+            () = tokio::time::sleep_until(timeout.into()) => node.handle_timeout(),
+            () = shutdown.wait() => return Ok(()),
+        }
+    }
+}
+
+/// What an authority brings to the node that it runs on.
+pub(crate) struct Beside {
+    /// The documents, of which those of the round are the authority's.
+    pub(crate) store: DirStore,
+    /// Where uploads go.
+    pub(crate) uploads: mpsc::Sender<Upload>,
+}
+
+/// A running relay.
+pub(crate) struct Node {
+    /// The control core.
+    pub(crate) relay: Relay,
+    /// What is served.
+    pub(crate) directory: Directory,
+    /// What survives.
+    pub(crate) store: Store,
+    /// The network file.
+    pub(crate) network: Arc<NetworkFile>,
+    /// The stages reached.
+    pub(crate) reporter: Reporter,
+    /// Randomness.
+    pub(crate) rng: Rng,
+    /// TLS of outgoing links.
+    pub(crate) connector: Connector,
+    /// Source address of outgoing links.
+    pub(crate) bind: Option<IpAddr>,
+    folder: Folder,
+    workers: Option<Workers>,
+    keys: Option<watch::Sender<Arc<NodeKeys>>>,
+    onion: Option<Arc<cepa_circuit::OnionKeys>>,
+    switch: Option<Arc<cepa_relay::SwitchConfig>>,
+    listener: Option<tokio::net::TcpListener>,
+    config: RelayConfig,
+    published: bool,
+    events: mpsc::UnboundedReceiver<Event>,
+    answers: mpsc::UnboundedSender<Event>,
+}
+
+impl Node {
+    /// Opens folder, ports and keys, and starts the core.
+    pub(crate) async fn start(
+        config: RelayConfig,
+        beside: Option<Beside>,
+        reporter: Reporter,
+        shutdown: &Shutdown,
+    ) -> Result<Self, Failure> {
+        let folder = Folder::open(&config.data_dir)?;
+        let network = Arc::new(network_file(&Network::load(&config.network)?)?);
+        let store = Store::open(&folder.path().join("store.sqlite"), Durability::Full)?;
+        let mut rng = clock::rng()?;
+        let keys = read_keys(&folder, &store, &mut rng)?;
+        let listener = listen::listen(config.or_listen(), "or_port").await?;
+        let (dir_store, uploads) = match beside {
+            Some(beside) => (beside.store, Some(beside.uploads)),
+            None => (DirStore::new(None), None),
+        };
+        let directory = Directory::new(dir_store, uploads);
+        if let Some(addr) = config.dir_listen() {
+            let listener = listen::listen(addr, "dir_port").await?;
+            let server = directory.server(http::Limits::default());
+            tokio::spawn(server.serve(listener, shutdown.clone()));
+        }
+        let core = core_config(&config)?;
+        let mut relay =
+            Relay::new(core, Arc::clone(&network), keys, clock::now(), rng.fork());
+        relay.restore(&restored(&store)?, clock::now());
+        let (answers, events) = mpsc::unbounded_channel();
+        let bind = Some(config.listen).filter(|ip| !ip.is_unspecified());
+        Ok(Node {
+            relay,
+            directory,
+            store,
+            network,
+            reporter,
+            rng,
+            connector: Connector::new().map_err(tls_failure)?,
+            bind,
+            folder,
+            workers: None,
+            keys: None,
+            onion: None,
+            switch: None,
+            listener: Some(listener),
+            config,
+            published: false,
+            events,
+            answers,
+        })
+    }
+
+    /// Waits for the next answer and applies it.
+    pub(crate) async fn next_event(&mut self) {
+        // The sender is ours: the channel never ends.
+        let Some(event) = self.events.recv().await else { return };
+        let now = clock::now();
+        match event {
+            Event::Fetched(id, reply) => self.relay.handle_fetch(id, reply, now),
+            Event::Uploaded(authority, status) => {
+                if status == 200 && !self.published {
+                    self.published = true;
+                    self.reporter.report(&Stage::Published);
+                }
+                self.relay.handle_upload(authority, status, now);
+            }
+            Event::TlsKey(made) => self.relay.handle_tls_key(*made, now),
+        }
+    }
+
+    /// When [`Node::handle_timeout`] is due.
+    pub(crate) fn timeout(&self) -> Instant {
+        self.relay.poll_timeout().unwrap_or_else(|| clock::now().mono + IDLE)
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self) {
+        self.relay.handle_timeout(clock::now());
+    }
+
+    /// What links of this node show, once there is a TLS key.
+    pub(crate) fn link_identity(&self) -> Option<Arc<LinkIdentity>> {
+        self.keys.as_ref().map(|keys| Arc::clone(&keys.borrow().link))
+    }
+
+    /// Does all that the core asks for; first of all what must not be lost.
+    pub(crate) fn drain(&mut self) -> Result<(), Failure> {
+        let mut changes = Vec::new();
+        let mut commands = Vec::new();
+        while let Some(command) = self.relay.poll_command() {
+            if let Command::Serve(document) = &command {
+                changes.extend(kept::change(document));
+            }
+            commands.push(command);
+        }
+        tokio::task::block_in_place(|| self.store.apply(&changes))?;
+        commands.into_iter().try_for_each(|command| self.run_command(command))
+    }
+
+    fn run_command(&mut self, command: Command) -> Result<(), Failure> {
+        let answers = self.answers.clone();
+        match command {
+            Command::Fetch { id, request, from } => self.fetch(id, request, from),
+            Command::Upload { authority, to, body } => {
+                tokio::spawn(async move {
+                    let body = bytes::Bytes::from_owner(body.as_bytes().to_vec());
+                    let status =
+                        exchange::upload(to.into(), &DirRequest::PostDescriptor, body).await;
+                    let _ = answers.send(Event::Uploaded(authority, status));
+                });
+            }
+            Command::Serve(document) => self.serve(document),
+            Command::SaveKeys { files, ntor_since } => self.save_keys(&files, ntor_since)?,
+            Command::OnionKeys(onion) => self.set_onion_keys(onion),
+            Command::MakeTlsKey(job) => {
+                let mut rng = self.rng.fork();
+                tokio::task::spawn_blocking(move || {
+                    let made = job.run(clock::now(), &mut rng);
+                    let _ = answers.send(Event::TlsKey(Box::new(made)));
+                });
+            }
+            Command::Link { tls, identity } => self.set_link(&tls, identity)?,
+            Command::Switch(config) => {
+                if let Some(workers) = &self.workers {
+                    workers.set_config(&config);
+                }
+                self.switch = Some(config);
+            }
+            Command::Relays(relays) => {
+                if let Some(workers) = &self.workers {
+                    workers.set_relays(&relays);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fetch(&self, id: FetchId, request: DirRequest, from: Origin) {
+        let (Origin::DirPort(index) | Origin::BeginDir { fallback: index }) = from;
+        let addr = self.network.authorities.get(index).map(|authority| authority.dir_addr);
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            let reply = match addr {
+                Some(addr) => exchange::over_dir_port(addr.into(), &request).await,
+                None => fetch::Reply::failed(),
+            };
+            let _ = answers.send(Event::Fetched(id, reply));
+        });
+    }
+
+    fn serve(&mut self, document: DirDocument) {
+        if let DirDocument::Consensus(text) = &document {
+            self.reporter.report(&Stage::Consensus(text.consensus().routers.len()));
+        }
+        self.directory.insert(document);
+    }
+
+    fn save_keys(&mut self, files: &[KeyFile], since: SystemTime) -> Result<(), Failure> {
+        self.folder.keys()?;
+        for file in files {
+            let path = self.folder.path().join(file.path);
+            match &file.bytes {
+                Some(bytes) => keyfiles::write_secret(&path, bytes)?,
+                None => keyfiles::remove(&path)?,
+            }
+        }
+        let secs = cepa_wire::time::unix_seconds(since);
+        let change = Change::Put {
+            kind: kept::NTOR_SINCE,
+            key: String::new(),
+            bytes: secs.to_string().into_bytes(),
+        };
+        Ok(self.store.apply(&[change])?)
+    }
+
+    fn set_onion_keys(&mut self, onion: Arc<cepa_circuit::OnionKeys>) {
+        if let Some(sender) = &self.keys {
+            sender.send_modify(|keys| {
+                *keys = Arc::new(NodeKeys {
+                    acceptor: keys.acceptor.clone(),
+                    link: Arc::clone(&keys.link),
+                    onion: Arc::clone(&onion),
+                });
+            });
+        }
+        self.onion = Some(onion);
+    }
+
+    /// New links are accepted and opened with these keys; the first time, the workers start.
+    fn set_link(
+        &mut self,
+        tls: &TlsKeyAndCert,
+        link: Arc<LinkIdentity>,
+    ) -> Result<(), Failure> {
+        let key = tls.key.to_pkcs8_der();
+        let acceptor = Acceptor::new(&tls.cert_der, &key).map_err(tls_failure)?;
+        let (Some(onion), Some(switch)) = (&self.onion, &self.switch) else {
+            return fail("keys came in the wrong order", "the relay core", "this is a bug");
+        };
+        let keys = Arc::new(NodeKeys { acceptor, link, onion: Arc::clone(onion) });
+        if let Some(sender) = &self.keys {
+            sender.send_replace(keys);
+            return Ok(());
+        }
+        let (sender, receiver) = watch::channel(keys);
+        let setup = Setup {
+            workers: self.config.workers,
+            config: Arc::clone(switch),
+            keys: receiver,
+            connector: self.connector.clone(),
+            bind: self.bind,
+            resolver: Resolver::system(),
+            directory: self.directory.server(http::Limits::default()),
+            control: tokio::runtime::Handle::current(),
+        };
+        let workers = Workers::start(setup, &mut self.rng)?;
+        if let Some(listener) = self.listener.take() {
+            tokio::spawn(workers.clone().accept(listener));
+        }
+        self.workers = Some(workers);
+        self.keys = Some(sender);
+        self.reporter.report(&Stage::Listening);
+        Ok(())
+    }
+}
+
+fn tls_failure(error: rustls::Error) -> Failure {
+    Failure::new("TLS cannot be set up", "this process", error)
+}
+
+fn core_config(config: &RelayConfig) -> Result<CoreConfig, Failure> {
+    let IpAddr::V4(ip) = config.address else {
+        return fail("a relay needs an IPv4 address", config.address, "set address to one");
+    };
+    let lines = config.exit_policy.iter().map(String::as_str);
+    let exit_policy = AddrPolicy::parse_config(lines)
+        .map_err(|error| Failure::new("the exit policy cannot be read", "exit_policy", error))?;
+    Ok(CoreConfig {
+        nickname: config.nickname.clone(),
+        contact: config.contact.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        or_address: SocketAddrV4::new(ip, config.or_port),
+        or_address_v6: config.ipv6_address.map(|ip| SocketAddrV6::new(ip, config.or_port, 0, 0)),
+        dir_port: config.dir_port.unwrap_or(0),
+        exit_policy,
+        family: Family::parse(&config.family.join(" ")),
+        bandwidth_rate: u32::try_from(config.bandwidth_rate).unwrap_or(u32::MAX),
+        bandwidth_burst: u32::try_from(config.bandwidth_burst).unwrap_or(u32::MAX),
+        bandwidth_observed_min: if config.testing { TESTING_BANDWIDTH } else { 0 },
+        serves_directory: true,
+        publishes: true,
+        extend_allow_private: config.testing,
+        limits: Limits::default(),
+    })
+}
+
+fn read_keys(folder: &Folder, store: &Store, rng: &mut Rng) -> Result<RelayKeys, Failure> {
+    folder.keys()?;
+    let mut files = BTreeMap::new();
+    for name in key_files::READ_FILES {
+        let path: PathBuf = folder.path().join(name);
+        if let Some(bytes) = keyfiles::read_secret(&path)? {
+            files.insert(name.to_owned(), bytes);
+        }
+    }
+    let since = store.texts(kept::NTOR_SINCE)?.first().and_then(|text| text.parse().ok());
+    let since = SystemTime::UNIX_EPOCH + Duration::from_secs(since.unwrap_or(0));
+    RelayKeys::parse(&files, since, clock::now(), rng).map_err(|error| {
+        Failure::new("the keys cannot be used", folder.path().display(), error)
+    })
+}
+
+fn restored(store: &Store) -> Result<Restored, Failure> {
+    Ok(Restored {
+        certificates: store.texts(kept::CERTIFICATE)?,
+        consensuses: store.texts(kept::CONSENSUS)?,
+        microdescs: store.texts(kept::MICRODESC)?,
+        server_descs: store.texts(kept::SERVER_DESC)?,
+        extra_infos: store.texts(kept::EXTRA_INFO)?,
+    })
+}

@@ -1,0 +1,366 @@
+//! The threads of a relay that carry cells: one `Switch` each, every core in use.
+//!
+//! ```text
+//! or_port --accepted sockets, in turn--> worker 0   worker 1   ...      a thread each
+//!                                           |  <-batches->  |
+//! registry: the one channel to a relay, whichever worker has it
+//! ```
+//! What a switch asks of the outside is done here: onionskins on other threads, links to other
+//! relays, streams to the world, the directory through an in-memory pipe.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use cepa_circuit::{CircuitKey, OnionKeys, OnionskinError, OnionskinJob, OnionskinReply};
+use cepa_crypto::Rng;
+use cepa_link::{ChannelKey, LinkIdentity, PeerExpectation};
+use cepa_relay::{
+    Handover, KnownRelays, LinkTarget, Switch, SwitchCommand, SwitchConfig, WorkerId,
+};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::LocalSet;
+
+use super::exit;
+use super::registry::{Found, Registry};
+use crate::dns::Resolver;
+use crate::error::Failure;
+use crate::http;
+use crate::net::link::{self, Link};
+use crate::net::worker::{HANDOVER_BATCHES_MAX, Worker};
+use crate::net::{channel, edge};
+use crate::tls::{Acceptor, Connector};
+
+/// Handshakes of incoming links under way at once on one worker.
+const HANDSHAKES_MAX: usize = 512;
+
+/// Bytes of a directory exchange in the pipe, each way.
+const DIR_PIPE_BYTES: usize = 64 * 1024;
+
+/// What links and circuits are opened with; replaced as a whole when keys are rotated.
+pub(crate) struct NodeKeys {
+    /// TLS of incoming links.
+    pub(crate) acceptor: Acceptor,
+    /// What the link handshake shows; it names the certificate of `acceptor`.
+    pub(crate) link: Arc<LinkIdentity>,
+    /// What onionskins are answered with.
+    pub(crate) onion: Arc<OnionKeys>,
+}
+
+/// What all workers share.
+pub(crate) struct Shared {
+    /// The keys in use.
+    pub(crate) keys: watch::Receiver<Arc<NodeKeys>>,
+    /// TLS of outgoing links.
+    pub(crate) connector: Connector,
+    /// Source address of outgoing links, so that peers see the one in our descriptor.
+    pub(crate) bind: Option<IpAddr>,
+    /// The look-ups of streams that leave here.
+    pub(crate) resolver: Resolver,
+    /// The directory, for BEGIN_DIR.
+    pub(crate) directory: http::Server,
+    /// Where the directory's tasks and the onionskins run.
+    pub(crate) control: tokio::runtime::Handle,
+    registry: Registry,
+    messages: Vec<mpsc::UnboundedSender<Message>>,
+}
+
+/// What a worker is told. Few at a time: one for each link, circuit extension and configuration.
+enum Message {
+    Accept(std::net::TcpStream, SocketAddr),
+    ChannelFound(CircuitKey, Option<(WorkerId, ChannelKey)>),
+    Config(Arc<SwitchConfig>),
+    Relays(Arc<KnownRelays>),
+}
+
+/// The workers of a relay; they end with the process.
+#[derive(Clone)]
+pub(crate) struct Workers {
+    shared: Arc<Shared>,
+}
+
+/// What [`Workers::start`] needs of its surroundings.
+pub(crate) struct Setup {
+    /// Threads.
+    pub(crate) workers: usize,
+    /// What the switches begin with.
+    pub(crate) config: Arc<SwitchConfig>,
+    /// See [`Shared`], as for all that follow.
+    pub(crate) keys: watch::Receiver<Arc<NodeKeys>>,
+    pub(crate) connector: Connector,
+    pub(crate) bind: Option<IpAddr>,
+    pub(crate) resolver: Resolver,
+    pub(crate) directory: http::Server,
+    pub(crate) control: tokio::runtime::Handle,
+}
+
+impl Workers {
+    /// Starts the threads.
+    pub(crate) fn start(setup: Setup, rng: &mut Rng) -> Result<Self, Failure> {
+        let count = setup.workers.clamp(1, cepa_relay::switch::WORKERS_MAX);
+        let (messages, inboxes): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let (batches, batch_inboxes): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| mpsc::channel(HANDOVER_BATCHES_MAX)).unzip();
+        let shared = Arc::new(Shared {
+            keys: setup.keys,
+            connector: setup.connector,
+            bind: setup.bind,
+            resolver: setup.resolver,
+            directory: setup.directory,
+            control: setup.control,
+            registry: Registry::default(),
+            messages,
+        });
+        let inboxes = inboxes.into_iter().zip(batch_inboxes);
+        for (number, (inbox, batch_inbox)) in (0_u8..).zip(inboxes) {
+            let id = WorkerId(number);
+            let switch = Switch::new(id, count, Arc::clone(&setup.config), rng.fork());
+            let thread = Thread {
+                id,
+                shared: Arc::clone(&shared),
+                rng: rng.fork(),
+                inbox,
+                batch_inbox,
+                batches: batches.clone(),
+            };
+            std::thread::Builder::new()
+                .name(format!("cells-{number}"))
+                .spawn(move || thread.run(switch))
+                .map_err(|error| Failure::new("cannot start a thread", "this process", error))?;
+        }
+        Ok(Workers { shared })
+    }
+
+    /// Hands accepted connections to the workers in turn, for as long as the listener lives.
+    pub(crate) async fn accept(self, listener: tokio::net::TcpListener) {
+        let mut next = 0;
+        loop {
+            let (tcp, peer) = match crate::listen::accept(&listener).await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::error!(%error, "the or_port is given up");
+                    return;
+                }
+            };
+            let Ok(tcp) = tcp.into_std() else { continue };
+            self.tell(next, Message::Accept(tcp, peer));
+            next = (next + 1) % self.shared.messages.len();
+        }
+    }
+
+    /// Replaces the configuration of all switches.
+    pub(crate) fn set_config(&self, config: &Arc<SwitchConfig>) {
+        for worker in 0..self.shared.messages.len() {
+            self.tell(worker, Message::Config(Arc::clone(config)));
+        }
+    }
+
+    /// Tells all switches of the relays in a new consensus.
+    pub(crate) fn set_relays(&self, relays: &Arc<KnownRelays>) {
+        for worker in 0..self.shared.messages.len() {
+            self.tell(worker, Message::Relays(Arc::clone(relays)));
+        }
+    }
+
+    fn tell(&self, worker: usize, message: Message) {
+        if let Some(inbox) = self.shared.messages.get(worker) {
+            // Workers end with the process.
+            let _ = inbox.send(message);
+        }
+    }
+}
+
+impl Shared {
+    fn keys(&self) -> Arc<NodeKeys> {
+        Arc::clone(&self.keys.borrow())
+    }
+
+    fn tell_found(
+        &self,
+        waiters: Vec<(WorkerId, CircuitKey)>,
+        place: Option<(WorkerId, ChannelKey)>,
+    ) {
+        for (worker, circuit) in waiters {
+            if let Some(inbox) = self.messages.get(usize::from(worker.0)) {
+                let _ = inbox.send(Message::ChannelFound(circuit, place));
+            }
+        }
+    }
+}
+
+/// What one thread begins with.
+struct Thread {
+    id: WorkerId,
+    shared: Arc<Shared>,
+    rng: Rng,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    batch_inbox: mpsc::Receiver<Vec<Handover>>,
+    batches: Vec<mpsc::Sender<Vec<Handover>>>,
+}
+
+impl Thread {
+    fn run(self, switch: Switch) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => LocalSet::new().block_on(&runtime, self.serve(switch)),
+            Err(error) => tracing::error!(%error, "a worker cannot run"),
+        }
+    }
+
+    async fn serve(mut self, switch: Switch) {
+        let (worker, commands) = Worker::new(switch);
+        tokio::task::spawn_local(Rc::clone(&worker).run_courier(self.batches));
+        tokio::task::spawn_local(Rc::clone(&worker).run_inbox(self.batch_inbox));
+        tokio::task::spawn_local(Rc::clone(&worker).run_timer());
+        let hands = Hands {
+            id: self.id,
+            worker: Rc::clone(&worker),
+            shared: self.shared,
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+        };
+        tokio::task::spawn_local(hands.clone().run_commands(commands, self.rng.fork()));
+        while let Some(message) = self.inbox.recv().await {
+            match message {
+                Message::Accept(tcp, peer) => hands.accept(tcp, peer, self.rng.fork()),
+                Message::ChannelFound(circuit, found) => {
+                    worker.with(|switch, now| switch.handle_channel_found(circuit, found, now));
+                }
+                Message::Config(config) => worker.with(|switch, _| switch.set_config(config)),
+                Message::Relays(relays) => worker.with(|switch, _| switch.set_relays(relays)),
+            }
+        }
+    }
+}
+
+/// Does what the switch of one worker asks for.
+#[derive(Clone)]
+struct Hands {
+    id: WorkerId,
+    worker: Rc<Worker<Switch>>,
+    shared: Arc<Shared>,
+    handshakes: Arc<Semaphore>,
+}
+
+impl Hands {
+    async fn run_commands(
+        self,
+        mut commands: mpsc::UnboundedReceiver<SwitchCommand>,
+        mut rng: Rng,
+    ) {
+        while let Some(command) = commands.recv().await {
+            let worker = Rc::clone(&self.worker);
+            let resolver = self.shared.resolver.clone();
+            match command {
+                SwitchCommand::Onionskin { circuit, job } => {
+                    self.answer_onionskin(circuit, job, rng.fork());
+                }
+                SwitchCommand::NeedChannel { circuit, target } => {
+                    self.find_channel(circuit, target, rng.fork());
+                }
+                SwitchCommand::Connect { stream, begin } => {
+                    tokio::task::spawn_local(exit::connect(worker, resolver, stream, begin));
+                }
+                SwitchCommand::Resolve { stream, resolve } => {
+                    tokio::task::spawn_local(exit::resolve(worker, resolver, stream, resolve));
+                }
+                SwitchCommand::OpenDir { stream, .. } => self.open_directory(stream),
+                SwitchCommand::CloseStream { stream } => worker.ring_stream(stream),
+                SwitchCommand::CloseChannel { channel, reason } => {
+                    tracing::debug!(%reason, "a channel is closed");
+                    worker.end_channel(channel);
+                }
+            }
+        }
+    }
+
+    fn answer_onionskin(&self, circuit: CircuitKey, job: Box<OnionskinJob>, mut rng: Rng) {
+        let keys = Arc::clone(&self.shared.keys().onion);
+        let answer = self.shared.control.spawn_blocking(move || job.run(&keys, &mut rng));
+        let worker = Rc::clone(&self.worker);
+        tokio::task::spawn_local(async move {
+            let reply: Result<OnionskinReply, OnionskinError> =
+                answer.await.unwrap_or(Err(OnionskinError::Handshake));
+            worker.with(|switch, now| switch.handle_onionskin(circuit, reply, now));
+        });
+    }
+
+    fn find_channel(&self, circuit: CircuitKey, target: LinkTarget, rng: Rng) {
+        match self.shared.registry.find(&target, (self.id, circuit)) {
+            Found::Open(place) => {
+                self.worker
+                    .with(|switch, now| switch.handle_channel_found(circuit, Some(place), now));
+            }
+            Found::Mismatch => {
+                self.worker.with(|switch, now| switch.handle_channel_found(circuit, None, now));
+            }
+            Found::Waiting => {}
+            Found::Missing => {
+                tokio::task::spawn_local(self.clone().open_channel(target, rng));
+            }
+        }
+    }
+
+    async fn open_channel(self, target: LinkTarget, mut rng: Rng) {
+        let keys = self.shared.keys();
+        let expect = PeerExpectation { rsa: Some(target.rsa), ed: target.ed };
+        let identity = Some(Arc::clone(&keys.link));
+        let (connector, bind) = (&self.shared.connector, self.shared.bind);
+        match link::open(&target.addrs, bind, expect, connector, identity, &mut rng).await {
+            Ok(link) => self.serve_link(link).await,
+            Err(error) => {
+                tracing::info!(relay = %target.rsa, %error, "no link to a relay");
+                let waiters = self.shared.registry.failed(target.rsa);
+                self.shared.tell_found(waiters, None);
+            }
+        }
+    }
+
+    fn accept(&self, tcp: std::net::TcpStream, peer: SocketAddr, mut rng: Rng) {
+        let Ok(tcp) = TcpStream::from_std(tcp) else { return };
+        let Ok(place) = Arc::clone(&self.handshakes).try_acquire_owned() else {
+            tracing::debug!("too many handshakes: a connection is closed");
+            return;
+        };
+        let hands = self.clone();
+        tokio::task::spawn_local(async move {
+            let keys = hands.shared.keys();
+            let identity = Arc::clone(&keys.link);
+            let link = link::accept(tcp, peer, &keys.acceptor, identity, &mut rng).await;
+            drop(place);
+            match link {
+                Ok(link) => hands.serve_link(link).await,
+                Err(error) => tracing::debug!(%error, "an incoming link failed"),
+            }
+        });
+    }
+
+    async fn serve_link(self, link: Link) {
+        let peer = link.established.peer;
+        let shareable = link.established.initiator || link.established.canonical;
+        let key = self.worker.with(|switch, now| switch.add_channel(link.established, now));
+        if let (Some(peer), true) = (peer, shareable) {
+            let waiters = self.shared.registry.opened(peer, (self.id, key));
+            self.shared.tell_found(waiters, Some((self.id, key)));
+        }
+        let why = channel::serve(&self.worker, link.tls, key, link.pending).await;
+        if let Some(peer) = peer {
+            self.shared.registry.closed(peer.rsa, (self.id, key));
+            tracing::debug!(relay = %peer.rsa, why, "a channel to a relay has ended");
+        }
+    }
+
+    fn open_directory(&self, stream: cepa_circuit::StreamKey) {
+        let (ours, theirs) = tokio::io::duplex(DIR_PIPE_BYTES);
+        let server = self.shared.directory.clone();
+        self.shared
+            .control
+            .spawn(async move { server.serve_stream(theirs, http::Peer::Circuit).await });
+        self.worker.with(|switch, now| switch.stream_dir_connected(stream, now));
+        let worker = Rc::clone(&self.worker);
+        tokio::task::spawn_local(async move {
+            edge::serve(&worker, stream, tokio::io::split(ours), Vec::new(), Vec::new()).await;
+        });
+    }
+}
