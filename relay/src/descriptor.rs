@@ -1,7 +1,8 @@
 //! What a relay says of itself: server descriptor and extra-info (dir-spec 2.1).
 //!
 //! Both are made and signed together and travel in one body. The platform does not start with
-//! `Tor `, lest authorities judge our version by theirs; the protocols are what the code does today.
+//! `Tor `, lest authorities judge our version by theirs; the protocols are what the code does
+//! today.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

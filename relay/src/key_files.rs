@@ -1,13 +1,10 @@
 //! The files of a relay's keys, as `tor` names and writes them (`keys/` of its DataDirectory).
 //!
-//! ```text
-//! tagged file:  "== NAME: TAG ==" padded with zeros to 32 bytes | content
-//! ```
-//!
 //! Bytes in, types out, and back; the shell does the reading and writing, secret files with mode
 //! 0600. A file that is damaged is named in the error and never replaced silently.
 
 use cepa_crypto::ed25519::ExpandedKeypair;
+use cepa_crypto::key_file::{self, Kind};
 use cepa_crypto::{Ed25519Id, RsaId, curve25519, rsa};
 use zeroize::Zeroizing;
 
@@ -33,21 +30,15 @@ pub const FINGERPRINT: &str = "fingerprint";
 pub const FINGERPRINT_ED25519: &str = "fingerprint-ed25519";
 
 /// The files that [`crate::RelayKeys::parse`] reads.
-pub const READ_FILES: [&str; 6] = [
+pub const READ_FILES: [&str; 7] = [
     SECRET_ID_KEY,
     MASTER_SECRET,
     MASTER_PUBLIC,
     SECRET_ONION_KEY,
     SECRET_ONION_KEY_NTOR,
     SECRET_ONION_KEY_NTOR_OLD,
+    FINGERPRINT,
 ];
-
-const TAG_LEN: usize = 32;
-const ED25519_SECRET: &str = "== ed25519v1-secret: type0 ==";
-const ED25519_PUBLIC: &str = "== ed25519v1-public: type0 ==";
-const ED25519_SIGNING: &str = "== ed25519v1-secret: type4 ==";
-const ED25519_CERT: &str = "== ed25519v1-cert: type4 ==";
-const CURVE25519_ONION: &str = "== c25519v1: onion ==";
 
 /// A file to write.
 #[derive(Clone, PartialEq, Eq)]
@@ -81,52 +72,29 @@ pub enum KeyFileError {
     Generate,
 }
 
-fn tagged(tag: &str, content: &[&[u8]]) -> Zeroizing<Vec<u8>> {
-    let mut bytes = tag.as_bytes().to_vec();
-    bytes.resize(TAG_LEN, 0);
-    content
-        .iter()
-        .for_each(|part| bytes.extend_from_slice(part));
-    Zeroizing::new(bytes)
-}
-
-/// The content of a tagged file.
-fn untagged<'a>(path: &'static str, tag: &str, bytes: &'a [u8]) -> Result<&'a [u8], KeyFileError> {
-    let damaged = KeyFileError::Damaged(path);
-    let (head, content) = bytes.split_at_checked(TAG_LEN).ok_or(damaged)?;
-    let rest = head.strip_prefix(tag.as_bytes()).ok_or(damaged)?;
-    if rest.iter().any(|byte| *byte != 0) {
-        return Err(damaged);
+fn tagged(path: &'static str, kind: Kind, content: &[u8]) -> KeyFile {
+    KeyFile {
+        path,
+        bytes: Some(key_file::write(kind, content)),
     }
-    Ok(content)
 }
 
 /// Writes the Ed25519 master identity key.
 #[must_use]
 pub fn write_master(key: &ExpandedKeypair) -> [KeyFile; 2] {
-    let secret = tagged(ED25519_SECRET, &[&*key.to_bytes()]);
-    let public = tagged(ED25519_PUBLIC, &[key.public().as_bytes()]);
     [
-        KeyFile {
-            path: MASTER_SECRET,
-            bytes: Some(secret),
-        },
-        KeyFile {
-            path: MASTER_PUBLIC,
-            bytes: Some(public),
-        },
+        tagged(MASTER_SECRET, Kind::MasterSecret, &*key.to_bytes()),
+        tagged(MASTER_PUBLIC, Kind::MasterPublic, key.public().as_bytes()),
     ]
 }
 
 /// Reads the Ed25519 master identity key, and checks its public half if that is there.
 pub fn read_master(secret: &[u8], public: Option<&[u8]>) -> Result<ExpandedKeypair, KeyFileError> {
-    let content = untagged(MASTER_SECRET, ED25519_SECRET, secret)?;
-    let content = content
-        .try_into()
+    let key = key_file::read_ed25519(Kind::MasterSecret, secret)
         .map_err(|_| KeyFileError::Damaged(MASTER_SECRET))?;
-    let key = ExpandedKeypair::from_bytes(content);
     if let Some(public) = public {
-        let content = untagged(MASTER_PUBLIC, ED25519_PUBLIC, public)?;
+        let content = key_file::read(Kind::MasterPublic, public)
+            .map_err(|_| KeyFileError::Damaged(MASTER_PUBLIC))?;
         if content != key.public().as_bytes() {
             return Err(KeyFileError::Mismatch(MASTER_PUBLIC, MASTER_SECRET));
         }
@@ -137,39 +105,24 @@ pub fn read_master(secret: &[u8], public: Option<&[u8]>) -> Result<ExpandedKeypa
 /// Writes the signing key with its certificate.
 #[must_use]
 pub fn write_signing(key: &ExpandedKeypair, cert: &[u8]) -> [KeyFile; 2] {
-    let secret = tagged(ED25519_SIGNING, &[&*key.to_bytes()]);
     [
-        KeyFile {
-            path: SIGNING_SECRET,
-            bytes: Some(secret),
-        },
-        KeyFile {
-            path: SIGNING_CERT,
-            bytes: Some(tagged(ED25519_CERT, &[cert])),
-        },
+        tagged(SIGNING_SECRET, Kind::SigningSecret, &*key.to_bytes()),
+        tagged(SIGNING_CERT, Kind::SigningCert, cert),
     ]
 }
 
 /// Writes an ntor onion key.
 #[must_use]
 pub fn write_ntor(path: &'static str, key: &curve25519::SecretKey) -> KeyFile {
-    let content: [&[u8]; 2] = [&*key.to_bytes(), key.public().as_bytes()];
     KeyFile {
         path,
-        bytes: Some(tagged(CURVE25519_ONION, &content)),
+        bytes: Some(key_file::write_onion_key(key)),
     }
 }
 
-/// Reads an ntor onion key: its secret and its public half, which must fit.
+/// Reads an ntor onion key.
 pub fn read_ntor(path: &'static str, bytes: &[u8]) -> Result<curve25519::SecretKey, KeyFileError> {
-    let damaged = KeyFileError::Damaged(path);
-    let content = untagged(path, CURVE25519_ONION, bytes)?;
-    let (secret, public) = content.split_first_chunk::<32>().ok_or(damaged)?;
-    let key = curve25519::SecretKey::from_bytes(secret);
-    if public != key.public().as_bytes() {
-        return Err(damaged);
-    }
-    Ok(key)
+    key_file::read_onion_key(bytes).map_err(|_| KeyFileError::Damaged(path))
 }
 
 /// Writes an RSA key.

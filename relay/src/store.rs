@@ -1,9 +1,9 @@
 //! The documents that a directory serves, a cache's or an authority's (dir-spec 4, 5, 6).
 //!
-//! Documents come in as [`DirDocument`], checked by whoever brings them; nothing is checked again
-//! here. Every kind is bounded: what no consensus lists goes after its time, and past a kind's bound
-//! the oldest go first. [`DirStore::reply`] answers a request from what is there, without changing
-//! anything, so that many may ask at a time.
+//! Documents come in as [`DirDocument`], checked by whoever brings them; nothing is checked here
+//! again. Every kind is bounded: what no consensus lists goes after its time, and past a kind's
+//! bound the oldest go first. [`DirStore::reply`] answers a request from what is there, without
+//! changing anything, so that many may ask at a time.
 
 mod consensuses;
 mod document;

@@ -1,4 +1,4 @@
-//! Documents of relays by digest and by relay: server descriptors, or extra-infos (dir-spec 2, 4.4).
+//! Documents of relays by digest and by relay: server descriptors, extra-infos (dir-spec 2, 4.4).
 //!
 //! The newest of each relay is the one that its fingerprint asks for. Older ones stay as long as a
 //! consensus may list them; then, or past the bound, the oldest go.

@@ -24,6 +24,9 @@ impl Switch {
         buf: &mut [u8],
         now: Now,
     ) -> Result<usize, ChannelClose> {
+        if !self.channels.contains_key(channel) {
+            return Err(ChannelClose::Unknown);
+        }
         let mut consumed = 0;
         let mut rest = buf;
         while let Some((cell, len)) = cell::split_cell_mut(rest) {
