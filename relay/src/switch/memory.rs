@@ -2,7 +2,8 @@
 //!
 //! Counted are the cells queued on all channels and the bytes that wait for sockets, in cells. Past
 //! the limit the circuits whose first queued cell is oldest are closed until a tenth is free: they
-//! are those whose reader is slowest, or stopped to read on purpose.
+//! are those whose reader is slowest, or stopped to read on purpose. With no cell left to blame, it
+//! is the circuit of the stream that holds most for its socket.
 
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use tracing::warn;
 
 use super::Switch;
 use super::circuit::{Place, Side};
-use super::command::Handover;
+use super::command::{Command, Handover};
 
 impl Switch {
     pub(super) fn limit_memory(&mut self, now: Now) {
@@ -24,7 +25,7 @@ impl Switch {
         }
         let wanted = cells_max - cells_max / 10;
         let mut closed = 0_usize;
-        while self.held_cells() > wanted && self.close_oldest(now) {
+        while self.held_cells() > wanted && (self.close_oldest(now) || self.close_fullest(now)) {
             closed += 1;
         }
         warn!(
@@ -64,6 +65,26 @@ impl Switch {
         }
         // In case the circuit itself was gone: the loop must end.
         self.forget(channel, circ_id);
+        true
+    }
+
+    /// With nothing queued, closes the circuit of the stream whose socket takes least; `false` if
+    /// no stream holds anything.
+    fn close_fullest(&mut self, now: Now) -> bool {
+        let held = self
+            .streams
+            .iter()
+            .map(|(key, edge)| (edge.stream.inbound_bytes(), key));
+        let Some((_, key)) = held.filter(|(bytes, _)| *bytes > 0).max() else {
+            return false;
+        };
+        let circuit = self.streams.get(key).and_then(|edge| edge.circuit);
+        if let Some(circuit) = circuit {
+            self.destroy(circuit, DestroyReason::RESOURCELIMIT, now);
+        }
+        self.drop_edge(key);
+        self.commands
+            .push_back(Command::CloseStream { stream: key });
         true
     }
 }

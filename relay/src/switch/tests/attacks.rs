@@ -306,6 +306,23 @@ fn the_memory_limit_takes_the_oldest() {
 }
 
 #[test]
+fn the_memory_limit_reaches_streams() {
+    let net = Net::with(&[1, 1, 1], |config| config.limits.queued_cells_max = 50);
+    let (mut net, mut path) = three_hops_of(net, |_| 0);
+    for id in [1, 2] {
+        path.send(&mut net, RelayCommand::BEGIN, id, b"example.com:80\0");
+    }
+    for n in 0..60 {
+        path.send(&mut net, RelayCommand::DATA, 1 + n % 2, &[7; 498]);
+    }
+    let counts = net.nodes[2].switches[0].counts();
+    assert_eq!((counts.circuits, counts.streams), (0, 0));
+    let closed = net.nodes[2].commands.iter();
+    let closed = closed.filter(|(_, command)| matches!(command, Command::CloseStream { .. }));
+    assert!(closed.count() >= 2);
+}
+
+#[test]
 fn a_peer_that_does_not_read_is_cut_off() {
     let mut net = Net::new(&[1]);
     let client = net.client((0, 0));
