@@ -75,6 +75,7 @@ impl Bench {
             exit_policy: AddrPolicy::reject_all(),
             serves_directory: false,
             extend_allow_private: true,
+            extend_ipv6: false,
             padding: PaddingRange {
                 low_ms: 0,
                 high_ms: 0,

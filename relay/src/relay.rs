@@ -421,6 +421,7 @@ impl Relay {
             exit_policy: self.config.exit_policy.clone(),
             serves_directory: self.config.serves_directory,
             extend_allow_private: self.config.extend_allow_private,
+            extend_ipv6: self.config.or_address_v6.is_some(),
             padding: self.padding,
             limits: self.config.limits,
         };

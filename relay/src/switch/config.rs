@@ -54,6 +54,8 @@ pub struct SwitchConfig {
     pub serves_directory: bool,
     /// Whether circuits may be extended to internal addresses (`ExtendAllowPrivateAddresses`).
     pub extend_allow_private: bool,
+    /// Whether circuits may be extended over IPv6: whether we have an ORPort there (proposal 311).
+    pub extend_ipv6: bool,
     /// The consensus's `nf_ito_low` and `nf_ito_high`, for channel padding.
     pub padding: PaddingRange,
     /// Bounds.

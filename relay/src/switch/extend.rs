@@ -127,6 +127,7 @@ impl Switch {
             let may_be_internal = self.config.extend_allow_private;
             let ip = address.ip();
             address.port() != 0
+                && (address.is_ipv4() || self.config.extend_ipv6)
                 && !ip.is_unspecified()
                 && !ip.is_multicast()
                 && (may_be_internal || !is_internal(ip))

@@ -147,6 +147,12 @@ fn extend2_that_is_refused() {
         list(stranger, None, Some("1.2.3.4:0")),
         list(stranger, None, Some(&v4.to_string())),
         LinkSpecifiers(vec![LinkSpecifier::Ipv4(v4)]),
+        LinkSpecifiers::new(
+            None,
+            stranger,
+            None,
+            Some("[2606::1]:9001".parse().unwrap()),
+        ),
         twice,
     ];
     for (n, link_specifiers) in cases.into_iter().enumerate() {

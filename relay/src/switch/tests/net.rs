@@ -64,6 +64,7 @@ pub(super) fn config(n: usize) -> SwitchConfig {
         .unwrap(),
         serves_directory: true,
         extend_allow_private: true,
+        extend_ipv6: false,
         padding: PaddingRange {
             low_ms: 0,
             high_ms: 0,
