@@ -95,8 +95,8 @@ pub struct KeygenArgs {
     #[arg(long, value_name = "IP:DIRPORT")]
     pub address: Option<SocketAddr>,
     /// How long the signing certificate is good.
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u8).range(1..=24))]
-    pub months: u8,
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = within(1..=24))]
+    pub months: u16,
 }
 
 /// The arguments of a relay or authority.
@@ -187,23 +187,28 @@ pub struct UpArgs {
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Directory authorities.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = within(1..=9))]
     pub authorities: u16,
     /// Relays that are no exits.
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(0..=200))]
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = within(0..=200))]
     pub relays: u16,
     /// Relays that are exits.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=40))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = within(1..=40))]
     pub exits: u16,
     /// Clients, each with a SOCKS port.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=100))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within(0..=100))]
     pub clients: u16,
     /// Seconds from one consensus to the next: a divisor of a day, 10 at least.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub interval: u32,
     /// The first port: OR ports are BASE, directory ports BASE+1, SOCKS ports BASE+1000 and on.
-    #[arg(long, value_name = "PORT", default_value_t = 5000, value_parser = clap::value_parser!(u16).range(1024..=60000))]
+    #[arg(long, value_name = "PORT", default_value_t = 5000, value_parser = within(1024..=60000))]
     pub base_port: u16,
+}
+
+/// A number of that range.
+fn within(range: std::ops::RangeInclusive<i64>) -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(range)
 }
 
 #[cfg(test)]

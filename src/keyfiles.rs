@@ -64,9 +64,11 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 /// Removes a file, if it is there.
 pub fn remove(path: &Path) -> Result<(), Failure> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(Failure::new("cannot remove this file", path.display(), error))
-        }
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Failure::new(
+            "cannot remove this file",
+            path.display(),
+            error,
+        )),
         _ => Ok(()),
     }
 }

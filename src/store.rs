@@ -65,9 +65,7 @@ pub struct Store {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file is damaged.
-    #[error(
-        "{path}: this file is damaged: restore it from a copy, or move it away (it is left as it is)"
-    )]
+    #[error("{path}: this file is damaged, and left as it is")]
     Damaged {
         /// The file.
         path: String,
@@ -181,7 +179,9 @@ impl Store {
     /// All entries of a kind that are texts; others are no documents of ours and left out.
     pub fn texts(&self, kind: &str) -> Result<Vec<String>, StoreError> {
         let entries = self.entries(kind)?.into_iter();
-        Ok(entries.filter_map(|(_, bytes)| String::from_utf8(bytes).ok()).collect())
+        Ok(entries
+            .filter_map(|(_, bytes)| String::from_utf8(bytes).ok())
+            .collect())
     }
 
     /// Runs one query.
@@ -248,12 +248,22 @@ mod tests {
             bytes: bytes.to_vec(),
         };
         let mut store = Store::open(&path, Durability::Full).unwrap();
-        store.apply(&[put("b", b"1"), put("a", b"2"), put("b", b"3")]).unwrap();
+        store
+            .apply(&[put("b", b"1"), put("a", b"2"), put("b", b"3")])
+            .unwrap();
         drop(store);
         let mut store = Store::open(&path, Durability::Full).unwrap();
         let entries = store.entries("vote").unwrap();
-        assert_eq!(entries, [("a".into(), b"2".to_vec()), ("b".into(), b"3".to_vec())]);
-        store.apply(&[Change::Drop { kind: "vote", key: "a".into() }]).unwrap();
+        assert_eq!(
+            entries,
+            [("a".into(), b"2".to_vec()), ("b".into(), b"3".to_vec())]
+        );
+        store
+            .apply(&[Change::Drop {
+                kind: "vote",
+                key: "a".into(),
+            }])
+            .unwrap();
         assert_eq!(store.texts("vote").unwrap(), ["3"]);
         assert!(store.entries("consensus").unwrap().is_empty());
     }

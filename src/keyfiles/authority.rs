@@ -52,7 +52,7 @@ pub struct CertificateTerms {
     /// The directory port, to be named in it.
     pub address: Option<SocketAddrV4>,
     /// How long it is good.
-    pub months: u8,
+    pub months: u16,
     /// The sizes of keys that have to be made.
     pub sizes: KeySizes,
 }

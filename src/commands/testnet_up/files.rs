@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use cepa_crypto::{Ed25519Id, Rng, RsaId};
+use cepa_crypto::{Rng, RsaId};
 use cepa_testnet::{Node, NodeSummary, Plan, Role, Summary};
 use toml::Spanned;
 
@@ -18,17 +18,17 @@ use crate::config::source::{LogTable, unplaced};
 use crate::error::{Failure, fail};
 use crate::folder::make_private;
 use crate::keyfiles::authority::{self, CertificateTerms, KeySizes};
-use crate::keyfiles::relay::{RelayKeyFiles, store_fingerprints};
+use crate::keyfiles::relay::{Identity, load_or_make};
 use crate::keyfiles::write_atomic;
 use crate::network::{Authority, Network, export};
 
 /// The keys of test authorities are as small as peers take: they are made while one waits.
 const KEY_SIZES: KeySizes = KeySizes {
-    identity: 2048,
-    signing: 2048,
+    identity: 1024,
+    signing: 1024,
 };
 /// How long their certificates are good.
-const MONTHS: u8 = 12;
+const MONTHS: u16 = 12;
 /// The end of a log that is read for its last line, in bytes.
 const LOG_TAIL_LEN: u64 = 4096;
 
@@ -52,8 +52,7 @@ pub(super) struct PlannedNode {
 /// The identities of a relay.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ids {
-    rsa: RsaId,
-    ed25519: Ed25519Id,
+    relay: Identity,
     /// Of an authority.
     v3: Option<RsaId>,
 }
@@ -113,8 +112,8 @@ impl Written {
         let node = |node: &PlannedNode| NodeSummary {
             role: node.node.role.name().to_owned(),
             nickname: node.node.nickname.clone(),
-            rsa: node.ids.map(|ids| ids.rsa.to_string()),
-            ed25519: node.ids.map(|ids| ids.ed25519.to_string()),
+            rsa: node.ids.map(|ids| ids.relay.rsa.to_string()),
+            ed25519: node.ids.map(|ids| ids.relay.ed25519.to_string()),
             or: node.node.or,
             dir: node.node.dir,
             pid: node.pid,
@@ -199,17 +198,12 @@ fn make_node_keys(planned: &mut PlannedNode, rng: &mut Rng) -> Result<(), Failur
     }
     let keys = planned.folder.join("keys");
     make_private(&keys)?;
-    let identity = RelayKeyFiles::new(&keys).load_or_make_identity(rng)?;
-    store_fingerprints(&planned.folder, &planned.node.nickname, &identity)?;
+    let relay = load_or_make(&planned.folder, &planned.node.nickname, rng)?;
     let v3 = match planned.node.dir {
         Some(dir) => Some(authority_identity(&keys, dir, rng)?),
         None => None,
     };
-    planned.ids = Some(Ids {
-        rsa: identity.rsa_id(),
-        ed25519: identity.ed25519_id(),
-        v3,
-    });
+    planned.ids = Some(Ids { relay, v3 });
     Ok(())
 }
 
@@ -239,8 +233,8 @@ fn network(nodes: &[PlannedNode]) -> Result<Network, Failure> {
         Some(Authority {
             nickname: planned.node.nickname.clone(),
             v3_ident: ids.v3?,
-            rsa: ids.rsa,
-            ed25519: Some(ids.ed25519),
+            rsa: ids.relay.rsa,
+            ed25519: Some(ids.relay.ed25519),
             or: planned.node.or?,
             dir: planned.node.dir?,
         })
@@ -340,7 +334,8 @@ mod tests {
         let second = write(&plan, dir.path()).unwrap();
         let ids = |written: &Written| -> Vec<_> {
             let ids = written.nodes.iter().filter_map(|node| node.ids);
-            ids.map(|ids| (ids.rsa, ids.ed25519, ids.v3)).collect()
+            ids.map(|ids| (ids.relay.rsa, ids.relay.ed25519, ids.v3))
+                .collect()
         };
         assert_eq!(ids(&first).len(), 3);
         assert_eq!(ids(&first), ids(&second));

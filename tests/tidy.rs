@@ -1,0 +1,351 @@
+//! Checks the house rules of DESIGN.md that no lint knows: sizes, names, first lines, and which
+//! crate may use which.
+//!
+//! There is no list of exceptions: what breaks a rule is cut or renamed. Sizes are read off
+//! rustfmt's layout: a function ends at the first line that is its closing brace at its indent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lines of a file without its tests, at most.
+const FILE_LINES_MAX: usize = 600;
+/// Lines of a function, at most.
+const FUNCTION_LINES_MAX: usize = 70;
+/// Characters of a line, at most.
+const LINE_CHARS_MAX: usize = 100;
+
+/// Words that say nothing: no type's name has one, and no function's starts with `get_`.
+const EMPTY_WORDS: [&str; 5] = ["Manager", "Inner", "Impl", "Util", "Helper"];
+
+/// What only `src/` may use: runtimes, sockets, files, clocks, terminals.
+const SHELL_ONLY: [&str; 15] = [
+    "tokio",
+    "mio",
+    "async-std",
+    "smol",
+    "futures",
+    "socket2",
+    "rusqlite",
+    "hyper",
+    "hyper-util",
+    "rustls",
+    "rustix",
+    "getrandom",
+    "hickory-resolver",
+    "indicatif",
+    "clap",
+];
+
+/// Which of our crates each one may use (DESIGN.md, "The house").
+const ARROWS: [(&str, &str, &[&str]); 11] = [
+    ("cepa-crypto", "proto/crypto", &[]),
+    ("cepa-wire", "proto/wire", &["cepa-crypto"]),
+    ("cepa-netdoc", "proto/netdoc", &["cepa-crypto", "cepa-wire"]),
+    (
+        "cepa-dir",
+        "proto/dir",
+        &["cepa-crypto", "cepa-wire", "cepa-netdoc"],
+    ),
+    ("cepa-link", "proto/link", &["cepa-crypto", "cepa-wire"]),
+    (
+        "cepa-circuit",
+        "proto/circuit",
+        &["cepa-crypto", "cepa-wire"],
+    ),
+    (
+        "cepa-authority",
+        "authority",
+        &["cepa-crypto", "cepa-wire", "cepa-netdoc", "cepa-dir"],
+    ),
+    (
+        "cepa-relay",
+        "relay",
+        &[
+            "cepa-crypto",
+            "cepa-wire",
+            "cepa-netdoc",
+            "cepa-dir",
+            "cepa-link",
+            "cepa-circuit",
+        ],
+    ),
+    (
+        "cepa-client",
+        "client",
+        &[
+            "cepa-crypto",
+            "cepa-wire",
+            "cepa-netdoc",
+            "cepa-dir",
+            "cepa-link",
+            "cepa-circuit",
+        ],
+    ),
+    (
+        "cepa-testnet",
+        "testnet",
+        &[
+            "cepa-crypto",
+            "cepa-wire",
+            "cepa-netdoc",
+            "cepa-dir",
+            "cepa-link",
+            "cepa-circuit",
+            "cepa-authority",
+            "cepa-relay",
+            "cepa-client",
+        ],
+    ),
+    (
+        "cepa",
+        ".",
+        &[
+            "cepa-crypto",
+            "cepa-wire",
+            "cepa-netdoc",
+            "cepa-dir",
+            "cepa-link",
+            "cepa-circuit",
+            "cepa-authority",
+            "cepa-relay",
+            "cepa-client",
+            "cepa-testnet",
+        ],
+    ),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Each Rust file of the repository, but for what cargo makes.
+fn rust_files() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                folders.push(path);
+            } else if name.ends_with(".rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    assert!(files.len() > 50, "the files were not found");
+    files
+}
+
+/// Fails with all that is wrong, not with the first.
+fn assert_none(wrong: Vec<String>) {
+    assert!(
+        wrong.is_empty(),
+        "{} to tidy:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root())
+        .unwrap_or(path)
+        .display()
+        .to_string()
+}
+
+/// The lines before the tests of a file.
+fn without_tests(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    let tests = lines.windows(2).position(|pair| {
+        pair[0] == "#[cfg(test)]" && pair[1].contains("mod ") && pair[1].ends_with('{')
+    });
+    lines.truncate(tests.unwrap_or(lines.len()));
+    lines
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are() {
+    let mut wrong = Vec::new();
+    for path in rust_files() {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = without_tests(&text).len();
+        if lines > FILE_LINES_MAX {
+            wrong.push(format!(
+                "{}: {lines} lines, at most {FILE_LINES_MAX}",
+                shown(&path)
+            ));
+        }
+        if !text.starts_with("//! ") {
+            wrong.push(format!("{}:1: does not start with //!", shown(&path)));
+        }
+    }
+    assert_none(wrong);
+}
+
+#[test]
+fn lines_are_short() {
+    let mut wrong = Vec::new();
+    for path in rust_files() {
+        for (number, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let chars = line.chars().count();
+            // A vector of a peer's, such as a PEM line, cannot be cut.
+            if chars > LINE_CHARS_MAX && !is_one_literal(line) {
+                wrong.push(format!(
+                    "{}:{}: {chars} characters",
+                    shown(&path),
+                    number + 1
+                ));
+            }
+        }
+    }
+    assert_none(wrong);
+}
+
+/// Whether a line is nothing but one string without spaces.
+fn is_one_literal(line: &str) -> bool {
+    let line = line.trim_start_matches([' ', '&', '(', '[']);
+    line.starts_with(['"', 'b', 'h']) && line.matches(' ').count() <= 1 && line.contains('"')
+}
+
+#[test]
+fn functions_are_short() {
+    let mut wrong = Vec::new();
+    for path in rust_files() {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for (start, line) in lines.iter().enumerate() {
+            let Some(name) = function_name(line) else {
+                continue;
+            };
+            let indent = line.len() - line.trim_start().len();
+            let end = format!("{}}}", " ".repeat(indent));
+            let body = lines.get(start..).unwrap_or_default();
+            // A declaration has no body; a short one ends on its own line.
+            let length = 1 + body.iter().position(|line| *line == end).unwrap_or(0);
+            let is_declared = body.iter().take(length).any(|line| line.ends_with(");"))
+                && !body.iter().take(length).any(|line| line.ends_with('{'));
+            if length > FUNCTION_LINES_MAX && !line.ends_with('}') && !is_declared {
+                wrong.push(format!(
+                    "{}:{}: {name} has {length} lines",
+                    shown(&path),
+                    start + 1
+                ));
+            }
+        }
+    }
+    assert_none(wrong);
+}
+
+/// The name of the function that starts at this line, if one does.
+fn function_name(line: &str) -> Option<&str> {
+    let mut rest = line.trim_start();
+    for word in ["pub(crate) ", "pub(super) ", "pub ", "const ", "async "] {
+        rest = rest.strip_prefix(word).unwrap_or(rest);
+    }
+    let rest = rest.strip_prefix("fn ")?;
+    rest.split(['(', '<']).next()
+}
+
+#[test]
+fn names_say_something() {
+    let mut wrong = Vec::new();
+    for path in rust_files() {
+        let text = fs::read_to_string(&path).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let place = format!("{}:{}", shown(&path), number + 1);
+            if function_name(line).is_some_and(|name| name.starts_with("get_")) {
+                wrong.push(format!("{place}: a function's name starts with get_"));
+            }
+            if let Some(name) = type_name(line)
+                && EMPTY_WORDS.iter().any(|word| has_word(name, word))
+            {
+                wrong.push(format!("{place}: {name} says nothing"));
+            }
+        }
+    }
+    assert_none(wrong);
+}
+
+/// The name of the type that starts at this line, if one does.
+fn type_name(line: &str) -> Option<&str> {
+    let mut rest = line.trim_start();
+    for word in ["pub(crate) ", "pub(super) ", "pub "] {
+        rest = rest.strip_prefix(word).unwrap_or(rest);
+    }
+    let kinds = ["struct ", "enum ", "trait ", "type ", "union "];
+    let rest = kinds.iter().find_map(|kind| rest.strip_prefix(kind))?;
+    rest.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .next()
+}
+
+/// Whether a camel-case name has that word, not only its letters (`Implicit` has no `Impl`).
+fn has_word(name: &str, word: &str) -> bool {
+    name.match_indices(word).any(|(at, _)| {
+        let after = name.get(at + word.len()..).unwrap_or_default();
+        !after.starts_with(char::is_lowercase)
+    })
+}
+
+/// The dependencies of a crate's manifest, those of its tests apart.
+fn dependencies(folder: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+    let mut names = BTreeSet::new();
+    let mut within = false;
+    for line in text.lines() {
+        if line.starts_with('[') {
+            within = line == "[dependencies]";
+        } else if within && let Some(name) = line.split(['.', ' ', '=']).next() {
+            if !name.is_empty() && !name.starts_with('#') {
+                names.insert(name.to_owned());
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn only_the_shell_touches_the_world() {
+    let mut wrong = Vec::new();
+    for (name, folder, _) in ARROWS {
+        if folder != "." {
+            let used = dependencies(folder);
+            let found = SHELL_ONLY.iter().filter(|one| used.contains(**one));
+            wrong.extend(found.map(|one| format!("{name} uses {one}")));
+        }
+    }
+    assert_none(wrong);
+}
+
+#[test]
+fn crates_use_only_what_is_below_them() {
+    let mut wrong = Vec::new();
+    let ours: BTreeMap<_, _> = ARROWS
+        .iter()
+        .map(|(name, _, allowed)| (*name, *allowed))
+        .collect();
+    for (name, folder, allowed) in ARROWS {
+        for used in dependencies(folder) {
+            if ours.contains_key(used.as_str()) && !allowed.contains(&used.as_str()) {
+                wrong.push(format!("{name} must not use {used}"));
+            }
+        }
+    }
+    assert_none(wrong);
+}
+
+#[test]
+fn every_crate_has_its_arrows() {
+    let text = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let missing = text.lines().filter_map(|line| {
+        let (name, rest) = line.split_once(" = { path = \"")?;
+        let folder = rest.split('"').next()?;
+        let is_known = ARROWS
+            .iter()
+            .any(|(known, at, _)| *known == name && *at == folder);
+        (!is_known).then(|| format!("{name} in {folder} is not in ARROWS"))
+    });
+    assert_none(missing.collect());
+}
