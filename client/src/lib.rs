@@ -1,3 +1,25 @@
-//! client
+//! The client's core: bootstrap, guards, paths, circuits and the streams of applications
+//! (path-spec, guard-spec, dir-spec 5).
+//!
+//! [`Client`] owns the data plane ([`plane`]) and the control of it; the shell drives both by the
+//! same object. No I/O: effects are [`Command`]s, time and randomness come from outside.
 
+pub mod bootstrap;
+pub mod client;
+pub mod command;
+mod fetches;
+pub mod guards;
+pub mod isolation;
+mod links;
+pub mod network;
+pub mod paths;
 pub mod plane;
+mod pool;
+mod requests;
+
+pub use bootstrap::{BootstrapStatus, Phase};
+pub use client::{Client, SavedState};
+pub use command::{Command, FetchId, LinkId, LinkTarget, RequestId, Saved};
+pub use isolation::Isolation;
+pub use network::{ClientConfig, Directory, Pins, RelayName};
+pub use requests::EARLY_BYTES_MAX;

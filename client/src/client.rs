@@ -1,0 +1,349 @@
+//! The client: the data plane and all control over it, as one object that the shell drives.
+//!
+//! ```text
+//! DirectoryDownload ─fetch─▶ Fetches ─┐                 ┌─▶ Links ─OpenChannel─▶ shell
+//! SOCKS ─request─▶ Requests ──────────┴─▶ Pool ─circuit─┴─▶ Plane ─cells─▶ shell
+//! ```
+//!
+//! Each call ends with [`Client::settle`]: events of the plane and commands of the download are
+//! worked off, waiting requests are attached, circuits are built ahead. The sub-machines are tables
+//! and rules in files of their own; here and in the files beside they are joined.
+
+mod circuits;
+mod directory;
+mod socks;
+mod upkeep;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use cepa_circuit::{StreamKey, StreamRead};
+use cepa_crypto::Rng;
+use cepa_dir::fetch::Interest;
+use cepa_dir::{DirectoryDownload, NetworkFile, NetworkView};
+use cepa_link::{ChannelKey, Established};
+use cepa_netdoc::authcert::AuthCert;
+use cepa_netdoc::consensus::ConsensusText;
+use cepa_netdoc::microdesc::Microdesc;
+use cepa_wire::Now;
+use cepa_wire::end::EndReason;
+
+use crate::bootstrap::BootstrapStatus;
+use crate::command::{Command, LinkId};
+use crate::fetches::Fetches;
+use crate::guards::{GuardParams, GuardSet, GuardStateError};
+use crate::links::Links;
+use crate::network::ClientConfig;
+use crate::plane::{ChannelClose, Event, Plane};
+use crate::pool::Pool;
+use crate::requests::Requests;
+use upkeep::Upkeep;
+
+/// What was kept by [`Command::Save`]; all empty at the first start.
+#[derive(Debug, Clone, Default)]
+pub struct SavedState {
+    /// The guards.
+    pub guards: Option<String>,
+    /// Certificates of authorities.
+    pub certificates: Vec<String>,
+    /// The newest consensus.
+    pub consensus: Option<Arc<str>>,
+    /// Microdescriptors; those that the consensus does not list are dropped.
+    pub microdescs: Vec<String>,
+}
+
+/// A client.
+#[derive(Debug)]
+pub struct Client {
+    config: ClientConfig,
+    network: Arc<NetworkFile>,
+    plane: Plane,
+    links: Links,
+    pool: Pool,
+    requests: Requests,
+    guards: GuardSet,
+    download: DirectoryDownload,
+    fetches: Fetches,
+    upkeep: Upkeep,
+    status: BootstrapStatus,
+    commands: VecDeque<Command>,
+    deadline: Option<Instant>,
+    rng: Rng,
+}
+
+impl Client {
+    /// A client of a network, with what it kept of its last run. It begins to bootstrap at once.
+    ///
+    /// # Errors
+    /// If the guards' state is damaged: it must not be replaced silently. Other documents that are
+    /// damaged are fetched again.
+    pub fn new(
+        config: ClientConfig,
+        network: Arc<NetworkFile>,
+        saved: SavedState,
+        mut rng: Rng,
+        now: Now,
+    ) -> Result<Self, GuardStateError> {
+        let params = GuardParams {
+            testing: network.is_testing,
+            ..GuardParams::default()
+        };
+        let guards = match &saved.guards {
+            Some(text) => GuardSet::parse(text, params)?,
+            None => GuardSet::new(params),
+        };
+        let download = DirectoryDownload::new(Arc::clone(&network), Interest::client(), now);
+        let mut client = Client {
+            plane: Plane::new(rng.fork()),
+            links: Links::default(),
+            pool: Pool::default(),
+            requests: Requests::default(),
+            guards,
+            download,
+            fetches: Fetches::default(),
+            upkeep: Upkeep::new(now),
+            status: BootstrapStatus::default(),
+            commands: VecDeque::new(),
+            deadline: None,
+            config,
+            network,
+            rng,
+        };
+        client.restore(saved, now);
+        client.download.handle_timeout(now, &mut client.rng);
+        client.settle(now);
+        Ok(client)
+    }
+
+    fn restore(&mut self, saved: SavedState, now: Now) {
+        let certs = saved
+            .certificates
+            .iter()
+            .filter_map(|text| AuthCert::parse(text).ok());
+        self.download.restore_certificates(certs, now);
+        if let Some(text) = saved.consensus {
+            let offered = ConsensusText::parse(text)
+                .map_err(|error| error.to_string())
+                .and_then(|text| {
+                    let offered = self.download.offer_consensus(text, now, &mut self.rng);
+                    offered.map_err(|error| error.to_string())
+                });
+            if let Err(error) = offered {
+                tracing::info!("the kept consensus is not used: {error}");
+            }
+        }
+        let found = saved
+            .microdescs
+            .iter()
+            .filter_map(|text| Microdesc::parse(text).ok());
+        self.download.restore_microdescs(found);
+        // They were kept already.
+        while self.download.poll_command().is_some() {}
+        self.handle_consensus(now);
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn status(&self) -> BootstrapStatus {
+        self.status
+    }
+
+    /// The network, once there is a consensus.
+    #[must_use]
+    pub fn view(&self) -> Option<&NetworkView> {
+        self.download.view()
+    }
+
+    /// The connection of [`Command::OpenChannel`] stands, and its link handshake has proven the
+    /// target. `None`: nobody waits for it any more; close it.
+    pub fn handle_channel_opened(
+        &mut self,
+        link: LinkId,
+        established: Established,
+        now: Now,
+    ) -> Option<ChannelKey> {
+        let relay = self.links.relay_of(link)?;
+        let channel = self.plane.add_channel(established, now);
+        self.links.opened(relay, channel, now);
+        for circuit in self.pool.waiting_for(&relay) {
+            self.begin_circuit(circuit, channel, now);
+        }
+        self.settle(now);
+        Some(channel)
+    }
+
+    /// No connection, or not to who was wanted.
+    pub fn handle_channel_failed(&mut self, link: LinkId, now: Now) {
+        let Some(relay) = self.links.failed(link) else {
+            return;
+        };
+        self.guards.handle_failure(&relay, now);
+        for circuit in self.pool.waiting_for(&relay) {
+            self.drop_circuit(circuit, now);
+        }
+        self.settle(now);
+    }
+
+    /// What the outside must do next.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// When [`Client::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.plane
+            .poll_timeout()
+            .into_iter()
+            .chain(self.deadline)
+            .min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.plane.handle_timeout(now);
+        if self
+            .download
+            .poll_timeout()
+            .is_some_and(|at| at <= now.mono)
+        {
+            self.download.handle_timeout(now, &mut self.rng);
+        }
+        self.review(now);
+        self.settle(now);
+    }
+
+    /// Works off all that follows from a call.
+    fn settle(&mut self, now: Now) {
+        loop {
+            while let Some(event) = self.plane.poll_event() {
+                self.handle_event(event, now);
+            }
+            if let Some(command) = self.download.poll_command() {
+                self.handle_download(command, now);
+                continue;
+            }
+            self.attach_waiting(now);
+            self.build_ahead(now);
+            // Only a circuit whose queue was full leaves an event here, once.
+            let Some(event) = self.plane.poll_event() else {
+                break;
+            };
+            self.handle_event(event, now);
+        }
+        if self.guards.take_changed() {
+            let saved = crate::command::Saved::Guards(self.guards.encode());
+            self.commands.push_back(Command::Save(saved));
+        }
+        self.update_status();
+        self.deadline = self.next_deadline(now);
+    }
+
+    fn settle_events(&mut self, now: Now) {
+        if let Some(event) = self.plane.poll_event() {
+            self.handle_event(event, now);
+            self.settle(now);
+        }
+    }
+
+    fn handle_event(&mut self, event: Event, now: Now) {
+        match event {
+            Event::ChannelClosed { channel } => {
+                self.links.closed(channel);
+            }
+            Event::CircuitHop { .. } => {}
+            Event::CircuitBuilt { circuit } => self.circuit_built(circuit, now),
+            Event::CircuitFailed {
+                circuit,
+                hop,
+                reason,
+            } => {
+                tracing::debug!("circuit failed at hop {hop}: {reason}");
+                self.circuit_gone(circuit, Some((hop, reason)), now);
+            }
+            Event::CircuitClosed { circuit, reason } => {
+                tracing::debug!("circuit closed: {reason}");
+                self.circuit_gone(circuit, None, now);
+            }
+            Event::StreamConnected { stream, address } => {
+                self.fetches.connected(stream);
+                self.request_connected(stream, address.map(|(ip, _)| ip));
+            }
+            Event::StreamResolved { stream, answers } => {
+                self.request_resolved(stream, answers, now);
+            }
+            Event::StreamEnded { stream, end } => self.request_ended(stream, end.reason, now),
+        }
+    }
+}
+
+/// The plane's methods, as the shell's driver knows them.
+impl Client {
+    /// Takes the whole cells at the front of `buf`, decrypted in place; returns their bytes. An
+    /// error: close the connection, and call [`Client::channel_closed`].
+    pub fn handle_cells(
+        &mut self,
+        channel: ChannelKey,
+        buf: &mut [u8],
+        now: Now,
+    ) -> Result<usize, ChannelClose> {
+        let handled = self.plane.handle_cells(channel, buf, now);
+        self.settle_events(now);
+        handled
+    }
+
+    /// Appends up to one TLS record of cells.
+    pub fn take_output(&mut self, channel: ChannelKey, out: &mut Vec<u8>, now: Now) {
+        self.plane.take_output(channel, out, now);
+    }
+
+    /// True if [`Client::take_output`] has cells to give.
+    #[must_use]
+    pub fn has_output(&self, channel: ChannelKey) -> bool {
+        self.plane.has_output(channel)
+    }
+
+    /// The connection under a channel is gone.
+    pub fn channel_closed(&mut self, channel: ChannelKey, now: Now) {
+        self.plane.channel_closed(channel, now);
+        self.settle(now);
+    }
+
+    /// Bytes that may be sent over a stream now.
+    #[must_use]
+    pub fn stream_room(&self, stream: StreamKey) -> usize {
+        self.plane.stream_room(stream)
+    }
+
+    /// Sends bytes of the application's.
+    pub fn stream_send(&mut self, stream: StreamKey, bytes: &[u8], now: Now) {
+        self.plane.stream_send(stream, bytes, now);
+        self.settle_events(now);
+    }
+
+    /// Moves up to `max` bytes that came to the end of `out`.
+    pub fn stream_take(&mut self, stream: StreamKey, out: &mut Vec<u8>, max: usize) -> StreamRead {
+        self.plane.stream_take(stream, out, max)
+    }
+
+    /// The application's socket took bytes.
+    pub fn stream_written(&mut self, stream: StreamKey, bytes: usize, now: Now) {
+        self.plane.stream_written(stream, bytes, now);
+        self.settle_events(now);
+    }
+
+    /// Our side of a stream is over.
+    pub fn stream_close(&mut self, stream: StreamKey, reason: EndReason, now: Now) {
+        self.plane.stream_close(stream, reason, now);
+        self.settle_events(now);
+    }
+
+    /// Appends the channels with output and the streams with bytes, an end or room.
+    pub fn take_ready(&mut self, channels: &mut Vec<ChannelKey>, streams: &mut Vec<StreamKey>) {
+        self.plane.take_ready(channels, streams);
+    }
+}
+
+#[cfg(test)]
+mod tests;

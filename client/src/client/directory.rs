@@ -1,0 +1,316 @@
+//! Directory fetches over one-hop circuits, and what they bring (dir-spec 5; path-spec 2.1.0).
+
+use cepa_circuit::CircuitKey;
+use cepa_circuit::handshake::{HopKey, HopSpec};
+use cepa_crypto::RsaId;
+use cepa_dir::fetch::{self, FetchId as DownloadId, Origin, Reply};
+use cepa_netdoc::consensus::Consensus;
+use cepa_netdoc::routerstatus::{Flags, RouterStatus};
+use cepa_wire::Now;
+use cepa_wire::end::EndReason;
+use cepa_wire::linkspec::LinkSpecifiers;
+
+use super::Client;
+use crate::command::{Command, FetchId, LinkTarget, Saved};
+use crate::fetches::{SOURCES_MAX, STAGGER, STAGGER_TESTING, Source};
+use crate::guards::{GuardCandidate, GuardParams, GuardUse, shuffle};
+use crate::paths::{hop_spec, link_target};
+use crate::plane::StreamTarget;
+use crate::pool::{PoolId, Purpose};
+
+/// Guards that are asked for documents before the authorities are.
+const GUARD_SOURCES_MAX: usize = 4;
+
+impl Client {
+    /// How the HTTP exchange of [`Command::DirRequest`] ended; `None` if no reply came. The body
+    /// is decompressed.
+    pub fn handle_dir_reply(&mut self, fetch: FetchId, reply: Option<Reply>, now: Now) {
+        let Some(attempt) = self.fetches.attempts.remove(&fetch) else {
+            return;
+        };
+        if let Some(stream) = attempt.stream {
+            self.plane.stream_close(stream, EndReason::DONE, now);
+        }
+        let download = attempt.download;
+        match reply {
+            Some(reply) if matches!(reply.status, 200 | 304) => {
+                for other in self.fetches.of(download) {
+                    self.cancel(other, now);
+                }
+                if self.fetches.finish(download).is_some() {
+                    self.download
+                        .handle_reply(download, reply, now, &mut self.rng);
+                }
+            }
+            other => {
+                if let Some(reply) = other {
+                    self.fetches.keep(download, reply);
+                }
+                self.ask_next(download, now);
+            }
+        }
+        self.settle(now);
+    }
+
+    pub(super) fn handle_download(&mut self, command: fetch::Command, now: Now) {
+        match command {
+            fetch::Command::Fetch { id, request, from } => {
+                let sources = self.sources(from, now);
+                self.fetches.insert(id, request, sources);
+                self.ask_next(id, now);
+            }
+            fetch::Command::Consensus(text) => {
+                let saved = Saved::Consensus(text.text().clone());
+                self.commands.push_back(Command::Save(saved));
+                self.handle_consensus(now);
+            }
+            fetch::Command::Certificates(certs) => {
+                self.commands.extend(certs.into_iter().map(|cert| {
+                    let (identity, text) = (cert.identity, cert.text);
+                    Command::Save(Saved::Certificate { identity, text })
+                }));
+            }
+            fetch::Command::Microdescs(found) => {
+                let texts = found.into_iter().map(|(_, text)| text).collect();
+                self.commands
+                    .push_back(Command::Save(Saved::Microdescs(texts)));
+                self.upkeep.note_view(self.download.view());
+            }
+            fetch::Command::Refused(flavour, refusal) => {
+                tracing::warn!("{} consensus refused: {refusal}", flavour.name());
+            }
+            fetch::Command::ServerDescs(_) | fetch::Command::ExtraInfos(_) => {}
+        }
+    }
+
+    /// A consensus is in force: guards are seen to.
+    pub(super) fn handle_consensus(&mut self, now: Now) {
+        let Some(view) = self.download.view() else {
+            return;
+        };
+        let params = GuardParams::from_consensus(view.params(), self.network.is_testing);
+        let ed = |id: &RsaId| view.relay(id).and_then(|relay| relay.ed25519_id);
+        let found: Vec<GuardCandidate> = guard_candidates(view.consensus())
+            .map(|(status, weight)| GuardCandidate {
+                rsa: status.rsa_id,
+                ed: ed(&status.rsa_id),
+                nickname: status.nickname.clone(),
+                weight,
+            })
+            .collect();
+        self.guards
+            .handle_consensus(params, &found, now, &mut self.rng);
+        self.upkeep.note_view(Some(view));
+    }
+
+    /// Where to ask: guards once there is a consensus, then fallback directories, then
+    /// authorities.
+    fn sources(&mut self, from: Origin, now: Now) -> Vec<Source> {
+        let mut sources = Vec::new();
+        if let Some(view) = self.download.view() {
+            let guards = self.guards.ranked(GuardUse::Directory, now, &mut self.rng);
+            for id in guards.iter().take(GUARD_SOURCES_MAX) {
+                let status = view.consensus().router(id);
+                sources.extend(match (view.relay(id), status) {
+                    (Some(relay), _) => Some(Source {
+                        target: link_target(relay),
+                        hop: hop_spec(relay, false),
+                    }),
+                    (None, Some(status)) => Some(by_status(status)),
+                    (None, None) => None,
+                });
+            }
+        }
+        let mut others: Vec<Source> = self
+            .config
+            .fallbacks
+            .iter()
+            .map(|one| fast_source(one.rsa, one.ed, one.or))
+            .collect();
+        shuffle(&mut others, &mut self.rng);
+        let (Origin::BeginDir { fallback } | Origin::DirPort(fallback)) = from;
+        let authorities = self.network.authorities.iter();
+        let (before, behind) = authorities
+            .as_slice()
+            .split_at_checked(fallback)
+            .unwrap_or_default();
+        others.extend(
+            behind
+                .iter()
+                .chain(before)
+                .map(|one| fast_source(one.rsa_id, one.ed25519_id, one.or_addr.into())),
+        );
+        sources.extend(others);
+        sources.truncate(SOURCES_MAX);
+        sources
+    }
+
+    /// Asks the next source of a fetch; reports the failure if there is none, and nobody is asked.
+    fn ask_next(&mut self, download: DownloadId, now: Now) {
+        let stagger = match self.network.is_testing {
+            true => STAGGER_TESTING,
+            false => STAGGER,
+        };
+        loop {
+            let Some(fetch) = self.fetches.downloads.get_mut(&download) else {
+                return;
+            };
+            let Some(source) = fetch.sources.pop_front() else {
+                self.fetches.stop_stagger(download);
+                break;
+            };
+            let relay = source.target.rsa;
+            let found = self.pool.directory(&relay);
+            let (circuit, built) = match found {
+                Some((circuit, built)) => (Some(circuit), built),
+                None => {
+                    self.guards.handle_attempt(&relay, now);
+                    let Source { target, hop } = source;
+                    let purpose = Purpose::Directory;
+                    (
+                        self.open_circuit(purpose, target, hop, Vec::new(), now),
+                        None,
+                    )
+                }
+            };
+            let Some(circuit) = circuit else { continue };
+            let attempt = self.fetches.begin(download, circuit, stagger, now);
+            if let Some(key) = built {
+                self.ask(attempt, key, now);
+            }
+            return;
+        }
+        if self.fetches.of(download).is_empty()
+            && let Some(reply) = self.fetches.finish(download)
+        {
+            self.download
+                .handle_reply(download, reply, now, &mut self.rng);
+        }
+    }
+
+    /// Sends the request over a built circuit.
+    fn ask(&mut self, id: FetchId, key: CircuitKey, now: Now) {
+        let Some(attempt) = self.fetches.attempts.get_mut(&id) else {
+            return;
+        };
+        let Some(fetch) = self.fetches.downloads.get(&attempt.download) else {
+            return;
+        };
+        match self.plane.open_stream(key, &StreamTarget::BeginDir, now) {
+            Ok(stream) => {
+                attempt.stream = Some(stream);
+                let request = fetch.request.clone();
+                self.pool.used(attempt.circuit, None, now);
+                self.commands.push_back(Command::DirRequest {
+                    fetch: id,
+                    stream,
+                    body_bytes_max: fetch::reply_bytes_max(&request),
+                    request,
+                });
+            }
+            Err(error) => {
+                tracing::debug!("a directory stream cannot be opened: {error}");
+                self.fail_attempt(id, now);
+            }
+        }
+    }
+
+    pub(super) fn directory_circuit_built(&mut self, id: PoolId, key: CircuitKey, now: Now) {
+        if let Some(entry) = self.pool.entry(id) {
+            self.guards.handle_reachable(&entry.first);
+        }
+        for attempt in self.fetches.on_circuit(id) {
+            self.ask(attempt, key, now);
+        }
+    }
+
+    pub(super) fn directory_circuit_gone(&mut self, id: PoolId, now: Now) {
+        for attempt in self.fetches.on_circuit(id) {
+            // With a stream, the shell will tell: the reply may have come whole.
+            let asked = self.fetches.attempts.get(&attempt);
+            if asked.is_some_and(|attempt| attempt.stream.is_none()) {
+                self.fail_attempt(attempt, now);
+            }
+        }
+    }
+
+    pub(super) fn fail_attempt(&mut self, id: FetchId, now: Now) {
+        let download = self
+            .fetches
+            .attempts
+            .get(&id)
+            .map(|attempt| attempt.download);
+        self.cancel(id, now);
+        if let Some(download) = download {
+            self.ask_next(download, now);
+        }
+    }
+
+    /// Drops an attempt without a word to the fetch.
+    fn cancel(&mut self, id: FetchId, now: Now) {
+        let Some(attempt) = self.fetches.attempts.remove(&id) else {
+            return;
+        };
+        if let Some(stream) = attempt.stream {
+            self.plane.stream_close(stream, EndReason::DONE, now);
+            self.commands
+                .push_back(Command::CancelDirRequest { fetch: id });
+        }
+    }
+
+    pub(super) fn review_fetches(&mut self, now: Now) {
+        for attempt in self.fetches.late(now) {
+            self.fail_attempt(attempt, now);
+        }
+        for download in self.fetches.staggered(now) {
+            self.ask_next(download, now);
+        }
+    }
+}
+
+/// The guards of a consensus with their weights (guard-spec 4.0; dir-spec 3.8.3). In a young
+/// network that has none with all the flags, those with Guard alone.
+fn guard_candidates(consensus: &Consensus) -> impl Iterator<Item = (&RouterStatus, u64)> {
+    let usable = Flags::GUARD | Flags::RUNNING | Flags::VALID;
+    let all = usable | Flags::FAST | Flags::STABLE | Flags::V2_DIR;
+    let has_all = |wanted: Flags| move |one: &&RouterStatus| one.flags.contains(wanted);
+    let wanted = match consensus.routers.iter().any(|one| has_all(all)(&one)) {
+        true => all,
+        false => usable,
+    };
+    let scale = consensus.params.value("bwweightscale", 10_000, 1, i32::MAX);
+    let weights = &consensus.bandwidth_weights;
+    let share = |name| u64::from(weights.value(name, scale, 0, scale).unsigned_abs());
+    let (guard, both) = (share("Wgg"), share("Wgd"));
+    consensus
+        .routers
+        .iter()
+        .filter(has_all(wanted))
+        .map(move |one| {
+            let bandwidth = u64::from(one.bandwidth.map_or(0, |w| w.bandwidth));
+            let is_exit = one.flags.contains(Flags::EXIT) && !one.flags.contains(Flags::BAD_EXIT);
+            (one, bandwidth * if is_exit { both } else { guard })
+        })
+}
+
+/// A relay of which no microdescriptor is known.
+fn by_status(status: &RouterStatus) -> Source {
+    let mut source = fast_source(status.rsa_id, None, status.or_addr());
+    source.target.addrs.extend(status.or_addr_v6());
+    source
+}
+
+/// A relay whose onion key is not known: CREATE_FAST (tor-spec 5.1.5).
+fn fast_source(rsa: RsaId, ed: Option<cepa_crypto::Ed25519Id>, or: std::net::SocketAddr) -> Source {
+    Source {
+        target: LinkTarget {
+            rsa,
+            ed,
+            addrs: vec![or],
+        },
+        hop: HopSpec {
+            link_specifiers: LinkSpecifiers::default(),
+            key: HopKey::Fast,
+        },
+    }
+}

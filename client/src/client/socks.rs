@@ -1,0 +1,290 @@
+//! Requests of applications: attached to circuits, tried again elsewhere, answered
+//! (path-spec 2.1.2, 3).
+//!
+//! The stream is opened, and optimistic data sent, as soon as a circuit is there; the shell gets the
+//! stream when the exit is connected. Until then a request may move from exit to exit unseen.
+
+use std::net::IpAddr;
+
+use cepa_circuit::{CircuitKey, StreamKey};
+use cepa_crypto::RsaId;
+use cepa_wire::Now;
+use cepa_wire::end::EndReason;
+use cepa_wire::resolve::{Answer, AnswerValue};
+use cepa_wire::socks::{SocksRequest, SocksStatus};
+
+use super::Client;
+use crate::command::{Command, RequestId};
+use crate::isolation::Isolation;
+use crate::paths::{self, PathError, PathRules};
+use crate::plane::StreamTarget;
+use crate::pool::{PoolId, Purpose};
+use crate::requests::{EARLY_BYTES_MAX, Outset, REQUESTS_MAX, Request, State, Verdict, outset};
+
+impl Client {
+    /// A request of an application. `early` is what came behind it (optimistic data). The answer
+    /// is one of [`Command::SocksConnected`], [`Command::SocksResolved`], [`Command::SocksFailed`].
+    pub fn handle_socks_request(
+        &mut self,
+        id: RequestId,
+        request: &SocksRequest,
+        mut isolation: Isolation,
+        early: Vec<u8>,
+        now: Now,
+    ) {
+        debug_assert!(
+            !self.requests.by_id.contains_key(&id),
+            "each request has an id of its own"
+        );
+        isolation.session = self.upkeep.session;
+        let full = self.requests.by_id.len() >= REQUESTS_MAX || early.len() > EARLY_BYTES_MAX;
+        match outset(request, self.network.is_testing) {
+            _ if full => self.refuse(id, SocksStatus::GENERAL_FAILURE),
+            Outset::Refuse(status) => self.refuse(id, status),
+            Outset::Answer(answers) => {
+                let request = id;
+                self.commands
+                    .push_back(Command::SocksResolved { request, answers });
+            }
+            Outset::Ask(target, need) => {
+                self.upkeep.note_need(need, now);
+                let request = Request::new(target, need, isolation, early, now);
+                self.requests.by_id.insert(id, request);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// More optimistic data for a request that is not answered yet; returns how much was taken.
+    pub fn handle_socks_early(&mut self, id: RequestId, bytes: &[u8], now: Now) -> usize {
+        let Some(request) = self.requests.by_id.get_mut(&id) else {
+            return 0;
+        };
+        let room = EARLY_BYTES_MAX.saturating_sub(request.early.len());
+        let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
+        request.early.extend_from_slice(taken);
+        let taken = taken.len();
+        self.send_early(id, now);
+        self.settle_events(now);
+        taken
+    }
+
+    /// The application hung up before its answer.
+    pub fn cancel_socks_request(&mut self, id: RequestId, now: Now) {
+        let Some(request) = self.requests.remove(id) else {
+            return;
+        };
+        if let State::Attached { stream, .. } = request.state {
+            self.plane.stream_close(stream, EndReason::DONE, now);
+        }
+        self.settle(now);
+    }
+
+    /// From now on no stream shares a circuit with earlier ones (the signal NEWNYM).
+    pub fn new_session(&mut self, now: Now) {
+        self.upkeep.session += 1;
+        self.settle(now);
+    }
+
+    fn refuse(&mut self, request: RequestId, status: SocksStatus) {
+        self.requests.remove(request);
+        self.commands
+            .push_back(Command::SocksFailed { request, status });
+    }
+
+    /// Gives each waiting request a circuit, or begins one for it.
+    pub(super) fn attach_waiting(&mut self, now: Now) {
+        if !self.is_ready(now) {
+            return;
+        }
+        for id in self.requests.waiting() {
+            let Some(request) = self.requests.by_id.get(&id) else {
+                continue;
+            };
+            let wish = request.wish();
+            if let Some((circuit, key)) = self.pool.find_built(&wish, now) {
+                self.attach(id, circuit, key, now);
+            } else if let Some(circuit) = self.pool.find_pending(&wish, now) {
+                let isolation = request.isolation.clone();
+                self.reserve(circuit, isolation);
+            } else if self.upkeep.launch_after <= now.mono {
+                self.launch_for(id, now);
+            }
+        }
+    }
+
+    /// Keeps a circuit in the making for one isolation.
+    fn reserve(&mut self, circuit: PoolId, isolation: Isolation) {
+        if let Some(entry) = self.pool.entry_mut(circuit) {
+            entry.isolation.get_or_insert(isolation);
+        }
+    }
+
+    fn launch_for(&mut self, id: RequestId, now: Now) {
+        let Some(request) = self.requests.by_id.get(&id) else {
+            return;
+        };
+        let (need, isolation) = (request.need, request.isolation.clone());
+        let (excluded, status) = (request.excluded_exits.clone(), request.status);
+        match self.launch(need, &excluded, now) {
+            Ok(Some(circuit)) => self.reserve(circuit, isolation),
+            Ok(None) => {}
+            Err(PathError::NoExit) if !self.has_exit(need, &excluded) => self.refuse(id, status),
+            Err(error) => tracing::debug!("no path: {error}"),
+        }
+    }
+
+    fn has_exit(&self, need: paths::ExitNeed, excluded_exits: &[RsaId]) -> bool {
+        let rules = PathRules {
+            need,
+            entries: &[],
+            pins: &self.config.pins,
+            excluded_exits,
+        };
+        self.download
+            .view()
+            .is_none_or(|view| paths::has_exit(view, &rules))
+    }
+
+    fn attach(&mut self, id: RequestId, circuit: PoolId, key: CircuitKey, now: Now) {
+        let Some(request) = self.requests.by_id.get_mut(&id) else {
+            return;
+        };
+        match self.plane.open_stream(key, &request.target, now) {
+            Ok(stream) => {
+                request.attach(stream, circuit, now);
+                self.requests.by_stream.insert(stream, id);
+                self.pool.used(circuit, Some(&request.isolation), now);
+                self.send_early(id, now);
+            }
+            Err(error) => {
+                tracing::debug!("a stream cannot be opened: {error}");
+                // Not to be found again: it takes no more streams.
+                if let Some(entry) = self.pool.entry_mut(circuit) {
+                    entry.wear_out();
+                }
+            }
+        }
+    }
+
+    /// Sends what the stream has room for of the optimistic data.
+    fn send_early(&mut self, id: RequestId, now: Now) {
+        let Some(request) = self.requests.by_id.get_mut(&id) else {
+            return;
+        };
+        let State::Attached { stream, .. } = request.state else {
+            return;
+        };
+        if !matches!(request.target, StreamTarget::Begin(_)) {
+            return;
+        }
+        let unsent = request.early.get(request.early_sent..).unwrap_or_default();
+        let room = self.plane.stream_room(stream).min(unsent.len());
+        let now_sent = unsent.get(..room).unwrap_or_default();
+        if !now_sent.is_empty() {
+            self.plane.stream_send(stream, now_sent, now);
+            request.early_sent += room;
+        }
+    }
+
+    pub(super) fn request_connected(&mut self, stream: StreamKey, bound: Option<IpAddr>) {
+        let Some(id) = self.requests.by_stream.get(&stream).copied() else {
+            return;
+        };
+        let Some(request) = self.requests.remove(id) else {
+            return;
+        };
+        let early = request
+            .early
+            .get(request.early_sent..)
+            .unwrap_or_default()
+            .to_vec();
+        self.commands.push_back(Command::SocksConnected {
+            request: id,
+            stream,
+            bound,
+            early,
+        });
+    }
+
+    pub(super) fn request_resolved(&mut self, stream: StreamKey, answers: Vec<Answer>, now: Now) {
+        let Some(id) = self.requests.by_stream.get(&stream).copied() else {
+            return;
+        };
+        let mut good = answers;
+        let transient = good
+            .iter()
+            .any(|one| one.value == AnswerValue::ErrorTransient);
+        good.retain(|one| matches!(one.value, AnswerValue::Name(_) | AnswerValue::Ip(_)));
+        if !good.is_empty() {
+            self.requests.remove(id);
+            let (request, answers) = (id, good);
+            self.commands
+                .push_back(Command::SocksResolved { request, answers });
+        } else if transient {
+            self.detach(id, EndReason::RESOLVEFAILED, now);
+        } else {
+            self.refuse(id, SocksStatus::HOST_UNREACHABLE);
+        }
+    }
+
+    pub(super) fn request_ended(&mut self, stream: StreamKey, reason: EndReason, now: Now) {
+        if let Some(id) = self.requests.by_stream.get(&stream).copied() {
+            self.detach(id, reason, now);
+        }
+    }
+
+    /// A try has failed: another, or the bad news.
+    fn detach(&mut self, id: RequestId, reason: EndReason, now: Now) {
+        let Some(request) = self.requests.by_id.get_mut(&id) else {
+            return;
+        };
+        let State::Attached {
+            stream, circuit, ..
+        } = request.state
+        else {
+            return;
+        };
+        let exit = match self.pool.entry(circuit).map(|entry| &entry.purpose) {
+            // A circuit that broke says nothing against its exit.
+            Some(Purpose::General(exit)) if reason != EndReason::DESTROY => Some(exit.rsa_id),
+            _ => None,
+        };
+        let verdict = request.detach(reason, exit);
+        self.requests.by_stream.remove(&stream);
+        self.plane.stream_close(stream, EndReason::DONE, now);
+        match verdict {
+            Verdict::Retry => {}
+            Verdict::Refuse(status) => self.refuse(id, status),
+        }
+    }
+
+    pub(super) fn review_requests(&mut self, now: Now) {
+        let due = |request: &Request| request.deadline() <= now.mono;
+        let by_id = self.requests.by_id.iter();
+        let late: Vec<RequestId> = by_id
+            .filter(|(_, request)| due(request))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            let over = self
+                .requests
+                .by_id
+                .get(&id)
+                .is_some_and(|one| one.until <= now.mono);
+            if over {
+                self.cancel_stream(id, now);
+                self.refuse(id, SocksStatus::TTL_EXPIRED);
+            } else {
+                self.detach(id, EndReason::TIMEOUT, now);
+            }
+        }
+    }
+
+    fn cancel_stream(&mut self, id: RequestId, now: Now) {
+        if let Some(State::Attached { stream, .. }) = self.requests.by_id.get(&id).map(|r| r.state)
+        {
+            self.plane.stream_close(stream, EndReason::DONE, now);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What is done without being asked: circuits built ahead, worn ones closed, time-outs, the status
+//! (path-spec 2.1.1, 2.1.6).
+//!
+//! For each kind of port that was wanted in the last hour (at first: 80) two clean circuits are kept
+//! ready, [`CLEAN_CIRCUITS_MAX`] at most.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use cepa_dir::NetworkView;
+use cepa_wire::Now;
+
+use super::Client;
+use crate::bootstrap::Facts;
+use crate::command::Command;
+use crate::paths::ExitNeed;
+
+/// Clean circuits that are kept for each need.
+pub(crate) const CLEAN_EACH: usize = 2;
+/// Most clean circuits.
+pub(crate) const CLEAN_CIRCUITS_MAX: usize = 6;
+/// Needs that are remembered.
+const NEEDS_MAX: usize = 8;
+/// How long a need is remembered (`PredictedPortsRelevanceTime`).
+const NEED_AGE_MAX: Duration = Duration::from_secs(3600);
+/// Idle channels are looked for that often.
+const LINKS_REVIEW: Duration = Duration::from_secs(30);
+/// What a client that was asked for nothing yet is ready for.
+const FIRST_NEED: ExitNeed = ExitNeed::Port {
+    port: 80,
+    is_ipv6: false,
+};
+
+/// The state of it.
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    /// Circuits that failed in a row.
+    pub(crate) failures: u32,
+    /// No circuit is begun before this.
+    pub(crate) launch_after: Instant,
+    /// A circuit was built.
+    pub(crate) has_built: bool,
+    /// Counts new identities.
+    pub(crate) session: u64,
+    /// The latest at the end.
+    needs: VecDeque<(ExitNeed, Instant)>,
+    links_at: Instant,
+    descriptors_percent: u8,
+    has_view: bool,
+    is_enough: bool,
+}
+
+impl Upkeep {
+    pub(crate) fn new(now: Now) -> Self {
+        Upkeep {
+            failures: 0,
+            launch_after: now.mono,
+            has_built: false,
+            session: 0,
+            needs: VecDeque::new(),
+            links_at: now.mono + LINKS_REVIEW,
+            descriptors_percent: 0,
+            has_view: false,
+            is_enough: false,
+        }
+    }
+
+    /// Somebody wants such a circuit, and may want another.
+    pub(crate) fn note_need(&mut self, need: ExitNeed, now: Now) {
+        self.needs.retain(|(known, _)| *known != need);
+        if self.needs.len() >= NEEDS_MAX {
+            self.needs.pop_front();
+        }
+        self.needs.push_back((need, now.mono));
+    }
+
+    /// The view has changed.
+    pub(crate) fn note_view(&mut self, view: Option<&NetworkView>) {
+        let Some(view) = view else { return };
+        let listed = view.consensus().routers.len().max(1);
+        let percent = view.relays().len() * 100 / listed;
+        self.descriptors_percent = u8::try_from(percent).unwrap_or(100);
+        self.has_view = true;
+        self.is_enough = view.is_enough();
+    }
+
+    /// What to be ready for, the latest first.
+    fn needs(&self, now: Now) -> Vec<ExitNeed> {
+        let age = |since| now.mono.saturating_duration_since(since);
+        let young = self
+            .needs
+            .iter()
+            .rev()
+            .filter(|(_, since)| age(*since) < NEED_AGE_MAX);
+        let mut needs: Vec<ExitNeed> = young.map(|(need, _)| *need).collect();
+        if needs.is_empty() {
+            needs.push(FIRST_NEED);
+        }
+        needs
+    }
+}
+
+impl Client {
+    /// Whether paths can be chosen: enough is known, and the consensus is not too old.
+    pub(super) fn is_ready(&self, now: Now) -> bool {
+        self.upkeep.is_enough
+            && self
+                .download
+                .view()
+                .is_some_and(|view| view.consensus().lifetime.is_reasonably_live(now.wall))
+            && (self.upkeep.has_built || self.knows_guard())
+    }
+
+    /// The best guard's microdescriptor is there, or is not coming: a client must not go over to
+    /// another guard only because documents are late (guard-spec 4.12).
+    fn knows_guard(&self) -> bool {
+        let (Some(view), Some(guard)) = (self.download.view(), self.guards.primary().first())
+        else {
+            return true;
+        };
+        view.relay(guard).is_some() || self.fetches.downloads.is_empty()
+    }
+
+    /// Keeps clean circuits ready.
+    pub(super) fn build_ahead(&mut self, now: Now) {
+        if !self.is_ready(now) {
+            return;
+        }
+        for need in self.upkeep.needs(now) {
+            self.build_ahead_for(need, now);
+        }
+    }
+
+    fn build_ahead_for(&mut self, need: ExitNeed, now: Now) {
+        while self.upkeep.launch_after <= now.mono
+            && self.pool.clean_count(&need) < CLEAN_EACH
+            && self.pool.clean_total() < CLEAN_CIRCUITS_MAX
+        {
+            let found = match self.launch(need, &[], now) {
+                // A network whose exits allow other ports only: any of them.
+                Err(_) if need == FIRST_NEED && self.pool.clean_total() < CLEAN_EACH => {
+                    self.launch(ExitNeed::Any, &[], now)
+                }
+                found => found,
+            };
+            if !matches!(found, Ok(Some(_))) {
+                return;
+            }
+        }
+    }
+
+    /// All that is due by the clock.
+    pub(super) fn review(&mut self, now: Now) {
+        for circuit in self.pool.due(now) {
+            self.review_circuit(circuit, now);
+        }
+        self.review_requests(now);
+        self.review_fetches(now);
+        if self.upkeep.links_at <= now.mono {
+            self.upkeep.links_at = now.mono + LINKS_REVIEW;
+            let idle = {
+                let plane = &self.plane;
+                self.links
+                    .take_idle(|channel| plane.channel_circuit_count(channel), now)
+            };
+            for channel in idle {
+                self.plane.channel_closed(channel, now);
+                let reason = "no circuit has used it for a while";
+                self.commands
+                    .push_back(Command::CloseChannel { channel, reason });
+            }
+        }
+    }
+
+    /// When to look again.
+    pub(super) fn next_deadline(&self, now: Now) -> Option<Instant> {
+        let waits = self.upkeep.launch_after > now.mono;
+        [
+            self.download.poll_timeout(),
+            self.pool.deadline(),
+            self.requests.deadline(),
+            self.fetches.deadline(),
+            waits.then_some(self.upkeep.launch_after),
+            Some(self.upkeep.links_at),
+            self.slow_build_at(now),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// When a waiting request may have another circuit begun, beside one that is slow.
+    fn slow_build_at(&self, now: Now) -> Option<Instant> {
+        let slow = |since: Instant| since + crate::pool::SLOW_BUILD;
+        let pending = self.pool.pending().map(|(_, entry)| slow(entry.since));
+        let next = pending.filter(|at| *at > now.mono).min();
+        next.filter(|_| !self.requests.by_id.is_empty())
+    }
+
+    /// Tells how far the client is, if that is further than before.
+    pub(super) fn update_status(&mut self) {
+        if self.status.percent == 100 {
+            return;
+        }
+        let facts = Facts {
+            connecting: self.links.any_opening(),
+            connected: self.links.any_open(),
+            asking: self.fetches.any_asking(),
+            wants_certificates: self.download.is_waiting_for_certificates(),
+            has_consensus: self.upkeep.has_view,
+            descriptors_percent: self.upkeep.descriptors_percent,
+            has_enough: self.upkeep.is_enough,
+            building: self.pool.pending().any(|(_, entry)| entry.is_general()),
+            has_circuit: self.upkeep.has_built,
+        };
+        if self.status.update(&facts) {
+            self.commands.push_back(Command::Bootstrap(self.status));
+        }
+    }
+}

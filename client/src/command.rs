@@ -1,0 +1,122 @@
+//! What a [`crate::Client`] asks of the outside.
+//!
+//! Effects are data: the shell drains [`Command`]s after each call, does them, and answers with the
+//! method that stands at each. Answers about what is gone by then are harmless.
+
+use std::net::{IpAddr, SocketAddr};
+
+use cepa_circuit::StreamKey;
+use cepa_crypto::{Ed25519Id, RsaId};
+use cepa_dir::DirRequest;
+use cepa_link::ChannelKey;
+use cepa_wire::resolve::Answer;
+use cepa_wire::socks::SocksStatus;
+
+use crate::bootstrap::BootstrapStatus;
+
+/// Names a SOCKS request; the shell chooses it, and uses it once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Names a connection that is being opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// Names a fetch from a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FetchId(pub u64);
+
+/// The relay to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkTarget {
+    /// The RSA identity that it must prove.
+    pub rsa: RsaId,
+    /// The Ed25519 identity that it must prove, if it is known.
+    pub ed: Option<Ed25519Id>,
+    /// Where it listens; IPv4 before IPv6. Not empty.
+    pub addrs: Vec<SocketAddr>,
+}
+
+/// What the shell is to do.
+#[derive(Debug, PartialEq)]
+pub enum Command {
+    /// Connect (TLS, link handshake without an identity of ours); answer with
+    /// [`crate::Client::handle_channel_opened`] or [`crate::Client::handle_channel_failed`].
+    OpenChannel {
+        /// For the answer.
+        link: LinkId,
+        /// Where to.
+        target: LinkTarget,
+    },
+    /// Close the connection under a channel, which the client has forgotten.
+    CloseChannel {
+        /// The channel that was.
+        channel: ChannelKey,
+        /// For the log.
+        reason: &'static str,
+    },
+    /// Send an HTTP request over a stream, which bytes may be sent over at once, and read the reply;
+    /// answer with [`crate::Client::handle_dir_reply`] (which closes the stream).
+    DirRequest {
+        /// For the answer.
+        fetch: FetchId,
+        /// The stream.
+        stream: StreamKey,
+        /// What to ask.
+        request: DirRequest,
+        /// Give up when the body is larger than this.
+        body_bytes_max: usize,
+    },
+    /// The fetch is over (timed out, or not needed any more): drop it, no answer is needed.
+    CancelDirRequest {
+        /// The fetch that was.
+        fetch: FetchId,
+    },
+    /// The stream of a CONNECT request is open: write the reply, then serve the stream.
+    SocksConnected {
+        /// The request, which is over.
+        request: RequestId,
+        /// The stream, the shell's from now on.
+        stream: StreamKey,
+        /// The address that the exit connected to, if it said so.
+        bound: Option<IpAddr>,
+        /// Optimistic data that has not been sent yet: goes first.
+        early: Vec<u8>,
+    },
+    /// A RESOLVE or RESOLVE_PTR request has its answers: write the reply with the best of them.
+    SocksResolved {
+        /// The request, which is over.
+        request: RequestId,
+        /// At least one address or name.
+        answers: Vec<Answer>,
+    },
+    /// A request failed: write the reply and close.
+    SocksFailed {
+        /// The request, which is over.
+        request: RequestId,
+        /// The status.
+        status: SocksStatus,
+    },
+    /// Keep this, in place of what was kept before under that name.
+    Save(Saved),
+    /// How far the client is, whenever that changes.
+    Bootstrap(BootstrapStatus),
+}
+
+/// What must survive a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Saved {
+    /// The guards, as text.
+    Guards(String),
+    /// The newest verified consensus.
+    Consensus(std::sync::Arc<str>),
+    /// Certificates of authorities: add it.
+    Certificate {
+        /// The authority's v3 identity.
+        identity: RsaId,
+        /// The certificate.
+        text: String,
+    },
+    /// Microdescriptors: add them.
+    Microdescs(Vec<String>),
+}

@@ -1,0 +1,305 @@
+//! The client's circuits as the control core sees them (path-spec 2.1, 2.1.6, 3).
+//!
+//! ```text
+//! insert ─▶ Channel ──channel open──▶ Building ──built──▶ Built ──▶ (gone)
+//!              └───────────failed, timed out───────┴──────────────────▲
+//! ```
+//!
+//! A circuit is clean until its first stream, which binds it to one [`Isolation`] for good; ten
+//! minutes later it takes no new streams, and goes when the last one is over. Tables only: what
+//! follows from them is done by the client.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use cepa_circuit::CircuitKey;
+use cepa_circuit::handshake::HopSpec;
+use cepa_crypto::RsaId;
+use cepa_dir::Relay;
+use cepa_wire::Now;
+
+use crate::isolation::Isolation;
+use crate::paths::ExitNeed;
+
+/// How long a circuit takes new streams after its first (`MaxCircuitDirtiness`).
+pub(crate) const DIRTY_MAX: Duration = Duration::from_secs(600);
+/// How long a clean circuit is kept (`CircuitsAvailableTimeout`).
+pub(crate) const CLEAN_MAX: Duration = Duration::from_secs(1800);
+/// How long a directory circuit is kept after a fetch.
+pub(crate) const DIRECTORY_IDLE_MAX: Duration = Duration::from_secs(60);
+/// How long a circuit may take to be built, its channel included.
+pub(crate) const BUILD_MAX: Duration = Duration::from_secs(10);
+/// After so long in the making, a circuit keeps nobody from trying another.
+pub(crate) const SLOW_BUILD: Duration = Duration::from_secs(3);
+/// Most circuits in the making, as `tor`'s `MaxClientCircuitsPending`.
+pub(crate) const PENDING_MAX: usize = 32;
+/// Most circuits at all.
+pub(crate) const CIRCUITS_MAX: usize = 1024;
+
+/// Names a circuit in the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PoolId(u64);
+
+/// What a circuit is for.
+#[derive(Debug, Clone)]
+pub(crate) enum Purpose {
+    /// Directory requests to the only hop.
+    Directory,
+    /// Streams of applications, by this exit.
+    General(Box<Relay>),
+}
+
+/// How far it is.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    /// Waits for the channel to its first hop; its hops, the first one apart.
+    Channel(Box<HopSpec>, Vec<HopSpec>),
+    /// Being built.
+    Building(CircuitKey),
+    /// Ready.
+    Built(CircuitKey),
+}
+
+/// One circuit.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) purpose: Purpose,
+    pub(crate) first: RsaId,
+    pub(crate) stage: Stage,
+    pub(crate) since: Instant,
+    pub(crate) dirty_since: Option<Instant>,
+    /// When it is looked at again: to be closed if it is of no use any more.
+    pub(crate) review_at: Instant,
+    pub(crate) isolation: Option<Isolation>,
+    is_worn_out: bool,
+}
+
+impl Entry {
+    /// Its key, unless it still waits for a channel.
+    pub(crate) fn key(&self) -> Option<CircuitKey> {
+        match self.stage {
+            Stage::Channel(..) => None,
+            Stage::Building(key) | Stage::Built(key) => Some(key),
+        }
+    }
+
+    pub(crate) fn built(&self) -> Option<CircuitKey> {
+        match self.stage {
+            Stage::Built(key) => Some(key),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_general(&self) -> bool {
+        matches!(self.purpose, Purpose::General(_))
+    }
+
+    /// Takes any stream still, as it is bound to none.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.isolation.is_none() && self.dirty_since.is_none() && !self.is_worn_out
+    }
+
+    /// Takes no more streams.
+    pub(crate) fn wear_out(&mut self) {
+        self.is_worn_out = true;
+    }
+
+    fn is_worn(&self, now: Now) -> bool {
+        let age = |since| now.mono.saturating_duration_since(since);
+        self.is_worn_out
+            || self
+                .dirty_since
+                .is_some_and(|since| age(since) >= DIRTY_MAX)
+    }
+
+    /// Whether a stream may use it, once it is built.
+    pub(crate) fn fits(&self, wish: &Wish<'_>, now: Now) -> bool {
+        let Purpose::General(exit) = &self.purpose else {
+            return false;
+        };
+        let shared = self
+            .isolation
+            .as_ref()
+            .is_none_or(|own| own == wish.isolation);
+        shared
+            && !self.is_worn(now)
+            && wish.need.is_met_by(exit)
+            && !wish.excluded_exits.contains(&exit.rsa_id)
+    }
+}
+
+/// What a stream wants of its circuit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    pub(crate) need: ExitNeed,
+    pub(crate) isolation: &'a Isolation,
+    pub(crate) excluded_exits: &'a [RsaId],
+}
+
+/// All circuits of a client.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    entries: BTreeMap<PoolId, Entry>,
+    by_key: BTreeMap<CircuitKey, PoolId>,
+    id_next: u64,
+}
+
+impl Pool {
+    /// Adds a circuit that waits for its channel; `None` if there are too many.
+    pub(crate) fn insert(
+        &mut self,
+        purpose: Purpose,
+        first: (RsaId, HopSpec),
+        rest: Vec<HopSpec>,
+        now: Now,
+    ) -> Option<PoolId> {
+        if self.entries.len() >= CIRCUITS_MAX || self.pending().count() >= PENDING_MAX {
+            return None;
+        }
+        let id = PoolId(self.id_next);
+        self.id_next += 1;
+        let entry = Entry {
+            purpose,
+            first: first.0,
+            stage: Stage::Channel(Box::new(first.1), rest),
+            since: now.mono,
+            dirty_since: None,
+            review_at: now.mono + BUILD_MAX,
+            isolation: None,
+            is_worn_out: false,
+        };
+        self.entries.insert(id, entry);
+        Some(id)
+    }
+
+    /// All hops stand.
+    pub(crate) fn built(&mut self, id: PoolId, now: Now) -> Option<&Entry> {
+        let entry = self.entries.get_mut(&id)?;
+        entry.stage = Stage::Built(entry.key()?);
+        entry.review_at = now.mono
+            + match entry.purpose {
+                Purpose::Directory => DIRECTORY_IDLE_MAX,
+                Purpose::General(_) => CLEAN_MAX,
+            };
+        Some(entry)
+    }
+
+    /// A stream uses the circuit.
+    pub(crate) fn used(&mut self, id: PoolId, isolation: Option<&Isolation>, now: Now) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        match isolation {
+            None => entry.review_at = now.mono + DIRECTORY_IDLE_MAX,
+            Some(isolation) => {
+                entry.isolation.get_or_insert_with(|| isolation.clone());
+                let since = *entry.dirty_since.get_or_insert(now.mono);
+                entry.review_at = since + DIRTY_MAX;
+            }
+        }
+    }
+
+    /// The circuit is being built in the plane.
+    pub(crate) fn began(&mut self, id: PoolId, key: CircuitKey) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.stage = Stage::Building(key);
+            self.by_key.insert(key, id);
+        }
+    }
+
+    pub(crate) fn by_key(&self, key: CircuitKey) -> Option<PoolId> {
+        self.by_key.get(&key).copied()
+    }
+
+    pub(crate) fn entry(&self, id: PoolId) -> Option<&Entry> {
+        self.entries.get(&id)
+    }
+
+    pub(crate) fn entry_mut(&mut self, id: PoolId) -> Option<&mut Entry> {
+        self.entries.get_mut(&id)
+    }
+
+    pub(crate) fn remove(&mut self, id: PoolId) -> Option<Entry> {
+        let entry = self.entries.remove(&id)?;
+        if let Some(key) = entry.key() {
+            self.by_key.remove(&key);
+        }
+        Some(entry)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PoolId, &Entry)> {
+        self.entries.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    /// Circuits that are not built yet.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = (PoolId, &Entry)> {
+        self.iter().filter(|(_, entry)| entry.built().is_none())
+    }
+
+    /// Circuits that wait for the channel to a relay.
+    pub(crate) fn waiting_for(&self, relay: &RsaId) -> Vec<PoolId> {
+        let waits =
+            |entry: &Entry| entry.first == *relay && matches!(entry.stage, Stage::Channel(..));
+        self.iter()
+            .filter(|(_, entry)| waits(entry))
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    /// The built circuit for a stream: one that is bound to its isolation, else a clean one.
+    pub(crate) fn find_built(&self, wish: &Wish<'_>, now: Now) -> Option<(PoolId, CircuitKey)> {
+        let fitting = self.iter().filter(|(_, entry)| entry.fits(wish, now));
+        let built = fitting.filter_map(|(id, entry)| Some((entry, id, entry.built()?)));
+        // The youngest of the bound ones: it will last longest.
+        let best = built.min_by_key(|(entry, ..)| (entry.is_clean(), age_order(entry, now)));
+        best.map(|(_, id, key)| (id, key))
+    }
+
+    /// A circuit in the making for a stream, begun not too long ago.
+    pub(crate) fn find_pending(&self, wish: &Wish<'_>, now: Now) -> Option<PoolId> {
+        let young = |entry: &Entry| now.mono.saturating_duration_since(entry.since) < SLOW_BUILD;
+        let fitting = self
+            .pending()
+            .filter(|(_, entry)| young(entry) && entry.fits(wish, now));
+        let best = fitting.min_by_key(|(_, entry)| entry.is_clean());
+        best.map(|(id, _)| id)
+    }
+
+    /// Clean circuits, built or in the making, that serve a need.
+    pub(crate) fn clean_count(&self, need: &ExitNeed) -> usize {
+        let serves = |entry: &Entry| match &entry.purpose {
+            Purpose::General(exit) => entry.is_clean() && need.is_met_by(exit),
+            Purpose::Directory => false,
+        };
+        self.iter().filter(|(_, entry)| serves(entry)).count()
+    }
+
+    /// All clean circuits, built or in the making.
+    pub(crate) fn clean_total(&self) -> usize {
+        let clean = |entry: &Entry| entry.is_general() && entry.is_clean();
+        self.entries.values().filter(|entry| clean(entry)).count()
+    }
+
+    /// The directory circuit to a relay, built or not.
+    pub(crate) fn directory(&self, relay: &RsaId) -> Option<(PoolId, Option<CircuitKey>)> {
+        let to_it = |entry: &Entry| !entry.is_general() && entry.first == *relay;
+        let found = self.iter().find(|(_, entry)| to_it(entry));
+        found.map(|(id, entry)| (id, entry.built()))
+    }
+
+    /// When the first circuit is to be looked at.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.entries.values().map(|entry| entry.review_at).min()
+    }
+
+    /// Circuits that are to be looked at now.
+    pub(crate) fn due(&self, now: Now) -> Vec<PoolId> {
+        let due = self.iter().filter(|(_, entry)| entry.review_at <= now.mono);
+        due.map(|(id, _)| id).collect()
+    }
+}
+
+fn age_order(entry: &Entry, now: Now) -> Duration {
+    let since = entry.dirty_since.unwrap_or(entry.since);
+    now.mono.saturating_duration_since(since)
+}

@@ -1,0 +1,256 @@
+//! SOCKS requests until they are answered: what they want, where they were tried, and what a
+//! stream's end means for them (path-spec 3, tor-spec 6.3).
+//!
+//! ```text
+//! new ─▶ Waiting ──attach──▶ Attached ──CONNECTED, RESOLVED──▶ answered
+//!           ▲                    │
+//!           └──retriable end─────┘──other end, too many tries, too late──▶ refused
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use cepa_circuit::StreamKey;
+use cepa_crypto::RsaId;
+use cepa_netdoc::policy::is_internal;
+use cepa_wire::Now;
+use cepa_wire::begin::{Begin, BeginFlags};
+use cepa_wire::end::EndReason;
+use cepa_wire::host::Host;
+use cepa_wire::resolve::{Answer, AnswerValue, Resolve};
+use cepa_wire::socks::{SocksCommand, SocksRequest, SocksStatus};
+
+use crate::command::RequestId;
+use crate::isolation::Isolation;
+use crate::paths::ExitNeed;
+use crate::plane::StreamTarget;
+use crate::pool::{PoolId, Wish};
+
+/// How long a request may take in all (`SocksTimeout`).
+pub(crate) const REQUEST_MAX: Duration = Duration::from_secs(120);
+/// How long an exit may take to answer before another is asked (`CircuitStreamTimeout`).
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Exits that are asked for one request.
+pub(crate) const ATTEMPTS_MAX: u32 = 5;
+/// Exits that may fail to resolve or reach a name before that is believed.
+const UNREACHABLE_MAX: u32 = 3;
+/// Most requests that wait at a time.
+pub(crate) const REQUESTS_MAX: usize = 4096;
+/// Most bytes of optimistic data that are kept for a request.
+pub const EARLY_BYTES_MAX: usize = 64 * 1024;
+
+/// One request.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) target: StreamTarget,
+    pub(crate) need: ExitNeed,
+    pub(crate) isolation: Isolation,
+    /// Optimistic data, kept until the answer, for another try.
+    pub(crate) early: Vec<u8>,
+    /// How much of it was sent over the present stream.
+    pub(crate) early_sent: usize,
+    pub(crate) state: State,
+    pub(crate) until: Instant,
+    attempts: u32,
+    unreachable: u32,
+    /// Why the last try failed.
+    pub(crate) status: SocksStatus,
+    pub(crate) excluded_exits: Vec<RsaId>,
+}
+
+/// Where a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// For a circuit.
+    Waiting,
+    /// An exit was asked.
+    Attached {
+        stream: StreamKey,
+        circuit: PoolId,
+        since: Instant,
+    },
+}
+
+/// What follows from a SOCKS request before any circuit is asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outset {
+    /// Ask an exit.
+    Ask(StreamTarget, ExitNeed),
+    /// The answer is known.
+    Answer(Vec<Answer>),
+    /// It cannot be.
+    Refuse(SocksStatus),
+}
+
+/// What follows from an attempt's failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Try another exit.
+    Retry,
+    /// Tell the application.
+    Refuse(SocksStatus),
+}
+
+/// Reads what a request wants.
+pub(crate) fn outset(request: &SocksRequest, allow_internal: bool) -> Outset {
+    let refuse_internal = |ip: &IpAddr| !allow_internal && is_internal(*ip);
+    match (request.command, &request.address) {
+        (_, Host::Name(name)) if is_special(name) => Outset::Refuse(SocksStatus::HOST_UNREACHABLE),
+        (_, Host::Name(name)) if name.is_empty() => Outset::Refuse(SocksStatus::GENERAL_FAILURE),
+        (SocksCommand::Connect, _) if request.port == 0 => {
+            Outset::Refuse(SocksStatus::GENERAL_FAILURE)
+        }
+        (SocksCommand::Connect, Host::Ip(ip)) if refuse_internal(ip) => {
+            Outset::Refuse(SocksStatus::NOT_ALLOWED)
+        }
+        (SocksCommand::Connect, host) => {
+            let is_ipv6 = matches!(host, Host::Ip(IpAddr::V6(_)));
+            let flags = match host {
+                Host::Ip(IpAddr::V4(_)) => BeginFlags::default(),
+                _ => BeginFlags::IPV6_OKAY,
+            };
+            let (host, port) = (host.clone(), request.port);
+            let begin = Begin { host, port, flags };
+            Outset::Ask(StreamTarget::Begin(begin), ExitNeed::Port { port, is_ipv6 })
+        }
+        (SocksCommand::Resolve, Host::Ip(ip)) => Outset::Answer(vec![Answer {
+            value: AnswerValue::Ip(*ip),
+            ttl: 60,
+        }]),
+        (SocksCommand::Resolve, host) => {
+            let resolve = Resolve::Host(host.clone());
+            Outset::Ask(StreamTarget::Resolve(resolve), ExitNeed::Any)
+        }
+        (SocksCommand::ResolvePtr, Host::Ip(ip)) if refuse_internal(ip) => {
+            Outset::Refuse(SocksStatus::NOT_ALLOWED)
+        }
+        (SocksCommand::ResolvePtr, Host::Ip(ip)) => {
+            let resolve = Resolve::Reverse(*ip);
+            Outset::Ask(StreamTarget::Resolve(resolve), ExitNeed::Any)
+        }
+        (SocksCommand::ResolvePtr, Host::Name(_)) => {
+            Outset::Refuse(SocksStatus::ADDRESS_TYPE_NOT_SUPPORTED)
+        }
+    }
+}
+
+/// Names that must never be looked up outside: onion services, and `.exit`.
+fn is_special(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    name.ends_with(".onion") || name.ends_with(".exit")
+}
+
+impl Request {
+    pub(crate) fn new(
+        target: StreamTarget,
+        need: ExitNeed,
+        isolation: Isolation,
+        early: Vec<u8>,
+        now: Now,
+    ) -> Self {
+        Request {
+            target,
+            need,
+            isolation,
+            early,
+            early_sent: 0,
+            state: State::Waiting,
+            until: now.mono + REQUEST_MAX,
+            attempts: 0,
+            unreachable: 0,
+            status: SocksStatus::NOT_ALLOWED,
+            excluded_exits: Vec::new(),
+        }
+    }
+
+    pub(crate) fn wish(&self) -> Wish<'_> {
+        Wish {
+            need: self.need,
+            isolation: &self.isolation,
+            excluded_exits: &self.excluded_exits,
+        }
+    }
+
+    pub(crate) fn attach(&mut self, stream: StreamKey, circuit: PoolId, now: Now) {
+        self.attempts += 1;
+        self.early_sent = 0;
+        let since = now.mono;
+        self.state = State::Attached {
+            stream,
+            circuit,
+            since,
+        };
+    }
+
+    /// The exit could not be asked to the end; `exit` is not asked again. What is retriable is
+    /// what `tor` retries.
+    pub(crate) fn detach(&mut self, reason: EndReason, exit: Option<RsaId>) -> Verdict {
+        self.state = State::Waiting;
+        self.excluded_exits.extend(exit);
+        self.status = SocksStatus::from(reason);
+        let retriable = match reason {
+            // The exit's fault, or the circuit's.
+            EndReason::EXITPOLICY
+            | EndReason::HIBERNATING
+            | EndReason::RESOURCELIMIT
+            | EndReason::INTERNAL
+            | EndReason::DESTROY => true,
+            // Perhaps the destination's: believed when several exits agree.
+            EndReason::RESOLVEFAILED
+            | EndReason::MISC
+            | EndReason::NOROUTE
+            | EndReason::TIMEOUT => {
+                self.unreachable += 1;
+                self.unreachable < UNREACHABLE_MAX
+            }
+            _ => false,
+        };
+        if retriable && self.attempts < ATTEMPTS_MAX {
+            Verdict::Retry
+        } else {
+            Verdict::Refuse(self.status)
+        }
+    }
+
+    /// When the next step is due.
+    pub(crate) fn deadline(&self) -> Instant {
+        match self.state {
+            State::Waiting => self.until,
+            State::Attached { since, .. } => self.until.min(since + ANSWER_MAX),
+        }
+    }
+}
+
+/// All requests that wait for an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    pub(crate) by_id: BTreeMap<RequestId, Request>,
+    pub(crate) by_stream: BTreeMap<StreamKey, RequestId>,
+}
+
+impl Requests {
+    pub(crate) fn remove(&mut self, id: RequestId) -> Option<Request> {
+        let request = self.by_id.remove(&id)?;
+        if let State::Attached { stream, .. } = request.state {
+            self.by_stream.remove(&stream);
+        }
+        Some(request)
+    }
+
+    pub(crate) fn waiting(&self) -> Vec<RequestId> {
+        let waits = |request: &Request| request.state == State::Waiting;
+        self.by_id
+            .iter()
+            .filter(|(_, one)| waits(one))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.by_id.values().map(Request::deadline).min()
+    }
+}
+
+#[cfg(test)]
+mod tests;
