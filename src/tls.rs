@@ -1,137 +1,130 @@
-//! TLS as links use it (tor-spec section 2; PROTOCOL-NOTES section 1, "TLS").
+//! TLS of links (tor-spec 2): what to offer, and why no certificate authority has a say in it.
 //!
-//! A link's certificate proves nothing by itself: the CERTS cell ties it to the relay's identity.
-//! So the client side checks the handshake's signature against the key in the certificate, and
-//! nothing else; `tor`'s certificates have no extensions, which a web verifier would refuse.
-//! TLS 1.2 and 1.3, no session resumption, no ALPN, no client certificates.
+//! Identities are proved inside TLS, by the CERTS cells. Of a peer's certificate only its key
+//! matters, by which the handshake is signed, and its SHA-256, which CERTS names. So the verifier
+//! checks the handshake's signature and nothing else. Neither side resumes sessions, sends tickets
+//! or names a protocol (ALPN); nobody asks for client certificates. Clients send a random server
+//! name, as `tor` does. TLS 1.3 only, which every peer of today speaks.
+
+pub(crate) mod session;
 
 use std::sync::Arc;
 
-use cepa_crypto::x509;
-use cepa_link::TlsBinding;
+use cepa_crypto::{Rng, x509};
+use cepa_link::TlsKeyAndCert;
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer,
     UnixTime,
 };
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, ServerConfig,
-    ServerConnection, SignatureScheme,
+    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, PeerIncompatible,
+    ServerConfig, SignatureScheme,
 };
 
-/// The side of a link that connects.
-#[derive(Clone)]
-pub(crate) struct Connector(Arc<ClientConfig>);
+/// The suites that `tor` offers, in its order.
+const SUITES: [CipherSuite; 3] = [
+    CipherSuite::TLS13_AES_128_GCM_SHA256,
+    CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+    CipherSuite::TLS13_AES_256_GCM_SHA384,
+];
 
-/// The side of a link that listens, with one certificate.
-#[derive(Clone)]
-pub(crate) struct Acceptor(Arc<ServerConfig>);
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
+/// Our choice of the primitives that rustls has.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    let all = std::mem::take(&mut provider.cipher_suites);
+    let suite = |wanted| all.iter().find(|suite| suite.suite() == wanted).copied();
+    provider.cipher_suites = SUITES.into_iter().filter_map(suite).collect();
+    Arc::new(provider)
 }
 
-impl Connector {
-    /// Settings for outgoing links.
-    pub(crate) fn new() -> Result<Self, Error> {
-        let provider = provider();
-        let algorithms = provider.signature_verification_algorithms;
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(KeyHolder { algorithms }))
-            .with_no_client_auth();
-        config.resumption = rustls::client::Resumption::disabled();
-        Ok(Connector(Arc::new(config)))
-    }
-
-    /// A session for one link; `name` (`www.….com`) only looks like one of the web.
-    pub(crate) fn session(&self, name: &str) -> Result<rustls::Connection, Error> {
-        let name = ServerName::try_from(name.to_owned())
-            .map_err(|_| Error::General("not a host name".to_owned()))?;
-        Ok(ClientConnection::new(Arc::clone(&self.0), name)?.into())
-    }
+/// The configuration of links that we open; one serves the whole process.
+pub(crate) fn client_config(provider: Arc<CryptoProvider>) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let verifier = LinkVerifier {
+        algorithms: provider.signature_verification_algorithms,
+    };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
 }
 
-impl Acceptor {
-    /// Settings for incoming links. `key_pkcs8` is the key of the certificate.
-    pub(crate) fn new(cert_der: &[u8], key_pkcs8: &[u8]) -> Result<Self, Error> {
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key_pkcs8.to_vec()));
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![CertificateDer::from(cert_der.to_vec())], key)?;
-        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        Ok(Acceptor(Arc::new(config)))
-    }
-
-    /// A session for one link.
-    pub(crate) fn session(&self) -> Result<rustls::Connection, Error> {
-        Ok(ServerConnection::new(Arc::clone(&self.0))?.into())
-    }
+/// The configuration of links that come in, for one TLS certificate of the relay.
+pub(crate) fn server_config(
+    provider: Arc<CryptoProvider>,
+    identity: &TlsKeyAndCert,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let key = PrivatePkcs8KeyDer::from(identity.key.to_pkcs8_der().to_vec());
+    let key = provider
+        .key_provider
+        .load_private_key(PrivateKeyDer::Pkcs8(key))?;
+    let chain = vec![CertificateDer::from(identity.cert_der.clone())];
+    // Not `with_single_cert`: it wants a certificate that a certificate authority might have made.
+    let certified = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(certified));
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
 }
 
-/// What the link handshake asks of a TLS session after its own handshake.
-pub(crate) struct Binding<'a>(pub(crate) &'a rustls::Connection);
-
-impl TlsBinding for Binding<'_> {
-    fn export(&self, label: &[u8], context: &[u8], out: &mut [u8; 32]) -> bool {
-        self.0
-            .export_keying_material(out, label, Some(context))
-            .is_ok()
-    }
-
-    fn peer_cert_der(&self) -> Option<&[u8]> {
-        self.0.peer_certificates()?.first().map(AsRef::as_ref)
-    }
+/// A server name that means nothing: `www.<random>.com`.
+pub(crate) fn server_name(rng: &mut Rng) -> ServerName<'static> {
+    let name = x509::Names::generate(rng).identity;
+    ServerName::try_from(name).expect("letters and digits make a name")
 }
 
-/// Accepts any certificate whose key signed the handshake.
+/// Takes every certificate with a key that can sign a handshake.
 #[derive(Debug)]
-struct KeyHolder {
+struct LinkVerifier {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl KeyHolder {
-    fn spki<'a>(cert: &'a CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'a>, Error> {
-        let spki = x509::spki_der(cert.as_ref())
-            .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        Ok(SubjectPublicKeyInfoDer::from(spki))
-    }
-}
-
-impl ServerCertVerifier for KeyHolder {
+impl ServerCertVerifier for LinkVerifier {
     fn verify_server_cert(
         &self,
-        end_entity: &CertificateDer<'_>,
+        _end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Self::spki(end_entity)?;
+    ) -> Result<ServerCertVerified, rustls::Error> {
         Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.algorithms)
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        // Not reached: only TLS 1.3 is offered.
+        Err(PeerIncompatible::Tls12NotOffered.into())
     }
 
     fn verify_tls13_signature(
         &self,
         message: &[u8],
         cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let spki = Self::spki(cert)?;
-        rustls::crypto::verify_tls13_signature_with_raw_key(message, &spki, dss, &self.algorithms)
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let spki = x509::spki_der(cert).map_err(|_| CertificateError::BadEncoding)?;
+        let spki = SubjectPublicKeyInfoDer::from(spki);
+        rustls::crypto::verify_tls13_signature_with_raw_key(
+            message,
+            &spki,
+            signed,
+            &self.algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -45,7 +45,8 @@ pub(crate) async fn serve<P: Plane>(
             break "closed by us".to_owned();
         }
     };
-    tls.close();
+    // What the last cells were, a DESTROY perhaps, is worth one more write.
+    let _ = tls.try_flush();
     worker.end_channel(key);
     worker.with(|plane, now| plane.channel_closed(key, now));
     why

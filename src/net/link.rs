@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use cepa_crypto::Rng;
 use cepa_link::{Established, Handshake, HandshakeError, LinkIdentity, PeerExpectation, Step};
+use rustls::{ClientConfig, ServerConfig};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::tls_stream::{ReadStep, TlsStream};
 use crate::clock;
-use crate::tls::{Acceptor, Binding, Connector};
+use crate::tls::session::{TlsError, TlsSession};
 
 /// How long TLS and the link handshake may take together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -29,8 +30,8 @@ pub(crate) enum LinkError {
     Connect(io::Error),
     #[error("the connection broke in the handshake: {0}")]
     Broken(io::Error),
-    #[error("TLS: {0}")]
-    Tls(rustls::Error),
+    #[error("{0}")]
+    Tls(TlsError),
     #[error("the handshake took too long")]
     Timeout,
     #[error("{0}")]
@@ -55,7 +56,7 @@ pub(crate) async fn open(
     addrs: &[SocketAddr],
     bind: Option<IpAddr>,
     expect: PeerExpectation,
-    connector: &Connector,
+    tls: &ClientConfig,
     identity: Option<Arc<LinkIdentity>>,
     rng: &mut Rng,
 ) -> Result<Link, LinkError> {
@@ -72,7 +73,7 @@ pub(crate) async fn open(
                 continue;
             }
         };
-        let session = connector.session(&server_name(rng)).map_err(LinkError::Tls)?;
+        let session = TlsSession::client(tls, rng).map_err(LinkError::Tls)?;
         let handshake = Handshake::initiator(expect, identity.clone(), *addr);
         return within_time(TlsStream::new(tcp, session), handshake, rng).await;
     }
@@ -88,15 +89,15 @@ async fn connect(addr: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream
     socket.connect(addr).await
 }
 
-/// Answers a connection as the relay `identity`, whose TLS certificate `acceptor` shows.
+/// Answers a connection as the relay `identity`, whose TLS certificate `tls` shows.
 pub(crate) async fn accept(
     tcp: TcpStream,
     peer: SocketAddr,
-    acceptor: &Acceptor,
+    tls: &ServerConfig,
     identity: Arc<LinkIdentity>,
     rng: &mut Rng,
 ) -> Result<Link, LinkError> {
-    let session = acceptor.session().map_err(LinkError::Tls)?;
+    let session = TlsSession::server(tls).map_err(LinkError::Tls)?;
     within_time(TlsStream::new(tcp, session), Handshake::responder(identity, peer), rng).await
 }
 
@@ -119,7 +120,7 @@ async fn run(
     let mut input = Vec::new();
     loop {
         let step =
-            handshake.handle_bytes(&mut input, &Binding(tls.session()), clock::now(), rng);
+            handshake.handle_bytes(&mut input, tls.session(), clock::now(), rng);
         let output = handshake.take_output();
         if !output.is_empty() {
             tls.queue(&output).map_err(LinkError::Broken)?;
@@ -140,15 +141,4 @@ async fn run(
             ReadStep::Read | ReadStep::Blocked => {}
         }
     }
-}
-
-/// A name for TLS's SNI that says nothing: `www.`, 4 to 25 base32 letters, `.com`, as `tor` does.
-fn server_name(rng: &mut Rng) -> String {
-    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-    let length = 4 + rng.below(22);
-    let letters = (0..length).map(|_| {
-        let index = usize::try_from(rng.below(32)).unwrap_or(0);
-        char::from(LETTERS.get(index).copied().unwrap_or(b'a'))
-    });
-    format!("www.{}.com", letters.collect::<String>())
 }

@@ -1,16 +1,17 @@
 //! A TLS connection over TCP that is read and written in batches (tor-spec section 2).
 //!
 //! One socket read takes up to 64 KiB of records, one socket write carries as many records as
-//! were queued. rustls does the cryptography on buffers that this file owns; nothing here waits
-//! while it holds plaintext that a caller could already use.
+//! were queued. Records are decrypted in place in the buffer that the
+//! socket filled. Nothing here waits while it holds plaintext that a caller could already use.
 
-use std::io::{self, BufRead, Write};
-use std::net::SocketAddr;
+use std::io;
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Bytes taken from the socket by one read: four full TLS records.
+use crate::tls::session::{TlsError, TlsSession, TlsState};
+
+/// Room for one read of the socket: four full TLS records.
 const READ_BYTES: usize = 64 * 1024;
 
 /// What one attempt to read brought.
@@ -27,53 +28,62 @@ pub(crate) enum ReadStep {
 /// A TCP connection with TLS on top, before and after the TLS handshake.
 pub(crate) struct TlsStream {
     tcp: TcpStream,
-    tls: rustls::Connection,
-    cipher_in: Box<[u8]>,
-    cipher_out: Vec<u8>,
+    tls: TlsSession,
+    /// Wire bytes that came in; the first `filled` count.
+    wire_in: Box<[u8]>,
+    filled: usize,
+    /// Plaintext that came with the last flight of the handshake.
+    early: Vec<u8>,
+    wire_out: Vec<u8>,
     sent: usize,
 }
 
 impl TlsStream {
     /// Wraps a connected socket; the TLS handshake has not begun.
-    pub(crate) fn new(tcp: TcpStream, tls: rustls::Connection) -> Self {
+    pub(crate) fn new(tcp: TcpStream, tls: TlsSession) -> Self {
         // A cell must not wait for the next one: batches are made here, not by the kernel.
         let _ = tcp.set_nodelay(true);
         Self {
             tcp,
             tls,
-            cipher_in: vec![0; READ_BYTES].into_boxed_slice(),
-            cipher_out: Vec::with_capacity(READ_BYTES),
+            wire_in: vec![0; READ_BYTES].into_boxed_slice(),
+            filled: 0,
+            early: Vec::new(),
+            wire_out: Vec::with_capacity(READ_BYTES),
             sent: 0,
         }
     }
 
-    /// The TLS session, for its exporter and the peer's certificate.
-    pub(crate) fn session(&self) -> &rustls::Connection {
+    /// The TLS session, for what the link handshake is bound to.
+    pub(crate) fn session(&self) -> &TlsSession {
         &self.tls
     }
 
-    /// The address at the other end of the socket.
-    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.peer_addr()
-    }
-
-    /// Completes the TLS handshake. Application bytes that came with it stay in the session and
-    /// are given by the next [`TlsStream::try_read`].
+    /// Completes the TLS handshake. Application bytes that came with it are given by the next
+    /// [`TlsStream::try_read`].
     pub(crate) async fn handshake(&mut self) -> io::Result<()> {
-        while self.tls.is_handshaking() {
-            if self.try_flush()? && self.tls.wants_read() && self.tls.is_handshaking() {
-                self.tcp.readable().await?;
-                if self.feed_once()? == ReadStep::Eof {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
+        let mut early = std::mem::take(&mut self.early);
+        let done = loop {
+            let decrypted = self.decrypt(&mut early);
+            // An alert that says what was wrong is worth sending.
+            let flushed = self.try_flush()?;
+            decrypted?;
+            match self.tls.state() {
+                TlsState::Handshaking => {}
+                TlsState::Open if flushed => break Ok(()),
+                TlsState::Open => {
+                    self.tcp.writable().await?;
+                    continue;
                 }
-            } else if self.has_unsent() {
-                self.tcp.writable().await?;
+                TlsState::PeerClosed => break Err(io::ErrorKind::UnexpectedEof.into()),
             }
-        }
-        while !self.try_flush()? {
-            self.tcp.writable().await?;
-        }
-        Ok(())
+            self.ready(!flushed).await?;
+            if self.fill()? == ReadStep::Eof {
+                break Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        };
+        self.early = early;
+        done
     }
 
     /// Waits until the socket can be read, or written when `write` is set.
@@ -83,82 +93,58 @@ impl TlsStream {
         self.tcp.ready(interest).await.map(|_| ())
     }
 
-    /// Waits until the socket can be written.
-    pub(crate) async fn writable(&self) -> io::Result<()> {
-        self.tcp.writable().await
-    }
-
     /// One socket read; appends the plaintext that it completed to `plain`.
     pub(crate) fn try_read(&mut self, plain: &mut Vec<u8>) -> io::Result<ReadStep> {
-        self.drain_plaintext(plain)?;
-        let read = match self.tcp.try_read(&mut self.cipher_in) {
-            Ok(0) => return Ok(ReadStep::Eof),
-            Ok(read) => read,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(ReadStep::Blocked),
-            Err(e) => return Err(e),
-        };
-        let mut from = 0;
-        while from < read {
-            let mut slice = self.cipher_in.get(from..read).unwrap_or_default();
-            let taken = self.tls.read_tls(&mut slice)?;
-            from += taken;
-            self.tls.process_new_packets().map_err(io::Error::other)?;
-            self.drain_plaintext(plain)?;
+        if !self.early.is_empty() {
+            plain.append(&mut self.early);
         }
-        Ok(ReadStep::Read)
+        let step = self.fill()?;
+        if step == ReadStep::Read {
+            self.decrypt(plain)?;
+            if self.tls.state() == TlsState::PeerClosed {
+                return Ok(ReadStep::Eof);
+            }
+        }
+        Ok(step)
     }
 
-    /// Encrypts `plain` (at most one record) behind what already waits to be sent.
+    /// Encrypts `plain` behind what already waits to be sent.
     pub(crate) fn queue(&mut self, plain: &[u8]) -> io::Result<()> {
-        self.tls.writer().write_all(plain)?;
-        self.collect_records()
+        self.tls.send(plain, &mut self.wire_out).map_err(io::Error::other)
     }
 
     /// Writes what waits; `true` once nothing is left.
     pub(crate) fn try_flush(&mut self) -> io::Result<bool> {
-        self.collect_records()?;
-        while self.sent < self.cipher_out.len() {
-            match self.tcp.try_write(self.cipher_out.get(self.sent..).unwrap_or_default()) {
+        while self.sent < self.wire_out.len() {
+            match self.tcp.try_write(self.wire_out.get(self.sent..).unwrap_or_default()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => self.sent += written,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(e) => return Err(e),
             }
         }
-        self.cipher_out.clear();
+        self.wire_out.clear();
         self.sent = 0;
         Ok(true)
     }
 
     /// Whether encrypted bytes wait for the socket.
     pub(crate) fn has_unsent(&self) -> bool {
-        self.sent < self.cipher_out.len()
+        self.sent < self.wire_out.len()
     }
 
     /// Bytes encrypted and not yet taken by the socket.
     pub(crate) fn unsent_bytes(&self) -> usize {
-        self.cipher_out.len() - self.sent
+        self.wire_out.len() - self.sent
     }
 
-    /// Says goodbye in TLS; errors no longer matter.
-    pub(crate) fn close(&mut self) {
-        self.tls.send_close_notify();
-        let _ = self.try_flush();
-    }
-
-    fn feed_once(&mut self) -> io::Result<ReadStep> {
-        match self.tcp.try_read(&mut self.cipher_in) {
+    /// Reads the socket once into the room behind what is there.
+    fn fill(&mut self) -> io::Result<ReadStep> {
+        // A record is shorter than the buffer, so that there is always room.
+        match self.tcp.try_read(self.wire_in.get_mut(self.filled..).unwrap_or_default()) {
             Ok(0) => Ok(ReadStep::Eof),
             Ok(read) => {
-                let mut slice = self.cipher_in.get(..read).unwrap_or_default();
-                while !slice.is_empty() {
-                    self.tls.read_tls(&mut slice)?;
-                    if let Err(e) = self.tls.process_new_packets() {
-                        // The alert that says why is worth sending.
-                        let _ = self.try_flush();
-                        return Err(io::Error::other(e));
-                    }
-                }
+                self.filled += read;
                 Ok(ReadStep::Read)
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(ReadStep::Blocked),
@@ -166,27 +152,15 @@ impl TlsStream {
         }
     }
 
-    fn drain_plaintext(&mut self, plain: &mut Vec<u8>) -> io::Result<()> {
-        let mut reader = self.tls.reader();
-        loop {
-            let taken = match reader.fill_buf() {
-                Ok([]) => return Ok(()),
-                Ok(chunk) => {
-                    plain.extend_from_slice(chunk);
-                    chunk.len()
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-                Err(e) => return Err(e),
-            };
-            reader.consume(taken);
-        }
-    }
-
-    fn collect_records(&mut self) -> io::Result<()> {
-        while self.tls.wants_write() {
-            self.tls.write_tls(&mut self.cipher_out)?;
-        }
+    /// Decrypts whole records in place and moves what is left of one to the front.
+    fn decrypt(&mut self, plain: &mut Vec<u8>) -> io::Result<()> {
+        let wire = self.wire_in.get_mut(..self.filled).unwrap_or_default();
+        let taken = self
+            .tls
+            .handle_wire(wire, plain, &mut self.wire_out)
+            .map_err(|error: TlsError| io::Error::other(error))?;
+        self.wire_in.copy_within(taken..self.filled, 0);
+        self.filled -= taken;
         Ok(())
     }
 }

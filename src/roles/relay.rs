@@ -37,7 +37,7 @@ use crate::launched::{Reporter, Shutdown, Stage};
 use crate::listen;
 use crate::network::Network;
 use crate::store::{Change, Durability, Store};
-use crate::tls::{Acceptor, Connector};
+use crate::tls;
 
 /// What a relay of a network that has just begun says of its bandwidth, bytes a second.
 const TESTING_BANDWIDTH: u32 = 10 << 20;
@@ -93,7 +93,7 @@ pub(crate) struct Node {
     /// Randomness.
     pub(crate) rng: Rng,
     /// TLS of outgoing links.
-    pub(crate) connector: Connector,
+    pub(crate) connector: Arc<rustls::ClientConfig>,
     /// Source address of outgoing links.
     pub(crate) bind: Option<IpAddr>,
     folder: Folder,
@@ -145,7 +145,7 @@ impl Node {
             network,
             reporter,
             rng,
-            connector: Connector::new().map_err(tls_failure)?,
+            connector: tls::client_config(tls::provider()).map_err(tls_failure)?,
             bind,
             folder,
             workers: None,
@@ -287,7 +287,7 @@ impl Node {
         if let Some(sender) = &self.keys {
             sender.send_modify(|keys| {
                 *keys = Arc::new(NodeKeys {
-                    acceptor: keys.acceptor.clone(),
+                    acceptor: Arc::clone(&keys.acceptor),
                     link: Arc::clone(&keys.link),
                     onion: Arc::clone(&onion),
                 });
@@ -299,11 +299,10 @@ impl Node {
     /// New links are accepted and opened with these keys; the first time, the workers start.
     fn set_link(
         &mut self,
-        tls: &TlsKeyAndCert,
+        key: &TlsKeyAndCert,
         link: Arc<LinkIdentity>,
     ) -> Result<(), Failure> {
-        let key = tls.key.to_pkcs8_der();
-        let acceptor = Acceptor::new(&tls.cert_der, &key).map_err(tls_failure)?;
+        let acceptor = tls::server_config(tls::provider(), key).map_err(tls_failure)?;
         let (Some(onion), Some(switch)) = (&self.onion, &self.switch) else {
             return fail("keys came in the wrong order", "the relay core", "this is a bug");
         };
@@ -317,7 +316,7 @@ impl Node {
             workers: self.config.workers,
             config: Arc::clone(switch),
             keys: receiver,
-            connector: self.connector.clone(),
+            connector: Arc::clone(&self.connector),
             bind: self.bind,
             resolver: Resolver::system(),
             directory: self.directory.server(http::Limits::default()),

@@ -30,7 +30,6 @@ use crate::http;
 use crate::net::link::{self, Link};
 use crate::net::worker::{HANDOVER_BATCHES_MAX, Worker};
 use crate::net::{channel, edge};
-use crate::tls::{Acceptor, Connector};
 
 /// Handshakes of incoming links under way at once on one worker.
 const HANDSHAKES_MAX: usize = 512;
@@ -41,7 +40,7 @@ const DIR_PIPE_BYTES: usize = 64 * 1024;
 /// What links and circuits are opened with; replaced as a whole when keys are rotated.
 pub(crate) struct NodeKeys {
     /// TLS of incoming links.
-    pub(crate) acceptor: Acceptor,
+    pub(crate) acceptor: Arc<rustls::ServerConfig>,
     /// What the link handshake shows; it names the certificate of `acceptor`.
     pub(crate) link: Arc<LinkIdentity>,
     /// What onionskins are answered with.
@@ -53,7 +52,7 @@ pub(crate) struct Shared {
     /// The keys in use.
     pub(crate) keys: watch::Receiver<Arc<NodeKeys>>,
     /// TLS of outgoing links.
-    pub(crate) connector: Connector,
+    pub(crate) connector: Arc<rustls::ClientConfig>,
     /// Source address of outgoing links, so that peers see the one in our descriptor.
     pub(crate) bind: Option<IpAddr>,
     /// The look-ups of streams that leave here.
@@ -88,7 +87,7 @@ pub(crate) struct Setup {
     pub(crate) config: Arc<SwitchConfig>,
     /// See [`Shared`], as for all that follow.
     pub(crate) keys: watch::Receiver<Arc<NodeKeys>>,
-    pub(crate) connector: Connector,
+    pub(crate) connector: Arc<rustls::ClientConfig>,
     pub(crate) bind: Option<IpAddr>,
     pub(crate) resolver: Resolver,
     pub(crate) directory: http::Server,
