@@ -4,6 +4,8 @@
 //! What cannot be shown without a network that carries traffic is in `traffic`, what goes wrong
 //! before in `bad_input`.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
 mod bad_input;
 mod network;
 mod traffic;
