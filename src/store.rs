@@ -105,6 +105,11 @@ impl Store {
         }
     }
 
+    /// Its file, for messages.
+    pub fn path(&self) -> impl std::fmt::Display + '_ {
+        self.path.display()
+    }
+
     /// Sets it up, makes the tables if need be, and returns their version.
     fn prepare(&mut self, durability: Durability) -> rusqlite::Result<i64> {
         self.db.busy_timeout(BUSY_TIMEOUT)?;

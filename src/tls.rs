@@ -43,7 +43,9 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 }
 
 /// The configuration of links that we open; one serves the whole process.
-pub(crate) fn client_config(provider: Arc<CryptoProvider>) -> Result<Arc<ClientConfig>, rustls::Error> {
+pub(crate) fn client_config(
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
     let verifier = LinkVerifier {
         algorithms: provider.signature_verification_algorithms,
     };

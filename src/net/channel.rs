@@ -30,7 +30,10 @@ pub(crate) async fn serve<P: Plane>(
     pending: Vec<u8>,
 ) -> String {
     let bell = worker.register_channel(key);
-    let mut io = ChannelIo { cells: pending, out: Vec::with_capacity(16 * 1024) };
+    let mut io = ChannelIo {
+        cells: pending,
+        out: Vec::with_capacity(16 * 1024),
+    };
     let why = loop {
         match io.step(worker, &mut tls, key) {
             Ok(Step::Again) => tokio::task::yield_now().await,
@@ -83,7 +86,11 @@ impl ChannelIo {
             self.cells.drain(..used);
         }
         let blocked = self.flush(worker, tls, key).map_err(|e| e.to_string())?;
-        Ok(if read { Step::Again } else { Step::Wait { write: blocked } })
+        Ok(if read {
+            Step::Again
+        } else {
+            Step::Wait { write: blocked }
+        })
     }
 
     /// Moves output until the plane has none or the socket is full; `true` when it is full.

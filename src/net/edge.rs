@@ -90,8 +90,7 @@ impl Edge {
         }
         self.outgoing.clear();
         self.written = 0;
-        let taken = worker
-            .with(|plane, _| plane.stream_take(key, &mut self.outgoing, WRITE_BYTES));
+        let taken = worker.with(|plane, _| plane.stream_take(key, &mut self.outgoing, WRITE_BYTES));
         self.ended = taken.end.is_some();
     }
 
@@ -105,7 +104,11 @@ impl Edge {
         let first = self.early.get(..bytes).unwrap_or_default();
         worker.with(|plane, now| plane.stream_send(key, first, now));
         self.early.drain(..bytes);
-        if self.early.is_empty() { worker.peek(|plane| plane.stream_room(key)) } else { 0 }
+        if self.early.is_empty() {
+            worker.peek(|plane| plane.stream_room(key))
+        } else {
+            0
+        }
     }
 
     fn handle_read<P: Plane>(

@@ -81,7 +81,11 @@ pub(crate) async fn open(
 }
 
 async fn connect(addr: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
-    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if addr.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     match bind {
         Some(ip) if ip.is_ipv4() == addr.is_ipv4() => socket.bind(SocketAddr::new(ip, 0))?,
         _ => {}
@@ -98,7 +102,12 @@ pub(crate) async fn accept(
     rng: &mut Rng,
 ) -> Result<Link, LinkError> {
     let session = TlsSession::server(tls).map_err(LinkError::Tls)?;
-    within_time(TlsStream::new(tcp, session), Handshake::responder(identity, peer), rng).await
+    within_time(
+        TlsStream::new(tcp, session),
+        Handshake::responder(identity, peer),
+        rng,
+    )
+    .await
 }
 
 async fn within_time(
@@ -119,8 +128,7 @@ async fn run(
     tls.handshake().await.map_err(LinkError::Broken)?;
     let mut input = Vec::new();
     loop {
-        let step =
-            handshake.handle_bytes(&mut input, tls.session(), clock::now(), rng);
+        let step = handshake.handle_bytes(&mut input, tls.session(), clock::now(), rng);
         let output = handshake.take_output();
         if !output.is_empty() {
             tls.queue(&output).map_err(LinkError::Broken)?;
@@ -129,7 +137,11 @@ async fn run(
         match step.map_err(LinkError::Handshake)? {
             // What is not flushed yet goes out when the channel is served.
             Step::Done(established) => {
-                return Ok(Link { tls, established: *established, pending: input });
+                return Ok(Link {
+                    tls,
+                    established: *established,
+                    pending: input,
+                });
             }
             Step::Continue => {}
         }

@@ -4,11 +4,13 @@
 //! read filled; output is pulled when the socket has room, so that a slow socket leaves cells in
 //! the bounded queues of their circuits, where fairness is decided.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::time::Instant;
 
 use cepa_circuit::{StreamKey, StreamRead};
-use cepa_link::{ChannelKey, Established};
+use cepa_client::Client;
+use cepa_link::ChannelKey;
 use cepa_relay::{Handover, Switch, SwitchCommand, WorkerId};
 use cepa_wire::Now;
 use cepa_wire::end::EndReason;
@@ -22,7 +24,6 @@ pub(crate) trait Plane: 'static {
     /// A batch for another worker.
     type Handover: Send + 'static;
 
-    fn add_channel(&mut self, link: Established, now: Now) -> ChannelKey;
     fn handle_cells(
         &mut self,
         channel: ChannelKey,
@@ -50,9 +51,6 @@ impl Plane for Switch {
     type Close = cepa_relay::ChannelClose;
     type Handover = Vec<Handover>;
 
-    fn add_channel(&mut self, link: Established, now: Now) -> ChannelKey {
-        Switch::add_channel(self, link, now)
-    }
     fn handle_cells(
         &mut self,
         channel: ChannelKey,
@@ -104,5 +102,58 @@ impl Plane for Switch {
     }
     fn handle_handover(&mut self, batch: Vec<Handover>, now: Now) {
         Switch::handle_handover(self, batch, now);
+    }
+}
+
+impl Plane for Client {
+    type Command = cepa_client::Command;
+    type Close = cepa_client::plane::ChannelClose;
+    /// A client has one worker.
+    type Handover = Infallible;
+
+    fn handle_cells(
+        &mut self,
+        channel: ChannelKey,
+        cells: &mut [u8],
+        now: Now,
+    ) -> Result<usize, Self::Close> {
+        Client::handle_cells(self, channel, cells, now)
+    }
+    fn take_output(&mut self, channel: ChannelKey, out: &mut Vec<u8>, now: Now) {
+        Client::take_output(self, channel, out, now);
+    }
+    fn channel_closed(&mut self, channel: ChannelKey, now: Now) {
+        Client::channel_closed(self, channel, now);
+    }
+    fn stream_room(&self, stream: StreamKey) -> usize {
+        Client::stream_room(self, stream)
+    }
+    fn stream_send(&mut self, stream: StreamKey, bytes: &[u8], now: Now) {
+        Client::stream_send(self, stream, bytes, now);
+    }
+    fn stream_take(&mut self, stream: StreamKey, out: &mut Vec<u8>, max: usize) -> StreamRead {
+        Client::stream_take(self, stream, out, max)
+    }
+    fn stream_written(&mut self, stream: StreamKey, bytes: usize, now: Now) {
+        Client::stream_written(self, stream, bytes, now);
+    }
+    fn stream_close(&mut self, stream: StreamKey, reason: EndReason, now: Now) {
+        Client::stream_close(self, stream, reason, now);
+    }
+    fn take_ready(&mut self, channels: &mut Vec<ChannelKey>, streams: &mut Vec<StreamKey>) {
+        Client::take_ready(self, channels, streams);
+    }
+    fn poll_command(&mut self) -> Option<cepa_client::Command> {
+        Client::poll_command(self)
+    }
+    fn poll_timeout(&self) -> Option<Instant> {
+        Client::poll_timeout(self)
+    }
+    fn handle_timeout(&mut self, now: Now) {
+        Client::handle_timeout(self, now);
+    }
+    fn take_handovers(&mut self, _out: &mut Vec<(usize, Infallible)>) {}
+    fn handle_handover(&mut self, handover: Infallible, _now: Now) {
+        match handover {}
     }
 }

@@ -88,8 +88,11 @@ impl TlsStream {
 
     /// Waits until the socket can be read, or written when `write` is set.
     pub(crate) async fn ready(&self, write: bool) -> io::Result<()> {
-        let interest =
-            if write { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        let interest = if write {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        };
         self.tcp.ready(interest).await.map(|_| ())
     }
 
@@ -110,13 +113,18 @@ impl TlsStream {
 
     /// Encrypts `plain` behind what already waits to be sent.
     pub(crate) fn queue(&mut self, plain: &[u8]) -> io::Result<()> {
-        self.tls.send(plain, &mut self.wire_out).map_err(io::Error::other)
+        self.tls
+            .send(plain, &mut self.wire_out)
+            .map_err(io::Error::other)
     }
 
     /// Writes what waits; `true` once nothing is left.
     pub(crate) fn try_flush(&mut self) -> io::Result<bool> {
         while self.sent < self.wire_out.len() {
-            match self.tcp.try_write(self.wire_out.get(self.sent..).unwrap_or_default()) {
+            match self
+                .tcp
+                .try_write(self.wire_out.get(self.sent..).unwrap_or_default())
+            {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => self.sent += written,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -141,7 +149,10 @@ impl TlsStream {
     /// Reads the socket once into the room behind what is there.
     fn fill(&mut self) -> io::Result<ReadStep> {
         // A record is shorter than the buffer, so that there is always room.
-        match self.tcp.try_read(self.wire_in.get_mut(self.filled..).unwrap_or_default()) {
+        match self
+            .tcp
+            .try_read(self.wire_in.get_mut(self.filled..).unwrap_or_default())
+        {
             Ok(0) => Ok(ReadStep::Eof),
             Ok(read) => {
                 self.filled += read;

@@ -84,7 +84,9 @@ impl<P: Plane> Worker<P> {
 
     /// Pulls output for a channel; nothing else follows but streams that have room again.
     pub(crate) fn take_output(&self, channel: ChannelKey, out: &mut Vec<u8>) {
-        self.plane.borrow_mut().take_output(channel, out, clock::now());
+        self.plane
+            .borrow_mut()
+            .take_output(channel, out, clock::now());
     }
 
     /// The bell that rings when the channel has output.
@@ -131,7 +133,11 @@ impl<P: Plane> Worker<P> {
     /// Wakes tasks and passes on commands after the plane changed.
     pub(crate) fn settle(&self) {
         let mut ready = self.ready.borrow_mut();
-        let Ready { channels, streams, handovers } = &mut *ready;
+        let Ready {
+            channels,
+            streams,
+            handovers,
+        } = &mut *ready;
         {
             let mut plane = self.plane.borrow_mut();
             while let Some(command) = plane.poll_command() {
@@ -197,7 +203,10 @@ impl<P: Plane> Worker<P> {
     /// Tells the plane when its time has come.
     pub(crate) async fn run_timer(self: Rc<Self>) {
         loop {
-            let deadline = self.timer.get().unwrap_or_else(|| clock::now().mono + IDLE_TICK);
+            let deadline = self
+                .timer
+                .get()
+                .unwrap_or_else(|| clock::now().mono + IDLE_TICK);
             tokio::select! {
                 () = tokio::time::sleep_until(deadline.into()) => {
                     self.timer.set(None);

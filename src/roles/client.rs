@@ -1,18 +1,302 @@
-//! Runs a client until it is stopped.
+//! Runs a client until it is stopped: its core, its channels, its SOCKS ports.
+//!
+//! All of it lives on one thread with a runtime of its own, so that cells, streams and control
+//! share the core without a lock. One loop does what the core asks for; links, directory
+//! exchanges and applications are tasks beside it.
 
-use crate::config::ClientConfig;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use cepa_client::{
+    Client, ClientConfig as CoreConfig, Command, Directory, FetchId, LinkId, LinkTarget, Pins,
+    Saved, SavedState,
+};
+use cepa_crypto::Rng;
+use cepa_dir::DirRequest;
+use cepa_link::PeerExpectation;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, LocalSet};
+
+use super::socks::{Answer, Socks};
+use super::{fetch as exchange, kept, network_file};
+use crate::clock;
+use crate::config::{self, ClientConfig};
 use crate::error::{Failure, fail};
-use crate::launched::{Reporter, Shutdown};
+use crate::folder::Folder;
+use crate::launched::{Reporter, Shutdown, Stage};
+use crate::listen;
+use crate::net::worker::Worker;
+use crate::net::{channel, edge, link};
+use crate::network::Network;
+use crate::store::{Change, Durability, Store};
+use crate::tls;
+
+/// Bytes of a directory exchange in the pipe, each way.
+const DIR_PIPE_BYTES: usize = 64 * 1024;
 
 /// Runs a client until `shutdown`.
 pub async fn run(
-    _config: ClientConfig,
-    _reporter: Reporter,
-    _shutdown: Shutdown,
+    config: ClientConfig,
+    reporter: Reporter,
+    shutdown: Shutdown,
 ) -> Result<(), Failure> {
-    fail(
-        "this role is not wired yet",
-        "cepa client",
-        "wait for the next commit",
+    let thread = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        match runtime {
+            Ok(runtime) => LocalSet::new().block_on(&runtime, serve(config, reporter, shutdown)),
+            Err(error) => fail("cannot start the client's thread", "this process", error),
+        }
+    });
+    thread
+        .await
+        .unwrap_or_else(|error| fail("the client has stopped", "a bug of ours", error))
+}
+
+async fn serve(
+    config: ClientConfig,
+    reporter: Reporter,
+    mut shutdown: Shutdown,
+) -> Result<(), Failure> {
+    let network = Network::load(&config.network)?;
+    let folder = Folder::open(&config.data_dir)?;
+    let store = Store::open(&folder.path().join("store.sqlite"), Durability::Process)?;
+    let mut listeners = Vec::new();
+    for addr in &config.socks {
+        listeners.push(listen::listen(*addr, "socks").await?);
+    }
+    let mut rng = clock::rng()?;
+    let client = Client::new(
+        core_config(&config, &network),
+        Arc::new(network_file(&network)?),
+        saved_state(&store)?,
+        rng.fork(),
+        clock::now(),
     )
+    .map_err(|error| {
+        let advice = "restore it from a copy, or move it away for new guards";
+        Failure::new(
+            format!("the guards cannot be read ({error})"),
+            store.path(),
+            advice,
+        )
+    })?;
+    let (worker, mut commands) = Worker::new(client);
+    let mut hands = Hands {
+        socks: Socks::new(Rc::clone(&worker)),
+        tls: tls::client_config(tls::provider())
+            .map_err(|error| Failure::new("TLS cannot be set up", "this process", error))?,
+        worker: Rc::clone(&worker),
+        fetches: Rc::default(),
+        store,
+        reporter,
+        rng,
+    };
+    for listener in listeners {
+        tokio::task::spawn_local(Rc::clone(&hands.socks).accept(listener));
+    }
+    hands.reporter.report(&Stage::Listening);
+    tokio::task::spawn_local(Rc::clone(&worker).run_timer());
+    worker.settle();
+    loop {
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(command) => hands.run(command, &mut commands)?,
+                None => return Ok(()),
+            },
+            () = shutdown.wait() => return Ok(()),
+        }
+    }
+}
+
+/// Does what the core asks for.
+struct Hands {
+    worker: Rc<Worker<Client>>,
+    socks: Rc<Socks>,
+    tls: Arc<rustls::ClientConfig>,
+    fetches: Rc<RefCell<BTreeMap<FetchId, AbortHandle>>>,
+    store: Store,
+    reporter: Reporter,
+    rng: Rng,
+}
+
+impl Hands {
+    /// Does a command and all that wait behind it; what is to be kept, in one transaction.
+    fn run(
+        &mut self,
+        first: Command,
+        more: &mut mpsc::UnboundedReceiver<Command>,
+    ) -> Result<(), Failure> {
+        let mut changes = Vec::new();
+        let mut next = Some(first);
+        while let Some(command) = next {
+            self.run_one(command, &mut changes);
+            next = more.try_recv().ok();
+        }
+        Ok(self.store.apply(&changes)?)
+    }
+
+    fn run_one(&mut self, command: Command, changes: &mut Vec<Change>) {
+        match command {
+            Command::OpenChannel { link, target } => self.open_channel(link, target),
+            Command::CloseChannel { channel, reason } => {
+                tracing::debug!(reason, "a channel is closed");
+                self.worker.end_channel(channel);
+            }
+            Command::DirRequest {
+                fetch,
+                stream,
+                request,
+                ..
+            } => {
+                self.request(fetch, stream, request);
+            }
+            Command::CancelDirRequest { fetch } => {
+                if let Some(task) = self.fetches.borrow_mut().remove(&fetch) {
+                    task.abort();
+                }
+            }
+            Command::SocksConnected {
+                request,
+                stream,
+                bound,
+                early,
+            } => {
+                self.socks.answer(
+                    request,
+                    Answer::Connected {
+                        stream,
+                        bound,
+                        early,
+                    },
+                );
+            }
+            Command::SocksResolved { request, answers } => {
+                self.socks.answer(request, Answer::Resolved(answers));
+            }
+            Command::SocksFailed { request, status } => {
+                self.socks.answer(request, Answer::Failed(status));
+            }
+            Command::Save(saved) => changes.extend(changes_of(saved)),
+            Command::Bootstrap(status) => {
+                tracing::info!("{status}");
+                self.reporter.report(&Stage::Bootstrapped(status.percent));
+            }
+        }
+    }
+
+    fn open_channel(&mut self, id: LinkId, target: LinkTarget) {
+        let (worker, tls) = (Rc::clone(&self.worker), Arc::clone(&self.tls));
+        let mut rng = self.rng.fork();
+        tokio::task::spawn_local(async move {
+            let expect = PeerExpectation {
+                rsa: Some(target.rsa),
+                ed: target.ed,
+            };
+            match link::open(&target.addrs, None, expect, &tls, None, &mut rng).await {
+                Ok(link) => {
+                    let opened = worker.with(|client, now| {
+                        client.handle_channel_opened(id, link.established, now)
+                    });
+                    if let Some(key) = opened {
+                        let why = channel::serve(&worker, link.tls, key, link.pending).await;
+                        tracing::debug!(relay = %target.rsa, why, "a channel has ended");
+                    }
+                }
+                Err(error) => {
+                    tracing::info!(relay = %target.rsa, %error, "no link to a relay");
+                    worker.with(|client, now| client.handle_channel_failed(id, now));
+                }
+            }
+        });
+    }
+
+    /// Speaks HTTP over a stream, through an in-memory pipe.
+    fn request(&self, fetch: FetchId, stream: cepa_circuit::StreamKey, request: DirRequest) {
+        let (ours, theirs) = tokio::io::duplex(DIR_PIPE_BYTES);
+        let worker = Rc::clone(&self.worker);
+        tokio::task::spawn_local(async move {
+            edge::serve(
+                &worker,
+                stream,
+                tokio::io::split(ours),
+                Vec::new(),
+                Vec::new(),
+            )
+            .await;
+        });
+        let (worker, fetches) = (Rc::clone(&self.worker), Rc::clone(&self.fetches));
+        let task = tokio::task::spawn_local(async move {
+            let reply = exchange::over_stream(theirs, &request).await;
+            fetches.borrow_mut().remove(&fetch);
+            let reply = Some(reply).filter(|reply| reply.status != 0);
+            worker.with(|client, now| client.handle_dir_reply(fetch, reply, now));
+        });
+        self.fetches.borrow_mut().insert(fetch, task.abort_handle());
+    }
+}
+
+fn changes_of(saved: Saved) -> Vec<Change> {
+    let put = |kind, key: String, text: &str| Change::Put {
+        kind,
+        key,
+        bytes: text.as_bytes().to_vec(),
+    };
+    match saved {
+        Saved::Guards(text) => vec![put(kept::GUARDS, String::new(), &text)],
+        Saved::Consensus(text) => vec![put(kept::CONSENSUS, String::new(), &text)],
+        Saved::Certificate { identity, text } => {
+            vec![put(kept::CERTIFICATE, identity.to_string(), &text)]
+        }
+        Saved::Microdescs(texts) => {
+            let entry = |text: &String| {
+                let digest = cepa_crypto::digest::sha256(text.as_bytes());
+                put(
+                    kept::MICRODESC,
+                    cepa_crypto::encoding::hex_upper(&digest),
+                    text,
+                )
+            };
+            texts.iter().map(entry).collect()
+        }
+    }
+}
+
+fn saved_state(store: &Store) -> Result<SavedState, Failure> {
+    Ok(SavedState {
+        guards: store.texts(kept::GUARDS)?.into_iter().next(),
+        certificates: store.texts(kept::CERTIFICATE)?,
+        consensus: store
+            .texts(kept::CONSENSUS)?
+            .into_iter()
+            .next()
+            .map(Arc::from),
+        microdescs: store.texts(kept::MICRODESC)?,
+    })
+}
+
+fn core_config(config: &ClientConfig, network: &Network) -> CoreConfig {
+    let names = |names: &[config::RelayName]| {
+        let name = |name: &config::RelayName| match name {
+            config::RelayName::Rsa(rsa) => cepa_client::RelayName::Rsa(*rsa),
+            config::RelayName::Nickname(name) => cepa_client::RelayName::Nickname(name.clone()),
+        };
+        names.iter().map(name).collect()
+    };
+    let fallbacks = network.fallbacks.iter().map(|fallback| Directory {
+        rsa: fallback.rsa,
+        ed: fallback.ed25519,
+        or: fallback.or,
+    });
+    CoreConfig {
+        fallbacks: fallbacks.collect(),
+        pins: Pins {
+            entry: names(&config.pins.entry),
+            middle: names(&config.pins.middle),
+            exit: names(&config.pins.exit),
+        },
+    }
 }

@@ -40,7 +40,10 @@ pub(crate) struct Directory {
 impl Directory {
     /// A directory without documents.
     pub(crate) fn new(store: DirStore, uploads: Option<mpsc::Sender<Upload>>) -> Self {
-        Directory { store: Arc::new(RwLock::new(store)), uploads }
+        Directory {
+            store: Arc::new(RwLock::new(store)),
+            uploads,
+        }
     }
 
     /// Answers for this document from now on.
@@ -95,9 +98,16 @@ impl Directory {
     }
 
     async fn take(&self, request: DirRequest, http: Request) -> Reply {
-        let Some(uploads) = &self.uploads else { return Reply::new(404) };
+        let Some(uploads) = &self.uploads else {
+            return Reply::new(404);
+        };
         let (answer, answered) = oneshot::channel();
-        let upload = Upload { request, body: http.body, peer: http.peer, answer };
+        let upload = Upload {
+            request,
+            body: http.body,
+            peer: http.peer,
+            answer,
+        };
         if uploads.try_send(upload).is_err() {
             return Reply::new(503).with_reason("Too many uploads, try again later");
         }
@@ -110,7 +120,11 @@ fn http_date(text: &str) -> Option<std::time::SystemTime> {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     let mut words = text.split_whitespace().skip(1);
     let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
-    let month = MONTHS.find(month).filter(|at| at % 3 == 0 && month.len() == 3)? / 3 + 1;
+    let month = MONTHS
+        .find(month)
+        .filter(|at| at % 3 == 0 && month.len() == 3)?
+        / 3
+        + 1;
     timestamp::parse(&format!("{year}-{month:02}-{day:0>2} {time}")).ok()
 }
 

@@ -79,12 +79,21 @@ pub(crate) async fn resolve(
 ) {
     let answers = match resolve {
         Resolve::Host(host) => resolver.addresses(&name_of(&host)).await.map(|answers| {
-            let answer = |value, ttl| Answer { value: AnswerValue::Ip(value), ttl: clip(ttl) };
-            answers.into_iter().map(|a| answer(a.value, a.ttl_secs)).collect::<Vec<_>>()
+            let answer = |value, ttl| Answer {
+                value: AnswerValue::Ip(value),
+                ttl: clip(ttl),
+            };
+            answers
+                .into_iter()
+                .map(|a| answer(a.value, a.ttl_secs))
+                .collect::<Vec<_>>()
         }),
         Resolve::Reverse(address) => resolver.name(address).await.map(|answer| {
             let value = AnswerValue::Name(answer.value.into_bytes());
-            vec![Answer { value, ttl: clip(answer.ttl_secs) }]
+            vec![Answer {
+                value,
+                ttl: clip(answer.ttl_secs),
+            }]
         }),
     };
     let answers = answers.unwrap_or_else(|error| {
@@ -92,7 +101,10 @@ pub(crate) async fn resolve(
             DnsError::Temporary => AnswerValue::ErrorTransient,
             DnsError::NoSuchName | DnsError::Malformed => AnswerValue::Error,
         };
-        vec![Answer { value, ttl: TTL_SHORT_SECS }]
+        vec![Answer {
+            value,
+            ttl: TTL_SHORT_SECS,
+        }]
     });
     worker.with(|switch, now| switch.stream_resolved(stream, answers, now));
 }
@@ -120,7 +132,11 @@ async fn addresses(
         .collect();
     let ipv6_first = begin.flags.contains(BeginFlags::IPV6_PREFERRED);
     usable.sort_by_key(|(addr, _)| addr.is_ipv6() != ipv6_first);
-    if usable.is_empty() { Err(EndReason::RESOLVEFAILED) } else { Ok(usable) }
+    if usable.is_empty() {
+        Err(EndReason::RESOLVEFAILED)
+    } else {
+        Ok(usable)
+    }
 }
 
 fn is_wanted(ip: IpAddr, flags: BeginFlags) -> bool {
@@ -138,7 +154,11 @@ fn name_of(host: &Host) -> String {
 }
 
 fn clip(ttl_secs: u32) -> u32 {
-    if ttl_secs <= TTL_SHORT_SECS { TTL_SHORT_SECS } else { TTL_LONG_SECS }
+    if ttl_secs <= TTL_SHORT_SECS {
+        TTL_SHORT_SECS
+    } else {
+        TTL_LONG_SECS
+    }
 }
 
 fn end_reason(error: &io::Error) -> EndReason {

@@ -50,8 +50,13 @@ pub(crate) async fn upload(addr: SocketAddr, request: &DirRequest, body: Bytes) 
 
 fn http_request(request: &DirRequest, body: Bytes) -> Request {
     let path = request.path();
-    let mut http = if request.is_post() { Request::post(&path, body) } else { Request::get(&path) };
-    http.headers.push("Accept-Encoding", Encoding::accept_header());
+    let mut http = if request.is_post() {
+        Request::post(&path, body)
+    } else {
+        Request::get(&path)
+    };
+    http.headers
+        .push("Accept-Encoding", Encoding::accept_header());
     for (name, value) in request.headers() {
         http.headers.push(name, value);
     }
@@ -59,7 +64,10 @@ fn http_request(request: &DirRequest, body: Bytes) -> Request {
 }
 
 fn limits(request: &DirRequest) -> Limits {
-    Limits { body_len_max: reply_bytes_max(request), ..Limits::default() }
+    Limits {
+        body_len_max: reply_bytes_max(request),
+        ..Limits::default()
+    }
 }
 
 fn read(reply: Result<http::Reply, HttpError>, request: &DirRequest) -> Reply {
@@ -73,7 +81,10 @@ fn read(reply: Result<http::Reply, HttpError>, request: &DirRequest) -> Reply {
     let body = Encoding::parse(reply.headers.value("Content-Encoding"))
         .and_then(|encoding| encoding.decode(&reply.body, reply_bytes_max(request)));
     match body {
-        Ok(body) => Reply { status: reply.status, body },
+        Ok(body) => Reply {
+            status: reply.status,
+            body,
+        },
         Err(error) => {
             tracing::info!(%error, "a directory's reply cannot be read");
             Reply::failed()

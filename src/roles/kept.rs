@@ -18,21 +18,31 @@ pub(crate) const MICRODESC: &str = "dir-microdesc";
 pub(crate) const SERVER_DESC: &str = "dir-server-descriptor";
 /// Extra-infos, by relay.
 pub(crate) const EXTRA_INFO: &str = "dir-extra-info";
+/// A client's guards, one entry.
+pub(crate) const GUARDS: &str = "guards";
 /// Since when the ntor onion key is used: seconds since 1970, one entry.
 pub(crate) const NTOR_SINCE: &str = "ntor-since";
 
 /// The change that keeps a document; none for those of a round, which the authority keeps.
 pub(crate) fn change(document: &DirDocument) -> Option<Change> {
     let put = |kind, key: String, text: &str| {
-        Some(Change::Put { kind, key, bytes: text.as_bytes().to_vec() })
+        Some(Change::Put {
+            kind,
+            key,
+            bytes: text.as_bytes().to_vec(),
+        })
     };
     match document {
-        DirDocument::Consensus(text) => {
-            put(CONSENSUS, text.consensus().flavour.name().to_owned(), text.text())
-        }
-        DirDocument::Certificate(cert) => {
-            put(CERTIFICATE, format!("{}-{}", cert.identity, cert.signing_key.id()), &cert.text)
-        }
+        DirDocument::Consensus(text) => put(
+            CONSENSUS,
+            text.consensus().flavour.name().to_owned(),
+            text.text(),
+        ),
+        DirDocument::Certificate(cert) => put(
+            CERTIFICATE,
+            format!("{}-{}", cert.identity, cert.signing_key.id()),
+            &cert.text,
+        ),
         DirDocument::Microdesc(digest, text) => put(MICRODESC, hex_upper(digest), text),
         DirDocument::ServerDesc(desc) => put(SERVER_DESC, desc.identity.to_string(), &desc.text),
         DirDocument::ExtraInfo(info) => put(EXTRA_INFO, info.identity.to_string(), &info.text),

@@ -8,6 +8,7 @@ mod fetch;
 mod kept;
 mod registry;
 pub mod relay;
+mod socks;
 mod workers;
 
 use std::net::{SocketAddr, SocketAddrV4};
@@ -23,9 +24,11 @@ fn network_file(network: &Network) -> Result<NetworkFile, Failure> {
     let v4 = |addr: SocketAddr| -> Result<SocketAddrV4, Failure> {
         match addr {
             SocketAddr::V4(addr) => Ok(addr),
-            SocketAddr::V6(_) => {
-                fail("an authority needs an IPv4 address", addr, "change it in the network file")
-            }
+            SocketAddr::V6(_) => fail(
+                "an authority needs an IPv4 address",
+                addr,
+                "change it in the network file",
+            ),
         }
     };
     let authorities = network.authorities.iter().map(|authority| {

@@ -118,12 +118,18 @@ mod tests {
     fn a_link_is_opened_once_for_all_who_wait() {
         let registry = Registry::default();
         let waiter = |worker| (WorkerId(worker), CircuitKey::default());
-        let peer = PeerIdentity { rsa: RsaId::from([1; 20]), ed: Ed25519Id::from([2; 32]) };
+        let peer = PeerIdentity {
+            rsa: RsaId::from([1; 20]),
+            ed: Ed25519Id::from([2; 32]),
+        };
         assert_eq!(registry.find(&target(None), waiter(0)), Found::Missing);
         assert_eq!(registry.find(&target(Some(2)), waiter(1)), Found::Waiting);
         let place = (WorkerId(1), ChannelKey::default());
         assert_eq!(registry.opened(peer, place), vec![waiter(0), waiter(1)]);
-        assert_eq!(registry.find(&target(Some(2)), waiter(1)), Found::Open(place));
+        assert_eq!(
+            registry.find(&target(Some(2)), waiter(1)),
+            Found::Open(place)
+        );
         assert_eq!(registry.find(&target(Some(3)), waiter(1)), Found::Mismatch);
         assert_eq!(registry.failed(peer.rsa), vec![]);
         registry.closed(peer.rsa, (WorkerId(0), ChannelKey::default()));

@@ -133,8 +133,7 @@ impl Node {
             tokio::spawn(server.serve(listener, shutdown.clone()));
         }
         let core = core_config(&config)?;
-        let mut relay =
-            Relay::new(core, Arc::clone(&network), keys, clock::now(), rng.fork());
+        let mut relay = Relay::new(core, Arc::clone(&network), keys, clock::now(), rng.fork());
         relay.restore(&restored(&store)?, clock::now());
         let (answers, events) = mpsc::unbounded_channel();
         let bind = Some(config.listen).filter(|ip| !ip.is_unspecified());
@@ -163,7 +162,9 @@ impl Node {
     /// Waits for the next answer and applies it.
     pub(crate) async fn next_event(&mut self) {
         // The sender is ours: the channel never ends.
-        let Some(event) = self.events.recv().await else { return };
+        let Some(event) = self.events.recv().await else {
+            return;
+        };
         let now = clock::now();
         match event {
             Event::Fetched(id, reply) => self.relay.handle_fetch(id, reply, now),
@@ -180,7 +181,9 @@ impl Node {
 
     /// When [`Node::handle_timeout`] is due.
     pub(crate) fn timeout(&self) -> Instant {
-        self.relay.poll_timeout().unwrap_or_else(|| clock::now().mono + IDLE)
+        self.relay
+            .poll_timeout()
+            .unwrap_or_else(|| clock::now().mono + IDLE)
     }
 
     /// Does what is due.
@@ -190,7 +193,9 @@ impl Node {
 
     /// What links of this node show, once there is a TLS key.
     pub(crate) fn link_identity(&self) -> Option<Arc<LinkIdentity>> {
-        self.keys.as_ref().map(|keys| Arc::clone(&keys.borrow().link))
+        self.keys
+            .as_ref()
+            .map(|keys| Arc::clone(&keys.borrow().link))
     }
 
     /// Does all that the core asks for; first of all what must not be lost.
@@ -204,14 +209,20 @@ impl Node {
             commands.push(command);
         }
         tokio::task::block_in_place(|| self.store.apply(&changes))?;
-        commands.into_iter().try_for_each(|command| self.run_command(command))
+        commands
+            .into_iter()
+            .try_for_each(|command| self.run_command(command))
     }
 
     fn run_command(&mut self, command: Command) -> Result<(), Failure> {
         let answers = self.answers.clone();
         match command {
             Command::Fetch { id, request, from } => self.fetch(id, request, from),
-            Command::Upload { authority, to, body } => {
+            Command::Upload {
+                authority,
+                to,
+                body,
+            } => {
                 tokio::spawn(async move {
                     let body = bytes::Bytes::from_owner(body.as_bytes().to_vec());
                     let status =
@@ -247,7 +258,11 @@ impl Node {
 
     fn fetch(&self, id: FetchId, request: DirRequest, from: Origin) {
         let (Origin::DirPort(index) | Origin::BeginDir { fallback: index }) = from;
-        let addr = self.network.authorities.get(index).map(|authority| authority.dir_addr);
+        let addr = self
+            .network
+            .authorities
+            .get(index)
+            .map(|authority| authority.dir_addr);
         let answers = self.answers.clone();
         tokio::spawn(async move {
             let reply = match addr {
@@ -260,7 +275,8 @@ impl Node {
 
     fn serve(&mut self, document: DirDocument) {
         if let DirDocument::Consensus(text) = &document {
-            self.reporter.report(&Stage::Consensus(text.consensus().routers.len()));
+            self.reporter
+                .report(&Stage::Consensus(text.consensus().routers.len()));
         }
         self.directory.insert(document);
     }
@@ -297,16 +313,20 @@ impl Node {
     }
 
     /// New links are accepted and opened with these keys; the first time, the workers start.
-    fn set_link(
-        &mut self,
-        key: &TlsKeyAndCert,
-        link: Arc<LinkIdentity>,
-    ) -> Result<(), Failure> {
+    fn set_link(&mut self, key: &TlsKeyAndCert, link: Arc<LinkIdentity>) -> Result<(), Failure> {
         let acceptor = tls::server_config(tls::provider(), key).map_err(tls_failure)?;
         let (Some(onion), Some(switch)) = (&self.onion, &self.switch) else {
-            return fail("keys came in the wrong order", "the relay core", "this is a bug");
+            return fail(
+                "keys came in the wrong order",
+                "the relay core",
+                "this is a bug",
+            );
         };
-        let keys = Arc::new(NodeKeys { acceptor, link, onion: Arc::clone(onion) });
+        let keys = Arc::new(NodeKeys {
+            acceptor,
+            link,
+            onion: Arc::clone(onion),
+        });
         if let Some(sender) = &self.keys {
             sender.send_replace(keys);
             return Ok(());
@@ -339,7 +359,11 @@ fn tls_failure(error: rustls::Error) -> Failure {
 
 fn core_config(config: &RelayConfig) -> Result<CoreConfig, Failure> {
     let IpAddr::V4(ip) = config.address else {
-        return fail("a relay needs an IPv4 address", config.address, "set address to one");
+        return fail(
+            "a relay needs an IPv4 address",
+            config.address,
+            "set address to one",
+        );
     };
     let lines = config.exit_policy.iter().map(String::as_str);
     let exit_policy = AddrPolicy::parse_config(lines)
@@ -349,7 +373,9 @@ fn core_config(config: &RelayConfig) -> Result<CoreConfig, Failure> {
         contact: config.contact.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         or_address: SocketAddrV4::new(ip, config.or_port),
-        or_address_v6: config.ipv6_address.map(|ip| SocketAddrV6::new(ip, config.or_port, 0, 0)),
+        or_address_v6: config
+            .ipv6_address
+            .map(|ip| SocketAddrV6::new(ip, config.or_port, 0, 0)),
         dir_port: config.dir_port.unwrap_or(0),
         exit_policy,
         family: Family::parse(&config.family.join(" ")),
@@ -372,11 +398,13 @@ fn read_keys(folder: &Folder, store: &Store, rng: &mut Rng) -> Result<RelayKeys,
             files.insert(name.to_owned(), bytes);
         }
     }
-    let since = store.texts(kept::NTOR_SINCE)?.first().and_then(|text| text.parse().ok());
+    let since = store
+        .texts(kept::NTOR_SINCE)?
+        .first()
+        .and_then(|text| text.parse().ok());
     let since = SystemTime::UNIX_EPOCH + Duration::from_secs(since.unwrap_or(0));
-    RelayKeys::parse(&files, since, clock::now(), rng).map_err(|error| {
-        Failure::new("the keys cannot be used", folder.path().display(), error)
-    })
+    RelayKeys::parse(&files, since, clock::now(), rng)
+        .map_err(|error| Failure::new("the keys cannot be used", folder.path().display(), error))
 }
 
 fn restored(store: &Store) -> Result<Restored, Failure> {

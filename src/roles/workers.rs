@@ -100,8 +100,9 @@ impl Workers {
         let count = setup.workers.clamp(1, cepa_relay::switch::WORKERS_MAX);
         let (messages, inboxes): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::unbounded_channel()).unzip();
-        let (batches, batch_inboxes): (Vec<_>, Vec<_>) =
-            (0..count).map(|_| mpsc::channel(HANDOVER_BATCHES_MAX)).unzip();
+        let (batches, batch_inboxes): (Vec<_>, Vec<_>) = (0..count)
+            .map(|_| mpsc::channel(HANDOVER_BATCHES_MAX))
+            .unzip();
         let shared = Arc::new(Shared {
             keys: setup.keys,
             connector: setup.connector,
@@ -201,7 +202,9 @@ struct Thread {
 
 impl Thread {
     fn run(self, switch: Switch) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         match runtime {
             Ok(runtime) => LocalSet::new().block_on(&runtime, self.serve(switch)),
             Err(error) => tracing::error!(%error, "a worker cannot run"),
@@ -276,7 +279,10 @@ impl Hands {
 
     fn answer_onionskin(&self, circuit: CircuitKey, job: Box<OnionskinJob>, mut rng: Rng) {
         let keys = Arc::clone(&self.shared.keys().onion);
-        let answer = self.shared.control.spawn_blocking(move || job.run(&keys, &mut rng));
+        let answer = self
+            .shared
+            .control
+            .spawn_blocking(move || job.run(&keys, &mut rng));
         let worker = Rc::clone(&self.worker);
         tokio::task::spawn_local(async move {
             let reply: Result<OnionskinReply, OnionskinError> =
@@ -292,7 +298,8 @@ impl Hands {
                     .with(|switch, now| switch.handle_channel_found(circuit, Some(place), now));
             }
             Found::Mismatch => {
-                self.worker.with(|switch, now| switch.handle_channel_found(circuit, None, now));
+                self.worker
+                    .with(|switch, now| switch.handle_channel_found(circuit, None, now));
             }
             Found::Waiting => {}
             Found::Missing => {
@@ -303,7 +310,10 @@ impl Hands {
 
     async fn open_channel(self, target: LinkTarget, mut rng: Rng) {
         let keys = self.shared.keys();
-        let expect = PeerExpectation { rsa: Some(target.rsa), ed: target.ed };
+        let expect = PeerExpectation {
+            rsa: Some(target.rsa),
+            ed: target.ed,
+        };
         let identity = Some(Arc::clone(&keys.link));
         let (connector, bind) = (&self.shared.connector, self.shared.bind);
         match link::open(&target.addrs, bind, expect, connector, identity, &mut rng).await {
@@ -317,7 +327,9 @@ impl Hands {
     }
 
     fn accept(&self, tcp: std::net::TcpStream, peer: SocketAddr, mut rng: Rng) {
-        let Ok(tcp) = TcpStream::from_std(tcp) else { return };
+        let Ok(tcp) = TcpStream::from_std(tcp) else {
+            return;
+        };
         let Ok(place) = Arc::clone(&self.handshakes).try_acquire_owned() else {
             tracing::debug!("too many handshakes: a connection is closed");
             return;
@@ -338,7 +350,9 @@ impl Hands {
     async fn serve_link(self, link: Link) {
         let peer = link.established.peer;
         let shareable = link.established.initiator || link.established.canonical;
-        let key = self.worker.with(|switch, now| switch.add_channel(link.established, now));
+        let key = self
+            .worker
+            .with(|switch, now| switch.add_channel(link.established, now));
         if let (Some(peer), true) = (peer, shareable) {
             let waiters = self.shared.registry.opened(peer, (self.id, key));
             self.shared.tell_found(waiters, Some((self.id, key)));
@@ -356,10 +370,18 @@ impl Hands {
         self.shared
             .control
             .spawn(async move { server.serve_stream(theirs, http::Peer::Circuit).await });
-        self.worker.with(|switch, now| switch.stream_dir_connected(stream, now));
+        self.worker
+            .with(|switch, now| switch.stream_dir_connected(stream, now));
         let worker = Rc::clone(&self.worker);
         tokio::task::spawn_local(async move {
-            edge::serve(&worker, stream, tokio::io::split(ours), Vec::new(), Vec::new()).await;
+            edge::serve(
+                &worker,
+                stream,
+                tokio::io::split(ours),
+                Vec::new(),
+                Vec::new(),
+            )
+            .await;
         });
     }
 }
