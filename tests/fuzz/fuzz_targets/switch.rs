@@ -1,0 +1,353 @@
+//! A relay's data plane: the cells of a client whom nobody knows, and of the relay behind, among
+//! all that sockets may answer (tor-spec 5 to 7).
+//!
+//! The client can make circuits for which it has the keys, so that what it says is recognised. At
+//! the end all links close, and nothing may be left.
+
+#![no_main]
+
+mod script;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa_circuit::{OnionKeys, StreamKey};
+use cepa_crypto::layer::HopLayer;
+use cepa_crypto::{Rng, curve25519, fast};
+use cepa_link::ChannelKey;
+use cepa_link::channel::PaddingRange;
+use cepa_netdoc::policy::AddrPolicy;
+use cepa_relay::{KnownRelays, Limits, Switch, SwitchCommand, SwitchConfig, WorkerId};
+use cepa_wire::Now;
+use cepa_wire::cell::{self, CELL_LEN, CellBuf, CircId, Command};
+use cepa_wire::create::{CreateFast, CreatedFast};
+use cepa_wire::end::EndReason;
+use cepa_wire::relay::{self, RelayCommand, StreamId};
+use cepa_wire::resolve::{Answer, AnswerValue};
+use script::{Script, identity, link, now};
+
+/// Bytes that a socket takes or gives at a time.
+const SOCKET_LEN: usize = 2000;
+
+struct World {
+    switch: Switch,
+    client: ChannelKey,
+    next: ChannelKey,
+    keys: OnionKeys,
+    rng: Rng,
+    now: Now,
+    /// The client's layers, by circuit id.
+    layers: BTreeMap<u32, HopLayer>,
+    /// X of a CREATE_FAST that waits for its answer.
+    begun: BTreeMap<u32, fast::ClientState>,
+    /// Ids of circuits towards the relay behind.
+    next_ids: Vec<CircId>,
+    commands: Vec<SwitchCommand>,
+    streams: Vec<StreamKey>,
+}
+
+fn world() -> World {
+    let mut rng = Rng::from_seed([1; 32]);
+    let policy = AddrPolicy::parse_config(["accept *:1-1000", "reject *:*"]);
+    let config = SwitchConfig {
+        rsa: identity(1).rsa,
+        ed: identity(1).ed,
+        exit_policy: policy.expect("a policy"),
+        serves_directory: true,
+        extend_allow_private: true,
+        extend_ipv6: true,
+        padding: PaddingRange {
+            low_ms: 1500,
+            high_ms: 9500,
+        },
+        limits: Limits {
+            circuits_per_channel_max: 20,
+            streams_per_circuit_max: 10,
+            onionskins_max: 10,
+            queued_cells_max: 2000,
+            ..Limits::default()
+        },
+    };
+    let mut switch = Switch::new(WorkerId(0), 1, Arc::new(config), rng.fork());
+    let ids = BTreeMap::from([(identity(2).rsa, Some(identity(2).ed))]);
+    switch.set_relays(Arc::new(KnownRelays {
+        ids,
+        refuse_unknown_exits: false,
+    }));
+    let now = now();
+    let client = switch.add_channel(link(false, None, 9), now);
+    let next = switch.add_channel(link(true, Some(identity(2)), 2), now);
+    let ntor = vec![curve25519::SecretKey::generate(&mut rng)];
+    World {
+        switch,
+        client,
+        next,
+        keys: OnionKeys {
+            rsa: identity(1).rsa,
+            ed: identity(1).ed,
+            ntor,
+        },
+        rng,
+        now,
+        layers: BTreeMap::new(),
+        begun: BTreeMap::new(),
+        next_ids: Vec::new(),
+        commands: Vec::new(),
+        streams: Vec::new(),
+    }
+}
+
+impl World {
+    fn step(&mut self, step: u8, script: &mut Script<'_>) {
+        match step % 8 {
+            0 => self.raw_cell(step, script),
+            1 => self.create_fast(script),
+            2 | 3 => self.message(step, script),
+            4 => self.answer(step),
+            5 => self.sockets(script),
+            6 => self.time(script),
+            _ => self.close(script),
+        }
+        while let Some(command) = self.switch.poll_command() {
+            self.take(command);
+        }
+    }
+
+    fn deliver(&mut self, channel: ChannelKey, cell: &mut [u8]) {
+        if self.switch.handle_cells(channel, cell, self.now).is_err() {
+            self.reopen(channel);
+        }
+    }
+
+    /// Whatever a stranger, or the relay behind, may send.
+    fn raw_cell(&mut self, step: u8, script: &mut Script<'_>) {
+        let (command, id) = (Command(script.byte()), script.byte());
+        let to_next = step & 0x80 != 0;
+        let half = if step & 0x40 == 0 {
+            CircId::INITIATOR_BIT
+        } else {
+            0
+        };
+        let known = usize::from(id).checked_rem(self.next_ids.len());
+        let id = match known
+            .filter(|_| to_next)
+            .and_then(|at| self.next_ids.get(at))
+        {
+            Some(id) => *id,
+            None => CircId(u32::from(id) | half),
+        };
+        let channel = if to_next { self.next } else { self.client };
+        let body = script.bytes();
+        if command.is_variable() {
+            let mut cell = Vec::new();
+            let len = cell::CircIdLen::Four;
+            cell::write_variable(&mut cell, len, command, body).expect("510 bytes fit");
+            return self.deliver(channel, &mut cell);
+        }
+        let mut cell = cell::new_cell(id, command);
+        fill(&mut cell, body);
+        self.deliver(channel, &mut cell);
+    }
+
+    fn create_fast(&mut self, script: &mut Script<'_>) {
+        let id = u32::from(script.byte() % 8) | CircId::INITIATOR_BIT;
+        let (state, x) = fast::client_start(&mut self.rng);
+        let mut cell = cell::new_cell(CircId(id), Command::CREATE_FAST);
+        CreateFast { x }.write(cell::payload_mut(&mut cell));
+        self.begun.insert(id, state);
+        self.deliver(self.client, &mut cell);
+        self.take_output();
+    }
+
+    /// A message that is for this relay, or, without a key, for none.
+    fn message(&mut self, step: u8, script: &mut Script<'_>) {
+        let id = u32::from(script.byte() % 8) | CircId::INITIATOR_BIT;
+        let command = RelayCommand(script.byte());
+        let stream = StreamId(u16::from(script.byte()));
+        let body = script.bytes();
+        let body = body
+            .get(..body.len().min(relay::RELAY_DATA_MAX))
+            .unwrap_or_default();
+        let early = step & 0x80 != 0;
+        let outer = if early {
+            Command::RELAY_EARLY
+        } else {
+            Command::RELAY
+        };
+        let mut cell = cell::new_cell(CircId(id), outer);
+        let payload = cell::payload_mut(&mut cell);
+        relay::write(payload, command, stream, body, &mut self.rng).expect("it fits");
+        if let Some(layer) = self.layers.get_mut(&id) {
+            layer.originate_forward(outer.0, payload);
+        }
+        self.deliver(self.client, &mut cell);
+    }
+
+    fn take(&mut self, command: SwitchCommand) {
+        match &command {
+            SwitchCommand::Connect { stream, .. }
+            | SwitchCommand::Resolve { stream, .. }
+            | SwitchCommand::OpenDir { stream, .. } => self.streams.push(*stream),
+            SwitchCommand::CloseStream { stream } => {
+                self.streams.retain(|known| known != stream);
+                self.commands.retain(|waiting| !is_about(waiting, *stream));
+            }
+            SwitchCommand::CloseChannel { channel, .. } => self.reopen(*channel),
+            _ => {}
+        }
+        self.commands.push(command);
+    }
+
+    fn answer(&mut self, step: u8) {
+        let is_good = step & 0x80 == 0;
+        let addr = SocketAddr::from(([192, 0, 2, 1], 80));
+        for command in std::mem::take(&mut self.commands) {
+            let (switch, now) = (&mut self.switch, self.now);
+            match command {
+                SwitchCommand::Onionskin { circuit, job } => {
+                    switch.handle_onionskin(circuit, job.run(&self.keys, &mut self.rng), now);
+                }
+                SwitchCommand::NeedChannel { circuit, .. } => {
+                    let found = is_good.then_some((WorkerId(0), self.next));
+                    switch.handle_channel_found(circuit, found, now);
+                }
+                SwitchCommand::Connect { stream, .. } if is_good => {
+                    switch.stream_connected(stream, addr, 60, now);
+                }
+                SwitchCommand::Connect { stream, .. } if step & 0x40 == 0 => {
+                    switch.stream_refused(stream, addr, 60, now);
+                }
+                SwitchCommand::Connect { stream, .. } => {
+                    switch.stream_failed(stream, EndReason::CONNECTREFUSED, now);
+                }
+                SwitchCommand::Resolve { stream, .. } => {
+                    let answer = Answer {
+                        value: AnswerValue::Ip(addr.ip()),
+                        ttl: 60,
+                    };
+                    let answers = vec![answer; usize::from(is_good) * 40];
+                    switch.stream_resolved(stream, answers, now);
+                }
+                SwitchCommand::OpenDir { stream, .. } => switch.stream_dir_connected(stream, now),
+                SwitchCommand::CloseStream { .. } | SwitchCommand::CloseChannel { .. } => {}
+            }
+        }
+    }
+
+    fn sockets(&mut self, script: &mut Script<'_>) {
+        let (given, mut taken) = ([0; SOCKET_LEN], Vec::new());
+        for _ in 0..script.byte() % 32 {
+            for stream in &self.streams {
+                let room = self.switch.stream_room(*stream).min(SOCKET_LEN);
+                let given = given.get(..room).unwrap_or_default();
+                self.switch.stream_send(*stream, given, self.now);
+                taken.clear();
+                self.switch.stream_take(*stream, &mut taken, SOCKET_LEN);
+                self.switch.stream_written(*stream, taken.len(), self.now);
+            }
+        }
+    }
+
+    fn time(&mut self, script: &mut Script<'_>) {
+        self.now = self.now + Duration::from_secs(script.byte().into());
+        self.switch.handle_timeout(self.now);
+        self.switch.take_ready(&mut Vec::new(), &mut Vec::new());
+        self.take_output();
+    }
+
+    fn close(&mut self, script: &mut Script<'_>) {
+        let what = script.byte();
+        if let Some(stream) = script.pick(&self.streams) {
+            self.switch.stream_close(stream, EndReason(what), self.now);
+        }
+        match what {
+            0xf0 => self.reopen(self.client),
+            0xf1 => self.reopen(self.next),
+            _ => {}
+        }
+    }
+
+    /// A link is gone, and another like it comes.
+    fn reopen(&mut self, channel: ChannelKey) {
+        self.switch.channel_closed(channel, self.now);
+        if channel == self.client {
+            self.layers.clear();
+            self.begun.clear();
+            self.client = self.switch.add_channel(link(false, None, 9), self.now);
+        } else if channel == self.next {
+            self.next_ids.clear();
+            let peer = Some(identity(2));
+            self.next = self.switch.add_channel(link(true, peer, 2), self.now);
+        }
+    }
+
+    /// Empties all queues, and reads of them what the client and the relay behind need to know.
+    fn take_output(&mut self) {
+        for channel in [self.client, self.next] {
+            let mut out = Vec::new();
+            while self.switch.has_output(channel) {
+                self.switch.take_output(channel, &mut out, self.now);
+            }
+            let (cells, rest) = out.as_chunks::<CELL_LEN>();
+            assert!(rest.is_empty());
+            for cell in cells {
+                let id = cell::circ_id(cell);
+                match cell::command(cell) {
+                    Command::CREATED_FAST => self.created(id, cell),
+                    Command::CREATE2 => self.next_ids.push(id),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn created(&mut self, id: CircId, cell: &CellBuf) {
+        let Some(state) = self.begun.remove(&id.0) else {
+            return;
+        };
+        let created = CreatedFast::read(cell::payload(cell)).expect("it was written");
+        // Of two CREATE_FAST for one id the second is dropped, and its X with it.
+        if let Ok(keys) = state.finish(&created.y, &created.derivative) {
+            self.layers.insert(id.0, HopLayer::tor1(&keys.tor1()));
+        }
+    }
+
+    fn end(mut self) {
+        for channel in [self.client, self.next] {
+            self.switch.channel_closed(channel, self.now);
+        }
+        self.answer(0);
+        for stream in std::mem::take(&mut self.streams) {
+            self.switch.stream_take(stream, &mut Vec::new(), usize::MAX);
+        }
+        let counts = self.switch.counts();
+        let left = [counts.channels, counts.circuits, counts.streams];
+        assert_eq!(left, [0; 3], "{counts:?}");
+        assert_eq!((counts.queued_cells, counts.onionskins), (0, 0));
+    }
+}
+
+fn is_about(command: &SwitchCommand, closed: StreamKey) -> bool {
+    match command {
+        SwitchCommand::Connect { stream, .. }
+        | SwitchCommand::Resolve { stream, .. }
+        | SwitchCommand::OpenDir { stream, .. } => *stream == closed,
+        _ => false,
+    }
+}
+
+fn fill(cell: &mut CellBuf, body: &[u8]) {
+    for (to, from) in cell::payload_mut(cell).iter_mut().zip(body) {
+        *to = *from;
+    }
+}
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let (mut world, mut script) = (world(), Script::new(data));
+    while let Some(step) = script.step() {
+        world.step(step, &mut script);
+    }
+    world.end();
+});
