@@ -7,6 +7,8 @@
 pub mod bootstrap;
 pub mod client;
 pub mod command;
+#[cfg(test)]
+mod drawn;
 mod fetches;
 pub mod guards;
 pub mod isolation;

@@ -31,6 +31,8 @@ pub(crate) const DIRECTORY_IDLE_MAX: Duration = Duration::from_secs(60);
 pub(crate) const BUILD_MAX: Duration = Duration::from_secs(10);
 /// After so long in the making, a circuit keeps nobody from trying another.
 pub(crate) const SLOW_BUILD: Duration = Duration::from_secs(3);
+/// How soon a circuit that is no longer wanted, but in use, is looked at again.
+pub(crate) const REVIEW_AGAIN: Duration = Duration::from_secs(5);
 /// Most circuits in the making, as `tor`'s `MaxClientCircuitsPending`.
 pub(crate) const PENDING_MAX: usize = 32;
 /// Most circuits at all.
@@ -99,9 +101,10 @@ impl Entry {
         self.isolation.is_none() && self.dirty_since.is_none() && !self.is_worn_out
     }
 
-    /// Takes no more streams.
-    pub(crate) fn wear_out(&mut self) {
+    /// Takes no more streams, and is closed once it has none.
+    pub(crate) fn wear_out(&mut self, now: Now) {
         self.is_worn_out = true;
+        self.review_at = now.mono + REVIEW_AGAIN;
     }
 
     fn is_worn(&self, now: Now) -> bool {

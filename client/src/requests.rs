@@ -25,7 +25,7 @@ use crate::command::RequestId;
 use crate::isolation::Isolation;
 use crate::paths::ExitNeed;
 use crate::plane::StreamTarget;
-use crate::pool::{PoolId, Wish};
+use crate::pool::{PoolId, SLOW_BUILD, Wish};
 
 /// How long a request may take in all (`SocksTimeout`).
 pub(crate) const REQUEST_MAX: Duration = Duration::from_secs(120);
@@ -57,6 +57,8 @@ pub(crate) struct Request {
     /// Why the last try failed.
     pub(crate) status: SocksStatus,
     pub(crate) excluded_exits: Vec<RsaId>,
+    /// An exit that did not answer, which may not have been its fault: excluded for a moment.
+    late_exit: Option<(RsaId, Instant)>,
 }
 
 /// Where a request is.
@@ -161,6 +163,7 @@ impl Request {
             unreachable: 0,
             status: SocksStatus::NOT_ALLOWED,
             excluded_exits: Vec::new(),
+            late_exit: None,
         }
     }
 
@@ -206,6 +209,31 @@ impl Request {
             }
             _ => false,
         };
+        self.verdict(retriable)
+    }
+
+    /// The exit has not answered in time; another one is preferred for a moment.
+    pub(crate) fn time_out(&mut self, exit: Option<RsaId>, now: Now) -> Verdict {
+        self.state = State::Waiting;
+        self.excluded_exits.extend(exit);
+        self.late_exit = exit.map(|exit| (exit, now.mono + SLOW_BUILD));
+        self.status = SocksStatus::TTL_EXPIRED;
+        self.verdict(true)
+    }
+
+    /// Takes back the exclusion of an exit that was late, if its moment is over. True if it was
+    /// taken back.
+    pub(crate) fn forget_late(&mut self, now: Option<Now>) -> bool {
+        let over = |until: Instant| now.is_none_or(|now| until <= now.mono);
+        let Some((exit, _)) = self.late_exit.filter(|(_, until)| over(*until)) else {
+            return false;
+        };
+        self.late_exit = None;
+        self.excluded_exits.retain(|id| *id != exit);
+        true
+    }
+
+    fn verdict(&self, retriable: bool) -> Verdict {
         if retriable && self.attempts < ATTEMPTS_MAX {
             Verdict::Retry
         } else {

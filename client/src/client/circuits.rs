@@ -16,7 +16,7 @@ use crate::links::Need;
 use crate::network::Pins;
 use crate::paths::{self, ExitNeed, PathError, PathRules};
 use crate::plane::CircuitClose;
-use crate::pool::{PoolId, Purpose, Stage};
+use crate::pool::{PoolId, Purpose, REVIEW_AGAIN, Stage};
 
 /// Circuits that may fail in a row before the next ones wait.
 const FAILURES_FREE: u32 = 3;
@@ -160,7 +160,7 @@ impl Client {
         let status = key.and_then(|key| self.plane.circuit_status(key));
         if is_built {
             if status.is_some_and(|status| status.stream_count > 0) {
-                let later = now.mono + Duration::from_secs(10);
+                let later = now.mono + REVIEW_AGAIN;
                 if let Some(entry) = self.pool.entry_mut(id) {
                     entry.review_at = later;
                 }

@@ -3,7 +3,7 @@
 use cepa_circuit::CircuitKey;
 use cepa_circuit::handshake::{HopKey, HopSpec};
 use cepa_crypto::RsaId;
-use cepa_dir::fetch::{self, FetchId as DownloadId, Origin, Reply};
+use cepa_dir::fetch::{self, FetchId as DownloadId, Origin, Refusal, Reply};
 use cepa_netdoc::consensus::Consensus;
 use cepa_netdoc::routerstatus::{Flags, RouterStatus};
 use cepa_wire::Now;
@@ -77,7 +77,13 @@ impl Client {
                 self.upkeep.note_view(self.download.view());
             }
             fetch::Command::Refused(flavour, refusal) => {
-                tracing::warn!("{} consensus refused: {refusal}", flavour.name());
+                let flavour = flavour.name();
+                match refusal {
+                    Refusal::NotServed(_) | Refusal::NotNewer => {
+                        tracing::debug!("no new {flavour} consensus: {refusal}");
+                    }
+                    refusal => tracing::warn!("{flavour} consensus refused: {refusal}"),
+                }
             }
             fetch::Command::ServerDescs(_) | fetch::Command::ExtraInfos(_) => {}
         }

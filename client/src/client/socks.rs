@@ -1,8 +1,8 @@
 //! Requests of applications: attached to circuits, tried again elsewhere, answered
 //! (path-spec 2.1.2, 3).
 //!
-//! The stream is opened, and optimistic data sent, as soon as a circuit is there; the shell gets the
-//! stream when the exit is connected. Until then a request may move from exit to exit unseen.
+//! The stream is opened, and optimistic data sent, as soon as a circuit is there; the shell gets
+//! the stream when the exit is connected. Until then a request may move from exit to exit unseen.
 
 use std::net::IpAddr;
 
@@ -98,9 +98,10 @@ impl Client {
             return;
         }
         for id in self.requests.waiting() {
-            let Some(request) = self.requests.by_id.get(&id) else {
+            let Some(request) = self.requests.by_id.get_mut(&id) else {
                 continue;
             };
+            request.forget_late(Some(now));
             let wish = request.wish();
             if let Some((circuit, key)) = self.pool.find_built(&wish, now) {
                 self.attach(id, circuit, key, now);
@@ -129,9 +130,18 @@ impl Client {
         match self.launch(need, &excluded, now) {
             Ok(Some(circuit)) => self.reserve(circuit, isolation),
             Ok(None) => {}
+            Err(PathError::NoExit) if self.forget_late(id) => self.launch_for(id, now),
             Err(PathError::NoExit) if !self.has_exit(need, &excluded) => self.refuse(id, status),
-            Err(error) => tracing::debug!("no path: {error}"),
+            Err(error) => {
+                tracing::debug!("no path: {error}");
+                self.upkeep.note_no_path(now);
+            }
         }
+    }
+
+    fn forget_late(&mut self, id: RequestId) -> bool {
+        let request = self.requests.by_id.get_mut(&id);
+        request.is_some_and(|request| request.forget_late(None))
     }
 
     fn has_exit(&self, need: paths::ExitNeed, excluded_exits: &[RsaId]) -> bool {
@@ -161,7 +171,7 @@ impl Client {
                 tracing::debug!("a stream cannot be opened: {error}");
                 // Not to be found again: it takes no more streams.
                 if let Some(entry) = self.pool.entry_mut(circuit) {
-                    entry.wear_out();
+                    entry.wear_out(now);
                 }
             }
         }
@@ -234,8 +244,22 @@ impl Client {
         }
     }
 
-    /// A try has failed: another, or the bad news.
+    /// A stream ended before it was connected.
     fn detach(&mut self, id: RequestId, reason: EndReason, now: Now) {
+        // A circuit that broke says nothing against its exit.
+        let broke = reason == EndReason::DESTROY;
+        self.detach_with(id, now, |request, exit| {
+            request.detach(reason, exit.filter(|_| !broke))
+        });
+    }
+
+    /// A try has failed: another, or the bad news.
+    fn detach_with(
+        &mut self,
+        id: RequestId,
+        now: Now,
+        judge: impl FnOnce(&mut Request, Option<RsaId>) -> Verdict,
+    ) {
         let Some(request) = self.requests.by_id.get_mut(&id) else {
             return;
         };
@@ -246,17 +270,28 @@ impl Client {
             return;
         };
         let exit = match self.pool.entry(circuit).map(|entry| &entry.purpose) {
-            // A circuit that broke says nothing against its exit.
-            Some(Purpose::General(exit)) if reason != EndReason::DESTROY => Some(exit.rsa_id),
+            Some(Purpose::General(exit)) => Some(exit.rsa_id),
             _ => None,
         };
-        let verdict = request.detach(reason, exit);
+        let verdict = judge(request, exit);
         self.requests.by_stream.remove(&stream);
         self.plane.stream_close(stream, EndReason::DONE, now);
         match verdict {
             Verdict::Retry => {}
             Verdict::Refuse(status) => self.refuse(id, status),
         }
+    }
+
+    /// No answer came: another circuit. Whose fault it was nobody knows; the circuit is not used
+    /// again, its exit may be when no other can be reached.
+    fn time_out(&mut self, id: RequestId, now: Now) {
+        let state = self.requests.by_id.get(&id).map(|request| request.state);
+        if let Some(State::Attached { circuit, .. }) = state
+            && let Some(entry) = self.pool.entry_mut(circuit)
+        {
+            entry.wear_out(now);
+        }
+        self.detach_with(id, now, |request, exit| request.time_out(exit, now));
     }
 
     pub(super) fn review_requests(&mut self, now: Now) {
@@ -276,7 +311,7 @@ impl Client {
                 self.cancel_stream(id, now);
                 self.refuse(id, SocksStatus::TTL_EXPIRED);
             } else {
-                self.detach(id, EndReason::TIMEOUT, now);
+                self.time_out(id, now);
             }
         }
     }

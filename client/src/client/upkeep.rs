@@ -1,8 +1,8 @@
 //! What is done without being asked: circuits built ahead, worn ones closed, time-outs, the status
 //! (path-spec 2.1.1, 2.1.6).
 //!
-//! For each kind of port that was wanted in the last hour (at first: 80) two clean circuits are kept
-//! ready, [`CLEAN_CIRCUITS_MAX`] at most.
+//! For each kind of port that was wanted in the last hour (at first: 80) two clean circuits are
+//! kept ready, [`CLEAN_CIRCUITS_MAX`] at most.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use cepa_wire::Now;
 use super::Client;
 use crate::bootstrap::Facts;
 use crate::command::Command;
-use crate::paths::ExitNeed;
+use crate::paths::{ExitNeed, PathError};
 
 /// Clean circuits that are kept for each need.
 pub(crate) const CLEAN_EACH: usize = 2;
@@ -25,8 +25,10 @@ const NEEDS_MAX: usize = 8;
 const NEED_AGE_MAX: Duration = Duration::from_secs(3600);
 /// Idle channels are looked for that often.
 const LINKS_REVIEW: Duration = Duration::from_secs(30);
-/// What a client that was asked for nothing yet is ready for.
-const FIRST_NEED: ExitNeed = ExitNeed::Port {
+/// How long to wait where no path is found.
+const NO_PATH_WAIT: Duration = Duration::from_secs(1);
+/// What most clients want first.
+const WEB: ExitNeed = ExitNeed::Port {
     port: 80,
     is_ipv6: false,
 };
@@ -42,6 +44,8 @@ pub(crate) struct Upkeep {
     pub(crate) has_built: bool,
     /// Counts new identities.
     pub(crate) session: u64,
+    /// What a client that was asked for nothing yet is ready for.
+    first_need: ExitNeed,
     /// The latest at the end.
     needs: VecDeque<(ExitNeed, Instant)>,
     links_at: Instant,
@@ -57,6 +61,7 @@ impl Upkeep {
             launch_after: now.mono,
             has_built: false,
             session: 0,
+            first_need: WEB,
             needs: VecDeque::new(),
             links_at: now.mono + LINKS_REVIEW,
             descriptors_percent: 0,
@@ -82,6 +87,13 @@ impl Upkeep {
         self.descriptors_percent = u8::try_from(percent).unwrap_or(100);
         self.has_view = true;
         self.is_enough = view.is_enough();
+        let serves_web = view.relays().iter().any(|relay| WEB.is_met_by(relay));
+        self.first_need = if serves_web { WEB } else { ExitNeed::Any };
+    }
+
+    /// No path was found: not each event is to look for one again.
+    pub(crate) fn note_no_path(&mut self, now: Now) {
+        self.launch_after = now.mono + NO_PATH_WAIT;
     }
 
     /// What to be ready for, the latest first.
@@ -94,7 +106,7 @@ impl Upkeep {
             .filter(|(_, since)| age(*since) < NEED_AGE_MAX);
         let mut needs: Vec<ExitNeed> = young.map(|(need, _)| *need).collect();
         if needs.is_empty() {
-            needs.push(FIRST_NEED);
+            needs.push(self.first_need);
         }
         needs
     }
@@ -136,15 +148,13 @@ impl Client {
             && self.pool.clean_count(&need) < CLEAN_EACH
             && self.pool.clean_total() < CLEAN_CIRCUITS_MAX
         {
-            let found = match self.launch(need, &[], now) {
-                // A network whose exits allow other ports only: any of them.
-                Err(_) if need == FIRST_NEED && self.pool.clean_total() < CLEAN_EACH => {
-                    self.launch(ExitNeed::Any, &[], now)
+            match self.launch(need, &[], now) {
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+                Err(PathError::NoExit) => {
+                    return self.upkeep.needs.retain(|(known, _)| *known != need);
                 }
-                found => found,
-            };
-            if !matches!(found, Ok(Some(_))) {
-                return;
+                Err(PathError::NoPath) => return self.upkeep.note_no_path(now),
             }
         }
     }

@@ -1,0 +1,534 @@
+//! A network in memory: relays that peel layers, extend, connect and look up, and a shell that
+//! answers the client's commands at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use cepa_circuit::onionskin::{OnionKeys, OnionskinJob};
+use cepa_circuit::{Forward, RelayCircuit};
+use cepa_crypto::{RsaId, curve25519, fast};
+use cepa_dir::DirRequest;
+use cepa_dir::fetch::Reply;
+use cepa_netdoc::routerstatus::Flags;
+use cepa_wire::cell::{self, CELL_LEN, CellBuf, CircId, Command as CellCommand};
+use cepa_wire::create::{Create2, CreateFast, Created2, CreatedFast};
+use cepa_wire::end::End;
+use cepa_wire::extend::{Extend2, Extended2};
+use cepa_wire::host::Host;
+use cepa_wire::relay::{self, RelayCommand, StreamId};
+use cepa_wire::resolve::{Answer, AnswerValue, Resolved};
+use cepa_wire::socks::{SocksRequest, SocksVersion};
+
+use super::*;
+use crate::drawn::{self, Documents, DrawnRelay, start};
+use crate::isolation::Isolation;
+use crate::network::Directory;
+
+/// Cells on their way to the client.
+type Inbox = Vec<(ChannelKey, CellBuf)>;
+
+/// The hops of one circuit, the first one first.
+struct Hops(Vec<(RsaId, RelayCircuit)>);
+
+pub(super) struct FakeNetwork {
+    relays: Vec<DrawnRelay>,
+    keys: BTreeMap<RsaId, OnionKeys>,
+    dead: BTreeSet<RsaId>,
+    /// Relays that swallow all that they get.
+    pub(super) frozen: BTreeSet<RsaId>,
+    channels: BTreeMap<ChannelKey, RsaId>,
+    circuits: BTreeMap<(ChannelKey, CircId), Hops>,
+    streams: Vec<(ChannelKey, CircId, StreamId)>,
+    documents: Documents,
+    certificate: String,
+    pub(super) documents_served: usize,
+    /// Exits that end each stream, and why.
+    pub(super) ends: BTreeMap<RsaId, EndReason>,
+    /// Exits that do not answer.
+    pub(super) silent: BTreeSet<RsaId>,
+    /// The exits that saw BEGIN, in order.
+    pub(super) begins: Vec<RsaId>,
+    last_begin: Vec<RsaId>,
+    /// All DATA that exits got.
+    pub(super) received: Vec<u8>,
+    inbox: Inbox,
+    rng: Rng,
+}
+
+pub(super) struct World {
+    pub(super) client: Client,
+    pub(super) net: FakeNetwork,
+    pub(super) now: Now,
+    pub(super) statuses: Vec<BootstrapStatus>,
+    pub(super) saved: Vec<Saved>,
+    pub(super) answers: BTreeMap<RequestId, Command>,
+    request_next: u64,
+}
+
+/// An authority, five guards and two exits to the web.
+fn relays(rng: &mut Rng) -> (Vec<DrawnRelay>, BTreeMap<RsaId, OnionKeys>) {
+    let mut keys = BTreeMap::new();
+    let mut relays: Vec<DrawnRelay> = Vec::new();
+    for n in 1..=8 {
+        let mut relay = DrawnRelay::new(n, rng);
+        if n == 1 || n > 6 {
+            relay.flags.remove(Flags::GUARD);
+        }
+        if n > 6 {
+            relay.flags.insert(Flags::EXIT);
+            relay.policy = Some("accept 80,443");
+        }
+        let secret = curve25519::SecretKey::generate(rng);
+        relay.ntor = *secret.public().as_bytes();
+        let (rsa, ed, ntor) = (relay.rsa, relay.ed, vec![secret]);
+        keys.insert(rsa, OnionKeys { rsa, ed, ntor });
+        relays.push(relay);
+    }
+    (relays, keys)
+}
+
+pub(super) fn exits(world: &World) -> [RsaId; 2] {
+    [world.net.relays[6].rsa, world.net.relays[7].rsa]
+}
+
+pub(super) fn socks(command: SocksCommand, host: &str, port: u16) -> SocksRequest {
+    SocksRequest {
+        version: SocksVersion::V5,
+        command,
+        address: Host::parse(host.as_bytes()).unwrap(),
+        port,
+        auth: SocksAuth::None,
+    }
+}
+
+impl World {
+    pub(super) fn start(with_fallback: bool) -> Self {
+        Self::make(with_fallback, SavedState::default(), start())
+    }
+
+    pub(super) fn start_with(state: SavedState, now: Now) -> Self {
+        Self::make(false, state, now)
+    }
+
+    fn make(with_fallback: bool, state: SavedState, now: Now) -> Self {
+        let mut rng = Rng::from_seed([42; 32]);
+        let (relays, keys) = relays(&mut rng);
+        let documents = Documents::new(&relays, "", now);
+        let config = ClientConfig {
+            fallbacks: (with_fallback.then(|| &relays[3]).into_iter())
+                .map(|relay| Directory {
+                    rsa: relay.rsa,
+                    ed: Some(relay.ed),
+                    or: SocketAddr::from((relay.ip, 5000)),
+                })
+                .collect(),
+            ..ClientConfig::default()
+        };
+        let network = Arc::new(drawn::network(&relays[0]));
+        let client = Client::new(config, network, state, rng.fork(), now).unwrap();
+        let net = FakeNetwork {
+            relays,
+            keys,
+            dead: BTreeSet::new(),
+            frozen: BTreeSet::new(),
+            channels: BTreeMap::new(),
+            circuits: BTreeMap::new(),
+            streams: Vec::new(),
+            documents,
+            certificate: drawn::certificate(now),
+            documents_served: 0,
+            ends: BTreeMap::new(),
+            silent: BTreeSet::new(),
+            begins: Vec::new(),
+            last_begin: Vec::new(),
+            received: Vec::new(),
+            inbox: Vec::new(),
+            rng,
+        };
+        World {
+            client,
+            net,
+            now,
+            statuses: Vec::new(),
+            saved: Vec::new(),
+            answers: BTreeMap::new(),
+            request_next: 0,
+        }
+    }
+
+    /// Bootstrapped.
+    pub(super) fn ready() -> Self {
+        let mut world = World::start(false);
+        world.run();
+        assert_eq!(
+            world.client.status().percent,
+            100,
+            "{}",
+            world.client.status()
+        );
+        world
+    }
+
+    /// Lets all happen that happens without time.
+    pub(super) fn run(&mut self) {
+        loop {
+            let mut idle = true;
+            while let Some(command) = self.client.poll_command() {
+                self.obey(command);
+                idle = false;
+            }
+            let channels: Vec<ChannelKey> = self.net.channels.keys().copied().collect();
+            for channel in channels {
+                let mut out = Vec::new();
+                self.client.take_output(channel, &mut out, self.now);
+                for bytes in out.chunks_exact_mut(CELL_LEN) {
+                    let cell = bytes.try_into().expect("whole cells");
+                    self.net.handle_cell(channel, cell);
+                    idle = false;
+                }
+            }
+            for (channel, mut cell) in std::mem::take(&mut self.net.inbox) {
+                let handled = self.client.handle_cells(channel, &mut cell, self.now);
+                assert_eq!(handled, Ok(CELL_LEN));
+                idle = false;
+            }
+            if idle {
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass, with every time-out at its time.
+    pub(super) fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            self.run();
+            match self.client.poll_timeout() {
+                Some(at) if at <= end.mono => {
+                    let step = at.saturating_duration_since(self.now.mono);
+                    self.now = self.now + step;
+                    self.client.handle_timeout(self.now);
+                    let next = self.client.poll_timeout();
+                    assert!(
+                        next.is_none_or(|next| next > self.now.mono),
+                        "time stands still"
+                    );
+                }
+                _ => break,
+            }
+        }
+        self.now = end;
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = self.now;
+        match command {
+            Command::OpenChannel { link, target } => {
+                if self.net.dead.contains(&target.rsa) {
+                    return self.client.handle_channel_failed(link, now);
+                }
+                let established = Established {
+                    version: 5,
+                    initiator: true,
+                    peer: None,
+                    peer_addr: target.addrs[0],
+                    peer_addrs: Vec::new(),
+                    my_addr_seen: target.addrs[0].ip(),
+                    clock_skew_secs: None,
+                    canonical: true,
+                };
+                let channel = self.client.handle_channel_opened(link, established, now);
+                self.net.channels.insert(channel.unwrap(), target.rsa);
+            }
+            Command::CloseChannel { channel, .. } => {
+                self.net.channels.remove(&channel);
+            }
+            Command::DirRequest { fetch, request, .. } => {
+                let reply = Some(self.net.serve(&request));
+                self.client.handle_dir_reply(fetch, reply, now);
+            }
+            Command::CancelDirRequest { .. } => {}
+            Command::Save(saved) => self.saved.push(saved),
+            Command::Bootstrap(status) => self.statuses.push(status),
+            Command::SocksConnected { request, .. }
+            | Command::SocksResolved { request, .. }
+            | Command::SocksFailed { request, .. } => {
+                let earlier = self.answers.insert(request, command);
+                assert!(earlier.is_none(), "one answer to each request");
+            }
+        }
+    }
+
+    pub(super) fn ask(&mut self, request: &SocksRequest, early: &[u8]) -> RequestId {
+        let id = RequestId(self.request_next);
+        self.request_next += 1;
+        let listener = "127.0.0.1:9050".parse().unwrap();
+        let client = [127, 0, 0, 1].into();
+        let isolation = Isolation::new(listener, client, request.version, request.auth.clone());
+        self.client
+            .handle_socks_request(id, request, isolation, early.to_vec(), self.now);
+        self.run();
+        id
+    }
+
+    pub(super) fn connect(&mut self, host: &str, port: u16, user: &str, early: &[u8]) -> RequestId {
+        let mut request = socks(SocksCommand::Connect, host, port);
+        if !user.is_empty() {
+            request.auth = SocksAuth::Username(user.into(), Vec::new());
+        }
+        self.ask(&request, early)
+    }
+
+    /// The stream of a request that was answered well.
+    pub(super) fn connected(&mut self, request: RequestId) -> StreamKey {
+        match self.answers.remove(&request) {
+            Some(Command::SocksConnected { stream, .. }) => stream,
+            other => panic!("connected, not {other:?}"),
+        }
+    }
+
+    pub(super) fn failed(&mut self, request: RequestId) -> SocksStatus {
+        match self.answers.remove(&request) {
+            Some(Command::SocksFailed { status, .. }) => status,
+            other => panic!("failed, not {other:?}"),
+        }
+    }
+
+    /// A relay is gone from one moment to the next.
+    pub(super) fn kill(&mut self, relay: RsaId) {
+        self.net.dead.insert(relay);
+        let channels = self.net.channels.iter().filter(|(_, id)| **id == relay);
+        let channels: Vec<ChannelKey> = channels.map(|(channel, _)| *channel).collect();
+        for channel in channels {
+            self.net.channels.remove(&channel);
+            self.client.channel_closed(channel, self.now);
+        }
+        self.net.truncate_at(relay);
+        self.run();
+    }
+
+    pub(super) fn saved_state(&self) -> SavedState {
+        let mut state = SavedState::default();
+        for saved in self.saved.iter().cloned() {
+            match saved {
+                Saved::Guards(text) => state.guards = Some(text),
+                Saved::Consensus(text) => state.consensus = Some(text),
+                Saved::Certificate { text, .. } => state.certificates.push(text),
+                Saved::Microdescs(texts) => state.microdescs.extend(texts),
+            }
+        }
+        state
+    }
+}
+
+impl FakeNetwork {
+    /// The authorities agree on a new consensus.
+    pub(super) fn publish(&mut self, now: Now) {
+        self.documents = Documents::new(&self.relays, "", now);
+    }
+
+    fn serve(&mut self, request: &DirRequest) -> Reply {
+        self.documents_served += 1;
+        let text = match request {
+            DirRequest::Consensus { .. } => self.documents.consensus.clone(),
+            DirRequest::Certificates(_) => self.certificate.clone(),
+            DirRequest::Microdescs(digests) => {
+                let wanted = |text: &&String| {
+                    digests.contains(&cepa_crypto::digest::sha256(text.as_bytes()))
+                };
+                self.documents
+                    .microdescs
+                    .iter()
+                    .filter(wanted)
+                    .cloned()
+                    .collect()
+            }
+            other => panic!("a client asks for {other:?}"),
+        };
+        Reply {
+            status: 200,
+            body: text.into_bytes(),
+        }
+    }
+
+    /// The relays of each circuit.
+    pub(super) fn paths(&self) -> Vec<Vec<RsaId>> {
+        let circuits = self.circuits.values();
+        circuits
+            .map(|hops| hops.0.iter().map(|(id, _)| *id).collect())
+            .collect()
+    }
+
+    pub(super) fn path_of_last_begin(&self) -> &[RsaId] {
+        &self.last_begin
+    }
+
+    /// Every exit says this on every stream.
+    pub(super) fn say_to_all(&mut self, data: &[u8]) {
+        for (channel, circ_id, id) in self.streams.clone() {
+            let last = self.circuits[&(channel, circ_id)].0.len() - 1;
+            self.say((channel, circ_id), last, RelayCommand::DATA, id, data);
+        }
+    }
+
+    /// Circuits end before a relay that is gone.
+    fn truncate_at(&mut self, relay: RsaId) {
+        let keys: Vec<_> = self.circuits.keys().copied().collect();
+        for key in keys {
+            let hops = &self.circuits[&key].0;
+            match hops.iter().position(|(id, _)| *id == relay) {
+                Some(0) => {
+                    self.circuits.remove(&key);
+                }
+                Some(at) => self.say(key, at - 1, RelayCommand::TRUNCATED, StreamId::NONE, &[8]),
+                None => {}
+            }
+        }
+    }
+
+    fn handle_cell(&mut self, channel: ChannelKey, cell: &mut CellBuf) {
+        let key = (channel, cell::circ_id(cell));
+        let relay = self.channels[&channel];
+        if self.frozen.contains(&relay) {
+            return;
+        }
+        let command = cell::command(cell);
+        let payload = cell::payload_mut(cell);
+        match command {
+            CellCommand::CREATE_FAST => {
+                let create = CreateFast::read(payload).unwrap();
+                let (y, derivative, keys) = fast::server(&mut self.rng, &create.x);
+                let circuit = RelayCircuit::new(&keys.tor1());
+                self.circuits.insert(key, Hops(vec![(relay, circuit)]));
+                let mut reply = cell::new_cell(key.1, CellCommand::CREATED_FAST);
+                CreatedFast { y, derivative }.write(cell::payload_mut(&mut reply));
+                self.inbox.push((channel, reply));
+            }
+            CellCommand::CREATE2 => {
+                let create = Create2::read(payload).unwrap();
+                let (data, circuit) = self.handshake(relay, &create);
+                self.circuits.insert(key, Hops(vec![(relay, circuit)]));
+                let mut reply = cell::new_cell(key.1, CellCommand::CREATED2);
+                Created2 { data: &data }
+                    .write(cell::payload_mut(&mut reply))
+                    .unwrap();
+                self.inbox.push((channel, reply));
+            }
+            CellCommand::DESTROY => {
+                self.circuits.remove(&key);
+                self.streams
+                    .retain(|(channel, circ_id, _)| (*channel, *circ_id) != key);
+            }
+            _ => self.handle_relay(key, command, cell),
+        }
+    }
+
+    fn handshake(&mut self, relay: RsaId, create: &Create2<'_>) -> (Vec<u8>, RelayCircuit) {
+        let job = OnionskinJob::new(create).unwrap();
+        let reply = job.run(&self.keys[&relay], &mut self.rng).unwrap();
+        (reply.data, RelayCircuit::new(&reply.keys.tor1()))
+    }
+
+    fn handle_relay(
+        &mut self,
+        key: (ChannelKey, CircId),
+        command: CellCommand,
+        cell: &mut CellBuf,
+    ) {
+        let Some(hops) = self.circuits.get_mut(&key) else {
+            return;
+        };
+        let payload = cell::payload_mut(cell);
+        let here = hops.0.iter_mut().position(|(_, hop)| {
+            matches!(
+                hop.handle_forward(command, payload).unwrap(),
+                Forward::Here(_)
+            )
+        });
+        let here = here.expect("each cell is for one hop");
+        let (command, id) = (relay::command(payload), relay::stream_id(payload));
+        let data = relay::data(payload).unwrap().to_vec();
+        let relay = hops.0[here].0;
+        if hops.0[..=here]
+            .iter()
+            .any(|(id, _)| self.frozen.contains(id))
+        {
+            return;
+        }
+        let path: Vec<RsaId> = hops.0.iter().map(|(id, _)| *id).collect();
+        match command {
+            RelayCommand::EXTEND2 => self.extend(key, here, &data),
+            RelayCommand::BEGIN_DIR => self.say(key, here, RelayCommand::CONNECTED, id, &[]),
+            RelayCommand::BEGIN => {
+                self.begins.push(relay);
+                self.last_begin = path;
+                self.streams.push((key.0, key.1, id));
+                let mut body = Vec::new();
+                match self.ends.get(&relay) {
+                    _ if self.silent.contains(&relay) => {}
+                    None => self.say(key, here, RelayCommand::CONNECTED, id, &[1, 2, 3, 4]),
+                    Some(reason) => {
+                        End::from(*reason).write(&mut body);
+                        self.say(key, here, RelayCommand::END, id, &body);
+                    }
+                }
+            }
+            RelayCommand::RESOLVE => {
+                let value = AnswerValue::Ip([1, 2, 3, 4].into());
+                let answers = vec![Answer { value, ttl: 60 }];
+                let mut body = Vec::new();
+                Resolved { answers }.write(&mut body).unwrap();
+                self.say(key, here, RelayCommand::RESOLVED, id, &body);
+            }
+            RelayCommand::DATA => self.received.extend(data),
+            _ => {}
+        }
+    }
+
+    fn extend(&mut self, key: (ChannelKey, CircId), here: usize, data: &[u8]) {
+        let extend = Extend2::read(data).unwrap();
+        let target = extend.link_specifiers.rsa_id().unwrap();
+        if self.frozen.contains(&target) {
+            return;
+        }
+        if self.dead.contains(&target) {
+            return self.say(key, here, RelayCommand::TRUNCATED, StreamId::NONE, &[6]);
+        }
+        let create = Create2 {
+            handshake_type: extend.handshake_type,
+            data: extend.data,
+        };
+        let (data, circuit) = self.handshake(target, &create);
+        let mut body = Vec::new();
+        Extended2 { data: &data }.write(&mut body).unwrap();
+        self.say(key, here, RelayCommand::EXTENDED2, StreamId::NONE, &body);
+        self.circuits
+            .get_mut(&key)
+            .unwrap()
+            .0
+            .push((target, circuit));
+    }
+
+    /// The hop of an index says something to the client.
+    fn say(
+        &mut self,
+        key: (ChannelKey, CircId),
+        hop: usize,
+        command: RelayCommand,
+        id: StreamId,
+        data: &[u8],
+    ) {
+        let mut cell = cell::new_cell(key.1, CellCommand::RELAY);
+        let payload = cell::payload_mut(&mut cell);
+        let hops = &mut self.circuits.get_mut(&key).unwrap().0[..=hop];
+        let (last, before) = hops.split_last_mut().unwrap();
+        last.1
+            .originate(payload, command, id, data, &mut self.rng)
+            .unwrap();
+        for (_, hop) in before.iter_mut().rev() {
+            hop.backward(payload);
+        }
+        self.inbox.push((key.0, cell));
+    }
+}
