@@ -55,7 +55,8 @@ pub enum Command {
         /// For the log.
         reason: &'static str,
     },
-    /// Send an HTTP request over a stream, at once, and read the reply; answer with [`crate::Client::handle_dir_reply`] (which closes the stream).
+    /// Send an HTTP request over a stream, at once, and read the reply; answer with
+    /// [`crate::Client::handle_dir_reply`], which closes the stream.
     DirRequest {
         /// For the answer.
         fetch: FetchId,

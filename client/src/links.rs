@@ -147,25 +147,14 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drawn::start;
     use slotmap::SlotMap;
-    use std::time::SystemTime;
 
     fn target(n: u8) -> LinkTarget {
         LinkTarget {
             rsa: RsaId::from([n; 20]),
             ed: None,
             addrs: vec![([127, n, 0, 1], 5000).into()],
-        }
-    }
-
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the start of a clock of the test's own"
-    )]
-    fn start() -> Now {
-        Now {
-            mono: Instant::now(),
-            wall: SystemTime::UNIX_EPOCH,
         }
     }
 

@@ -142,7 +142,7 @@ fn other_exits_are_asked_where_that_may_help() {
         let request = world.connect("example.net", 80, user, b"early");
         world.connected(request);
     }
-    assert!(world.net.begins.iter().any(|exit| *exit == one));
+    assert!(world.net.begins.contains(&one));
     // Both refuse: that is the answer.
     world.net.ends.insert(two, EndReason::EXITPOLICY);
     let request = world.connect("example.net", 80, "f", b"");

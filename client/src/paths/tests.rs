@@ -1,3 +1,5 @@
+//! Paths through drawn networks, against the rules in the specification's words.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};

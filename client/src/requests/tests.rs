@@ -1,3 +1,5 @@
+//! What requests ask for, and what becomes of them.
+
 use cepa_crypto::RsaId;
 use cepa_wire::socks::{SocksAuth, SocksVersion};
 use slotmap::SlotMap;
