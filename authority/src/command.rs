@@ -135,26 +135,6 @@ pub enum Command {
         /// Where.
         from: SocketAddrV4,
     },
-    /// GET `/tor/status-vote/current/consensus.z` and `…/consensus-microdesc.z`, then
-    /// [`crate::Authority::handle_fetched_consensus`] for each.
-    FetchConsensus {
-        /// Where.
-        from: SocketAddrV4,
-    },
-    /// GET `/tor/keys/fp/<id>+<id>…`, then [`crate::Authority::handle_fetched_certificates`].
-    FetchCertificates {
-        /// Where.
-        from: SocketAddrV4,
-        /// The v3 identities.
-        of: Vec<RsaId>,
-    },
-    /// GET `/tor/server/d/<HEX>+<HEX>….z`, then [`crate::Authority::handle_fetched_descriptors`].
-    FetchDescriptors {
-        /// Where.
-        from: SocketAddrV4,
-        /// SHA-1 digests of the descriptors, at most 96.
-        digests: Vec<[u8; 20]>,
-    },
     /// Open a channel, check both identities, close it, then
     /// [`crate::Authority::handle_reachability`].
     TestReachability {

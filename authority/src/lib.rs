@@ -4,12 +4,19 @@
 //! It accepts uploads of relays, measures whether they can be reached, keeps their history,
 //! votes, computes the consensus of all votes and signs it. Everything that matters is persisted
 //! as [`Row`]s, of which [`Authority::restore`] makes the same authority again.
-#![forbid(unsafe_code)]
 
+mod authority;
 mod command;
 pub mod compute;
 mod config;
+mod flags;
+mod history;
+mod relays;
+mod round;
 pub mod schedule;
+mod srv;
+mod vote;
 
+pub use authority::Authority;
 pub use command::{Command, Document, Reply, Row, RowKind};
-pub use config::{Config, KnownAuthority, Keys, METHODS, RELAYS_MAX, default_protocols};
+pub use config::{Config, Keys, KnownAuthority, METHODS, RELAYS_MAX, default_protocols};

@@ -1,18 +1,280 @@
-//! Runs a authority until it is stopped.
+//! Runs a directory authority until it is stopped: the relay that it also is, and its own core.
+//!
+//! One loop for both: await an event, apply it, persist what changed, do what the cores ask, wait
+//! again. What is posted to the DirPort is answered by the core, one after the other.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cepa_authority::{Authority, Command, Config, Document, Keys, KnownAuthority, Row, RowKind};
+use cepa_authority::schedule::Timing;
+use cepa_crypto::{Ed25519Id, RsaId};
+use cepa_dir::DirRequest;
+use cepa_dir::request::{Round, VoteQuery};
+use cepa_link::PeerExpectation;
+use cepa_netdoc::consensus::ConsensusText;
+use cepa_relay::{DirDocument, DirStore};
+use tokio::sync::mpsc;
+
+use super::directory::{UPLOADS_MAX, Upload};
+use super::fetch as exchange;
+use super::relay::{Beside, Node};
+use crate::clock;
 use crate::config::AuthorityConfig;
 use crate::error::{Failure, fail};
-use crate::launched::{Reporter, Shutdown};
+use crate::http::Reply;
+use crate::keyfiles;
+use crate::launched::{Reporter, Shutdown, Stage};
+use crate::net::link;
+use crate::network::Network;
+use crate::store::Change;
 
-/// Runs a authority until `shutdown`.
+/// The answers to what the core asked for.
+enum Event {
+    Votes(String),
+    Signatures(String),
+    Reached(RsaId, bool),
+}
+
+/// Runs an authority until `shutdown`.
 pub async fn run(
-    _config: AuthorityConfig,
-    _reporter: Reporter,
-    _shutdown: Shutdown,
+    config: AuthorityConfig,
+    reporter: Reporter,
+    mut shutdown: Shutdown,
 ) -> Result<(), Failure> {
-    fail(
-        "this role is not wired yet",
-        "cepa authority",
-        "wait for the next commit",
-    )
+    let network = Network::load(&config.relay.network)?;
+    let keys = keyfiles::authority::load(&config.relay.data_dir.join("keys"), clock::now())?;
+    let own = keys.certificate.identity;
+    if !network.authorities.iter().any(|authority| authority.v3_ident == own) {
+        return fail(
+            format!("the network does not know this authority, v3_ident {own}"),
+            config.relay.network.display(),
+            "add it there, on all machines of the network",
+        );
+    }
+    let (sender, mut uploads) = mpsc::channel(UPLOADS_MAX);
+    let beside = Beside { store: DirStore::new(Some(own)), uploads: sender };
+    let node = Node::start(config.relay.clone(), Some(beside), reporter, &shutdown).await?;
+    let keys = Keys { cert: keys.certificate, signing: keys.signing };
+    let mut running = Running::new(node, core_config(&config, &network)?, keys)?;
+    loop {
+        running.drain()?;
+        let node_timeout = running.node.timeout();
+        let timeout = running.authority.poll_timeout().unwrap_or(node_timeout).min(node_timeout);
+        tokio::select! {
+            () = running.node.next_event() => {}
+            Some(event) = running.events.recv() => running.handle(event),
+            Some(upload) = uploads.recv() => running.handle_upload(upload),
+            () = tokio::time::sleep_until(timeout.into()) => {
+                running.node.handle_timeout();
+                running.authority.handle_timeout(clock::now());
+            }
+            () = shutdown.wait() => return Ok(()),
+        }
+    }
+}
+
+/// A running authority.
+struct Running {
+    node: Node,
+    authority: Authority,
+    relays_reported: usize,
+    events: mpsc::UnboundedReceiver<Event>,
+    answers: mpsc::UnboundedSender<Event>,
+}
+
+impl Running {
+    fn new(mut node: Node, config: Config, keys: Keys) -> Result<Self, Failure> {
+        let mut rows = Vec::new();
+        for kind in RowKind::ALL {
+            let entries = node.store.entries(kind.name())?.into_iter();
+            rows.extend(entries.map(|(key, bytes)| Row { kind, key, bytes }));
+        }
+        let rng = node.rng.fork();
+        let authority = Authority::restore(config, keys, rows, rng, clock::now());
+        let (answers, events) = mpsc::unbounded_channel();
+        Ok(Running { node, authority, relays_reported: 0, events, answers })
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = clock::now();
+        match event {
+            Event::Votes(body) => self.authority.handle_fetched_votes(&body, now),
+            Event::Signatures(body) => self.authority.handle_fetched_signatures(&body, now),
+            Event::Reached(rsa, reached) => self.authority.handle_reachability(&rsa, reached, now),
+        }
+    }
+
+    fn handle_upload(&mut self, upload: Upload) {
+        let now = clock::now();
+        let reply = match std::str::from_utf8(&upload.body) {
+            Ok(body) => match upload.request {
+                DirRequest::PostDescriptor => self.authority.handle_descriptor(body, now),
+                DirRequest::PostVote => self.authority.handle_vote(body, now),
+                DirRequest::PostSignatures => self.authority.handle_signatures(body, now),
+                _ => cepa_authority::Reply::refused("No such upload"),
+            },
+            Err(_) => cepa_authority::Reply::refused("Not UTF-8"),
+        };
+        let mut answer = Reply::new(reply.status).with_reason(reply.reason);
+        if reply.is_not_new {
+            answer.headers.push("X-Descriptor-Not-New", "Yes");
+        }
+        // Whoever does not wait for the answer needs none.
+        let _ = upload.answer.send(answer);
+    }
+
+    /// Persists what changed, then does what both cores ask for.
+    fn drain(&mut self) -> Result<(), Failure> {
+        let mut changes = Vec::new();
+        let mut commands = Vec::new();
+        while let Some(command) = self.authority.poll_command() {
+            match command {
+                Command::Put(Row { kind, key, bytes }) => {
+                    changes.push(Change::Put { kind: kind.name(), key, bytes });
+                }
+                Command::Drop(kind, key) => changes.push(Change::Drop { kind: kind.name(), key }),
+                other => commands.push(other),
+            }
+        }
+        tokio::task::block_in_place(|| self.node.store.apply(&changes))?;
+        for command in commands {
+            self.run_command(command);
+        }
+        if self.authority.relays_known() != self.relays_reported {
+            self.relays_reported = self.authority.relays_known();
+            self.node.reporter.report(&Stage::Descriptors(self.relays_reported));
+        }
+        self.node.drain()?;
+        for text in self.node.take_consensuses() {
+            self.authority.handle_consensus(&text, clock::now());
+        }
+        Ok(())
+    }
+
+    fn run_command(&mut self, command: Command) {
+        match command {
+            Command::PostVote { to, body } => post(to.into(), DirRequest::PostVote, &body),
+            Command::PostSignatures { to, body } => {
+                post(to.into(), DirRequest::PostSignatures, &body);
+            }
+            Command::FetchVotes { from, of } => {
+                let request = DirRequest::Votes(Round::Next, VoteQuery::Identities(of));
+                self.fetch(from.into(), request, Event::Votes);
+            }
+            Command::FetchSignatures { from } => {
+                self.fetch(from.into(), DirRequest::Signatures, Event::Signatures);
+            }
+            Command::TestReachability { address, rsa_id, ed25519 } => {
+                self.test(address, rsa_id, ed25519);
+            }
+            Command::Serve(document) => self.serve(document),
+            Command::Withdraw(digest) => self.node.directory.withdraw(&digest),
+            // Persisted before.
+            Command::Put(_) | Command::Drop(..) => {}
+        }
+    }
+
+    fn fetch(&self, from: SocketAddr, request: DirRequest, event: fn(String) -> Event) {
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            let reply = exchange::over_dir_port(from, &request).await;
+            if let (200, Ok(body)) = (reply.status, String::from_utf8(reply.body)) {
+                let _ = answers.send(event(body));
+            }
+        });
+    }
+
+    /// Opens a link as any relay would, and closes it again.
+    fn test(&mut self, address: SocketAddr, rsa: RsaId, ed: Ed25519Id) {
+        let Some(identity) = self.node.link_identity() else {
+            // Not before our own links can be authenticated; the next test is soon.
+            let _ = self.answers.send(Event::Reached(rsa, false));
+            return;
+        };
+        let tls = Arc::clone(&self.node.connector);
+        let (bind, answers) = (self.node.bind, self.answers.clone());
+        let mut rng = self.node.rng.fork();
+        tokio::spawn(async move {
+            let expect = PeerExpectation { rsa: Some(rsa), ed: Some(ed) };
+            let link = link::open(&[address], bind, expect, &tls, Some(identity), &mut rng).await;
+            if let Err(error) = &link {
+                tracing::info!(relay = %rsa, %error, "a relay cannot be reached");
+            }
+            let _ = answers.send(Event::Reached(rsa, link.is_ok()));
+        });
+    }
+
+    fn serve(&mut self, document: Document) {
+        let directory = &self.node.directory;
+        match document {
+            Document::Descriptor(desc) => {
+                directory.insert(DirDocument::ServerDesc(desc.as_ref().into()));
+            }
+            Document::ExtraInfo(info) => {
+                directory.insert(DirDocument::ExtraInfo(info.as_ref().into()));
+            }
+            Document::Microdesc(digest, text) => {
+                directory.insert(DirDocument::Microdesc(digest, text));
+            }
+            Document::Certificate(cert) => directory.insert(DirDocument::Certificate(cert)),
+            Document::NextVote(vote) => directory.insert(DirDocument::NextVote(vote)),
+            Document::NextSignatures(text) => {
+                directory.insert(DirDocument::NextSignatures(text));
+            }
+            Document::NextConsensus(flavour, text) => {
+                directory.insert(DirDocument::NextConsensus(flavour, text));
+            }
+            Document::CurrentVotes(votes) => directory.insert(DirDocument::CurrentVotes(votes)),
+            Document::CurrentConsensus(text) => self.adopt(text),
+        }
+    }
+
+    /// Serves a consensus of ours, and lets the relay beside know it.
+    fn adopt(&mut self, text: ConsensusText) {
+        self.node.directory.insert(DirDocument::Consensus(text.clone()));
+        if let Err(refusal) = self.node.relay.offer_consensus(text, clock::now()) {
+            tracing::warn!(%refusal, "our own consensus is not used");
+        }
+    }
+}
+
+fn post(to: SocketAddr, request: DirRequest, body: &str) {
+    let body = Bytes::copy_from_slice(body.as_bytes());
+    tokio::spawn(async move { exchange::upload(to, &request, body).await });
+}
+
+fn core_config(config: &AuthorityConfig, network: &Network) -> Result<Config, Failure> {
+    let known = network.authorities.iter().map(|authority| {
+        let (SocketAddr::V4(dir), or) = (authority.dir, authority.or) else {
+            return fail("an authority needs an IPv4 address", authority.dir, "change it");
+        };
+        Ok(KnownAuthority {
+            nickname: authority.nickname.clone(),
+            v3_identity: authority.v3_ident,
+            rsa_id: authority.rsa,
+            ip: *dir.ip(),
+            dir_port: dir.port(),
+            or_port: or.port(),
+        })
+    });
+    let known = known.collect::<Result<_, Failure>>()?;
+    let contact = config.relay.contact.clone().unwrap_or_else(|| config.relay.nickname.clone());
+    let timing = Timing {
+        interval_secs: config.voting_interval_secs,
+        vote_secs: config.vote_delay_secs,
+        dist_secs: config.dist_delay_secs,
+        intervals_valid: 3,
+    };
+    let mut core = if config.relay.testing {
+        Config::testing(known, contact, timing)
+    } else {
+        Config { timing, ..Config::new(known, contact) }
+    };
+    core.first_vote_after_relays = config.first_vote_after_relays;
+    for (name, value) in &config.params {
+        core.params.set(name, *value);
+    }
+    Ok(core)
 }

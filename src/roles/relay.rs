@@ -14,6 +14,7 @@ use cepa_crypto::rsa::RsaKeyError;
 use cepa_dir::fetch::{self, FetchId, Origin};
 use cepa_dir::{DirRequest, NetworkFile};
 use cepa_link::{LinkIdentity, TlsKeyAndCert};
+use cepa_netdoc::consensus::ConsensusText;
 use cepa_netdoc::family::Family;
 use cepa_netdoc::policy::AddrPolicy;
 use cepa_relay::relay::Command;
@@ -104,6 +105,8 @@ pub(crate) struct Node {
     listener: Option<tokio::net::TcpListener>,
     config: RelayConfig,
     published: bool,
+    beside: bool,
+    consensuses: Vec<ConsensusText>,
     events: mpsc::UnboundedReceiver<Event>,
     answers: mpsc::UnboundedSender<Event>,
 }
@@ -122,6 +125,7 @@ impl Node {
         let mut rng = clock::rng()?;
         let keys = read_keys(&folder, &store, &mut rng)?;
         let listener = listen::listen(config.or_listen(), "or_port").await?;
+        let is_authority = beside.is_some();
         let (dir_store, uploads) = match beside {
             Some(beside) => (beside.store, Some(beside.uploads)),
             None => (DirStore::new(None), None),
@@ -154,6 +158,8 @@ impl Node {
             listener: Some(listener),
             config,
             published: false,
+            beside: is_authority,
+            consensuses: Vec::new(),
             events,
             answers,
         })
@@ -189,6 +195,11 @@ impl Node {
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self) {
         self.relay.handle_timeout(clock::now());
+    }
+
+    /// The consensuses that came into force since last asked; for the authority beside.
+    pub(crate) fn take_consensuses(&mut self) -> Vec<ConsensusText> {
+        std::mem::take(&mut self.consensuses)
     }
 
     /// What links of this node show, once there is a TLS key.
@@ -277,6 +288,9 @@ impl Node {
         if let DirDocument::Consensus(text) = &document {
             self.reporter
                 .report(&Stage::Consensus(text.consensus().routers.len()));
+            if self.beside {
+                self.consensuses.push(text.clone());
+            }
         }
         self.directory.insert(document);
     }

@@ -1,0 +1,224 @@
+//! The authority's core: one event at a time, effects as commands (DESIGN.md, "Cores").
+//!
+//! ```text
+//! uploads ──> Relays ──tests──> Running ──> vote ──> Round ──> consensus, served and persisted
+//! votes and signatures of the others ────────────────^
+//! ```
+//! A network without a consensus may begin with a late round (see [`crate::schedule`]): as soon as
+//! enough relays are Running. After that, rounds follow the grid from midnight.
+
+mod voting;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant, SystemTime};
+
+use cepa_crypto::{Ed25519Id, Rng, RsaId};
+use cepa_netdoc::authcert::AuthCert;
+use cepa_netdoc::consensus::{ConsensusText, Flavour};
+use cepa_netdoc::detached::DetachedSignatures;
+use cepa_netdoc::vote::VoteText;
+use cepa_wire::Now;
+
+use crate::command::{Command, Document, Reply, Row, RowKind};
+use crate::config::{Config, Keys};
+use crate::history::History;
+use crate::relays::Relays;
+use crate::round::Round;
+use crate::schedule::Schedule;
+use crate::srv::SharedRandom;
+
+/// A directory authority.
+pub struct Authority {
+    config: Config,
+    keys: Keys,
+    relays: Relays,
+    shared_random: SharedRandom,
+    certs: BTreeMap<RsaId, AuthCert>,
+    consensus: Option<ConsensusText>,
+    round: Option<Round>,
+    next: Schedule,
+    /// Votes and signatures that came before the round that they are for.
+    early_votes: BTreeMap<RsaId, VoteText>,
+    early_signatures: VecDeque<DetachedSignatures>,
+    started: SystemTime,
+    commands: VecDeque<Command>,
+    deadline: Option<Instant>,
+    rng: Rng,
+}
+
+impl Authority {
+    /// An authority with the rows that an earlier run put; damaged ones are left out.
+    #[must_use]
+    pub fn restore(config: Config, keys: Keys, rows: Vec<Row>, rng: Rng, now: Now) -> Self {
+        let certs = BTreeMap::from([(keys.cert.identity, keys.cert.clone())]);
+        let next = config.timing.next_round(now.wall);
+        let mut authority = Authority {
+            config,
+            keys,
+            relays: Relays::default(),
+            shared_random: SharedRandom::default(),
+            certs,
+            consensus: None,
+            round: None,
+            next,
+            early_votes: BTreeMap::new(),
+            early_signatures: VecDeque::new(),
+            started: now.wall,
+            commands: VecDeque::new(),
+            deadline: None,
+            rng,
+        };
+        let own = authority.keys.cert.clone();
+        authority.serve(Document::Certificate(own.into()));
+        authority.restore_rows(rows, now);
+        authority.advance(now);
+        authority
+    }
+
+    fn restore_rows(&mut self, rows: Vec<Row>, now: Now) {
+        let mut descriptors = BTreeMap::<String, [String; 2]>::new();
+        for row in rows {
+            let Ok(text) = String::from_utf8(row.bytes) else { continue };
+            match row.kind {
+                RowKind::Descriptor => descriptors.entry(row.key).or_default()[0] = text,
+                RowKind::ExtraInfo => descriptors.entry(row.key).or_default()[1] = text,
+                RowKind::KeyPin => {
+                    if let (Ok(rsa), Ok(ed)) = (row.key.parse::<RsaId>(), text.parse::<Ed25519Id>())
+                    {
+                        self.relays.restore_pin(rsa, ed);
+                    }
+                }
+                RowKind::History => {
+                    if let (Ok(rsa), Some(history)) = (row.key.parse(), History::parse(&text)) {
+                        self.relays.restore_history(rsa, history);
+                    }
+                }
+                RowKind::Certificate => {
+                    if let Ok(cert) = AuthCert::parse(&text) {
+                        self.add_certificate(&cert);
+                    }
+                }
+                RowKind::Consensus => self.restore_consensus(text),
+                RowKind::SharedRandom => self.shared_random = SharedRandom::parse(&text),
+                RowKind::Vote => {}
+            }
+        }
+        for [descriptor, extra_info] in descriptors.into_values() {
+            let body = descriptor + &extra_info;
+            let mut commands = Vec::new();
+            let reply = self.relays.upload(&body, &self.config, now.wall, &mut commands);
+            if reply.status == 200 {
+                // They are in the store already.
+                commands.retain(|command| !matches!(command, Command::Put(_)));
+                self.commands.extend(commands);
+            }
+        }
+    }
+
+    fn restore_consensus(&mut self, text: String) {
+        let Ok(text) = ConsensusText::parse(text) else { return };
+        if text.consensus().flavour == Flavour::Ns {
+            self.consensus = Some(text.clone());
+        }
+        self.serve(Document::CurrentConsensus(text));
+    }
+
+    /// How many relays have published here.
+    #[must_use]
+    pub fn relays_known(&self) -> usize {
+        self.relays.len()
+    }
+
+    /// The body of a POST to `/tor/`: a descriptor, its extra-info behind it.
+    pub fn handle_descriptor(&mut self, body: &str, now: Now) -> Reply {
+        let mut commands = Vec::new();
+        let reply = self.relays.upload(body, &self.config, now.wall, &mut commands);
+        if reply.status != 200 {
+            tracing::info!(reason = reply.reason, "a descriptor is refused");
+        }
+        self.commands.extend(commands);
+        self.advance(now);
+        reply
+    }
+
+    /// How [`Command::TestReachability`] ended.
+    pub fn handle_reachability(&mut self, rsa: &RsaId, reached: bool, now: Now) {
+        self.relays.handle_reachability(rsa, reached, now.wall);
+        self.advance(now);
+    }
+
+    /// A verified consensus that others made while we were away.
+    pub fn handle_consensus(&mut self, text: &ConsensusText, now: Now) {
+        let start = |text: &ConsensusText| text.consensus().lifetime.valid_after;
+        let is_newer = self.consensus.as_ref().is_none_or(|held| start(held) < start(text));
+        if text.consensus().flavour == Flavour::Ns && is_newer {
+            let consensus = text.consensus();
+            let (previous, current) =
+                (consensus.shared_rand_previous, consensus.shared_rand_current);
+            self.shared_random.handle_consensus(previous, current);
+            self.consensus = Some(text.clone());
+            self.round = self.round.take().filter(|round| !round.schedule.late);
+        }
+        self.advance(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.advance(now);
+    }
+
+    /// When to call [`Authority::handle_timeout`] next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// What the outside is to do next.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// Works off what follows from an event or from the time.
+    fn advance(&mut self, now: Now) {
+        let mut commands = Vec::new();
+        self.relays.handle_timeout(&self.config, now.wall, &mut commands);
+        self.commands.extend(commands);
+        self.advance_rounds(now);
+        let due = self.due();
+        self.deadline = Some(now.mono + due.duration_since(now.wall).unwrap_or(Duration::ZERO));
+    }
+
+    /// When something is due next, by the wall clock.
+    fn due(&self) -> SystemTime {
+        let test = self.relays.next_test(&self.config);
+        let round = self.round.as_ref().map(|round| {
+            let at = &round.schedule;
+            match &round.signing {
+                None if !round.votes_fetched => at.fetch_votes,
+                None => at.compute,
+                Some(signing) if !signing.fetched => at.fetch_signatures,
+                Some(_) => at.publish,
+            }
+        });
+        test.into_iter().chain(round).fold(self.next.vote, SystemTime::min)
+    }
+
+    fn serve(&mut self, document: Document) {
+        self.commands.push_back(Command::Serve(document));
+    }
+
+    fn put(&mut self, kind: RowKind, key: String, text: &str) {
+        let bytes = text.as_bytes().to_vec();
+        self.commands.push_back(Command::Put(Row { kind, key, bytes }));
+    }
+
+    fn add_certificate(&mut self, cert: &AuthCert) {
+        let is_known = self.config.authority(&cert.identity).is_some();
+        let held = self.certs.get(&cert.identity);
+        if is_known && held.is_none_or(|held| held.published < cert.published) {
+            self.certs.insert(cert.identity, cert.clone());
+            self.serve(Document::Certificate(cert.clone().into()));
+            self.put(RowKind::Certificate, cert.identity.to_string(), &cert.text);
+        }
+    }
+}

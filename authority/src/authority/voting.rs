@@ -1,0 +1,305 @@
+//! The authority's part in voting: when rounds begin, what is sent, what is taken of others
+//! (dir-spec 3.4 to 3.11).
+//!
+//! A vote is taken if its author is an authority of the network, its signature holds, and it is
+//! for the very interval that we vote on or are about to. Signatures that come before our own
+//! consensus is computed are kept until it is.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use cepa_netdoc::consensus::Flavour;
+use cepa_netdoc::detached::DetachedSignatures;
+use cepa_netdoc::vote::VoteText;
+use cepa_wire::Now;
+
+use super::Authority;
+use crate::command::{Command, Document, Reply, RowKind};
+use crate::round::Round;
+use crate::schedule::Schedule;
+use crate::vote;
+
+/// Intervals after which a network without a consensus votes by the grid, even if relays that
+/// were to come first have not.
+const PATIENCE_INTERVALS: u32 = 2;
+
+impl Authority {
+    /// A vote that was posted to us.
+    pub fn handle_vote(&mut self, body: &str, now: Now) -> Reply {
+        let reply = match self.take_vote(body, true, now.wall) {
+            Ok(()) => Reply::ok("Vote stored"),
+            Err(reason) => {
+                tracing::info!(reason, "a vote is refused");
+                Reply::refused(reason)
+            }
+        };
+        self.advance(now);
+        reply
+    }
+
+    /// Votes that we asked for, one behind the other.
+    pub fn handle_fetched_votes(&mut self, body: &str, now: Now) {
+        const START: &str = "network-status-version 3";
+        let starts = body.match_indices(START).map(|(at, _)| at);
+        let starts: Vec<usize> = starts
+            .filter(|at| *at == 0 || body.as_bytes().get(at - 1) == Some(&b'\n'))
+            .take(self.config.authorities.len())
+            .collect();
+        for (index, start) in starts.iter().enumerate() {
+            let end = starts.get(index + 1).copied().unwrap_or(body.len());
+            let text = body.get(*start..end).unwrap_or_default();
+            if let Err(reason) = self.take_vote(text, false, now.wall) {
+                tracing::info!(reason, "a vote that was fetched is not used");
+            }
+        }
+        self.advance(now);
+    }
+
+    /// Detached signatures that were posted to us.
+    pub fn handle_signatures(&mut self, body: &str, now: Now) -> Reply {
+        let reply = match DetachedSignatures::parse(body) {
+            Ok(detached) => {
+                self.take_signatures(detached);
+                Reply::ok("Signatures stored")
+            }
+            Err(error) => Reply::refused(format!("Malformed signatures: {error}")),
+        };
+        self.advance(now);
+        reply
+    }
+
+    /// Detached signatures that we asked for.
+    pub fn handle_fetched_signatures(&mut self, body: &str, now: Now) {
+        if let Ok(detached) = DetachedSignatures::parse(body) {
+            self.take_signatures(detached);
+        }
+        self.advance(now);
+    }
+
+    fn take_vote(&mut self, body: &str, is_posted: bool, now: SystemTime) -> Result<(), String> {
+        let text = VoteText::parse(body).map_err(|error| format!("Malformed vote: {error}"))?;
+        let vote = Arc::clone(text.vote());
+        let author = vote.author();
+        if self.config.authority(&author).is_none() {
+            return Err("Vote not from a recognized v3 authority".to_owned());
+        }
+        if !text.is_signed(now) {
+            return Err("Vote with a wrong signature or an expired certificate".to_owned());
+        }
+        let start = vote.lifetime.valid_after;
+        let decided = self.consensus.as_ref().map(|text| text.consensus().lifetime.valid_after);
+        if decided.is_some_and(|decided| start <= decided) {
+            return Err("Vote for an interval that is decided".to_owned());
+        }
+        self.add_certificate(&vote.certificate);
+        match &mut self.round {
+            Some(round) if round.schedule.valid_after == start => {
+                let is_late = is_posted && !round.schedule.late && now > round.schedule.fetch_votes;
+                if is_late && !round.votes.contains_key(&author) {
+                    return Err("Posted vote too late".to_owned());
+                }
+                if round.signing.is_some() {
+                    return Err("The consensus is computed already".to_owned());
+                }
+                round.votes.entry(author).or_insert_with(|| text.clone());
+                self.shared_random.handle_vote(&vote, &self.config.timing);
+                self.serve(Document::NextVote(text));
+            }
+            _ => {
+                let may_come = [self.next.valid_after, self.config.timing.interval_start(now)];
+                if !may_come.contains(&start) {
+                    return Err("Vote for another interval than ours".to_owned());
+                }
+                self.early_votes.insert(author, text);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_signatures(&mut self, detached: DetachedSignatures) {
+        if let Some(signing) = self.round.as_mut().and_then(|round| round.signing.as_mut()) {
+            if signing.is_same(&detached) {
+                if signing.add(&detached, &self.certs) > 0 {
+                    let all = signing.detached().encode();
+                    self.serve(Document::NextSignatures(all.into()));
+                }
+                return;
+            }
+            if detached.lifetime == signing.lifetime() {
+                tracing::warn!("an authority signed another consensus than ours");
+                return;
+            }
+        }
+        if self.early_signatures.len() >= self.config.authorities.len() {
+            self.early_signatures.pop_front();
+        }
+        self.early_signatures.push_back(detached);
+    }
+
+    /// Begins rounds, and takes their steps.
+    pub(super) fn advance_rounds(&mut self, now: Now) {
+        if let Some(schedule) = self.late_round(now.wall) {
+            self.begin(schedule, now);
+        } else if self.next.vote <= now.wall {
+            let schedule = self.next;
+            self.next = self.config.timing.next_round(now.wall);
+            if self.may_vote_by_the_grid(now.wall) {
+                self.begin(schedule, now);
+            }
+        }
+        self.step_votes(now);
+        self.step_signatures(now);
+    }
+
+    /// A late round, if there is to be one now: no consensus is in force, enough relays are
+    /// Running, and no late round for this interval goes on.
+    fn late_round(&self, now: SystemTime) -> Option<Schedule> {
+        let relays = self.config.first_vote_after_relays?;
+        let schedule = self.config.timing.late(now);
+        let goes_on = self.round.as_ref().is_some_and(|round| {
+            round.schedule.late
+                && (round.signing.is_some()
+                    || round.schedule.valid_after == schedule.valid_after)
+        });
+        let begins = self.config.is_testing && !self.has_live_consensus(now) && !goes_on;
+        let enough = begins && self.relays.running(&self.config, now) >= relays;
+        enough.then_some(schedule)
+    }
+
+    fn may_vote_by_the_grid(&self, now: SystemTime) -> bool {
+        let interval = u64::from(self.config.timing.interval_secs);
+        let patience = std::time::Duration::from_secs(interval) * PATIENCE_INTERVALS;
+        self.config.first_vote_after_relays.is_none()
+            || self.has_live_consensus(now)
+            || self.started + patience <= now
+    }
+
+    fn has_live_consensus(&self, now: SystemTime) -> bool {
+        let held = self.consensus.as_ref();
+        held.is_some_and(|text| text.consensus().lifetime.is_live(now))
+    }
+
+    fn begin(&mut self, schedule: Schedule, now: Now) {
+        let own = self.keys.cert.identity;
+        let (timing, start) = (self.config.timing, schedule.valid_after);
+        let mut commands = Vec::new();
+        self.relays.record_histories(&self.config, now.wall, &mut commands);
+        self.commands.extend(commands);
+        self.shared_random.advance(start, &timing, own, &mut self.rng);
+        let shared_rand = self.shared_random.vote(start, &timing, own);
+        let state = self.shared_random.encode();
+        self.put(RowKind::SharedRandom, String::new(), &state);
+        let made =
+            vote::make(&self.config, &self.keys, &self.relays, shared_rand, &schedule, now.wall);
+        let Some(vote) = made else {
+            tracing::error!("this authority is not in its own network file");
+            return;
+        };
+        tracing::info!(relays = vote.vote().routers.len(), late = schedule.late, "voting");
+        let body = Arc::clone(vote.text());
+        self.put(RowKind::Vote, own.to_string(), &body);
+        self.serve(Document::NextVote(vote.clone()));
+        for to in self.others() {
+            self.commands.push_back(Command::PostVote { to, body: Arc::clone(&body) });
+        }
+        let mut round = Round::new(schedule, vote);
+        for (author, text) in std::mem::take(&mut self.early_votes) {
+            if text.vote().lifetime.valid_after == start {
+                self.shared_random.handle_vote(text.vote(), &timing);
+                self.serve(Document::NextVote(text.clone()));
+                round.votes.insert(author, text);
+            }
+        }
+        self.round = Some(round);
+    }
+
+    fn step_votes(&mut self, now: Now) {
+        let others = self.others();
+        let Some(round) = &mut self.round else { return };
+        if now.wall >= round.schedule.fetch_votes && !round.votes_fetched {
+            round.votes_fetched = true;
+            let of = round.missing_votes(&self.config);
+            if !of.is_empty() {
+                let ask = |from| Command::FetchVotes { from, of: of.clone() };
+                self.commands.extend(others.iter().copied().map(ask));
+            }
+        }
+        if round.has_failed(&self.config, now.wall) {
+            tracing::warn!(votes = round.votes.len(), "too few votes for a consensus");
+            self.round = None;
+        } else if round.may_compute(&self.config, now.wall) {
+            round.compute(&self.config, &self.keys, self.shared_random.is_fresh());
+            self.send_signatures();
+        }
+    }
+
+    /// The consensus is computed: says so to the others, and takes what they said before.
+    fn send_signatures(&mut self) {
+        let Some(signing) = self.round.as_mut().and_then(|round| round.signing.as_mut()) else {
+            return;
+        };
+        let own: Arc<str> = signing.detached().encode().into();
+        for early in std::mem::take(&mut self.early_signatures) {
+            signing.add(&early, &self.certs);
+        }
+        let all: Arc<str> = signing.detached().encode().into();
+        let texts = [Flavour::Ns, Flavour::Microdesc].map(|flavour| (flavour, signing.text(flavour)));
+        for (flavour, text) in texts {
+            self.serve(Document::NextConsensus(flavour, text.into()));
+        }
+        self.serve(Document::NextSignatures(all));
+        for to in self.others() {
+            self.commands.push_back(Command::PostSignatures { to, body: Arc::clone(&own) });
+        }
+    }
+
+    fn step_signatures(&mut self, now: Now) {
+        let others = self.others();
+        let Some(round) = &mut self.round else { return };
+        let fetch_at = round.schedule.fetch_signatures;
+        if let Some(signing) = &mut round.signing
+            && now.wall >= fetch_at
+            && !signing.fetched
+        {
+            signing.fetched = true;
+            self.commands.extend(others.into_iter().map(|from| Command::FetchSignatures { from }));
+        }
+        if round.may_publish(&self.config, now.wall) {
+            self.publish(now);
+        } else if round.has_no_majority(&self.config, now.wall) {
+            tracing::warn!("too few signatures on the consensus: it is dropped");
+            self.round = None;
+        }
+    }
+
+    fn publish(&mut self, now: Now) {
+        let Some(round) = self.round.take() else { return };
+        let Some(texts) = round.signing.and_then(|signing| signing.publish()) else { return };
+        for text in texts {
+            let consensus = Arc::clone(text.consensus());
+            self.put(RowKind::Consensus, consensus.flavour.name().to_owned(), text.text());
+            if consensus.flavour == Flavour::Ns {
+                let signatures = consensus.signatures.len();
+                let relays = consensus.routers.len();
+                tracing::info!(relays, signatures, "a consensus is published");
+                let (previous, current) =
+                    (consensus.shared_rand_previous, consensus.shared_rand_current);
+                self.shared_random.handle_consensus(previous, current);
+                self.consensus = Some(text.clone());
+            }
+            self.serve(Document::CurrentConsensus(text));
+        }
+        let state = self.shared_random.encode();
+        self.put(RowKind::SharedRandom, String::new(), &state);
+        self.serve(Document::CurrentVotes(round.votes.into_values().collect()));
+        self.early_signatures.clear();
+        self.next = self.config.timing.next_round(now.wall);
+    }
+
+    /// The DirPorts of the other authorities.
+    fn others(&self) -> Vec<std::net::SocketAddrV4> {
+        let own = self.keys.cert.identity;
+        let others = self.config.authorities.iter().filter(|one| one.v3_identity != own);
+        others.map(|one| std::net::SocketAddrV4::new(one.ip, one.dir_port)).collect()
+    }
+}

@@ -1,0 +1,317 @@
+//! The relays that an authority knows: descriptors, key pins, reachability (dir-spec 3.2, 3.4.2).
+//!
+//! A descriptor is taken only if all of its signatures hold (`cepa_netdoc`), it is of its time,
+//! its keys are those that the relay always had, and its address may be used. What is refused
+//! leaves what was there before. A relay is Running while links to it could be opened lately.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cepa_crypto::{Ed25519Id, RsaId};
+use cepa_netdoc::descriptor::{ServerDescriptor, split_descriptors};
+use cepa_netdoc::extrainfo::{ExtraInfo, split_extra_infos};
+use cepa_netdoc::policy::is_internal;
+use cepa_wire::time::unix_seconds;
+
+use crate::command::{Command, Document, Reply, Row, RowKind};
+use crate::config::{Config, METHODS, RELAYS_MAX};
+use crate::history::History;
+
+/// A descriptor may be from so far in the future (dir-spec 3.2; `tor`: ROUTER_ALLOW_SKEW).
+const FUTURE_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+/// A descriptor older than this is neither taken nor voted for.
+pub(crate) const AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// A cosmetic change is taken only this long after the last one.
+const COSMETIC_AGE: Duration = Duration::from_secs(2 * 60 * 60);
+/// A relay that was not heard of for so long is forgotten.
+const FORGET_AGE: Duration = Duration::from_secs(48 * 60 * 60);
+
+/// Times between tests of one relay, and how long a good one counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReachTimes {
+    test_every: Duration,
+    running_for: Duration,
+}
+
+impl ReachTimes {
+    /// `tor`'s: 1280 s and 45 min. In a test network each interval, and two of them, so that a
+    /// relay that was killed is missed soon.
+    pub(crate) fn new(config: &Config) -> Self {
+        let interval = Duration::from_secs(u64::from(config.timing.interval_secs));
+        if config.is_testing {
+            ReachTimes { test_every: interval, running_for: interval * 2 }
+        } else {
+            ReachTimes {
+                test_every: Duration::from_secs(1280),
+                running_for: Duration::from_secs(45 * 60),
+            }
+        }
+    }
+}
+
+/// A relay.
+#[derive(Debug, Clone)]
+pub(crate) struct Relay {
+    /// Its newest descriptor.
+    pub(crate) desc: Arc<ServerDescriptor>,
+    /// SHA-256 of the microdescriptors that each of [`METHODS`] makes.
+    pub(crate) microdescs: Vec<Option<[u8; 32]>>,
+    /// How it was in the past.
+    pub(crate) history: History,
+    reached: Option<SystemTime>,
+    tested: Option<SystemTime>,
+}
+
+/// All relays.
+#[derive(Debug, Default)]
+pub(crate) struct Relays {
+    by_id: BTreeMap<RsaId, Relay>,
+    pins: BTreeMap<RsaId, Ed25519Id>,
+    pinned: BTreeMap<Ed25519Id, RsaId>,
+    histories: BTreeMap<RsaId, History>,
+}
+
+impl Relays {
+    /// All relays, ascending by RSA identity.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&RsaId, &Relay)> {
+        self.by_id.iter()
+    }
+
+    /// How many are known.
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// How many of them are Running.
+    pub(crate) fn running(&self, config: &Config, now: SystemTime) -> usize {
+        self.by_id.values().filter(|relay| relay.is_running(config, now)).count()
+    }
+
+    /// A pin from an earlier run.
+    pub(crate) fn restore_pin(&mut self, rsa: RsaId, ed: Ed25519Id) {
+        self.pins.insert(rsa, ed);
+        self.pinned.insert(ed, rsa);
+    }
+
+    /// A history from an earlier run; it waits for the relay's descriptor.
+    pub(crate) fn restore_history(&mut self, rsa: RsaId, history: History) {
+        self.histories.insert(rsa, history);
+    }
+
+    /// A descriptor, its extra-info behind it, from an upload or an earlier run.
+    pub(crate) fn upload(
+        &mut self,
+        body: &str,
+        config: &Config,
+        now: SystemTime,
+        commands: &mut Vec<Command>,
+    ) -> Reply {
+        let Some(text) = split_descriptors(body).next() else {
+            return Reply::refused("No descriptor found");
+        };
+        let desc = match ServerDescriptor::parse(text) {
+            Ok(desc) => desc,
+            Err(error) => return Reply::refused(format!("Malformed descriptor: {error}")),
+        };
+        if let Err(refusal) = self.check(&desc, config, now) {
+            return refusal;
+        }
+        let extra_info = split_extra_infos(body)
+            .next()
+            .and_then(|text| ExtraInfo::parse(text).ok())
+            .filter(|info| info.check_against(&desc).is_ok());
+        self.insert(Arc::new(desc), extra_info.map(Arc::new), now, commands);
+        Reply::ok("OK")
+    }
+
+    fn check(
+        &self,
+        desc: &ServerDescriptor,
+        config: &Config,
+        now: SystemTime,
+    ) -> Result<(), Reply> {
+        let refuse = |reason: &str| Err(Reply::refused(reason));
+        if config.rejected.contains(&desc.identity) {
+            return refuse("Fingerprint is marked rejected");
+        }
+        if desc.tap_onion_key.is_none() {
+            return refuse("Missing TAP key in descriptor.");
+        }
+        if desc.published > now + FUTURE_MAX {
+            return refuse("Routerdesc was published in the future.");
+        }
+        if desc.published + AGE_MAX < now || desc.expires < now {
+            return refuse("Routerdesc was published too long ago.");
+        }
+        if !config.allows_private_addresses && is_internal((*desc.or_address.ip()).into()) {
+            return refuse("Routerdesc has a private address.");
+        }
+        let pin = self.pins.get(&desc.identity);
+        let pinned = self.pinned.get(&desc.ed25519);
+        if pin.is_some_and(|ed| *ed != desc.ed25519)
+            || pinned.is_some_and(|rsa| *rsa != desc.identity)
+        {
+            return refuse("Ed25519 and RSA identity keys do not belong together here.");
+        }
+        let Some(known) = self.by_id.get(&desc.identity) else {
+            return if self.by_id.len() < RELAYS_MAX {
+                Ok(())
+            } else {
+                refuse("Too many relays are known.")
+            };
+        };
+        if desc.published < known.desc.published {
+            return refuse("A newer descriptor is known.");
+        }
+        let is_soon = desc.published < known.desc.published + COSMETIC_AGE;
+        if desc.digest == known.desc.digest
+            || (is_soon && desc.differs_only_cosmetically(&known.desc))
+        {
+            let mut reply = Reply::ok("Not replacing the earlier descriptor");
+            reply.is_not_new = true;
+            return Err(reply);
+        }
+        Ok(())
+    }
+
+    fn insert(
+        &mut self,
+        desc: Arc<ServerDescriptor>,
+        extra_info: Option<Arc<ExtraInfo>>,
+        now: SystemTime,
+        commands: &mut Vec<Command>,
+    ) {
+        let id = desc.identity;
+        let microdescs = serve_microdescs(&desc, commands);
+        commands.push(put(RowKind::Descriptor, &id, &desc.text));
+        commands.push(Command::Serve(Document::Descriptor(Arc::clone(&desc))));
+        if let Some(info) = &extra_info {
+            commands.push(put(RowKind::ExtraInfo, &id, &info.text));
+            commands.push(Command::Serve(Document::ExtraInfo(Arc::clone(info))));
+        }
+        if self.pins.insert(id, desc.ed25519).is_none() {
+            commands.push(put(RowKind::KeyPin, &id, &desc.ed25519.to_string()));
+        }
+        self.pinned.insert(desc.ed25519, id);
+        let before = self.by_id.remove(&id);
+        let moved = before
+            .as_ref()
+            .is_none_or(|known| known.desc.or_address != desc.or_address);
+        if let Some(known) = &before {
+            commands.push(Command::Withdraw(known.desc.digest));
+        }
+        let (history, reached, tested) = match before {
+            Some(known) if !moved => (known.history, known.reached, known.tested),
+            Some(known) => (known.history, None, None),
+            None => (self.histories.remove(&id).unwrap_or(History::new(now)), None, None),
+        };
+        let relay = Relay { desc, microdescs, history, reached, tested };
+        self.by_id.insert(id, relay);
+    }
+
+    /// Starts the tests that are due, brings histories up to date, forgets who is gone.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        config: &Config,
+        now: SystemTime,
+        commands: &mut Vec<Command>,
+    ) {
+        let times = ReachTimes::new(config);
+        self.by_id.retain(|id, relay| {
+            let keep = relay.desc.published + FORGET_AGE > now;
+            if !keep {
+                let key = id.to_string();
+                commands.push(Command::Withdraw(relay.desc.digest));
+                commands.push(Command::Drop(RowKind::Descriptor, key.clone()));
+                commands.push(Command::Drop(RowKind::ExtraInfo, key));
+            }
+            keep
+        });
+        for relay in self.by_id.values_mut() {
+            let due = relay.tested.is_none_or(|tested| tested + times.test_every <= now);
+            if due {
+                relay.tested = Some(now);
+                commands.push(Command::TestReachability {
+                    address: relay.desc.or_address.into(),
+                    rsa_id: relay.desc.identity,
+                    ed25519: relay.desc.ed25519,
+                });
+            }
+        }
+    }
+
+    /// When the next test is due.
+    pub(crate) fn next_test(&self, config: &Config) -> Option<SystemTime> {
+        let times = ReachTimes::new(config);
+        let due = |relay: &Relay| {
+            relay.tested.map_or(SystemTime::UNIX_EPOCH, |tested| tested + times.test_every)
+        };
+        self.by_id.values().map(due).min()
+    }
+
+    /// How a test ended.
+    pub(crate) fn handle_reachability(&mut self, rsa: &RsaId, reached: bool, now: SystemTime) {
+        if let Some(relay) = self.by_id.get_mut(rsa)
+            && reached
+        {
+            relay.reached = Some(now);
+        }
+    }
+
+    /// Brings all histories up to date and persists them: once a voting round.
+    pub(crate) fn record_histories(
+        &mut self,
+        config: &Config,
+        now: SystemTime,
+        commands: &mut Vec<Command>,
+    ) {
+        for (id, relay) in &mut self.by_id {
+            let is_running = relay.is_running(config, now);
+            relay.history.record(is_running, now);
+            commands.push(put(RowKind::History, id, &relay.history.encode()));
+        }
+    }
+}
+
+impl Relay {
+    /// Whether it gets the flag Running.
+    pub(crate) fn is_running(&self, config: &Config, now: SystemTime) -> bool {
+        let times = ReachTimes::new(config);
+        let recent = self.reached.is_some_and(|reached| reached + times.running_for >= now);
+        recent && !self.desc.is_hibernating
+    }
+
+    /// Seconds since it was started, by its own account.
+    pub(crate) fn uptime_seconds(&self, now: SystemTime) -> u64 {
+        let since = unix_seconds(now).saturating_sub(unix_seconds(self.desc.published));
+        self.desc.uptime_seconds.saturating_add(since)
+    }
+
+    /// What it can carry, in kilobytes a second, as far as it is believed without measurement.
+    pub(crate) fn bandwidth_kb(&self) -> u32 {
+        const BELIEVED_MAX_KB: u32 = 10_000;
+        let of = &self.desc.bandwidth;
+        (of.average.min(of.burst).min(of.observed) / 1000).min(BELIEVED_MAX_KB)
+    }
+}
+
+/// Serves the microdescriptors that our methods make of a descriptor, and says their digests.
+fn serve_microdescs(desc: &ServerDescriptor, commands: &mut Vec<Command>) -> Vec<Option<[u8; 32]>> {
+    let mut digests: Vec<Option<[u8; 32]>> = Vec::new();
+    for method in METHODS {
+        let text = cepa_netdoc::microdesc::from_descriptor(desc, method);
+        let digest = text.as_ref().map(|text| cepa_crypto::digest::sha256(text.as_bytes()));
+        if let (Some(digest), Some(text)) = (digest, text)
+            && digests.last() != Some(&Some(digest))
+        {
+            commands.push(Command::Serve(Document::Microdesc(digest, text.into())));
+        }
+        digests.push(digest);
+    }
+    digests
+}
+
+fn put(kind: RowKind, id: &RsaId, text: &str) -> Command {
+    Command::Put(Row { kind, key: id.to_string(), bytes: text.as_bytes().to_vec() })
+}

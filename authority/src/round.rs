@@ -1,0 +1,193 @@
+//! One voting round: votes in, a consensus computed, signatures in (dir-spec 3.4 to 3.11).
+//!
+//! ```text
+//! Voting ──all votes, or a majority when it is time──> Signing ──all signatures, or a majority──> published
+//!    └── too few votes: the round is over without a consensus ──┘
+//! ```
+//! Everything here is about documents of one `valid-after`. A regular round takes its steps at the
+//! instants of its [`Schedule`]; a late one as soon as the documents are there.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use cepa_crypto::RsaId;
+use cepa_netdoc::authcert::AuthCert;
+use cepa_netdoc::consensus::{Consensus, ConsensusText, DirectorySignature, Flavour, Lifetime};
+use cepa_netdoc::detached::DetachedSignatures;
+use cepa_netdoc::vote::VoteText;
+
+use crate::compute::{Ballot, compute};
+use crate::config::{Config, Keys};
+use crate::schedule::Schedule;
+
+/// A round that goes on.
+#[derive(Debug)]
+pub(crate) struct Round {
+    /// When what is due.
+    pub(crate) schedule: Schedule,
+    /// The votes, by author; ours is among them.
+    pub(crate) votes: BTreeMap<RsaId, VoteText>,
+    /// Missing votes were asked for.
+    pub(crate) votes_fetched: bool,
+    /// The consensus that is being signed.
+    pub(crate) signing: Option<Signing>,
+}
+
+/// A consensus in both flavours, with the signatures that are there.
+#[derive(Debug)]
+pub(crate) struct Signing {
+    ns: Consensus,
+    microdesc: Consensus,
+    ns_digest: Vec<u8>,
+    microdesc_digest: Vec<u8>,
+    /// Missing signatures were asked for.
+    pub(crate) fetched: bool,
+}
+
+impl Round {
+    /// A round that begins with our vote.
+    pub(crate) fn new(schedule: Schedule, own: VoteText) -> Self {
+        let votes = BTreeMap::from([(own.vote().author(), own)]);
+        Round { schedule, votes, votes_fetched: false, signing: None }
+    }
+
+    /// Authorities whose vote is missing.
+    pub(crate) fn missing_votes(&self, config: &Config) -> Vec<RsaId> {
+        let mut missing = config.v3_identities();
+        missing.retain(|id| !self.votes.contains_key(id));
+        missing
+    }
+
+    /// Whether it is time to compute, and enough have voted.
+    pub(crate) fn may_compute(&self, config: &Config, now: SystemTime) -> bool {
+        let all = self.votes.len() >= config.authorities.len();
+        let is_time = now >= self.schedule.compute || (self.schedule.late && all);
+        self.signing.is_none() && is_time && self.votes.len() >= config.majority()
+    }
+
+    /// Whether the time to compute has passed without enough votes.
+    pub(crate) fn has_failed(&self, config: &Config, now: SystemTime) -> bool {
+        self.signing.is_none()
+            && now >= self.schedule.compute
+            && self.votes.len() < config.majority()
+    }
+
+    /// Computes the consensus of the votes and signs it.
+    pub(crate) fn compute(&mut self, config: &Config, keys: &Keys, is_shared_random_fresh: bool) {
+        let votes: Vec<VoteText> = self.votes.values().cloned().collect();
+        let ballot =
+            Ballot { votes: &votes, authorities: config.authorities.len(), is_shared_random_fresh };
+        let Some(computed) = compute(&ballot) else { return };
+        let (mut ns, mut microdesc) = (computed.ns, computed.microdesc);
+        let (ns_digest, microdesc_digest) = (ns.signed_digest(), microdesc.signed_digest());
+        let own = keys.cert.identity;
+        ns.signatures = vec![ns.sign(own, &keys.signing)];
+        microdesc.signatures = vec![microdesc.sign(own, &keys.signing)];
+        self.signing =
+            Some(Signing { ns, microdesc, ns_digest, microdesc_digest, fetched: false });
+    }
+
+    /// Whether it is time to publish, and enough have signed.
+    pub(crate) fn may_publish(&self, config: &Config, now: SystemTime) -> bool {
+        let Some(signing) = &self.signing else { return false };
+        let all = self.votes.keys().all(|author| signing.has_signed(author));
+        let is_time = now >= self.schedule.publish || (self.schedule.late && all);
+        is_time && signing.signers() >= config.majority()
+    }
+
+    /// Whether the time to publish has passed without enough signatures.
+    pub(crate) fn has_no_majority(&self, config: &Config, now: SystemTime) -> bool {
+        self.signing.as_ref().is_some_and(|signing| {
+            now >= self.schedule.publish && signing.signers() < config.majority()
+        })
+    }
+}
+
+impl Signing {
+    /// How many have signed both flavours.
+    fn signers(&self) -> usize {
+        self.ns.signatures.iter().filter(|one| self.has_signed(&one.identity)).count()
+    }
+
+    /// Whether an authority has signed both flavours.
+    fn has_signed(&self, author: &RsaId) -> bool {
+        let by = |one: &DirectorySignature| one.identity == *author;
+        self.ns.signatures.iter().any(by) && self.microdesc.signatures.iter().any(by)
+    }
+
+    /// The signatures that are there, for the others.
+    pub(crate) fn detached(&self) -> DetachedSignatures {
+        DetachedSignatures {
+            consensus_digest: self.ns_digest.as_slice().try_into().unwrap_or_default(),
+            lifetime: self.ns.lifetime,
+            microdesc_digest: self.microdesc_digest.as_slice().try_into().ok(),
+            ns: self.ns.signatures.clone(),
+            microdesc: self.microdesc.signatures.clone(),
+        }
+    }
+
+    /// Takes the good signatures on the consensus that we computed too; says how many were new.
+    pub(crate) fn add(
+        &mut self,
+        detached: &DetachedSignatures,
+        certs: &BTreeMap<RsaId, AuthCert>,
+    ) -> usize {
+        let mut added = 0;
+        if detached.consensus_digest.as_slice() == self.ns_digest {
+            added += add_good(&mut self.ns, &detached.ns, &self.ns_digest, certs);
+        }
+        if detached.microdesc_digest.is_some_and(|digest| digest[..] == self.microdesc_digest) {
+            let (to, digest) = (&mut self.microdesc, &self.microdesc_digest);
+            added += add_good(to, &detached.microdesc, digest, certs);
+        }
+        added
+    }
+
+    /// Whether these are for the consensus that we computed.
+    pub(crate) fn is_same(&self, detached: &DetachedSignatures) -> bool {
+        detached.consensus_digest.as_slice() == self.ns_digest
+    }
+
+    /// When the consensus is in force.
+    pub(crate) fn lifetime(&self) -> Lifetime {
+        self.ns.lifetime
+    }
+
+    /// The bytes of one flavour as they stand.
+    pub(crate) fn text(&self, flavour: Flavour) -> String {
+        let mut consensus = match flavour {
+            Flavour::Ns => self.ns.clone(),
+            Flavour::Microdesc => self.microdesc.clone(),
+        };
+        consensus.sort_signatures();
+        consensus.encode()
+    }
+
+    /// Both flavours, as anybody would read them; none if that is impossible, a bug of ours.
+    pub(crate) fn publish(&self) -> Option<[ConsensusText; 2]> {
+        let read = |flavour| {
+            ConsensusText::parse(self.text(flavour))
+                .inspect_err(|error| tracing::error!(%error, "our consensus cannot be read"))
+                .ok()
+        };
+        Some([read(Flavour::Ns)?, read(Flavour::Microdesc)?])
+    }
+}
+
+fn add_good(
+    consensus: &mut Consensus,
+    signatures: &[DirectorySignature],
+    digest: &[u8],
+    certs: &BTreeMap<RsaId, AuthCert>,
+) -> usize {
+    let before = consensus.signatures.len();
+    for signature in signatures {
+        let is_known = consensus.signatures.iter().any(|one| one.identity == signature.identity);
+        let is_good =
+            certs.get(&signature.identity).is_some_and(|cert| signature.verifies(digest, cert));
+        if !is_known && is_good {
+            consensus.signatures.push(signature.clone());
+        }
+    }
+    consensus.signatures.len() - before
+}

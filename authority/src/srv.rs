@@ -1,0 +1,291 @@
+//! Shared randomness: commit, reveal, compute (srv-spec; PROTOCOL-NOTES section 5, "SRV").
+//!
+//! ```text
+//! run of 24 rounds from midnight:  rounds 0-11 commit | rounds 12-23 reveal | next run: the value
+//! ```
+//! Nobody can choose the value: all commit to a random number before anybody shows one. A
+//! commitment counts as its own author voted it; the first one in a run stays. The state is
+//! persisted before it is voted, since two commitments in one run would spoil both.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use cepa_crypto::digest::sha3_256;
+use cepa_crypto::encoding::{base64, base64_array, hex_array, hex_upper};
+use cepa_crypto::{Rng, RsaId};
+use cepa_netdoc::consensus::{SharedRandCommit, SharedRandValue};
+use cepa_netdoc::vote::{SharedRandVote, Vote};
+use cepa_wire::time::unix_seconds;
+
+use crate::schedule::Timing;
+
+/// Rounds of each of the two phases.
+const PHASE_ROUNDS: u64 = 12;
+/// Rounds of a run.
+const RUN_ROUNDS: u64 = 2 * PHASE_ROUNDS;
+/// Seconds of a day.
+const DAY_SECS: u64 = 86_400;
+
+/// Where a round is in its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Position {
+    /// When the run began, in seconds since 1970.
+    run: u64,
+    /// Whether numbers are shown.
+    is_reveal: bool,
+}
+
+/// What an authority knows of the protocol's run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct SharedRandom {
+    run: u64,
+    own_reveal: Option<String>,
+    commits: BTreeMap<RsaId, SharedRandCommit>,
+    previous: Option<SharedRandValue>,
+    current: Option<SharedRandValue>,
+    /// The current value was made at the start of this run and is in no consensus yet.
+    is_fresh: bool,
+}
+
+fn position(valid_after: SystemTime, timing: &Timing) -> Position {
+    let secs = unix_seconds(valid_after);
+    let interval = u64::from(timing.interval_secs.max(1));
+    let midnight = secs - secs % DAY_SECS;
+    let round = (secs - midnight) / interval;
+    let run = midnight + round / RUN_ROUNDS * RUN_ROUNDS * interval;
+    Position { run, is_reveal: round % RUN_ROUNDS >= PHASE_ROUNDS }
+}
+
+/// The hash that a commitment holds and the order of reveals goes by.
+fn commit_hash(commit: &str) -> Option<[u8; 32]> {
+    let bytes: [u8; 40] = base64_array(commit)?;
+    bytes.get(8..)?.try_into().ok()
+}
+
+fn commits_to(commit: &str, reveal: &str) -> bool {
+    commit_hash(commit).is_some_and(|hash| hash == sha3_256(reveal.as_bytes()))
+        && base64_array::<40>(reveal).is_some_and(|bytes| {
+            // Both carry the same time stamp.
+            base64_array::<40>(commit).is_some_and(|commit| commit.get(..8) == bytes.get(..8))
+        })
+}
+
+/// The shared random value of these reveals; none if nobody showed one.
+pub(crate) fn compute(
+    commits: &BTreeMap<RsaId, SharedRandCommit>,
+    previous: Option<&SharedRandValue>,
+) -> Option<SharedRandValue> {
+    let mut shown: Vec<([u8; 32], &RsaId, &String)> = commits
+        .iter()
+        .filter_map(|(id, one)| Some((commit_hash(&one.commit)?, id, one.reveal.as_ref()?)))
+        .collect();
+    // The peers' order: srv-spec says by R_a, `tor` sorts by the hash in the commitment.
+    shown.sort();
+    let reveals = u32::try_from(shown.len()).ok().filter(|count| *count > 0)?;
+    let all: String = shown.iter().map(|(_, id, reveal)| format!("{id}{reveal}")).collect();
+    let mut message = b"shared-random".to_vec();
+    message.extend_from_slice(&u64::from(reveals).to_be_bytes());
+    message.extend_from_slice(&1_u32.to_be_bytes());
+    message.extend_from_slice(&sha3_256(all.as_bytes()));
+    message.extend_from_slice(&previous.map_or([0; 32], |value| value.value));
+    Some(SharedRandValue { reveals, value: sha3_256(&message) })
+}
+
+impl SharedRandom {
+    /// Moves on to the round whose consensus begins at `valid_after`; in a new run, makes the
+    /// value of the last one and a commitment of our own.
+    pub(crate) fn advance(
+        &mut self,
+        valid_after: SystemTime,
+        timing: &Timing,
+        own: RsaId,
+        rng: &mut Rng,
+    ) {
+        let Position { run, .. } = position(valid_after, timing);
+        if self.run == run && self.own_reveal.is_some() {
+            return;
+        }
+        if self.run != 0 && self.run != run {
+            let value = compute(&self.commits, self.current.as_ref());
+            self.previous = self.current.take();
+            self.current = value;
+            self.is_fresh = true;
+        }
+        let mut revealed = unix_seconds(valid_after).to_be_bytes().to_vec();
+        // What is shown is a hash of the number, so that our generator's output is not.
+        revealed.extend_from_slice(&sha3_256(&rng.array::<32>()));
+        let reveal = base64(&revealed);
+        let mut committed = revealed.get(..8).unwrap_or_default().to_vec();
+        committed.extend_from_slice(&sha3_256(reveal.as_bytes()));
+        let commit =
+            SharedRandCommit { identity: own, commit: base64(&committed), reveal: None };
+        self.run = run;
+        self.own_reveal = Some(reveal);
+        self.commits = BTreeMap::from([(own, commit)]);
+    }
+
+    /// Our part of the vote.
+    pub(crate) fn vote(
+        &mut self,
+        valid_after: SystemTime,
+        timing: &Timing,
+        own: RsaId,
+    ) -> SharedRandVote {
+        let is_reveal = position(valid_after, timing).is_reveal;
+        if is_reveal && let Some(commit) = self.commits.get_mut(&own) {
+            commit.reveal.clone_from(&self.own_reveal);
+        }
+        let shown = |commit: &SharedRandCommit| SharedRandCommit {
+            reveal: commit.reveal.clone().filter(|_| is_reveal),
+            ..commit.clone()
+        };
+        SharedRandVote {
+            participates: true,
+            commits: self.commits.values().map(shown).collect(),
+            previous: self.previous,
+            current: self.current,
+        }
+    }
+
+    /// Takes what a verified vote of the same round says of its author's own commitment.
+    pub(crate) fn handle_vote(&mut self, vote: &Vote, timing: &Timing) {
+        let at = position(vote.lifetime.valid_after, timing);
+        if at.run != self.run {
+            return;
+        }
+        let author = vote.author();
+        let Some(voted) = vote.shared_rand.commits.iter().find(|one| one.identity == author)
+        else {
+            return;
+        };
+        match self.commits.get_mut(&author) {
+            None if !at.is_reveal && commit_hash(&voted.commit).is_some() => {
+                let commit = SharedRandCommit { reveal: None, ..voted.clone() };
+                self.commits.insert(author, commit);
+            }
+            Some(known) if at.is_reveal && known.commit == voted.commit => {
+                let reveal = voted.reveal.as_ref();
+                if known.reveal.is_none()
+                    && reveal.is_some_and(|reveal| commits_to(&known.commit, reveal))
+                {
+                    known.reveal = reveal.cloned();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the current value has been in no consensus yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.is_fresh
+    }
+
+    /// The values of a consensus are everybody's from now on.
+    pub(crate) fn handle_consensus(
+        &mut self,
+        previous: Option<SharedRandValue>,
+        current: Option<SharedRandValue>,
+    ) {
+        self.previous = previous;
+        self.current = current;
+        self.is_fresh = false;
+    }
+
+    /// Lines of text, so that the state survives a restart.
+    pub(crate) fn encode(&self) -> String {
+        let mut text = format!("run {} {}\n", self.run, u8::from(self.is_fresh));
+        if let Some(reveal) = &self.own_reveal {
+            text += &format!("own {reveal}\n");
+        }
+        for (name, value) in [("previous", self.previous), ("current", self.current)] {
+            if let Some(SharedRandValue { reveals, value }) = value {
+                text += &format!("{name} {reveals} {}\n", hex_upper(&value));
+            }
+        }
+        for commit in self.commits.values() {
+            let reveal = commit.reveal.as_deref().unwrap_or("-");
+            text += &format!("commit {} {} {reveal}\n", commit.identity, commit.commit);
+        }
+        text
+    }
+
+    /// Reads such lines; what is not understood is left out.
+    pub(crate) fn parse(text: &str) -> Self {
+        let mut state = SharedRandom::default();
+        for line in text.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words.as_slice() {
+                ["run", run, fresh] => {
+                    state.run = run.parse().unwrap_or(0);
+                    state.is_fresh = *fresh == "1";
+                }
+                ["own", reveal] => state.own_reveal = Some((*reveal).to_owned()),
+                ["previous", reveals, value] => state.previous = read_value(reveals, value),
+                ["current", reveals, value] => state.current = read_value(reveals, value),
+                ["commit", id, commit, reveal] => {
+                    if let Ok(identity) = id.parse::<RsaId>() {
+                        let reveal = Some((*reveal).to_owned()).filter(|text| text != "-");
+                        let commit = (*commit).to_owned();
+                        let commit = SharedRandCommit { identity, commit, reveal };
+                        state.commits.insert(identity, commit);
+                    }
+                }
+                _ => {}
+            }
+        }
+        state
+    }
+}
+
+fn read_value(reveals: &str, value: &str) -> Option<SharedRandValue> {
+    Some(SharedRandValue { reveals: reveals.parse().ok()?, value: hex_array(value)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    fn run_start(valid_after: SystemTime, timing: &Timing) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(position(valid_after, timing).run)
+    }
+
+    fn timing() -> Timing {
+        Timing { interval_secs: 20, vote_secs: 4, dist_secs: 4, intervals_valid: 3 }
+    }
+
+    fn at(round: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(20_000 * DAY_SECS + round * 20)
+    }
+
+    #[test]
+    fn runs_begin_at_midnight() {
+        assert_eq!(run_start(at(23), &timing()), at(0));
+        assert_eq!(run_start(at(24), &timing()), at(24));
+        assert!(!position(at(11), &timing()).is_reveal);
+        assert!(position(at(12), &timing()).is_reveal);
+        assert!(!position(at(24), &timing()).is_reveal);
+    }
+
+    #[test]
+    fn a_commitment_is_kept_and_shown_later() {
+        let own = RsaId::from([1; 20]);
+        let mut rng = Rng::from_seed([1; 32]);
+        let mut state = SharedRandom::default();
+        state.advance(at(3), &timing(), own, &mut rng);
+        let first = state.vote(at(3), &timing(), own);
+        assert_eq!(first.commits[0].reveal, None);
+        let mut state = SharedRandom::parse(&state.encode());
+        state.advance(at(4), &timing(), own, &mut rng);
+        let later = state.vote(at(14), &timing(), own);
+        assert_eq!(later.commits[0].commit, first.commits[0].commit);
+        let reveal = later.commits[0].reveal.clone().expect("it is the time to show it");
+        assert!(commits_to(&first.commits[0].commit, &reveal));
+        assert!(!commits_to(&first.commits[0].commit, &base64(&[0; 40])));
+        state.advance(at(24), &timing(), own, &mut rng);
+        let value = state.current.expect("one number was shown");
+        assert_eq!(value.reveals, 1);
+        assert!(state.is_fresh() && state.previous.is_none());
+        assert_eq!(SharedRandom::parse(&state.encode()), state);
+    }
+}
