@@ -78,7 +78,9 @@ impl Authority {
     fn restore_rows(&mut self, rows: Vec<Row>, now: Now) {
         let mut descriptors = BTreeMap::<String, [String; 2]>::new();
         for row in rows {
-            let Ok(text) = String::from_utf8(row.bytes) else { continue };
+            let Ok(text) = String::from_utf8(row.bytes) else {
+                continue;
+            };
             match row.kind {
                 RowKind::Descriptor => descriptors.entry(row.key).or_default()[0] = text,
                 RowKind::ExtraInfo => descriptors.entry(row.key).or_default()[1] = text,
@@ -106,7 +108,9 @@ impl Authority {
         for [descriptor, extra_info] in descriptors.into_values() {
             let body = descriptor + &extra_info;
             let mut commands = Vec::new();
-            let reply = self.relays.upload(&body, &self.config, now.wall, &mut commands);
+            let reply = self
+                .relays
+                .upload(&body, &self.config, now.wall, &mut commands);
             if reply.status == 200 {
                 // They are in the store already.
                 commands.retain(|command| !matches!(command, Command::Put(_)));
@@ -116,7 +120,9 @@ impl Authority {
     }
 
     fn restore_consensus(&mut self, text: String) {
-        let Ok(text) = ConsensusText::parse(text) else { return };
+        let Ok(text) = ConsensusText::parse(text) else {
+            return;
+        };
         if text.consensus().flavour == Flavour::Ns {
             self.consensus = Some(text.clone());
         }
@@ -132,7 +138,9 @@ impl Authority {
     /// The body of a POST to `/tor/`: a descriptor, its extra-info behind it.
     pub fn handle_descriptor(&mut self, body: &str, now: Now) -> Reply {
         let mut commands = Vec::new();
-        let reply = self.relays.upload(body, &self.config, now.wall, &mut commands);
+        let reply = self
+            .relays
+            .upload(body, &self.config, now.wall, &mut commands);
         if reply.status != 200 {
             tracing::info!(reason = reply.reason, "a descriptor is refused");
         }
@@ -150,11 +158,16 @@ impl Authority {
     /// A verified consensus that others made while we were away.
     pub fn handle_consensus(&mut self, text: &ConsensusText, now: Now) {
         let start = |text: &ConsensusText| text.consensus().lifetime.valid_after;
-        let is_newer = self.consensus.as_ref().is_none_or(|held| start(held) < start(text));
+        let is_newer = self
+            .consensus
+            .as_ref()
+            .is_none_or(|held| start(held) < start(text));
         if text.consensus().flavour == Flavour::Ns && is_newer {
             let consensus = text.consensus();
-            let (previous, current) =
-                (consensus.shared_rand_previous, consensus.shared_rand_current);
+            let (previous, current) = (
+                consensus.shared_rand_previous,
+                consensus.shared_rand_current,
+            );
             self.shared_random.handle_consensus(previous, current);
             self.consensus = Some(text.clone());
             self.round = self.round.take().filter(|round| !round.schedule.late);
@@ -181,7 +194,8 @@ impl Authority {
     /// Works off what follows from an event or from the time.
     fn advance(&mut self, now: Now) {
         let mut commands = Vec::new();
-        self.relays.handle_timeout(&self.config, now.wall, &mut commands);
+        self.relays
+            .handle_timeout(&self.config, now.wall, &mut commands);
         self.commands.extend(commands);
         self.advance_rounds(now);
         let due = self.due();
@@ -200,7 +214,9 @@ impl Authority {
                 Some(_) => at.publish,
             }
         });
-        test.into_iter().chain(round).fold(self.next.vote, SystemTime::min)
+        test.into_iter()
+            .chain(round)
+            .fold(self.next.vote, SystemTime::min)
     }
 
     fn serve(&mut self, document: Document) {
@@ -209,7 +225,8 @@ impl Authority {
 
     fn put(&mut self, kind: RowKind, key: String, text: &str) {
         let bytes = text.as_bytes().to_vec();
-        self.commands.push_back(Command::Put(Row { kind, key, bytes }));
+        self.commands
+            .push_back(Command::Put(Row { kind, key, bytes }));
     }
 
     fn add_certificate(&mut self, cert: &AuthCert) {

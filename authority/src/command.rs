@@ -171,12 +171,20 @@ impl Reply {
     /// 200.
     #[must_use]
     pub fn ok(reason: impl Into<String>) -> Reply {
-        Reply { status: 200, reason: reason.into(), is_not_new: false }
+        Reply {
+            status: 200,
+            reason: reason.into(),
+            is_not_new: false,
+        }
     }
 
     /// 400.
     #[must_use]
     pub fn refused(reason: impl Into<String>) -> Reply {
-        Reply { status: 400, reason: reason.into(), is_not_new: false }
+        Reply {
+            status: 400,
+            reason: reason.into(),
+            is_not_new: false,
+        }
     }
 }

@@ -80,8 +80,12 @@ pub fn compute(ballot: &Ballot<'_>) -> Option<Computed> {
             vote_seconds: low_median(votes.iter().map(|vote| vote.voting_delay.vote_seconds))?,
             dist_seconds: low_median(votes.iter().map(|vote| vote.voting_delay.dist_seconds))?,
         },
-        client_versions: Some(version::recommended(&votes, |vote| vote.client_versions.as_deref())),
-        server_versions: Some(version::recommended(&votes, |vote| vote.server_versions.as_deref())),
+        client_versions: Some(version::recommended(&votes, |vote| {
+            vote.client_versions.as_deref()
+        })),
+        server_versions: Some(version::recommended(&votes, |vote| {
+            vote.server_versions.as_deref()
+        })),
         known_flags,
         protocols: preamble::protocols(&votes, ballot.authorities),
         params,
@@ -92,9 +96,14 @@ pub fn compute(ballot: &Ballot<'_>) -> Option<Computed> {
         bandwidth_weights: bandwidth_weights(totals, scale).unwrap_or_default(),
         signatures: Vec::new(),
     };
-    let routers = decided.into_iter().filter_map(|one| microdesc_entry(one.status, method));
-    let microdesc =
-        Consensus { flavour: Flavour::Microdesc, routers: routers.collect(), ..ns.clone() };
+    let routers = decided
+        .into_iter()
+        .filter_map(|one| microdesc_entry(one.status, method));
+    let microdesc = Consensus {
+        flavour: Flavour::Microdesc,
+        routers: routers.collect(),
+        ..ns.clone()
+    };
     let ns = without_microdescs(ns);
     Some(Computed { ns, microdesc })
 }
@@ -111,11 +120,17 @@ fn method(votes: &[&Vote]) -> u32 {
         methods.extend(own);
     }
     methods.sort_unstable();
-    let frequent =
-        methods.chunk_by(|a, b| a == b).filter(|run| run.len() > enough).filter_map(<[u32]>::first);
+    let frequent = methods
+        .chunk_by(|a, b| a == b)
+        .filter(|run| run.len() > enough)
+        .filter_map(<[u32]>::first);
     let highest = frequent.max().copied().unwrap_or(1);
     let own_max = METHODS.into_iter().max().unwrap_or(highest);
-    if METHODS.contains(&highest) { highest } else { own_max }
+    if METHODS.contains(&highest) {
+        highest
+    } else {
+        own_max
+    }
 }
 
 /// The middle one, the lower of two.
@@ -128,7 +143,10 @@ fn low_median<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
 
 /// The item that stands there most often in a sorted list; of several, the last.
 fn most_frequent<T: PartialEq>(sorted: &[T]) -> Option<&T> {
-    sorted.chunk_by(|a, b| a == b).max_by_key(|run| run.len()).and_then(<[T]>::first)
+    sorted
+        .chunk_by(|a, b| a == b)
+        .max_by_key(|run| run.len())
+        .and_then(<[T]>::first)
 }
 
 /// The authorities' lines, by identity, old keys as entries of their own.
@@ -143,8 +161,16 @@ fn sources(votes: &[&VoteText]) -> Vec<ConsensusAuthority> {
         });
         if let Some(identity) = vote.legacy_dir_key.filter(|id| *id != RsaId::from([0; 20])) {
             let nickname = format!("{}-legacy", vote.dir_source.nickname);
-            let dir_source = DirSource { nickname, identity, ..vote.dir_source.clone() };
-            sources.push(ConsensusAuthority { dir_source, contact: None, vote_digest: None });
+            let dir_source = DirSource {
+                nickname,
+                identity,
+                ..vote.dir_source.clone()
+            };
+            sources.push(ConsensusAuthority {
+                dir_source,
+                contact: None,
+                vote_digest: None,
+            });
         }
     }
     sources.sort_by_key(|one| one.dir_source.identity);

@@ -138,7 +138,9 @@ impl Config {
     /// The authority with a v3 identity.
     #[must_use]
     pub fn authority(&self, v3_identity: &RsaId) -> Option<&KnownAuthority> {
-        self.authorities.iter().find(|one| one.v3_identity == *v3_identity)
+        self.authorities
+            .iter()
+            .find(|one| one.v3_identity == *v3_identity)
     }
 }
 

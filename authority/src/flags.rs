@@ -32,20 +32,35 @@ const MTBF_RELAYS_MIN: usize = 4;
 
 /// What a relay needs, from the relays that are Running.
 pub(crate) fn thresholds(relays: &Relays, config: &Config, now: SystemTime) -> FlagThresholds {
-    let running: Vec<&Relay> =
-        relays.iter().map(|(_, relay)| relay).filter(|r| r.is_running(config, now)).collect();
-    let stats: Vec<_> = running.iter().map(|relay| relay.history.stats(now)).collect();
-    let uptimes = running.iter().map(|relay| relay.uptime_seconds(now)).collect();
+    let running: Vec<&Relay> = relays
+        .iter()
+        .map(|(_, relay)| relay)
+        .filter(|r| r.is_running(config, now))
+        .collect();
+    let stats: Vec<_> = running
+        .iter()
+        .map(|relay| relay.history.stats(now))
+        .collect();
+    let uptimes = running
+        .iter()
+        .map(|relay| relay.uptime_seconds(now))
+        .collect();
     let bandwidths = running.iter().map(|relay| relay.bandwidth_kb()).collect();
     let known = stats.iter().map(|stats| stats.time_known_seconds).collect();
     let guard_tk = nth(known, 1, 8).unwrap_or(0).min(FAMILIAR_SECONDS);
-    let familiar = stats.iter().filter(|stats| stats.time_known_seconds >= guard_tk);
+    let familiar = stats
+        .iter()
+        .filter(|stats| stats.time_known_seconds >= guard_tk);
     let wfu = nth_f64(familiar.map(|stats| stats.wfu).collect(), 1, 2);
     let mtbf: Vec<f64> = stats.iter().map(|stats| stats.mtbf_seconds).collect();
     let enough_mtbf = mtbf.iter().filter(|mtbf| **mtbf > 0.0).count() >= MTBF_RELAYS_MIN;
     let guard_kb = |exits: bool| {
-        let share = running.iter().filter(|relay| exits || !is_exit(relay, config));
-        nth(share.map(|relay| relay.bandwidth_kb()).collect(), 3, 4).unwrap_or(0).min(GUARD_KB)
+        let share = running
+            .iter()
+            .filter(|relay| exits || !is_exit(relay, config));
+        nth(share.map(|relay| relay.bandwidth_kb()).collect(), 3, 4)
+            .unwrap_or(0)
+            .min(GUARD_KB)
     };
     FlagThresholds {
         stable_uptime_seconds: nth(uptimes, 1, 2).unwrap_or(0).min(STABLE_UPTIME_SECONDS),
@@ -82,19 +97,32 @@ pub(crate) fn flags(
         && stats.time_known_seconds >= needs.guard_time_known_seconds
         && stats.wfu >= needs.guard_wfu
         && bytes >= needs.guard_bandwidth_with_exits_bytes;
-    let uptime_min = if config.is_testing { 0 } else { HSDIR_UPTIME_SECONDS };
+    let uptime_min = if config.is_testing {
+        0
+    } else {
+        HSDIR_UPTIME_SECONDS
+    };
     let is_hs_dir = is_fast && is_stable && relay.uptime_seconds(now) >= uptime_min;
     let is_bad_exit = config.bad_exits.contains(&desc.identity);
     let is_middle_only = config.middle_only.contains(&desc.identity);
-    let is_authority = config.authorities.iter().any(|one| one.rsa_id == desc.identity);
+    let is_authority = config
+        .authorities
+        .iter()
+        .any(|one| one.rsa_id == desc.identity);
     let mut flags = Flags::NONE;
     flags.set(Flags::AUTHORITY, is_authority);
     flags.set(Flags::BAD_EXIT, is_bad_exit);
     flags.set(Flags::EXIT, is_exit(relay, config) || forced(Flags::EXIT));
     flags.set(Flags::FAST, is_fast);
-    flags.set(Flags::GUARD, desc.is_dir_server && (is_guard || forced(Flags::GUARD)));
+    flags.set(
+        Flags::GUARD,
+        desc.is_dir_server && (is_guard || forced(Flags::GUARD)),
+    );
     let may_be_hs_dir = desc.is_hidden_service_dir;
-    flags.set(Flags::HS_DIR, may_be_hs_dir && (is_hs_dir || forced(Flags::HS_DIR)));
+    flags.set(
+        Flags::HS_DIR,
+        may_be_hs_dir && (is_hs_dir || forced(Flags::HS_DIR)),
+    );
     flags.set(Flags::MIDDLE_ONLY, is_middle_only);
     flags.set(Flags::RUNNING, relay.is_running(config, now));
     flags.set(Flags::STABLE, is_stable);
@@ -105,13 +133,18 @@ pub(crate) fn flags(
 }
 
 fn is_exit(relay: &Relay, config: &Config) -> bool {
-    relay.desc.policy.is_general_exit(config.allows_private_addresses)
+    relay
+        .desc
+        .policy
+        .is_general_exit(config.allows_private_addresses)
 }
 
 /// The element below which `part` of `of` equal parts lie.
 fn nth<T: Ord + Copy>(mut values: Vec<T>, part: usize, of: usize) -> Option<T> {
     values.sort_unstable();
-    values.get((values.len() * part / of).min(values.len().saturating_sub(1))).copied()
+    values
+        .get((values.len() * part / of).min(values.len().saturating_sub(1)))
+        .copied()
 }
 
 fn nth_f64(mut values: Vec<f64>, part: usize, of: usize) -> f64 {

@@ -79,15 +79,22 @@ impl History {
             now.duration_since(since).unwrap_or_default().as_secs_f64()
         });
         let runs = self.runs + if self.up_since.is_some() { 1.0 } else { 0.0 };
-        let wfu =
-            if self.total_seconds > 0.0 { self.up_seconds / self.total_seconds } else { 1.0 };
+        let wfu = if self.total_seconds > 0.0 {
+            self.up_seconds / self.total_seconds
+        } else {
+            1.0
+        };
         Stats {
             wfu: wfu.clamp(0.0, 1.0),
             time_known_seconds: now
                 .duration_since(self.first_seen)
                 .unwrap_or_default()
                 .as_secs(),
-            mtbf_seconds: if runs > 0.0 { (self.run_seconds + current) / runs } else { 0.0 },
+            mtbf_seconds: if runs > 0.0 {
+                (self.run_seconds + current) / runs
+            } else {
+                0.0
+            },
         }
     }
 
@@ -114,7 +121,13 @@ impl History {
             UNIX_EPOCH.checked_add(Duration::from_secs(secs))
         };
         let (first_seen, recorded, discounted, up_since) = (time()?, time()?, time()?, time()?);
-        let mut sum = || words.next()?.parse().ok().filter(|sum: &f64| sum.is_finite());
+        let mut sum = || {
+            words
+                .next()?
+                .parse()
+                .ok()
+                .filter(|sum: &f64| sum.is_finite())
+        };
         let (up_seconds, total_seconds, runs, run_seconds) = (sum()?, sum()?, sum()?, sum()?);
         Some(History {
             first_seen,
@@ -146,7 +159,10 @@ mod tests {
         let stats = history.stats(at(8));
         assert!((stats.wfu - 0.75).abs() < 1e-9, "{stats:?}");
         assert_eq!(stats.time_known_seconds, 8 * 3600);
-        assert!((stats.mtbf_seconds - 3.0 * 3600.0).abs() < 1e-6, "{stats:?}");
+        assert!(
+            (stats.mtbf_seconds - 3.0 * 3600.0).abs() < 1e-6,
+            "{stats:?}"
+        );
     }
 
     #[test]

@@ -27,6 +27,12 @@ const COSMETIC_AGE: Duration = Duration::from_secs(2 * 60 * 60);
 /// A relay that was not heard of for so long is forgotten.
 const FORGET_AGE: Duration = Duration::from_secs(48 * 60 * 60);
 
+/// After a failed test the next one comes so soon, at first: a relay that has just started may
+/// publish a moment before its port answers.
+const RETRY: Duration = Duration::from_secs(1);
+/// How many of the tests come so soon.
+const RETRIES_MAX: u32 = 5;
+
 /// Times between tests of one relay, and how long a good one counts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReachTimes {
@@ -40,7 +46,10 @@ impl ReachTimes {
     pub(crate) fn new(config: &Config) -> Self {
         let interval = Duration::from_secs(u64::from(config.timing.interval_secs));
         if config.is_testing {
-            ReachTimes { test_every: interval, running_for: interval * 2 }
+            ReachTimes {
+                test_every: interval,
+                running_for: interval * 2,
+            }
         } else {
             ReachTimes {
                 test_every: Duration::from_secs(1280),
@@ -61,6 +70,8 @@ pub(crate) struct Relay {
     pub(crate) history: History,
     reached: Option<SystemTime>,
     tested: Option<SystemTime>,
+    /// Tests that failed since the last good one.
+    failures: u32,
 }
 
 /// All relays.
@@ -85,7 +96,10 @@ impl Relays {
 
     /// How many of them are Running.
     pub(crate) fn running(&self, config: &Config, now: SystemTime) -> usize {
-        self.by_id.values().filter(|relay| relay.is_running(config, now)).count()
+        self.by_id
+            .values()
+            .filter(|relay| relay.is_running(config, now))
+            .count()
     }
 
     /// A pin from an earlier run.
@@ -107,7 +121,10 @@ impl Relays {
         now: SystemTime,
         commands: &mut Vec<Command>,
     ) -> Reply {
-        let Some(text) = split_descriptors(body).next() else {
+        // The extra-info stands behind the descriptor in the same body (dir-spec 4.1).
+        let end = body.find("\nextra-info ").map_or(body.len(), |at| at + 1);
+        let (descriptors, extra_infos) = body.split_at(end);
+        let Some(text) = split_descriptors(descriptors).next() else {
             return Reply::refused("No descriptor found");
         };
         let desc = match ServerDescriptor::parse(text) {
@@ -117,7 +134,7 @@ impl Relays {
         if let Err(refusal) = self.check(&desc, config, now) {
             return refusal;
         }
-        let extra_info = split_extra_infos(body)
+        let extra_info = split_extra_infos(extra_infos)
             .next()
             .and_then(|text| ExtraInfo::parse(text).ok())
             .filter(|info| info.check_against(&desc).is_ok());
@@ -204,9 +221,20 @@ impl Relays {
         let (history, reached, tested) = match before {
             Some(known) if !moved => (known.history, known.reached, known.tested),
             Some(known) => (known.history, None, None),
-            None => (self.histories.remove(&id).unwrap_or(History::new(now)), None, None),
+            None => (
+                self.histories.remove(&id).unwrap_or(History::new(now)),
+                None,
+                None,
+            ),
         };
-        let relay = Relay { desc, microdescs, history, reached, tested };
+        let relay = Relay {
+            desc,
+            microdescs,
+            history,
+            reached,
+            tested,
+            failures: 0,
+        };
         self.by_id.insert(id, relay);
     }
 
@@ -229,8 +257,7 @@ impl Relays {
             keep
         });
         for relay in self.by_id.values_mut() {
-            let due = relay.tested.is_none_or(|tested| tested + times.test_every <= now);
-            if due {
+            if relay.next_test(times) <= now {
                 relay.tested = Some(now);
                 commands.push(Command::TestReachability {
                     address: relay.desc.or_address.into(),
@@ -244,10 +271,10 @@ impl Relays {
     /// When the next test is due.
     pub(crate) fn next_test(&self, config: &Config) -> Option<SystemTime> {
         let times = ReachTimes::new(config);
-        let due = |relay: &Relay| {
-            relay.tested.map_or(SystemTime::UNIX_EPOCH, |tested| tested + times.test_every)
-        };
-        self.by_id.values().map(due).min()
+        self.by_id
+            .values()
+            .map(|relay| relay.next_test(times))
+            .min()
     }
 
     /// How a test ended.
@@ -256,6 +283,9 @@ impl Relays {
             && reached
         {
             relay.reached = Some(now);
+            relay.failures = 0;
+        } else if let Some(relay) = self.by_id.get_mut(rsa) {
+            relay.failures = relay.failures.saturating_add(1);
         }
     }
 
@@ -275,10 +305,26 @@ impl Relays {
 }
 
 impl Relay {
+    /// When it is to be tested next: at once if it never was, soon after a first failure.
+    fn next_test(&self, times: ReachTimes) -> SystemTime {
+        let Some(tested) = self.tested else {
+            return SystemTime::UNIX_EPOCH;
+        };
+        let is_first_failure = (1..=RETRIES_MAX).contains(&self.failures);
+        tested
+            + if is_first_failure {
+                RETRY.min(times.test_every)
+            } else {
+                times.test_every
+            }
+    }
+
     /// Whether it gets the flag Running.
     pub(crate) fn is_running(&self, config: &Config, now: SystemTime) -> bool {
         let times = ReachTimes::new(config);
-        let recent = self.reached.is_some_and(|reached| reached + times.running_for >= now);
+        let recent = self
+            .reached
+            .is_some_and(|reached| reached + times.running_for >= now);
         recent && !self.desc.is_hibernating
     }
 
@@ -301,7 +347,9 @@ fn serve_microdescs(desc: &ServerDescriptor, commands: &mut Vec<Command>) -> Vec
     let mut digests: Vec<Option<[u8; 32]>> = Vec::new();
     for method in METHODS {
         let text = cepa_netdoc::microdesc::from_descriptor(desc, method);
-        let digest = text.as_ref().map(|text| cepa_crypto::digest::sha256(text.as_bytes()));
+        let digest = text
+            .as_ref()
+            .map(|text| cepa_crypto::digest::sha256(text.as_bytes()));
         if let (Some(digest), Some(text)) = (digest, text)
             && digests.last() != Some(&Some(digest))
         {
@@ -313,5 +361,9 @@ fn serve_microdescs(desc: &ServerDescriptor, commands: &mut Vec<Command>) -> Vec
 }
 
 fn put(kind: RowKind, id: &RsaId, text: &str) -> Command {
-    Command::Put(Row { kind, key: id.to_string(), bytes: text.as_bytes().to_vec() })
+    Command::Put(Row {
+        kind,
+        key: id.to_string(),
+        bytes: text.as_bytes().to_vec(),
+    })
 }

@@ -48,7 +48,12 @@ impl Round {
     /// A round that begins with our vote.
     pub(crate) fn new(schedule: Schedule, own: VoteText) -> Self {
         let votes = BTreeMap::from([(own.vote().author(), own)]);
-        Round { schedule, votes, votes_fetched: false, signing: None }
+        Round {
+            schedule,
+            votes,
+            votes_fetched: false,
+            signing: None,
+        }
     }
 
     /// Authorities whose vote is missing.
@@ -75,21 +80,33 @@ impl Round {
     /// Computes the consensus of the votes and signs it.
     pub(crate) fn compute(&mut self, config: &Config, keys: &Keys, is_shared_random_fresh: bool) {
         let votes: Vec<VoteText> = self.votes.values().cloned().collect();
-        let ballot =
-            Ballot { votes: &votes, authorities: config.authorities.len(), is_shared_random_fresh };
-        let Some(computed) = compute(&ballot) else { return };
+        let ballot = Ballot {
+            votes: &votes,
+            authorities: config.authorities.len(),
+            is_shared_random_fresh,
+        };
+        let Some(computed) = compute(&ballot) else {
+            return;
+        };
         let (mut ns, mut microdesc) = (computed.ns, computed.microdesc);
         let (ns_digest, microdesc_digest) = (ns.signed_digest(), microdesc.signed_digest());
         let own = keys.cert.identity;
         ns.signatures = vec![ns.sign(own, &keys.signing)];
         microdesc.signatures = vec![microdesc.sign(own, &keys.signing)];
-        self.signing =
-            Some(Signing { ns, microdesc, ns_digest, microdesc_digest, fetched: false });
+        self.signing = Some(Signing {
+            ns,
+            microdesc,
+            ns_digest,
+            microdesc_digest,
+            fetched: false,
+        });
     }
 
     /// Whether it is time to publish, and enough have signed.
     pub(crate) fn may_publish(&self, config: &Config, now: SystemTime) -> bool {
-        let Some(signing) = &self.signing else { return false };
+        let Some(signing) = &self.signing else {
+            return false;
+        };
         let all = self.votes.keys().all(|author| signing.has_signed(author));
         let is_time = now >= self.schedule.publish || (self.schedule.late && all);
         is_time && signing.signers() >= config.majority()
@@ -106,7 +123,11 @@ impl Round {
 impl Signing {
     /// How many have signed both flavours.
     fn signers(&self) -> usize {
-        self.ns.signatures.iter().filter(|one| self.has_signed(&one.identity)).count()
+        self.ns
+            .signatures
+            .iter()
+            .filter(|one| self.has_signed(&one.identity))
+            .count()
     }
 
     /// Whether an authority has signed both flavours.
@@ -136,7 +157,10 @@ impl Signing {
         if detached.consensus_digest.as_slice() == self.ns_digest {
             added += add_good(&mut self.ns, &detached.ns, &self.ns_digest, certs);
         }
-        if detached.microdesc_digest.is_some_and(|digest| digest[..] == self.microdesc_digest) {
+        if detached
+            .microdesc_digest
+            .is_some_and(|digest| digest[..] == self.microdesc_digest)
+        {
             let (to, digest) = (&mut self.microdesc, &self.microdesc_digest);
             added += add_good(to, &detached.microdesc, digest, certs);
         }
@@ -182,9 +206,13 @@ fn add_good(
 ) -> usize {
     let before = consensus.signatures.len();
     for signature in signatures {
-        let is_known = consensus.signatures.iter().any(|one| one.identity == signature.identity);
-        let is_good =
-            certs.get(&signature.identity).is_some_and(|cert| signature.verifies(digest, cert));
+        let is_known = consensus
+            .signatures
+            .iter()
+            .any(|one| one.identity == signature.identity);
+        let is_good = certs
+            .get(&signature.identity)
+            .is_some_and(|cert| signature.verifies(digest, cert));
         if !is_known && is_good {
             consensus.signatures.push(signature.clone());
         }

@@ -31,7 +31,12 @@ impl Timing {
     /// The public network's: hourly, 5 minutes each for votes and signatures.
     #[must_use]
     pub fn hourly() -> Self {
-        Timing { interval_secs: 3600, vote_secs: 300, dist_secs: 300, intervals_valid: 3 }
+        Timing {
+            interval_secs: 3600,
+            vote_secs: 300,
+            dist_secs: 300,
+            intervals_valid: 3,
+        }
     }
 
     /// The start of the interval in which `now` lies.
@@ -109,7 +114,10 @@ impl Timing {
         let (vote, dist) = (u64::from(self.vote_secs), u64::from(self.dist_secs));
         let interval = u64::from(self.interval_secs);
         if vote + dist > interval / 2 {
-            (Duration::from_secs(interval / 4), Duration::from_secs(interval / 4))
+            (
+                Duration::from_secs(interval / 4),
+                Duration::from_secs(interval / 4),
+            )
         } else {
             (Duration::from_secs(vote), Duration::from_secs(dist))
         }
@@ -144,7 +152,12 @@ mod tests {
     }
 
     fn timing(interval: u32, vote: u32, dist: u32) -> Timing {
-        Timing { interval_secs: interval, vote_secs: vote, dist_secs: dist, intervals_valid: 3 }
+        Timing {
+            interval_secs: interval,
+            vote_secs: vote,
+            dist_secs: dist,
+            intervals_valid: 3,
+        }
     }
 
     #[test]
@@ -162,7 +175,12 @@ mod tests {
         assert_eq!(t.next_round(at(32)).valid_after, at(60));
         let round = t.next_round(at(0));
         assert_eq!(
-            (round.vote, round.fetch_votes, round.compute, round.fetch_signatures),
+            (
+                round.vote,
+                round.fetch_votes,
+                round.compute,
+                round.fetch_signatures
+            ),
             (at(12), at(14), at(16), at(18))
         );
     }
@@ -176,6 +194,9 @@ mod tests {
     #[test]
     fn a_late_round_is_for_the_interval_that_has_begun() {
         let round = timing(20, 4, 4).late(at(53));
-        assert_eq!((round.valid_after, round.vote, round.publish), (at(40), at(53), at(61)));
+        assert_eq!(
+            (round.valid_after, round.vote, round.publish),
+            (at(40), at(53), at(61))
+        );
     }
 }

@@ -53,7 +53,10 @@ fn position(valid_after: SystemTime, timing: &Timing) -> Position {
     let midnight = secs - secs % DAY_SECS;
     let round = (secs - midnight) / interval;
     let run = midnight + round / RUN_ROUNDS * RUN_ROUNDS * interval;
-    Position { run, is_reveal: round % RUN_ROUNDS >= PHASE_ROUNDS }
+    Position {
+        run,
+        is_reveal: round % RUN_ROUNDS >= PHASE_ROUNDS,
+    }
 }
 
 /// The hash that a commitment holds and the order of reveals goes by.
@@ -82,13 +85,19 @@ pub(crate) fn compute(
     // The peers' order: srv-spec says by R_a, `tor` sorts by the hash in the commitment.
     shown.sort();
     let reveals = u32::try_from(shown.len()).ok().filter(|count| *count > 0)?;
-    let all: String = shown.iter().map(|(_, id, reveal)| format!("{id}{reveal}")).collect();
+    let all: String = shown
+        .iter()
+        .map(|(_, id, reveal)| format!("{id}{reveal}"))
+        .collect();
     let mut message = b"shared-random".to_vec();
     message.extend_from_slice(&u64::from(reveals).to_be_bytes());
     message.extend_from_slice(&1_u32.to_be_bytes());
     message.extend_from_slice(&sha3_256(all.as_bytes()));
     message.extend_from_slice(&previous.map_or([0; 32], |value| value.value));
-    Some(SharedRandValue { reveals, value: sha3_256(&message) })
+    Some(SharedRandValue {
+        reveals,
+        value: sha3_256(&message),
+    })
 }
 
 impl SharedRandom {
@@ -117,8 +126,11 @@ impl SharedRandom {
         let reveal = base64(&revealed);
         let mut committed = revealed.get(..8).unwrap_or_default().to_vec();
         committed.extend_from_slice(&sha3_256(reveal.as_bytes()));
-        let commit =
-            SharedRandCommit { identity: own, commit: base64(&committed), reveal: None };
+        let commit = SharedRandCommit {
+            identity: own,
+            commit: base64(&committed),
+            reveal: None,
+        };
         self.run = run;
         self.own_reveal = Some(reveal);
         self.commits = BTreeMap::from([(own, commit)]);
@@ -154,13 +166,20 @@ impl SharedRandom {
             return;
         }
         let author = vote.author();
-        let Some(voted) = vote.shared_rand.commits.iter().find(|one| one.identity == author)
+        let Some(voted) = vote
+            .shared_rand
+            .commits
+            .iter()
+            .find(|one| one.identity == author)
         else {
             return;
         };
         match self.commits.get_mut(&author) {
             None if !at.is_reveal && commit_hash(&voted.commit).is_some() => {
-                let commit = SharedRandCommit { reveal: None, ..voted.clone() };
+                let commit = SharedRandCommit {
+                    reveal: None,
+                    ..voted.clone()
+                };
                 self.commits.insert(author, commit);
             }
             Some(known) if at.is_reveal && known.commit == voted.commit => {
@@ -226,7 +245,11 @@ impl SharedRandom {
                     if let Ok(identity) = id.parse::<RsaId>() {
                         let reveal = Some((*reveal).to_owned()).filter(|text| text != "-");
                         let commit = (*commit).to_owned();
-                        let commit = SharedRandCommit { identity, commit, reveal };
+                        let commit = SharedRandCommit {
+                            identity,
+                            commit,
+                            reveal,
+                        };
                         state.commits.insert(identity, commit);
                     }
                 }
@@ -238,7 +261,10 @@ impl SharedRandom {
 }
 
 fn read_value(reveals: &str, value: &str) -> Option<SharedRandValue> {
-    Some(SharedRandValue { reveals: reveals.parse().ok()?, value: hex_array(value)? })
+    Some(SharedRandValue {
+        reveals: reveals.parse().ok()?,
+        value: hex_array(value)?,
+    })
 }
 
 #[cfg(test)]
@@ -251,7 +277,12 @@ mod tests {
     }
 
     fn timing() -> Timing {
-        Timing { interval_secs: 20, vote_secs: 4, dist_secs: 4, intervals_valid: 3 }
+        Timing {
+            interval_secs: 20,
+            vote_secs: 4,
+            dist_secs: 4,
+            intervals_valid: 3,
+        }
     }
 
     fn at(round: u64) -> SystemTime {
@@ -279,7 +310,10 @@ mod tests {
         state.advance(at(4), &timing(), own, &mut rng);
         let later = state.vote(at(14), &timing(), own);
         assert_eq!(later.commits[0].commit, first.commits[0].commit);
-        let reveal = later.commits[0].reveal.clone().expect("it is the time to show it");
+        let reveal = later.commits[0]
+            .reveal
+            .clone()
+            .expect("it is the time to show it");
         assert!(commits_to(&first.commits[0].commit, &reveal));
         assert!(!commits_to(&first.commits[0].commit, &base64(&[0; 40])));
         state.advance(at(24), &timing(), own, &mut rng);

@@ -48,8 +48,7 @@ pub(crate) fn make(
     let timing = config.timing;
     let vote = Vote {
         methods: METHODS.to_vec(),
-        published: std::time::UNIX_EPOCH
-            + std::time::Duration::from_secs(unix_seconds(now)),
+        published: std::time::UNIX_EPOCH + std::time::Duration::from_secs(unix_seconds(now)),
         lifetime: Lifetime {
             valid_after: start,
             fresh_until: timing.fresh_until(start),
@@ -138,7 +137,10 @@ fn router(relay: &Relay, flags: Flags, now: SystemTime) -> VoteRouter {
         flags_unknown: Vec::new(),
         version: version(desc.platform.as_deref()),
         protocols: desc.proto.clone(),
-        bandwidth: Some(Bandwidth { bandwidth: relay.bandwidth_kb(), ..Bandwidth::default() }),
+        bandwidth: Some(Bandwidth {
+            bandwidth: relay.bandwidth_kb(),
+            ..Bandwidth::default()
+        }),
         policy: Some(desc.policy.summary_ipv4()),
         microdesc_digest: None,
     };
@@ -165,7 +167,10 @@ fn microdescs(relay: &Relay) -> Vec<VotedMicrodesc> {
     for (method, digest) in METHODS.into_iter().zip(&relay.microdescs) {
         match lines.last_mut() {
             Some(line) if line.digest == *digest => line.methods.push(method),
-            _ => lines.push(VotedMicrodesc { methods: vec![method], digest: *digest }),
+            _ => lines.push(VotedMicrodesc {
+                methods: vec![method],
+                digest: *digest,
+            }),
         }
     }
     lines.retain(|line| line.digest.is_some());

@@ -30,7 +30,7 @@ use cepa_netdoc::extrainfo::ExtraInfo;
 use cepa_netdoc::microdesc::Microdesc;
 use cepa_netdoc::params::Params;
 use cepa_wire::Now;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::bandwidth::BandwidthHistory;
 use crate::config::RelayConfig;
@@ -331,9 +331,13 @@ impl Relay {
                         .iter()
                         .for_each(|one| self.serve(DirDocument::ExtraInfo(one.into())));
                 }
-                fetch::Command::Refused(flavour, refusal) => {
-                    info!(?flavour, %refusal, "consensus refused");
-                }
+                fetch::Command::Refused(flavour, refusal) => match refusal {
+                    // Every poll of a network that has no newer one ends so.
+                    Refusal::NotServed(_) | Refusal::NotNewer => {
+                        debug!(?flavour, %refusal, "no new consensus");
+                    }
+                    refusal => warn!(?flavour, %refusal, "consensus refused"),
+                },
             }
         }
         if has_relays {

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cepa_authority::{Authority, Command, Config, Document, Keys, KnownAuthority, Row, RowKind};
 use cepa_authority::schedule::Timing;
+use cepa_authority::{Authority, Command, Config, Document, Keys, KnownAuthority, Row, RowKind};
 use cepa_crypto::{Ed25519Id, RsaId};
 use cepa_dir::DirRequest;
 use cepa_dir::request::{Round, VoteQuery};
@@ -46,7 +46,11 @@ pub async fn run(
     let network = Network::load(&config.relay.network)?;
     let keys = keyfiles::authority::load(&config.relay.data_dir.join("keys"), clock::now())?;
     let own = keys.certificate.identity;
-    if !network.authorities.iter().any(|authority| authority.v3_ident == own) {
+    if !network
+        .authorities
+        .iter()
+        .any(|authority| authority.v3_ident == own)
+    {
         return fail(
             format!("the network does not know this authority, v3_ident {own}"),
             config.relay.network.display(),
@@ -54,14 +58,24 @@ pub async fn run(
         );
     }
     let (sender, mut uploads) = mpsc::channel(UPLOADS_MAX);
-    let beside = Beside { store: DirStore::new(Some(own)), uploads: sender };
+    let beside = Beside {
+        store: DirStore::new(Some(own)),
+        uploads: sender,
+    };
     let node = Node::start(config.relay.clone(), Some(beside), reporter, &shutdown).await?;
-    let keys = Keys { cert: keys.certificate, signing: keys.signing };
+    let keys = Keys {
+        cert: keys.certificate,
+        signing: keys.signing,
+    };
     let mut running = Running::new(node, core_config(&config, &network)?, keys)?;
     loop {
         running.drain()?;
         let node_timeout = running.node.timeout();
-        let timeout = running.authority.poll_timeout().unwrap_or(node_timeout).min(node_timeout);
+        let timeout = running
+            .authority
+            .poll_timeout()
+            .unwrap_or(node_timeout)
+            .min(node_timeout);
         tokio::select! {
             () = running.node.next_event() => {}
             Some(event) = running.events.recv() => running.handle(event),
@@ -94,7 +108,13 @@ impl Running {
         let rng = node.rng.fork();
         let authority = Authority::restore(config, keys, rows, rng, clock::now());
         let (answers, events) = mpsc::unbounded_channel();
-        Ok(Running { node, authority, relays_reported: 0, events, answers })
+        Ok(Running {
+            node,
+            authority,
+            relays_reported: 0,
+            events,
+            answers,
+        })
     }
 
     fn handle(&mut self, event: Event) {
@@ -132,9 +152,16 @@ impl Running {
         while let Some(command) = self.authority.poll_command() {
             match command {
                 Command::Put(Row { kind, key, bytes }) => {
-                    changes.push(Change::Put { kind: kind.name(), key, bytes });
+                    changes.push(Change::Put {
+                        kind: kind.name(),
+                        key,
+                        bytes,
+                    });
                 }
-                Command::Drop(kind, key) => changes.push(Change::Drop { kind: kind.name(), key }),
+                Command::Drop(kind, key) => changes.push(Change::Drop {
+                    kind: kind.name(),
+                    key,
+                }),
                 other => commands.push(other),
             }
         }
@@ -144,7 +171,9 @@ impl Running {
         }
         if self.authority.relays_known() != self.relays_reported {
             self.relays_reported = self.authority.relays_known();
-            self.node.reporter.report(&Stage::Descriptors(self.relays_reported));
+            self.node
+                .reporter
+                .report(&Stage::Descriptors(self.relays_reported));
         }
         self.node.drain()?;
         for text in self.node.take_consensuses() {
@@ -166,7 +195,11 @@ impl Running {
             Command::FetchSignatures { from } => {
                 self.fetch(from.into(), DirRequest::Signatures, Event::Signatures);
             }
-            Command::TestReachability { address, rsa_id, ed25519 } => {
+            Command::TestReachability {
+                address,
+                rsa_id,
+                ed25519,
+            } => {
                 self.test(address, rsa_id, ed25519);
             }
             Command::Serve(document) => self.serve(document),
@@ -188,17 +221,17 @@ impl Running {
 
     /// Opens a link as any relay would, and closes it again.
     fn test(&mut self, address: SocketAddr, rsa: RsaId, ed: Ed25519Id) {
-        let Some(identity) = self.node.link_identity() else {
-            // Not before our own links can be authenticated; the next test is soon.
-            let _ = self.answers.send(Event::Reached(rsa, false));
-            return;
-        };
+        // Whether we prove who we are makes no difference to the test.
+        let identity = self.node.link_identity();
         let tls = Arc::clone(&self.node.connector);
         let (bind, answers) = (self.node.bind, self.answers.clone());
         let mut rng = self.node.rng.fork();
         tokio::spawn(async move {
-            let expect = PeerExpectation { rsa: Some(rsa), ed: Some(ed) };
-            let link = link::open(&[address], bind, expect, &tls, Some(identity), &mut rng).await;
+            let expect = PeerExpectation {
+                rsa: Some(rsa),
+                ed: Some(ed),
+            };
+            let link = link::open(&[address], bind, expect, &tls, identity, &mut rng).await;
             if let Err(error) = &link {
                 tracing::info!(relay = %rsa, %error, "a relay cannot be reached");
             }
@@ -233,7 +266,9 @@ impl Running {
 
     /// Serves a consensus of ours, and lets the relay beside know it.
     fn adopt(&mut self, text: ConsensusText) {
-        self.node.directory.insert(DirDocument::Consensus(text.clone()));
+        self.node
+            .directory
+            .insert(DirDocument::Consensus(text.clone()));
         if let Err(refusal) = self.node.relay.offer_consensus(text, clock::now()) {
             tracing::warn!(%refusal, "our own consensus is not used");
         }
@@ -248,7 +283,11 @@ fn post(to: SocketAddr, request: DirRequest, body: &str) {
 fn core_config(config: &AuthorityConfig, network: &Network) -> Result<Config, Failure> {
     let known = network.authorities.iter().map(|authority| {
         let (SocketAddr::V4(dir), or) = (authority.dir, authority.or) else {
-            return fail("an authority needs an IPv4 address", authority.dir, "change it");
+            return fail(
+                "an authority needs an IPv4 address",
+                authority.dir,
+                "change it",
+            );
         };
         Ok(KnownAuthority {
             nickname: authority.nickname.clone(),
@@ -260,7 +299,11 @@ fn core_config(config: &AuthorityConfig, network: &Network) -> Result<Config, Fa
         })
     });
     let known = known.collect::<Result<_, Failure>>()?;
-    let contact = config.relay.contact.clone().unwrap_or_else(|| config.relay.nickname.clone());
+    let contact = config
+        .relay
+        .contact
+        .clone()
+        .unwrap_or_else(|| config.relay.nickname.clone());
     let timing = Timing {
         interval_secs: config.voting_interval_secs,
         vote_secs: config.vote_delay_secs,
@@ -270,7 +313,10 @@ fn core_config(config: &AuthorityConfig, network: &Network) -> Result<Config, Fa
     let mut core = if config.relay.testing {
         Config::testing(known, contact, timing)
     } else {
-        Config { timing, ..Config::new(known, contact) }
+        Config {
+            timing,
+            ..Config::new(known, contact)
+        }
     };
     core.first_vote_after_relays = config.first_vote_after_relays;
     for (name, value) in &config.params {

@@ -87,7 +87,10 @@ impl Authority {
             return Err("Vote with a wrong signature or an expired certificate".to_owned());
         }
         let start = vote.lifetime.valid_after;
-        let decided = self.consensus.as_ref().map(|text| text.consensus().lifetime.valid_after);
+        let decided = self
+            .consensus
+            .as_ref()
+            .map(|text| text.consensus().lifetime.valid_after);
         if decided.is_some_and(|decided| start <= decided) {
             return Err("Vote for an interval that is decided".to_owned());
         }
@@ -106,7 +109,10 @@ impl Authority {
                 self.serve(Document::NextVote(text));
             }
             _ => {
-                let may_come = [self.next.valid_after, self.config.timing.interval_start(now)];
+                let may_come = [
+                    self.next.valid_after,
+                    self.config.timing.interval_start(now),
+                ];
                 if !may_come.contains(&start) {
                     return Err("Vote for another interval than ours".to_owned());
                 }
@@ -158,8 +164,7 @@ impl Authority {
         let schedule = self.config.timing.late(now);
         let goes_on = self.round.as_ref().is_some_and(|round| {
             round.schedule.late
-                && (round.signing.is_some()
-                    || round.schedule.valid_after == schedule.valid_after)
+                && (round.signing.is_some() || round.schedule.valid_after == schedule.valid_after)
         });
         let begins = self.config.is_testing && !self.has_live_consensus(now) && !goes_on;
         let enough = begins && self.relays.running(&self.config, now) >= relays;
@@ -183,24 +188,39 @@ impl Authority {
         let own = self.keys.cert.identity;
         let (timing, start) = (self.config.timing, schedule.valid_after);
         let mut commands = Vec::new();
-        self.relays.record_histories(&self.config, now.wall, &mut commands);
+        self.relays
+            .record_histories(&self.config, now.wall, &mut commands);
         self.commands.extend(commands);
-        self.shared_random.advance(start, &timing, own, &mut self.rng);
+        self.shared_random
+            .advance(start, &timing, own, &mut self.rng);
         let shared_rand = self.shared_random.vote(start, &timing, own);
         let state = self.shared_random.encode();
         self.put(RowKind::SharedRandom, String::new(), &state);
-        let made =
-            vote::make(&self.config, &self.keys, &self.relays, shared_rand, &schedule, now.wall);
+        let made = vote::make(
+            &self.config,
+            &self.keys,
+            &self.relays,
+            shared_rand,
+            &schedule,
+            now.wall,
+        );
         let Some(vote) = made else {
             tracing::error!("this authority is not in its own network file");
             return;
         };
-        tracing::info!(relays = vote.vote().routers.len(), late = schedule.late, "voting");
+        tracing::info!(
+            relays = vote.vote().routers.len(),
+            late = schedule.late,
+            "voting"
+        );
         let body = Arc::clone(vote.text());
         self.put(RowKind::Vote, own.to_string(), &body);
         self.serve(Document::NextVote(vote.clone()));
         for to in self.others() {
-            self.commands.push_back(Command::PostVote { to, body: Arc::clone(&body) });
+            self.commands.push_back(Command::PostVote {
+                to,
+                body: Arc::clone(&body),
+            });
         }
         let mut round = Round::new(schedule, vote);
         for (author, text) in std::mem::take(&mut self.early_votes) {
@@ -220,7 +240,10 @@ impl Authority {
             round.votes_fetched = true;
             let of = round.missing_votes(&self.config);
             if !of.is_empty() {
-                let ask = |from| Command::FetchVotes { from, of: of.clone() };
+                let ask = |from| Command::FetchVotes {
+                    from,
+                    of: of.clone(),
+                };
                 self.commands.extend(others.iter().copied().map(ask));
             }
         }
@@ -243,13 +266,17 @@ impl Authority {
             signing.add(&early, &self.certs);
         }
         let all: Arc<str> = signing.detached().encode().into();
-        let texts = [Flavour::Ns, Flavour::Microdesc].map(|flavour| (flavour, signing.text(flavour)));
+        let texts =
+            [Flavour::Ns, Flavour::Microdesc].map(|flavour| (flavour, signing.text(flavour)));
         for (flavour, text) in texts {
             self.serve(Document::NextConsensus(flavour, text.into()));
         }
         self.serve(Document::NextSignatures(all));
         for to in self.others() {
-            self.commands.push_back(Command::PostSignatures { to, body: Arc::clone(&own) });
+            self.commands.push_back(Command::PostSignatures {
+                to,
+                body: Arc::clone(&own),
+            });
         }
     }
 
@@ -262,7 +289,11 @@ impl Authority {
             && !signing.fetched
         {
             signing.fetched = true;
-            self.commands.extend(others.into_iter().map(|from| Command::FetchSignatures { from }));
+            self.commands.extend(
+                others
+                    .into_iter()
+                    .map(|from| Command::FetchSignatures { from }),
+            );
         }
         if round.may_publish(&self.config, now.wall) {
             self.publish(now);
@@ -273,17 +304,27 @@ impl Authority {
     }
 
     fn publish(&mut self, now: Now) {
-        let Some(round) = self.round.take() else { return };
-        let Some(texts) = round.signing.and_then(|signing| signing.publish()) else { return };
+        let Some(round) = self.round.take() else {
+            return;
+        };
+        let Some(texts) = round.signing.and_then(|signing| signing.publish()) else {
+            return;
+        };
         for text in texts {
             let consensus = Arc::clone(text.consensus());
-            self.put(RowKind::Consensus, consensus.flavour.name().to_owned(), text.text());
+            self.put(
+                RowKind::Consensus,
+                consensus.flavour.name().to_owned(),
+                text.text(),
+            );
             if consensus.flavour == Flavour::Ns {
                 let signatures = consensus.signatures.len();
                 let relays = consensus.routers.len();
                 tracing::info!(relays, signatures, "a consensus is published");
-                let (previous, current) =
-                    (consensus.shared_rand_previous, consensus.shared_rand_current);
+                let (previous, current) = (
+                    consensus.shared_rand_previous,
+                    consensus.shared_rand_current,
+                );
                 self.shared_random.handle_consensus(previous, current);
                 self.consensus = Some(text.clone());
             }
@@ -299,7 +340,13 @@ impl Authority {
     /// The DirPorts of the other authorities.
     fn others(&self) -> Vec<std::net::SocketAddrV4> {
         let own = self.keys.cert.identity;
-        let others = self.config.authorities.iter().filter(|one| one.v3_identity != own);
-        others.map(|one| std::net::SocketAddrV4::new(one.ip, one.dir_port)).collect()
+        let others = self
+            .config
+            .authorities
+            .iter()
+            .filter(|one| one.v3_identity != own);
+        others
+            .map(|one| std::net::SocketAddrV4::new(one.ip, one.dir_port))
+            .collect()
     }
 }

@@ -26,10 +26,7 @@ fn ed25519(router: &VoteRouter) -> Option<[u8; 32]> {
 }
 
 /// The relays that more than half of the authorities list, by RSA identity.
-pub(super) fn collate<'a>(
-    votes: &[&'a Vote],
-    authorities: usize,
-) -> BTreeMap<RsaId, Collated<'a>> {
+pub(super) fn collate<'a>(votes: &[&'a Vote], authorities: usize) -> BTreeMap<RsaId, Collated<'a>> {
     let mut by_rsa: BTreeMap<RsaId, Vec<&VoteRouter>> = BTreeMap::new();
     for vote in votes {
         for router in &vote.routers {
@@ -43,7 +40,9 @@ pub(super) fn collate<'a>(
         .map(|(id, entries)| {
             let mut keys: Vec<[u8; 32]> = entries.iter().copied().filter_map(ed25519).collect();
             keys.sort_unstable();
-            let agreed = keys.chunk_by(|a, b| a == b).find(|run| is_enough(run.len()));
+            let agreed = keys
+                .chunk_by(|a, b| a == b)
+                .find(|run| is_enough(run.len()));
             let agreed = agreed.and_then(|run| run.first().copied());
             let entries = match agreed {
                 None => entries,
@@ -52,7 +51,13 @@ pub(super) fn collate<'a>(
                     .filter(|one| ed25519(one).is_none_or(|listed| listed == key))
                     .collect(),
             };
-            (id, Collated { entries, has_ed_consensus: agreed.is_some() })
+            (
+                id,
+                Collated {
+                    entries,
+                    has_ed_consensus: agreed.is_some(),
+                },
+            )
         })
         .collect()
 }

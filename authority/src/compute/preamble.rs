@@ -12,7 +12,9 @@ const PARAM_VOTES: usize = 3;
 
 /// Every flag that some vote knows, and NoEdConsensus; sorted.
 pub(super) fn known_flags(votes: &[&Vote]) -> Vec<String> {
-    let listed = votes.iter().flat_map(|vote| vote.known_flags.iter().cloned());
+    let listed = votes
+        .iter()
+        .flat_map(|vote| vote.known_flags.iter().cloned());
     let mut flags: Vec<String> = listed.chain(["NoEdConsensus".to_owned()]).collect();
     flags.sort_unstable();
     flags.dedup();
@@ -24,8 +26,12 @@ pub(super) fn protocols(votes: &[&Vote], authorities: usize) -> RequiredProtocol
     let half = authorities.div_ceil(2);
     let two_thirds = (authorities * 2).div_ceil(3);
     let tally = |pick: fn(&RequiredProtocols) -> &Option<String>, threshold: usize| {
-        let texts = votes.iter().filter_map(|vote| pick(&vote.protocols).as_deref());
-        let lists: Vec<Protocols> = texts.filter_map(|text| Protocols::parse(text).ok()).collect();
+        let texts = votes
+            .iter()
+            .filter_map(|vote| pick(&vote.protocols).as_deref());
+        let lists: Vec<Protocols> = texts
+            .filter_map(|text| Protocols::parse(text).ok())
+            .collect();
         Some(Protocols::tally(&lists, threshold).encode())
     };
     RequiredProtocols {
@@ -67,8 +73,11 @@ pub(super) fn shared_random(
     let agreements = param_value(params, "AuthDirNumSRVAgreements", agreements);
     let agreements = usize::try_from(agreements).unwrap_or(0);
     let majority = ballot.authorities / 2 + 1;
-    let needed =
-        if ballot.is_shared_random_fresh { majority.max(agreements) } else { majority };
+    let needed = if ballot.is_shared_random_fresh {
+        majority.max(agreements)
+    } else {
+        majority
+    };
     let agreed = |values: Vec<SharedRandValue>| {
         let mut values = values;
         values.sort_by_key(|value| value.value);
@@ -76,7 +85,13 @@ pub(super) fn shared_random(
         let most = runs.max_by_key(|run| run.len())?;
         most.first().copied().filter(|_| most.len() >= needed)
     };
-    let previous = votes.iter().filter_map(|vote| vote.shared_rand.previous).collect();
-    let current = votes.iter().filter_map(|vote| vote.shared_rand.current).collect();
+    let previous = votes
+        .iter()
+        .filter_map(|vote| vote.shared_rand.previous)
+        .collect();
+    let current = votes
+        .iter()
+        .filter_map(|vote| vote.shared_rand.current)
+        .collect();
     (agreed(previous), agreed(current))
 }

@@ -51,10 +51,16 @@ pub(super) fn decide(
 ) -> Vec<Decided> {
     let knows = |vote: &Vote, flag: &str| vote.known_flags.iter().any(|known| known == flag);
     let flags = known_flags.iter().map(|flag| {
-        (flag.as_str(), votes.iter().filter(|vote| knows(vote, flag)).count())
+        (
+            flag.as_str(),
+            votes.iter().filter(|vote| knows(vote, flag)).count(),
+        )
     });
     let measures = |vote: &&&Vote| {
-        let mut bandwidths = vote.routers.iter().filter_map(|router| router.status.bandwidth);
+        let mut bandwidths = vote
+            .routers
+            .iter()
+            .filter_map(|router| router.status.bandwidth);
         bandwidths.any(|bandwidth| bandwidth.measured.is_some())
     };
     let measuring = votes.iter().filter(measures).count();
@@ -66,7 +72,10 @@ pub(super) fn decide(
         unmeasured_max: (measuring >= MEASUREMENTS_MIN).then_some(max.unsigned_abs()),
     };
     let collated = collate(votes, authorities);
-    collated.into_values().filter_map(|one| rules.decide(&one)).collect()
+    collated
+        .into_values()
+        .filter_map(|one| rules.decide(&one))
+        .collect()
 }
 
 impl Rules<'_> {
@@ -101,8 +110,13 @@ impl Rules<'_> {
         status.policy = policy(&winners, &relay.entries);
         status.microdesc_digest = microdesc(&winners, self.method);
         status.bandwidth = self.bandwidth(&relay.entries, status.flags);
-        let share = status.bandwidth.map(|bandwidth| Totals::of(bandwidth, status.flags));
-        Some(Decided { status, share: share.unwrap_or_default() })
+        let share = status
+            .bandwidth
+            .map(|bandwidth| Totals::of(bandwidth, status.flags));
+        Some(Decided {
+            status,
+            share: share.unwrap_or_default(),
+        })
     }
 
     /// Each flag that more than half of the votes that know it give; and NoEdConsensus.
@@ -113,9 +127,20 @@ impl Rules<'_> {
         };
         let wins = |(name, voters): &&(&str, usize)| match *name {
             "NoEdConsensus" => !relay.has_ed_consensus,
-            name => relay.entries.iter().filter(|entry| has(entry, name)).count() > voters / 2,
+            name => {
+                relay
+                    .entries
+                    .iter()
+                    .filter(|entry| has(entry, name))
+                    .count()
+                    > voters / 2
+            }
         };
-        self.flags.iter().filter(wins).map(|(name, _)| *name).collect()
+        self.flags
+            .iter()
+            .filter(wins)
+            .map(|(name, _)| *name)
+            .collect()
     }
 
     fn bandwidth(&self, entries: &[&VoteRouter], flags: Flags) -> Option<Bandwidth> {
@@ -128,11 +153,22 @@ impl Rules<'_> {
         let measured = lines().filter_map(|line| line.measured);
         if measured.clone().count() >= MEASUREMENTS_MIN {
             let bandwidth = low_median(measured)?;
-            return Some(Bandwidth { bandwidth, guard_fraction, ..Bandwidth::default() });
+            return Some(Bandwidth {
+                bandwidth,
+                guard_fraction,
+                ..Bandwidth::default()
+            });
         }
         let advertised = low_median(lines().map(|line| line.bandwidth))?;
-        let bandwidth = self.unmeasured_max.map_or(advertised, |max| advertised.min(max));
-        Some(Bandwidth { bandwidth, unmeasured: true, guard_fraction, ..Bandwidth::default() })
+        let bandwidth = self
+            .unmeasured_max
+            .map_or(advertised, |max| advertised.min(max));
+        Some(Bandwidth {
+            bandwidth,
+            unmeasured: true,
+            guard_fraction,
+            ..Bandwidth::default()
+        })
     }
 }
 
@@ -143,7 +179,13 @@ fn winning_descriptor<'a>(entries: &[&'a VoteRouter]) -> Vec<&'a VoteRouter> {
         let status = &entry.status;
         let published = Reverse(status.published);
         let ports = (Reverse(status.or_port), Reverse(status.dir_port));
-        (status.descriptor_digest, published, Reverse(status.nickname.clone()), status.ip, ports)
+        (
+            status.descriptor_digest,
+            published,
+            Reverse(status.nickname.clone()),
+            status.ip,
+            ports,
+        )
     };
     sorted.sort_by_cached_key(|entry| key(entry));
     let mut best: Option<&[&VoteRouter]> = None;
@@ -157,15 +199,19 @@ fn winning_descriptor<'a>(entries: &[&'a VoteRouter]) -> Vec<&'a VoteRouter> {
 }
 
 fn alternative_address(winners: &[&VoteRouter]) -> Option<SocketAddr> {
-    let mut addresses: Vec<SocketAddr> =
-        winners.iter().filter_map(|entry| entry.status.or_addr_v6()).collect();
+    let mut addresses: Vec<SocketAddr> = winners
+        .iter()
+        .filter_map(|entry| entry.status.or_addr_v6())
+        .collect();
     addresses.sort_by_key(|address| (address.ip(), Reverse(address.port())));
     most_frequent(&addresses).copied()
 }
 
 fn most_frequent_protocols(entries: &[&VoteRouter]) -> String {
-    let mut protocols: Vec<&str> =
-        entries.iter().map(|entry| entry.status.protocols.as_str()).collect();
+    let mut protocols: Vec<&str> = entries
+        .iter()
+        .map(|entry| entry.status.protocols.as_str())
+        .collect();
     protocols.sort_unstable();
     most_frequent(&protocols).map_or_else(String::new, |text| (*text).to_owned())
 }
@@ -178,19 +224,36 @@ fn policy(winners: &[&VoteRouter], entries: &[&VoteRouter]) -> Option<PortPolicy
     };
     let is_chosen = |entry: &&&VoteRouter| entry.status.descriptor_digest == digest;
     let most = |policies: Vec<&PortPolicy>| {
-        let mut texts: Vec<(String, &PortPolicy)> =
-            policies.into_iter().map(|policy| (policy.encode(), policy)).collect();
+        let mut texts: Vec<(String, &PortPolicy)> = policies
+            .into_iter()
+            .map(|policy| (policy.encode(), policy))
+            .collect();
         texts.sort_by(|a, b| a.0.cmp(&b.0));
         most_frequent(&texts).map(|(_, policy)| (*policy).clone())
     };
     let of_chosen = entries.iter().filter(is_chosen);
-    let chosen = most(of_chosen.filter_map(|entry| entry.status.policy.as_ref()).collect());
-    chosen.or_else(|| most(entries.iter().filter_map(|one| one.status.policy.as_ref()).collect()))
+    let chosen = most(
+        of_chosen
+            .filter_map(|entry| entry.status.policy.as_ref())
+            .collect(),
+    );
+    chosen.or_else(|| {
+        most(
+            entries
+                .iter()
+                .filter_map(|one| one.status.policy.as_ref())
+                .collect(),
+        )
+    })
 }
 
 fn microdesc(winners: &[&VoteRouter], method: u32) -> Option<[u8; 32]> {
-    let mut digests: Vec<[u8; 32]> =
-        winners.iter().filter_map(|entry| entry.microdesc_digest(method)).collect();
+    let mut digests: Vec<[u8; 32]> = winners
+        .iter()
+        .filter_map(|entry| entry.microdesc_digest(method))
+        .collect();
     digests.sort_unstable();
-    most_frequent(&digests).copied().filter(|digest| *digest != [0; 32])
+    most_frequent(&digests)
+        .copied()
+        .filter(|digest| *digest != [0; 32])
 }

@@ -10,12 +10,21 @@ macro_rules! real {
 }
 
 fn check(votes: [&str; 3], ns: &str, microdesc: &str) {
-    let votes: Vec<VoteText> =
-        votes.iter().map(|text| VoteText::parse(*text).expect("tor's vote")).collect();
-    let ballot = Ballot { votes: &votes, authorities: 3, is_shared_random_fresh: false };
+    let votes: Vec<VoteText> = votes
+        .iter()
+        .map(|text| VoteText::parse(*text).expect("tor's vote"))
+        .collect();
+    let ballot = Ballot {
+        votes: &votes,
+        authorities: 3,
+        is_shared_random_fresh: false,
+    };
     let computed = compute(&ballot).expect("three votes");
     for (ours, theirs) in [(&computed.ns, ns), (&computed.microdesc, microdesc)] {
-        let body = theirs.split("directory-signature ").next().expect("a first part");
+        let body = theirs
+            .split("directory-signature ")
+            .next()
+            .expect("a first part");
         assert_eq!(ours.encode_unsigned(), body);
         let text = ConsensusText::parse(theirs).expect("tor's consensus");
         let algorithm = ours.flavour.digest_algorithm();
@@ -26,7 +35,11 @@ fn check(votes: [&str; 3], ns: &str, microdesc: &str) {
 #[test]
 fn it_is_the_consensus_that_tor_computed_of_the_same_votes() {
     check(
-        [real!("vote-auth0"), real!("vote-auth1"), real!("vote-auth2")],
+        [
+            real!("vote-auth0"),
+            real!("vote-auth1"),
+            real!("vote-auth2"),
+        ],
         real!("consensus-2"),
         real!("consensus-microdesc-2"),
     );

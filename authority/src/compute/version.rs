@@ -15,27 +15,38 @@ pub(super) fn recommended(votes: &[&Vote], pick: impl Fn(&Vote) -> Option<&str>)
     let lists: Vec<&str> = votes.iter().filter_map(|vote| pick(vote)).collect();
     let mut versions: Vec<&str> = Vec::new();
     for list in &lists {
-        let mut own: Vec<&str> =
-            list.split(',').map(str::trim).filter(|version| !version.is_empty()).collect();
+        let mut own: Vec<&str> = list
+            .split(',')
+            .map(str::trim)
+            .filter(|version| !version.is_empty())
+            .collect();
         own.sort_by_key(|version| order(version));
         own.dedup();
         versions.extend(own);
     }
     versions.sort_by_key(|version| order(version));
-    let runs = versions.chunk_by(|a, b| a == b).filter(|run| run.len() > lists.len() / 2);
-    runs.filter_map(|run| run.first().copied()).collect::<Vec<_>>().join(",")
+    let runs = versions
+        .chunk_by(|a, b| a == b)
+        .filter(|run| run.len() > lists.len() / 2);
+    runs.filter_map(|run| run.first().copied())
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// The version that most entries of one relay state.
 pub(super) fn most_frequent(entries: &[&VoteRouter]) -> Option<String> {
-    let stated = entries.iter().filter_map(|entry| entry.status.version.as_deref());
+    let stated = entries
+        .iter()
+        .filter_map(|entry| entry.status.version.as_deref());
     let mut versions: Vec<&str> = stated.filter(|version| !version.is_empty()).collect();
     versions.sort_by_key(|version| order(version));
     most_frequent_item(&versions).map(|version| (*version).to_owned())
 }
 
 fn order(text: &str) -> Order<'_> {
-    numbers(text).map_or((true, [0; 4], "", text), |(numbers, tag)| (false, numbers, tag, text))
+    numbers(text).map_or((true, [0; 4], "", text), |(numbers, tag)| {
+        (false, numbers, tag, text)
+    })
 }
 
 fn numbers(text: &str) -> Option<([u32; 4], &str)> {
@@ -57,7 +68,13 @@ mod tests {
 
     #[test]
     fn versions_are_ordered_by_their_numbers() {
-        let sorted = ["0.4.8.9", "0.4.8.10-alpha", "Tor 0.4.9.1-rc", "0.4.9.11", "banana"];
+        let sorted = [
+            "0.4.8.9",
+            "0.4.8.10-alpha",
+            "Tor 0.4.9.1-rc",
+            "0.4.9.11",
+            "banana",
+        ];
         assert!(sorted.is_sorted_by_key(|version| order(version)));
     }
 }

@@ -36,14 +36,33 @@ impl Totals {
         let is_exit = flags.contains(Flags::EXIT) && !flags.contains(Flags::BAD_EXIT);
         let is_guard = flags.contains(Flags::GUARD);
         let bandwidth = i64::from(w.bandwidth);
-        let as_guard = w.guard_fraction.map_or(bandwidth, |part| bandwidth * i64::from(part) / 100);
+        let as_guard = w
+            .guard_fraction
+            .map_or(bandwidth, |part| bandwidth * i64::from(part) / 100);
         let rest = bandwidth - as_guard;
-        let none = Totals { total: as_guard, ..Totals::default() };
+        let none = Totals {
+            total: as_guard,
+            ..Totals::default()
+        };
         match (is_exit, is_guard) {
-            (true, true) => Totals { both: as_guard, exits: rest, ..none },
-            (true, false) => Totals { exits: as_guard, ..none },
-            (false, true) => Totals { guards: as_guard, middles: rest, ..none },
-            (false, false) => Totals { middles: as_guard, ..none },
+            (true, true) => Totals {
+                both: as_guard,
+                exits: rest,
+                ..none
+            },
+            (true, false) => Totals {
+                exits: as_guard,
+                ..none
+            },
+            (false, true) => Totals {
+                guards: as_guard,
+                middles: rest,
+                ..none
+            },
+            (false, false) => Totals {
+                middles: as_guard,
+                ..none
+            },
         }
     }
 }
@@ -125,15 +144,26 @@ impl Load {
         let ee = s * (e + g + m) / (3 * e);
         let mg = s * (2 * g - e - m) / (3 * g);
         let third = s / 3;
-        let weights =
-            Weights { gd: third, ed: third, md: third, ee, me: s - ee, mg, gg: s - mg };
+        let weights = Weights {
+            gd: third,
+            ed: third,
+            md: third,
+            ee,
+            me: s - ee,
+            mg,
+            gg: s - mg,
+        };
         self.check(&weights).is_ok().then_some(weights)
     }
 
     /// Case 2.
     fn both_scarce(&self) -> Option<Weights> {
         let Load { g, m, e, d, s, .. } = *self;
-        let full = Weights { gg: s, ee: s, ..Weights::default() };
+        let full = Weights {
+            gg: s,
+            ee: s,
+            ..Weights::default()
+        };
         if e.min(g) + d < e.max(g) {
             return Some(match e < g {
                 true => Weights { ed: s, ..full },
@@ -143,13 +173,25 @@ impl Load {
         let ed = s * (d - 2 * e + 4 * g - 2 * m) / (3 * d);
         let half = (s - ed) / 2;
         let (ee, me) = (s * (e - g + m) / e, s * (g - m) / e);
-        let balanced = Weights { ee, ed, me, md: half, gd: half, ..full };
+        let balanced = Weights {
+            ee,
+            ed,
+            me,
+            md: half,
+            gd: half,
+            ..full
+        };
         if self.check(&balanced).is_ok() {
             return Some(balanced);
         }
         let ed = s * (d - 2 * e + g + m) / (3 * d);
         let md = (s * (d - 2 * m + g + e) / (3 * d)).max(0);
-        let weights = Weights { ed, md, gd: s - ed - md, ..full };
+        let weights = Weights {
+            ed,
+            md,
+            gd: s - ed - md,
+            ..full
+        };
         match self.check(&weights) {
             Ok(()) | Err(Imbalance::Middle) => Some(weights),
             Err(_) => None,
@@ -164,22 +206,50 @@ impl Load {
         if 3 * (e.min(g) + d) < t {
             return Some(if is_guard_scarce {
                 let me = if e < m { 0 } else { s * (e - m) / (2 * e) };
-                Weights { gg: s, gd: s, me, ee: s - me, ..none }
+                Weights {
+                    gg: s,
+                    gd: s,
+                    me,
+                    ee: s - me,
+                    ..none
+                }
             } else {
                 let mg = if g < m { 0 } else { s * (g - m) / (2 * g) };
-                Weights { ee: s, ed: s, mg, gg: s - mg, ..none }
+                Weights {
+                    ee: s,
+                    ed: s,
+                    mg,
+                    gg: s - mg,
+                    ..none
+                }
             });
         }
         let weights = if is_guard_scarce {
             let gd = s * (d - 2 * g + e + m) / (3 * d);
             let ee = s * (e + m) / (2 * e);
             let half = (s - gd) / 2;
-            Weights { gg: s, gd, mg: 0, ee, me: s - ee, md: half, ed: half }
+            Weights {
+                gg: s,
+                gd,
+                mg: 0,
+                ee,
+                me: s - ee,
+                md: half,
+                ed: half,
+            }
         } else {
             let ed = s * (d - 2 * e + g + m) / (3 * d);
             let gg = s * (g + m) / (2 * g);
             let half = (s - ed) / 2;
-            Weights { ee: s, ed, me: 0, gg, mg: s - gg, md: half, gd: half }
+            Weights {
+                ee: s,
+                ed,
+                me: 0,
+                gg,
+                mg: s - gg,
+                md: half,
+                gd: half,
+            }
         };
         self.check(&weights).is_ok().then_some(weights)
     }
