@@ -103,8 +103,8 @@ pub struct ClientConfig {
     pub network: PathBuf,
     /// Relays that each path must have, for tests.
     pub pins: Pins,
-    /// Whether private addresses are fine as destinations and as relays.
-    pub testing: bool,
+    /// Whether no two relays of one /16 share a path.
+    pub distinct_subnets: bool,
     /// Where the log goes.
     pub log: LogConfig,
 }

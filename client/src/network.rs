@@ -62,4 +62,7 @@ pub struct ClientConfig {
     pub fallbacks: Vec<Directory>,
     /// Relays that each path must have.
     pub pins: Pins,
+    /// Whether relays of one /16 may share a path: only in test networks whose relays have no
+    /// addresses of their own (`EnforceDistinctSubnets 0`).
+    pub subnets_shared: bool,
 }

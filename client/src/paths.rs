@@ -90,6 +90,15 @@ pub struct PathRules<'a> {
     pub pins: &'a Pins,
     /// Exits that have failed at this.
     pub excluded_exits: &'a [RsaId],
+    /// Whether no two relays may be of one /16 (IPv4) or /32 (IPv6): path-spec 2.2.
+    pub distinct_subnets: bool,
+}
+
+impl PathRules<'_> {
+    fn may_share_path(&self, a: &Relay, b: &Relay) -> bool {
+        let is_near = self.distinct_subnets && a.is_near(b);
+        a.rsa_id != b.rsa_id && !a.is_family_of(b) && !is_near
+    }
 }
 
 /// Which flags are asked for beside Running and Valid; asked for less where nothing is found.
@@ -107,12 +116,6 @@ impl Quality {
     fn is_met_by(self, relay: &Relay) -> bool {
         relay.flags.contains(Flags::RUNNING | Flags::VALID) && relay.flags.contains(self.0)
     }
-}
-
-/// Whether two relays may stand in one path.
-#[must_use]
-pub fn may_share_path(a: &Relay, b: &Relay) -> bool {
-    a.rsa_id != b.rsa_id && !a.is_family_of(b) && !a.is_near(b)
 }
 
 /// Chooses a path.
@@ -174,7 +177,10 @@ fn choose_at(
         .collect();
     let mut pairs = 0;
     while let Some(exit) = draw(&mut exits, rng) {
-        for &entry in entries.iter().filter(|entry| may_share_path(entry, exit)) {
+        for &entry in entries
+            .iter()
+            .filter(|entry| rules.may_share_path(entry, exit))
+        {
             if let Some(middle) = choose_middle(view, rules, quality, [entry, exit], rng) {
                 let hops = [entry.clone(), middle.clone(), exit.clone()];
                 return Ok(Path { hops });
@@ -198,7 +204,7 @@ fn choose_middle<'v>(
     view.choose(rng, Role::Middle, |relay| {
         quality.is_met_by(relay)
             && Pins::allow(&rules.pins.middle, relay)
-            && ends.iter().all(|end| may_share_path(end, relay))
+            && ends.iter().all(|end| rules.may_share_path(end, relay))
     })
 }
 

@@ -27,9 +27,9 @@ pub struct ClientTable {
     pub data_dir: Option<PathBuf>,
     /// A file.
     pub network: PathBuf,
-    /// A test network.
-    #[serde(default)]
-    pub testing: bool,
+    /// Whether no two relays of one /16 share a path; off only for test networks in one subnet.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub distinct_subnets: bool,
     /// Where the log goes.
     #[serde(default)]
     pub log: LogTable,
@@ -88,7 +88,7 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         data_dir,
         network: source.resolve(&table.network),
         pins,
-        testing: table.testing,
+        distinct_subnets: table.distinct_subnets,
         log: table.log.checked(source),
     })
 }
@@ -100,9 +100,17 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         data_dir: default_data_dir()?,
         network,
         pins: Pins::default(),
-        testing: false,
+        distinct_subnets: true,
         log: LogConfig::default(),
     })
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 fn or_default(socks: Vec<SocketAddr>) -> Vec<SocketAddr> {

@@ -43,7 +43,10 @@ pub(crate) async fn serve<P: Plane>(
             },
             Err(why) => break why,
         }
+        let (read_bytes, written_bytes) = tls.take_counts();
+        worker.count(read_bytes, written_bytes);
         worker.handover_room().await;
+        worker.bandwidth_room().await;
         if !worker.serves_channel(key) {
             break "closed by us".to_owned();
         }

@@ -36,6 +36,8 @@ pub(crate) struct TlsStream {
     early: Vec<u8>,
     wire_out: Vec<u8>,
     sent: usize,
+    read_bytes: usize,
+    written_bytes: usize,
 }
 
 impl TlsStream {
@@ -51,6 +53,8 @@ impl TlsStream {
             early: Vec::new(),
             wire_out: Vec::with_capacity(READ_BYTES),
             sent: 0,
+            read_bytes: 0,
+            written_bytes: 0,
         }
     }
 
@@ -126,7 +130,10 @@ impl TlsStream {
                 .try_write(self.wire_out.get(self.sent..).unwrap_or_default())
             {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.sent += written,
+                Ok(written) => {
+                    self.sent += written;
+                    self.written_bytes += written;
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(e) => return Err(e),
             }
@@ -146,6 +153,14 @@ impl TlsStream {
         self.wire_out.len() - self.sent
     }
 
+    /// Bytes read from and written to the socket since last asked.
+    pub(crate) fn take_counts(&mut self) -> (usize, usize) {
+        (
+            std::mem::take(&mut self.read_bytes),
+            std::mem::take(&mut self.written_bytes),
+        )
+    }
+
     /// Reads the socket once into the room behind what is there.
     fn fill(&mut self) -> io::Result<ReadStep> {
         // A record is shorter than the buffer, so that there is always room.
@@ -156,6 +171,7 @@ impl TlsStream {
             Ok(0) => Ok(ReadStep::Eof),
             Ok(read) => {
                 self.filled += read;
+                self.read_bytes += read;
                 Ok(ReadStep::Read)
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(ReadStep::Blocked),

@@ -8,10 +8,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cepa_circuit::StreamKey;
 use cepa_link::ChannelKey;
+use cepa_relay::TokenBucket;
 use cepa_wire::Now;
 use slotmap::SecondaryMap;
 use tokio::sync::{Notify, mpsc};
@@ -25,6 +28,15 @@ pub(crate) const HANDOVER_BATCHES_MAX: usize = 64;
 /// How long the timer task sleeps when the plane has no timeout of its own.
 const IDLE_TICK: Duration = Duration::from_secs(60);
 
+/// Bytes of TLS that all workers have moved, for the bandwidth that a relay observes.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    /// From other relays and clients.
+    pub(crate) read_bytes: AtomicU64,
+    /// To them.
+    pub(crate) written_bytes: AtomicU64,
+}
+
 /// A plane and the tasks around it.
 pub(crate) struct Worker<P: Plane> {
     plane: RefCell<P>,
@@ -37,6 +49,8 @@ pub(crate) struct Worker<P: Plane> {
     outbox_drained: Notify,
     timer_changed: Notify,
     timer: Cell<Option<Instant>>,
+    traffic: Arc<Traffic>,
+    bucket: RefCell<Option<TokenBucket>>,
 }
 
 /// Lists that are filled and emptied at each step, kept for their capacity.
@@ -47,9 +61,14 @@ struct Ready<P: Plane> {
 }
 
 impl<P: Plane> Worker<P> {
-    /// A worker around `plane`, and the queue of the plane's commands. The queue has no bound of
+    /// A worker around `plane` that counts into `traffic`, reads no faster than `bucket` allows,
+    /// and the queue of the plane's commands. The queue has no bound of
     /// its own: a plane asks at most once for each circuit and stream, and it bounds those.
-    pub(crate) fn new(plane: P) -> (Rc<Self>, mpsc::UnboundedReceiver<P::Command>) {
+    pub(crate) fn new(
+        plane: P,
+        traffic: Arc<Traffic>,
+        bucket: Option<TokenBucket>,
+    ) -> (Rc<Self>, mpsc::UnboundedReceiver<P::Command>) {
         let (commands, receiver) = mpsc::unbounded_channel();
         let worker = Self {
             plane: RefCell::new(plane),
@@ -66,6 +85,8 @@ impl<P: Plane> Worker<P> {
             outbox_drained: Notify::new(),
             timer_changed: Notify::new(),
             timer: Cell::new(None),
+            traffic,
+            bucket: RefCell::new(bucket),
         };
         (Rc::new(worker), receiver)
     }
@@ -174,6 +195,31 @@ impl<P: Plane> Worker<P> {
     pub(crate) async fn handover_room(&self) {
         while self.outbox.borrow().len() >= HANDOVER_BATCHES_MAX {
             self.outbox_drained.notified().await;
+        }
+    }
+
+    /// So many bytes were read from and written to the sockets of channels: one batch.
+    pub(crate) fn count(&self, read_bytes: usize, written_bytes: usize) {
+        let add = |counter: &AtomicU64, bytes: usize| {
+            counter.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+        };
+        add(&self.traffic.read_bytes, read_bytes);
+        add(&self.traffic.written_bytes, written_bytes);
+        if let Some(bucket) = &mut *self.bucket.borrow_mut() {
+            bucket.take(read_bytes);
+        }
+    }
+
+    /// Waits until the relay's bandwidth rate lets channels read on.
+    pub(crate) async fn bandwidth_room(&self) {
+        loop {
+            let wait = self.bucket.borrow_mut().as_mut().and_then(|bucket| {
+                (bucket.available(clock::now().mono) == 0).then(|| bucket.wait(1))
+            });
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return,
+            }
         }
     }
 

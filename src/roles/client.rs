@@ -84,7 +84,7 @@ async fn serve(
             advice,
         )
     })?;
-    let (worker, mut commands) = Worker::new(client);
+    let (worker, mut commands) = Worker::new(client, Arc::default(), None);
     let mut hands = Hands {
         socks: Socks::new(Rc::clone(&worker)),
         tls: tls::client_config(tls::provider())
@@ -298,5 +298,6 @@ fn core_config(config: &ClientConfig, network: &Network) -> CoreConfig {
             middle: names(&config.pins.middle),
             exit: names(&config.pins.exit),
         },
+        subnets_shared: !config.distinct_subnets,
     }
 }

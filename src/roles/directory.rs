@@ -13,7 +13,7 @@ use cepa_relay::{Asker, DirDocument, DirStore};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
-use crate::http::{Handler, Limits, Peer, Reply, Request, Server};
+use crate::http::{Handler, Limits, Reply, Request, Server};
 
 /// An upload that waits for its answer.
 pub(crate) struct Upload {
@@ -21,8 +21,6 @@ pub(crate) struct Upload {
     pub(crate) request: DirRequest,
     /// What was sent.
     pub(crate) body: Bytes,
-    /// Who sent it, if it came over the DirPort.
-    pub(crate) peer: Peer,
     /// Where the answer goes.
     pub(crate) answer: oneshot::Sender<Reply>,
 }
@@ -105,7 +103,6 @@ impl Directory {
         let upload = Upload {
             request,
             body: http.body,
-            peer: http.peer,
             answer,
         };
         if uploads.try_send(upload).is_err() {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use cepa_crypto::Rng;
@@ -36,6 +37,7 @@ use crate::http;
 use crate::keyfiles;
 use crate::launched::{Reporter, Shutdown, Stage};
 use crate::listen;
+use crate::net::worker::Traffic;
 use crate::network::Network;
 use crate::store::{Change, Durability, Store};
 use crate::tls;
@@ -43,8 +45,8 @@ use crate::tls;
 /// What a relay of a network that has just begun says of its bandwidth, bytes a second.
 const TESTING_BANDWIDTH: u32 = 10 << 20;
 
-/// How long to wait when the core has no timeout of its own.
-const IDLE: Duration = Duration::from_secs(60);
+/// How often the core is told of the bytes that were moved.
+const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
 
 /// The answers to what the core asked for.
 enum Event {
@@ -105,6 +107,8 @@ pub(crate) struct Node {
     listener: Option<tokio::net::TcpListener>,
     config: RelayConfig,
     published: bool,
+    traffic: Arc<Traffic>,
+    traffic_due: Instant,
     beside: bool,
     consensuses: Vec<ConsensusText>,
     events: mpsc::UnboundedReceiver<Event>,
@@ -158,6 +162,8 @@ impl Node {
             listener: Some(listener),
             config,
             published: false,
+            traffic: Arc::default(),
+            traffic_due: clock::now().mono + TRAFFIC_EVERY,
             beside: is_authority,
             consensuses: Vec::new(),
             events,
@@ -187,14 +193,21 @@ impl Node {
 
     /// When [`Node::handle_timeout`] is due.
     pub(crate) fn timeout(&self) -> Instant {
-        self.relay
-            .poll_timeout()
-            .unwrap_or_else(|| clock::now().mono + IDLE)
+        let due = self.relay.poll_timeout();
+        due.map_or(self.traffic_due, |due| due.min(self.traffic_due))
     }
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self) {
-        self.relay.handle_timeout(clock::now());
+        let now = clock::now();
+        if self.traffic_due <= now.mono {
+            self.traffic_due = now.mono + TRAFFIC_EVERY;
+            let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
+            let read_bytes = take(&self.traffic.read_bytes);
+            let written_bytes = take(&self.traffic.written_bytes);
+            self.relay.handle_traffic(read_bytes, written_bytes, now);
+        }
+        self.relay.handle_timeout(now);
     }
 
     /// The consensuses that came into force since last asked; for the authority beside.
@@ -355,6 +368,8 @@ impl Node {
             resolver: Resolver::system(),
             directory: self.directory.server(http::Limits::default()),
             control: tokio::runtime::Handle::current(),
+            traffic: Arc::clone(&self.traffic),
+            bandwidth: (self.config.bandwidth_rate, self.config.bandwidth_burst),
         };
         let workers = Workers::start(setup, &mut self.rng)?;
         if let Some(listener) = self.listener.take() {

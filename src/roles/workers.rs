@@ -16,7 +16,7 @@ use cepa_circuit::{CircuitKey, OnionKeys, OnionskinError, OnionskinJob, Onionski
 use cepa_crypto::Rng;
 use cepa_link::{ChannelKey, LinkIdentity, PeerExpectation};
 use cepa_relay::{
-    Handover, KnownRelays, LinkTarget, Switch, SwitchCommand, SwitchConfig, WorkerId,
+    Handover, KnownRelays, LinkTarget, Switch, SwitchCommand, SwitchConfig, TokenBucket, WorkerId,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -24,11 +24,12 @@ use tokio::task::LocalSet;
 
 use super::exit;
 use super::registry::{Found, Registry};
+use crate::clock;
 use crate::dns::Resolver;
 use crate::error::Failure;
 use crate::http;
 use crate::net::link::{self, Link};
-use crate::net::worker::{HANDOVER_BATCHES_MAX, Worker};
+use crate::net::worker::{HANDOVER_BATCHES_MAX, Traffic, Worker};
 use crate::net::{channel, edge};
 
 /// Handshakes of incoming links under way at once on one worker.
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) directory: http::Server,
     /// Where the directory's tasks and the onionskins run.
     pub(crate) control: tokio::runtime::Handle,
+    /// What the workers count into.
+    pub(crate) traffic: Arc<Traffic>,
     registry: Registry,
     messages: Vec<mpsc::UnboundedSender<Message>>,
 }
@@ -92,6 +95,9 @@ pub(crate) struct Setup {
     pub(crate) resolver: Resolver,
     pub(crate) directory: http::Server,
     pub(crate) control: tokio::runtime::Handle,
+    pub(crate) traffic: Arc<Traffic>,
+    /// `RelayBandwidthRate` and `RelayBandwidthBurst`, bytes, shared by the workers in equal parts.
+    pub(crate) bandwidth: (u64, u64),
 }
 
 impl Workers {
@@ -110,12 +116,16 @@ impl Workers {
             resolver: setup.resolver,
             directory: setup.directory,
             control: setup.control,
+            traffic: setup.traffic,
             registry: Registry::default(),
             messages,
         });
         let inboxes = inboxes.into_iter().zip(batch_inboxes);
         for (number, (inbox, batch_inbox)) in (0_u8..).zip(inboxes) {
             let id = WorkerId(number);
+            let (rate, burst) = setup.bandwidth;
+            let share = u64::try_from(count).unwrap_or(1);
+            let bucket = TokenBucket::new(rate / share, burst / share, clock::now().mono);
             let switch = Switch::new(id, count, Arc::clone(&setup.config), rng.fork());
             let thread = Thread {
                 id,
@@ -124,6 +134,7 @@ impl Workers {
                 inbox,
                 batch_inbox,
                 batches: batches.clone(),
+                bucket: Some(bucket),
             };
             std::thread::Builder::new()
                 .name(format!("cells-{number}"))
@@ -198,6 +209,7 @@ struct Thread {
     inbox: mpsc::UnboundedReceiver<Message>,
     batch_inbox: mpsc::Receiver<Vec<Handover>>,
     batches: Vec<mpsc::Sender<Vec<Handover>>>,
+    bucket: Option<TokenBucket>,
 }
 
 impl Thread {
@@ -212,7 +224,7 @@ impl Thread {
     }
 
     async fn serve(mut self, switch: Switch) {
-        let (worker, commands) = Worker::new(switch);
+        let (worker, commands) = Worker::new(switch, self.shared.traffic.clone(), self.bucket);
         tokio::task::spawn_local(Rc::clone(&worker).run_courier(self.batches));
         tokio::task::spawn_local(Rc::clone(&worker).run_inbox(self.batch_inbox));
         tokio::task::spawn_local(Rc::clone(&worker).run_timer());

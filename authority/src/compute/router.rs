@@ -219,9 +219,7 @@ fn most_frequent_protocols(entries: &[&VoteRouter]) -> String {
 /// The policy that the votes for the chosen descriptor list most often; if they list none, that
 /// of all votes.
 fn policy(winners: &[&VoteRouter], entries: &[&VoteRouter]) -> Option<PortPolicy> {
-    let Some(digest) = winners.first().map(|one| one.status.descriptor_digest) else {
-        return None;
-    };
+    let digest = winners.first().map(|one| one.status.descriptor_digest)?;
     let is_chosen = |entry: &&&VoteRouter| entry.status.descriptor_digest == digest;
     let most = |policies: Vec<&PortPolicy>| {
         let mut texts: Vec<(String, &PortPolicy)> = policies

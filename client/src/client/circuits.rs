@@ -42,6 +42,7 @@ impl Client {
             entries: &entries,
             pins: &self.config.pins,
             excluded_exits,
+            distinct_subnets: !self.config.subnets_shared,
         };
         let path = paths::choose(view, &rules, &mut self.rng)?;
         let with_ed = view.params().value("ExtendByEd25519ID", 0, 0, 1) == 1;

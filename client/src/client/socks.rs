@@ -150,6 +150,7 @@ impl Client {
             entries: &[],
             pins: &self.config.pins,
             excluded_exits,
+            distinct_subnets: !self.config.subnets_shared,
         };
         self.download
             .view()

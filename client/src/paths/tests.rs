@@ -125,7 +125,7 @@ proptest! {
         crate::guards::shuffle(&mut entries, &mut rng);
         let (port, pins) = ([80, 443, 22][rng.below(3) as usize], Pins::default());
         let need = ExitNeed::Port { port, is_ipv6: false };
-        let rules = PathRules { need, entries: &entries, pins: &pins, excluded_exits: &[] };
+        let rules = PathRules { need, entries: &entries, pins: &pins, excluded_exits: &[], distinct_subnets: true };
         match choose(&view, &rules, &mut rng) {
             Ok(path) => {
                 let [entry, middle, exit] = path.hops.each_ref().map(|hop| by_id[&hop.rsa_id]);
@@ -174,6 +174,7 @@ fn draws_follow_the_weights() {
         entries: &entries,
         pins: &pins,
         excluded_exits: &[],
+        distinct_subnets: true,
     };
     let mut drawn: BTreeMap<(usize, RsaId), u32> = BTreeMap::new();
     for _ in 0..8000 {
@@ -213,6 +214,7 @@ fn pins_and_excluded_exits() {
         entries: &entries,
         pins: &pins,
         excluded_exits: &[],
+        distinct_subnets: true,
     };
     for _ in 0..50 {
         let hops = choose(&view, &rules, &mut rng).unwrap().hops;
@@ -256,6 +258,7 @@ fn slow_relays_are_the_last_resort() {
         entries: &entries,
         pins: &pins,
         excluded_exits,
+        distinct_subnets: true,
     };
     let ssh = ExitNeed::Port {
         port: 22,

@@ -258,7 +258,7 @@ fn write_config(plan: &Plan, planned: &PlannedNode, network: &Path) -> Result<()
             socks: planned.node.socks.into_iter().map(unplaced).collect(),
             data_dir: Some(planned.folder.clone()),
             network: network.to_owned(),
-            testing: true,
+            distinct_subnets: true,
             log,
             pins: PinsTable::default(),
         }),
