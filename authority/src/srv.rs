@@ -73,18 +73,19 @@ fn commits_to(commit: &str, reveal: &str) -> bool {
         })
 }
 
-/// The shared random value of these reveals; none if nobody showed one.
-pub(crate) fn compute(
+/// The shared random value of these reveals. Without any there is a value too, as with `tor`, so
+/// that authorities that all began too late for a run agree.
+fn compute(
     commits: &BTreeMap<RsaId, SharedRandCommit>,
     previous: Option<&SharedRandValue>,
-) -> Option<SharedRandValue> {
+) -> SharedRandValue {
     let mut shown: Vec<([u8; 32], &RsaId, &String)> = commits
         .iter()
         .filter_map(|(id, one)| Some((commit_hash(&one.commit)?, id, one.reveal.as_ref()?)))
         .collect();
     // The peers' order: srv-spec says by R_a, `tor` sorts by the hash in the commitment.
     shown.sort();
-    let reveals = u32::try_from(shown.len()).ok().filter(|count| *count > 0)?;
+    let reveals = u32::try_from(shown.len()).unwrap_or(u32::MAX);
     let all: String = shown
         .iter()
         .map(|(_, id, reveal)| format!("{id}{reveal}"))
@@ -94,15 +95,32 @@ pub(crate) fn compute(
     message.extend_from_slice(&1_u32.to_be_bytes());
     message.extend_from_slice(&sha3_256(all.as_bytes()));
     message.extend_from_slice(&previous.map_or([0; 32], |value| value.value));
-    Some(SharedRandValue {
+    SharedRandValue {
         reveals,
         value: sha3_256(&message),
-    })
+    }
+}
+
+/// A number to be shown later, and the commitment to it (srv-spec 4.1.1).
+fn commitment(valid_after: SystemTime, own: RsaId, rng: &mut Rng) -> (String, SharedRandCommit) {
+    let stamp = unix_seconds(valid_after).to_be_bytes();
+    // What is shown is a hash of the number, so that our generator's output is not.
+    let reveal = base64(&[&stamp[..], &sha3_256(&rng.array::<32>())].concat());
+    let commit = base64(&[&stamp[..], &sha3_256(reveal.as_bytes())].concat());
+    let identity = own;
+    (
+        reveal,
+        SharedRandCommit {
+            identity,
+            commit,
+            reveal: None,
+        },
+    )
 }
 
 impl SharedRandom {
-    /// Moves on to the round whose consensus begins at `valid_after`; in a new run, makes the
-    /// value of the last one and a commitment of our own.
+    /// Moves on to the round whose consensus begins at `valid_after`: in a new run, makes the value
+    /// of the last one; while it is the time to commit, commits to a number of our own.
     pub(crate) fn advance(
         &mut self,
         valid_after: SystemTime,
@@ -110,30 +128,25 @@ impl SharedRandom {
         own: RsaId,
         rng: &mut Rng,
     ) {
-        let Position { run, .. } = position(valid_after, timing);
-        if self.run == run && self.own_reveal.is_some() {
-            return;
+        let Position { run, is_reveal } = position(valid_after, timing);
+        if self.run != run {
+            if self.run != 0 {
+                let is_next = self.run + RUN_ROUNDS * u64::from(timing.interval_secs) >= run;
+                let value = is_next.then(|| compute(&self.commits, self.current.as_ref()));
+                self.previous = self.current.take().filter(|_| is_next);
+                self.current = value;
+                self.is_fresh = is_next;
+            }
+            self.run = run;
+            self.own_reveal = None;
+            self.commits.clear();
         }
-        if self.run != 0 && self.run != run {
-            let value = compute(&self.commits, self.current.as_ref());
-            self.previous = self.current.take();
-            self.current = value;
-            self.is_fresh = true;
+        // Who begins in the middle of the second phase has not committed, and nobody would take it.
+        if !is_reveal && self.own_reveal.is_none() {
+            let (reveal, commit) = commitment(valid_after, own, rng);
+            self.own_reveal = Some(reveal);
+            self.commits.insert(own, commit);
         }
-        let mut revealed = unix_seconds(valid_after).to_be_bytes().to_vec();
-        // What is shown is a hash of the number, so that our generator's output is not.
-        revealed.extend_from_slice(&sha3_256(&rng.array::<32>()));
-        let reveal = base64(&revealed);
-        let mut committed = revealed.get(..8).unwrap_or_default().to_vec();
-        committed.extend_from_slice(&sha3_256(reveal.as_bytes()));
-        let commit = SharedRandCommit {
-            identity: own,
-            commit: base64(&committed),
-            reveal: None,
-        };
-        self.run = run;
-        self.own_reveal = Some(reveal);
-        self.commits = BTreeMap::from([(own, commit)]);
     }
 
     /// Our part of the vote.
@@ -318,8 +331,49 @@ mod tests {
         assert!(!commits_to(&first.commits[0].commit, &base64(&[0; 40])));
         state.advance(at(24), &timing(), own, &mut rng);
         let value = state.current.expect("one number was shown");
-        assert_eq!(value.reveals, 1);
+        assert_eq!((value.reveals, state.commits.len()), (1, 1));
         assert!(state.is_fresh() && state.previous.is_none());
         assert_eq!(SharedRandom::parse(&state.encode()), state);
+    }
+
+    /// Votes of three `tor`s at the end of a run, and the value that they agreed on.
+    #[test]
+    fn the_value_is_the_one_that_tor_computed() {
+        const VOTE: &str =
+            include_str!("../../tests/vectors/netdoc/consensus/vote-srv-reveal");
+        const CONSENSUS: &str =
+            include_str!("../../tests/vectors/netdoc/consensus/consensus-srv-current");
+        let vote = cepa_netdoc::vote::VoteText::parse(VOTE).expect("tor's vote");
+        let consensus =
+            cepa_netdoc::consensus::ConsensusText::parse(CONSENSUS).expect("tor's consensus");
+        let commits = vote.vote().shared_rand.commits.iter();
+        let commits: BTreeMap<RsaId, SharedRandCommit> =
+            commits.map(|one| (one.identity, one.clone())).collect();
+        let before = vote.vote().shared_rand.current;
+        let value = compute(&commits, before.as_ref());
+        assert_eq!(Some(value), consensus.consensus().shared_rand_current);
+        assert_eq!(before, consensus.consensus().shared_rand_previous);
+        // They had begun too late for the run before: its value is of no reveals.
+        assert_eq!(before, Some(compute(&BTreeMap::new(), None)));
+        for commit in commits.values() {
+            let reveal = commit.reveal.as_ref().expect("it was shown");
+            assert!(commits_to(&commit.commit, reveal));
+        }
+    }
+
+    #[test]
+    fn who_comes_late_does_not_commit() {
+        let own = RsaId::from([1; 20]);
+        let mut rng = Rng::from_seed([1; 32]);
+        let mut state = SharedRandom::default();
+        state.advance(at(13), &timing(), own, &mut rng);
+        assert_eq!(state.vote(at(13), &timing(), own).commits, []);
+        state.advance(at(24), &timing(), own, &mut rng);
+        assert_eq!(state.current.map(|value| value.reveals), Some(0));
+        assert_eq!(state.vote(at(24), &timing(), own).commits.len(), 1);
+        let mut asleep = state.clone();
+        asleep.advance(at(80), &timing(), own, &mut rng);
+        assert_eq!((asleep.current, asleep.previous), (None, None));
+        assert!(!asleep.is_fresh());
     }
 }
