@@ -39,22 +39,22 @@ pub(crate) async fn serve<P, R, W>(
         unreported: first.len(),
         outgoing: first,
         written: 0,
-        early,
+        unsent: early,
         buffer: vec![0; READ_BYTES],
-        reading: true,
+        last: None,
         ended: false,
     };
     loop {
         edge.pull(worker, key);
+        let room = edge.push(worker, key).min(READ_BYTES);
         let pending = edge.written < edge.outgoing.len();
         if edge.ended && !pending {
             break;
         }
-        let room = edge.push_early(worker, key).min(READ_BYTES);
         let (buffer, outgoing) = (&mut edge.buffer, &edge.outgoing);
         tokio::select! {
             read = reader.read(buffer.get_mut(..room).unwrap_or_default()),
-                if edge.reading && room > 0 =>
+                if edge.last.is_none() && room > 0 =>
             {
                 edge.handle_read(worker, key, read);
             }
@@ -76,9 +76,12 @@ struct Edge {
     written: usize,
     /// Bytes of `outgoing` that are ours (a SOCKS reply) and open no window.
     unreported: usize,
-    early: Vec<u8>,
+    /// Bytes of the application that found no room: while they were read, other streams of the
+    /// circuit may have used up its window.
+    unsent: Vec<u8>,
     buffer: Vec<u8>,
-    reading: bool,
+    /// The application sends no more, and why; told to the other end behind the last byte.
+    last: Option<EndReason>,
     ended: bool,
 }
 
@@ -94,21 +97,38 @@ impl Edge {
         self.ended = taken.end.is_some();
     }
 
-    /// Sends what was read before the stream began, and says how much more may be read.
-    fn push_early<P: Plane>(&mut self, worker: &Worker<P>, key: StreamKey) -> usize {
-        let room = worker.peek(|plane| plane.stream_room(key));
-        if self.early.is_empty() || room == 0 {
-            return if self.early.is_empty() { room } else { 0 };
+    /// Sends what found no room before, then the end if that is due; says how much may be read.
+    fn push<P: Plane>(&mut self, worker: &Worker<P>, key: StreamKey) -> usize {
+        if !self.unsent.is_empty() {
+            let unsent = std::mem::take(&mut self.unsent);
+            self.send(worker, key, &unsent);
         }
-        let bytes = room.min(self.early.len());
-        let first = self.early.get(..bytes).unwrap_or_default();
-        worker.with(|plane, now| plane.stream_send(key, first, now));
-        self.early.drain(..bytes);
-        if self.early.is_empty() {
-            worker.peek(|plane| plane.stream_room(key))
-        } else {
-            0
+        if !self.unsent.is_empty() {
+            return 0;
         }
+        match self.last {
+            Some(reason) if !self.ended => {
+                self.end(worker, key, reason);
+                0
+            }
+            Some(_) => 0,
+            None => worker.peek(|plane| plane.stream_room(key)),
+        }
+    }
+
+    /// Sends as much as there is room for, and keeps the rest.
+    fn send<P: Plane>(&mut self, worker: &Worker<P>, key: StreamKey, data: &[u8]) {
+        let mut rest = data;
+        while !rest.is_empty() {
+            let room = worker.peek(|plane| plane.stream_room(key)).min(rest.len());
+            if room == 0 {
+                break;
+            }
+            let (now_sent, later) = rest.split_at(room);
+            worker.with(|plane, now| plane.stream_send(key, now_sent, now));
+            rest = later;
+        }
+        self.unsent.extend_from_slice(rest);
     }
 
     fn handle_read<P: Plane>(
@@ -119,27 +139,26 @@ impl Edge {
     ) {
         match read {
             Ok(bytes) if bytes > 0 => {
-                let data = self.buffer.get(..bytes).unwrap_or_default();
-                worker.with(|plane, now| plane.stream_send(key, data, now));
+                let buffer = std::mem::take(&mut self.buffer);
+                self.send(worker, key, buffer.get(..bytes).unwrap_or_default());
+                self.buffer = buffer;
             }
             // The protocol has no half-open streams: END, then what is still on its way to the
             // application is written and the socket closed.
-            Ok(_) => self.end(worker, key, EndReason::DONE),
+            Ok(_) => self.last = Some(EndReason::DONE),
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
-                self.end(worker, key, EndReason::CONNRESET);
+                self.last = Some(EndReason::CONNRESET);
             }
-            Err(_) => self.end(worker, key, EndReason::MISC),
+            Err(_) => self.last = Some(EndReason::MISC),
         }
     }
 
     fn end<P: Plane>(&mut self, worker: &Worker<P>, key: StreamKey, reason: EndReason) {
-        self.reading = false;
-        let left = worker.with(|plane, now| {
+        worker.with(|plane, now| {
             let left = plane.stream_take(key, &mut self.outgoing, usize::MAX);
+            debug_assert!(!left.more, "all was asked for");
             plane.stream_close(key, reason, now);
-            left
         });
-        debug_assert!(!left.more, "all was asked for");
         self.ended = true;
     }
 
