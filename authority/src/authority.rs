@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cepa_crypto::{Ed25519Id, Rng, RsaId};
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::{ConsensusText, Flavour};
+use cepa_netdoc::descriptor::split_descriptors;
 use cepa_netdoc::detached::DetachedSignatures;
 use cepa_netdoc::vote::VoteText;
 use cepa_wire::Now;
@@ -26,6 +27,10 @@ use crate::relays::Relays;
 use crate::round::Round;
 use crate::schedule::Schedule;
 use crate::srv::SharedRandom;
+use crate::uploads::Source;
+
+/// Descriptors that are asked for at once (dir-spec 4.2: what fits into one request).
+const FETCHED_DESCRIPTORS_MAX: usize = 96;
 
 /// A directory authority.
 pub struct Authority {
@@ -37,6 +42,8 @@ pub struct Authority {
     consensus: Option<ConsensusText>,
     round: Option<Round>,
     next: Schedule,
+    /// Our last vote: never are there two of one interval.
+    own_vote: Option<VoteText>,
     /// Votes and signatures that came before the round that they are for.
     early_votes: BTreeMap<RsaId, VoteText>,
     early_signatures: VecDeque<DetachedSignatures>,
@@ -61,6 +68,7 @@ impl Authority {
             consensus: None,
             round: None,
             next,
+            own_vote: None,
             early_votes: BTreeMap::new(),
             early_signatures: VecDeque::new(),
             started: now.wall,
@@ -77,6 +85,7 @@ impl Authority {
 
     fn restore_rows(&mut self, rows: Vec<Row>, now: Now) {
         let mut descriptors = BTreeMap::<String, [String; 2]>::new();
+        let mut votes = Vec::new();
         for row in rows {
             let Ok(text) = String::from_utf8(row.bytes) else {
                 continue;
@@ -102,20 +111,35 @@ impl Authority {
                 }
                 RowKind::Consensus => self.restore_consensus(text),
                 RowKind::SharedRandom => self.shared_random = SharedRandom::parse(&text),
-                RowKind::Vote => {}
+                RowKind::Vote => votes.extend(VoteText::parse(text)),
             }
         }
+        self.restore_votes(votes);
         for [descriptor, extra_info] in descriptors.into_values() {
-            let body = descriptor + &extra_info;
-            let mut commands = Vec::new();
-            let reply = self
-                .relays
-                .upload(&body, &self.config, now.wall, &mut commands);
-            if reply.status == 200 {
-                // They are in the store already.
-                commands.retain(|command| !matches!(command, Command::Put(_)));
-                self.commands.extend(commands);
-            }
+            let (mut commands, body) = (Vec::new(), descriptor + &extra_info);
+            self.relays
+                .upload(&body, Source::Taken, &self.config, now.wall, &mut commands);
+            // They are in the store already.
+            commands.retain(|command| !matches!(command, Command::Put(_)));
+            self.commands.extend(commands);
+        }
+    }
+
+    /// Votes of an earlier run: those of the consensus are served, and ours is not made again.
+    fn restore_votes(&mut self, mut votes: Vec<VoteText>) {
+        let own = self.keys.cert.identity;
+        self.own_vote = votes
+            .iter()
+            .find(|text| text.vote().author() == own)
+            .cloned();
+        let start = |text: &VoteText| text.vote().lifetime.valid_after;
+        let decided = self
+            .consensus
+            .as_ref()
+            .map(|text| text.consensus().lifetime.valid_after);
+        votes.retain(|text| Some(start(text)) == decided);
+        if !votes.is_empty() {
+            self.serve(Document::CurrentVotes(votes));
         }
     }
 
@@ -140,13 +164,31 @@ impl Authority {
         let mut commands = Vec::new();
         let reply = self
             .relays
-            .upload(body, &self.config, now.wall, &mut commands);
+            .upload(body, Source::Relay, &self.config, now.wall, &mut commands);
         if reply.status != 200 {
             tracing::info!(reason = reply.reason, "a descriptor is refused");
         }
         self.commands.extend(commands);
         self.advance(now);
         reply
+    }
+
+    /// Descriptors that [`Command::FetchDescriptors`] brought, one behind the other.
+    pub fn handle_fetched_descriptors(&mut self, body: &str, now: Now) {
+        let mut commands = Vec::new();
+        for text in split_descriptors(body).take(FETCHED_DESCRIPTORS_MAX) {
+            let reply =
+                self.relays
+                    .upload(text, Source::Taken, &self.config, now.wall, &mut commands);
+            if reply.status != 200 {
+                tracing::info!(
+                    reason = reply.reason,
+                    "another authority's descriptor is refused"
+                );
+            }
+        }
+        self.commands.extend(commands);
+        self.advance(now);
     }
 
     /// How [`Command::TestReachability`] ended.

@@ -135,6 +135,14 @@ pub enum Command {
         /// Where.
         from: SocketAddrV4,
     },
+    /// GET `/tor/server/d/<digest>+<digest>….z`, then
+    /// [`crate::Authority::handle_fetched_descriptors`].
+    FetchDescriptors {
+        /// Where.
+        from: SocketAddrV4,
+        /// SHA-1 of the descriptors that another authority has and we have not, at most 96.
+        digests: Vec<[u8; 20]>,
+    },
     /// Open a channel, check both identities, close it, then
     /// [`crate::Authority::handle_reachability`].
     TestReachability {

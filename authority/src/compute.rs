@@ -22,6 +22,7 @@ use cepa_netdoc::vote::{Vote, VoteText};
 use crate::config::METHODS;
 use weights::Totals;
 
+pub(crate) use version::numbers as version_numbers;
 pub use weights::bandwidth_weights;
 
 /// The first method whose microdesc consensuses have a constant for the time of publication.

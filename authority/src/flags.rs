@@ -3,8 +3,12 @@
 //! Thresholds come from the distribution over the relays that are Running, so that flags mean the
 //! same in a network of ten relays and of ten thousand.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
 
+use cepa_crypto::RsaId;
 use cepa_netdoc::routerstatus::Flags;
 use cepa_netdoc::vote::FlagThresholds;
 
@@ -27,52 +31,88 @@ const FAMILIAR_SECONDS: u64 = 8 * 24 * 60 * 60;
 const HSDIR_UPTIME_SECONDS: u64 = 96 * 60 * 60;
 /// A descriptor older than this is stale.
 const STALE_AGE: Duration = Duration::from_secs(18 * 60 * 60);
-/// Relays whose failures were seen, from which on their mean times count.
-const MTBF_RELAYS_MIN: usize = 4;
+/// How long relays must have been watched before their mean times between failures count.
+const MTBF_WATCHED_SECONDS: u64 = 4 * 60 * 60;
+/// Bandwidth that a relay of the public network needs to be Fast.
+const FAST_MIN_KB: u32 = 4;
 
 /// What a relay needs, from the relays that are Running.
 pub(crate) fn thresholds(relays: &Relays, config: &Config, now: SystemTime) -> FlagThresholds {
-    let running: Vec<&Relay> = relays
-        .iter()
-        .map(|(_, relay)| relay)
-        .filter(|r| r.is_running(config, now))
-        .collect();
+    let relays = relays.iter().map(|(_, relay)| relay);
+    let running: Vec<&Relay> = relays.filter(|r| r.is_running(config, now)).collect();
     let stats: Vec<_> = running
         .iter()
         .map(|relay| relay.history.stats(now))
         .collect();
-    let uptimes = running
-        .iter()
-        .map(|relay| relay.uptime_seconds(now))
-        .collect();
-    let bandwidths = running.iter().map(|relay| relay.bandwidth_kb()).collect();
-    let known = stats.iter().map(|stats| stats.time_known_seconds).collect();
+    let known: Vec<u64> = stats.iter().map(|stats| stats.time_known_seconds).collect();
+    let enough_mtbf = known.iter().any(|known| *known >= MTBF_WATCHED_SECONDS);
     let guard_tk = nth(known, 1, 8).unwrap_or(0).min(FAMILIAR_SECONDS);
     let familiar = stats
         .iter()
         .filter(|stats| stats.time_known_seconds >= guard_tk);
-    let wfu = nth_f64(familiar.map(|stats| stats.wfu).collect(), 1, 2);
-    let mtbf: Vec<f64> = stats.iter().map(|stats| stats.mtbf_seconds).collect();
-    let enough_mtbf = mtbf.iter().filter(|mtbf| **mtbf > 0.0).count() >= MTBF_RELAYS_MIN;
-    let guard_kb = |exits: bool| {
-        let share = running
-            .iter()
-            .filter(|relay| exits || !is_exit(relay, config));
-        nth(share.map(|relay| relay.bandwidth_kb()).collect(), 3, 4)
-            .unwrap_or(0)
-            .min(GUARD_KB)
+    let wfu = middle_f64(familiar.map(|stats| stats.wfu).collect());
+    let mtbf = middle_f64(stats.iter().map(|stats| stats.mtbf_seconds).collect());
+    let uptimes = running.iter().map(|relay| relay.uptime_seconds(now));
+    // Half of a network that is a minute old would not be Stable for having started a second
+    // later; in a test network uptime says nothing before there is a history.
+    let uptime = match config.is_testing {
+        true => 0,
+        false => middle(uptimes.collect()).unwrap_or(0),
     };
+    let kb = |relay: &&&Relay| relay.bandwidth_kb();
+    let all: Vec<u32> = running.iter().map(|relay| kb(&relay)).collect();
+    let others = running.iter().filter(|relay| !is_exit(relay, config));
+    let others: Vec<u32> = others.map(|relay| kb(&relay)).collect();
+    let fast_min = if config.is_testing { 0 } else { FAST_MIN_KB };
+    let fast = nth(all.clone(), 1, 8).unwrap_or(0).clamp(fast_min, FAST_KB);
+    let bytes = |kilobytes: Option<u32>| u64::from(kilobytes.unwrap_or(0)) * 1000;
     FlagThresholds {
-        stable_uptime_seconds: nth(uptimes, 1, 2).unwrap_or(0).min(STABLE_UPTIME_SECONDS),
-        stable_mtbf_seconds: as_seconds(nth_f64(mtbf, 1, 2).min(STABLE_MTBF_SECONDS)),
-        fast_speed_bytes: u64::from(nth(bandwidths, 1, 8).unwrap_or(0).min(FAST_KB)) * 1000,
+        stable_uptime_seconds: uptime.min(STABLE_UPTIME_SECONDS),
+        stable_mtbf_seconds: as_seconds(mtbf.min(STABLE_MTBF_SECONDS)),
+        fast_speed_bytes: bytes(Some(fast)),
         guard_wfu: wfu.min(GUARD_WFU),
         guard_time_known_seconds: guard_tk,
-        guard_bandwidth_with_exits_bytes: u64::from(guard_kb(true)) * 1000,
-        guard_bandwidth_without_exits_bytes: u64::from(guard_kb(false)) * 1000,
+        guard_bandwidth_with_exits_bytes: bytes(nth(all, 3, 4)),
+        guard_bandwidth_without_exits_bytes: bytes(nth(others, 3, 4)),
         enough_mtbf,
         ignoring_advertised: false,
     }
+}
+
+/// Relays beyond the number that may share an address. Authorities, those that are Running, and
+/// those with the most bandwidth stay (dir-spec 3.4.1, "Sybil").
+pub(crate) fn sybils(relays: &Relays, config: &Config, now: SystemTime) -> BTreeSet<RsaId> {
+    let most = match config.relays_per_address_max {
+        0 => return BTreeSet::new(),
+        most => most,
+    };
+    let mut by_address: BTreeMap<Ipv4Addr, Vec<_>> = BTreeMap::new();
+    for (id, relay) in relays.iter() {
+        let is_authority = config.authorities.iter().any(|one| one.rsa_id == *id);
+        let is_running = relay.is_running(config, now);
+        let rank = (
+            !is_authority,
+            !is_running,
+            Reverse(relay.bandwidth_kb()),
+            *id,
+        );
+        let address = *relay.desc.or_address.ip();
+        by_address.entry(address).or_default().push(rank);
+    }
+    let beyond = by_address.into_values().flat_map(|mut ranks| {
+        ranks.sort_unstable();
+        ranks.into_iter().skip(most)
+    });
+    beyond.map(|(.., id)| id).collect()
+}
+
+/// What is left of a relay's flags if it is one too many on its address.
+pub(crate) fn of_sybil(flags: Flags) -> Flags {
+    let mut left = Flags::SYBIL;
+    for flag in [Flags::BAD_EXIT, Flags::MIDDLE_ONLY, Flags::STALE_DESC] {
+        left.set(flag, flags.contains(flag));
+    }
+    left
 }
 
 /// The flags of one relay.
@@ -92,11 +132,15 @@ pub(crate) fn flags(
     };
     let is_fast = bytes >= needs.fast_speed_bytes;
     let forced = |flag| config.flags_forced.contains(flag);
+    let quarter = needs
+        .guard_bandwidth_with_exits_bytes
+        .min(needs.guard_bandwidth_without_exits_bytes);
+    let guard_bytes = quarter.min(u64::from(GUARD_KB) * 1000);
     let is_guard = is_fast
         && is_stable
         && stats.time_known_seconds >= needs.guard_time_known_seconds
         && stats.wfu >= needs.guard_wfu
-        && bytes >= needs.guard_bandwidth_with_exits_bytes;
+        && bytes >= guard_bytes;
     let uptime_min = if config.is_testing {
         0
     } else {
@@ -147,9 +191,16 @@ fn nth<T: Ord + Copy>(mut values: Vec<T>, part: usize, of: usize) -> Option<T> {
         .copied()
 }
 
-fn nth_f64(mut values: Vec<f64>, part: usize, of: usize) -> f64 {
+/// The middle one, the lower of two.
+fn middle<T: Ord>(mut values: Vec<T>) -> Option<T> {
+    values.sort_unstable();
+    let at = values.len().saturating_sub(1) / 2;
+    values.into_iter().nth(at)
+}
+
+fn middle_f64(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
-    let at = (values.len() * part / of).min(values.len().saturating_sub(1));
+    let at = values.len().saturating_sub(1) / 2;
     values.get(at).copied().unwrap_or(0.0)
 }
 

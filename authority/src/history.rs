@@ -17,8 +17,10 @@ const DISCOUNT: f64 = 0.95;
 /// What an authority has seen of a relay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct History {
-    first_seen: SystemTime,
-    recorded: SystemTime,
+    /// When it was last Running or found not to be.
+    pub(crate) recorded: SystemTime,
+    /// When a test last reached it.
+    pub(crate) reached: Option<SystemTime>,
     discounted: SystemTime,
     up_since: Option<SystemTime>,
     up_seconds: f64,
@@ -31,8 +33,8 @@ impl History {
     /// Of a relay that was never seen before.
     pub(crate) fn new(now: SystemTime) -> Self {
         History {
-            first_seen: now,
             recorded: now,
+            reached: None,
             discounted: now,
             up_since: None,
             up_seconds: 0.0,
@@ -86,10 +88,7 @@ impl History {
         };
         Stats {
             wfu: wfu.clamp(0.0, 1.0),
-            time_known_seconds: now
-                .duration_since(self.first_seen)
-                .unwrap_or_default()
-                .as_secs(),
+            time_known_seconds: self.time_known(now).as_secs(),
             mtbf_seconds: if runs > 0.0 {
                 (self.run_seconds + current) / runs
             } else {
@@ -98,13 +97,20 @@ impl History {
         }
     }
 
-    /// One line: times in seconds since 1970 (0: not up), then the four sums.
+    /// How long it has been watched, weighted like all else.
+    fn time_known(&self, now: SystemTime) -> Duration {
+        let since = now.duration_since(self.recorded).unwrap_or_default();
+        let before = Duration::try_from_secs_f64(self.total_seconds).unwrap_or_default();
+        before.saturating_add(since)
+    }
+
+    /// One line: times in seconds since 1970 (0: never, not up), then the four sums.
     pub(crate) fn encode(&self) -> String {
         let up_since = self.up_since.map_or(0, unix_seconds);
         format!(
             "{} {} {} {up_since} {} {} {} {}",
-            unix_seconds(self.first_seen),
             unix_seconds(self.recorded),
+            self.reached.map_or(0, unix_seconds),
             unix_seconds(self.discounted),
             self.up_seconds,
             self.total_seconds,
@@ -120,7 +126,7 @@ impl History {
             let secs: u64 = words.next()?.parse().ok()?;
             UNIX_EPOCH.checked_add(Duration::from_secs(secs))
         };
-        let (first_seen, recorded, discounted, up_since) = (time()?, time()?, time()?, time()?);
+        let (recorded, reached, discounted, up_since) = (time()?, time()?, time()?, time()?);
         let mut sum = || {
             words
                 .next()?
@@ -130,8 +136,8 @@ impl History {
         };
         let (up_seconds, total_seconds, runs, run_seconds) = (sum()?, sum()?, sum()?, sum()?);
         Some(History {
-            first_seen,
             recorded,
+            reached: Some(reached).filter(|time| *time > UNIX_EPOCH),
             discounted,
             up_since: Some(up_since).filter(|time| *time > UNIX_EPOCH),
             up_seconds,

@@ -15,6 +15,7 @@ mod relays;
 mod round;
 pub mod schedule;
 mod srv;
+mod uploads;
 mod vote;
 
 pub use authority::Authority;

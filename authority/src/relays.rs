@@ -1,31 +1,31 @@
 //! The relays that an authority knows: descriptors, key pins, reachability (dir-spec 3.2, 3.4.2).
 //!
-//! A descriptor is taken only if all of its signatures hold (`cepa_netdoc`), it is of its time,
-//! its keys are those that the relay always had, and its address may be used. What is refused
-//! leaves what was there before. A relay is Running while links to it could be opened lately.
+//! What is refused ([`crate::uploads`]) leaves what was there before. The two identity keys of a
+//! relay belong together for ever. A relay is Running while links to it could be opened lately.
+//! Who was not heard of for two days is forgotten, but for keys and history.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cepa_crypto::{Ed25519Id, RsaId};
-use cepa_netdoc::descriptor::{ServerDescriptor, split_descriptors};
-use cepa_netdoc::extrainfo::{ExtraInfo, split_extra_infos};
-use cepa_netdoc::policy::is_internal;
+use cepa_netdoc::descriptor::ServerDescriptor;
+use cepa_netdoc::extrainfo::ExtraInfo;
+use cepa_netdoc::routerstatus::RouterStatus;
 use cepa_wire::time::unix_seconds;
 
 use crate::command::{Command, Document, Reply, Row, RowKind};
 use crate::config::{Config, METHODS, RELAYS_MAX};
 use crate::history::History;
+use crate::uploads::{self, Source};
 
-/// A descriptor may be from so far in the future (dir-spec 3.2; `tor`: ROUTER_ALLOW_SKEW).
-const FUTURE_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 /// A descriptor older than this is neither taken nor voted for.
 pub(crate) const AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// A cosmetic change is taken only this long after the last one.
-const COSMETIC_AGE: Duration = Duration::from_secs(2 * 60 * 60);
 /// A relay that was not heard of for so long is forgotten.
 const FORGET_AGE: Duration = Duration::from_secs(48 * 60 * 60);
+
+/// What is known of a relay's past is forgotten so long after the last word of it.
+const HISTORY_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// After a failed test the next one comes so soon, at first: a relay that has just started may
 /// publish a moment before its port answers.
@@ -113,83 +113,45 @@ impl Relays {
         self.histories.insert(rsa, history);
     }
 
-    /// A descriptor, its extra-info behind it, from an upload or an earlier run.
+    /// A descriptor, its extra-info behind it, from an upload, another authority or an earlier run.
     pub(crate) fn upload(
         &mut self,
         body: &str,
+        source: Source,
         config: &Config,
         now: SystemTime,
         commands: &mut Vec<Command>,
     ) -> Reply {
-        // The extra-info stands behind the descriptor in the same body (dir-spec 4.1).
-        let end = body.find("\nextra-info ").map_or(body.len(), |at| at + 1);
-        let (descriptors, extra_infos) = body.split_at(end);
-        let Some(text) = split_descriptors(descriptors).next() else {
-            return Reply::refused("No descriptor found");
+        let (desc, extra_info) = match uploads::read(body) {
+            Ok(read) => read,
+            Err(refusal) => return refusal,
         };
-        let desc = match ServerDescriptor::parse(text) {
-            Ok(desc) => desc,
-            Err(error) => return Reply::refused(format!("Malformed descriptor: {error}")),
-        };
-        if let Err(refusal) = self.check(&desc, config, now) {
+        if let Err(refusal) = uploads::check(&desc, config, now) {
             return refusal;
-        }
-        let extra_info = split_extra_infos(extra_infos)
-            .next()
-            .and_then(|text| ExtraInfo::parse(text).ok())
-            .filter(|info| info.check_against(&desc).is_ok());
-        self.insert(Arc::new(desc), extra_info.map(Arc::new), now, commands);
-        Reply::ok("OK")
-    }
-
-    fn check(
-        &self,
-        desc: &ServerDescriptor,
-        config: &Config,
-        now: SystemTime,
-    ) -> Result<(), Reply> {
-        let refuse = |reason: &str| Err(Reply::refused(reason));
-        if config.rejected.contains(&desc.identity) {
-            return refuse("Fingerprint is marked rejected");
-        }
-        if desc.tap_onion_key.is_none() {
-            return refuse("Missing TAP key in descriptor.");
-        }
-        if desc.published > now + FUTURE_MAX {
-            return refuse("Routerdesc was published in the future.");
-        }
-        if desc.published + AGE_MAX < now || desc.expires < now {
-            return refuse("Routerdesc was published too long ago.");
-        }
-        if !config.allows_private_addresses && is_internal((*desc.or_address.ip()).into()) {
-            return refuse("Routerdesc has a private address.");
         }
         let pin = self.pins.get(&desc.identity);
         let pinned = self.pinned.get(&desc.ed25519);
         if pin.is_some_and(|ed| *ed != desc.ed25519)
             || pinned.is_some_and(|rsa| *rsa != desc.identity)
         {
-            return refuse("Ed25519 and RSA identity keys do not belong together here.");
+            return Reply::refused("Ed25519 identity key or RSA identity key has changed.");
         }
-        let Some(known) = self.by_id.get(&desc.identity) else {
-            return if self.by_id.len() < RELAYS_MAX {
-                Ok(())
-            } else {
-                refuse("Too many relays are known.")
-            };
-        };
-        if desc.published < known.desc.published {
-            return refuse("A newer descriptor is known.");
+        let known = self.by_id.get(&desc.identity);
+        if known.is_none() && self.by_id.len() >= RELAYS_MAX {
+            return Reply::refused("Too many relays are known.");
         }
-        let is_soon = desc.published < known.desc.published + COSMETIC_AGE;
-        if desc.digest == known.desc.digest
-            || (is_soon && desc.differs_only_cosmetically(&known.desc))
-        {
-            let mut reply = Reply::ok("Not replacing the earlier descriptor");
-            reply.is_not_new = true;
-            return Err(reply);
+        if let Some(refusal) = known.and_then(|known| uploads::old(&desc, &known.desc, source)) {
+            return refusal;
         }
-        Ok(())
+        self.insert(Arc::new(desc), extra_info.map(Arc::new), now, commands);
+        Reply::ok("OK")
+    }
+
+    /// Whether another authority has a newer descriptor of a relay than we.
+    pub(crate) fn lacks(&self, status: &RouterStatus) -> bool {
+        self.by_id.get(&status.rsa_id).is_none_or(|known| {
+            known.desc.digest != status.descriptor_digest && known.desc.published < status.published
+        })
     }
 
     fn insert(
@@ -221,11 +183,10 @@ impl Relays {
         let (history, reached, tested) = match before {
             Some(known) if !moved => (known.history, known.reached, known.tested),
             Some(known) => (known.history, None, None),
-            None => (
-                self.histories.remove(&id).unwrap_or(History::new(now)),
-                None,
-                None,
-            ),
+            None => {
+                let history = self.histories.remove(&id).unwrap_or(History::new(now));
+                (history, history.reached, None)
+            }
         };
         let relay = Relay {
             desc,
@@ -246,16 +207,7 @@ impl Relays {
         commands: &mut Vec<Command>,
     ) {
         let times = ReachTimes::new(config);
-        self.by_id.retain(|id, relay| {
-            let keep = relay.desc.published + FORGET_AGE > now;
-            if !keep {
-                let key = id.to_string();
-                commands.push(Command::Withdraw(relay.desc.digest));
-                commands.push(Command::Drop(RowKind::Descriptor, key.clone()));
-                commands.push(Command::Drop(RowKind::ExtraInfo, key));
-            }
-            keep
-        });
+        self.forget(now, commands);
         for relay in self.by_id.values_mut() {
             if relay.next_test(times) <= now {
                 relay.tested = Some(now);
@@ -265,6 +217,23 @@ impl Relays {
                     ed25519: relay.desc.ed25519,
                 });
             }
+        }
+    }
+
+    /// Forgets relays that were not heard of for long, and later their histories.
+    fn forget(&mut self, now: SystemTime, commands: &mut Vec<Command>) {
+        let is_gone = |relay: &mut Relay| relay.desc.published + FORGET_AGE <= now;
+        for (id, relay) in self.by_id.extract_if(.., |_, relay| is_gone(relay)) {
+            commands.push(Command::Withdraw(relay.desc.digest));
+            commands.push(Command::Drop(RowKind::Descriptor, id.to_string()));
+            commands.push(Command::Drop(RowKind::ExtraInfo, id.to_string()));
+            self.histories.insert(id, relay.history);
+        }
+        let count = self.histories.len();
+        let is_void =
+            |history: &History| history.recorded + HISTORY_AGE <= now || count > RELAYS_MAX;
+        for (id, _) in self.histories.extract_if(.., |_, history| is_void(history)) {
+            commands.push(Command::Drop(RowKind::History, id.to_string()));
         }
     }
 
@@ -299,6 +268,7 @@ impl Relays {
         for (id, relay) in &mut self.by_id {
             let is_running = relay.is_running(config, now);
             relay.history.record(is_running, now);
+            relay.history.reached = relay.reached;
             commands.push(put(RowKind::History, id, &relay.history.encode()));
         }
     }

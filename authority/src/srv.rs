@@ -339,8 +339,7 @@ mod tests {
     /// Votes of three `tor`s at the end of a run, and the value that they agreed on.
     #[test]
     fn the_value_is_the_one_that_tor_computed() {
-        const VOTE: &str =
-            include_str!("../../tests/vectors/netdoc/consensus/vote-srv-reveal");
+        const VOTE: &str = include_str!("../../tests/vectors/netdoc/consensus/vote-srv-reveal");
         const CONSENSUS: &str =
             include_str!("../../tests/vectors/netdoc/consensus/consensus-srv-current");
         let vote = cepa_netdoc::vote::VoteText::parse(VOTE).expect("tor's vote");

@@ -3,7 +3,7 @@
 //! A relay is in it while its descriptor is of the last day and its protocols can be read; `tor`
 //! refuses a vote in which they cannot.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cepa_netdoc::consensus::{DirSource, Lifetime, VotingDelay};
 use cepa_netdoc::params::Params;
@@ -19,13 +19,12 @@ use crate::relays::{AGE_MAX, Relay, Relays};
 use crate::schedule::Schedule;
 
 /// The flags on which each authority has an opinion.
-const KNOWN_FLAGS: [&str; 11] = [
+const KNOWN_FLAGS: [&str; 10] = [
     "Authority",
     "Exit",
     "Fast",
     "Guard",
     "HSDir",
-    "Running",
     "Stable",
     "StaleDesc",
     "Sybil",
@@ -33,67 +32,111 @@ const KNOWN_FLAGS: [&str; 11] = [
     "Valid",
 ];
 
-/// Makes and signs our vote for the round of `schedule`.
-pub(crate) fn make(
-    config: &Config,
-    keys: &Keys,
-    relays: &Relays,
-    shared_rand: SharedRandVote,
-    schedule: &Schedule,
-    now: SystemTime,
-) -> Option<VoteText> {
-    let us = config.authority(&keys.cert.identity)?;
-    let needs = flags::thresholds(relays, config, now);
-    let start = schedule.valid_after;
-    let timing = config.timing;
-    let vote = Vote {
-        methods: METHODS.to_vec(),
-        published: std::time::UNIX_EPOCH + std::time::Duration::from_secs(unix_seconds(now)),
-        lifetime: Lifetime {
-            valid_after: start,
-            fresh_until: timing.fresh_until(start),
-            valid_until: timing.valid_until(start),
-        },
-        voting_delay: VotingDelay {
-            vote_seconds: timing.vote_secs,
-            dist_seconds: timing.dist_secs,
-        },
-        client_versions: None,
-        server_versions: None,
-        protocols: config.protocols.clone(),
-        known_flags: known_flags(config),
-        flag_thresholds: Some(needs.to_string()),
-        params: params(config),
-        bandwidth_file_headers: None,
-        bandwidth_file_digest: None,
-        dir_source: DirSource {
-            nickname: us.nickname.clone(),
-            identity: us.v3_identity,
-            hostname: us.ip.to_string(),
-            ip: us.ip,
-            dir_port: us.dir_port,
-            or_port: us.or_port,
-        },
-        contact: config.contact.clone(),
-        shared_rand,
-        legacy_dir_key: None,
-        certificate: keys.cert.clone(),
-        routers: routers(config, relays, &needs, now),
-        signature: None,
-    };
-    Some(vote.sign(&keys.signing))
+/// How long an authority of the public network waits before it says who is Running: so long it
+/// takes to have tested all relays (`TestingAuthDirTimeToLearnReachability`).
+const TIME_TO_LEARN: Duration = Duration::from_secs(30 * 60);
+
+/// What there is to vote on.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    /// How this authority works.
+    pub(crate) config: &'a Config,
+    /// The relays that it knows.
+    pub(crate) relays: &'a Relays,
+    /// When it was started.
+    pub(crate) started: SystemTime,
+    /// Now.
+    pub(crate) now: SystemTime,
 }
 
-fn known_flags(config: &Config) -> Vec<String> {
-    let mut flags: Vec<String> = KNOWN_FLAGS.iter().map(ToString::to_string).collect();
-    if !config.bad_exits.is_empty() {
-        flags.push("BadExit".to_owned());
+impl View<'_> {
+    /// Makes and signs our vote for the round of `schedule`; none if we are no authority.
+    pub(crate) fn vote(
+        &self,
+        keys: &Keys,
+        shared_rand: SharedRandVote,
+        schedule: &Schedule,
+    ) -> Option<VoteText> {
+        let config = self.config;
+        let us = config.authority(&keys.cert.identity)?;
+        let needs = flags::thresholds(self.relays, config, self.now);
+        let start = schedule.valid_after;
+        let timing = config.timing;
+        let vote = Vote {
+            methods: METHODS.to_vec(),
+            published: UNIX_EPOCH + Duration::from_secs(unix_seconds(self.now)),
+            lifetime: Lifetime {
+                valid_after: start,
+                fresh_until: timing.fresh_until(start),
+                valid_until: timing.valid_until(start),
+            },
+            voting_delay: VotingDelay {
+                vote_seconds: timing.vote_secs,
+                dist_seconds: timing.dist_secs,
+            },
+            client_versions: None,
+            server_versions: None,
+            protocols: config.protocols.clone(),
+            known_flags: self.known_flags(),
+            flag_thresholds: Some(needs.to_string()),
+            params: params(config),
+            bandwidth_file_headers: None,
+            bandwidth_file_digest: None,
+            dir_source: DirSource {
+                nickname: us.nickname.clone(),
+                identity: us.v3_identity,
+                hostname: us.ip.to_string(),
+                ip: us.ip,
+                dir_port: us.dir_port,
+                or_port: us.or_port,
+            },
+            contact: config.contact.clone(),
+            shared_rand,
+            legacy_dir_key: None,
+            certificate: keys.cert.clone(),
+            routers: self.routers(&needs),
+            signature: None,
+        };
+        Some(vote.sign(&keys.signing))
     }
-    if !config.middle_only.is_empty() {
-        flags.push("MiddleOnly".to_owned());
+
+    fn knows_who_runs(&self) -> bool {
+        self.config.is_testing || self.started + TIME_TO_LEARN <= self.now
     }
-    flags.sort();
-    flags
+
+    fn known_flags(&self) -> Vec<String> {
+        let mut flags: Vec<&str> = KNOWN_FLAGS.to_vec();
+        if self.knows_who_runs() {
+            flags.push("Running");
+        }
+        if !self.config.bad_exits.is_empty() {
+            flags.push("BadExit");
+        }
+        if !self.config.middle_only.is_empty() {
+            flags.push("MiddleOnly");
+        }
+        flags.sort_unstable();
+        flags.into_iter().map(str::to_owned).collect()
+    }
+
+    fn routers(&self, needs: &FlagThresholds) -> Vec<VoteRouter> {
+        let sybils = flags::sybils(self.relays, self.config, self.now);
+        let is_listed = |relay: &&Relay| {
+            relay.desc.published + AGE_MAX >= self.now && relay.desc.protocols().is_some()
+        };
+        let relays = self.relays.iter().map(|(_, relay)| relay);
+        let routers = relays.filter(is_listed).map(|relay| {
+            let mut flags = flags::flags(relay, needs, self.config, self.now);
+            if sybils.contains(&relay.desc.identity) {
+                flags = flags::of_sybil(flags);
+            }
+            if !self.knows_who_runs() {
+                flags.remove(Flags::RUNNING);
+            }
+            router(relay, flags, self.now)
+        });
+        routers.collect()
+    }
 }
 
 /// The parameters to vote for. In a test network onion services need `hsdir_interval` to be what
@@ -107,21 +150,6 @@ fn params(config: &Config) -> Params {
     params
 }
 
-fn routers(
-    config: &Config,
-    relays: &Relays,
-    needs: &FlagThresholds,
-    now: SystemTime,
-) -> Vec<VoteRouter> {
-    relays
-        .iter()
-        .map(|(_, relay)| relay)
-        .filter(|relay| relay.desc.published + AGE_MAX >= now)
-        .filter(|relay| relay.desc.protocols().is_some())
-        .map(|relay| router(relay, flags::flags(relay, needs, config, now), now))
-        .collect()
-}
-
 fn router(relay: &Relay, flags: Flags, now: SystemTime) -> VoteRouter {
     let desc = &relay.desc;
     let status = RouterStatus {
@@ -132,7 +160,9 @@ fn router(relay: &Relay, flags: Flags, now: SystemTime) -> VoteRouter {
         ip: *desc.or_address.ip(),
         or_port: desc.or_address.port(),
         dir_port: desc.dir_port,
-        a: desc.or_address_v6.map(Into::into).into_iter().collect(),
+        // An address over which nobody has tested the relay is not passed on (as with `tor`'s
+        // `AuthDirHasIPv6Connectivity 0`).
+        a: Vec::new(),
         flags,
         flags_unknown: Vec::new(),
         version: version(desc.platform.as_deref()),

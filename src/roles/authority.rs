@@ -11,7 +11,7 @@ use cepa_authority::schedule::Timing;
 use cepa_authority::{Authority, Command, Config, Document, Keys, KnownAuthority, Row, RowKind};
 use cepa_crypto::{Ed25519Id, RsaId};
 use cepa_dir::DirRequest;
-use cepa_dir::request::{Round, VoteQuery};
+use cepa_dir::request::{DescQuery, Round, VoteQuery};
 use cepa_link::PeerExpectation;
 use cepa_netdoc::consensus::ConsensusText;
 use cepa_relay::{DirDocument, DirStore};
@@ -34,6 +34,7 @@ use crate::store::Change;
 enum Event {
     Votes(String),
     Signatures(String),
+    Descriptors(String),
     Reached(RsaId, bool),
 }
 
@@ -122,6 +123,7 @@ impl Running {
         match event {
             Event::Votes(body) => self.authority.handle_fetched_votes(&body, now),
             Event::Signatures(body) => self.authority.handle_fetched_signatures(&body, now),
+            Event::Descriptors(body) => self.authority.handle_fetched_descriptors(&body, now),
             Event::Reached(rsa, reached) => self.authority.handle_reachability(&rsa, reached, now),
         }
     }
@@ -194,6 +196,10 @@ impl Running {
             }
             Command::FetchSignatures { from } => {
                 self.fetch(from.into(), DirRequest::Signatures, Event::Signatures);
+            }
+            Command::FetchDescriptors { from, digests } => {
+                let request = DirRequest::ServerDescs(DescQuery::Digests(digests));
+                self.fetch(from.into(), request, Event::Descriptors);
             }
             Command::TestReachability {
                 address,

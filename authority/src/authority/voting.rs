@@ -5,15 +5,17 @@
 //! for the very interval that we vote on or are about to. Signatures that come before our own
 //! consensus is computed are kept until it is.
 
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use cepa_crypto::RsaId;
 use cepa_netdoc::consensus::Flavour;
 use cepa_netdoc::detached::DetachedSignatures;
-use cepa_netdoc::vote::VoteText;
+use cepa_netdoc::vote::{Vote, VoteText};
 use cepa_wire::Now;
 
-use super::Authority;
+use super::{Authority, FETCHED_DESCRIPTORS_MAX};
 use crate::command::{Command, Document, Reply, RowKind};
 use crate::round::Round;
 use crate::schedule::Schedule;
@@ -95,6 +97,7 @@ impl Authority {
             return Err("Vote for an interval that is decided".to_owned());
         }
         self.add_certificate(&vote.certificate);
+        self.fetch_descriptors(&vote);
         match &mut self.round {
             Some(round) if round.schedule.valid_after == start => {
                 let is_late = is_posted && !round.schedule.late && now > round.schedule.fetch_votes;
@@ -104,9 +107,17 @@ impl Authority {
                 if round.signing.is_some() {
                     return Err("The consensus is computed already".to_owned());
                 }
-                round.votes.entry(author).or_insert_with(|| text.clone());
+                let held = round.votes.get(&author);
+                if held.is_some_and(|held| held.vote().published >= vote.published) {
+                    return Ok(());
+                }
+                round.votes.insert(author, text.clone());
+                let is_late = round.schedule.late;
                 self.shared_random.handle_vote(&vote, &self.config.timing);
                 self.serve(Document::NextVote(text));
+                if is_posted && is_late {
+                    self.post_vote_again(author);
+                }
             }
             _ => {
                 let may_come = [
@@ -120,6 +131,35 @@ impl Authority {
             }
         }
         Ok(())
+    }
+
+    /// Asks the author of a vote for the descriptors that it has and we have not.
+    fn fetch_descriptors(&mut self, vote: &Vote) {
+        let Some(author) = self.config.authority(&vote.author()) else {
+            return;
+        };
+        let from = SocketAddrV4::new(author.ip, author.dir_port);
+        let listed = vote.routers.iter().map(|router| &router.status);
+        let missing = listed.filter(|status| self.relays.lacks(status));
+        let digests: Vec<_> = missing
+            .map(|status| status.descriptor_digest)
+            .take(FETCHED_DESCRIPTORS_MAX)
+            .collect();
+        if !digests.is_empty() {
+            self.commands
+                .push_back(Command::FetchDescriptors { from, digests });
+        }
+    }
+
+    /// An authority that has just begun a late round may not have listened when we voted.
+    fn post_vote_again(&mut self, author: RsaId) {
+        let (Some(own), Some(known)) = (&self.own_vote, self.config.authority(&author)) else {
+            return;
+        };
+        self.commands.push_back(Command::PostVote {
+            to: SocketAddrV4::new(known.ip, known.dir_port),
+            body: Arc::clone(own.text()),
+        });
     }
 
     fn take_signatures(&mut self, detached: DetachedSignatures) {
@@ -193,18 +233,8 @@ impl Authority {
         self.commands.extend(commands);
         self.shared_random
             .advance(start, &timing, own, &mut self.rng);
-        let shared_rand = self.shared_random.vote(start, &timing, own);
-        let state = self.shared_random.encode();
-        self.put(RowKind::SharedRandom, String::new(), &state);
-        let made = vote::make(
-            &self.config,
-            &self.keys,
-            &self.relays,
-            shared_rand,
-            &schedule,
-            now.wall,
-        );
-        let Some(vote) = made else {
+        self.put_shared_random();
+        let Some(vote) = self.vote_for(&schedule, now) else {
             tracing::error!("this authority is not in its own network file");
             return;
         };
@@ -222,15 +252,56 @@ impl Authority {
                 body: Arc::clone(&body),
             });
         }
-        let mut round = Round::new(schedule, vote);
-        for (author, text) in std::mem::take(&mut self.early_votes) {
-            if text.vote().lifetime.valid_after == start {
+        self.own_vote = Some(vote.clone());
+        let before = self.round.replace(Round::new(schedule, vote));
+        // A late round that starts again for the same interval has votes from before.
+        let before = before.into_iter().flat_map(|round| round.votes);
+        let early = std::mem::take(&mut self.early_votes);
+        for (author, text) in before.chain(early) {
+            let is_of_round = text.vote().lifetime.valid_after == start;
+            if let Some(round) = &mut self.round
+                && is_of_round
+                && author != own
+            {
+                round.votes.insert(author, text.clone());
                 self.shared_random.handle_vote(text.vote(), &timing);
-                self.serve(Document::NextVote(text.clone()));
-                round.votes.insert(author, text);
+                self.serve(Document::NextVote(text));
             }
         }
-        self.round = Some(round);
+    }
+
+    /// Our vote for a round: the one that there is already, or a new one.
+    fn vote_for(&mut self, schedule: &Schedule, now: Now) -> Option<VoteText> {
+        let start = schedule.valid_after;
+        let held = self
+            .own_vote
+            .clone()
+            .filter(|held| held.vote().lifetime.valid_after == start);
+        if held.is_some() {
+            return held;
+        }
+        let (timing, own) = (self.config.timing, self.keys.cert.identity);
+        let shared_rand = self.shared_random.vote(start, &timing, own);
+        let view = vote::View {
+            config: &self.config,
+            relays: &self.relays,
+            started: self.started,
+            now: now.wall,
+        };
+        view.vote(&self.keys, shared_rand, schedule)
+    }
+
+    fn put_shared_random(&mut self) {
+        let state = self.shared_random.encode();
+        self.put(RowKind::SharedRandom, String::new(), &state);
+    }
+
+    /// The round ended without a consensus; what came for it may serve a late round that begins
+    /// again.
+    fn give_up(&mut self) {
+        if let Some(round) = self.round.take() {
+            self.early_votes = round.votes;
+        }
     }
 
     fn step_votes(&mut self, now: Now) {
@@ -249,7 +320,7 @@ impl Authority {
         }
         if round.has_failed(&self.config, now.wall) {
             tracing::warn!(votes = round.votes.len(), "too few votes for a consensus");
-            self.round = None;
+            self.give_up();
         } else if round.may_compute(&self.config, now.wall) {
             round.compute(&self.config, &self.keys, self.shared_random.is_fresh());
             self.send_signatures();
@@ -299,7 +370,7 @@ impl Authority {
             self.publish(now);
         } else if round.has_no_majority(&self.config, now.wall) {
             tracing::warn!("too few signatures on the consensus: it is dropped");
-            self.round = None;
+            self.give_up();
         }
     }
 
@@ -330,15 +401,17 @@ impl Authority {
             }
             self.serve(Document::CurrentConsensus(text));
         }
-        let state = self.shared_random.encode();
-        self.put(RowKind::SharedRandom, String::new(), &state);
+        self.put_shared_random();
+        for (author, vote) in &round.votes {
+            self.put(RowKind::Vote, author.to_string(), vote.text());
+        }
         self.serve(Document::CurrentVotes(round.votes.into_values().collect()));
         self.early_signatures.clear();
         self.next = self.config.timing.next_round(now.wall);
     }
 
     /// The DirPorts of the other authorities.
-    fn others(&self) -> Vec<std::net::SocketAddrV4> {
+    fn others(&self) -> Vec<SocketAddrV4> {
         let own = self.keys.cert.identity;
         let others = self
             .config
@@ -346,7 +419,7 @@ impl Authority {
             .iter()
             .filter(|one| one.v3_identity != own);
         others
-            .map(|one| std::net::SocketAddrV4::new(one.ip, one.dir_port))
+            .map(|one| SocketAddrV4::new(one.ip, one.dir_port))
             .collect()
     }
 }

@@ -9,17 +9,23 @@ macro_rules! real {
     };
 }
 
-fn check(votes: [&str; 3], ns: &str, microdesc: &str) {
+macro_rules! vector {
+    ($name:literal) => {
+        include_str!(concat!("../../../tests/vectors/authority/", $name))
+    };
+}
+
+fn check(votes: &[&str], authorities: usize, ns: &str, microdesc: &str) {
     let votes: Vec<VoteText> = votes
         .iter()
         .map(|text| VoteText::parse(*text).expect("tor's vote"))
         .collect();
     let ballot = Ballot {
         votes: &votes,
-        authorities: 3,
+        authorities,
         is_shared_random_fresh: false,
     };
-    let computed = compute(&ballot).expect("three votes");
+    let computed = compute(&ballot).expect("votes");
     for (ours, theirs) in [(&computed.ns, ns), (&computed.microdesc, microdesc)] {
         let body = theirs
             .split("directory-signature ")
@@ -35,13 +41,45 @@ fn check(votes: [&str; 3], ns: &str, microdesc: &str) {
 #[test]
 fn it_is_the_consensus_that_tor_computed_of_the_same_votes() {
     check(
-        [
+        &[
             real!("vote-auth0"),
             real!("vote-auth1"),
             real!("vote-auth2"),
         ],
+        3,
         real!("consensus-2"),
         real!("consensus-microdesc-2"),
+    );
+}
+
+/// Four authorities of different opinions: parameters, measurements, guards, versions, flags.
+#[test]
+fn it_is_the_consensus_of_tors_that_disagree() {
+    check(
+        &[
+            vector!("four/vote-auth0"),
+            vector!("four/vote-auth1"),
+            vector!("four/vote-auth2"),
+            vector!("four/vote-auth3"),
+        ],
+        4,
+        vector!("four/consensus"),
+        vector!("four/consensus-microdesc"),
+    );
+}
+
+/// The same network after one of the authorities and a relay have died.
+#[test]
+fn it_is_the_consensus_of_three_of_four() {
+    check(
+        &[
+            vector!("three/vote-auth2"),
+            vector!("three/vote-auth0"),
+            vector!("three/vote-auth1"),
+        ],
+        4,
+        vector!("three/consensus"),
+        vector!("three/consensus-microdesc"),
     );
 }
 

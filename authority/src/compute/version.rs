@@ -44,22 +44,29 @@ pub(super) fn most_frequent(entries: &[&VoteRouter]) -> Option<String> {
 }
 
 fn order(text: &str) -> Order<'_> {
-    numbers(text).map_or((true, [0; 4], "", text), |(numbers, tag)| {
-        (false, numbers, tag, text)
+    let tag = |text| split(text).map_or("", |(_, tag)| tag);
+    numbers(text).map_or((true, [0; 4], "", text), |numbers| {
+        (false, numbers, tag(text), text)
     })
 }
 
-fn numbers(text: &str) -> Option<([u32; 4], &str)> {
-    let text = text.strip_prefix("Tor ").unwrap_or(text);
-    let text = text.split(' ').next()?;
-    let (dotted, tag) = text.split_once('-').unwrap_or((text, ""));
+/// The four numbers of a version; the last may be missing. None if it is no version.
+pub(crate) fn numbers(text: &str) -> Option<[u32; 4]> {
+    let (dotted, _) = split(text)?;
     let mut numbers = [0; 4];
     let mut count = 0;
     for (place, part) in dotted.split('.').enumerate() {
         *numbers.get_mut(place)? = part.parse().ok()?;
         count += 1;
     }
-    (count >= 3).then_some((numbers, tag))
+    (count >= 3).then_some(numbers)
+}
+
+/// Numbers and status tag.
+fn split(text: &str) -> Option<(&str, &str)> {
+    let text = text.strip_prefix("Tor ").unwrap_or(text);
+    let text = text.split(' ').next()?;
+    Some(text.split_once('-').unwrap_or((text, "")))
 }
 
 #[cfg(test)]
