@@ -1,11 +1,15 @@
 //! Whole networks of processes, as a user starts them: `cepa testnet up` and the node commands.
 //!
 //! Each test has ports of its own, so that they run side by side, on loopback addresses only.
-//! What cannot be shown without a network that carries traffic is in `traffic`, what goes wrong
-//! before in `bad_input`.
+//! `traffic` is a network that carries what it should, `survival` one whose nodes are killed,
+//! `bad_input` what goes wrong before there is one. `CEPA_LONG=1` makes the download 1 GB.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod bad_input;
-mod network;
+#[path = "../support/mod.rs"]
+mod support;
+mod survival;
 mod traffic;
+
+use support::network;

@@ -1,94 +1,195 @@
-//! A network that carries traffic, and that leaves nothing behind.
+//! A network of the default plan that carries traffic, and that leaves nothing behind.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
+use cepa_crypto::digest::sha256;
+use cepa_crypto::encoding::hex_lower;
 use rustix::process::Signal;
 
-use crate::network::{Network, STOP_MAX, lives, now};
+use crate::support::fetch::{self, Fetched, SocksError};
+use crate::support::network::{Network, STOP_MAX};
+use crate::support::processes::lives;
+use crate::support::{Steps, now, server};
+
+/// What `at once` may take.
+const AT_ONCE: Duration = Duration::from_secs(5);
+/// Errors of SOCKS 5 (RFC 1928, section 6).
+const HOST_UNREACHABLE: u8 = 4;
+const CONNECTION_REFUSED: u8 = 5;
 
 #[test]
-fn the_printed_line_fetches_a_page_and_a_signal_stops_all() {
+fn a_network_carries_traffic_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let mut network = Network::up(dir.path(), 21_000, &[]);
-    let line = network
-        .printed
-        .iter()
-        .find(|line| line.contains("curl "))
-        .unwrap();
-    let output = Command::new("sh").args(["-c", line]).output().unwrap();
-    assert!(
-        String::from_utf8_lossy(&output.stdout).contains("three hops"),
-        "{output:?}"
-    );
-
-    let pids = network.pids();
-    assert_eq!(pids.len(), 12);
-    assert!(pids.iter().all(|pid| lives(*pid)));
-    let took = network.stop(Signal::INT);
-    assert!(took < STOP_MAX, "took {took:?}");
-    assert!(!pids.iter().any(|pid| lives(*pid)));
+    println!("{}", network.line("ready in"));
+    let mut steps = Steps::default();
+    steps.step("testnet.json is as promised", || is_as_promised(&network));
+    steps.step("the printed line fetches a page", || printed_line(&network));
+    steps.step("a large download arrives whole", || {
+        large_download(&network)
+    });
+    steps.step("100 fetches at a time arrive whole", || {
+        many_fetches(&network)
+    });
+    steps.step("an upload arrives whole", || upload(&network));
+    steps.step("garbage is hung up on", || garbage(&network));
+    steps.step("a closed port is told at once", || closed_port(&network));
+    steps.step("an unknown name is told at once", || unknown_name(&network));
+    steps.step("a signal stops all", || stops(&mut network));
+    steps.finish(|| network.show_logs());
 }
 
-#[test]
-fn a_folder_keeps_its_identities_and_kill_9_leaves_no_node() {
-    let dir = tempfile::tempdir().unwrap();
-    let small = ["--relays", "2", "--exits", "1"];
-    let mut first = Network::up(dir.path(), 21_200, &small);
-    let (pids, nodes) = (first.pids(), first.summary.nodes.clone());
-    first.stop(Signal::KILL);
-    let limit = now() + STOP_MAX;
-    while pids.iter().any(|pid| lives(*pid)) {
-        assert!(now() < limit, "nodes outlive their launcher");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let second = Network::up(dir.path(), 21_200, &small);
-    let ids = |nodes: &[cepa_testnet::NodeSummary]| -> Vec<_> {
-        nodes
-            .iter()
-            .map(|node| (node.rsa.clone(), node.ed25519.clone()))
-            .collect()
+fn is_as_promised(network: &Network) {
+    let text = std::fs::read_to_string(network.folder.join("testnet.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let keys = |value: &serde_json::Value| -> Vec<String> {
+        value.as_object().unwrap().keys().cloned().collect()
     };
-    assert_eq!(ids(&nodes), ids(&second.summary.nodes));
-    assert!(nodes[0].role == "authority" && nodes[0].rsa.is_some());
+    assert_eq!(keys(&json), ["network", "nodes", "socks"]);
+    assert_eq!(json["socks"][0], "127.0.0.1:21050");
+    assert!(std::path::Path::new(json["network"].as_str().unwrap()).exists());
+    let nodes = json["nodes"].as_array().unwrap();
+    let roles: Vec<_> = nodes
+        .iter()
+        .map(|node| node["role"].as_str().unwrap())
+        .collect();
+    let expected = [
+        &["authority"; 3][..],
+        &["relay"; 6],
+        &["exit"; 2],
+        &["client"],
+    ]
+    .concat();
+    assert_eq!(roles, expected);
+    for node in nodes {
+        let wanted = [
+            "config", "dir", "ed25519", "log", "nickname", "or", "pid", "role", "rsa",
+        ];
+        assert_eq!(keys(node), wanted);
+        assert!(lives(u32::try_from(node["pid"].as_u64().unwrap()).unwrap()));
+        for file in ["log", "config"] {
+            assert!(std::path::Path::new(node[file].as_str().unwrap()).exists());
+        }
+        if node["role"] == "client" {
+            assert!(
+                ["rsa", "ed25519", "or", "dir"]
+                    .iter()
+                    .all(|key| node[key].is_null())
+            );
+            continue;
+        }
+        let rsa = node["rsa"].as_str().unwrap();
+        assert!(rsa.len() == 40 && rsa.chars().all(|c| c.is_ascii_hexdigit()));
+        assert_eq!(node["ed25519"].as_str().unwrap().len(), 43);
+        assert!(node["or"].as_str().unwrap().ends_with(".0.1:21000"));
+        assert_eq!(node["dir"].is_string(), node["role"] == "authority");
+    }
 }
 
-#[test]
-fn large_and_many_transfers_arrive_whole() {
-    let dir = tempfile::tempdir().unwrap();
-    let network = Network::up(dir.path(), 21_400, &[]);
-    let url = network
-        .printed
-        .iter()
-        .find_map(|line| line.split_once("http://"))
-        .unwrap()
-        .1;
-    let get = format!("http://{url}bytes/1000000");
-    let many: Vec<_> = std::thread::scope(|scope| {
+fn printed_line(network: &Network) {
+    let line = network.line("curl ");
+    let output = Command::new("sh").args(["-c", line]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("three hops"), "{output:?}");
+}
+
+fn large_download(network: &Network) {
+    let is_long = std::env::var("CEPA_LONG").is_ok_and(|value| value == "1");
+    let len: u64 = if is_long { 1 << 30 } else { 64 << 20 };
+    let (server, started) = (server::start(), now());
+    let fetched = fetch::get(network.socks(), server, &format!("/bytes/{len}")).unwrap();
+    let took = now().duration_since(started).as_secs_f64();
+    let rate = len as f64 / took / 1e6;
+    println!("{len} bytes in {took:.1} s: {rate:.1} MB/s");
+    assert_eq!(fetched, whole(len));
+}
+
+fn many_fetches(network: &Network) {
+    const LEN: u64 = 1_000_000;
+    let (socks, server) = (network.socks(), server::start());
+    let path = format!("/bytes/{LEN}");
+    let all: Vec<_> = std::thread::scope(|scope| {
         let fetches: Vec<_> = (0..100)
-            .map(|_| scope.spawn(|| network.curl(&[&get])))
+            .map(|_| scope.spawn(|| fetch::get(socks, server, &path)))
             .collect();
         fetches
             .into_iter()
             .map(|fetch| fetch.join().unwrap())
             .collect()
     });
-    let expected: Vec<u8> = (0..=u8::MAX).cycle().take(1_000_000).collect();
-    let whole = many
+    let wrong: Vec<_> = all
         .iter()
-        .filter(|output| output.stdout == expected)
-        .count();
-    assert_eq!(whole, 100);
+        .filter(|fetched| !fetched.as_ref().is_ok_and(|fetched| *fetched == whole(LEN)))
+        .collect();
+    assert!(wrong.is_empty(), "{} of 100: {wrong:?}", wrong.len());
+}
 
-    let sent: Vec<u8> = (0..=250_u8).cycle().take(10 << 20).collect();
-    let file = dir.path().join("sent");
-    std::fs::write(&file, &sent).unwrap();
-    let from = format!("@{}", file.display());
-    let output = network.curl(&["--data-binary", &from, &format!("http://{url}")]);
-    let digest = cepa_crypto::encoding::hex_lower(&cepa_crypto::digest::sha256(&sent));
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        text.contains(&digest) && text.starts_with("10485760 "),
-        "{output:?}"
-    );
+fn upload(network: &Network) {
+    let body: Vec<u8> = (0..=250_u8).cycle().take(10 << 20).collect();
+    let reply = fetch::post(network.socks(), server::start(), &body).unwrap();
+    assert_eq!(reply, format!("10485760 {}", hex_lower(&sha256(&body))));
+}
+
+/// What a fetch of that length must give.
+fn whole(len: u64) -> Fetched {
+    Fetched {
+        sha256: server::sha256_of(len),
+        len,
+    }
+}
+
+fn garbage(network: &Network) {
+    for garbage in [
+        &b"GET / HTTP/1.0\r\n\r\n"[..],
+        &[0xff; 600],
+        &[5, 0],
+        &[4, 9, 0, 80, 1],
+    ] {
+        let mut stream = TcpStream::connect(network.socks()).unwrap();
+        stream.set_read_timeout(Some(AT_ONCE)).unwrap();
+        stream.write_all(garbage).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut reply = Vec::new();
+        let end = stream.read_to_end(&mut reply).map_err(|error| error.kind());
+        let is_over = matches!(end, Ok(_) | Err(std::io::ErrorKind::ConnectionReset));
+        assert!(
+            is_over && !reply.starts_with(&[5, 0, 5]),
+            "{garbage:?}: {end:?} {reply:?}"
+        );
+    }
+}
+
+fn closed_port(network: &Network) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = listener.local_addr().unwrap();
+    drop(listener);
+    refused_with(network, "127.0.0.1", closed.port(), CONNECTION_REFUSED);
+}
+
+fn unknown_name(network: &Network) {
+    refused_with(network, "no-such-host.invalid", 80, HOST_UNREACHABLE);
+}
+
+fn refused_with(network: &Network, host: &str, port: u16, expected: u8) {
+    let started = now();
+    match fetch::connect(network.socks(), None, host, port) {
+        Err(SocksError::Refused(code)) => assert_eq!(code, expected),
+        other => panic!("{other:?}"),
+    }
+    let took = now().duration_since(started);
+    assert!(took < AT_ONCE, "took {took:?}");
+}
+
+fn stops(network: &mut Network) {
+    let pids = network.pids();
+    assert_eq!(pids.len(), 12);
+    assert!(pids.iter().all(|pid| lives(*pid)));
+    let took = network.stop(Signal::TERM);
+    println!("stopped in {:.2} s", took.as_secs_f64());
+    assert!(took < STOP_MAX, "took {took:?}");
+    let left: Vec<_> = pids.into_iter().filter(|pid| lives(*pid)).collect();
+    assert!(left.is_empty(), "{left:?}");
 }

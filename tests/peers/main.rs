@@ -1,0 +1,14 @@
+//! Debian's `tor`, and stem's parsers, at the other end.
+//!
+//! `their_client`: a `tor` client, and stem, on a network of ours. `their_network`: our client and
+//! our relay in a network of `tor` authorities and relays. Where `tor` is not installed a test says
+//! so in a line and passes, except under `CI=true`.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+#[path = "../support/mod.rs"]
+mod support;
+mod their_client;
+mod their_network;
+mod tor;
+mod tor_network;

@@ -1,0 +1,106 @@
+//! A `tor` process: whether there is one to run, and what it says.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use crate::support::now;
+use crate::support::processes::Process;
+
+/// The word of a line that is a complaint.
+const COMPLAINTS: [&str; 2] = ["[warn]", "[err]"];
+
+/// Whether a program is here. CI must have it.
+pub(crate) fn is_here(program: &str, args: &[&str]) -> bool {
+    let ran = Command::new(program).args(args).output();
+    let is_here = ran.is_ok_and(|output| output.status.success());
+    if !is_here {
+        println!("skipped: {program} {} does not run here", args.join(" "));
+        assert_ne!(
+            std::env::var("CI").as_deref(),
+            Ok("true"),
+            "CI needs {program}"
+        );
+    }
+    is_here
+}
+
+/// Whether `tor` is here.
+pub(crate) fn is_tor_here() -> bool {
+    is_here("tor", &["--version"])
+}
+
+/// A `tor` that runs.
+pub(crate) struct Tor {
+    _process: Process,
+    lines: Receiver<String>,
+    /// What it has complained about so far.
+    pub(crate) complaints: Vec<String>,
+}
+
+impl Tor {
+    /// Starts it with a `torrc` and more options, its log on standard output.
+    pub(crate) fn start(torrc: &Path, options: &[&str]) -> Self {
+        let mut command = Command::new("tor");
+        command.arg("-f").arg(torrc).args(options);
+        let mut process = Process::start(command.stdout(Stdio::piped()));
+        let output = BufReader::new(process.0.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            _process: process,
+            lines,
+            complaints: Vec::new(),
+        }
+    }
+
+    /// Reads its log until a line has this in it.
+    pub(crate) fn wait_for(&mut self, what: &str, limit: Duration) -> String {
+        let until = now() + limit;
+        let mut last = String::new();
+        loop {
+            match self
+                .lines
+                .recv_timeout(until.saturating_duration_since(now()))
+            {
+                Ok(line) => {
+                    self.note(&line);
+                    if line.contains(what) {
+                        return line;
+                    }
+                    last = line;
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("no {what} within {limit:?}: {last}"),
+                Err(RecvTimeoutError::Disconnected) => panic!("tor has ended: {last}"),
+            }
+        }
+    }
+
+    /// Takes the lines that wait, and gives the complaints that are not among these.
+    pub(crate) fn complaints_but(&mut self, expected: &[&str]) -> Vec<String> {
+        while let Ok(line) = self.lines.try_recv() {
+            self.note(&line);
+        }
+        let is_expected = |line: &&String| expected.iter().any(|part| line.contains(part));
+        let complaints = self.complaints.iter();
+        complaints
+            .filter(|line| !is_expected(line))
+            .cloned()
+            .collect()
+    }
+
+    fn note(&mut self, line: &str) {
+        if COMPLAINTS.iter().any(|word| line.contains(word)) {
+            println!("tor: {line}");
+            self.complaints.push(line.to_owned());
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Fetches over SOCKS 5 (RFC 1928, 1929) and directly, with a limit on each read.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::server::digest_of;
+
+/// How long nothing may come.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why there is no stream.
+#[derive(Debug)]
+pub(crate) enum SocksError {
+    /// The SOCKS port hung up, or was silent for too long.
+    Io(std::io::Error),
+    /// The reply was an error (RFC 1928, section 6).
+    Refused(u8),
+}
+
+impl From<std::io::Error> for SocksError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// A body that came.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Fetched {
+    /// Its SHA-256, in hex.
+    pub(crate) sha256: String,
+    /// Its length in bytes.
+    pub(crate) len: u64,
+}
+
+/// A stream to a host, which is resolved at the exit. Streams of other `users` share no circuit.
+pub(crate) fn connect(
+    socks: SocketAddr,
+    user: Option<&str>,
+    host: &str,
+    port: u16,
+) -> Result<TcpStream, SocksError> {
+    let mut stream = TcpStream::connect(socks)?;
+    stream.set_read_timeout(Some(READ_TIMEOUT))?;
+    let mut chosen = [0; 2];
+    if let Some(user) = user {
+        stream.write_all(&[5, 1, 2])?;
+        stream.read_exact(&mut chosen)?;
+        let mut names = vec![1, u8::try_from(user.len()).unwrap()];
+        names.extend_from_slice(user.as_bytes());
+        names.extend_from_slice(&[1, b'x']);
+        stream.write_all(&names)?;
+    } else {
+        stream.write_all(&[5, 1, 0])?;
+    }
+    stream.read_exact(&mut chosen)?;
+    assert_eq!(chosen[1], 0, "no way in: {chosen:?}");
+    let mut request = vec![5, 1, 0, 3, u8::try_from(host.len()).unwrap()];
+    request.extend_from_slice(host.as_bytes());
+    request.extend_from_slice(&port.to_be_bytes());
+    stream.write_all(&request)?;
+    let mut head = [0; 4];
+    stream.read_exact(&mut head)?;
+    if head[1] != 0 {
+        return Err(SocksError::Refused(head[1]));
+    }
+    let bound_len = if head[3] == 4 { 16 + 2 } else { 4 + 2 };
+    stream.read_exact(&mut vec![0; bound_len])?;
+    Ok(stream)
+}
+
+/// Fetches `http://TARGET/PATH` through a SOCKS port.
+pub(crate) fn get(
+    socks: SocketAddr,
+    target: SocketAddr,
+    path: &str,
+) -> Result<Fetched, SocksError> {
+    let stream = connect(socks, None, &target.ip().to_string(), target.port())?;
+    Ok(exchange(
+        &stream,
+        &format!("GET {path} HTTP/1.0\r\nHost: {target}\r\n\r\n"),
+        &[],
+    )?)
+}
+
+/// Posts a body through a SOCKS port; gives the reply.
+pub(crate) fn post(
+    socks: SocketAddr,
+    target: SocketAddr,
+    body: &[u8],
+) -> Result<String, SocksError> {
+    let stream = connect(socks, None, &target.ip().to_string(), target.port())?;
+    let len = body.len();
+    let head = format!("POST / HTTP/1.0\r\nHost: {target}\r\nContent-Length: {len}\r\n\r\n");
+    send(&stream, &head, body)?;
+    let mut text = String::new();
+    body_of(&stream)?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// A directory document that is served in clear; nothing if it is not there.
+pub(crate) fn document(dir: SocketAddr, path: &str) -> Option<String> {
+    let stream = TcpStream::connect(dir).ok()?;
+    stream.set_read_timeout(Some(READ_TIMEOUT)).ok()?;
+    send(
+        &stream,
+        &format!("GET {path} HTTP/1.0\r\nHost: {dir}\r\n\r\n"),
+        &[],
+    )
+    .ok()?;
+    let mut text = String::new();
+    body_of(&stream).ok()?.read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+fn exchange(stream: &TcpStream, head: &str, body: &[u8]) -> std::io::Result<Fetched> {
+    send(stream, head, body)?;
+    let (sha256, len) = digest_of(&mut body_of(stream)?)?;
+    Ok(Fetched { sha256, len })
+}
+
+fn send(mut stream: &TcpStream, head: &str, body: &[u8]) -> std::io::Result<()> {
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body)
+}
+
+/// What follows the headers of a reply that is good.
+fn body_of(stream: &TcpStream) -> std::io::Result<BufReader<&TcpStream>> {
+    let mut input = BufReader::new(stream);
+    let mut line = String::new();
+    input.read_line(&mut line)?;
+    if line.split(' ').nth(1) != Some("200") {
+        return Err(std::io::Error::other(format!("not a page: {line}")));
+    }
+    while line.trim_end() != "" {
+        line.clear();
+        if input.read_line(&mut line)? == 0 {
+            return Err(std::io::Error::other("no end of the headers"));
+        }
+    }
+    Ok(input)
+}

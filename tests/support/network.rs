@@ -1,0 +1,126 @@
+//! A network of ours under test: started by its command, found through its `testnet.json`, stopped.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use cepa_testnet::{NodeSummary, Summary};
+use rustix::process::Signal;
+
+use super::now;
+use super::processes::send;
+
+/// The command under test.
+pub(crate) const CEPA: &str = env!("CARGO_BIN_EXE_cepa");
+/// How long a network may take to stop.
+pub(crate) const STOP_MAX: Duration = Duration::from_secs(2);
+/// Lines of a log that are shown after a failure, at most.
+const LOG_LINES_MAX: usize = 20;
+
+/// A network that is ready.
+pub(crate) struct Network {
+    launcher: Child,
+    /// Its folder.
+    pub(crate) folder: PathBuf,
+    /// What it printed when it was ready.
+    pub(crate) printed: Vec<String>,
+    /// Its `testnet.json`.
+    pub(crate) summary: Summary,
+}
+
+impl Network {
+    /// Starts a network in `dir` and waits until it is ready.
+    pub(crate) fn up(dir: &Path, base_port: u16, extra: &[&str]) -> Self {
+        let mut launcher = Command::new(CEPA)
+            .args(["testnet", "up"])
+            .arg(dir)
+            .args(["--base-port", &base_port.to_string()])
+            .args(extra)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(launcher.stdout.take().unwrap());
+        let mut printed = Vec::new();
+        for line in output.lines() {
+            let line = line.unwrap();
+            let is_last = line.starts_with("Ctrl-C");
+            printed.push(line);
+            if is_last {
+                break;
+            }
+        }
+        let is_ready = printed.iter().any(|line| line.starts_with("ready in "));
+        let summary = std::fs::read_to_string(dir.join("testnet.json")).unwrap_or_default();
+        let network = Self {
+            launcher,
+            folder: dir.to_owned(),
+            printed,
+            summary: serde_json::from_str(&summary).unwrap(),
+        };
+        if !is_ready {
+            network.show_logs();
+        }
+        assert!(is_ready, "not ready: {:?}", network.printed);
+        network
+    }
+
+    /// The line with this word that was printed.
+    pub(crate) fn line(&self, word: &str) -> &str {
+        let found = self.printed.iter().find(|line| line.contains(word));
+        found.unwrap_or_else(|| panic!("no {word}: {:?}", self.printed))
+    }
+
+    /// Its first SOCKS port.
+    pub(crate) fn socks(&self) -> SocketAddr {
+        self.summary.socks[0]
+    }
+
+    /// Its nodes of a role.
+    pub(crate) fn nodes(&self, role: &str) -> Vec<&NodeSummary> {
+        let nodes = self.summary.nodes.iter();
+        nodes.filter(|node| node.role == role).collect()
+    }
+
+    /// The process ids of its nodes.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let nodes = self.summary.nodes.iter();
+        nodes.filter_map(|node| node.pid).collect()
+    }
+
+    /// Stops it by a signal, and says how long its launcher took.
+    pub(crate) fn stop(&mut self, signal: Signal) -> Duration {
+        let started = now();
+        send(self.launcher.id(), signal);
+        self.launcher.wait().unwrap();
+        now().duration_since(started)
+    }
+
+    /// Prints the end of each node's log that has warnings, for a test that has failed.
+    pub(crate) fn show_logs(&self) {
+        for node in &self.summary.nodes {
+            let text = std::fs::read_to_string(&node.log).unwrap_or_default();
+            let bad = |line: &&str| {
+                ["WARN", "ERROR", "panicked"]
+                    .iter()
+                    .any(|w| line.contains(w))
+            };
+            let lines: Vec<_> = text.lines().filter(bad).collect();
+            let first = lines.len().saturating_sub(LOG_LINES_MAX);
+            for line in &lines[first..] {
+                println!("{}: {line}", node.nickname);
+            }
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let status = self.launcher.try_wait();
+        if status.is_ok_and(|status| status.is_none()) {
+            self.stop(Signal::TERM);
+        }
+    }
+}

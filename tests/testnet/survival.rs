@@ -1,0 +1,171 @@
+//! A network whose nodes are killed with -9, one after the other: a relay in use, an authority of
+//! three, and the launcher; and the same folder started again.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use cepa_testnet::NodeSummary;
+use rustix::process::Signal;
+
+use crate::support::documents::{Seen, consensus};
+use crate::support::network::{CEPA, Network, STOP_MAX};
+use crate::support::processes::{Process, lives, send};
+use crate::support::{Steps, fetch, now, server, until};
+
+/// The plan: enough relays that each of them can be spared.
+const PLAN: [&str; 6] = ["--relays", "3", "--exits", "2", "--interval", "10"];
+const BASE_PORT: u16 = 21_200;
+/// How long new streams may take to work after a relay was killed.
+const RECOVERY_MAX: Duration = Duration::from_secs(10);
+/// How long the next consensus, or the one after, may take.
+const ROUND_MAX: Duration = Duration::from_secs(45);
+
+#[test]
+fn a_network_survives_what_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut network = Network::up(dir.path(), BASE_PORT, &PLAN);
+    let mut again = None;
+    let mut steps = Steps::default();
+    steps.step("two of three authorities go on", || {
+        an_authority_is_killed(&network);
+    });
+    steps.step("an authority that comes back votes again", || {
+        again = Some(an_authority_comes_back(&network));
+    });
+    steps.step("an exit is killed", || {
+        is_killed_in_use(&network, network.nodes("exit")[0].pid.unwrap());
+    });
+    steps.step("the guard is killed", || {
+        let guard = guard_in_use(&network);
+        println!("the guard is {}", guard.nickname);
+        // The authority that has come back is another process than the network knows.
+        let pid = again.as_ref().filter(|_| guard.nickname == "auth1");
+        let pid = pid.map_or(guard.pid.unwrap(), |again| again.0.id());
+        is_killed_in_use(&network, pid);
+    });
+    drop(again);
+    steps.step("no node outlives its launcher", || {
+        the_launcher_is_killed(&mut network);
+    });
+    steps.step("the same folder keeps its identities", || {
+        keeps_identities(&network);
+    });
+    steps.finish(|| network.show_logs());
+}
+
+fn fetches(network: &Network, server: SocketAddr) -> bool {
+    let path = "/bytes/10000";
+    fetch::get(network.socks(), server, path).is_ok_and(|fetched| fetched.len == 10_000)
+}
+
+/// The consensus at one authority, once it is another than `before` and `is_wanted`.
+fn next(authority: &NodeSummary, before: &Seen, is_wanted: impl Fn(&Seen) -> bool) -> Seen {
+    until(ROUND_MAX, "the next consensus", || {
+        let seen = consensus(authority.dir?)?;
+        (seen.valid_after > before.valid_after && is_wanted(&seen)).then_some(seen)
+    })
+}
+
+fn an_authority_is_killed(network: &Network) {
+    let (authorities, server) = (network.nodes("authority"), server::start());
+    let before = consensus(authorities[1].dir.unwrap()).unwrap();
+    send(authorities[0].pid.unwrap(), Signal::KILL);
+    // Whoever had voted before counts in this round still.
+    let after = next(authorities[1], &before, |seen| seen.voters.len() == 2);
+    assert_eq!(after.voters, names(&["auth2", "auth3"]));
+    for authority in &authorities[1..] {
+        let seen = next(authority, &before, |seen| seen.signers.len() == 2);
+        assert!(seen.relays >= 7, "{seen:?}");
+    }
+    assert!(fetches(network, server), "no traffic without one authority");
+}
+
+fn an_authority_comes_back(network: &Network) -> Process {
+    let authorities = network.nodes("authority");
+    let before = consensus(authorities[1].dir.unwrap()).unwrap();
+    let mut command = Command::new(CEPA);
+    command.args(["authority", "--config"]);
+    let again = Process::start(command.arg(&authorities[0].config));
+    for authority in &authorities {
+        let seen = next(authority, &before, |seen| seen.signers.len() == 3);
+        assert_eq!(seen.voters, names(&["auth1", "auth2", "auth3"]));
+    }
+    again
+}
+
+fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// A relay that the client has a link to; rather not an authority, which gives documents, too.
+fn guard_in_use(network: &Network) -> NodeSummary {
+    let client = network.nodes("client")[0].pid.unwrap();
+    let peers = peers_of(client);
+    let nodes = network.summary.nodes.iter().rev();
+    let mut linked = nodes.filter(|node| node.or.is_some_and(|or| peers.contains(&or)));
+    linked.next().expect("a link to a relay").clone()
+}
+
+/// The TCP connections of a process (proc(5)): IPv4, established, by their inodes.
+fn peers_of(pid: u32) -> BTreeSet<SocketAddr> {
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let inodes: BTreeSet<String> = links
+        .filter_map(|link| std::fs::read_link(link.ok()?.path()).ok())
+        .filter_map(|link| {
+            let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+            Some(inode.to_owned())
+        })
+        .collect();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let peer = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let is_ours = fields.get(3) == Some(&"01") && inodes.contains(*fields.get(9)?);
+        let (ip, port) = fields.get(2).filter(|_| is_ours)?.split_once(':')?;
+        let ip = u32::from_str_radix(ip, 16).ok()?.to_ne_bytes();
+        Some(SocketAddr::from((ip, u16::from_str_radix(port, 16).ok()?)))
+    };
+    table.lines().skip(1).filter_map(peer).collect()
+}
+
+fn is_killed_in_use(network: &Network, relay: u32) {
+    let server = server::start();
+    // A download is on its way, and ends or not, as its path has this relay or not.
+    let socks = network.socks();
+    std::thread::spawn(move || fetch::get(socks, server, "/bytes/100000000"));
+    assert!(fetches(network, server), "no traffic before");
+    send(relay, Signal::KILL);
+    let killed = now();
+    until(RECOVERY_MAX, "a stream that works", || {
+        fetches(network, server).then_some(())
+    });
+    // One may have been lucky with its circuit; all must be.
+    let count = (0..10).filter(|_| fetches(network, server)).count();
+    println!(
+        "back after {:.1} s, {count} of 10",
+        now().duration_since(killed).as_secs_f64()
+    );
+    assert_eq!(count, 10);
+    assert!(now().duration_since(killed) < RECOVERY_MAX);
+}
+
+fn the_launcher_is_killed(network: &mut Network) {
+    let pids = network.pids();
+    network.stop(Signal::KILL);
+    until(STOP_MAX, "the end of every node", || {
+        (!pids.iter().any(|pid| lives(*pid))).then_some(())
+    });
+}
+
+fn keeps_identities(network: &Network) {
+    let second = Network::up(&network.folder, BASE_PORT, &PLAN);
+    let ids = |network: &Network| -> Vec<_> {
+        let nodes = network.summary.nodes.iter();
+        nodes
+            .map(|node| (node.rsa.clone(), node.ed25519.clone()))
+            .collect()
+    };
+    assert_eq!(ids(network), ids(&second));
+    assert!(fetches(&second, server::start()));
+}
