@@ -281,3 +281,6 @@ impl Authority {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

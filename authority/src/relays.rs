@@ -222,19 +222,26 @@ impl Relays {
 
     /// Forgets relays that were not heard of for long, and later their histories.
     fn forget(&mut self, now: SystemTime, commands: &mut Vec<Command>) {
-        let is_gone = |relay: &mut Relay| relay.desc.published + FORGET_AGE <= now;
-        for (id, relay) in self.by_id.extract_if(.., |_, relay| is_gone(relay)) {
-            commands.push(Command::Withdraw(relay.desc.digest));
-            commands.push(Command::Drop(RowKind::Descriptor, id.to_string()));
-            commands.push(Command::Drop(RowKind::ExtraInfo, id.to_string()));
-            self.histories.insert(id, relay.history);
-        }
-        let count = self.histories.len();
-        let is_void =
-            |history: &History| history.recorded + HISTORY_AGE <= now || count > RELAYS_MAX;
-        for (id, _) in self.histories.extract_if(.., |_, history| is_void(history)) {
-            commands.push(Command::Drop(RowKind::History, id.to_string()));
-        }
+        let histories = &mut self.histories;
+        self.by_id.retain(|id, relay| {
+            let is_gone = relay.desc.published + FORGET_AGE <= now;
+            if is_gone {
+                commands.push(Command::Withdraw(relay.desc.digest));
+                commands.push(Command::Drop(RowKind::Descriptor, id.to_string()));
+                commands.push(Command::Drop(RowKind::ExtraInfo, id.to_string()));
+                if histories.len() < RELAYS_MAX {
+                    histories.insert(*id, relay.history);
+                }
+            }
+            !is_gone
+        });
+        histories.retain(|id, history| {
+            let is_void = history.recorded + HISTORY_AGE <= now;
+            if is_void {
+                commands.push(Command::Drop(RowKind::History, id.to_string()));
+            }
+            !is_void
+        });
     }
 
     /// When the next test is due.
