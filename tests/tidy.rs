@@ -227,8 +227,8 @@ fn functions_are_short() {
             let body = lines.get(start..).unwrap_or_default();
             // A declaration has no body; a short one ends on its own line.
             let length = 1 + body.iter().position(|line| *line == end).unwrap_or(0);
-            let is_declared = body.iter().take(length).any(|line| line.ends_with(");"))
-                && !body.iter().take(length).any(|line| line.ends_with('{'));
+            let signature_end = body.iter().find(|line| line.ends_with(['{', ';', '}']));
+            let is_declared = signature_end.is_some_and(|line| line.ends_with(';'));
             if length > FUNCTION_LINES_MAX && !line.ends_with('}') && !is_declared {
                 wrong.push(format!(
                     "{}:{}: {name} has {length} lines",

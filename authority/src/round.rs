@@ -1,8 +1,8 @@
 //! One voting round: votes in, a consensus computed, signatures in (dir-spec 3.4 to 3.11).
 //!
 //! ```text
-//! Voting ──all votes, or a majority when it is time──> Signing ──all signatures, or a majority──> published
-//!    └── too few votes: the round is over without a consensus ──┘
+//! Voting ──all votes, or a majority in time──> Signing ──all signatures, or a majority──> published
+//!    └── too few: the round is over without a consensus ──┘
 //! ```
 //! Everything here is about documents of one `valid-after`. A regular round takes its steps at the
 //! instants of its [`Schedule`]; a late one as soon as the documents are there.

@@ -46,52 +46,60 @@ pub(crate) trait Plane: 'static {
     fn handle_handover(&mut self, handover: Self::Handover, now: Now);
 }
 
+/// The methods that a plane has under the same names of its own.
+macro_rules! own_methods {
+    ($plane:ty) => {
+        fn handle_cells(
+            &mut self,
+            channel: ChannelKey,
+            cells: &mut [u8],
+            now: Now,
+        ) -> Result<usize, Self::Close> {
+            <$plane>::handle_cells(self, channel, cells, now)
+        }
+        fn take_output(&mut self, channel: ChannelKey, out: &mut Vec<u8>, now: Now) {
+            <$plane>::take_output(self, channel, out, now);
+        }
+        fn channel_closed(&mut self, channel: ChannelKey, now: Now) {
+            <$plane>::channel_closed(self, channel, now);
+        }
+        fn stream_room(&self, stream: StreamKey) -> usize {
+            <$plane>::stream_room(self, stream)
+        }
+        fn stream_send(&mut self, stream: StreamKey, bytes: &[u8], now: Now) {
+            <$plane>::stream_send(self, stream, bytes, now);
+        }
+        fn stream_take(&mut self, stream: StreamKey, out: &mut Vec<u8>, max: usize) -> StreamRead {
+            <$plane>::stream_take(self, stream, out, max)
+        }
+        fn stream_written(&mut self, stream: StreamKey, bytes: usize, now: Now) {
+            <$plane>::stream_written(self, stream, bytes, now);
+        }
+        fn stream_close(&mut self, stream: StreamKey, reason: EndReason, now: Now) {
+            <$plane>::stream_close(self, stream, reason, now);
+        }
+        fn take_ready(&mut self, channels: &mut Vec<ChannelKey>, streams: &mut Vec<StreamKey>) {
+            <$plane>::take_ready(self, channels, streams);
+        }
+        fn poll_command(&mut self) -> Option<Self::Command> {
+            <$plane>::poll_command(self)
+        }
+        fn poll_timeout(&self) -> Option<Instant> {
+            <$plane>::poll_timeout(self)
+        }
+        fn handle_timeout(&mut self, now: Now) {
+            <$plane>::handle_timeout(self, now);
+        }
+    };
+}
+
 impl Plane for Switch {
     type Command = SwitchCommand;
     type Close = cepa_relay::ChannelClose;
     type Handover = Vec<Handover>;
 
-    fn handle_cells(
-        &mut self,
-        channel: ChannelKey,
-        cells: &mut [u8],
-        now: Now,
-    ) -> Result<usize, Self::Close> {
-        Switch::handle_cells(self, channel, cells, now)
-    }
-    fn take_output(&mut self, channel: ChannelKey, out: &mut Vec<u8>, now: Now) {
-        Switch::take_output(self, channel, out, now);
-    }
-    fn channel_closed(&mut self, channel: ChannelKey, now: Now) {
-        Switch::channel_closed(self, channel, now);
-    }
-    fn stream_room(&self, stream: StreamKey) -> usize {
-        Switch::stream_room(self, stream)
-    }
-    fn stream_send(&mut self, stream: StreamKey, bytes: &[u8], now: Now) {
-        Switch::stream_send(self, stream, bytes, now);
-    }
-    fn stream_take(&mut self, stream: StreamKey, out: &mut Vec<u8>, max: usize) -> StreamRead {
-        Switch::stream_take(self, stream, out, max)
-    }
-    fn stream_written(&mut self, stream: StreamKey, bytes: usize, now: Now) {
-        Switch::stream_written(self, stream, bytes, now);
-    }
-    fn stream_close(&mut self, stream: StreamKey, reason: EndReason, now: Now) {
-        Switch::stream_close(self, stream, reason, now);
-    }
-    fn take_ready(&mut self, channels: &mut Vec<ChannelKey>, streams: &mut Vec<StreamKey>) {
-        Switch::take_ready(self, channels, streams);
-    }
-    fn poll_command(&mut self) -> Option<SwitchCommand> {
-        Switch::poll_command(self)
-    }
-    fn poll_timeout(&self) -> Option<Instant> {
-        Switch::poll_timeout(self)
-    }
-    fn handle_timeout(&mut self, now: Now) {
-        Switch::handle_timeout(self, now);
-    }
+    own_methods!(Switch);
+
     fn take_handovers(&mut self, out: &mut Vec<(usize, Vec<Handover>)>) {
         for (number, worker) in (0_u8..).map(WorkerId).take(self.workers()).enumerate() {
             let batch = self.take_handover(worker);
@@ -111,47 +119,8 @@ impl Plane for Client {
     /// A client has one worker.
     type Handover = Infallible;
 
-    fn handle_cells(
-        &mut self,
-        channel: ChannelKey,
-        cells: &mut [u8],
-        now: Now,
-    ) -> Result<usize, Self::Close> {
-        Client::handle_cells(self, channel, cells, now)
-    }
-    fn take_output(&mut self, channel: ChannelKey, out: &mut Vec<u8>, now: Now) {
-        Client::take_output(self, channel, out, now);
-    }
-    fn channel_closed(&mut self, channel: ChannelKey, now: Now) {
-        Client::channel_closed(self, channel, now);
-    }
-    fn stream_room(&self, stream: StreamKey) -> usize {
-        Client::stream_room(self, stream)
-    }
-    fn stream_send(&mut self, stream: StreamKey, bytes: &[u8], now: Now) {
-        Client::stream_send(self, stream, bytes, now);
-    }
-    fn stream_take(&mut self, stream: StreamKey, out: &mut Vec<u8>, max: usize) -> StreamRead {
-        Client::stream_take(self, stream, out, max)
-    }
-    fn stream_written(&mut self, stream: StreamKey, bytes: usize, now: Now) {
-        Client::stream_written(self, stream, bytes, now);
-    }
-    fn stream_close(&mut self, stream: StreamKey, reason: EndReason, now: Now) {
-        Client::stream_close(self, stream, reason, now);
-    }
-    fn take_ready(&mut self, channels: &mut Vec<ChannelKey>, streams: &mut Vec<StreamKey>) {
-        Client::take_ready(self, channels, streams);
-    }
-    fn poll_command(&mut self) -> Option<cepa_client::Command> {
-        Client::poll_command(self)
-    }
-    fn poll_timeout(&self) -> Option<Instant> {
-        Client::poll_timeout(self)
-    }
-    fn handle_timeout(&mut self, now: Now) {
-        Client::handle_timeout(self, now);
-    }
+    own_methods!(Client);
+
     fn take_handovers(&mut self, _out: &mut Vec<(usize, Infallible)>) {}
     fn handle_handover(&mut self, handover: Infallible, _now: Now) {
         match handover {}

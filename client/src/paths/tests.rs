@@ -125,7 +125,13 @@ proptest! {
         crate::guards::shuffle(&mut entries, &mut rng);
         let (port, pins) = ([80, 443, 22][rng.below(3) as usize], Pins::default());
         let need = ExitNeed::Port { port, is_ipv6: false };
-        let rules = PathRules { need, entries: &entries, pins: &pins, excluded_exits: &[], distinct_subnets: true };
+        let rules = PathRules {
+            need,
+            entries: &entries,
+            pins: &pins,
+            excluded_exits: &[],
+            distinct_subnets: true,
+        };
         match choose(&view, &rules, &mut rng) {
             Ok(path) => {
                 let [entry, middle, exit] = path.hops.each_ref().map(|hop| by_id[&hop.rsa_id]);

@@ -2,8 +2,8 @@
 //!
 //! After our END, messages that crossed it on their way still arrive: DATA within the window that
 //! the stream had left, SENDMEs for what we had sent, one answer if none had come, and one END,
-//! after which nothing more may. They are dropped. A list holds [`HALF_CLOSED_STREAMS_MAX`] entries and
-//! forgets the oldest beyond that, as a peer never confirms an END.
+//! after which nothing more may. They are dropped. A list holds [`HALF_CLOSED_STREAMS_MAX`] entries
+//! and forgets the oldest beyond that, as a peer never confirms an END.
 
 use std::collections::VecDeque;
 

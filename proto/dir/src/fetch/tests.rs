@@ -1,3 +1,5 @@
+//! Downloads against a directory of documents in memory.
+
 use std::time::Duration;
 
 use cepa_netdoc::diff;

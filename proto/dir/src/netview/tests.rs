@@ -1,3 +1,5 @@
+//! The view of small networks: weights, families, what is missing.
+
 use std::time::Duration;
 
 use cepa_netdoc::microdesc::split_microdescs;

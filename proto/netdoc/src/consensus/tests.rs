@@ -1,3 +1,5 @@
+//! Consensuses of a running `tor` network, and what damage does to them.
+
 use proptest::prelude::*;
 
 use super::*;

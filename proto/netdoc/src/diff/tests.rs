@@ -1,3 +1,5 @@
+//! Diffs that `tor` made, and ours, applied and damaged.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Votes of a running `tor` network, read and written again.
+
 use proptest::prelude::*;
 
 use super::*;
