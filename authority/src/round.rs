@@ -1,7 +1,7 @@
 //! One voting round: votes in, a consensus computed, signatures in (dir-spec 3.4 to 3.11).
 //!
 //! ```text
-//! Voting ──all votes, or a majority in time──> Signing ──all signatures, or a majority──> published
+//! Voting ──all votes, or a majority in time──> Signing ──signatures of the same──> published
 //!    └── too few: the round is over without a consensus ──┘
 //! ```
 //! Everything here is about documents of one `valid-after`. A regular round takes its steps at the

@@ -1,3 +1,5 @@
+//! The consensus of real votes, and properties of the rules that make it.
+
 use proptest::prelude::*;
 
 use super::*;
