@@ -46,7 +46,7 @@ pub struct Authority {
     own_vote: Option<VoteText>,
     /// Votes and signatures that came before the round that they are for.
     early_votes: BTreeMap<RsaId, VoteText>,
-    early_signatures: VecDeque<DetachedSignatures>,
+    early_signatures: BTreeMap<RsaId, DetachedSignatures>,
     started: SystemTime,
     commands: VecDeque<Command>,
     deadline: Option<Instant>,
@@ -70,7 +70,7 @@ impl Authority {
             next,
             own_vote: None,
             early_votes: BTreeMap::new(),
-            early_signatures: VecDeque::new(),
+            early_signatures: BTreeMap::new(),
             started: now.wall,
             commands: VecDeque::new(),
             deadline: None,
@@ -85,7 +85,7 @@ impl Authority {
 
     fn restore_rows(&mut self, rows: Vec<Row>, now: Now) {
         let mut descriptors = BTreeMap::<String, [String; 2]>::new();
-        let mut votes = Vec::new();
+        let (mut votes, mut consensuses) = (Vec::new(), Vec::new());
         for row in rows {
             let Ok(text) = String::from_utf8(row.bytes) else {
                 continue;
@@ -109,10 +109,14 @@ impl Authority {
                         self.add_certificate(&cert);
                     }
                 }
-                RowKind::Consensus => self.restore_consensus(text),
+                RowKind::Consensus => consensuses.push(text),
                 RowKind::SharedRandom => self.shared_random = SharedRandom::parse(&text),
                 RowKind::Vote => votes.extend(VoteText::parse(text)),
             }
+        }
+        // Only now are all certificates there that confirm them.
+        for text in consensuses {
+            self.restore_consensus(text, now.wall);
         }
         self.restore_votes(votes);
         for [descriptor, extra_info] in descriptors.into_values() {
@@ -143,10 +147,18 @@ impl Authority {
         }
     }
 
-    fn restore_consensus(&mut self, text: String) {
+    /// A consensus of an earlier run: believed only while it is in force, and if most authorities
+    /// of the network as it is now have signed it.
+    fn restore_consensus(&mut self, text: String, now: SystemTime) {
         let Ok(text) = ConsensusText::parse(text) else {
             return;
         };
+        let certs: Vec<AuthCert> = self.certs.values().cloned().collect();
+        let trusted = self.config.v3_identities();
+        let signers = text.signers(&certs, &trusted, now);
+        if !text.consensus().lifetime.is_live(now) || !signers.is_majority(trusted.len()) {
+            return;
+        }
         if text.consensus().flavour == Flavour::Ns {
             self.consensus = Some(text.clone());
         }
@@ -211,6 +223,7 @@ impl Authority {
                 consensus.shared_rand_current,
             );
             self.shared_random.handle_consensus(previous, current);
+            self.put_shared_random();
             self.consensus = Some(text.clone());
             self.round = self.round.take().filter(|round| !round.schedule.late);
         }

@@ -1,7 +1,8 @@
 //! What an authority is told: who it is, who the others are, and how it votes.
 //!
-//! Nothing here changes while it runs. Invariants that [`crate::Authority::restore`] checks: the
-//! certificate is of the signing key, and its identity is among the known authorities.
+//! Nothing here changes while it runs. Whoever makes these values sees to it that the certificate
+//! is of the signing key, and its identity among the known authorities; an authority that is not
+//! of its network, or whose certificate has run out, does not vote.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

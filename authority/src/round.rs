@@ -131,7 +131,7 @@ impl Signing {
     }
 
     /// Whether an authority has signed both flavours.
-    fn has_signed(&self, author: &RsaId) -> bool {
+    pub(crate) fn has_signed(&self, author: &RsaId) -> bool {
         let by = |one: &DirectorySignature| one.identity == *author;
         self.ns.signatures.iter().any(by) && self.microdesc.signatures.iter().any(by)
     }
@@ -170,6 +170,7 @@ impl Signing {
     /// Whether these are for the consensus that we computed.
     pub(crate) fn is_same(&self, detached: &DetachedSignatures) -> bool {
         detached.consensus_digest.as_slice() == self.ns_digest
+            && detached.lifetime == self.ns.lifetime
     }
 
     /// When the consensus is in force.

@@ -109,6 +109,12 @@ impl Timing {
         start + Duration::from_secs(secs)
     }
 
+    /// The length of an interval.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs(u64::from(self.interval_secs.max(1)))
+    }
+
     /// Both delays; a quarter of the interval each where they would take more than its half.
     fn delays(&self) -> (Duration, Duration) {
         let (vote, dist) = (u64::from(self.vote_secs), u64::from(self.dist_secs));

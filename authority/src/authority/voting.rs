@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use cepa_crypto::RsaId;
-use cepa_netdoc::consensus::Flavour;
+use cepa_netdoc::consensus::{DirectorySignature, Flavour};
 use cepa_netdoc::detached::DetachedSignatures;
 use cepa_netdoc::vote::{Vote, VoteText};
 use cepa_wire::Now;
@@ -60,10 +60,13 @@ impl Authority {
     /// Detached signatures that were posted to us.
     pub fn handle_signatures(&mut self, body: &str, now: Now) -> Reply {
         let reply = match DetachedSignatures::parse(body) {
-            Ok(detached) => {
-                self.take_signatures(detached);
-                Reply::ok("Signatures stored")
-            }
+            Ok(detached) => match self.take_signatures(&detached, now.wall) {
+                Ok(()) => Reply::ok("Signatures stored"),
+                Err(reason) => {
+                    tracing::info!(reason, "signatures are refused");
+                    Reply::refused(reason)
+                }
+            },
             Err(error) => Reply::refused(format!("Malformed signatures: {error}")),
         };
         self.advance(now);
@@ -72,8 +75,10 @@ impl Authority {
 
     /// Detached signatures that we asked for.
     pub fn handle_fetched_signatures(&mut self, body: &str, now: Now) {
-        if let Ok(detached) = DetachedSignatures::parse(body) {
-            self.take_signatures(detached);
+        if let Ok(detached) = DetachedSignatures::parse(body)
+            && let Err(reason) = self.take_signatures(&detached, now.wall)
+        {
+            tracing::info!(reason, "signatures that were fetched are not used");
         }
         self.advance(now);
     }
@@ -88,11 +93,17 @@ impl Authority {
         if !text.is_signed(now) {
             return Err("Vote with a wrong signature or an expired certificate".to_owned());
         }
+        if !vote.lifetime.has_minimum_intervals(self.config.is_testing) {
+            return Err("Vote for too short an interval".to_owned());
+        }
         let start = vote.lifetime.valid_after;
+        let soon = now + self.config.timing.interval();
         let decided = self
             .consensus
             .as_ref()
-            .map(|text| text.consensus().lifetime.valid_after);
+            .map(|text| text.consensus().lifetime.valid_after)
+            // Unless the clock was set back.
+            .filter(|decided| *decided <= soon);
         if decided.is_some_and(|decided| start <= decided) {
             return Err("Vote for an interval that is decided".to_owned());
         }
@@ -162,34 +173,66 @@ impl Authority {
         });
     }
 
-    fn take_signatures(&mut self, detached: DetachedSignatures) {
-        if let Some(signing) = self.round.as_mut().and_then(|round| round.signing.as_mut()) {
-            if signing.is_same(&detached) {
-                if signing.add(&detached, &self.certs) > 0 {
-                    let all = signing.detached().encode();
-                    self.serve(Document::NextSignatures(all.into()));
-                }
-                return;
+    fn take_signatures(
+        &mut self,
+        detached: &DetachedSignatures,
+        now: SystemTime,
+    ) -> Result<(), &'static str> {
+        let start = detached.lifetime.valid_after;
+        if let Some(signing) = self.round.as_mut().and_then(|round| round.signing.as_mut())
+            && start == signing.lifetime().valid_after
+        {
+            if !signing.is_same(detached) {
+                return Err("Signatures on another consensus than ours");
             }
-            if detached.lifetime == signing.lifetime() {
-                tracing::warn!("an authority signed another consensus than ours");
-                return;
+            let is_new = |one: &DirectorySignature| !signing.has_signed(&one.identity);
+            let has_new = detached.ns.iter().any(is_new);
+            if signing.add(detached, &self.certs) > 0 {
+                let all = signing.detached().encode();
+                self.serve(Document::NextSignatures(all.into()));
+            } else if has_new {
+                return Err("No good signature of a recognized authority");
             }
+            return Ok(());
         }
-        if self.early_signatures.len() >= self.config.authorities.len() {
-            self.early_signatures.pop_front();
+        let interval = self.config.timing.interval_start(now);
+        let going_on = self.round.as_ref().map(|round| round.schedule.valid_after);
+        if ![Some(self.next.valid_after), Some(interval), going_on].contains(&Some(start)) {
+            return Err("Signatures for another interval than ours");
         }
-        self.early_signatures.push_back(detached);
+        self.keep_early(detached)
+    }
+
+    /// Keeps signatures for a consensus that is not computed yet, one document an authority: only
+    /// what the certificates at hand confirm, so that nobody else can fill the place.
+    fn keep_early(&mut self, detached: &DetachedSignatures) -> Result<(), &'static str> {
+        let good = detached.ns.iter().filter(|one| {
+            let cert = self.certs.get(&one.identity);
+            cert.is_some_and(|cert| one.verifies(&detached.consensus_digest, cert))
+        });
+        let good: Vec<RsaId> = good.map(|one| one.identity).collect();
+        if good.is_empty() {
+            return Err("No good signature of a recognized authority");
+        }
+        for author in good {
+            let mut own = detached.clone();
+            own.ns.retain(|one| one.identity == author);
+            own.microdesc.retain(|one| one.identity == author);
+            self.early_signatures.insert(author, own);
+        }
+        Ok(())
     }
 
     /// Begins rounds, and takes their steps.
     pub(super) fn advance_rounds(&mut self, now: Now) {
+        self.keep_to_the_clock(now.wall);
         if let Some(schedule) = self.late_round(now.wall) {
             self.begin(schedule, now);
         } else if self.next.vote <= now.wall {
             let schedule = self.next;
             self.next = self.config.timing.next_round(now.wall);
-            if self.may_vote_by_the_grid(now.wall) {
+            // Whoever comes when the others compute has nobody to vote with.
+            if now.wall < schedule.compute && self.may_vote_by_the_grid(now.wall) {
                 self.begin(schedule, now);
             }
         }
@@ -197,16 +240,31 @@ impl Authority {
         self.step_signatures(now);
     }
 
+    /// The clock may have been set back: what is planned is at most two intervals ahead.
+    fn keep_to_the_clock(&mut self, now: SystemTime) {
+        let horizon = now + self.config.timing.interval() * 2;
+        if self.next.valid_after > horizon {
+            self.next = self.config.timing.next_round(now);
+        }
+        let is_beyond = |round: &Round| round.schedule.publish > horizon;
+        if self.round.as_ref().is_some_and(is_beyond) {
+            tracing::warn!("the clock was set back: the voting round is given up");
+            self.round = None;
+        }
+    }
+
     /// A late round, if there is to be one now: no consensus is in force, enough relays are
-    /// Running, and no late round for this interval goes on.
+    /// Running, and no round is being signed or is a late one for this interval.
     fn late_round(&self, now: SystemTime) -> Option<Schedule> {
         let relays = self.config.first_vote_after_relays?;
         let schedule = self.config.timing.late(now);
         let goes_on = self.round.as_ref().is_some_and(|round| {
-            round.schedule.late
-                && (round.signing.is_some() || round.schedule.valid_after == schedule.valid_after)
+            let is_for_now = round.schedule.valid_after == schedule.valid_after;
+            round.signing.is_some() || (round.schedule.late && is_for_now)
         });
-        let begins = self.config.is_testing && !self.has_live_consensus(now) && !goes_on;
+        let has_expired = self.keys.cert.expires < now;
+        let may_begin = self.config.is_testing && !goes_on && !has_expired;
+        let begins = may_begin && !self.has_live_consensus(now);
         let enough = begins && self.relays.running(&self.config, now) >= relays;
         enough.then_some(schedule)
     }
@@ -226,6 +284,10 @@ impl Authority {
 
     fn begin(&mut self, schedule: Schedule, now: Now) {
         let own = self.keys.cert.identity;
+        if self.keys.cert.expires < now.wall {
+            tracing::error!("this authority's certificate has expired: it does not vote");
+            return;
+        }
         let (timing, start) = (self.config.timing, schedule.valid_after);
         let mut commands = Vec::new();
         self.relays
@@ -291,7 +353,7 @@ impl Authority {
         view.vote(&self.keys, shared_rand, schedule)
     }
 
-    fn put_shared_random(&mut self) {
+    pub(super) fn put_shared_random(&mut self) {
         let state = self.shared_random.encode();
         self.put(RowKind::SharedRandom, String::new(), &state);
     }
@@ -333,7 +395,7 @@ impl Authority {
             return;
         };
         let own: Arc<str> = signing.detached().encode().into();
-        for early in std::mem::take(&mut self.early_signatures) {
+        for early in std::mem::take(&mut self.early_signatures).into_values() {
             signing.add(&early, &self.certs);
         }
         let all: Arc<str> = signing.detached().encode().into();
