@@ -92,7 +92,7 @@ fn client(
 ) -> (Ours, SocketAddr) {
     let socks = SocketAddr::from(([127, 0, 0, 1], port));
     let text = format!(
-        "socks = [\"{socks}\"]\ndata_dir = \"{name}\"\nnetwork = \"{}\"\ntesting = true\n{more}",
+        "socks = [\"{socks}\"]\ndata_dir = \"{name}\"\nnetwork = \"{}\"\n{more}",
         network.network_toml.display()
     );
     let config = written(dir, &format!("{name}.toml"), &text);
