@@ -682,3 +682,86 @@ fn a_public_network_says_who_runs_only_after_half_an_hour() {
     let mut young = Authority::restore(config, keys(0), rows.collect(), rng, clock(2000));
     assert!(!knows(&vote_at(&mut young, 3000)));
 }
+
+#[test]
+fn a_run_of_rounds_makes_one_shared_random_value() {
+    let mut world = booted();
+    world.run_until(490_000);
+    let value = world
+        .consensus(0, Flavour::Ns)
+        .consensus()
+        .shared_rand_current;
+    assert_eq!(value.expect("all have shown their numbers").reveals, 3);
+    for index in 1..3 {
+        let text = world.consensus(index, Flavour::Ns);
+        assert_eq!(text.text(), world.consensus(0, Flavour::Ns).text());
+    }
+}
+
+#[test]
+fn signatures_of_strangers_take_no_place() {
+    let mut world = booted();
+    world.run_until(33_000);
+    let now = world.now();
+    let text = world.consensus(0, Flavour::Ns).clone();
+    let of = |start: u64, signatures| {
+        let mut lifetime = text.consensus().lifetime;
+        lifetime.valid_after = at(start);
+        let detached = DetachedSignatures {
+            consensus_digest: *text.sha1(),
+            lifetime,
+            microdesc_digest: None,
+            ns: signatures,
+            microdesc: Vec::new(),
+        };
+        detached.encode()
+    };
+    let good = text.consensus().signatures.clone();
+    let mut wrong = good.clone();
+    wrong.iter_mut().for_each(|one| one.signature.reverse());
+    let authority = world.places[1].authority.as_mut().unwrap();
+    for body in [of(40_000, wrong), of(80_000, good.clone())] {
+        assert_eq!(authority.handle_signatures(&body, now).status, 400);
+    }
+    assert!(authority.early_signatures.is_empty());
+    let early = authority.handle_signatures(&of(40_000, good), now);
+    assert_eq!((early.status, authority.early_signatures.len()), (200, 3));
+    world.run_until(41_000);
+    assert_eq!(world.starts(1), [0, 20, 40]);
+}
+
+#[test]
+fn a_consensus_of_the_past_or_of_others_is_not_restored() {
+    let mut world = booted();
+    let rows: Vec<Row> = world.places[0].rows.values().cloned().collect();
+    let (now, millis) = (world.now(), world.millis);
+    let restored = |rows: &[Row], now| {
+        let rng = Rng::from_seed([7; 32]);
+        Authority::restore(config(), keys(0), rows.to_vec(), rng, now)
+            .consensus
+            .is_some()
+    };
+    assert!(restored(&rows, now));
+    world.millis = millis + 60_000;
+    assert!(!restored(&rows, world.now()));
+    let foreign = rows.iter().filter(|row| row.kind != RowKind::Certificate);
+    let foreign: Vec<Row> = foreign.cloned().collect();
+    assert!(!restored(&foreign, now));
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_stop_the_rounds() {
+    let mut world = booted();
+    world.run_until(33_000);
+    let mono = world.now().mono;
+    let authority = world.places[0].authority.as_mut().unwrap();
+    let wall = at(0) - Duration::from_secs(86_400);
+    authority.handle_timeout(Now { mono, wall });
+    let interval = Duration::from_secs(20);
+    assert!(authority.next.valid_after <= wall + interval * 2);
+    assert!(
+        authority
+            .poll_timeout()
+            .is_some_and(|due| due <= mono + interval * 2)
+    );
+}
