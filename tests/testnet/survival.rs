@@ -34,16 +34,17 @@ fn a_network_survives_what_is_killed() {
     steps.step("an authority that comes back votes again", || {
         again = Some(an_authority_comes_back(&network));
     });
-    steps.step("an exit is killed", || {
-        is_killed_in_use(&network, network.nodes("exit")[0].pid.unwrap());
+    steps.step("the exit is killed", || {
+        is_killed_in_use(&network, |server| exit_in_use(&network, server));
     });
     steps.step("the guard is killed", || {
-        let guard = guard_in_use(&network);
-        println!("the guard is {}", guard.nickname);
-        // The authority that has come back is another process than the network knows.
-        let pid = again.as_ref().filter(|_| guard.nickname == "auth1");
-        let pid = pid.map_or(guard.pid.unwrap(), |again| again.0.id());
-        is_killed_in_use(&network, pid);
+        is_killed_in_use(&network, |_| {
+            let guard = guard_in_use(&network)?;
+            // The authority that has come back is another process than the network knows.
+            let again = again.as_ref().filter(|_| guard.nickname == "auth1");
+            let pid = again.map_or(guard.pid, |again| Some(again.0.id()));
+            Some((guard.nickname.clone(), pid?))
+        });
     });
     drop(again);
     steps.step("no node outlives its launcher", || {
@@ -100,12 +101,17 @@ fn names(names: &[&str]) -> BTreeSet<String> {
 }
 
 /// A relay that the client has a link to; rather not an authority, which gives documents, too.
-fn guard_in_use(network: &Network) -> NodeSummary {
-    let client = network.nodes("client")[0].pid.unwrap();
-    let peers = peers_of(client);
-    let nodes = network.summary.nodes.iter().rev();
-    let mut linked = nodes.filter(|node| node.or.is_some_and(|or| peers.contains(&or)));
-    linked.next().expect("a link to a relay").clone()
+fn guard_in_use(network: &Network) -> Option<&NodeSummary> {
+    let peers = peers_of(network.nodes("client")[0].pid?);
+    let mut nodes = network.summary.nodes.iter().rev();
+    nodes.find(|node| node.or.is_some_and(|or| peers.contains(&or)))
+}
+
+/// The exit that has a connection to a server.
+fn exit_in_use(network: &Network, server: SocketAddr) -> Option<(String, u32)> {
+    let exits = network.nodes("exit").into_iter();
+    let mut exits = exits.map(|exit| (exit.nickname.clone(), exit.pid.unwrap()));
+    exits.find(|(_, pid)| lives(*pid) && peers_of(*pid).contains(&server))
 }
 
 /// The TCP connections of a process (proc(5)): IPv4, established, by their inodes.
@@ -129,13 +135,16 @@ fn peers_of(pid: u32) -> BTreeSet<SocketAddr> {
     table.lines().skip(1).filter_map(peer).collect()
 }
 
-fn is_killed_in_use(network: &Network, relay: u32) {
+/// Kills the relay that `find` knows while a download is on its way.
+fn is_killed_in_use(network: &Network, find: impl Fn(SocketAddr) -> Option<(String, u32)>) {
     let server = server::start();
-    // A download is on its way, and ends or not, as its path has this relay or not.
-    let socks = network.socks();
-    std::thread::spawn(move || fetch::get(socks, server, "/bytes/100000000"));
     assert!(fetches(network, server), "no traffic before");
-    send(relay, Signal::KILL);
+    let socks = network.socks();
+    // It ends too early, or with the network, as its path has that relay or not.
+    std::thread::spawn(move || fetch::get(socks, server, "/bytes/10000000000"));
+    let (nickname, pid) = until(RECOVERY_MAX, "a relay in use", || find(server));
+    println!("{nickname} is killed");
+    send(pid, Signal::KILL);
     let killed = now();
     until(RECOVERY_MAX, "a stream that works", || {
         fetches(network, server).then_some(())
