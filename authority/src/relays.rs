@@ -4,7 +4,7 @@
 //! relay belong together for ever. A relay is Running while links to it could be opened lately.
 //! Who was not heard of for two days is forgotten, but for keys and history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -32,6 +32,9 @@ const HISTORY_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const RETRY: Duration = Duration::from_secs(1);
 /// How many of the tests come so soon.
 const RETRIES_MAX: u32 = 5;
+
+/// Replaced descriptors of one relay that are still served; those of a day, as a rule.
+const REPLACED_MAX: usize = 4;
 
 /// Times between tests of one relay, and how long a good one counts.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +75,8 @@ pub(crate) struct Relay {
     tested: Option<SystemTime>,
     /// Tests that failed since the last good one.
     failures: u32,
+    /// Descriptors before this one that are still served: consensuses name them for a while.
+    replaced: VecDeque<[u8; 20]>,
 }
 
 /// All relays.
@@ -177,8 +182,13 @@ impl Relays {
         let moved = before
             .as_ref()
             .is_none_or(|known| known.desc.or_address != desc.or_address);
+        let mut replaced = VecDeque::new();
         if let Some(known) = &before {
-            commands.push(Command::Withdraw(known.desc.digest));
+            replaced.clone_from(&known.replaced);
+            replaced.push_back(known.desc.digest);
+        }
+        if replaced.len() > REPLACED_MAX {
+            commands.extend(replaced.pop_front().map(Command::Withdraw));
         }
         let (history, reached, tested) = match before {
             Some(known) if !moved => (known.history, known.reached, known.tested),
@@ -195,6 +205,7 @@ impl Relays {
             reached,
             tested,
             failures: 0,
+            replaced,
         };
         self.by_id.insert(id, relay);
     }
@@ -226,7 +237,9 @@ impl Relays {
         self.by_id.retain(|id, relay| {
             let is_gone = relay.desc.published + FORGET_AGE <= now;
             if is_gone {
-                commands.push(Command::Withdraw(relay.desc.digest));
+                let replaced = relay.replaced.iter().copied();
+                let digests = replaced.chain([relay.desc.digest]);
+                commands.extend(digests.map(Command::Withdraw));
                 commands.push(Command::Drop(RowKind::Descriptor, id.to_string()));
                 commands.push(Command::Drop(RowKind::ExtraInfo, id.to_string()));
                 if histories.len() < RELAYS_MAX {

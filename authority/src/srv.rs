@@ -1,7 +1,7 @@
 //! Shared randomness: commit, reveal, compute (srv-spec; PROTOCOL-NOTES section 5, "SRV").
 //!
 //! ```text
-//! run of 24 rounds from midnight:  rounds 0-11 commit | rounds 12-23 reveal | next run: the value
+//! run of 24 rounds, counted from 1970:  rounds 0-11 commit | rounds 12-23 reveal | next run: the value
 //! ```
 //! Nobody can choose the value: all commit to a random number before anybody shows one. A
 //! commitment counts as its own author voted it; the first one in a run stays. The state is
@@ -23,9 +23,6 @@ use crate::schedule::Timing;
 const PHASE_ROUNDS: u64 = 12;
 /// Rounds of a run.
 const RUN_ROUNDS: u64 = 2 * PHASE_ROUNDS;
-/// Seconds of a day.
-const DAY_SECS: u64 = 86_400;
-
 /// Where a round is in its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Position {
@@ -50,9 +47,9 @@ pub(crate) struct SharedRandom {
 fn position(valid_after: SystemTime, timing: &Timing) -> Position {
     let secs = unix_seconds(valid_after);
     let interval = u64::from(timing.interval_secs.max(1));
-    let midnight = secs - secs % DAY_SECS;
-    let round = (secs - midnight) / interval;
-    let run = midnight + round / RUN_ROUNDS * RUN_ROUNDS * interval;
+    // From 1970 on, as `tor` counts: where runs do not divide a day, they do not begin at midnight.
+    let round = secs / interval;
+    let run = round / RUN_ROUNDS * RUN_ROUNDS * interval;
     Position {
         run,
         is_reveal: round % RUN_ROUNDS >= PHASE_ROUNDS,
@@ -283,6 +280,9 @@ fn read_value(reveals: &str, value: &str) -> Option<SharedRandValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DAY_SECS: u64 = 86_400;
+
     use std::time::{Duration, UNIX_EPOCH};
 
     fn run_start(valid_after: SystemTime, timing: &Timing) -> SystemTime {
