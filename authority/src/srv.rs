@@ -1,7 +1,7 @@
 //! Shared randomness: commit, reveal, compute (srv-spec; PROTOCOL-NOTES section 5, "SRV").
 //!
 //! ```text
-//! run of 24 rounds, counted from 1970:  rounds 0-11 commit | rounds 12-23 reveal | next run: the value
+//! run of 24 rounds since 1970:  rounds 0-11 commit | rounds 12-23 reveal | next run: the value
 //! ```
 //! Nobody can choose the value: all commit to a random number before anybody shows one. A
 //! commitment counts as its own author voted it; the first one in a run stays. The state is
