@@ -4,7 +4,11 @@
 //! our relay in a network of `tor` authorities and relays. Where `tor` is not installed a test says
 //! so in a line and passes, except under `CI=true`.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may fail, and says what it saw"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -4,7 +4,11 @@
 //! `traffic` is a network that carries what it should, `survival` one whose nodes are killed,
 //! `bad_input` what goes wrong before there is one. `CEPA_LONG=1` makes the download 1 GB.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may fail, and says what it saw"
+)]
 
 mod bad_input;
 #[path = "../support/mod.rs"]
