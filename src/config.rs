@@ -90,6 +90,8 @@ pub struct AuthorityConfig {
     pub params: BTreeMap<String, i32>,
     /// Testing: take the first vote as soon as so many relays have published.
     pub first_vote_after_relays: Option<usize>,
+    /// Versions of `tor` to recommend to clients and relays, joined by commas.
+    pub recommended_versions: Option<String>,
 }
 
 /// A client.

@@ -80,6 +80,8 @@ pub struct Config {
     pub flags_forced: Flags,
     /// Network parameters to vote for, beside `hsdir_interval` in a test network.
     pub params: Params,
+    /// Versions of `tor` to recommend to clients and relays, joined by commas.
+    pub recommended_versions: Option<String>,
     /// Protocols to vote for.
     pub protocols: RequiredProtocols,
     /// Relays whose descriptors are refused.
@@ -104,6 +106,7 @@ impl Config {
             relays_per_address_max: 2,
             flags_forced: Flags::NONE,
             params: Params::new(),
+            recommended_versions: None,
             protocols: default_protocols(),
             rejected: BTreeSet::new(),
             bad_exits: BTreeSet::new(),

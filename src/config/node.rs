@@ -97,6 +97,9 @@ pub struct AuthorityTable {
     /// Testing: relays that have published before the first vote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_vote_after_relays: Option<Spanned<usize>>,
+    /// Versions of `tor` to recommend, joined by commas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recommended_versions: Option<Spanned<String>>,
     /// Consensus parameters.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, Spanned<i32>>,
@@ -301,6 +304,12 @@ fn check_authority(
             relay.testing
         })?;
     }
+    if let Some(versions) = &table.recommended_versions {
+        let expected = "versions such as 0.4.9.11, joined by commas";
+        source.expect(versions, "recommended_versions", expected, |text| {
+            is_versions(text)
+        })?;
+    }
     for (name, value) in &table.params {
         let expected = "names of params without spaces or equals signs";
         source.expect(value, "params", expected, |_| is_param_name(name))?;
@@ -316,6 +325,15 @@ fn check_authority(
             .map(|(k, v)| (k, v.into_inner()))
             .collect(),
         first_vote_after_relays: table.first_vote_after_relays.map(Spanned::into_inner),
+        recommended_versions: table.recommended_versions.map(Spanned::into_inner),
+    })
+}
+
+/// A list of versions as votes have it: no spaces, no empty one (dir-spec 3.4.1).
+fn is_versions(text: &str) -> bool {
+    text.split(',').all(|version| {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+        version.starts_with(|first: char| first.is_ascii_digit()) && version.bytes().all(is_word)
     })
 }
 

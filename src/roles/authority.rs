@@ -325,6 +325,8 @@ fn core_config(config: &AuthorityConfig, network: &Network) -> Result<Config, Fa
         }
     };
     core.first_vote_after_relays = config.first_vote_after_relays;
+    core.recommended_versions
+        .clone_from(&config.recommended_versions);
     for (name, value) in &config.params {
         core.params.set(name, *value);
     }

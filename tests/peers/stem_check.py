@@ -22,13 +22,7 @@ def fetch(address, path):
 
 
 def parse(text, kind, whole=False):
-    """All documents of a text, validated.
-
-    Authorities that recommend no versions, tor's among them, write empty lists of them, which stem
-    takes for lists with a version that is empty: these lines are not shown to it.
-    """
-    for line in (b"client-versions \n", b"server-versions \n"):
-        text = text.replace(line, b"")
+    """All documents of a text, validated."""
     handler = DocumentHandler.DOCUMENT if whole else DocumentHandler.ENTRIES
     documents = list(parse_file(io.BytesIO(text), kind, validate=True, document_handler=handler))
     assert documents, f"no document of {kind}"

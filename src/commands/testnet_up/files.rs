@@ -302,6 +302,9 @@ fn node_table(
     }
 }
 
+/// The `tor` that this program was tested with. Some parsers want a consensus to recommend one.
+const PEER_VERSION: &str = "0.4.9.11";
+
 fn authority_table(plan: &Plan) -> AuthorityTable {
     let params: Vec<(String, Spanned<i32>)> = plan
         .params()
@@ -312,6 +315,7 @@ fn authority_table(plan: &Plan) -> AuthorityTable {
         voting_interval: Some(unplaced(plan.interval_secs)),
         first_vote_after_relays: Some(unplaced(plan.relays_in_all())),
         params: params.into_iter().collect(),
+        recommended_versions: Some(unplaced(PEER_VERSION.to_owned())),
         ..AuthorityTable::default()
     }
 }
