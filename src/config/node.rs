@@ -298,6 +298,28 @@ fn check_authority(
             })?;
         }
     }
+    check_votes(source, &relay, &table)?;
+    Ok(AuthorityConfig {
+        relay,
+        voting_interval_secs: interval,
+        vote_delay_secs: vote,
+        dist_delay_secs: dist,
+        params: table
+            .params
+            .into_iter()
+            .map(|(k, v)| (k, v.into_inner()))
+            .collect(),
+        first_vote_after_relays: table.first_vote_after_relays.map(Spanned::into_inner),
+        recommended_versions: table.recommended_versions.map(Spanned::into_inner),
+    })
+}
+
+/// What an authority is to put into its votes.
+fn check_votes(
+    source: &Source,
+    relay: &RelayConfig,
+    table: &AuthorityTable,
+) -> Result<(), Failure> {
     if let Some(relays) = &table.first_vote_after_relays {
         let expected = "to stand in a test network only (testing = true)";
         source.expect(relays, "first_vote_after_relays", expected, |_| {
@@ -314,19 +336,7 @@ fn check_authority(
         let expected = "names of params without spaces or equals signs";
         source.expect(value, "params", expected, |_| is_param_name(name))?;
     }
-    Ok(AuthorityConfig {
-        relay,
-        voting_interval_secs: interval,
-        vote_delay_secs: vote,
-        dist_delay_secs: dist,
-        params: table
-            .params
-            .into_iter()
-            .map(|(k, v)| (k, v.into_inner()))
-            .collect(),
-        first_vote_after_relays: table.first_vote_after_relays.map(Spanned::into_inner),
-        recommended_versions: table.recommended_versions.map(Spanned::into_inner),
-    })
+    Ok(())
 }
 
 /// A list of versions as votes have it: no spaces, no empty one (dir-spec 3.4.1).

@@ -1,0 +1,418 @@
+//! Authorities under a clock of the test: their keys, the relays that publish, the messages that
+//! the test carries between them or loses.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::{Arc, LazyLock};
+use std::time::UNIX_EPOCH;
+
+use cepa_crypto::ed25519::Keypair;
+use cepa_crypto::{curve25519, rsa};
+use cepa_netdoc::descriptor::{Bandwidth, DescriptorFields, DescriptorKeys};
+use cepa_netdoc::family::Family;
+use cepa_netdoc::policy::AddrPolicy;
+use cepa_wire::cert::{Cert, CertKeyType, CertType};
+
+use super::super::*;
+use crate::config::KnownAuthority;
+use crate::schedule::Timing;
+
+/// Midnight of some day.
+pub(super) const START: u64 = 20_000 * 86_400;
+pub(super) const RELAYS: usize = 4;
+
+pub(super) struct RelayKeys {
+    pub(super) identity: rsa::Keypair,
+    pub(super) tap: rsa::Keypair,
+    pub(super) ntor: curve25519::SecretKey,
+    pub(super) master: Keypair,
+    pub(super) signing: Keypair,
+}
+
+pub(super) static RELAY_KEYS: LazyLock<Vec<RelayKeys>> = LazyLock::new(|| {
+    let mut rng = Rng::from_seed([1; 32]);
+    let mut keys = || RelayKeys {
+        identity: rsa::Keypair::generate(1024, &mut rng).unwrap(),
+        tap: rsa::Keypair::generate(1024, &mut rng).unwrap(),
+        ntor: curve25519::SecretKey::generate(&mut rng),
+        master: Keypair::generate(&mut rng),
+        signing: Keypair::generate(&mut rng),
+    };
+    (0..RELAYS).map(|_| keys()).collect()
+});
+
+/// Identity and signing keys of the authorities.
+pub(super) static AUTHORITY_KEYS: LazyLock<Vec<[rsa::Keypair; 2]>> = LazyLock::new(|| {
+    let mut rng = Rng::from_seed([2; 32]);
+    let mut key = || rsa::Keypair::generate(1024, &mut rng).unwrap();
+    (0..3).map(|_| [key(), key()]).collect()
+});
+
+pub(super) fn at(millis: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(START) + Duration::from_millis(millis)
+}
+
+pub(super) fn timing() -> Timing {
+    Timing {
+        interval_secs: 20,
+        vote_secs: 4,
+        dist_secs: 4,
+        intervals_valid: 3,
+    }
+}
+
+pub(super) fn address(index: usize) -> Ipv4Addr {
+    Ipv4Addr::new(127, u8::try_from(index + 1).unwrap(), 0, 1)
+}
+
+/// The descriptor of relay `index`, changed by the test.
+pub(super) fn descriptor(
+    index: usize,
+    published: SystemTime,
+    f: impl Fn(&mut DescriptorFields),
+) -> String {
+    let keys = &RELAY_KEYS[index];
+    let signing_cert = Cert::make(
+        CertType::ID_SIGNING,
+        published + Duration::from_secs(30 * 86_400),
+        CertKeyType::ED25519,
+        keys.signing.public().as_bytes(),
+        &keys.master,
+        true,
+    );
+    let policy = if index == 0 {
+        "accept *:*"
+    } else {
+        "reject *:*"
+    };
+    let mut fields = DescriptorFields {
+        nickname: format!("relay{index}"),
+        or_address: SocketAddrV4::new(address(index), 9001),
+        dir_port: 0,
+        or_address_v6: None,
+        platform: "Cepa 0.1.0".into(),
+        protocols: "Cons=2 Desc=2 Link=4-5 LinkAuth=3 Relay=2-4"
+            .parse()
+            .unwrap(),
+        published,
+        uptime_seconds: index as u64,
+        bandwidth: Bandwidth {
+            average: 1 << 20,
+            burst: 1 << 20,
+            observed: 0,
+        },
+        extra_info_digest: None,
+        caches_extra_info: false,
+        family: Family::default(),
+        family_certs: vec![],
+        is_hibernating: false,
+        is_hidden_service_dir: true,
+        contact: None,
+        bridge_distribution_request: None,
+        policy: AddrPolicy::parse_config([policy]).unwrap(),
+        is_dir_server: true,
+        overload_general: None,
+    };
+    f(&mut fields);
+    let keys = DescriptorKeys {
+        identity: &keys.identity,
+        tap_onion: Some(&keys.tap),
+        ntor_onion: &keys.ntor,
+        signing: &keys.signing,
+        signing_cert: &signing_cert,
+    };
+    fields.build(&keys).unwrap()
+}
+
+pub(super) fn config() -> Config {
+    let known = AUTHORITY_KEYS
+        .iter()
+        .enumerate()
+        .map(|(index, [identity, _])| KnownAuthority {
+            nickname: format!("auth{index}"),
+            v3_identity: identity.public().id(),
+            rsa_id: RsaId::from([u8::try_from(index).unwrap(); 20]),
+            ip: Ipv4Addr::LOCALHOST,
+            dir_port: u16::try_from(index + 1).unwrap(),
+            or_port: 9001,
+        });
+    Config {
+        first_vote_after_relays: Some(RELAYS),
+        ..Config::testing(known.collect(), "nobody".into(), timing())
+    }
+}
+
+pub(super) fn keys(index: usize) -> Keys {
+    let [identity, signing] = &AUTHORITY_KEYS[index];
+    let text = AuthCert::build(identity, signing, None, at(0), at(400_000_000));
+    Keys {
+        cert: AuthCert::parse(&text).unwrap(),
+        signing: rsa::Keypair::from_pem(&signing.to_pem()).unwrap(),
+    }
+}
+
+/// The world around one authority.
+pub(super) struct Place {
+    pub(super) authority: Option<Authority>,
+    pub(super) rows: BTreeMap<(RowKind, String), Row>,
+    pub(super) votes: BTreeMap<RsaId, Arc<str>>,
+    pub(super) signatures: Option<Arc<str>>,
+    pub(super) descriptors: BTreeMap<[u8; 20], String>,
+    pub(super) consensuses: Vec<ConsensusText>,
+}
+
+pub(super) struct World {
+    pub(super) places: Vec<Place>,
+    pub(super) millis: u64,
+    pub(super) mono: Instant,
+}
+
+/// What one authority wants of another.
+pub(super) enum Wish {
+    Vote(usize, Arc<str>),
+    Votes(usize, Vec<RsaId>),
+    Signatures(usize, Arc<str>),
+    FetchSignatures(usize),
+    Descriptors(usize, Vec<[u8; 20]>),
+    Test(RsaId),
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test has no clock but this to start from"
+)]
+pub(super) fn some_instant() -> Instant {
+    Instant::now()
+}
+
+impl World {
+    pub(super) fn new(millis: u64) -> Self {
+        let place = || Place {
+            authority: None,
+            rows: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            signatures: None,
+            descriptors: BTreeMap::new(),
+            consensuses: Vec::new(),
+        };
+        let places = (0..3).map(|_| place()).collect();
+        World {
+            places,
+            millis,
+            mono: some_instant(),
+        }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        let mono = self.mono + Duration::from_millis(self.millis);
+        Now {
+            mono,
+            wall: at(self.millis),
+        }
+    }
+
+    pub(super) fn start(&mut self, index: usize) {
+        let (now, place) = (self.now(), &mut self.places[index]);
+        let rows = place.rows.values().cloned().collect();
+        let rng = Rng::from_seed([u8::try_from(index).unwrap(); 32]);
+        place.authority = Some(Authority::restore(config(), keys(index), rows, rng, now));
+        self.settle();
+    }
+
+    pub(super) fn kill(&mut self, index: usize) {
+        self.places[index].authority = None;
+    }
+
+    pub(super) fn upload(&mut self, index: usize, text: &str) -> Option<Reply> {
+        let now = self.now();
+        let authority = self.places[index].authority.as_mut();
+        let reply = authority.map(|authority| authority.handle_descriptor(text, now));
+        self.settle();
+        reply
+    }
+
+    pub(super) fn upload_all(&mut self) {
+        let published = at(self.millis / 1000 * 1000);
+        for relay in 0..RELAYS {
+            let text = descriptor(relay, published, |_| {});
+            for index in 0..3 {
+                self.upload(index, &text);
+            }
+        }
+    }
+
+    /// Lets everything happen that needs no time.
+    pub(super) fn settle(&mut self) {
+        let now = self.now();
+        for _ in 0..50 {
+            let mut wishes = Vec::new();
+            for (index, place) in self.places.iter_mut().enumerate() {
+                place.drain(index, &mut wishes);
+            }
+            if wishes.is_empty() {
+                return;
+            }
+            for (from, wish) in wishes {
+                self.grant(from, wish, now);
+            }
+        }
+        panic!("the authorities do not come to rest");
+    }
+
+    pub(super) fn grant(&mut self, from: usize, wish: Wish, now: Now) {
+        let is_up = |place: &Place| place.authority.is_some();
+        match wish {
+            Wish::Vote(to, body) => {
+                if let Some(authority) = &mut self.places[to].authority {
+                    authority.handle_vote(&body, now);
+                }
+            }
+            Wish::Signatures(to, body) => {
+                if let Some(authority) = &mut self.places[to].authority {
+                    authority.handle_signatures(&body, now);
+                }
+            }
+            Wish::Votes(at, of) if is_up(&self.places[at]) => {
+                let held = of.iter().filter_map(|id| self.places[at].votes.get(id));
+                let body: String = held.map(|text| &**text).collect();
+                self.with(from, |authority| authority.handle_fetched_votes(&body, now));
+            }
+            Wish::FetchSignatures(at) if is_up(&self.places[at]) => {
+                if let Some(body) = self.places[at].signatures.clone() {
+                    self.with(from, |authority| {
+                        authority.handle_fetched_signatures(&body, now)
+                    });
+                }
+            }
+            Wish::Descriptors(at, digests) if is_up(&self.places[at]) => {
+                let held = digests
+                    .iter()
+                    .filter_map(|one| self.places[at].descriptors.get(one));
+                let body: String = held.map(String::as_str).collect();
+                self.with(from, |authority| {
+                    authority.handle_fetched_descriptors(&body, now)
+                });
+            }
+            Wish::Test(id) => {
+                self.with(from, |authority| {
+                    authority.handle_reachability(&id, true, now)
+                });
+            }
+            Wish::Votes(..) | Wish::FetchSignatures(_) | Wish::Descriptors(..) => {}
+        }
+    }
+
+    pub(super) fn with(&mut self, index: usize, f: impl FnOnce(&mut Authority)) {
+        if let Some(authority) = &mut self.places[index].authority {
+            f(authority);
+        }
+    }
+
+    /// Runs until `millis`, each authority being woken when it wants to be.
+    pub(super) fn run_until(&mut self, millis: u64) {
+        while self.millis < millis {
+            let authorities = self
+                .places
+                .iter()
+                .filter_map(|place| place.authority.as_ref());
+            let next = authorities.filter_map(Authority::poll_timeout).min();
+            let next = next.map_or(millis, |next| {
+                let since = next.saturating_duration_since(self.mono).as_millis();
+                u64::try_from(since).unwrap()
+            });
+            self.millis = next.clamp(self.millis + 1, millis);
+            let now = self.now();
+            for place in &mut self.places {
+                if let Some(authority) = &mut place.authority
+                    && authority.poll_timeout().is_some_and(|due| due <= now.mono)
+                {
+                    authority.handle_timeout(now);
+                }
+            }
+            self.settle();
+        }
+    }
+
+    /// The last consensus of an authority, in one flavour.
+    pub(super) fn consensus(&self, index: usize, flavour: Flavour) -> &ConsensusText {
+        let all = &self.places[index].consensuses;
+        let mut found = all
+            .iter()
+            .rev()
+            .filter(|text| text.consensus().flavour == flavour);
+        found.next().expect("a consensus")
+    }
+
+    pub(super) fn starts(&self, index: usize) -> Vec<u64> {
+        let ns = |text: &&ConsensusText| text.consensus().flavour == Flavour::Ns;
+        let start = |text: &ConsensusText| text.consensus().lifetime.valid_after;
+        let secs = |text| start(text).duration_since(at(0)).unwrap().as_secs();
+        self.places[index]
+            .consensuses
+            .iter()
+            .filter(ns)
+            .map(secs)
+            .collect()
+    }
+}
+
+impl Place {
+    pub(super) fn drain(&mut self, index: usize, wishes: &mut Vec<(usize, Wish)>) {
+        while let Some(command) = self.authority.as_mut().and_then(Authority::poll_command) {
+            let peer = |to: SocketAddrV4| usize::from(to.port() - 1);
+            let wish = match command {
+                Command::PostVote { to, body } => Wish::Vote(peer(to), body),
+                Command::FetchVotes { from, of } => Wish::Votes(peer(from), of),
+                Command::PostSignatures { to, body } => Wish::Signatures(peer(to), body),
+                Command::FetchSignatures { from } => Wish::FetchSignatures(peer(from)),
+                Command::FetchDescriptors { from, digests } => {
+                    Wish::Descriptors(peer(from), digests)
+                }
+                Command::TestReachability { rsa_id, .. } => Wish::Test(rsa_id),
+                Command::Put(row) => {
+                    self.rows.insert((row.kind, row.key.clone()), row);
+                    continue;
+                }
+                Command::Drop(kind, key) => {
+                    self.rows.remove(&(kind, key));
+                    continue;
+                }
+                Command::Serve(document) => {
+                    self.serve(document);
+                    continue;
+                }
+                Command::Withdraw(_) => continue,
+            };
+            wishes.push((index, wish));
+        }
+    }
+
+    pub(super) fn serve(&mut self, document: Document) {
+        match document {
+            Document::NextVote(vote) => {
+                self.votes
+                    .insert(vote.vote().author(), Arc::clone(vote.text()));
+            }
+            Document::NextSignatures(text) => self.signatures = Some(text),
+            Document::CurrentVotes(_) => self.votes.clear(),
+            Document::CurrentConsensus(text) => self.consensuses.push(text),
+            Document::Descriptor(desc) => {
+                self.descriptors.insert(desc.digest, desc.text.clone());
+            }
+            _ => {}
+        }
+    }
+}
+
+pub(super) fn booted() -> World {
+    let mut world = World::new(7_300);
+    (0..3).for_each(|index| world.start(index));
+    world.upload_all();
+    world
+}
+
+pub(super) fn signers(text: &ConsensusText) -> usize {
+    let certs: Vec<AuthCert> = (0..3).map(|index| keys(index).cert).collect();
+    let trusted = config().v3_identities();
+    text.signers(&certs, &trusted, at(0)).good.len()
+}
