@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use cepa_circuit::StreamKey;
 use cepa_wire::end::EndReason;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
 use super::plane::Plane;
 use super::worker::Worker;
@@ -19,6 +19,9 @@ const READ_BYTES: usize = 32 * 498;
 
 /// Bytes moved towards the application at once.
 const WRITE_BYTES: usize = 64 * 1024;
+
+/// Bytes that a pipe holds, each way.
+const PIPE_BYTES: usize = 64 * 1024;
 
 /// Serves a connected stream until both directions are done. `first` is written to the
 /// application ahead of all that the stream brings (a SOCKS reply), `early` was read from it
@@ -69,6 +72,17 @@ pub(crate) async fn serve<P, R, W>(
     let _ = writer.shutdown().await;
     worker.unregister_stream(key);
     worker.with(|plane, now| plane.stream_close(key, EndReason::DONE, now));
+}
+
+/// Serves a stream through an in-memory pipe, for what speaks HTTP over it; returns the other end.
+pub(crate) fn pipe<P: Plane>(worker: &Rc<Worker<P>>, key: StreamKey) -> DuplexStream {
+    let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        let halves = tokio::io::split(ours);
+        serve(&worker, key, halves, Vec::new(), Vec::new()).await;
+    });
+    theirs
 }
 
 struct Edge {

@@ -33,9 +33,6 @@ use crate::network::Network;
 use crate::store::{Change, Durability, Store};
 use crate::tls;
 
-/// Bytes of a directory exchange in the pipe, each way.
-const DIR_PIPE_BYTES: usize = 64 * 1024;
-
 /// Runs a client until `shutdown`.
 pub async fn run(
     config: ClientConfig,
@@ -216,18 +213,7 @@ impl Hands {
 
     /// Speaks HTTP over a stream, through an in-memory pipe.
     fn request(&self, fetch: FetchId, stream: cepa_circuit::StreamKey, request: DirRequest) {
-        let (ours, theirs) = tokio::io::duplex(DIR_PIPE_BYTES);
-        let worker = Rc::clone(&self.worker);
-        tokio::task::spawn_local(async move {
-            edge::serve(
-                &worker,
-                stream,
-                tokio::io::split(ours),
-                Vec::new(),
-                Vec::new(),
-            )
-            .await;
-        });
+        let theirs = edge::pipe(&self.worker, stream);
         let (worker, fetches) = (Rc::clone(&self.worker), Rc::clone(&self.fetches));
         let task = tokio::task::spawn_local(async move {
             let reply = exchange::over_stream(theirs, &request).await;

@@ -35,9 +35,6 @@ use crate::net::{channel, edge};
 /// Handshakes of incoming links under way at once on one worker.
 const HANDSHAKES_MAX: usize = 512;
 
-/// Bytes of a directory exchange in the pipe, each way.
-const DIR_PIPE_BYTES: usize = 64 * 1024;
-
 /// What links and circuits are opened with; replaced as a whole when keys are rotated.
 pub(crate) struct NodeKeys {
     /// TLS of incoming links.
@@ -377,23 +374,12 @@ impl Hands {
     }
 
     fn open_directory(&self, stream: cepa_circuit::StreamKey) {
-        let (ours, theirs) = tokio::io::duplex(DIR_PIPE_BYTES);
+        self.worker
+            .with(|switch, now| switch.stream_dir_connected(stream, now));
+        let theirs = edge::pipe(&self.worker, stream);
         let server = self.shared.directory.clone();
         self.shared
             .control
             .spawn(async move { server.serve_stream(theirs, http::Peer::Circuit).await });
-        self.worker
-            .with(|switch, now| switch.stream_dir_connected(stream, now));
-        let worker = Rc::clone(&self.worker);
-        tokio::task::spawn_local(async move {
-            edge::serve(
-                &worker,
-                stream,
-                tokio::io::split(ours),
-                Vec::new(),
-                Vec::new(),
-            )
-            .await;
-        });
     }
 }
