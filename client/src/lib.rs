@@ -14,6 +14,7 @@ pub mod guards;
 pub mod isolation;
 mod links;
 pub mod network;
+pub mod onion;
 pub mod paths;
 pub mod plane;
 mod pool;

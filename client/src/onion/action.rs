@@ -1,0 +1,154 @@
+//! What the machines of onion services ask of the client, and what they are told
+//! (rend-spec-v3 1.2; path-spec; vanguards-lite for the lengths of paths).
+//!
+//! ```text
+//! Open ─▶ Built ─┬─ Send ─▶ Message ... ─ Join ─▶ streams ─┬─▶ Closed
+//!                └─ Request ─▶ Reply ──────────────────────┘
+//!   └─▶ Failed
+//! ```
+//!
+//! Invariants: a name is used for one circuit; after [`Ending`] nothing more is told of it; each
+//! Request has one Reply, or the circuit's end instead.
+
+use cepa_circuit::handshake::HopSpec;
+use cepa_crypto::RsaId;
+use cepa_crypto::layer::HopLayer;
+use cepa_dir::fetch::Reply;
+use cepa_dir::{DirRequest, NetworkView};
+use cepa_wire::relay::RelayCommand;
+
+/// Names a circuit; the machine that asks for it chooses the name, and uses it once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CircuitName(pub u64);
+
+/// Whose circuit it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// [`crate::onion`]'s visits.
+    Visits,
+    /// Its services.
+    Services,
+}
+
+/// What a circuit is for. It decides how many hops lie before the last, and of which layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Purpose {
+    /// A visitor fetches a descriptor.
+    Fetch,
+    /// A service uploads one.
+    Upload,
+    /// A visitor's circuit to an introduction point.
+    Introduce,
+    /// A service's circuit to an introduction point.
+    IntroPoint,
+    /// A visitor's circuit to the rendezvous point.
+    Rendezvous,
+    /// A service's circuit to the rendezvous point that a visitor has chosen.
+    Meet,
+}
+
+/// The last hop of a circuit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LastHop {
+    /// A relay of the consensus.
+    Listed(RsaId),
+    /// A relay as a stranger described it. It may be not in the consensus, and no path rule holds
+    /// for it but that it stands once in the path.
+    Told(Box<HopSpec>),
+    /// Any relay that may serve as a rendezvous or introduction point, none of these.
+    Any(Vec<RsaId>),
+}
+
+/// What a machine asks for.
+#[derive(Debug)]
+pub enum Action {
+    /// Build a circuit, or take one that is ready.
+    Open {
+        /// Its name from now on.
+        circuit: CircuitName,
+        /// What for.
+        purpose: Purpose,
+        /// Its last hop.
+        last: LastHop,
+    },
+    /// Send a message without a stream to the last hop.
+    Send {
+        /// Over which circuit.
+        circuit: CircuitName,
+        /// What it is.
+        command: RelayCommand,
+        /// Its body.
+        body: Vec<u8>,
+    },
+    /// Add the peer beyond the rendezvous point as a hop.
+    Join {
+        /// Over which circuit.
+        circuit: CircuitName,
+        /// Its layer. A service's keys stand the other way round than a visitor's.
+        layer: Box<HopLayer>,
+        /// Whether the peer may open streams (a service's circuit), or we (a visitor's).
+        serves: bool,
+    },
+    /// Ask the last hop's directory over BEGIN_DIR.
+    Request {
+        /// Over which circuit.
+        circuit: CircuitName,
+        /// What.
+        request: DirRequest,
+    },
+    /// Close the circuit; no end is told.
+    Close {
+        /// Which.
+        circuit: CircuitName,
+    },
+}
+
+/// How a circuit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// No path was found; circuits that were tried failed at another hop than the last.
+    NoPath,
+    /// The last hop could not be reached, though the hop before could: it is to blame.
+    LastHop,
+    /// It took too long.
+    Timeout,
+    /// It stood, and is gone.
+    Closed,
+}
+
+/// What a machine is told.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The circuit stands.
+    Built {
+        /// Which.
+        circuit: CircuitName,
+        /// Its last hop: to be named to a peer ([`LastHop::Any`]).
+        last: &'a HopSpec,
+    },
+    /// A message without a stream came from the last hop.
+    Message {
+        /// Over which circuit.
+        circuit: CircuitName,
+        /// What it is.
+        command: RelayCommand,
+        /// Its body, not checked.
+        body: &'a [u8],
+    },
+    /// The directory's answer, or none.
+    Reply {
+        /// Over which circuit.
+        circuit: CircuitName,
+        /// The answer.
+        reply: Reply,
+    },
+    /// The circuit is not there (any more).
+    Ended {
+        /// Which.
+        circuit: CircuitName,
+        /// How.
+        ending: Ending,
+    },
+    /// There is a new consensus.
+    Network(&'a NetworkView),
+}
