@@ -125,6 +125,9 @@ pub enum Event<'a> {
         circuit: CircuitName,
         /// Its last hop: to be named to a peer ([`LastHop::Any`]).
         last: &'a HopSpec,
+        /// What both ends of the last hop's handshake derived behind the cell keys: KH, to which
+        /// an ESTABLISH_INTRO is bound (rend-spec-v3 3.1.1, tor-spec 5.2.2).
+        kh: &'a [u8; 20],
     },
     /// A message without a stream came from the last hop.
     Message {
