@@ -10,5 +10,7 @@
 //! are told what became of it. So a simulation can run them without a cell.
 
 mod action;
+mod visits;
 
 pub use action::{Action, CircuitName, Ending, Event, LastHop, Owner, Purpose};
+pub use visits::{Outcome, VisitError, VisitId};
