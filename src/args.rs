@@ -175,6 +175,7 @@ joins. Ctrl-C stops every node; the same folder started again keeps all identiti
 Examples:
   cepa testnet up
   cepa testnet up /tmp/net --relays 12 --exits 4 --interval 60
+  cepa testnet up --onion-services 1
   cepa client --network cepa-testnet/network.toml --socks 127.0.0.1:9250";
 
 /// The arguments of `cepa testnet up`.
@@ -198,6 +199,9 @@ pub struct UpArgs {
     /// Clients, each with a SOCKS port.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = within(0..=100))]
     pub clients: u16,
+    /// Onion services, each a process of its own that shows the page.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0..=100))]
+    pub onion_services: u16,
     /// Seconds from one consensus to the next: a divisor of a day, 10 at least.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub interval: u32,

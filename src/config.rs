@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod node;
+pub mod onion;
 pub mod source;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use cepa_crypto::RsaId;
 use serde::{Deserialize, Serialize};
 
+pub use self::onion::OnionServiceConfig;
 use crate::error::Failure;
 
 /// The default of `bandwidth_rate` and `bandwidth_burst`, in bytes a second: as good as no limit.
@@ -107,6 +109,14 @@ pub struct ClientConfig {
     pub pins: Pins,
     /// Whether no two relays of one /16 share a path.
     pub distinct_subnets: bool,
+    /// The onion services that it hosts.
+    pub onion_services: Vec<OnionServiceConfig>,
+    /// A folder of `*.auth_private` files: keys of ours for onion services that ask for one.
+    pub onion_auth_dir: Option<PathBuf>,
+    /// Whether SOCKS 5 replies tell why an onion service failed (`ExtendedErrors`, F0 to F7).
+    pub onion_errors: bool,
+    /// Where to serve metrics, at `/metrics`.
+    pub metrics: Option<SocketAddr>,
     /// Where the log goes.
     pub log: LogConfig,
 }

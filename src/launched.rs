@@ -29,6 +29,8 @@ pub enum Stage {
     Consensus(usize),
     /// The client got as far as this, in percent; 100: circuits can be built.
     Bootstrapped(u8),
+    /// An onion service of this address can be visited.
+    OnionUp(String),
 }
 
 impl fmt::Display for Stage {
@@ -39,6 +41,7 @@ impl fmt::Display for Stage {
             Self::Descriptors(relays) => write!(f, "descriptors {relays}"),
             Self::Consensus(relays) => write!(f, "consensus {relays}"),
             Self::Bootstrapped(percent) => write!(f, "bootstrapped {percent}"),
+            Self::OnionUp(address) => write!(f, "onion {address}"),
         }
     }
 }
@@ -62,6 +65,7 @@ impl FromStr for Stage {
             "bootstrapped" => Ok(Self::Bootstrapped(
                 detail.parse().map_err(|_| UnknownStage)?,
             )),
+            "onion" if !detail.is_empty() => Ok(Self::OnionUp(detail.to_owned())),
             _ => Err(UnknownStage),
         }
     }
@@ -100,6 +104,7 @@ impl fmt::Display for Sentence<'_> {
             Stage::Consensus(relays) => write!(f, "A consensus of {relays} relays is held"),
             Stage::Bootstrapped(100) => f.write_str("Bootstrapped 100% (done): Done"),
             Stage::Bootstrapped(percent) => write!(f, "Bootstrapped {percent}%"),
+            Stage::OnionUp(address) => write!(f, "{address} can be visited"),
         }
     }
 }
@@ -181,10 +186,12 @@ mod tests {
             Stage::Descriptors(11),
             Stage::Consensus(11),
             Stage::Bootstrapped(100),
+            Stage::OnionUp("a.onion".to_owned()),
         ] {
             assert_eq!(stage.to_string().parse(), Ok(stage));
         }
         assert_eq!("bootstrapped 300".parse::<Stage>(), Err(UnknownStage));
         assert_eq!("".parse::<Stage>(), Err(UnknownStage));
+        assert_eq!("onion".parse::<Stage>(), Err(UnknownStage));
     }
 }

@@ -62,6 +62,7 @@ fn plan(args: &UpArgs) -> Result<Plan, Failure> {
         relays: args.relays,
         exits: args.exits,
         clients: args.clients,
+        onion_services: args.onion_services,
         interval_secs: args.interval,
         base_port: args.base_port,
     };
@@ -103,6 +104,7 @@ struct Reached {
     descriptors: usize,
     consensus: usize,
     bootstrapped: u8,
+    onion: bool,
 }
 
 impl Launcher {
@@ -140,10 +142,11 @@ impl Launcher {
 
     async fn become_ready(&mut self) -> Result<(), Failure> {
         let mut progress = Progress::new();
-        self.start(|role| role != Role::Client)?;
+        self.start(Role::is_relay)?;
         let authorities = usize::from(self.plan.authorities);
         let relays = self.plan.relays_in_all();
-        let clients = usize::from(self.plan.clients);
+        let clients = usize::from(self.plan.clients) + usize::from(self.plan.onion_services);
+        let onions = usize::from(self.plan.onion_services);
 
         progress.stage("authorities up", authorities);
         self.until(
@@ -168,7 +171,7 @@ impl Launcher {
             authorities,
         )
         .await?;
-        self.start(|role| role == Role::Client)?;
+        self.start(|role| !role.is_relay())?;
         if clients > 0 {
             progress.stage("bootstrapped", clients);
             let total = self.reached.len();
@@ -178,6 +181,11 @@ impl Launcher {
                 clients,
             )
             .await?;
+            if onions > 0 {
+                progress.stage("onion services up", onions);
+                self.until(&progress, |all| count(all, total, |one| one.onion), onions)
+                    .await?;
+            }
             progress.stage("first fetch", 1);
             self.first_fetch().await?;
             progress.reached(1);
@@ -241,6 +249,10 @@ impl Launcher {
                         Stage::Descriptors(relays) => reached.descriptors = relays,
                         Stage::Consensus(relays) => reached.consensus = relays,
                         Stage::Bootstrapped(percent) => reached.bootstrapped = percent,
+                        Stage::OnionUp(address) => {
+                            reached.onion = true;
+                            self.network.onion_up(node, address)?;
+                        }
                     }
                 }
                 Ok(())
@@ -275,6 +287,9 @@ impl Launcher {
         let socks = self.network.nodes.iter().filter_map(|node| node.node.socks);
         for socks in socks.clone() {
             terminal::say(&format!("SOCKS:   {socks}"));
+        }
+        for onion in self.network.onions() {
+            terminal::say(&format!("onion:   http://{onion}/"));
         }
         terminal::say(&format!(
             "network: {folder}/network.toml (also torrc, arti.toml)"

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::node::is_nickname;
+use super::onion::OnionServiceTable;
 use super::source::{LogTable, Source};
 use super::{ClientConfig, LogConfig, Pins, RelayName};
 use crate::error::{Failure, fail};
@@ -36,6 +37,36 @@ pub struct ClientTable {
     /// Relays that each path must have.
     #[serde(default, skip_serializing_if = "PinsTable::is_empty")]
     pub pins: PinsTable,
+    /// A folder of `*.auth_private` files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub onion_auth_dir: Option<PathBuf>,
+    /// Whether SOCKS replies tell why an onion service failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub onion_errors: bool,
+    /// Where to serve metrics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
+    /// The onion services that it hosts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub onion_service: Vec<OnionServiceTable>,
+}
+
+impl ClientTable {
+    /// A client of `network` with defaults for all else.
+    pub fn new(network: PathBuf) -> Self {
+        ClientTable {
+            socks: Vec::new(),
+            data_dir: None,
+            network,
+            distinct_subnets: true,
+            log: LogTable::default(),
+            pins: PinsTable::default(),
+            onion_auth_dir: None,
+            onion_errors: false,
+            metrics: None,
+            onion_service: Vec::new(),
+        }
+    }
 }
 
 /// The table `[pins]`: for tests; pinned paths are less anonymous.
@@ -79,16 +110,28 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         middle: names(source, &table.pins.middle, "middle")?,
         exit: names(source, &table.pins.exit, "exit")?,
     };
+    let services = table.onion_service.into_iter();
+    let services = services.map(|service| service.checked(source));
+    let onion_services = services.collect::<Result<Vec<_>, Failure>>()?;
     let data_dir = match table.data_dir {
         Some(data_dir) => source.resolve(&data_dir),
         None => default_data_dir()?,
     };
     Ok(ClientConfig {
-        socks: or_default(table.socks.into_iter().map(Spanned::into_inner).collect()),
+        socks: match table.socks.is_empty() {
+            // A file that only hosts opens no port.
+            true if !onion_services.is_empty() => Vec::new(),
+            true => vec![SOCKS_DEFAULT],
+            false => table.socks.into_iter().map(Spanned::into_inner).collect(),
+        },
         data_dir,
         network: source.resolve(&table.network),
         pins,
         distinct_subnets: table.distinct_subnets,
+        onion_services,
+        onion_auth_dir: table.onion_auth_dir.map(|dir| source.resolve(&dir)),
+        onion_errors: table.onion_errors,
+        metrics: table.metrics,
         log: table.log.checked(source),
     })
 }
@@ -101,6 +144,10 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         network,
         pins: Pins::default(),
         distinct_subnets: true,
+        onion_services: Vec::new(),
+        onion_auth_dir: None,
+        onion_errors: false,
+        metrics: None,
         log: LogConfig::default(),
     })
 }
@@ -111,14 +158,6 @@ fn yes() -> bool {
 
 fn is_yes(value: &bool) -> bool {
     *value
-}
-
-fn or_default(socks: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    if socks.is_empty() {
-        vec![SOCKS_DEFAULT]
-    } else {
-        socks
-    }
 }
 
 fn names(source: &Source, list: &[Spanned<String>], key: &str) -> Result<Vec<RelayName>, Failure> {
@@ -169,6 +208,26 @@ mod tests {
         let config = read_text(text).unwrap();
         assert_eq!(config.socks, [SOCKS_DEFAULT]);
         assert_eq!(config.pins.exit, [RelayName::Nickname("exit1".into())]);
+    }
+
+    #[test]
+    fn reads_onion_services() {
+        let text = "network = \"n.toml\"\ndata_dir = \"d\"\n[[onion_service]]\n\
+            dir = \"hs\"\nports = [\"80=8080\", \"22=unix:s\"]\nintroductions = { rate = 5, burst = 9 }\n";
+        let config = read_text(text).unwrap();
+        assert_eq!(config.socks, []);
+        let [service] = &config.onion_services[..] else {
+            panic!("{config:?}");
+        };
+        assert_eq!(service.ports[0].to_string(), "80=127.0.0.1:8080");
+        let wrong = |line: &str| {
+            read_text(&format!("{text}{line}\n"))
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(wrong("intro_points = 2").contains("line 7"));
+        let error = read_text(&text.replace("80=8080", "80=nowhere")).unwrap_err();
+        assert!(error.to_string().contains("line 5"), "{error}");
     }
 
     #[test]

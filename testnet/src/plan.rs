@@ -25,6 +25,9 @@ const TOR_SOCKS_PORT: u16 = 48;
 const ARTI_SOCKS_PORT: u16 = 49;
 const CLIENT_SOCKS_PORT: u16 = 50;
 
+/// Onion services, at most.
+pub const ONION_SERVICES_MAX: u16 = 100;
+
 /// A network on one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -36,6 +39,8 @@ pub struct Plan {
     pub exits: u16,
     /// Clients.
     pub clients: u16,
+    /// Onion services, a process each; they serve the page.
+    pub onion_services: u16,
     /// Seconds from one consensus to the next.
     pub interval_secs: u32,
     /// The first port; the plan uses 150 from there.
@@ -57,6 +62,9 @@ pub enum PlanError {
     /// There are no more ports.
     #[error("expected at most {CLIENTS_MAX} clients")]
     TooManyClients,
+    /// More processes than are of use.
+    #[error("expected at most {ONION_SERVICES_MAX} onion services")]
+    TooManyOnionServices,
     /// Peers would refuse the consensus.
     #[error("expected an interval of at least {INTERVAL_SECS_MIN} seconds that divides a day")]
     BadInterval,
@@ -76,9 +84,16 @@ pub enum Role {
     Exit,
     /// A client.
     Client,
+    /// A client that hosts an onion service.
+    Onion,
 }
 
 impl Role {
+    /// Whether it carries cells of others: it has an OR port and an identity.
+    pub fn is_relay(self) -> bool {
+        matches!(self, Self::Authority | Self::Relay | Self::Exit)
+    }
+
     /// Its name in `testnet.json`.
     pub fn name(self) -> &'static str {
         match self {
@@ -86,6 +101,7 @@ impl Role {
             Self::Relay => "relay",
             Self::Exit => "exit",
             Self::Client => "client",
+            Self::Onion => "onion",
         }
     }
 }
@@ -97,7 +113,7 @@ pub struct Node {
     pub role: Role,
     /// Its nickname, which is also the name of its folder.
     pub nickname: String,
-    /// Its OR port; clients have none.
+    /// Its OR port; clients and onion services have none.
     pub or: Option<SocketAddr>,
     /// Its directory port; only authorities have one.
     pub dir: Option<SocketAddr>,
@@ -112,6 +128,7 @@ impl Default for Plan {
             relays: 6,
             exits: 2,
             clients: 1,
+            onion_services: 0,
             interval_secs: 20,
             base_port: 5000,
         }
@@ -134,6 +151,9 @@ impl Plan {
         if self.clients > CLIENTS_MAX {
             return Err(PlanError::TooManyClients);
         }
+        if self.onion_services > ONION_SERVICES_MAX {
+            return Err(PlanError::TooManyOnionServices);
+        }
         if self.interval_secs < INTERVAL_SECS_MIN || !DAY_SECS.is_multiple_of(self.interval_secs) {
             return Err(PlanError::BadInterval);
         }
@@ -143,13 +163,14 @@ impl Plan {
         }
     }
 
-    /// All nodes: authorities, then relays, exits and clients.
+    /// All nodes: authorities, then relays, exits, clients and onion services.
     pub fn nodes(&self) -> Vec<Node> {
         let kinds = [
             (Role::Authority, self.authorities, "auth"),
             (Role::Relay, self.relays, "relay"),
             (Role::Exit, self.exits, "exit"),
             (Role::Client, self.clients, "client"),
+            (Role::Onion, self.onion_services, "onion"),
         ];
         let mut nodes = Vec::new();
         for (role, count, name) in kinds {
@@ -167,7 +188,7 @@ impl Plan {
         Node {
             role,
             nickname: format!("{name}{number}"),
-            or: (role != Role::Client).then(|| at(OR_PORT)),
+            or: role.is_relay().then(|| at(OR_PORT)),
             dir: (role == Role::Authority).then(|| at(DIR_PORT)),
             socks: (role == Role::Client)
                 .then(|| self.local(CLIENT_SOCKS_PORT + number.saturating_sub(1))),
@@ -285,8 +306,10 @@ mod tests {
             relays in 2..200_u16,
             exits in 1..40_u16,
             clients in 0..100_u16,
+            onion_services in 0..100_u16,
         ) {
-            let plan = Plan { authorities, relays, exits, clients, ..Plan::default() };
+            let sizes = Plan { authorities, relays, exits, clients, ..Plan::default() };
+            let plan = Plan { onion_services, ..sizes };
             prop_assert_eq!(plan.check(), Ok(()));
             let mut ports = BTreeSet::from([plan.page(), plan.tor_socks(), plan.arti_socks()]);
             let mut nets = BTreeSet::new();

@@ -1,6 +1,7 @@
 //! `testnet.json`: what a running network is, for scripts and tests.
 //!
-//! `{"socks": ["IP:PORT"], "network": FILE, "nodes": [...]}` with the authorities first. What a
+//! `{"socks": ["IP:PORT"], "onions": ["ADDRESS.onion"], "network": FILE, "nodes": [...]}` with
+//! the authorities first. Onion services are listed once they can be visited. What a
 //! node has not (a client has no identity, most relays no directory port) is null.
 
 use std::net::SocketAddr;
@@ -13,6 +14,9 @@ use serde::{Deserialize, Serialize};
 pub struct Summary {
     /// The SOCKS ports of its clients.
     pub socks: Vec<SocketAddr>,
+    /// The addresses of its onion services that can be visited.
+    #[serde(default)]
+    pub onions: Vec<String>,
     /// Its `network.toml`.
     pub network: PathBuf,
     /// Its nodes.
@@ -22,7 +26,7 @@ pub struct Summary {
 /// One node of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSummary {
-    /// `authority`, `relay`, `exit` or `client`.
+    /// `authority`, `relay`, `exit`, `client` or `onion`.
     pub role: String,
     /// Its nickname.
     pub nickname: String,
@@ -61,12 +65,13 @@ mod tests {
         };
         let summary = Summary {
             socks: vec!["127.0.0.1:5050".parse().unwrap()],
+            onions: vec!["abc.onion".into()],
             network: "network.toml".into(),
             nodes: vec![node],
         };
         let text = serde_json::to_string(&summary).unwrap();
         assert!(text.starts_with(
-            "{\"socks\":[\"127.0.0.1:5050\"],\"network\":\"network.toml\",\"nodes\":[{\"role\":\"a"
+            "{\"socks\":[\"127.0.0.1:5050\"],\"onions\":[\"abc.onion\"],\"network\":\"network.toml\",\"nodes\":["
         ));
         assert!(text.contains("\"or\":\"127.1.0.1:5000\",\"dir\":null,\"pid\":7,"));
         assert_eq!(serde_json::from_str::<Summary>(&text).unwrap(), summary);

@@ -12,8 +12,9 @@ use cepa_testnet::{Node, NodeSummary, Plan, Role, Summary};
 use toml::Spanned;
 
 use crate::clock;
-use crate::config::client::{ClientTable, PinsTable};
+use crate::config::client::ClientTable;
 use crate::config::node::{AuthorityTable, NodeTable};
+use crate::config::onion::OnionServiceTable;
 use crate::config::source::{LogTable, unplaced};
 use crate::error::{Failure, fail};
 use crate::folder::make_private;
@@ -47,6 +48,8 @@ pub(super) struct PlannedNode {
     pub(super) pid: Option<u32>,
     /// Who it is; clients are nobody.
     pub(super) ids: Option<Ids>,
+    /// The address of its onion service, once that can be visited.
+    pub(super) onion: Option<String>,
 }
 
 /// The identities of a relay.
@@ -68,6 +71,7 @@ impl PlannedNode {
             log,
             pid: None,
             ids: None,
+            onion: None,
         }
     }
 
@@ -76,7 +80,7 @@ impl PlannedNode {
         match self.node.role {
             Role::Authority => "authority",
             Role::Relay | Role::Exit => "relay",
-            Role::Client => "client",
+            Role::Client | Role::Onion => "client",
         }
     }
 
@@ -107,6 +111,23 @@ pub(super) struct Written {
 }
 
 impl Written {
+    /// The onion services that can be visited.
+    pub(super) fn onions(&self) -> Vec<String> {
+        self.nodes
+            .iter()
+            .filter_map(|node| node.onion.clone())
+            .collect()
+    }
+
+    /// An onion service of a node can be visited: `testnet.json` names it from now on.
+    pub(super) fn onion_up(&mut self, node: usize, address: String) -> Result<(), Failure> {
+        match self.nodes.get_mut(node) {
+            Some(node) if node.onion.is_none() => node.onion = Some(address),
+            _ => return Ok(()),
+        }
+        self.write_summary()
+    }
+
     /// Writes `testnet.json`.
     pub(super) fn write_summary(&self) -> Result<(), Failure> {
         let node = |node: &PlannedNode| NodeSummary {
@@ -126,6 +147,7 @@ impl Written {
                 .iter()
                 .filter_map(|node| node.node.socks)
                 .collect(),
+            onions: self.onions(),
             network: self.folder.join("network.toml"),
             nodes: self.nodes.iter().map(node).collect(),
         };
@@ -193,7 +215,7 @@ fn make_keys(nodes: &mut [PlannedNode]) -> Result<(), Failure> {
 
 fn make_node_keys(planned: &mut PlannedNode, rng: &mut Rng) -> Result<(), Failure> {
     make_private(&planned.folder)?;
-    if planned.node.role == Role::Client {
+    if !planned.node.role.is_relay() {
         return Ok(());
     }
     let keys = planned.folder.join("keys");
@@ -257,16 +279,22 @@ fn write_config(plan: &Plan, planned: &PlannedNode, network: &Path) -> Result<()
         None => toml::to_string(&ClientTable {
             socks: planned.node.socks.into_iter().map(unplaced).collect(),
             data_dir: Some(planned.folder.clone()),
-            network: network.to_owned(),
-            distinct_subnets: true,
             log,
-            pins: PinsTable::default(),
+            onion_service: onion_service(plan, planned).into_iter().collect(),
+            ..ClientTable::new(network.to_owned())
         }),
     };
     match text {
         Ok(text) => write_atomic(&planned.config, text.as_bytes(), 0o600),
         Err(error) => fail("cannot write this file", planned.config.display(), error),
     }
+}
+
+/// The service of a node that hosts one: it shows the page.
+fn onion_service(plan: &Plan, planned: &PlannedNode) -> Option<OnionServiceTable> {
+    let ports = vec![unplaced(format!("80={}", plan.page()))];
+    (planned.node.role == Role::Onion)
+        .then(|| OnionServiceTable::new(planned.folder.join("service"), ports))
 }
 
 fn node_table(

@@ -1,0 +1,208 @@
+//! Onion services of a client's file: the tables `[[onion_service]]`, and `PORT=TARGET`.
+//!
+//! A virtual port leads to a TCP address or a unix socket: `80=127.0.0.1:8080`, `80=8080` (the same
+//! port of loopback), `80` (loopback's port 80), `22=unix:/run/sshd.sock`, `80=[::1]:8080`.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use super::source::Source;
+use crate::error::Failure;
+
+/// Introduction points unless the file says otherwise, and the range (rend-spec-v3 2.5.2).
+pub const INTRO_POINTS_DEFAULT: u8 = 3;
+const INTRO_POINTS_MAX: u8 = 20;
+/// Ports of one service.
+const PORTS_MAX: usize = 1024;
+
+/// An onion service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnionServiceConfig {
+    /// Its folder: `hostname`, keys, `authorized_clients/`.
+    pub dir: PathBuf,
+    /// Where its virtual ports lead.
+    pub ports: Vec<PortTarget>,
+    /// Introduction points, 3 to 20.
+    pub intro_points: u8,
+    /// Streams of one visitor at once (`HiddenServiceMaxStreams`); no limit without.
+    pub streams_max: Option<u32>,
+    /// Introductions that an introduction point lets through: a second, and at once.
+    pub introductions: Option<IntroductionLimit>,
+}
+
+/// What introduction points are asked to hold back (the DoS extension, rend-spec-v3 3.1.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntroductionLimit {
+    /// A second, in the long run.
+    pub rate: u32,
+    /// At once, at least `rate`.
+    pub burst: u32,
+}
+
+/// A virtual port and where it leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortTarget {
+    /// The port that visitors name.
+    pub port: u16,
+    /// Where to connect for it.
+    pub target: Target,
+}
+
+/// Where a service's program listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// On a TCP port.
+    Tcp(SocketAddr),
+    /// On a unix socket.
+    Unix(PathBuf),
+}
+
+/// `PORT=TARGET` that is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected PORT, PORT=PORT, PORT=IP:PORT or PORT=unix:PATH")]
+pub struct WrongPort;
+
+impl FromStr for PortTarget {
+    type Err = WrongPort;
+
+    fn from_str(text: &str) -> Result<Self, WrongPort> {
+        let number = |text: &str| {
+            let port = text.parse::<u16>().ok();
+            port.filter(|port| *port != 0).ok_or(WrongPort)
+        };
+        let loopback = |port| Target::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let (port, target) = match text.split_once('=') {
+            None => (text, None),
+            Some((port, target)) => (port, Some(target)),
+        };
+        let port = number(port)?;
+        let target = match target {
+            None => loopback(port),
+            Some(target) => match (target.strip_prefix("unix:"), target.parse::<SocketAddr>()) {
+                (Some(path), _) if !path.is_empty() => Target::Unix(path.into()),
+                (None, Ok(addr)) if addr.port() != 0 => Target::Tcp(addr),
+                (None, Err(_)) => loopback(number(target)?),
+                _ => return Err(WrongPort),
+            },
+        };
+        Ok(PortTarget { port, target })
+    }
+}
+
+impl fmt::Display for PortTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.target {
+            Target::Tcp(addr) => write!(f, "{}={addr}", self.port),
+            Target::Unix(path) => write!(f, "{}=unix:{}", self.port, path.display()),
+        }
+    }
+}
+
+/// The table `[[onion_service]]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnionServiceTable {
+    /// A folder.
+    pub dir: PathBuf,
+    /// `PORT=TARGET`, one at least.
+    pub ports: Vec<Spanned<String>>,
+    /// How many introduction points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intro_points: Option<Spanned<u8>>,
+    /// Streams of one visitor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub streams_max: Option<u32>,
+    /// What introduction points hold back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub introductions: Option<Spanned<IntroductionLimit>>,
+}
+
+impl OnionServiceTable {
+    /// A service with defaults for all but the folder and its ports.
+    pub fn new(dir: PathBuf, ports: Vec<Spanned<String>>) -> Self {
+        OnionServiceTable {
+            dir,
+            ports,
+            intro_points: None,
+            streams_max: None,
+            introductions: None,
+        }
+    }
+
+    /// The checked service.
+    pub fn checked(self, source: &Source) -> Result<OnionServiceConfig, Failure> {
+        let ports = self.ports.iter().map(|text| {
+            let parsed = text.get_ref().parse::<PortTarget>();
+            parsed.map_err(|error| {
+                let expected = error.to_string();
+                let expected = expected.strip_prefix("expected ").unwrap_or(&expected);
+                source.wrong(text, "ports", expected)
+            })
+        });
+        let mut ports = ports.collect::<Result<Vec<_>, Failure>>()?;
+        for port in &mut ports {
+            if let Target::Unix(path) = &mut port.target {
+                *path = source.resolve(path);
+            }
+        }
+        if ports.is_empty() || ports.len() > PORTS_MAX {
+            return Err(source.lacks("ports of an onion service", "\"80=127.0.0.1:8080\""));
+        }
+        if let Some(points) = &self.intro_points {
+            source.expect(points, "intro_points", "a number from 3 to 20", |points| {
+                (INTRO_POINTS_DEFAULT..=INTRO_POINTS_MAX).contains(points)
+            })?;
+        }
+        if let Some(limit) = &self.introductions {
+            let expected = "a rate of at least 1, and a burst that is no less";
+            source.expect(limit, "introductions", expected, |limit| {
+                limit.rate > 0 && limit.burst >= limit.rate && i32::try_from(limit.burst).is_ok()
+            })?;
+        }
+        let points = self.intro_points.map(Spanned::into_inner);
+        Ok(OnionServiceConfig {
+            dir: source.resolve(&self.dir),
+            ports,
+            intro_points: points.unwrap_or(INTRO_POINTS_DEFAULT),
+            streams_max: self.streams_max,
+            introductions: self.introductions.map(Spanned::into_inner),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_read() {
+        let shown = |text: &str| text.parse::<PortTarget>().map(|port| port.to_string());
+        for (text, is) in [
+            ("80", "80=127.0.0.1:80"),
+            ("80=8080", "80=127.0.0.1:8080"),
+            ("80=10.1.2.3:8080", "80=10.1.2.3:8080"),
+            ("80=[::1]:8080", "80=[::1]:8080"),
+            ("22=unix:/run/ssh.sock", "22=unix:/run/ssh.sock"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Ok(is));
+        }
+        for text in [
+            "",
+            "0",
+            "80=",
+            "80=0",
+            "80=1.2.3.4",
+            "80=a:1",
+            "80=unix:",
+            "70000",
+        ] {
+            assert_eq!(shown(text), Err(WrongPort), "{text}");
+        }
+    }
+}
