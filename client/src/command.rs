@@ -64,6 +64,8 @@ pub enum Command {
         stream: StreamKey,
         /// What to ask.
         request: DirRequest,
+        /// The body of an upload; else empty.
+        body: Vec<u8>,
         /// Give up when the body is larger than this.
         body_bytes_max: usize,
     },

@@ -147,9 +147,10 @@ impl Hands {
                 fetch,
                 stream,
                 request,
+                body,
                 ..
             } => {
-                self.request(fetch, stream, request);
+                self.request(fetch, stream, request, body);
             }
             Command::CancelDirRequest { fetch } => {
                 if let Some(task) = self.fetches.borrow_mut().remove(&fetch) {
@@ -212,11 +213,17 @@ impl Hands {
     }
 
     /// Speaks HTTP over a stream, through an in-memory pipe.
-    fn request(&self, fetch: FetchId, stream: cepa_circuit::StreamKey, request: DirRequest) {
+    fn request(
+        &self,
+        fetch: FetchId,
+        stream: cepa_circuit::StreamKey,
+        request: DirRequest,
+        body: Vec<u8>,
+    ) {
         let theirs = edge::pipe(&self.worker, stream);
         let (worker, fetches) = (Rc::clone(&self.worker), Rc::clone(&self.fetches));
         let task = tokio::task::spawn_local(async move {
-            let reply = exchange::over_stream(theirs, &request).await;
+            let reply = exchange::over_stream(theirs, &request, body.into()).await;
             fetches.borrow_mut().remove(&fetch);
             let reply = Some(reply).filter(|reply| reply.status != 0);
             worker.with(|client, now| client.handle_dir_reply(fetch, reply, now));

@@ -21,11 +21,11 @@ pub(crate) async fn over_dir_port(addr: SocketAddr, request: &DirRequest) -> Rep
 }
 
 /// Asks whatever directory is at the other end of `stream`.
-pub(crate) async fn over_stream<S>(stream: S, request: &DirRequest) -> Reply
+pub(crate) async fn over_stream<S>(stream: S, request: &DirRequest, body: Bytes) -> Reply
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let host = http_request(request, Bytes::new()).with_header("Host", "directory");
+    let host = http_request(request, body).with_header("Host", "directory");
     let reply = http::request(stream, host, &limits(request)).await;
     read(reply, request)
 }

@@ -212,6 +212,7 @@ impl Client {
                     stream,
                     body_bytes_max: fetch::reply_bytes_max(&request),
                     request,
+                    body: Vec::new(),
                 });
             }
             Err(error) => {

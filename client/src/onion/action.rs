@@ -95,6 +95,8 @@ pub enum Action {
         circuit: CircuitName,
         /// What.
         request: DirRequest,
+        /// What an upload carries; else empty.
+        body: Vec<u8>,
     },
     /// Close the circuit; no end is told.
     Close {

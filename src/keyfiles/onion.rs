@@ -1,0 +1,240 @@
+//! The folder of an onion service, as `tor` has it: `hostname`, `hs_ed25519_secret_key`,
+//! `hs_ed25519_public_key`, `authorized_clients/*.auth` (rend-spec-v3 appendix E); and the folder of
+//! `*.auth_private` files of a visitor.
+//!
+//! The folder is 0700 and its files 0600, or it is refused by name: whoever reads the key is the
+//! service. Keys are made once. What does not fit together (key and `hostname`, secret and public
+//! key) is refused and left as it is. A line that is no client key is an error: a client that was
+//! meant to be let in must not be locked out silently, nor a service be open to all.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use cepa_crypto::client_auth::{ClientKey, ClientSecret};
+use cepa_crypto::ed25519::{ExpandedKeypair, Keypair};
+use cepa_crypto::key_file::{self, Kind};
+use cepa_crypto::onion::OnionAddress;
+use cepa_crypto::{Rng, curve25519};
+
+use super::{damaged, read_secret, read_secret_text, write_secret};
+use crate::error::{Failure, fail};
+use crate::folder;
+
+const SECRET: &str = "hs_ed25519_secret_key";
+const PUBLIC: &str = "hs_ed25519_public_key";
+const HOSTNAME: &str = "hostname";
+const CLIENTS: &str = "authorized_clients";
+/// Clients of one service: what fits a descriptor, and more than `tor` takes.
+const CLIENTS_MAX: usize = 350;
+
+/// An onion service as its folder has it.
+#[derive(Debug)]
+pub struct ServiceKeys {
+    /// The identity.
+    pub identity: ExpandedKeypair,
+    /// Its address.
+    pub address: OnionAddress,
+    /// Clients that may read the descriptor; empty: all may.
+    pub clients: Vec<curve25519::PublicKey>,
+}
+
+/// Reads the folder of a service, or makes one.
+pub fn load_or_make(dir: &Path, rng: &mut Rng) -> Result<ServiceKeys, Failure> {
+    check_private(dir)?;
+    folder::make_private(dir)?;
+    let path = dir.join(SECRET);
+    let identity = match read_secret(&path)? {
+        Some(bytes) => key_file::read_ed25519(Kind::MasterSecret, &bytes)
+            .map_err(|_| damaged(&path, "the secret key of an onion service"))?,
+        None => make_identity(dir, &path, rng)?,
+    };
+    let address = OnionAddress::new(&identity.public());
+    check_or_write(&dir.join(PUBLIC), &public_file(&identity), |_| None)?;
+    check_or_write(
+        &dir.join(HOSTNAME),
+        format!("{address}\n").as_bytes(),
+        |found| Some(String::from_utf8_lossy(found).trim().to_owned()),
+    )?;
+    folder::make_private(&dir.join(CLIENTS))?;
+    let clients = clients(&dir.join(CLIENTS))?;
+    Ok(ServiceKeys {
+        identity,
+        address,
+        clients,
+    })
+}
+
+/// Reads the keys of a visitor.
+pub fn client_secrets(
+    dir: &Path,
+) -> Result<Vec<(OnionAddress, curve25519::SecretKey)>, Failure> {
+    check_private(dir)?;
+    let mut secrets = Vec::new();
+    for path in files(dir, "auth_private")? {
+        let expected = "ADDRESS:descriptor:x25519:KEY, as onion services ask their visitors for";
+        let text = read_secret_text(&path)?.unwrap_or_default();
+        let secret = ClientSecret::parse(text.trim()).map_err(|_| damaged(&path, expected))?;
+        secrets.push((secret.address, secret.key));
+    }
+    Ok(secrets)
+}
+
+/// A folder that is there must be its owner's alone.
+fn check_private(dir: &Path) -> Result<(), Failure> {
+    match std::fs::metadata(dir) {
+        Ok(meta) if meta.mode() & 0o077 != 0 => fail(
+            format!("other users may use this folder (mode {:o})", meta.mode() & 0o777),
+            dir.display(),
+            "chmod 700 it if its keys are still secret",
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn make_identity(dir: &Path, path: &Path, rng: &mut Rng) -> Result<ExpandedKeypair, Failure> {
+    for name in [PUBLIC, HOSTNAME] {
+        let other = dir.join(name);
+        if other.exists() {
+            return fail(
+                format!("{SECRET} is missing, but {name} is there"),
+                dir.display(),
+                "restore it from a copy, or choose an empty folder for a new address",
+            );
+        }
+    }
+    let identity = Keypair::generate(rng).expand();
+    write_secret(
+        path,
+        &key_file::write(Kind::MasterSecret, &*identity.to_bytes()),
+    )?;
+    Ok(identity)
+}
+
+fn public_file(identity: &ExpandedKeypair) -> Vec<u8> {
+    key_file::write(Kind::MasterPublic, identity.public().as_bytes()).to_vec()
+}
+
+/// A file that must say what follows from the secret key; `show`: what it says instead.
+fn check_or_write(
+    path: &Path,
+    right: &[u8],
+    show: impl FnOnce(&[u8]) -> Option<String>,
+) -> Result<(), Failure> {
+    let Some(found) = read_secret(path)? else {
+        return write_secret(path, right);
+    };
+    if found.trim_ascii() == right.trim_ascii() {
+        return Ok(());
+    }
+    let shown = show(&found).map(|text| format!(" ({text})"));
+    fail(
+        format!("this file{} is of another key than {SECRET}", shown.unwrap_or_default()),
+        path.display(),
+        "restore both from one copy (nothing was changed)",
+    )
+}
+
+fn clients(dir: &Path) -> Result<Vec<curve25519::PublicKey>, Failure> {
+    let mut clients = Vec::new();
+    for path in files(dir, "auth")? {
+        let text = read_secret_text(&path)?.unwrap_or_default();
+        let key = ClientKey::parse(text.trim())
+            .map_err(|_| damaged(&path, "descriptor:x25519:KEY, a key of a client"))?;
+        clients.push(key.0);
+    }
+    if clients.len() > CLIENTS_MAX {
+        return fail(
+            format!("{} clients", clients.len()),
+            dir.display(),
+            format!("expected at most {CLIENTS_MAX}"),
+        );
+    }
+    Ok(clients)
+}
+
+/// The files of a folder with an extension, in order; none if there is no folder.
+fn files(dir: &Path, extension: &str) -> Result<Vec<PathBuf>, Failure> {
+    let cannot = |error| Failure::new("cannot read this folder", dir.display(), error);
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(cannot(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(cannot)?.path();
+        let is_hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !is_hidden && path.extension().is_some_and(|found| found == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn service(name: &str) -> (tempfile::TempDir, PathBuf, OnionAddress) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        let made = load_or_make(&path, &mut Rng::from_seed([7; 32])).unwrap();
+        (dir, path, made.address)
+    }
+
+    fn error_of(path: &Path) -> String {
+        let again = load_or_make(path, &mut Rng::from_seed([8; 32]));
+        again.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_address_is_made_once() {
+        let (_dir, path, address) = service("hs");
+        let again = load_or_make(&path, &mut Rng::from_seed([8; 32])).unwrap();
+        assert_eq!(again.address, address);
+        let hostname = std::fs::read_to_string(path.join("hostname")).unwrap();
+        assert_eq!(hostname, format!("{address}\n"));
+        let secret = std::fs::read(path.join(SECRET)).unwrap();
+        assert_eq!(secret.len(), 96);
+        assert!(secret.starts_with(b"== ed25519v1-secret: type0 =="));
+        assert!(again.clients.is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_name() {
+        let (_dir, path, address) = service("hs");
+        std::fs::write(path.join("hostname"), "other.onion\n").unwrap();
+        let error = error_of(&path);
+        assert!(error.contains("hostname") && error.contains("other.onion"), "{error}");
+        std::fs::write(path.join("hostname"), format!("{address}\n")).unwrap();
+        std::fs::remove_file(path.join(SECRET)).unwrap();
+        assert!(error_of(&path).contains("is missing"));
+        std::fs::set_permissions(&path, Permissions::from_mode(0o750)).unwrap();
+        let error = error_of(&path);
+        assert!(error.contains("hs") && error.contains("750"), "{error}");
+    }
+
+    #[test]
+    fn clients_are_read_and_wrong_ones_named() {
+        let (_dir, path, address) = service("hs");
+        let secret = curve25519::SecretKey::generate(&mut Rng::from_seed([9; 32]));
+        let line = ClientKey(secret.public()).to_string();
+        write_secret(&path.join(CLIENTS).join("a.auth"), line.as_bytes()).unwrap();
+        let read = load_or_make(&path, &mut Rng::from_seed([8; 32])).unwrap();
+        assert_eq!(read.clients, [secret.public()]);
+        write_secret(&path.join(CLIENTS).join("b.auth"), b"nonsense").unwrap();
+        assert!(error_of(&path).contains("b.auth"));
+
+        let mine = path.join("mine");
+        folder::make_private(&mine).unwrap();
+        let line = ClientSecret { address, key: secret }.encode();
+        write_secret(&mine.join("x.auth_private"), line.as_bytes()).unwrap();
+        assert_eq!(client_secrets(&mine).unwrap()[0].0, address);
+    }
+}
