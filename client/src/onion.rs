@@ -10,6 +10,7 @@
 //! are told what became of it. So a simulation can run them without a cell.
 
 mod action;
+pub mod services;
 mod visits;
 
 pub use action::{Action, CircuitName, Ending, Event, LastHop, Owner, Purpose};

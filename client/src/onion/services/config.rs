@@ -1,0 +1,223 @@
+//! What is wanted of a hosted service, and what is told of it (rend-spec-v3 1.2, 3.1.1.1; the
+//! options `HiddenService*` of `tor`).
+//!
+//! Invariants: a [`ServiceConfig`] is what the operator wrote, bounded by [`ServiceConfig::bounded`]
+//! before a machine sees it; a status is a copy, and names no client.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use cepa_crypto::ed25519::{ExpandedKeypair, PublicKey};
+use cepa_crypto::{RsaId, curve25519};
+
+/// Introduction points of a service where nothing else is said (`HiddenServiceNumIntroductionPoints`).
+pub const INTRO_POINTS_DEFAULT: usize = 3;
+/// Most introduction points (rend-spec-v3 2.5.4).
+pub const INTRO_POINTS_MAX: usize = 20;
+/// Rendezvous circuits of a service at once, where nothing else is said.
+pub const CIRCUITS_MAX_DEFAULT: usize = 1024;
+/// Most clients that a descriptor can name: what fits into 50 000 bytes (rend-spec-v3 2.5.1.2).
+pub const CLIENTS_MAX: usize = 330;
+
+/// Names a hosted service while it is hosted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId(pub u64);
+
+/// How fast an introduction point may hand introductions on (rend-spec-v3 3.1.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DosLimits {
+    /// A second, on average; 0 for no limit.
+    pub rate: u32,
+    /// At once; at least `rate`.
+    pub burst: u32,
+}
+
+/// A service to host.
+#[derive(Debug)]
+pub struct ServiceConfig {
+    /// Its identity, from which the address follows.
+    pub identity: ExpandedKeypair,
+    /// Its virtual ports.
+    pub ports: Vec<u16>,
+    /// The keys of the clients that may visit it; empty: all may.
+    pub clients: Vec<curve25519::PublicKey>,
+    /// How many introduction points it wants: [`INTRO_POINTS_DEFAULT`] to [`INTRO_POINTS_MAX`].
+    pub intro_points: usize,
+    /// What its introduction points are asked to hold back.
+    pub dos: Option<DosLimits>,
+    /// Most streams of one rendezvous circuit at once (`HiddenServiceMaxStreams`).
+    pub streams_max: Option<usize>,
+    /// Most rendezvous circuits at once.
+    pub circuits_max: usize,
+    /// Whether a circuit with more streams is closed, rather than the stream refused
+    /// (`HiddenServiceMaxStreamsCloseCircuit`).
+    pub closes_on_excess: bool,
+}
+
+impl ServiceConfig {
+    /// A service with everything as usual.
+    pub fn new(identity: ExpandedKeypair, ports: Vec<u16>) -> Self {
+        ServiceConfig {
+            identity,
+            ports,
+            clients: Vec::new(),
+            intro_points: INTRO_POINTS_DEFAULT,
+            dos: None,
+            streams_max: None,
+            circuits_max: CIRCUITS_MAX_DEFAULT,
+            closes_on_excess: false,
+        }
+    }
+
+    /// The same within the bounds of the specification.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.intro_points = self
+            .intro_points
+            .clamp(INTRO_POINTS_DEFAULT, INTRO_POINTS_MAX);
+        self.clients.truncate(CLIENTS_MAX);
+        self
+    }
+}
+
+/// What happened to a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceOutcome {
+    /// Its descriptors stand at enough HSDirs for a visitor to find one. Told once.
+    Published {
+        /// Which service.
+        service: ServiceId,
+    },
+}
+
+/// How a service stands.
+#[derive(Debug, Clone)]
+pub struct ServiceStatus {
+    /// Which.
+    pub service: ServiceId,
+    /// Its identity key; the address follows from it.
+    pub identity: PublicKey,
+    /// Whether it has been published ([`ServiceOutcome::Published`]).
+    pub is_published: bool,
+    /// Its descriptors, ascending by time period.
+    pub descriptors: Vec<DescriptorStatus>,
+    /// Its introduction points.
+    pub intro_points: Vec<IntroPointStatus>,
+    /// What was counted since it was added.
+    pub counts: Counts,
+}
+
+/// How a descriptor stands.
+#[derive(Debug, Clone)]
+pub struct DescriptorStatus {
+    /// The number of its time period.
+    pub period: u64,
+    /// The length of its time period, in minutes.
+    pub period_minutes: u64,
+    /// The revision counter that was given out last; none before the first.
+    pub revision: Option<u64>,
+    /// When it is made anew.
+    pub next_upload: Option<SystemTime>,
+    /// The directories responsible for it, ascending by identity.
+    pub hsdirs: Vec<HsDirStatus>,
+}
+
+/// What one directory has of a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HsDirStatus {
+    /// The relay.
+    pub relay: RsaId,
+    /// The revision that it took last, and when.
+    pub held: Option<(u64, SystemTime)>,
+    /// Whether an upload to it is under way.
+    pub is_uploading: bool,
+    /// Uploads that failed since it took one.
+    pub failures: u32,
+}
+
+/// How an introduction point stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IntroPointState {
+    /// Its circuit is being built, or it has not answered yet.
+    Opening,
+    /// It stands.
+    Standing,
+    /// Another takes its place; it stands for those who have the old descriptor.
+    Retiring,
+}
+
+/// One introduction point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IntroPointStatus {
+    /// The relay.
+    pub relay: RsaId,
+    /// Where it is in its life.
+    pub state: IntroPointState,
+    /// Since when it stands.
+    pub since: Option<SystemTime>,
+    /// Introductions that came over it.
+    pub introductions: u64,
+}
+
+/// Why an INTRODUCE2 was dropped. Its order is that of the checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IntroDrop {
+    /// Too many came in a second, or the point has taken all that it may.
+    Rate,
+    /// It does not parse.
+    Malformed,
+    /// It is for another authentication key.
+    AuthKey,
+    /// The encrypted section was seen before.
+    Replay,
+    /// The message authentication fails, or the client's key is none.
+    Mac,
+    /// The plaintext does not parse.
+    Plaintext,
+    /// The rendezvous cookie was seen before.
+    CookieReplay,
+    /// The rendezvous point is described so that it cannot be reached, or that it must not be.
+    LinkSpecifiers,
+    /// It asks for congestion control, which the descriptor does not offer.
+    CongestionControl,
+    /// It brings a proof of work, which was not asked for.
+    ProofOfWork,
+    /// The service has as many rendezvous circuits as it may.
+    Circuits,
+}
+
+impl IntroDrop {
+    /// The value of the label `reason` of `tor_hs_intro_rejected_intro_req_count`.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            IntroDrop::AuthKey => "bad_auth_key",
+            IntroDrop::Mac => "subcredential",
+            IntroDrop::Replay | IntroDrop::CookieReplay => "replay",
+            IntroDrop::Malformed
+            | IntroDrop::Plaintext
+            | IntroDrop::LinkSpecifiers
+            | IntroDrop::CongestionControl
+            | IntroDrop::ProofOfWork => "invalid_introduce2",
+            IntroDrop::Rate | IntroDrop::Circuits => "too_many",
+        }
+    }
+}
+
+/// What is counted of a service; the names are those of the metrics `tor_hs_*`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// INTRODUCE2 messages that came: `tor_hs_intro_num_total`.
+    pub intro_num_total: u64,
+    /// Introduction circuits that stand: `tor_hs_intro_established_count`.
+    pub intro_established_count: u64,
+    /// `tor_hs_intro_rejected_intro_req_count`; [`IntroDrop::reason`] is the label's value.
+    pub intro_rejected_intro_req_count: BTreeMap<IntroDrop, u64>,
+    /// Rendezvous that were begun: `tor_hs_rdv_num_total`.
+    pub rdv_num_total: u64,
+    /// Rendezvous circuits that stand: `tor_hs_rdv_established_count`.
+    pub rdv_established_count: u64,
+    /// Rendezvous whose circuit could not be built: `tor_hs_rdv_error_count`, with the label
+    /// `reason="rp_conn_failure"`.
+    pub rdv_error_count: u64,
+}
