@@ -36,6 +36,27 @@ pub fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
+/// The MAC of onion services (rend-spec-v3 0.3): SHA3-256 of the key's length in eight bytes, the
+/// key and the message.
+pub fn mac_sha3_256(key: &[u8], message: &[u8]) -> [u8; 32] {
+    let key_len = u64::try_from(key.len()).expect("a slice is shorter than 2^64");
+    sha3::Sha3_256::new()
+        .chain_update(key_len.to_be_bytes())
+        .chain_update(key)
+        .chain_update(message)
+        .finalize()
+        .into()
+}
+
+/// SHAKE-256 of the pieces of a message, as many bytes as `out` has: the KDF of onion services
+/// (rend-spec-v3 0.3).
+pub fn shake_256(pieces: &[&[u8]], out: &mut [u8]) {
+    use shake::digest::{ExtendableOutput, Update, XofReader};
+    let mut hash = shake::Shake256::default();
+    pieces.iter().for_each(|piece| hash.update(piece));
+    hash.finalize_xof().read(out);
+}
+
 /// Whether two byte strings are equal, in time that depends on their lengths only.
 pub fn ct_eq(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()

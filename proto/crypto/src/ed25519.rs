@@ -4,12 +4,14 @@
 //! public key of small order is not refused (`verify_strict` would), a scalar S that is not
 //! reduced is. C tor looks at the top three bits of S only; no honest signer gives such an S.
 //! `ExpandedKeypair` is the 64-byte form (scalar, prefix) of tor's key files, which the
-//! Curve25519 conversion of dir-spec 2.1.1 (and later key blinding) makes without a seed.
+//! Curve25519 conversion of dir-spec 2.1.1 and the blinding of onion services make without a seed.
 
 use core::fmt;
 
+use curve25519_dalek::edwards::CompressedEdwardsY;
 use curve25519_dalek::montgomery::MontgomeryPoint;
 use curve25519_dalek::scalar::Scalar;
+use curve25519_dalek::traits::IsIdentity as _;
 use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign};
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha512};
@@ -54,6 +56,22 @@ impl PublicKey {
     /// Whether the bytes are a point of the curve.
     pub fn is_point(&self) -> bool {
         VerifyingKey::from_bytes(&self.0).is_ok()
+    }
+
+    /// Whether the bytes are the canonical form of a point of the large subgroup, other than the
+    /// neutral one: what the identity of an onion service must be (rend-spec-v3 2.2.7).
+    pub fn is_torsion_free(&self) -> bool {
+        let compressed = CompressedEdwardsY(self.0);
+        compressed.decompress().is_some_and(|point| {
+            point.compress() == compressed && !point.is_identity() && point.is_torsion_free()
+        })
+    }
+
+    /// The key blinded by a factor (rend-spec-v3 A.2), which is clamped here; `None` if this one
+    /// is no point.
+    pub(crate) fn blind_by(&self, factor: &[u8; 32]) -> Option<PublicKey> {
+        let point = CompressedEdwardsY(self.0).decompress()?;
+        Some(PublicKey(point.mul_clamped(*factor).compress().to_bytes()))
     }
 
     /// Checks a signature of a message.
@@ -188,6 +206,23 @@ impl ExpandedKeypair {
     /// Signs a message.
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         raw_sign::<Sha512>(&self.secret, message, &self.public).to_bytes()
+    }
+
+    /// The key blinded by a factor (rend-spec-v3 A.2), which is clamped here.
+    pub(crate) fn blind_by(&self, factor: &[u8; 32]) -> ExpandedKeypair {
+        const LABEL: &[u8] = b"Derive temporary signing key hash input";
+        let clamped = Zeroizing::new(curve25519_dalek::scalar::clamp_integer(*factor));
+        let scalar = Zeroizing::new(Scalar::from_bytes_mod_order(*clamped) * self.secret.scalar);
+        let mut bytes = Zeroizing::new([0; 64]);
+        bytes.copy_from_slice(
+            &Sha512::new()
+                .chain_update(LABEL)
+                .chain_update(self.secret.hash_prefix)
+                .finalize(),
+        );
+        bytes.copy_within(..32, 32);
+        bytes[..32].copy_from_slice(scalar.as_bytes());
+        ExpandedKeypair::from_bytes(&bytes)
     }
 
     /// The key of a Curve25519 secret (dir-spec 2.1.1, "ntor-onion-key-crosscert", and its

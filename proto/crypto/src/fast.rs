@@ -63,7 +63,7 @@ fn derive(x: &[u8; 20], y: &[u8; 20]) -> ([u8; 20], KeyStream) {
             chunk.copy_from_slice(&block[..chunk.len()]);
         }
     });
-    (kh, keys)
+    (kh, keys.with_kh(&kh))
 }
 
 #[cfg(test)]
@@ -88,7 +88,8 @@ mod tests {
                 "0a48d9e169024d75bc21fa80d52349328e7d0ce219337e74a980c2672535f15661c9aa31"
             )
         );
-        assert_eq!(keys.tor1().df[..4], hex!("9e917161"));
+        let (keys, bound) = keys.tor1_with_kh();
+        assert_eq!((&keys.df[..4], *bound), (&hex!("9e917161")[..], kh));
     }
 
     #[test]

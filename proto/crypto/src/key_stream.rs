@@ -14,14 +14,24 @@ use crate::tor1;
 pub const MATERIAL_LEN: usize = 192;
 
 /// Fresh key material, used once and from the beginning.
-pub struct KeyStream(Zeroizing<[u8; MATERIAL_LEN]>);
+pub struct KeyStream {
+    material: Zeroizing<[u8; MATERIAL_LEN]>,
+    /// KH, where the handshake sends it instead of deriving it after the keys.
+    kh: Option<Zeroizing<[u8; 20]>>,
+}
 
 impl KeyStream {
     /// The material that a derivation writes.
     pub(crate) fn derive(write: impl FnOnce(&mut [u8; MATERIAL_LEN])) -> KeyStream {
         let mut material = Zeroizing::new([0; MATERIAL_LEN]);
         write(&mut material);
-        KeyStream(material)
+        KeyStream { material, kh: None }
+    }
+
+    /// The same with the KH of CREATE_FAST (tor-spec 5.2.1).
+    pub(crate) fn with_kh(mut self, kh: &[u8; 20]) -> KeyStream {
+        self.kh = Some(Zeroizing::new(*kh));
+        self
     }
 
     /// The keys of the tor1 cell cipher.
@@ -30,18 +40,21 @@ impl KeyStream {
     }
 
     /// The keys of the tor1 cell cipher, and KH, which binds an ESTABLISH_INTRO to its circuit
-    /// (rend-spec-v3 3.1.1).
+    /// (rend-spec-v3 3.1.1): the 20 bytes after the keys, or the KH of CREATE_FAST.
     pub fn tor1_with_kh(self) -> (tor1::Keys, Zeroizing<[u8; 20]>) {
         let mut kh = Zeroizing::new([0; 20]);
-        let (keys, rest) = self.0.split_at(tor1::KEYS_LEN);
-        kh.copy_from_slice(&rest[..20]);
+        let (keys, rest) = self.material.split_at(tor1::KEYS_LEN);
+        kh.copy_from_slice(match &self.kh {
+            Some(kh) => &**kh,
+            None => &rest[..20],
+        });
         let keys = keys.try_into().expect("split at the length of the array");
         (tor1::Keys::read(keys), kh)
     }
 
     /// The first bytes of the material.
     pub fn prefix(&self) -> &[u8; MATERIAL_LEN] {
-        &self.0
+        &self.material
     }
 }
 
@@ -64,6 +77,7 @@ mod tests {
             (0, 20, 40, 56, 72)
         );
         assert_eq!((keys.kb[15], kh[19]), (71, 91));
+        assert_eq!(*stream().with_kh(&[7; 20]).tor1_with_kh().1, [7; 20]);
         assert_eq!(stream().tor1().kf, keys.kf);
         assert_eq!(format!("{:?} {keys:?}", stream()), "KeyStream tor1::Keys");
     }

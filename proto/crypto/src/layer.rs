@@ -1,6 +1,7 @@
 //! A hop's layer of encryption, whatever its cipher: what circuits hold.
 //!
-//! Today tor1 (tor-spec 6.1) is the only cipher. Counter galois onion will be a second variant:
+//! Relays know tor1 (tor-spec 6.1); the peer beyond a rendezvous point has its wider sister
+//! (rend-spec-v3 5). Counter galois onion will be another variant:
 //! it mixes the cell's link command into its mask and has tags of 16 bytes, hence the `command`
 //! argument (3 RELAY, 9 RELAY_EARLY) and the length of a `Tag`. Payloads are changed in place;
 //! nothing is allocated.
@@ -84,6 +85,9 @@ impl RelayLayer {
 pub enum HopLayer {
     /// AES-128-CTR and SHA-1.
     Tor1(tor1::HopCrypt),
+    /// AES-256-CTR and SHA3-256, of the peer beyond a rendezvous point. In a box, as most
+    /// circuits have none and it is large.
+    Onion(Box<tor1::OnionHopCrypt>),
 }
 
 impl HopLayer {
@@ -96,6 +100,7 @@ impl HopLayer {
     pub fn encrypt_forward(&mut self, _command: u8, payload: &mut Payload) {
         match self {
             HopLayer::Tor1(crypt) => crypt.encrypt_forward(payload),
+            HopLayer::Onion(crypt) => crypt.encrypt_forward(payload),
         }
     }
 
@@ -103,6 +108,7 @@ impl HopLayer {
     pub fn originate_forward(&mut self, _command: u8, payload: &mut Payload) -> Tag {
         match self {
             HopLayer::Tor1(crypt) => crypt.originate_forward(payload).into(),
+            HopLayer::Onion(crypt) => crypt.originate_forward(payload).into(),
         }
     }
 
@@ -110,6 +116,7 @@ impl HopLayer {
     pub fn decrypt_backward(&mut self, _command: u8, payload: &mut Payload) -> Option<Tag> {
         match self {
             HopLayer::Tor1(crypt) => crypt.decrypt_backward(payload).map(Tag::from),
+            HopLayer::Onion(crypt) => crypt.decrypt_backward(payload).map(Tag::from),
         }
     }
 }

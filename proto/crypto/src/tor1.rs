@@ -1,18 +1,20 @@
-//! The tor1 cell cipher: AES-128-CTR in place and a running SHA-1 (tor-spec 5.5, 6.1).
+//! The tor1 cell cipher: AES-128-CTR in place and a running SHA-1 (tor-spec 5.5, 6.1), and the
+//! same of AES-256 and SHA3-256 between the ends of an onion service's circuit (rend-spec-v3 5).
 //!
 //! The hot path of a relay. A payload is the 509 bytes of a RELAY cell: command 0, recognized
 //! 1..3, stream id 3..5, digest 5..9, length 9..11, data. Nothing is allocated. A digest covers
 //! each payload that begins or ends at its hop, with the digest field zero, and its state
-//! moves only for these. The whole SHA-1 of a payload is the tag of an authenticated SENDME
-//! (proposal 289). Client and relay name directions as seen from the client.
+//! moves only for these. Its first 20 bytes (all of SHA-1) are the tag of an authenticated
+//! SENDME (proposal 289). Client and relay name directions as seen from the client.
 
 use core::fmt;
 
-use aes::Aes128;
+use aes::{Aes128, Aes256};
 use cipher::{KeyIvInit, StreamCipher};
 use ctr::Ctr128BE;
 use sha1::{Digest, Sha1};
-use zeroize::Zeroize;
+use sha3::Sha3_256;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes of a relay cell's payload.
 pub const PAYLOAD_LEN: usize = 509;
@@ -20,7 +22,10 @@ pub const PAYLOAD_LEN: usize = 509;
 /// Bytes of key material that `Keys` takes.
 pub const KEYS_LEN: usize = 72;
 
-/// The whole SHA-1 that authenticates a payload (proposal 289).
+/// Bytes of key material that an [`OnionHopCrypt`] takes (rend-spec-v3 4.2.1).
+pub const ONION_KEYS_LEN: usize = 128;
+
+/// The first 20 bytes of the digest that authenticates a payload (proposal 289).
 pub type Tag = [u8; 20];
 
 /// A relay cell's payload.
@@ -71,16 +76,17 @@ impl fmt::Debug for Keys {
 }
 
 /// One direction of one hop: its key stream and its running digest.
-struct Direction {
-    cipher: Ctr128BE<Aes128>,
-    digest: Sha1,
+struct Direction<C, D> {
+    cipher: C,
+    digest: D,
 }
 
-impl Direction {
-    fn new(key: &[u8; 16], seed: &[u8; 20]) -> Direction {
+impl<C: KeyIvInit + StreamCipher, D: Digest + Clone> Direction<C, D> {
+    /// The fresh state of a key, which must have the cipher's length, and a seed.
+    fn new(key: &[u8], seed: &[u8]) -> Direction<C, D> {
         Direction {
-            cipher: Ctr128BE::new(key.into(), &[0; 16].into()),
-            digest: Sha1::new_with_prefix(seed),
+            cipher: C::new_from_slices(key, &[0; 16]).expect("callers pass whole keys"),
+            digest: D::new_with_prefix(seed),
         }
     }
 
@@ -93,7 +99,7 @@ impl Direction {
         payload[1..3].fill(0);
         payload[5..9].fill(0);
         self.digest.update(&payload[..]);
-        let tag: Tag = self.digest.clone().finalize().into();
+        let tag = tag(&self.digest);
         payload[5..9].copy_from_slice(&tag[..4]);
         tag
     }
@@ -108,7 +114,7 @@ impl Direction {
         let mut next = self.digest.clone();
         next.update(&payload[..]);
         payload[5..9].copy_from_slice(&digest);
-        let tag: Tag = next.clone().finalize().into();
+        let tag = tag(&next);
         if tag[..4] != digest {
             return None;
         }
@@ -117,10 +123,17 @@ impl Direction {
     }
 }
 
+/// The tag that a digest gives now; it is to go on.
+fn tag<D: Digest + Clone>(digest: &D) -> Tag {
+    let whole = digest.clone().finalize();
+    let (tag, _) = whole.split_first_chunk().expect("SHA-1 is the shortest");
+    *tag
+}
+
 /// Both directions of a circuit at a relay.
 pub struct RelayCrypt {
-    forward: Direction,
-    backward: Direction,
+    forward: Direction<Ctr128BE<Aes128>, Sha1>,
+    backward: Direction<Ctr128BE<Aes128>, Sha1>,
 }
 
 impl RelayCrypt {
@@ -159,10 +172,13 @@ impl fmt::Debug for RelayCrypt {
 }
 
 /// Both directions of one hop at the client.
-pub struct HopCrypt {
-    forward: Direction,
-    backward: Direction,
+pub struct HopCrypt<C = Ctr128BE<Aes128>, D = Sha1> {
+    forward: Direction<C, D>,
+    backward: Direction<C, D>,
 }
+
+/// Both directions between the ends of an onion service's circuit, at either end.
+pub type OnionHopCrypt = HopCrypt<Ctr128BE<Aes256>, Sha3_256>;
 
 impl HopCrypt {
     /// The fresh state of these keys.
@@ -172,7 +188,30 @@ impl HopCrypt {
             backward: Direction::new(&keys.kb, &keys.db),
         }
     }
+}
 
+impl OnionHopCrypt {
+    /// The client's fresh state of `Df | Db | Kf | Kb`, 32 bytes each.
+    pub fn client(material: &Zeroizing<[u8; ONION_KEYS_LEN]>) -> OnionHopCrypt {
+        let (digests, keys) = material.split_at(64);
+        HopCrypt {
+            forward: Direction::new(&keys[..32], &digests[..32]),
+            backward: Direction::new(&keys[32..], &digests[32..]),
+        }
+    }
+
+    /// The service's: it sends what the client has as backward, so its directions are
+    /// interchanged (rend-spec-v3 5).
+    pub fn service(material: &Zeroizing<[u8; ONION_KEYS_LEN]>) -> OnionHopCrypt {
+        let HopCrypt { forward, backward } = OnionHopCrypt::client(material);
+        HopCrypt {
+            forward: backward,
+            backward: forward,
+        }
+    }
+}
+
+impl<C: KeyIvInit + StreamCipher, D: Digest + Clone> HopCrypt<C, D> {
     /// Adds this hop's layer to a payload that is for a later hop.
     pub fn encrypt_forward(&mut self, payload: &mut Payload) {
         self.forward.crypt(payload);
@@ -194,7 +233,7 @@ impl HopCrypt {
     }
 }
 
-impl fmt::Debug for HopCrypt {
+impl<C, D> fmt::Debug for HopCrypt<C, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("tor1::HopCrypt")
     }
