@@ -80,20 +80,19 @@ impl RelayLayer {
     }
 }
 
-/// A client's layer of one hop, both directions.
+/// A client's layer of one hop, both directions. Boxed: ciphers differ much in size.
 #[derive(Debug)]
 pub enum HopLayer {
     /// AES-128-CTR and SHA-1.
-    Tor1(tor1::HopCrypt),
-    /// AES-256-CTR and SHA3-256, of the peer beyond a rendezvous point. In a box, as most
-    /// circuits have none and it is large.
+    Tor1(Box<tor1::HopCrypt>),
+    /// AES-256-CTR and SHA3-256, of the peer beyond a rendezvous point.
     Onion(Box<tor1::OnionHopCrypt>),
 }
 
 impl HopLayer {
     /// A fresh tor1 layer.
     pub fn tor1(keys: &tor1::Keys) -> HopLayer {
-        HopLayer::Tor1(tor1::HopCrypt::new(keys))
+        HopLayer::Tor1(Box::new(tor1::HopCrypt::new(keys)))
     }
 
     /// Adds the layer to a payload for a later hop.

@@ -6,6 +6,7 @@
 //! ([`cell::CellBuf`], [`cell::Payload`]) and are looked at in place by small functions.
 
 pub mod auth;
+pub mod auth_key;
 pub mod begin;
 pub mod cell;
 pub mod cert;
@@ -16,13 +17,18 @@ pub mod create;
 pub mod cross_cert;
 pub mod destroy;
 pub mod end;
+pub mod establish_intro;
 pub mod extend;
+mod extension;
 pub mod host;
+pub mod intro_plaintext;
+pub mod introduce;
 pub mod linkspec;
 pub mod netinfo;
 pub mod padding;
 pub mod reader;
 pub mod relay;
+pub mod rendezvous;
 pub mod resolve;
 pub mod sendme;
 pub mod socks;
