@@ -18,6 +18,7 @@ use cepa_netdoc::params::Params;
 use cepa_netdoc::protover::Protocols;
 use cepa_netdoc::routerstatus::RouterStatus;
 
+use crate::hsring::HsSchedule;
 use weights::Weights;
 
 pub use relay::Relay;
@@ -31,6 +32,7 @@ pub struct NetworkView {
     relays: Vec<Relay>,
     by_ed25519: BTreeMap<Ed25519Id, usize>,
     weights: Weights,
+    is_testing: bool,
 }
 
 impl NetworkView {
@@ -43,13 +45,25 @@ impl NetworkView {
             relays: Vec::new(),
             by_ed25519: BTreeMap::new(),
             weights,
+            is_testing: false,
         }
+    }
+
+    /// The same of a testing network, or not of one: the periods of onion services are others.
+    #[must_use]
+    pub fn testing(self, is_testing: bool) -> Self {
+        Self { is_testing, ..self }
+    }
+
+    /// The periods of onion services when the consensus was made.
+    pub fn hs_schedule(&self) -> HsSchedule {
+        HsSchedule::new(self.consensus(), self.is_testing)
     }
 
     /// Goes over to a newer consensus, with the microdescriptors that it still lists.
     pub fn replace_consensus(&mut self, text: ConsensusText) {
         let held = std::mem::take(&mut self.microdescs);
-        *self = Self::new(text);
+        *self = Self::new(text).testing(self.is_testing);
         self.add(held.into_values());
     }
 

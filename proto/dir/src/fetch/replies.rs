@@ -140,7 +140,10 @@ impl DirectoryDownload {
     fn accept_microdesc_consensus(&mut self, text: &ConsensusText, now: Now) {
         match &mut self.view {
             Some(view) => view.replace_consensus(text.clone()),
-            None => self.view = Some(NetworkView::new(text.clone())),
+            None => {
+                let view = NetworkView::new(text.clone()).testing(self.network.is_testing);
+                self.view = Some(view);
+            }
         }
         if let Some(view) = self.view.as_ref().filter(|_| self.interest.microdescs) {
             self.microdescs.replace(view.missing_microdescs(), now);
