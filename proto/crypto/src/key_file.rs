@@ -2,7 +2,8 @@
 //!
 //! The tag is `== kind: name ==` with zero bytes after it. No specification has it; C tor
 //! writes it (`lib/crypt_ops/crypto_format.c`), and operators move these files from one
-//! program to the other. What follows the tag is for the reader of the kind to check.
+//! program to the other. What follows the tag is for the reader of the kind to check. An onion
+//! service's folder has the same two forms as a relay's master key.
 
 use zeroize::Zeroizing;
 
@@ -12,9 +13,9 @@ pub const TAG_LEN: usize = 32;
 /// Kind of a file, as its tag tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `ed25519_master_id_secret_key`: 64 bytes, expanded.
+    /// `ed25519_master_id_secret_key`, `hs_ed25519_secret_key`: 64 bytes, expanded.
     MasterSecret,
-    /// `ed25519_master_id_public_key`: 32 bytes.
+    /// `ed25519_master_id_public_key`, `hs_ed25519_public_key`: 32 bytes.
     MasterPublic,
     /// `ed25519_signing_secret_key`: 64 bytes, expanded.
     SigningSecret,
@@ -82,6 +83,27 @@ pub fn read_ed25519(
     Ok(crate::ed25519::ExpandedKeypair::from_bytes(key))
 }
 
+/// The identity of an onion service in its `hs_ed25519_secret_key`.
+pub fn read_hs_secret_key(file: &[u8]) -> Result<crate::ed25519::ExpandedKeypair, KeyFileError> {
+    read_ed25519(Kind::MasterSecret, file)
+}
+
+/// The `hs_ed25519_secret_key` of an onion service's identity.
+pub fn write_hs_secret_key(key: &crate::ed25519::ExpandedKeypair) -> Zeroizing<Vec<u8>> {
+    write(Kind::MasterSecret, &*key.to_bytes())
+}
+
+/// The public identity of an onion service in its `hs_ed25519_public_key`.
+pub fn read_hs_public_key(file: &[u8]) -> Result<crate::ed25519::PublicKey, KeyFileError> {
+    crate::ed25519::PublicKey::from_bytes(read(Kind::MasterPublic, file)?)
+        .ok_or(KeyFileError::Malformed)
+}
+
+/// The `hs_ed25519_public_key` of an onion service's identity.
+pub fn write_hs_public_key(key: &crate::ed25519::PublicKey) -> Vec<u8> {
+    write(Kind::MasterPublic, key.as_bytes()).to_vec()
+}
+
 /// The onion key in a `secret_onion_key_ntor`.
 pub fn read_onion_key(file: &[u8]) -> Result<crate::curve25519::SecretKey, KeyFileError> {
     let key = read(Kind::OnionKey, file)?;
@@ -129,6 +151,24 @@ mod tests {
         let (body, signature) = cert.split_last_chunk().unwrap();
         assert_eq!(master.public().verify(body, signature), Ok(()));
         assert_eq!(master.sign(body), *signature);
+    }
+
+    #[test]
+    fn an_onion_service_s_folder_of_tor_is_read_and_written() {
+        const SECRET: &[u8] = include_bytes!("../testdata/hs_ed25519_secret_key");
+        const PUBLIC: &[u8] = include_bytes!("../testdata/hs_ed25519_public_key");
+        const HOSTNAME: &str = include_str!("../testdata/hs_hostname");
+        let secret = read_hs_secret_key(SECRET).unwrap();
+        let public = read_hs_public_key(PUBLIC).unwrap();
+        assert_eq!(secret.public(), public);
+        assert_eq!(*write_hs_secret_key(&secret), SECRET);
+        assert_eq!(write_hs_public_key(&public), PUBLIC);
+        let address = crate::onion::OnionAddress::new(&public).unwrap();
+        assert_eq!(address.to_string(), HOSTNAME.trim_end());
+        for len in 0..PUBLIC.len() {
+            assert!(read_hs_public_key(&PUBLIC[..len]).is_err());
+            assert!(read_hs_secret_key(&SECRET[..len]).is_err());
+        }
     }
 
     #[test]

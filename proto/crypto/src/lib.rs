@@ -5,12 +5,14 @@
 //! are zeroized on drop, compared in constant time, and shown by no `Debug`. What comes from
 //! outside is hostile: each reader is total and names what was wrong.
 
+pub mod client_auth;
 pub mod curve25519;
 mod der;
 pub mod digest;
 pub mod ed25519;
 pub mod encoding;
 pub mod fast;
+pub mod hs_layer;
 pub mod hs_ntor;
 pub mod ids;
 pub mod key_file;
@@ -19,6 +21,7 @@ pub mod layer;
 pub mod ntor;
 pub mod ntor_v3;
 pub mod onion;
+pub mod ope;
 pub mod rng;
 pub mod rsa;
 pub mod tor1;
