@@ -13,6 +13,7 @@ pub mod detached;
 pub mod diff;
 pub mod extrainfo;
 pub mod family;
+pub mod hs_descriptor;
 pub mod item;
 pub mod microdesc;
 pub mod params;
