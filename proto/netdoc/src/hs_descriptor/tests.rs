@@ -64,15 +64,14 @@ impl Service {
             blinded: identity.blind(PERIOD),
             signing: Keypair::generate(&mut rng),
             plaintext,
-            clients: (0..clients).map(|_| SecretKey::generate(&mut rng)).collect(),
+            clients: (0..clients)
+                .map(|_| SecretKey::generate(&mut rng))
+                .collect(),
             rng,
         }
     }
 
-    fn with_builder<T>(
-        &mut self,
-        write: impl FnOnce(HsDescriptorBuilder<'_>, &mut Rng) -> T,
-    ) -> T {
+    fn with_builder<T>(&mut self, write: impl FnOnce(HsDescriptorBuilder<'_>, &mut Rng) -> T) -> T {
         let clients: Vec<_> = self.clients.iter().map(|key| *key.public()).collect();
         let builder = HsDescriptorBuilder {
             identity: &self.identity,
@@ -223,18 +222,19 @@ fn sizes_hide_numbers() {
 fn at_most_twenty_introduction_points() {
     let mut service = Service::new(4, 21, 0);
     assert_eq!(service.encode(), Err(HsEncodeError::TooManyIntroPoints));
-    let mut inner = String::from("create2-formats 2\n");
-    for point in &service.plaintext.intro_points {
-        point
-            .encode(&service.signing, now() + HS_CERT_LIFETIME, &mut inner)
-            .unwrap();
-    }
+    let last = service.plaintext.intro_points.split_off(20);
+    let mut inner = service.plaintext.encode(&service.signing, now()).unwrap();
+    let last = HsPlaintext {
+        intro_points: last,
+        ..HsPlaintext::default()
+    };
+    let last = last.encode(&service.signing, now()).unwrap();
+    inner.push_str(last.strip_prefix("create2-formats 2\n").unwrap());
     let text = service.encode_inner(&inner);
     assert_eq!(
         service.decrypt(&text, None),
         Err(HsDecryptError::TooManyIntroPoints)
     );
-    service.plaintext.intro_points.pop();
     let text = service.encode().unwrap();
     assert_eq!(service.decrypt(&text, None), Ok(service.plaintext.clone()));
 }
@@ -246,7 +246,9 @@ fn a_bad_introduction_point_is_left_out() {
     let other = Keypair::generate(&mut service.rng);
     let foreign = service.plaintext.encode(&other, now()).unwrap();
     let (header, points) = good.split_once("introduction-point ").unwrap();
-    let late = service.plaintext.encode(&service.signing, now() - HS_CERT_LIFETIME * 2);
+    let late = service
+        .plaintext
+        .encode(&service.signing, now() - HS_CERT_LIFETIME * 2);
     for bad in [
         foreign,
         late.unwrap(),
@@ -310,9 +312,18 @@ fn the_outer_layer_is_checked() {
         HsDescriptor::parse(&changed, now()).unwrap_err()
     };
     let signature = HsDescriptorError::Signature;
-    assert_eq!(refused("revision-counter 7", "revision-counter 8"), signature);
-    assert_eq!(refused("superencrypted\n", "x\nsuperencrypted\n"), signature);
-    assert_eq!(refused("descriptor 3", "descriptor 4"), HsDescriptorError::Version);
+    assert_eq!(
+        refused("revision-counter 7", "revision-counter 8"),
+        signature
+    );
+    assert_eq!(
+        refused("superencrypted\n", "x\nsuperencrypted\n"),
+        signature
+    );
+    assert_eq!(
+        refused("descriptor 3", "descriptor 4"),
+        HsDescriptorError::Version
+    );
     assert_eq!(
         refused("lifetime 180", "lifetime 721"),
         HsDescriptorError::Lifetime(721)
