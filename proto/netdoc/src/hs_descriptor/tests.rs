@@ -204,7 +204,7 @@ fn client_authorization_has_three_outcomes() {
 
 #[test]
 fn sizes_hide_numbers() {
-    let mut len_of = |intro_points, clients| {
+    let len_of = |intro_points, clients| {
         let text = Service::new(3, intro_points, clients).encode().unwrap();
         let descriptor = HsDescriptor::parse(&text, now()).unwrap();
         let layer = descriptor.superencrypted.len() - cepa_crypto::hs_layer::OVERHEAD;
