@@ -5,15 +5,20 @@
 //! the client's side, [`relay`] and [`onionskin`] a relay's. Nothing allocates for a cell, and
 //! nothing here keeps time or draws randomness by itself.
 
+pub mod congestion;
+pub mod extensions;
 pub mod half_closed;
 pub mod handshake;
+pub mod hop_window;
 pub mod onionskin;
 pub mod origin;
 pub mod relay;
 pub mod stream;
 pub mod window;
 
+pub use congestion::{Congestion, CongestionParams, CongestionPath};
 pub use half_closed::HalfClosed;
+pub use hop_window::{HopFlow, HopWindow};
 pub use onionskin::{OnionKeys, OnionskinError, OnionskinJob, OnionskinReply};
 pub use relay::{Forward, RelayCircuit, RelayViolation};
 pub use stream::{Stream, StreamRead, StreamState, StreamViolation};
