@@ -7,87 +7,154 @@
 //! ```
 //!
 //! Invariants: each circuit that is asked for belongs to one service until its end is told or it
-//! is closed; a service that is removed leaves no circuit.
+//! is closed; a service that is removed leaves no circuit; nothing is begun before there is a
+//! consensus.
 
+mod circuits;
 mod config;
+mod descriptor;
+mod intro_points;
+mod introductions;
+mod meet;
+mod point;
+mod publisher;
+mod replays;
+mod service;
+mod uploads;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use cepa_crypto::Rng;
+use cepa_dir::{NetworkView, hsring};
 use cepa_wire::Now;
 
 use super::action::{Action, CircuitName, Event};
+use circuits::{Circuits, Context, Part};
+use service::{Network, Service};
 
 pub use config::{
     CIRCUITS_MAX_DEFAULT, CLIENTS_MAX, Counts, DescriptorStatus, DosLimits, HsDirStatus,
     INTRO_POINTS_DEFAULT, INTRO_POINTS_MAX, IntroDrop, IntroPointState, IntroPointStatus,
     ServiceConfig, ServiceId, ServiceOutcome, ServiceStatus,
 };
-
-/// A service and its machines.
-#[derive(Debug)]
-struct Service {
-    config: ServiceConfig,
-}
+pub use publisher::{Publisher, Upload, UploadId};
 
 /// All services of a client.
 #[derive(Debug)]
 pub struct Services {
     rng: Rng,
     is_testing: bool,
+    network: Option<Box<Network>>,
     services: BTreeMap<ServiceId, Service>,
-    /// Circuits that carry inbound streams, and to which service.
-    joined: BTreeMap<CircuitName, ServiceId>,
-    actions: VecDeque<Action>,
+    circuits: Circuits,
     outcomes: VecDeque<ServiceOutcome>,
-    names: u64,
+    added: u64,
 }
 
 impl Services {
-    /// None yet. `is_testing`: the network's time periods follow its voting interval
-    /// (`TestingTorNetwork`).
+    /// None yet. `is_testing`: rendezvous points may have private addresses (`TestingTorNetwork`).
     pub fn new(rng: Rng, is_testing: bool) -> Self {
         Services {
             rng,
             is_testing,
+            network: None,
             services: BTreeMap::new(),
-            joined: BTreeMap::new(),
-            actions: VecDeque::new(),
+            circuits: Circuits::default(),
             outcomes: VecDeque::new(),
-            names: 0,
+            added: 0,
         }
     }
 
     /// Hosts a service from now on.
-    pub fn add(&mut self, config: ServiceConfig, _now: Now) -> ServiceId {
-        self.names += 1;
-        let id = ServiceId(self.names);
-        let config = config.bounded();
-        self.services.insert(id, Service { config });
+    pub fn add(&mut self, config: ServiceConfig, now: Now) -> ServiceId {
+        self.added += 1;
+        let id = ServiceId(self.added);
+        let service = Service::new(config.bounded(), self.is_testing);
+        self.services.insert(id, service);
+        self.with(id, now, |service, network, ctx| {
+            if let Some(network) = network {
+                service.handle_network(network, ctx);
+            }
+            true
+        });
         id
     }
 
     /// Hosts it no longer: all of its circuits are closed.
     pub fn remove(&mut self, id: ServiceId, _now: Now) {
         self.services.remove(&id);
-        self.joined.retain(|_, service| *service != id);
+        self.circuits.close_all(id);
+        self.outcomes.retain(|outcome| match outcome {
+            ServiceOutcome::Published { service } => *service != id,
+        });
     }
 
     /// Takes what became of a circuit, or of the network.
-    pub fn handle_event(&mut self, _event: Event<'_>, _now: Now) {}
+    pub fn handle_event(&mut self, event: Event<'_>, now: Now) {
+        match event {
+            Event::Network(view) => self.handle_network(view, now),
+            Event::Built { circuit, kh, .. } => {
+                self.with_owner(circuit, now, |service, part, ctx| {
+                    service.handle_built(circuit, part, kh, ctx);
+                    true
+                });
+            }
+            Event::Message {
+                circuit,
+                command,
+                body,
+            } => self.with_owner(circuit, now, |service, part, ctx| {
+                part == Part::Intro && service.handle_message(circuit, command, body, ctx)
+            }),
+            Event::Reply { circuit, reply } => {
+                self.with_owner(circuit, now, |service, _, ctx| {
+                    service.handle_reply(circuit, reply.status, ctx);
+                    true
+                });
+            }
+            Event::Ended { circuit, ending } => {
+                let Some((id, part)) = self.circuits.ended(circuit) else {
+                    return;
+                };
+                self.with(id, now, |service, _, ctx| {
+                    service.handle_ended(circuit, part, ending, ctx);
+                    true
+                });
+            }
+        }
+    }
+
+    fn handle_network(&mut self, view: &NetworkView, now: Now) {
+        self.network = Some(Box::new(Network {
+            view: view.clone(),
+            rings: hsring::store_rings(view),
+        }));
+        self.for_all(now, |service, network, ctx| {
+            if let Some(network) = network {
+                service.handle_network(network, ctx);
+            }
+            true
+        });
+    }
 
     /// Does what is due.
-    pub fn handle_timeout(&mut self, _now: Now) {}
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.for_all(now, |_, _, _| true);
+    }
 
     /// When [`Services::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.network.as_ref()?;
+        self.services
+            .values()
+            .filter_map(Service::poll_timeout)
+            .min()
     }
 
     /// What is to be done next.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        self.circuits.poll_action()
     }
 
     /// What happened to a service.
@@ -97,7 +164,9 @@ impl Services {
 
     /// The service that serves the streams of a joined circuit.
     pub fn service_of(&self, circuit: CircuitName) -> Option<ServiceId> {
-        self.joined.get(&circuit).copied()
+        let (id, _) = self.circuits.owner(circuit)?;
+        let service = self.services.get(&id)?;
+        service.is_joined(circuit).then_some(id)
     }
 
     /// What was wanted of a service: its ports and limits.
@@ -107,16 +176,58 @@ impl Services {
 
     /// How all services stand, in the order in which they were added.
     pub fn statuses(&self) -> Vec<ServiceStatus> {
-        self.services
-            .iter()
-            .map(|(id, service)| ServiceStatus {
-                service: *id,
-                identity: service.config.identity.public(),
-                is_published: false,
-                descriptors: Vec::new(),
-                intro_points: Vec::new(),
-                counts: Counts::default(),
-            })
-            .collect()
+        let services = self.services.iter();
+        services.map(|(id, service)| service.status(*id)).collect()
+    }
+
+    fn for_all(
+        &mut self,
+        now: Now,
+        mut act: impl FnMut(&mut Service, Option<&Network>, &mut Context<'_>) -> bool,
+    ) {
+        let ids: Vec<ServiceId> = self.services.keys().copied().collect();
+        for id in ids {
+            self.with(id, now, &mut act);
+        }
+    }
+
+    fn with_owner(
+        &mut self,
+        circuit: CircuitName,
+        now: Now,
+        act: impl FnOnce(&mut Service, Part, &mut Context<'_>) -> bool,
+    ) {
+        if let Some((id, part)) = self.circuits.owner(circuit) {
+            self.with(id, now, |service, _, ctx| act(service, part, ctx));
+        }
+    }
+
+    /// Lets a service act, and brings it up to date if it says so.
+    fn with(
+        &mut self,
+        id: ServiceId,
+        now: Now,
+        act: impl FnOnce(&mut Service, Option<&Network>, &mut Context<'_>) -> bool,
+    ) {
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let mut ctx = Context {
+            service: id,
+            now,
+            rng: &mut self.rng,
+            circuits: &mut self.circuits,
+        };
+        let network = self.network.as_deref();
+        let is_changed = act(service, network, &mut ctx);
+        if let (true, Some(network)) = (is_changed, network)
+            && service.advance(network, &mut ctx)
+        {
+            let published = ServiceOutcome::Published { service: id };
+            self.outcomes.push_back(published);
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

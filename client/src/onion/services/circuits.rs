@@ -1,0 +1,139 @@
+//! The circuits of hosted services: their names, and whose each is (rend-spec-v3 1.2).
+//!
+//! ```text
+//! open ─▶ owned ─┬─ close ─▶ (forgotten)
+//!                └─ ended ─▶ (forgotten)
+//! ```
+//!
+//! Invariants: a name is given once. What is opened is owned until it is closed or its end is
+//! told, so that no circuit is ever without an owner; nothing is asked of a circuit that is not
+//! owned.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use cepa_crypto::Rng;
+use cepa_crypto::layer::HopLayer;
+use cepa_dir::DirRequest;
+use cepa_wire::Now;
+use cepa_wire::relay::RelayCommand;
+
+use super::config::ServiceId;
+use crate::onion::action::{Action, CircuitName, LastHop, Purpose};
+
+/// Which machine of a service a circuit belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Its introduction points.
+    Intro,
+    /// Its uploads.
+    Upload,
+    /// Its rendezvous.
+    Meet,
+}
+
+/// All circuits of all services, and what is to be done with them.
+#[derive(Debug, Default)]
+pub(super) struct Circuits {
+    owners: BTreeMap<CircuitName, (ServiceId, Part)>,
+    actions: VecDeque<Action>,
+    named: u64,
+}
+
+impl Circuits {
+    /// Whose a circuit is.
+    pub(super) fn owner(&self, circuit: CircuitName) -> Option<(ServiceId, Part)> {
+        self.owners.get(&circuit).copied()
+    }
+
+    /// Its end was told: it is nobody's any more.
+    pub(super) fn ended(&mut self, circuit: CircuitName) -> Option<(ServiceId, Part)> {
+        self.owners.remove(&circuit)
+    }
+
+    /// Closes all circuits of a service.
+    pub(super) fn close_all(&mut self, service: ServiceId) {
+        let of_service = |(name, (owner, _)): (&CircuitName, &(ServiceId, Part))| {
+            (*owner == service).then_some(*name)
+        };
+        let names: Vec<CircuitName> = self.owners.iter().filter_map(of_service).collect();
+        for circuit in names {
+            self.close(circuit);
+        }
+    }
+
+    /// The next action.
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    fn close(&mut self, circuit: CircuitName) {
+        if self.owners.remove(&circuit).is_some() {
+            self.actions.push_back(Action::Close { circuit });
+        }
+    }
+}
+
+/// What a machine of a service works with.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    /// The service.
+    pub(super) service: ServiceId,
+    /// The time.
+    pub(super) now: Now,
+    /// Randomness.
+    pub(super) rng: &'a mut Rng,
+    /// Where circuits are asked for.
+    pub(super) circuits: &'a mut Circuits,
+}
+
+impl Context<'_> {
+    /// Asks for a circuit.
+    pub(super) fn open(&mut self, part: Part, last: LastHop) -> CircuitName {
+        self.circuits.named += 1;
+        let circuit = CircuitName(self.circuits.named);
+        self.circuits.owners.insert(circuit, (self.service, part));
+        let purpose = match part {
+            Part::Intro => Purpose::IntroPoint,
+            Part::Upload => Purpose::Upload,
+            Part::Meet => Purpose::Meet,
+        };
+        self.circuits.actions.push_back(Action::Open {
+            circuit,
+            purpose,
+            last,
+        });
+        circuit
+    }
+
+    /// Sends a message to the last hop.
+    pub(super) fn send(&mut self, circuit: CircuitName, command: RelayCommand, body: Vec<u8>) {
+        self.circuits.actions.push_back(Action::Send {
+            circuit,
+            command,
+            body,
+        });
+    }
+
+    /// Adds the visitor as a hop.
+    pub(super) fn join(&mut self, circuit: CircuitName, layer: HopLayer) {
+        self.circuits.actions.push_back(Action::Join {
+            circuit,
+            layer: Box::new(layer),
+            serves: true,
+        });
+    }
+
+    /// Uploads to the last hop.
+    pub(super) fn upload(&mut self, circuit: CircuitName, text: &str) {
+        self.circuits.actions.push_back(Action::Request {
+            circuit,
+            request: DirRequest::PostHsDescriptor,
+            body: text.as_bytes().to_vec(),
+        });
+    }
+
+    /// Closes a circuit.
+    pub(super) fn close(&mut self, circuit: CircuitName) {
+        self.circuits.close(circuit);
+    }
+}

@@ -1,0 +1,183 @@
+//! Reads what visitors send through introduction points (rend-spec-v3 3.3, 3.3.2).
+//!
+//! ```text
+//! INTRODUCE2 ─ rate ─ form ─ key ─ replay ─ MAC ─ plaintext ─ cookie ─ rendezvous point ─▶ whom to meet
+//!     └─────────┴──────┴──────┴──────┴───────┴───────┴─────────┴───────────┴─▶ IntroDrop
+//! ```
+//!
+//! Invariants: one message costs at most two key agreements and one look at each bounded list,
+//! and their number a second is bounded. What is not authenticated leaves nothing behind, so that
+//! a stranger cannot fill the replay caches.
+
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+use cepa_circuit::handshake::{HopKey, HopSpec};
+use cepa_crypto::digest;
+use cepa_crypto::hs_ntor::{self, HsKeys, SERVICE_LEN};
+use cepa_wire::Now;
+use cepa_wire::intro_plaintext::{COOKIE_LEN, IntroPlaintext};
+use cepa_wire::introduce::Introduce;
+use cepa_wire::linkspec::LinkSpecifiers;
+
+use super::circuits::Context;
+use super::config::IntroDrop;
+use super::point::Point;
+use super::replays::Replays;
+
+/// Introductions of a service that are looked at, a second on average.
+const PER_SECOND_MAX: u32 = 250;
+/// And at once.
+const BURST_MAX: u32 = 500;
+/// Rendezvous cookies that are remembered.
+const COOKIES_MAX: usize = 32_768;
+
+/// Whom to meet, and with what.
+#[derive(Debug)]
+pub(super) struct Introduction {
+    /// By this the rendezvous point finds the visitor's circuit.
+    pub(super) cookie: [u8; COOKIE_LEN],
+    /// The rendezvous point.
+    pub(super) rendezvous_point: HopSpec,
+    /// Our half of the handshake.
+    pub(super) handshake: [u8; SERVICE_LEN],
+    /// The keys that we share with the visitor.
+    pub(super) keys: HsKeys,
+}
+
+/// Lets so many through in a time.
+#[derive(Debug)]
+struct Bucket {
+    tokens: f64,
+    filled: Option<Instant>,
+}
+
+impl Bucket {
+    fn take(&mut self, now: Now) -> bool {
+        let since = self.filled.map_or(0.0, |filled| {
+            now.mono.saturating_duration_since(filled).as_secs_f64()
+        });
+        self.filled = Some(now.mono);
+        let filled = self.tokens + since * f64::from(PER_SECOND_MAX);
+        self.tokens = filled.min(f64::from(BURST_MAX));
+        let has_one = self.tokens >= 1.0;
+        if has_one {
+            self.tokens -= 1.0;
+        }
+        has_one
+    }
+}
+
+/// What a service remembers of introductions, whichever point they came over.
+#[derive(Debug)]
+pub(super) struct Introductions {
+    bucket: Bucket,
+    cookies: Replays<COOKIE_LEN>,
+    /// Whether rendezvous points may have private addresses (`TestingTorNetwork`).
+    allows_private: bool,
+}
+
+impl Introductions {
+    /// None yet.
+    pub(super) fn new(allows_private: bool) -> Self {
+        Introductions {
+            bucket: Bucket {
+                tokens: BURST_MAX.into(),
+                filled: None,
+            },
+            cookies: Replays::new(COOKIES_MAX),
+            allows_private,
+        }
+    }
+
+    /// Reads an INTRODUCE2 that came over a point's circuit. It may be bound to any of our
+    /// descriptors, by their subcredentials.
+    pub(super) fn read(
+        &mut self,
+        body: &[u8],
+        point: &mut Point,
+        subcredentials: &[[u8; 32]],
+        ctx: &mut Context<'_>,
+    ) -> Result<Introduction, IntroDrop> {
+        if !self.bucket.take(ctx.now) || point.replays.is_full() {
+            return Err(IntroDrop::Rate);
+        }
+        let message = Introduce::read(body).map_err(|_| IntroDrop::Malformed)?;
+        if message.auth_key != point.auth.public() {
+            return Err(IntroDrop::AuthKey);
+        }
+        let hash = digest::sha3_256(message.encrypted);
+        let seen = hash.first_chunk().copied().unwrap_or_default();
+        if point.replays.contains(&seen) {
+            return Err(IntroDrop::Replay);
+        }
+        let client_key = message.client_key().map_err(|_| IntroDrop::Malformed)?;
+        let auth_key = point.auth.public();
+        let opened = subcredentials.iter().find_map(|subcredential| {
+            let keys =
+                hs_ntor::service_intro_keys(&point.enc, &client_key, &auth_key, subcredential);
+            message.open(&keys.ok()?).ok()
+        });
+        let plaintext = opened.ok_or(IntroDrop::Mac)?;
+        point.replays.insert(seen);
+        let plaintext = IntroPlaintext::read(&plaintext).map_err(|_| IntroDrop::Plaintext)?;
+        if !self.cookies.insert(plaintext.cookie) {
+            return Err(IntroDrop::CookieReplay);
+        }
+        self.check(&plaintext)?;
+        let (handshake, keys) =
+            hs_ntor::service_rendezvous(ctx.rng, &point.enc, &client_key, &auth_key)
+                .map_err(|_| IntroDrop::Mac)?;
+        Ok(Introduction {
+            cookie: plaintext.cookie,
+            rendezvous_point: rendezvous_point(plaintext)?,
+            handshake,
+            keys,
+        })
+    }
+
+    /// Whether we can, and may, do what is asked.
+    fn check(&self, plaintext: &IntroPlaintext) -> Result<(), IntroDrop> {
+        if plaintext.cc_request {
+            return Err(IntroDrop::CongestionControl);
+        }
+        if plaintext.pow.is_some() {
+            return Err(IntroDrop::ProofOfWork);
+        }
+        let specifiers = &plaintext.link_specifiers;
+        let is_fit = specifiers.check_identities().is_ok()
+            && identities_are_set(specifiers)
+            && specifiers.ipv4().is_some_and(|address| {
+                let is_allowed = self.allows_private || !is_private(*address.ip());
+                address.port() != 0 && !address.ip().is_unspecified() && is_allowed
+            });
+        is_fit.then_some(()).ok_or(IntroDrop::LinkSpecifiers)
+    }
+}
+
+/// Whether the RSA identity is there, and no identity is all zeros.
+fn identities_are_set(specifiers: &LinkSpecifiers) -> bool {
+    let rsa = specifiers.rsa_id();
+    let ed = specifiers.ed25519_id();
+    rsa.is_some_and(|id| id.as_bytes() != &[0; 20]) && ed.is_none_or(|id| id.as_bytes() != &[0; 32])
+}
+
+/// Addresses to which relays do not extend (`tor`: `ExtendAllowPrivateAddresses`).
+fn is_private(ip: Ipv4Addr) -> bool {
+    let shared = matches!(ip.octets(), [100, 64..=127, ..]);
+    let none = matches!(ip.octets(), [0 | 240..=255, ..]);
+    ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || shared || none
+}
+
+/// The rendezvous point as a hop. Its specifiers stay as they were told.
+fn rendezvous_point(plaintext: IntroPlaintext) -> Result<HopSpec, IntroDrop> {
+    let specifiers = plaintext.link_specifiers;
+    let rsa = specifiers.rsa_id().ok_or(IntroDrop::LinkSpecifiers)?;
+    Ok(HopSpec {
+        link_specifiers: specifiers,
+        key: HopKey::Ntor {
+            rsa,
+            onion_key: plaintext.onion_key,
+        },
+    })
+}

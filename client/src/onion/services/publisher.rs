@@ -1,0 +1,186 @@
+//! Keeps the descriptors of a service at the directories of the ring, and needs no circuits for it
+//! (rend-spec-v3 2.2; 2.2.4.2 for the two that overlap).
+//!
+//! ```text
+//! handle_rings  ─▶ descriptors of two periods ─┐
+//! set_points    ─▶ a new text of each ─────────┼─▶ poll_upload ─▶ (outside) ─▶ handle_uploaded
+//! handle_timeout ▶ the hour, retries ──────────┘   poll_cancelled ─▶ (outside)
+//! ```
+//!
+//! Invariants: there is a descriptor for each ring and no other; nothing is uploaded before there
+//! are introduction points; an upload that was cancelled is not awaited.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use cepa_crypto::ed25519::{ExpandedKeypair, PublicKey};
+use cepa_crypto::onion::TimePeriod;
+use cepa_crypto::{Rng, RsaId, curve25519};
+use cepa_dir::hsring::HsRing;
+use cepa_netdoc::hs_descriptor::IntroPoint;
+use cepa_wire::Now;
+
+use super::config::DescriptorStatus;
+use super::descriptor::{Content, Descriptor};
+
+/// Names an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UploadId(u64);
+
+/// A descriptor to be brought to a directory.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    /// Its name, for [`Publisher::handle_uploaded`].
+    pub id: UploadId,
+    /// Where to.
+    pub hsdir: RsaId,
+    /// The period that it is for.
+    pub period: TimePeriod,
+    /// The blinded key that it is found by.
+    pub blinded: PublicKey,
+    /// What to upload.
+    pub text: Arc<str>,
+}
+
+/// The descriptors of one service.
+#[derive(Debug)]
+pub struct Publisher {
+    identity: ExpandedKeypair,
+    public: PublicKey,
+    clients: Vec<curve25519::PublicKey>,
+    points: Vec<IntroPoint>,
+    descriptors: BTreeMap<TimePeriod, Descriptor>,
+    cancelled: VecDeque<UploadId>,
+    uploads: u64,
+}
+
+impl Publisher {
+    /// For a service that these clients may visit, or everyone if there are none.
+    pub fn new(identity: &ExpandedKeypair, clients: Vec<curve25519::PublicKey>) -> Self {
+        Publisher {
+            identity: ExpandedKeypair::from_bytes(&identity.to_bytes()),
+            public: identity.public(),
+            clients,
+            points: Vec::new(),
+            descriptors: BTreeMap::new(),
+            cancelled: VecDeque::new(),
+            uploads: 0,
+        }
+    }
+
+    /// Takes the rings of a consensus in which services store.
+    pub fn handle_rings(&mut self, rings: &[HsRing], now: Now, rng: &mut Rng) {
+        let cancelled = &mut self.cancelled;
+        self.descriptors.retain(|period, descriptor| {
+            let stays = rings.iter().any(|ring| ring.period() == *period);
+            if !stays {
+                cancelled.extend(descriptor.uploading());
+            }
+            stays
+        });
+        for ring in rings {
+            let period = ring.period();
+            let descriptor = self.descriptors.entry(period).or_insert_with(|| {
+                let mut fresh = Descriptor::new(&self.identity, period, rng);
+                if !self.points.is_empty() {
+                    fresh.renew(now);
+                }
+                fresh
+            });
+            let responsible = ring.responsible(&descriptor.blinded());
+            cancelled.extend(descriptor.place(&responsible, now));
+        }
+        self.handle_timeout(now, rng);
+    }
+
+    /// Takes the introduction points that stand. If there are none, what was uploaded stays.
+    pub fn set_points(&mut self, points: Vec<IntroPoint>, now: Now, rng: &mut Rng) {
+        let keys = |points: &[IntroPoint]| {
+            let mut keys: Vec<PublicKey> = points.iter().map(|point| point.auth_key).collect();
+            keys.sort_unstable();
+            keys
+        };
+        if points.is_empty() || keys(&points) == keys(&self.points) {
+            return;
+        }
+        self.points = points;
+        for descriptor in self.descriptors.values_mut() {
+            descriptor.renew(now);
+        }
+        self.handle_timeout(now, rng);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now, rng: &mut Rng) {
+        if self.points.is_empty() {
+            return;
+        }
+        let content = Content {
+            identity: &self.public,
+            clients: &self.clients,
+            points: &self.points,
+        };
+        for descriptor in self.descriptors.values_mut() {
+            self.cancelled
+                .extend(descriptor.advance(&content, now, rng));
+        }
+    }
+
+    /// When [`Publisher::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.points.is_empty() {
+            return None;
+        }
+        let descriptors = self.descriptors.values();
+        descriptors.filter_map(Descriptor::poll_timeout).min()
+    }
+
+    /// The next upload that can begin.
+    pub fn poll_upload(&mut self) -> Option<Upload> {
+        let id = UploadId(self.uploads);
+        let begin = |descriptor: &mut Descriptor| {
+            let (hsdir, text) = descriptor.begin(id)?;
+            Some(Upload {
+                id,
+                hsdir,
+                period: descriptor.period(),
+                blinded: descriptor.blinded(),
+                text,
+            })
+        };
+        let upload = self.descriptors.values_mut().find_map(begin)?;
+        self.uploads += 1;
+        Some(upload)
+    }
+
+    /// The next upload that is not wanted any more.
+    pub fn poll_cancelled(&mut self) -> Option<UploadId> {
+        self.cancelled.pop_front()
+    }
+
+    /// An upload is over: the directory took it, or did not.
+    pub fn handle_uploaded(&mut self, id: UploadId, is_taken: bool, now: Now, rng: &mut Rng) {
+        for descriptor in self.descriptors.values_mut() {
+            if descriptor.finish(id, is_taken, now, rng) {
+                return;
+            }
+        }
+    }
+
+    /// Whether visitors may expect to find it, whichever of the periods they are in.
+    pub fn stands(&self) -> bool {
+        !self.descriptors.is_empty() && self.descriptors.values().all(Descriptor::stands)
+    }
+
+    /// What introductions may be bound to: a subcredential for each descriptor.
+    pub fn subcredentials(&self) -> Vec<[u8; 32]> {
+        let descriptors = self.descriptors.values();
+        descriptors.map(Descriptor::subcredential).collect()
+    }
+
+    /// How the descriptors stand.
+    pub fn statuses(&self) -> Vec<DescriptorStatus> {
+        self.descriptors.values().map(Descriptor::status).collect()
+    }
+}

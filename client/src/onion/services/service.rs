@@ -1,0 +1,205 @@
+//! One hosted service: its machines, and what goes between them (rend-spec-v3 1.2).
+//!
+//! ```text
+//! events ─▶ IntroPoints ─ points ─▶ Publisher ─ texts ─▶ Uploads ─▶ actions
+//!       └─▶ Introductions ─ whom ─▶ Meetings ─▶ actions
+//! ```
+//!
+//! Invariants: after each event [`Service::advance`] brings all machines up to date; what is
+//! dropped is counted by its reason.
+
+use std::time::Instant;
+
+use cepa_dir::NetworkView;
+use cepa_dir::hsring::HsRing;
+use cepa_wire::relay::RelayCommand;
+
+use super::circuits::{Context, Part};
+use super::config::{Counts, IntroDrop, ServiceConfig, ServiceId, ServiceStatus};
+use super::intro_points::IntroPoints;
+use super::introductions::Introductions;
+use super::meet::{MeetingEnd, Meetings};
+use super::publisher::Publisher;
+use super::uploads::Uploads;
+use crate::onion::action::{CircuitName, Ending};
+
+/// What services are to know of the network.
+#[derive(Debug)]
+pub(super) struct Network {
+    pub(super) view: NetworkView,
+    pub(super) rings: [HsRing; 2],
+}
+
+/// A service.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) config: ServiceConfig,
+    publisher: Publisher,
+    uploads: Uploads,
+    points: IntroPoints,
+    introductions: Introductions,
+    meetings: Meetings,
+    is_published: bool,
+    counts: Counts,
+}
+
+impl Service {
+    /// A service that nothing has been done for.
+    pub(super) fn new(config: ServiceConfig, is_testing: bool) -> Self {
+        Service {
+            publisher: Publisher::new(&config.identity, config.clients.clone()),
+            uploads: Uploads::default(),
+            points: IntroPoints::new(config.intro_points, config.dos),
+            introductions: Introductions::new(is_testing),
+            meetings: Meetings::new(config.circuits_max),
+            is_published: false,
+            counts: Counts::default(),
+            config,
+        }
+    }
+
+    /// There is a consensus.
+    pub(super) fn handle_network(&mut self, network: &Network, ctx: &mut Context<'_>) {
+        self.points.handle_network(&network.view);
+        self.publisher
+            .handle_rings(&network.rings, ctx.now, ctx.rng);
+    }
+
+    /// A circuit stands.
+    pub(super) fn handle_built(
+        &mut self,
+        circuit: CircuitName,
+        part: Part,
+        kh: &[u8; 20],
+        ctx: &mut Context<'_>,
+    ) {
+        match part {
+            Part::Intro => self.points.handle_built(circuit, kh, ctx),
+            Part::Upload => self.uploads.handle_built(circuit, ctx),
+            Part::Meet => self.meetings.handle_built(circuit, ctx),
+        }
+    }
+
+    /// A message came. Says whether the machines are to be brought up to date.
+    pub(super) fn handle_message(
+        &mut self,
+        circuit: CircuitName,
+        command: RelayCommand,
+        body: &[u8],
+        ctx: &mut Context<'_>,
+    ) -> bool {
+        match command {
+            RelayCommand::INTRO_ESTABLISHED => {
+                self.points.handle_established(circuit, body, ctx);
+                true
+            }
+            RelayCommand::INTRODUCE2 => {
+                self.counts.intro_num_total += 1;
+                if let Err(reason) = self.introduce(circuit, body, ctx) {
+                    let count = &mut self.counts.intro_rejected_intro_req_count;
+                    *count.entry(reason).or_default() += 1;
+                }
+                false
+            }
+            // Nothing else is said to a service (3.1.3, 3.2, 4.2).
+            _ => false,
+        }
+    }
+
+    fn introduce(
+        &mut self,
+        circuit: CircuitName,
+        body: &[u8],
+        ctx: &mut Context<'_>,
+    ) -> Result<(), IntroDrop> {
+        let point = self.points.find(circuit).ok_or(IntroDrop::AuthKey)?;
+        point.introduced();
+        if !self.meetings.has_room() {
+            return Err(IntroDrop::Circuits);
+        }
+        let subcredentials = self.publisher.subcredentials();
+        let introduction = self.introductions.read(body, point, &subcredentials, ctx)?;
+        self.counts.rdv_num_total += 1;
+        self.meetings.begin(introduction, ctx);
+        Ok(())
+    }
+
+    /// A directory has answered.
+    pub(super) fn handle_reply(
+        &mut self,
+        circuit: CircuitName,
+        status: u16,
+        ctx: &mut Context<'_>,
+    ) {
+        self.uploads
+            .handle_reply(circuit, status, &mut self.publisher, ctx);
+    }
+
+    /// A circuit is gone.
+    pub(super) fn handle_ended(
+        &mut self,
+        circuit: CircuitName,
+        part: Part,
+        ending: Ending,
+        ctx: &mut Context<'_>,
+    ) {
+        match part {
+            Part::Intro => self.points.handle_ended(circuit, ending, ctx),
+            Part::Upload => self.uploads.handle_ended(circuit, &mut self.publisher, ctx),
+            Part::Meet => {
+                if self.meetings.handle_ended(circuit, ctx) == Some(MeetingEnd::Failed) {
+                    self.counts.rdv_error_count += 1;
+                }
+            }
+        }
+    }
+
+    /// Does what is due, and brings all machines up to date. Says whether the service has just
+    /// been published for the first time.
+    pub(super) fn advance(&mut self, network: &Network, ctx: &mut Context<'_>) -> bool {
+        self.uploads.handle_timeout(&mut self.publisher, ctx);
+        self.counts.rdv_error_count += self.meetings.handle_timeout(ctx);
+        self.points.advance(&network.view, ctx);
+        if let Some(points) = self.points.listing() {
+            self.publisher.set_points(points, ctx.now, ctx.rng);
+        }
+        self.publisher.handle_timeout(ctx.now, ctx.rng);
+        self.uploads.advance(&mut self.publisher, ctx);
+        let is_new = !self.is_published && self.publisher.stands();
+        self.is_published |= is_new;
+        is_new
+    }
+
+    /// When [`Service::advance`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let timeouts = [
+            self.publisher.poll_timeout(),
+            self.uploads.poll_timeout(),
+            self.points.poll_timeout(),
+            self.meetings.poll_timeout(),
+        ];
+        timeouts.into_iter().flatten().min()
+    }
+
+    /// Whether a visitor is the last hop of a circuit.
+    pub(super) fn is_joined(&self, circuit: CircuitName) -> bool {
+        self.meetings.is_joined(circuit)
+    }
+
+    /// How it stands.
+    pub(super) fn status(&self, service: ServiceId) -> ServiceStatus {
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        ServiceStatus {
+            service,
+            identity: self.config.identity.public(),
+            is_published: self.is_published,
+            descriptors: self.publisher.statuses(),
+            intro_points: self.points.statuses(),
+            counts: Counts {
+                intro_established_count: number(self.points.standing()),
+                rdv_established_count: number(self.meetings.joined()),
+                ..self.counts.clone()
+            },
+        }
+    }
+}
