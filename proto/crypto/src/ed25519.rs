@@ -356,6 +356,39 @@ mod tests {
         assert_eq!(public_from_curve25519(&minus_one.into(), false), None);
     }
 
+    /// C tor's (`ed25519_vectors.inc`, the first and the last but one): seed, factor, blinded
+    /// secret and public key.
+    #[test]
+    fn blinding_vectors() {
+        for (seed, factor, secret, public) in [
+            (
+                hex!("26c76712d89d906e6672dafa614c42e5cb1caac8c6568e4d2493087db51f0d36"),
+                hex!("54a513898b471d1d448a2f3c55c1de2c0ef718c447b04497eeb999ed32027823"),
+                hex!(
+                    "293c3acff4e902f6f63ddc5d5caa2a57e771db4f24de65d4c28df3232f47fa01"
+                    "171d43f24e3f53e70ec7ac280044ac77d4942dee5d6807118a59bdf3ee647e89"
+                ),
+                hex!("1fc1fa4465bd9d4956fdbdc9d3acb3c7019bb8d5606b951c2e1dfe0b42eaeb41"),
+            ),
+            (
+                hex!("c6bbcce615839756aed2cc78b1de13884dd3618f48367a17597a16c1cd7a290b"),
+                [0; 32],
+                hex!(
+                    "e5cd03eb4cc456e11bc36724b558873df0045729b22d8b748360067a7770ac02"
+                    "053d9c00c81e1331c06ab50087be8cfc7dc11691b132614474f1aa9c2503cccd"
+                ),
+                hex!("312404d06a0a9de489904b18d5233e83a50b225977fa8734f2c897a73c067952"),
+            ),
+        ] {
+            let keypair = Keypair::from_seed(&seed);
+            let blinded = keypair.expand().blind_by(&factor);
+            assert_eq!(*blinded.to_bytes(), secret);
+            assert_eq!(*blinded.public().as_bytes(), public);
+            let blinded = keypair.public().blind_by(&factor);
+            assert_eq!(blinded, Some(PublicKey::from(public)));
+        }
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_checked_without_panic(

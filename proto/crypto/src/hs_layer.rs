@@ -157,3 +157,105 @@ impl fmt::Debug for ClientKeys {
         f.write_str("hs_layer::ClientKeys")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use hex_literal::hex;
+    use proptest::prelude::*;
+
+    const SUBCREDENTIAL: [u8; 32] = [2; 32];
+
+    /// Computed with Python's hashlib and OpenSSL's AES after 2.5.3.
+    #[test]
+    fn vectors() {
+        let inner = [[1; 32].as_slice(), &[9; 16]].concat();
+        for (secret_data, constant, blob) in [
+            (
+                &inner[..32],
+                SUPERENCRYPTED,
+                hex!(
+                    "000102030405060708090a0b0c0d0e0f2835a09ce709681e0ae964"
+                    "81965dee73ea9d6fe639081730aa8182e774a99c9350676e6ab3675d615adce6"
+                ),
+            ),
+            (
+                &inner[..],
+                ENCRYPTED,
+                hex!(
+                    "000102030405060708090a0b0c0d0e0f42ab519ab7c896ce153860"
+                    "d2ae93d07166883c04fd218cd2be9ae9843bd1932b5b7f362822c9789d8a640a"
+                ),
+            ),
+        ] {
+            let text = decrypt(secret_data, &SUBCREDENTIAL, 7, constant, &blob);
+            assert_eq!(text.as_deref(), Some(&b"hello hello"[..]));
+            let other = |secret_data, subcredential, revision, constant| {
+                decrypt(secret_data, subcredential, revision, constant, &blob)
+            };
+            assert_eq!(other(b"", &SUBCREDENTIAL, 7, constant), None);
+            assert_eq!(other(secret_data, &[3; 32], 7, constant), None);
+            assert_eq!(other(secret_data, &SUBCREDENTIAL, 8, constant), None);
+            assert_eq!(other(secret_data, &SUBCREDENTIAL, 7, b""), None);
+        }
+    }
+
+    /// C tor's (`test_hs_descriptor.c`, test_build_authorized_client).
+    #[test]
+    fn client_vector() {
+        let ephemeral = SecretKey::from_bytes(&hex!(
+            "d023b674d993a5c8446bd2ca97e9961149b3c0e88c7dc14e8777744dd3468d6a"
+        ));
+        let client = PublicKey::from(hex!(
+            "8c1298fa6050e372f8598f6deca32e27b0ad457741422c2629ebb132cf7fae37"
+        ));
+        let keys = ClientKeys::derive(&[42; 32], &ephemeral, &client).unwrap();
+        assert_eq!(*keys.client_id(), hex!("EC19B7FF4D2DDA13"));
+        let mut cookie = hex!("07d087f1d8c68393721f6e70316d3b29");
+        keys.crypt_cookie(&[1; 16], &mut cookie);
+        assert_eq!(cookie, hex!("B21222BE13F385F355BD07B2381F9F29"));
+        assert!(ClientKeys::derive(&[42; 32], &ephemeral, &[0; 32].into()).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn encrypted_is_decrypted(
+            seed: [u8; 32],
+            secret_data: Vec<u8>,
+            revision: u64,
+            text: Vec<u8>,
+            change: prop::sample::Index,
+        ) {
+            let mut rng = Rng::from_seed(seed);
+            let mut make = || {
+                encrypt(&secret_data, &SUBCREDENTIAL, revision, ENCRYPTED, &text, &mut rng)
+            };
+            let (mut blob, second) = (make(), make());
+            let open = |blob: &[u8]| {
+                decrypt(&secret_data, &SUBCREDENTIAL, revision, ENCRYPTED, blob)
+            };
+            prop_assert_ne!(&blob, &second);
+            prop_assert_eq!(blob.len(), text.len() + OVERHEAD);
+            prop_assert_eq!(open(&blob), Some(text.clone()));
+            let len = change.index(blob.len());
+            prop_assert_eq!(open(&blob[..len]), None);
+            blob[len] ^= 1;
+            prop_assert_eq!(open(&blob), None);
+        }
+
+        #[test]
+        fn both_sides_derive_the_same(seed: [u8; 32], iv: [u8; 16], cookie: [u8; COOKIE_LEN]) {
+            let mut rng = Rng::from_seed(seed);
+            let (service, client) = (SecretKey::generate(&mut rng), SecretKey::generate(&mut rng));
+            let ours = ClientKeys::derive(&seed, &service, client.public()).unwrap();
+            let theirs = ClientKeys::derive(&seed, &client, service.public()).unwrap();
+            prop_assert_eq!(ours.client_id(), theirs.client_id());
+            let mut text = cookie;
+            ours.crypt_cookie(&iv, &mut text);
+            prop_assert_ne!(text, cookie);
+            theirs.crypt_cookie(&iv, &mut text);
+            prop_assert_eq!(text, cookie);
+        }
+    }
+}

@@ -297,3 +297,148 @@ impl fmt::Debug for HsKeys {
         f.write_str("HsKeys")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer;
+    use hex_literal::hex;
+
+    /// rend-spec-v3 appendix G.1.
+    const AUTH_KEY: [u8; 32] =
+        hex!("34E171E4358E501BFF21ED907E96AC6BFEF697C779D040BBAF49ACC30FC5D21F");
+    const B: [u8; 32] = hex!("8E5127A40E83AABF6493E41F142B6EE3604B85A3961CD7E38D247239AFF71979");
+    const B_SECRET: [u8; 32] =
+        hex!("A0ED5DBF94EEB2EDB3B514E4CF6ABFF6022051CC5F103391F1970A3FCD15296A");
+    const SUBCREDENTIAL: [u8; 32] =
+        hex!("0085D26A9DEBA252263BF0231AEAC59B17CA11BAD8A218238AD6487CBAD68B57");
+    const X_SECRET: [u8; 32] =
+        hex!("60B4D6BF5234DCF87A4E9D7487BDF3F4A69B6729835E825CA29089CFDDA1E341");
+    const X: [u8; 32] = hex!("BF04348B46D09AED726F1D66C618FDEA1DE58E8CB8B89738D7356A0C59111D5D");
+    const Y_SECRET: [u8; 32] =
+        hex!("68CB5188CA0CD7924250404FAB54EE1392D3D2B9C049A2E446513875952F8F55");
+    const MESSAGE: [u8; 64] = hex!(
+        "8FBE0DB4D4A9C7FF46701E3E0EE7FD05CD28BE4F302460ADDEEC9E93354EE700"
+        "4A92E8437B8424D5E5EC279245D5C72B25A0327ACF6DAF902079FCB643D8B208"
+    );
+
+    fn client() -> (ClientState, IntroKeys) {
+        let x = SecretKey::from_bytes(&X_SECRET);
+        ClientState::begin_with(x, &B.into(), &AUTH_KEY.into(), &SUBCREDENTIAL).unwrap()
+    }
+
+    #[test]
+    fn vector_of_the_specification() {
+        let (state, keys) = client();
+        assert_eq!(*state.public().as_bytes(), X);
+        assert_eq!(
+            keys.enc_key,
+            hex!("9B8917BA3D05F3130DACCE5300C3DC27F6D012912F1C733036F822D0ED238706")
+        );
+        assert_eq!(
+            keys.mac_key,
+            hex!("FC4058DA59D4DF61E7B40985D122F502FD59336BC21C30CAF5E7F0D4A2C38FD5")
+        );
+        let (b, auth_key) = (SecretKey::from_bytes(&B_SECRET), AUTH_KEY.into());
+        assert_eq!(*b.public().as_bytes(), B);
+        let theirs = service_intro_keys(&b, &X.into(), &auth_key, &SUBCREDENTIAL).unwrap();
+        assert_eq!(
+            (theirs.enc_key, theirs.mac_key),
+            (keys.enc_key, keys.mac_key)
+        );
+        let y = SecretKey::from_bytes(&Y_SECRET);
+        let (message, seed) = service_rendezvous_with(&y, &b, &X.into(), &auth_key).unwrap();
+        assert_eq!(message, MESSAGE);
+        assert_eq!(
+            *seed,
+            hex!("4D0C72FE8AFF35559D95ECC18EB5A36883402B28CDFD48C8A530A5A3D7D578DB")
+        );
+        // The expansion was computed with Python's SHAKE-256.
+        let material = HsKeys::expand(&seed).0;
+        assert_eq!(
+            *material,
+            hex!(
+                "d02a24dfe70151ba16fc67a623bdb26b9715ec40628d3c06fa285bfc308c4a80"
+                "8af14bebae313947d8d3820c85c273ae2cb14e24e796251571db7163bdd992f8"
+                "f191044c02bb743cd58e1ea9aa117bca975afe8207b791210ae4ab82a04e556a"
+                "6fb0d1b019e7a548ab9eed89dc5762b8e9ee72a4787a51b3534561e0f4c1f343"
+            )
+        );
+        assert_eq!(*state.finish(&message).unwrap().0, *material);
+    }
+
+    #[test]
+    fn both_ends_speak_through_their_layers() {
+        let mut rng = Rng::from_seed([8; 32]);
+        let (b, auth_key) = (SecretKey::generate(&mut rng), AUTH_KEY.into());
+        let (state, _) =
+            ClientState::begin(&mut rng, b.public(), &auth_key, &SUBCREDENTIAL).unwrap();
+        let (message, service) =
+            service_rendezvous(&mut rng, &b, state.public(), &auth_key).unwrap();
+        let mut client = [state.finish(&message).unwrap().client_layer()];
+        let mut service = [service.service_layer()];
+        for _ in 0..20 {
+            for _ in 0..2 {
+                let mut payload = rng.array();
+                let sent = layer::originate(&mut client, 3, &mut payload);
+                assert_eq!(sent.unwrap().as_bytes().len(), 20);
+                let got = layer::peel(&mut service, 3, &mut payload);
+                assert_eq!(got, sent.map(|tag| (0, tag)));
+                std::mem::swap(&mut client, &mut service);
+            }
+        }
+        let mut payload = rng.array();
+        layer::originate(&mut client, 3, &mut payload);
+        payload[100] ^= 1;
+        assert_eq!(layer::peel(&mut service, 3, &mut payload), None);
+    }
+
+    #[test]
+    fn padding_is_ignored_and_changes_are_not() {
+        let padded = [&MESSAGE[..], &[9; 84]].concat();
+        assert!(client().0.finish(&padded).is_ok());
+        for len in 0..MESSAGE.len() {
+            let error = client().0.finish(&MESSAGE[..len]).unwrap_err();
+            assert_eq!(error, HsNtorError::Truncated);
+        }
+        for at in 0..MESSAGE.len() {
+            let mut changed = MESSAGE;
+            changed[at] ^= 1;
+            let error = client().0.finish(&changed).unwrap_err();
+            assert_eq!(error, HsNtorError::WrongAuth);
+        }
+    }
+
+    #[test]
+    fn small_orders_are_refused() {
+        let mut rng = Rng::from_seed([8; 32]);
+        let (b, auth_key) = (SecretKey::from_bytes(&B_SECRET), AUTH_KEY.into());
+        let zero = PublicKey::from([0; 32]);
+        let error = HsNtorError::SmallOrder;
+        assert_eq!(client().0.finish(&[0; 64]).unwrap_err(), error);
+        let begun = ClientState::begin(&mut rng, &zero, &auth_key, &SUBCREDENTIAL);
+        assert_eq!(begun.unwrap_err(), error);
+        let keys = service_intro_keys(&b, &zero, &auth_key, &SUBCREDENTIAL);
+        assert_eq!(keys.unwrap_err(), error);
+        let answer = service_rendezvous(&mut rng, &b, &zero, &auth_key);
+        assert_eq!(answer.unwrap_err(), error);
+    }
+
+    #[test]
+    fn other_names_give_other_keys() {
+        let (b, x) = (SecretKey::from_bytes(&B_SECRET), X.into());
+        let (_, keys) = client();
+        for (auth_key, subcredential) in [([7; 32], SUBCREDENTIAL), (AUTH_KEY, [7; 32])] {
+            let other = service_intro_keys(&b, &x, &auth_key.into(), &subcredential).unwrap();
+            assert_ne!(other.enc_key, keys.enc_key);
+            assert_ne!(other.mac_key, keys.mac_key);
+        }
+        let mut data = *b"data";
+        keys.crypt(&mut data);
+        assert_ne!(data, *b"data");
+        keys.crypt(&mut data);
+        assert_eq!(data, *b"data");
+        assert_eq!(keys.mac(b"m"), introduce_mac(&keys.mac_key, b"m"));
+        assert_eq!(format!("{keys:?}"), "IntroKeys");
+    }
+}

@@ -290,6 +290,45 @@ mod tests {
         assert!(hop.decrypt_backward(&mut back).is_some());
     }
 
+    /// Made with other programs, as the vectors above; the keys are those of rend-spec-v3 G.1,
+    /// expanded.
+    #[test]
+    fn vectors_of_an_onion_service() {
+        let material = Zeroizing::new(hex!(
+            "d02a24dfe70151ba16fc67a623bdb26b9715ec40628d3c06fa285bfc308c4a80"
+            "8af14bebae313947d8d3820c85c273ae2cb14e24e796251571db7163bdd992f8"
+            "f191044c02bb743cd58e1ea9aa117bca975afe8207b791210ae4ab82a04e556a"
+            "6fb0d1b019e7a548ab9eed89dc5762b8e9ee72a4787a51b3534561e0f4c1f343"
+        ));
+        let mut client = OnionHopCrypt::client(&material);
+        let mut service = OnionHopCrypt::service(&material);
+        for (add, tag, sha256) in [
+            (
+                0,
+                hex!("63070fbfc1bac9a593c0f2f0dc957c7265dc8112"),
+                hex!("0b6ea80f3db30f93375509bb435ea7bb48693086b8749c608cab189b3a868934"),
+            ),
+            (
+                1,
+                hex!("cf08ed2436e3d6bd6c1e6e169ba82226d840e8be"),
+                hex!("e334299b07acf6099f3dcfea742cb9ac08c1cd24f67a6b9225118cde385fe07b"),
+            ),
+        ] {
+            let mut payload: Payload = core::array::from_fn(|j| (j * 7 + add) as u8);
+            assert_eq!(client.originate_forward(&mut payload), tag);
+            assert_eq!(digest::sha256(&payload), sha256);
+            assert_eq!(service.decrypt_backward(&mut payload), Some(tag));
+        }
+        let mut back: Payload = core::array::from_fn(|j| (j * 5) as u8);
+        let tag = hex!("a287cbeff48739807183fd2dcfc757f56f7dffb0");
+        assert_eq!(service.originate_forward(&mut back), tag);
+        assert_eq!(
+            digest::sha256(&back),
+            hex!("1d72cddd88c58c4d40d19d4f4182e6d4dcc0ab9cfb8ab61255b2625e2ca906cb")
+        );
+        assert_eq!(client.decrypt_backward(&mut back), Some(tag));
+    }
+
     proptest! {
         /// A cell for a later hop, or with recognized zero by chance, moves no digest.
         #[test]
