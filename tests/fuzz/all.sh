@@ -26,6 +26,10 @@ one() {
             seeds+=(tests/vectors/netdoc)
             len=40000
             ;;
+        hs_descriptor)
+            seeds+=(tests/vectors/hs)
+            len=50000
+            ;;
         handshake) len=16384 ;;
     esac
     # What is found is kept while this runs only: the corpus of the repository stays small.
