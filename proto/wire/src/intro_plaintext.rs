@@ -10,6 +10,8 @@
 //! and padding are ignored. A malformed extension of a known type is an error here, so that no
 //! service answers what it did not understand.
 
+use std::fmt;
+
 use cepa_crypto::curve25519;
 
 use crate::extension::{self, Extensions};
@@ -96,8 +98,8 @@ pub struct Subprotocol {
     pub version: u8,
 }
 
-/// What a visitor tells a service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a visitor tells a service. `Debug` shows neither the cookie nor the rendezvous point.
+#[derive(Clone, PartialEq, Eq)]
 pub struct IntroPlaintext {
     /// What the visitor's circuit at the rendezvous point is found by.
     pub cookie: [u8; COOKIE_LEN],
@@ -111,6 +113,16 @@ pub struct IntroPlaintext {
     pub onion_key: curve25519::PublicKey,
     /// Who and where the rendezvous point is.
     pub link_specifiers: LinkSpecifiers,
+}
+
+impl fmt::Debug for IntroPlaintext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IntroPlaintext")
+            .field("cc_request", &self.cc_request)
+            .field("pow", &self.pow)
+            .field("subprotocols", &self.subprotocols)
+            .finish_non_exhaustive()
+    }
 }
 
 impl IntroPlaintext {
@@ -171,5 +183,132 @@ impl IntroPlaintext {
         w.u8(ONION_KEY_NTOR);
         w.u16_prefixed(self.onion_key.as_bytes())?;
         self.link_specifiers.write(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linkspec::LinkSpecifier;
+    use proptest::prelude::*;
+
+    fn plaintext() -> IntroPlaintext {
+        IntroPlaintext {
+            cookie: [1; COOKIE_LEN],
+            cc_request: true,
+            pow: Some(PowSolution {
+                nonce: [2; 16],
+                effort: 0x0102_0304,
+                seed_head: [3; 4],
+                solution: [4; 16],
+            }),
+            subprotocols: vec![Subprotocol {
+                protocol: 2,
+                version: 6,
+            }],
+            onion_key: [5; 32].into(),
+            link_specifiers: LinkSpecifiers::new(
+                "127.0.0.1:5000".parse().ok(),
+                [6; 20].into(),
+                Some([7; 32].into()),
+                "[::1]:5000".parse().ok(),
+            ),
+        }
+    }
+
+    fn written(plaintext: &IntroPlaintext) -> Vec<u8> {
+        let mut out = Vec::new();
+        plaintext.write(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn extensions_in_ascending_order() {
+        let bytes = written(&plaintext());
+        assert_eq!(bytes[20..27], [3, 1, 0, 2, 41, 1, 2]);
+        assert_eq!(bytes[42..46], [1, 2, 3, 4]);
+        assert_eq!(bytes[66..70], [3, 2, 2, 6]);
+        assert_eq!(bytes[70..73], [1, 0, 32]);
+        assert_eq!(IntroPlaintext::read(&bytes), Ok(plaintext()));
+        let padded = [&bytes[..], &[0; 50]].concat();
+        assert_eq!(IntroPlaintext::read(&padded), Ok(plaintext()));
+        for len in 0..bytes.len() {
+            assert!(IntroPlaintext::read(&bytes[..len]).is_err());
+        }
+    }
+
+    #[test]
+    fn each_refusal_has_its_name() {
+        let bytes = written(&plaintext());
+        let error = |at: usize, value: u8| {
+            let mut changed = bytes.clone();
+            changed[at] = value;
+            IntroPlaintext::read(&changed)
+        };
+        let key_type = Err(IntroPlaintextError::OnionKeyType(2));
+        assert_eq!(error(70, 2), key_type);
+        let key_len = Err(IntroPlaintextError::OnionKeyLength(33));
+        assert_eq!(error(72, 33), key_len);
+        // Another scheme of proof of work is none that we know; a second one is not looked at.
+        assert_eq!(error(25, 2).unwrap().pow, None);
+        let twice = error(66, 2).unwrap();
+        assert_eq!((twice.pow, twice.subprotocols), (plaintext().pow, vec![]));
+        // A type that nobody knows.
+        assert_eq!(error(23, 0x77).unwrap().pow, None);
+        let with = |extension: &[u8]| {
+            let head = [&bytes[..20], &[1], extension].concat();
+            IntroPlaintext::read(&[&head[..], &bytes[70..]].concat())
+        };
+        assert_eq!(
+            with(&[2, 2, 1, 0]),
+            Err(IntroPlaintextError::Extension(EXTENSION_POW))
+        );
+        assert_eq!(
+            with(&[3, 1, 0]),
+            Err(IntroPlaintextError::Extension(EXTENSION_SUBPROTOCOLS))
+        );
+        assert!(with(&[1, 0]).unwrap().cc_request);
+        assert!(!with(&[9, 0]).unwrap().cc_request);
+    }
+
+    #[test]
+    fn the_order_of_link_specifiers_stays() {
+        let mut plaintext = plaintext();
+        let unknown = LinkSpecifier::Unknown(0x42, vec![1, 2, 3]);
+        plaintext.link_specifiers.0.insert(1, unknown);
+        plaintext.link_specifiers.0.reverse();
+        let read = IntroPlaintext::read(&written(&plaintext)).unwrap();
+        assert_eq!(read.link_specifiers, plaintext.link_specifiers);
+    }
+
+    proptest! {
+        #[test]
+        fn written_is_read(
+            cookie: [u8; COOKIE_LEN], onion_key: [u8; 32], cc_request: bool,
+            pow: Option<([u8; 16], u32, [u8; 4], [u8; 16])>,
+            subprotocols in prop::collection::vec(any::<(u8, u8)>(), 0..=127),
+        ) {
+            let plaintext = IntroPlaintext {
+                cookie,
+                cc_request,
+                pow: pow.map(|(nonce, effort, seed_head, solution)| {
+                    PowSolution { nonce, effort, seed_head, solution }
+                }),
+                subprotocols: subprotocols
+                    .into_iter()
+                    .map(|(protocol, version)| Subprotocol { protocol, version })
+                    .collect(),
+                onion_key: onion_key.into(),
+                ..plaintext()
+            };
+            prop_assert_eq!(IntroPlaintext::read(&written(&plaintext)), Ok(plaintext));
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes: Vec<u8>) {
+            let _ = IntroPlaintext::read(&bytes);
+            let _ = IntroPlaintext::read(&[&[0; 20][..], &bytes].concat());
+            let _ = IntroPlaintext::read(&[&written(&plaintext())[..105], &bytes].concat());
+        }
     }
 }

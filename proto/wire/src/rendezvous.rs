@@ -8,7 +8,9 @@
 //! ```
 //!
 //! The point passes the handshake on as it is. C tor pads RENDEZVOUS1 to 168 bytes with random
-//! ones, and so do we. Whoever knows a cookie can join: it is compared as a secret.
+//! ones, and so do we. Whoever knows a cookie can join: no `Debug` shows it.
+
+use std::fmt;
 
 use cepa_crypto::Rng;
 use cepa_crypto::hs_ntor::SERVICE_LEN;
@@ -21,7 +23,7 @@ use crate::writer::Writer;
 pub const RENDEZVOUS1_LEN: usize = 168;
 
 /// The body of an ESTABLISH_RENDEZVOUS message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct EstablishRendezvous {
     /// What the circuit is to be found by.
     pub cookie: [u8; COOKIE_LEN],
@@ -42,7 +44,7 @@ impl EstablishRendezvous {
 }
 
 /// The body of a RENDEZVOUS1 message, as the rendezvous point sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Rendezvous1<'a> {
     /// Of the circuit to be joined.
     pub cookie: [u8; COOKIE_LEN],
@@ -78,6 +80,18 @@ impl<'a> Rendezvous1<'a> {
     }
 }
 
+impl fmt::Debug for EstablishRendezvous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EstablishRendezvous")
+    }
+}
+
+impl fmt::Debug for Rendezvous1<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rendezvous1 of {} bytes", self.handshake.len())
+    }
+}
+
 /// The body of a RENDEZVOUS2 message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rendezvous2 {
@@ -96,5 +110,57 @@ impl Rendezvous2 {
     /// Appends the data of a RENDEZVOUS2 message.
     pub fn write(&self, out: &mut Vec<u8>) {
         Writer::new(out).bytes(&self.handshake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cepa_crypto::Rng;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_handshake_passes_the_point() {
+        let mut rng = Rng::from_seed([1; 32]);
+        let (cookie, handshake) = ([7; COOKIE_LEN], rng.array());
+        let bytes = Rendezvous1::make(&cookie, &handshake, &mut rng);
+        assert_eq!(bytes.len(), RENDEZVOUS1_LEN);
+        assert_ne!(bytes[84..], [0; 84]);
+        let at_the_point = Rendezvous1::read(&bytes).unwrap();
+        assert_eq!(at_the_point.cookie, cookie);
+        assert_eq!(at_the_point.handshake.len(), 148);
+        let at_the_client = Rendezvous2::read(at_the_point.handshake);
+        assert_eq!(at_the_client, Ok(Rendezvous2 { handshake }));
+    }
+
+    #[test]
+    fn too_short() {
+        for len in 0..COOKIE_LEN {
+            assert_eq!(EstablishRendezvous::read(&[1; 20][..len]), Err(Truncated));
+            assert_eq!(Rendezvous1::read(&[1; 20][..len]), Err(Truncated));
+        }
+        for len in 0..SERVICE_LEN {
+            assert_eq!(Rendezvous2::read(&[1; SERVICE_LEN][..len]), Err(Truncated));
+        }
+        assert_eq!(Rendezvous1::read(&[1; 20]).unwrap().handshake, []);
+    }
+
+    proptest! {
+        #[test]
+        fn written_is_read(cookie: [u8; COOKIE_LEN], more: Vec<u8>) {
+            let message = EstablishRendezvous { cookie };
+            let mut out = Vec::new();
+            message.write(&mut out);
+            out.extend_from_slice(&more);
+            prop_assert_eq!(EstablishRendezvous::read(&out), Ok(message));
+            let message = Rendezvous1 { cookie, handshake: &more };
+            prop_assert_eq!(Rendezvous1::read(&out), Ok(message));
+            let mut handshake = [9; SERVICE_LEN];
+            handshake[..COOKIE_LEN].copy_from_slice(&cookie);
+            let mut out = Vec::new();
+            Rendezvous2 { handshake }.write(&mut out);
+            out.extend_from_slice(&more);
+            prop_assert_eq!(Rendezvous2::read(&out), Ok(Rendezvous2 { handshake }));
+        }
     }
 }
