@@ -14,7 +14,7 @@ use cepa_crypto::{Ed25519Id, Rng, RsaId};
 use cepa_link::channel::PaddingRange;
 use cepa_link::{ChannelKey, Established, PeerIdentity};
 use cepa_netdoc::policy::AddrPolicy;
-use cepa_relay::{Limits, Switch, SwitchCommand, SwitchConfig, WorkerId};
+use cepa_relay::{Limits, PointParams, Switch, SwitchCommand, SwitchConfig, WorkerId};
 use cepa_wire::Now;
 use cepa_wire::cell::{self, CELL_LEN, CircId, Command};
 use cepa_wire::create::{Create2, CreateFast, HandshakeType};
@@ -76,6 +76,7 @@ impl Bench {
             serves_directory: false,
             extend_allow_private: true,
             extend_ipv6: false,
+            points: PointParams::default(),
             padding: PaddingRange {
                 low_ms: 0,
                 high_ms: 0,

@@ -22,6 +22,6 @@ pub use keys::{OnionKeyLife, RelayKeys, Rotated};
 pub use relay::{Command, Relay, Restored, TlsKeyJob};
 pub use store::{Asker, DirDocument, DirStore, Reply, RouterDocument};
 pub use switch::{
-    ChannelClose, Command as SwitchCommand, Handover, KnownRelays, Limits, LinkTarget, Switch,
-    SwitchConfig, SwitchCounts, WorkerId,
+    ChannelClose, Command as SwitchCommand, Handover, KnownRelays, Limits, LinkTarget, PointCounts,
+    PointParams, Switch, SwitchConfig, SwitchCounts, WorkerId,
 };

@@ -38,7 +38,7 @@ use crate::descriptor::OwnDocuments;
 use crate::keys::{OnionKeyLife, RelayKeys};
 use crate::publish::Publisher;
 use crate::store::DirDocument;
-use crate::switch::{KnownRelays, SwitchConfig};
+use crate::switch::{KnownRelays, PointParams, SwitchConfig};
 
 pub use command::{Command, TlsKeyJob};
 
@@ -80,6 +80,7 @@ pub struct Relay {
     history: BandwidthHistory,
     started: Instant,
     padding: PaddingRange,
+    points: PointParams,
     commands: VecDeque<Command>,
     rng: Rng,
 }
@@ -123,6 +124,7 @@ impl Relay {
             own: None,
             started: now.mono,
             padding: PaddingRange::default(),
+            points: PointParams::default(),
             commands: VecDeque::new(),
             config,
             network,
@@ -358,8 +360,9 @@ impl Relay {
         self.life = onion_key_life(&consensus.params);
         self.rotate_keys(now);
         let padding = padding_range(&consensus.params);
-        if padding != self.padding {
-            self.padding = padding;
+        let points = PointParams::from_consensus(&consensus.params);
+        if (padding, points) != (self.padding, self.points) {
+            (self.padding, self.points) = (padding, points);
             self.configure_switches();
         }
     }
@@ -426,6 +429,7 @@ impl Relay {
             serves_directory: self.config.serves_directory,
             extend_allow_private: self.config.extend_allow_private,
             extend_ipv6: self.config.or_address_v6.is_some(),
+            points: self.points,
             padding: self.padding,
             limits: self.config.limits,
         };

@@ -213,6 +213,21 @@ impl HsRing {
         }
         found
     }
+
+    /// Whether a directory is so near to the places of a blinded key of [`HsRing::period`] that
+    /// a service whose consensus differs a little may find it responsible. True of all that are
+    /// [`HsRing::responsible`].
+    pub fn may_hold(&self, id: &RsaId, blinded: &PublicKey) -> bool {
+        let reach = usize::try_from(self.replicas.saturating_mul(self.spread));
+        (1..=self.replicas).any(|replica| {
+            let index = hs_index(blinded, replica.into(), self.period);
+            let start = self.places.partition_point(|(place, _)| *place < index);
+            let (before, behind) = self.places.split_at(start);
+            let next = behind.iter().chain(before);
+            next.take(reach.unwrap_or(usize::MAX))
+                .any(|(_, one)| one == id)
+        })
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tracing::debug;
 use super::Switch;
 use super::circuit::{Next, Place, Side};
 use super::command::{ChannelClose, Handover};
+use super::rendezvous::JOINING_CELLS_MAX;
 
 impl Switch {
     /// Handles the whole cells at the front of `buf`, which are decrypted in place, and returns how
@@ -108,12 +109,20 @@ impl Switch {
     }
 
     fn onward(&mut self, key: CircuitKey, command: Command, cell: &mut CellBuf, now: Now) {
-        let Some(circuit) = self.circuits.get(key) else {
+        let Some(circuit) = self.circuits.get_mut(key) else {
             return;
         };
-        let Next::Open(hop) = circuit.next else {
-            debug!("a cell that nobody recognises at the end of a circuit");
-            return self.destroy(key, DestroyReason::PROTOCOL, now);
+        let hop = match &mut circuit.next {
+            Next::Open(hop) => *hop,
+            Next::Joined(other) => {
+                let other = *other;
+                return self.cross(key, other, cell, now);
+            }
+            Next::Joining(cells) if cells.len() < JOINING_CELLS_MAX => return cells.push(*cell),
+            _ => {
+                debug!("a cell that nobody recognises at the end of a circuit");
+                return self.destroy(key, DestroyReason::PROTOCOL, now);
+            }
         };
         cell::set_header(cell, hop.circ_id, command);
         if hop.worker == self.worker {

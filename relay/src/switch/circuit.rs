@@ -5,6 +5,9 @@
 //!
 //! next:  None ──EXTEND2──> Wanted ──channel found──> Creating ──CREATED2──> Open
 //!          ^───────────── TRUNCATE, or DESTROY from ahead ───────────────────┘
+//!        None ──ESTABLISH_INTRO──> Intro
+//!        None ──ESTABLISH_RENDEZVOUS──> Waiting ──the other's RENDEZVOUS1──> Joined
+//!        None ──RENDEZVOUS1──> Joining ──the other was found──> Joined
 //! ```
 //!
 //! A [`CircuitRef`] on a channel packs the owning worker, the circuit's key there, and whether that
@@ -13,12 +16,16 @@
 use std::collections::BTreeMap;
 
 use cepa_circuit::{CircuitKey, RelayCircuit, StreamKey};
+use cepa_crypto::KeyStream;
 use cepa_link::{ChannelKey, CircuitRef};
-use cepa_wire::cell::{CircId, Payload};
+use cepa_wire::cell::{CellBuf, CircId, Payload};
 use cepa_wire::relay::StreamId;
 use slotmap::{Key, KeyData};
+use zeroize::Zeroizing;
 
 use super::command::WorkerId;
+use super::intro::IntroPoint;
+use super::point::{CircuitPlace, Cookie};
 
 /// Most circuits that a switch can name.
 pub(super) const CIRCUITS_MAX: usize = 1 << INDEX_BITS;
@@ -101,13 +108,26 @@ pub(super) enum Next {
     Creating(Hop),
     /// There is a next hop.
     Open(Hop),
+    /// The circuit ends here, with a service that wants to be introduced.
+    Intro(Box<IntroPoint>),
+    /// The circuit ends here, with a client that waits for a service.
+    Waiting {
+        /// What the service will name.
+        cookie: Cookie,
+        /// The cookie's home knows it.
+        is_established: bool,
+    },
+    /// A service has named a cookie; what it says next waits for the client's circuit.
+    Joining(Vec<CellBuf>),
+    /// Joined with another circuit, to whose client what goes onward goes back.
+    Joined(CircuitPlace),
 }
 
 impl Next {
     pub(super) fn hop(&self) -> Option<Hop> {
         match self {
             Next::Creating(hop) | Next::Open(hop) => Some(*hop),
-            Next::None | Next::Wanted(_) => None,
+            _ => None,
         }
     }
 }
@@ -119,17 +139,30 @@ pub(super) struct Circuit {
     pub(super) next: Next,
     /// `None` while the onionskin waits for its answer.
     pub(super) relay: Option<RelayCircuit>,
+    /// KH of the handshake, to which ESTABLISH_INTRO is bound (tor-spec 5.2.2).
+    pub(super) kh: Zeroizing<[u8; 20]>,
+    /// An INTRODUCE1 has come, and no second one may.
+    pub(super) has_introduced: bool,
     pub(super) streams: BTreeMap<StreamId, StreamKey>,
     /// The stream behind which the next round of wake-ups begins, so that all get their turn.
     pub(super) woken_last: StreamId,
 }
 
 impl Circuit {
+    /// The handshake is done.
+    pub(super) fn open(&mut self, keys: KeyStream) {
+        let (keys, kh) = keys.tor1_with_kh();
+        self.relay = Some(RelayCircuit::new(&keys));
+        self.kh = kh;
+    }
+
     pub(super) fn new(previous: Leg) -> Self {
         Circuit {
             previous,
             next: Next::None,
             relay: None,
+            kh: Zeroizing::default(),
+            has_introduced: false,
             streams: BTreeMap::new(),
             woken_last: StreamId::NONE,
         }

@@ -15,6 +15,8 @@ use cepa_wire::destroy::DestroyReason;
 use cepa_wire::resolve::Resolve;
 use smallvec::SmallVec;
 
+use super::point::{CircuitPlace, PointItem};
+
 /// One of the worker threads; each has one switch. Numbered from 0, below [`WORKERS_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct WorkerId(pub u8);
@@ -166,4 +168,15 @@ pub enum Handover {
         /// Why.
         reason: DestroyReason,
     },
+    /// To a circuit joined at a rendezvous: a cell that came on the other.
+    Crossed {
+        /// The circuit.
+        circuit: CircuitKey,
+        /// The other.
+        from: CircuitPlace,
+        /// The cell.
+        cell: CellBuf,
+    },
+    /// What concerns introduction and rendezvous points.
+    Point(PointItem),
 }

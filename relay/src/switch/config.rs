@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use cepa_crypto::{Ed25519Id, RsaId};
 use cepa_link::channel::PaddingRange;
+use cepa_netdoc::params::Params;
 use cepa_netdoc::policy::AddrPolicy;
+use cepa_wire::establish_intro::DosParams;
 
 /// Bounds of one switch. They are ours, against exhaustion; no section has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,10 @@ pub struct Limits {
     /// Cells in all queues of this switch's channels, and what its streams hold for their sockets
     /// in cells; beyond that the circuits with the oldest queued cell are closed.
     pub queued_cells_max: usize,
+    /// Introduction points in this switch's table, for whichever workers' circuits.
+    pub intro_points_max: usize,
+    /// Rendezvous cookies in this switch's table, for whichever workers' circuits.
+    pub cookies_max: usize,
     /// How long a channel without circuits stays open.
     pub channel_idle: Duration,
 }
@@ -36,7 +42,35 @@ impl Default for Limits {
             streams_per_circuit_max: 1024,
             onionskins_max: 4096,
             queued_cells_max: 512 << 10,
+            intro_points_max: 1 << 16,
+            cookies_max: 1 << 18,
             channel_idle: Duration::from_secs(180),
+        }
+    }
+}
+
+/// What the consensus says of introduction and rendezvous points (param-spec).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PointParams {
+    /// `HiddenServiceEnableIntroDoSDefense` with its rate and burst: for services that ask for
+    /// nothing of their own.
+    pub intro_dos: Option<DosParams>,
+    /// `DoSRefuseSingleHopClientRendezvous`: clients that are one hop away get no rendezvous.
+    pub refuses_single_hop: bool,
+}
+
+impl PointParams {
+    /// Reads the consensus's parameters.
+    #[must_use]
+    pub fn from_consensus(params: &Params) -> Self {
+        let value = |name, default| params.value(name, default, 0, i32::MAX).unsigned_abs();
+        let is_limited = value("HiddenServiceEnableIntroDoSDefense", 0) == 1;
+        PointParams {
+            intro_dos: is_limited.then(|| DosParams {
+                rate_per_s: value("HiddenServiceEnableIntroDoSRatePerSec", 25).into(),
+                burst: value("HiddenServiceEnableIntroDoSBurstPerSec", 200).into(),
+            }),
+            refuses_single_hop: value("DoSRefuseSingleHopClientRendezvous", 0) == 1,
         }
     }
 }
@@ -56,6 +90,8 @@ pub struct SwitchConfig {
     pub extend_allow_private: bool,
     /// Whether circuits may be extended over IPv6: whether we have an ORPort there (proposal 311).
     pub extend_ipv6: bool,
+    /// What the consensus says of introduction and rendezvous points.
+    pub points: PointParams,
     /// The consensus's `nf_ito_low` and `nf_ito_high`, for channel padding.
     pub padding: PaddingRange,
     /// Bounds.

@@ -4,7 +4,7 @@
 //! id of the wrong half, or one circuit too many, is answered with DESTROY; an id in use or zero is
 //! dropped, as peers do. While a job is out the circuit takes no cells but DESTROY.
 
-use cepa_circuit::{CircuitKey, OnionskinError, OnionskinJob, OnionskinReply, RelayCircuit};
+use cepa_circuit::{CircuitKey, OnionskinError, OnionskinJob, OnionskinReply};
 use cepa_crypto::fast;
 use cepa_link::{AcceptError, ChannelKey};
 use cepa_wire::Now;
@@ -62,7 +62,7 @@ impl Switch {
         let mut reply = cell::new_cell(cell::circ_id(cell), CellCommand::CREATED_FAST);
         CreatedFast { y, derivative }.write(cell::payload_mut(&mut reply));
         if let Some(circuit) = self.circuits.get_mut(circuit) {
-            circuit.relay = Some(RelayCircuit::new(&keys.tor1()));
+            circuit.open(keys);
         }
         if !self.queue(channel, &reply, now) {
             self.destroy(circuit, DestroyReason::RESOURCELIMIT, now);
@@ -91,7 +91,7 @@ impl Switch {
         if circuit.relay.is_some() {
             return;
         }
-        circuit.relay = Some(RelayCircuit::new(&reply.keys.tor1()));
+        circuit.open(reply.keys);
         let previous = circuit.previous;
         let mut cell = cell::new_cell(previous.circ_id, CellCommand::CREATED2);
         let written = Created2 { data: &reply.data }.write(cell::payload_mut(&mut cell));

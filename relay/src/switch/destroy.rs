@@ -36,6 +36,7 @@ impl Switch {
         if let Some(hop) = circuit.next.hop() {
             self.close_next(key, hop, reason);
         }
+        self.end_point(key, circuit.next, reason, now);
         for stream in circuit.streams.into_values() {
             self.orphan(stream, now);
         }
@@ -134,6 +135,11 @@ impl Switch {
                 self.close_next(key, hop, DestroyReason::REQUESTED);
             }
             Next::None => {}
+            // A point of an onion service is not what lies ahead.
+            point => {
+                circuit.next = point;
+                return self.destroy(key, DestroyReason::REQUESTED, now);
+            }
         }
         let data = DestroyReason::REQUESTED.truncated_data();
         self.send_message(key, RelayCommand::TRUNCATED, StreamId::NONE, &data, now);

@@ -155,7 +155,7 @@ impl Switch {
     }
 
     /// The relay that a circuit comes from; `None` if that is a client.
-    fn previous_peer(&self, key: CircuitKey) -> Option<cepa_link::PeerIdentity> {
+    pub(super) fn previous_peer(&self, key: CircuitKey) -> Option<cepa_link::PeerIdentity> {
         let channel = self.circuits.get(key)?.previous.channel;
         self.channels.get(channel)?.channel.link().peer
     }

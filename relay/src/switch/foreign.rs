@@ -82,6 +82,12 @@ impl Switch {
                         self.closed_foreign(circuit, reason, now);
                     }
                 }
+                Handover::Crossed {
+                    circuit,
+                    from,
+                    mut cell,
+                } => self.crossed(circuit, from, &mut cell, now),
+                Handover::Point(item) => self.handle_point(item, now),
             }
         }
         self.limit_memory(now);

@@ -1,4 +1,4 @@
-//! Relay messages that are for us (tor-spec 5.1.2, 5.4, 6.1, 6.2, 7.3).
+//! Relay messages that are for us (tor-spec 5.1.2, 5.4, 6.1, 6.2, 7.3; rend-spec-v3 3.1 to 4.2).
 //!
 //! A message that makes no sense here, or that we do not know, is dropped, as a peer newer than us
 //! may send it; a fault in lengths, windows or SENDMEs ends the circuit. DATA counts for the
@@ -55,6 +55,12 @@ impl Switch {
             RelayCommand::BEGIN_DIR => self.handle_begin_dir(key, id, now),
             RelayCommand::RESOLVE => self.handle_resolve(key, id, data, now),
             RelayCommand::END => self.handle_end(key, id, data),
+            RelayCommand::ESTABLISH_INTRO => self.handle_establish_intro(key, data, now),
+            RelayCommand::INTRODUCE1 => self.handle_introduce1(key, data, now),
+            RelayCommand::ESTABLISH_RENDEZVOUS => {
+                self.handle_establish_rendezvous(key, data, now);
+            }
+            RelayCommand::RENDEZVOUS1 => self.handle_rendezvous1(key, data, now),
             RelayCommand::DROP => {}
             _ => trace!(%command, "message dropped"),
         }

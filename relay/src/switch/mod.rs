@@ -19,8 +19,11 @@ mod destroy;
 mod edge;
 mod extend;
 mod foreign;
+mod intro;
 mod memory;
 mod message;
+mod point;
+mod rendezvous;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -38,9 +41,11 @@ use slotmap::SlotMap;
 
 use circuit::{Circuit, Place};
 use edge::Edge;
+use point::Points;
 
 pub use command::{ChannelClose, Command, Handover, LinkTarget, WORKERS_MAX, WorkerId};
-pub use config::{KnownRelays, Limits, SwitchConfig};
+pub use config::{KnownRelays, Limits, PointParams, SwitchConfig};
+pub use point::{CircuitPlace, PointCounts, PointItem, PointKey};
 
 /// Cells of one [`Switch::take_output`]: as many as fit one TLS record of 16 KiB.
 pub const OUTPUT_CELLS_MAX: usize = 31;
@@ -70,6 +75,9 @@ pub struct Switch {
     circuits: SlotMap<CircuitKey, Circuit>,
     streams: SlotMap<StreamKey, Edge>,
     commands: VecDeque<Command>,
+    /// Where the points are whose keys are at home with this worker.
+    points: Points,
+    point_counts: PointCounts,
     /// By worker.
     handover: Vec<Vec<Handover>>,
     ready_channels: Vec<ChannelKey>,
@@ -108,6 +116,8 @@ pub struct SwitchCounts {
     pub queued_cells: usize,
     /// Onionskins that wait for their answer.
     pub onionskins: usize,
+    /// What is done for onion services.
+    pub points: PointCounts,
 }
 
 impl Switch {
@@ -124,6 +134,8 @@ impl Switch {
             circuits: SlotMap::with_key(),
             streams: SlotMap::with_key(),
             commands: VecDeque::new(),
+            points: Points::default(),
+            point_counts: PointCounts::default(),
             handover: (0..workers).map(|_| Vec::new()).collect(),
             ready_channels: Vec::new(),
             ready_streams: Vec::new(),
@@ -154,6 +166,7 @@ impl Switch {
             streams: self.streams.len(),
             queued_cells: self.queued_cells,
             onionskins: self.onionskins,
+            points: self.point_counts,
         }
     }
 

@@ -3,4 +3,6 @@
 mod attacks;
 mod net;
 mod paths;
+mod points;
+mod rendezvous;
 mod streams;

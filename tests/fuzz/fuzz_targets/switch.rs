@@ -19,7 +19,7 @@ use cepa_crypto::{Rng, curve25519, fast};
 use cepa_link::ChannelKey;
 use cepa_link::channel::PaddingRange;
 use cepa_netdoc::policy::AddrPolicy;
-use cepa_relay::{KnownRelays, Limits, Switch, SwitchCommand, SwitchConfig, WorkerId};
+use cepa_relay::{KnownRelays, Limits, PointParams, Switch, SwitchCommand, SwitchConfig, WorkerId};
 use cepa_wire::Now;
 use cepa_wire::cell::{self, CELL_LEN, CellBuf, CircId, Command};
 use cepa_wire::create::{CreateFast, CreatedFast};
@@ -58,6 +58,7 @@ fn world() -> World {
         serves_directory: true,
         extend_allow_private: true,
         extend_ipv6: true,
+        points: PointParams::default(),
         padding: PaddingRange {
             low_ms: 1500,
             high_ms: 9500,

@@ -65,6 +65,7 @@ pub(super) fn config(n: usize) -> SwitchConfig {
         serves_directory: true,
         extend_allow_private: true,
         extend_ipv6: false,
+        points: PointParams::default(),
         padding: PaddingRange {
             low_ms: 0,
             high_ms: 0,
@@ -199,6 +200,16 @@ impl Net {
         }
     }
 
+    /// A little of what [`Net::run`] does: one kind of work, at every relay.
+    pub(super) fn step(&mut self, step: usize) {
+        for node in 0..self.nodes.len() {
+            let _ = match step % 2 {
+                0 => self.run_output(node),
+                _ => self.run_handover_once(node),
+            };
+        }
+    }
+
     fn run_commands(&mut self, node: usize) -> bool {
         let mut moved = false;
         for worker in 0..self.nodes[node].switches.len() {
@@ -256,6 +267,22 @@ impl Net {
         moved
     }
 
+    /// What the switches have for each other by now, and not what follows from it.
+    fn run_handover_once(&mut self, node: usize) -> bool {
+        let switches = &mut self.nodes[node].switches;
+        let mut batches = Vec::new();
+        for from in 0..switches.len() {
+            for to in 0..switches.len() {
+                batches.push((to, switches[from].take_handover(WorkerId(to as u8))));
+            }
+        }
+        let moved = batches.iter().any(|(_, items)| !items.is_empty());
+        for (to, items) in batches {
+            switches[to].handle_handover(items, self.now);
+        }
+        moved
+    }
+
     /// What the switches still have for each other, without any output.
     pub(super) fn run_all_handover(&mut self) {
         for node in 0..self.nodes.len() {
@@ -309,6 +336,8 @@ pub(super) struct Path {
     pub(super) client: usize,
     pub(super) circ_id: CircId,
     pub(super) hops: Vec<HopLayer>,
+    /// KH of the last hop.
+    pub(super) kh: [u8; 20],
 }
 
 /// A message that came to the client.
@@ -334,14 +363,13 @@ impl Path {
             (circ_id, Cell::CREATED_FAST)
         );
         let created = CreatedFast::read(cell::payload(&reply)).unwrap();
-        let keys = state
-            .finish(&created.y, &created.derivative)
-            .unwrap()
-            .tor1();
+        let keys = state.finish(&created.y, &created.derivative).unwrap();
+        let (keys, kh) = keys.tor1_with_kh();
         Path {
             client,
             circ_id,
             hops: vec![HopLayer::tor1(&keys)],
+            kh: *kh,
         }
     }
 
@@ -364,11 +392,12 @@ impl Path {
             (circ_id, Cell::CREATED2)
         );
         let created = Created2::read(cell::payload(&reply)).unwrap();
-        let keys = state.finish(created.data).unwrap().tor1();
+        let (keys, kh) = state.finish(created.data).unwrap().tor1_with_kh();
         Path {
             client,
             circ_id,
             hops: vec![HopLayer::tor1(&keys)],
+            kh: *kh,
         }
     }
 
@@ -388,11 +417,10 @@ impl Path {
         );
         let reply = self.receive(net).unwrap();
         assert_eq!((reply.hop, reply.command), (last, RelayCommand::EXTENDED2));
-        let keys = state
-            .finish(Extended2::read(&reply.data).unwrap().data)
-            .unwrap()
-            .tor1();
+        let extended = Extended2::read(&reply.data).unwrap();
+        let (keys, kh) = state.finish(extended.data).unwrap().tor1_with_kh();
         self.hops.push(HopLayer::tor1(&keys));
+        self.kh = *kh;
     }
 
     /// A cell to the last hop.
