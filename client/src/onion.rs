@@ -14,4 +14,4 @@ pub mod services;
 mod visits;
 
 pub use action::{Action, CircuitName, Ending, Event, LastHop, Owner, Purpose};
-pub use visits::{Outcome, VisitError, VisitId};
+pub use visits::{CLIENT_KEYS_MAX, Outcome, VISITS_MAX, VisitError, VisitId, Visits};

@@ -1,0 +1,46 @@
+//! What all visits share: circuits, descriptors, what is remembered of failures, client keys.
+//!
+//! Descriptors and failures are shared by all isolations, as `tor` shares them: what a directory
+//! or an introduction point sees of us comes over circuits of their own each time.
+
+use std::collections::BTreeMap;
+
+use cepa_crypto::onion::OnionAddress;
+use cepa_crypto::{Rng, curve25519};
+
+use super::cache::DescriptorCache;
+use super::circuits::Circuits;
+use super::memory::{AskedDirectories, IntroFailures};
+
+/// What a visit or a fetch works with.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) rng: Rng,
+    pub(super) circuits: Circuits,
+    pub(super) cache: DescriptorCache,
+    pub(super) asked: AskedDirectories,
+    pub(super) failures: IntroFailures,
+    pub(super) client_keys: BTreeMap<OnionAddress, curve25519::SecretKey>,
+}
+
+impl Shared {
+    pub(super) fn new(rng: Rng, testing: bool) -> Self {
+        Shared {
+            rng,
+            circuits: Circuits::default(),
+            cache: DescriptorCache::default(),
+            asked: AskedDirectories::new(testing),
+            failures: IntroFailures::new(testing),
+            client_keys: BTreeMap::new(),
+        }
+    }
+
+    /// Draws an order.
+    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            let bound = u64::try_from(i).unwrap_or(u64::MAX).saturating_add(1);
+            let j = usize::try_from(self.rng.below(bound)).unwrap_or(0);
+            items.swap(i, j);
+        }
+    }
+}

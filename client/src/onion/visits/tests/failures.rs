@@ -1,0 +1,255 @@
+//! What visits do when others fail or lie, and which error comes of it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cepa_wire::relay::RelayCommand;
+
+use super::super::*;
+use super::world::{Dir, Intro, Rend, World};
+use crate::onion::action::Ending;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn repeat<T: Clone>(what: T, times: usize) -> std::collections::VecDeque<T> {
+    std::iter::repeat_n(what, times).collect()
+}
+
+#[test]
+fn no_directory_has_it() {
+    let mut world = World::new();
+    world.dirs = repeat(Dir::Missing, 100);
+    assert_eq!(world.error(), VisitError::DescriptorNotFound);
+    let asked: BTreeSet<_> = world.asked.iter().copied().collect();
+    assert_eq!((asked.len(), world.asked.len()), (6, 6), "each once");
+    assert_eq!(world.error(), VisitError::DescriptorNotFound);
+    assert_eq!(world.asked.len(), 6, "none is asked again at once");
+    world.pass(5 * SECOND);
+    world.dirs.clear();
+    world.ready();
+    assert_eq!(world.asked.len(), 7);
+}
+
+#[test]
+fn the_next_directory_is_asked_if_one_fails() {
+    let failures = [
+        Dir::Missing,
+        Dir::Garbage,
+        Dir::Silent,
+        Dir::Dead(Ending::LastHop),
+        Dir::Dead(Ending::Timeout),
+    ];
+    for failure in failures {
+        let mut world = World::new();
+        world.dirs.push_back(failure.clone());
+        let begun = world.now.mono;
+        world.ready();
+        let took = world.now.mono - begun;
+        assert!(took <= 8 * SECOND, "{failure:?}: {took:?}");
+        assert_eq!(world.asked.len(), 2, "{failure:?}");
+        assert_ne!(world.asked[0], world.asked[1]);
+    }
+}
+
+#[test]
+fn a_bad_descriptor_counts_more_than_none() {
+    let mut world = World::new();
+    world.dirs = [Dir::Garbage]
+        .into_iter()
+        .chain(repeat(Dir::Missing, 9))
+        .collect();
+    assert_eq!(world.error(), VisitError::DescriptorInvalid);
+    assert_eq!(world.asked.len(), 6);
+}
+
+#[test]
+fn a_descriptor_of_another_service_is_invalid() {
+    let mut world = World::new();
+    world.dirs = repeat(Dir::Silent, 1);
+    world.visit();
+    let circuit = world.open_circuits()[1];
+    let period = world.period();
+    let body = World::of_service(10).descriptor(period).into_bytes();
+    let reply = cepa_dir::fetch::Reply { status: 200, body };
+    world.dirs = repeat(Dir::Missing, 9);
+    let event = Event::Reply { circuit, reply };
+    world.visits.handle_event(event, world.now);
+    world.run();
+    let outcome = world.visits.poll_outcome();
+    let Some(Outcome::Failed { error, .. }) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(error, VisitError::DescriptorInvalid);
+}
+
+#[test]
+fn without_paths_the_visit_fails_in_time() {
+    let mut world = World::new();
+    world.dirs = repeat(Dir::Dead(Ending::NoPath), 100);
+    assert_eq!(world.error(), VisitError::NoPath);
+    assert_eq!(world.asked.len(), 12, "each twice");
+
+    let mut world = World::new();
+    world.dirs = repeat(Dir::Dead(Ending::NoPath), 3);
+    world.intros = repeat(Intro::Dead(Ending::NoPath), 3);
+    world.rends = repeat(Rend::Dead(Ending::NoPath), 3);
+    world.ready();
+}
+
+#[test]
+fn an_introduction_point_that_fails_gives_way_to_another() {
+    let failures = [
+        Intro::Nack(1),
+        Intro::Nack(2),
+        Intro::Nack(999),
+        Intro::BadAck,
+        Intro::Silent,
+        Intro::Closes,
+        Intro::WrongAuth,
+        Intro::AckOnly,
+        Intro::Dead(Ending::LastHop),
+        Intro::Dead(Ending::Timeout),
+        Intro::Dead(Ending::NoPath),
+    ];
+    for failure in failures {
+        let mut world = World::new();
+        world.intros.push_back(failure.clone());
+        let begun = world.now.mono;
+        world.ready();
+        assert!(world.now.mono - begun <= 12 * SECOND, "{failure:?}");
+        assert_eq!(world.count("open Introduce"), 2, "{failure:?}");
+        assert_eq!(world.count("open Fetch"), 1, "{failure:?}");
+        // Where the service may have heard of it, its cookie is not used again.
+        let rendezvous = match failure {
+            Intro::Silent | Intro::Closes | Intro::WrongAuth | Intro::AckOnly => 2,
+            _ => 1,
+        };
+        assert_eq!(world.count("open Rendezvous"), rendezvous, "{failure:?}");
+        assert_eq!(world.open_circuits().len(), 1, "{failure:?}");
+    }
+}
+
+#[test]
+fn the_service_may_be_faster_than_the_answer() {
+    let mut world = World::new();
+    world.intros.push_back(Intro::NoAck);
+    world.ready();
+    assert_eq!(world.open_circuits().len(), 1);
+}
+
+#[test]
+fn a_new_descriptor_is_fetched_when_all_points_failed() {
+    let mut world = World::new();
+    let (_, circuit) = world.ready();
+    world.end(circuit, Ending::Closed);
+    world.visits.poll_outcome();
+    // The service was killed and is back.
+    world.renew_points();
+    world.intros = repeat(Intro::Nack(1), 3);
+    world.ready();
+    assert_eq!(
+        (world.count("open Fetch"), world.count("open Introduce")),
+        (2, 5)
+    );
+    let now = world.now.mono;
+    assert_eq!(now, world.now.mono, "without waiting");
+}
+
+#[test]
+fn all_points_refuse_and_no_directory_knows_better() {
+    let mut world = World::new();
+    world.intros = repeat(Intro::Nack(1), 100);
+    assert_eq!(world.error(), VisitError::IntroductionFailed);
+    assert_eq!(world.asked.len(), 6);
+    assert_eq!(world.count("open Introduce"), 3);
+    // They rest; after that they are tried before the visitor gives up.
+    assert_eq!(world.error(), VisitError::IntroductionFailed);
+    assert_eq!(world.count("open Introduce"), 3);
+    world.pass(3 * SECOND);
+    world.intros.clear();
+    world.ready();
+    assert_eq!(world.count("open Introduce"), 4);
+}
+
+#[test]
+fn no_point_answers() {
+    let mut world = World::new();
+    world.intros = repeat(Intro::Silent, 100);
+    assert_eq!(world.error(), VisitError::IntroductionTimedOut);
+    let mut world = World::new();
+    world.intros = repeat(Intro::Silent, 100);
+    world.intros[1] = Intro::Nack(1);
+    assert_eq!(world.error(), VisitError::IntroductionFailed);
+}
+
+#[test]
+fn no_point_can_be_reached() {
+    let mut world = World::new();
+    world.intros = repeat(Intro::Dead(Ending::LastHop), 100);
+    assert_eq!(world.error(), VisitError::IntroductionFailed);
+    assert_eq!(world.count("open Introduce"), 6, "each twice");
+}
+
+#[test]
+fn the_service_does_not_come() {
+    let mut world = World::new();
+    world.intros = repeat(Intro::AckOnly, 100);
+    let begun = world.now.mono;
+    assert_eq!(world.error(), VisitError::RendezvousFailed);
+    assert!(world.now.mono - begun <= super::super::visit::VISIT_MAX);
+}
+
+#[test]
+fn another_rendezvous_point_is_taken_if_one_fails() {
+    for failure in [Rend::Silent, Rend::Dead(Ending::LastHop)] {
+        let mut world = World::new();
+        world.rends.push_back(failure.clone());
+        world.ready();
+        assert_eq!(world.count("open Rendezvous"), 2, "{failure:?}");
+        assert_eq!(world.count("open Introduce"), 1, "{failure:?}");
+        let mut world = World::new();
+        world.rends = repeat(failure, 100);
+        assert_eq!(world.error(), VisitError::RendezvousFailed);
+    }
+}
+
+#[test]
+fn a_rendezvous_point_that_lies_is_left() {
+    let mut world = World::new();
+    world.dirs.push_back(Dir::Silent);
+    world.visit();
+    let circuit = world.open_circuits()[0];
+    world.message(circuit, RelayCommand::RENDEZVOUS2, &[7; 64]);
+    world.run();
+    assert!(!world.open_circuits().contains(&circuit));
+    let circuit = *world.open_circuits().last().unwrap();
+    world.message(circuit, RelayCommand::RENDEZVOUS_ESTABLISHED, &[]);
+    world.run();
+    assert!(!world.open_circuits().contains(&circuit));
+    assert!(matches!(world.wait(), Outcome::Ready { .. }));
+}
+
+#[test]
+fn a_second_rendezvous2_ends_the_circuit() {
+    let mut world = World::new();
+    let (visit, circuit) = world.ready();
+    world.message(circuit, RelayCommand::RENDEZVOUS2, &[7; 64]);
+    world.run();
+    assert_eq!(world.visits.poll_outcome(), Some(Outcome::Lost { visit }));
+    assert_eq!(world.open_circuits(), []);
+}
+
+#[test]
+fn what_is_not_for_us_is_let_go() {
+    let mut world = World::new();
+    let (_, circuit) = world.ready();
+    let ack = RelayCommand::INTRODUCE_ACK;
+    for command in [RelayCommand::DROP, RelayCommand::INTRODUCE2, ack] {
+        world.message(circuit, command, &[7; 64]);
+    }
+    world.message(CircuitName(999), ack, &[0, 0, 0]);
+    world.end(CircuitName(999), Ending::Closed);
+    world.run();
+    assert_eq!(world.open_circuits(), [circuit]);
+    assert_eq!(world.visits.poll_outcome(), None);
+}
