@@ -11,6 +11,7 @@
 
 mod circuits;
 mod directory;
+mod onion_circuits;
 mod socks;
 mod upkeep;
 
@@ -35,9 +36,11 @@ use crate::fetches::Fetches;
 use crate::guards::{GuardParams, GuardSet, GuardStateError};
 use crate::links::Links;
 use crate::network::ClientConfig;
+use crate::onion_circuits::OnionCircuits;
 use crate::plane::{ChannelClose, Event, Plane};
 use crate::pool::Pool;
 use crate::requests::Requests;
+use crate::vanguards::Vanguards;
 use upkeep::Upkeep;
 
 /// What was kept by [`Command::Save`]; all empty at the first start.
@@ -63,6 +66,8 @@ pub struct Client {
     pool: Pool,
     requests: Requests,
     guards: GuardSet,
+    vanguards: Vanguards,
+    onion: OnionCircuits,
     download: DirectoryDownload,
     fetches: Fetches,
     upkeep: Upkeep,
@@ -100,6 +105,8 @@ impl Client {
             pool: Pool::default(),
             requests: Requests::default(),
             guards,
+            vanguards: Vanguards::default(),
+            onion: OnionCircuits::default(),
             download,
             fetches: Fetches::default(),
             upkeep: Upkeep::new(now),
@@ -224,6 +231,7 @@ impl Client {
                 self.handle_download(command, now);
                 continue;
             }
+            self.attach_onion(now);
             self.attach_waiting(now);
             self.build_ahead(now);
             // Only a circuit whose queue was full leaves an event here, once.
@@ -260,11 +268,19 @@ impl Client {
                 reason,
             } => {
                 tracing::debug!("circuit failed at hop {hop}: {reason}");
-                self.circuit_gone(circuit, Some((hop, reason)), now);
+                self.circuit_gone(circuit, Some(hop), reason, now);
             }
             Event::CircuitClosed { circuit, reason } => {
                 tracing::debug!("circuit closed: {reason}");
-                self.circuit_gone(circuit, None, now);
+                self.circuit_gone(circuit, None, reason, now);
+            }
+            Event::CircuitMessage {
+                circuit,
+                command,
+                data,
+            } => self.onion_message(circuit, command, &data, now),
+            Event::StreamRequested { stream, .. } => {
+                self.plane.stream_refuse(stream, EndReason::DONE, now);
             }
             Event::StreamConnected { stream, address } => {
                 self.fetches.connected(stream);

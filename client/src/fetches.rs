@@ -78,6 +78,13 @@ impl Fetches {
         self.downloads.insert(id, fetch);
     }
 
+    /// A name for a fetch, used once.
+    pub(crate) fn new_id(&mut self) -> FetchId {
+        let id = FetchId(self.id_next);
+        self.id_next += 1;
+        id
+    }
+
     /// A source is being asked.
     pub(crate) fn begin(
         &mut self,
@@ -86,8 +93,7 @@ impl Fetches {
         stagger: Duration,
         now: Now,
     ) -> FetchId {
-        let id = FetchId(self.id_next);
-        self.id_next += 1;
+        let id = self.new_id();
         let attempt = Attempt {
             download,
             circuit,

@@ -15,10 +15,12 @@ pub mod isolation;
 mod links;
 pub mod network;
 pub mod onion;
+mod onion_circuits;
 pub mod paths;
 pub mod plane;
 mod pool;
 mod requests;
+pub mod vanguards;
 
 pub use bootstrap::{BootstrapStatus, Phase};
 pub use client::{Client, SavedState};

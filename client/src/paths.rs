@@ -6,6 +6,8 @@
 //! and Fast and Stable where the network has such. If a choice leads nowhere, the next is tried, so
 //! that a path is found wherever there is one ([`PAIRS_MAX`] bounds the work).
 
+pub mod onion;
+
 use std::net::SocketAddr;
 
 use cepa_circuit::handshake::{HopKey, HopSpec};

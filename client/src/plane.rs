@@ -15,6 +15,7 @@ mod channels;
 mod circuits;
 mod event;
 mod messages;
+mod onion;
 mod ready;
 mod streams;
 
@@ -29,6 +30,7 @@ pub use cepa_circuit::handshake::{HopKey, HopSpec};
 pub use channels::ChannelClose;
 pub use circuits::{CircuitClose, CircuitStatus, OpenCircuitError};
 pub use event::Event;
+pub use onion::{INBOUND_STREAMS_MAX, JoinError};
 pub use streams::{OpenStreamError, STREAM_ROOM_MAX_CELLS, StreamTarget};
 
 /// All channels, circuits and streams of a client.

@@ -49,6 +49,8 @@ pub(crate) enum Purpose {
     Directory,
     /// Streams of applications, by this exit.
     General(Box<Relay>),
+    /// Onion services: these three hops, and perhaps more.
+    Onion(Box<[Relay; 3]>),
 }
 
 /// How far it is.
@@ -94,6 +96,14 @@ impl Entry {
 
     pub(crate) fn is_general(&self) -> bool {
         matches!(self.purpose, Purpose::General(_))
+    }
+
+    /// The hops that a circuit for onion services began with.
+    pub(crate) fn onion_path(&self) -> Option<&[Relay; 3]> {
+        match &self.purpose {
+            Purpose::Onion(path) => Some(path),
+            _ => None,
+        }
     }
 
     /// Takes any stream still, as it is bound to none.
@@ -178,11 +188,12 @@ impl Pool {
     /// All hops stand.
     pub(crate) fn built(&mut self, id: PoolId, now: Now) -> Option<&Entry> {
         let entry = self.entries.get_mut(&id)?;
-        entry.stage = Stage::Built(entry.key()?);
+        let key = entry.key()?;
+        entry.stage = Stage::Built(key);
         entry.review_at = now.mono
             + match entry.purpose {
                 Purpose::Directory => DIRECTORY_IDLE_MAX,
-                Purpose::General(_) => CLEAN_MAX,
+                Purpose::General(_) | Purpose::Onion(_) => CLEAN_MAX,
             };
         Some(entry)
     }
@@ -272,7 +283,7 @@ impl Pool {
     pub(crate) fn clean_count(&self, need: &ExitNeed) -> usize {
         let serves = |entry: &Entry| match &entry.purpose {
             Purpose::General(exit) => entry.is_clean() && need.is_met_by(exit),
-            Purpose::Directory => false,
+            Purpose::Directory | Purpose::Onion(_) => false,
         };
         self.iter().filter(|(_, entry)| serves(entry)).count()
     }
@@ -285,7 +296,8 @@ impl Pool {
 
     /// The directory circuit to a relay, built or not.
     pub(crate) fn directory(&self, relay: &RsaId) -> Option<(PoolId, Option<CircuitKey>)> {
-        let to_it = |entry: &Entry| !entry.is_general() && entry.first == *relay;
+        let to_it =
+            |entry: &Entry| matches!(entry.purpose, Purpose::Directory) && entry.first == *relay;
         let found = self.iter().find(|(_, entry)| to_it(entry));
         found.map(|(id, entry)| (id, entry.built()))
     }

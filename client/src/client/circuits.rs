@@ -54,7 +54,7 @@ impl Client {
     }
 
     /// The first hops to choose from, best first.
-    fn entries(&mut self, now: Now) -> Vec<RsaId> {
+    pub(super) fn entries(&mut self, now: Now) -> Vec<RsaId> {
         let pins = &self.config.pins.entry;
         let view = self.download.view().filter(|_| !pins.is_empty());
         match view {
@@ -116,8 +116,9 @@ impl Client {
         let Some(entry) = self.pool.built(id, now) else {
             return;
         };
-        let (first, is_general) = (entry.first, entry.is_general());
-        if !is_general {
+        let first = entry.first;
+        let is_onion = entry.onion_path().is_some();
+        if matches!(entry.purpose, Purpose::Directory) {
             return self.directory_circuit_built(id, key, now);
         }
         self.upkeep.failures = 0;
@@ -125,6 +126,8 @@ impl Client {
         if !self.guards.handle_success(&first, now, &mut self.rng) {
             // The network was down: better guards come first.
             self.plane.close_circuit(key, DestroyReason::NONE, now);
+        } else if is_onion {
+            self.onion_circuit_built(id, key, now);
         }
     }
 
@@ -132,14 +135,15 @@ impl Client {
     pub(super) fn circuit_gone(
         &mut self,
         key: CircuitKey,
-        failed: Option<(usize, CircuitClose)>,
+        failed: Option<usize>,
+        reason: CircuitClose,
         now: Now,
     ) {
         let Some(id) = self.pool.by_key(key) else {
             return;
         };
         let first = self.pool.entry(id).map(|entry| entry.first);
-        if let (Some((0, reason)), Some(first)) = (failed, first) {
+        if let (Some(0), Some(first)) = (failed, first) {
             // A channel that closed says nothing yet: the next try to connect will.
             if reason != CircuitClose::ChannelClosed {
                 self.guards.handle_failure(&first, now);
@@ -148,7 +152,7 @@ impl Client {
         if failed.is_some() {
             self.drop_circuit(id, now);
         } else {
-            self.forget_circuit(id, now);
+            self.forget_circuit(id, Some(reason), now);
         }
     }
 
@@ -160,6 +164,9 @@ impl Client {
         let (key, is_built, first) = (entry.key(), entry.built().is_some(), entry.first);
         let status = key.and_then(|key| self.plane.circuit_status(key));
         if is_built {
+            if self.keeps_onion_circuit(id, now) {
+                return;
+            }
             if status.is_some_and(|status| status.stream_count > 0) {
                 let later = now.mono + REVIEW_AGAIN;
                 if let Some(entry) = self.pool.entry_mut(id) {
@@ -167,7 +174,7 @@ impl Client {
                 }
                 return;
             }
-            self.forget_circuit(id, now);
+            self.forget_circuit(id, None, now);
         } else {
             tracing::debug!("a circuit was not built in time");
             if status.is_none_or(|status| status.hop_count == 0) {
@@ -182,8 +189,8 @@ impl Client {
 
     /// A circuit that was not built is gone: the next ones may have to wait.
     pub(super) fn drop_circuit(&mut self, id: PoolId, now: Now) {
-        let is_general = self.pool.entry(id).is_some_and(|entry| entry.is_general());
-        if is_general {
+        let entry = self.pool.entry(id);
+        if entry.is_some_and(|entry| !matches!(entry.purpose, Purpose::Directory)) {
             self.upkeep.failures = self.upkeep.failures.saturating_add(1);
             let beyond = self.upkeep.failures.saturating_sub(FAILURES_FREE);
             if beyond > 0 {
@@ -191,11 +198,12 @@ impl Client {
                 self.upkeep.launch_after = now.mono + wait.min(BACKOFF_MAX);
             }
         }
-        self.forget_circuit(id, now);
+        self.forget_circuit(id, None, now);
     }
 
-    fn forget_circuit(&mut self, id: PoolId, now: Now) {
+    fn forget_circuit(&mut self, id: PoolId, reason: Option<CircuitClose>, now: Now) {
         self.pool.remove(id);
         self.directory_circuit_gone(id, now);
+        self.onion_circuit_gone(id, reason, now);
     }
 }

@@ -26,6 +26,9 @@ impl Client {
     /// is decompressed.
     pub fn handle_dir_reply(&mut self, fetch: FetchId, reply: Option<Reply>, now: Now) {
         let Some(attempt) = self.fetches.attempts.remove(&fetch) else {
+            if self.onion_reply(fetch, reply, now) {
+                self.settle(now);
+            }
             return;
         };
         if let Some(stream) = attempt.stream {
@@ -75,6 +78,7 @@ impl Client {
                 self.commands
                     .push_back(Command::Save(Saved::Microdescs(texts)));
                 self.upkeep.note_view(self.download.view());
+                self.onion.network_told = false;
             }
             fetch::Command::Refused(flavour, refusal) => {
                 let flavour = flavour.name();
@@ -107,6 +111,7 @@ impl Client {
         self.guards
             .handle_consensus(params, &found, now, &mut self.rng);
         self.upkeep.note_view(Some(view));
+        self.onion.network_told = false;
     }
 
     /// Where to ask: guards once there is a consensus, then fallback directories, then

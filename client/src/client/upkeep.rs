@@ -141,6 +141,7 @@ impl Client {
         for need in self.upkeep.needs(now) {
             self.build_ahead_for(need, now);
         }
+        self.build_paths_ahead(now);
     }
 
     fn build_ahead_for(&mut self, need: ExitNeed, now: Now) {
@@ -166,6 +167,7 @@ impl Client {
         }
         self.review_requests(now);
         self.review_fetches(now);
+        self.review_onion(now);
         if self.upkeep.links_at <= now.mono {
             self.upkeep.links_at = now.mono + LINKS_REVIEW;
             let idle = {
@@ -190,6 +192,7 @@ impl Client {
             self.pool.deadline(),
             self.requests.deadline(),
             self.fetches.deadline(),
+            self.onion.deadline(),
             waits.then_some(self.upkeep.launch_after),
             Some(self.upkeep.links_at),
             self.slow_build_at(now),

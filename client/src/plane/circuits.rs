@@ -21,6 +21,7 @@ use cepa_wire::end::EndReason;
 use cepa_wire::relay::{RelayCommand, StreamId};
 
 use super::channels::{circuit_ref, destroy_cell};
+use super::onion::OnionUse;
 use super::{Event, HopSpec, Plane};
 
 /// Why a circuit was closed.
@@ -92,6 +93,8 @@ pub(super) struct Circuit {
     /// The stream that sent last: behind it the next round of wake-ups begins.
     pub(super) sent_last: StreamId,
     pub(super) dropped_cells: u64,
+    /// Whether messages without a stream are told, and streams of the peer's taken.
+    pub(super) onion: OnionUse,
 }
 
 impl Plane {
@@ -129,6 +132,7 @@ impl Plane {
                 stream_id_next,
                 sent_last: StreamId::NONE,
                 dropped_cells: 0,
+                onion: OnionUse::default(),
             })
         })?;
         self.ready.channel(channel, &mut entry.ready);

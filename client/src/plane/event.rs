@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use cepa_circuit::{CircuitKey, StreamKey};
 use cepa_link::ChannelKey;
+use cepa_wire::begin::Begin;
 use cepa_wire::end::End;
+use cepa_wire::relay::RelayCommand;
 use cepa_wire::resolve::Answer;
 
 use super::CircuitClose;
@@ -45,6 +47,23 @@ pub enum Event {
         circuit: CircuitKey,
         /// Why.
         reason: CircuitClose,
+    },
+    /// A message without a stream came from the last hop of a circuit that listens for them.
+    CircuitMessage {
+        /// The circuit.
+        circuit: CircuitKey,
+        /// What it is: one that a client of onion services or a service is told.
+        command: RelayCommand,
+        /// Its body, not checked.
+        data: Vec<u8>,
+    },
+    /// The peer beyond a rendezvous point sent BEGIN, and waits for `stream_accept` or
+    /// `stream_refuse`. Bytes may come before that.
+    StreamRequested {
+        /// The stream.
+        stream: StreamKey,
+        /// What the peer wants. A service looks at the port only (rend-spec-v3 4.2).
+        begin: Begin,
     },
     /// CONNECTED came.
     StreamConnected {

@@ -1,6 +1,6 @@
 //! Messages of hops about streams (tor-spec 6).
 //!
-//! Only the hop at which a stream was opened may speak of it. What no open stream waits for is
+//! Only the hop at which a stream was opened, or which opened it, may speak of it. What no open stream waits for is
 //! measured against the half-closed ones, and dropped; what no honest hop sends is counted as well.
 //! Only violations of a window destroy the circuit.
 
@@ -31,6 +31,13 @@ impl Plane {
         let Some(entry) = self.circuits.get_mut(circuit) else {
             return;
         };
+        if stream_id == StreamId::NONE {
+            return self.handle_control(circuit, hop, command, data);
+        }
+        let is_begin = matches!(command, RelayCommand::BEGIN | RelayCommand::BEGIN_DIR);
+        if is_begin && entry.takes_begin(hop, stream_id) {
+            return self.handle_begin(circuit, command, stream_id, data, now);
+        }
         let Some(key) = entry.streams.get(&stream_id).copied() else {
             let late = entry.half_closed.handle(stream_id, command);
             entry.dropped_cells += u64::from(late == Late::Unexpected);
@@ -44,6 +51,7 @@ impl Plane {
         let outcome = match command {
             RelayCommand::DATA if !is_resolve => self.handle_data(key, data, now),
             RelayCommand::SENDME if !is_resolve => self.handle_stream_sendme(key),
+            // For a stream of the peer's, the state refuses it.
             RelayCommand::CONNECTED if !is_resolve => self.handle_connected(key, data, now),
             RelayCommand::RESOLVED if is_resolve => {
                 self.handle_resolved(circuit, stream_id, key, data);
@@ -65,7 +73,7 @@ impl Plane {
         }
     }
 
-    fn count_dropped(&mut self, circuit: CircuitKey) {
+    pub(super) fn count_dropped(&mut self, circuit: CircuitKey) {
         if let Some(circuit) = self.circuits.get_mut(circuit) {
             circuit.dropped_cells += 1;
         }

@@ -38,6 +38,9 @@ pub enum OpenStreamError {
     /// Not all hops stand yet.
     #[error("the circuit is not built")]
     NotBuilt,
+    /// The peer opens the streams of this circuit.
+    #[error("the circuit serves a peer")]
+    Serves,
     /// All stream ids of the circuit are taken.
     #[error("the circuit has no stream id left")]
     NoStreamId,
@@ -48,6 +51,8 @@ pub enum OpenStreamError {
 pub(super) enum StreamKind {
     /// A connection.
     Data,
+    /// A connection that the peer beyond a rendezvous point asked for.
+    Inbound,
     /// A look-up.
     Resolve,
 }
@@ -77,6 +82,9 @@ impl Plane {
             .ok_or(OpenStreamError::NoCircuit)?;
         if !entry.origin.is_built() {
             return Err(OpenStreamError::NotBuilt);
+        }
+        if entry.onion.serves() {
+            return Err(OpenStreamError::Serves);
         }
         let hop = entry
             .origin
@@ -135,7 +143,8 @@ impl Plane {
         let entry = self.streams.get(key)?;
         let circuit = self.circuits.get(entry.circuit)?;
         let channel = &self.channels.get(circuit.channel)?.channel;
-        if entry.kind == StreamKind::Resolve {
+        let is_unanswered = entry.stream.state() == StreamState::Connecting;
+        if entry.kind == StreamKind::Resolve || is_unanswered {
             return None;
         }
         let queue = QUEUE_HIGH_CELLS.saturating_sub(channel.queued(circuit.origin.circ_id()));
@@ -214,11 +223,15 @@ impl Plane {
     }
 
     /// Our side of a stream is over: END is sent if it is not too late, and the key goes stale. The
-    /// peer is told MISC, whatever the reason is (tor-spec 6.3).
-    pub fn stream_close(&mut self, key: StreamKey, _reason: EndReason, now: Now) {
+    /// peer is told MISC, whatever the reason is (tor-spec 6.3); a visitor of a service hears it.
+    pub fn stream_close(&mut self, key: StreamKey, reason: EndReason, now: Now) {
         let Some(entry) = self.streams.remove(key) else {
             return;
         };
+        let circuit = self.circuits.get_mut(entry.circuit);
+        if let (StreamKind::Inbound, Some(circuit)) = (entry.kind, circuit) {
+            circuit.inbound_gone();
+        }
         if matches!(entry.stream.state(), StreamState::Ended(_)) {
             return;
         }
@@ -231,9 +244,24 @@ impl Plane {
         if entry.kind == StreamKind::Resolve {
             return;
         }
+        let told = match entry.kind {
+            StreamKind::Inbound => reason,
+            _ => EndReason::MISC,
+        };
+        self.send_end(entry.circuit, entry.hop, id, told, now);
+    }
+
+    pub(super) fn send_end(
+        &mut self,
+        circuit: CircuitKey,
+        hop: usize,
+        id: StreamId,
+        reason: EndReason,
+        now: Now,
+    ) {
         let mut body = Vec::new();
-        End::from(EndReason::MISC).write(&mut body);
-        self.send_message(entry.circuit, entry.hop, RelayCommand::END, id, &body, now);
+        End::from(reason).write(&mut body);
+        self.send_message(circuit, hop, RelayCommand::END, id, &body, now);
     }
 
     /// Ends a stream whose peer broke the protocol: END to the peer, and as if it had sent one.
@@ -246,10 +274,8 @@ impl Plane {
             circuit.streams.remove(&id);
             circuit.half_closed.add(&entry.stream);
         }
-        let mut body = Vec::new();
-        End::from(EndReason::MISC).write(&mut body);
         self.end_stream(key, reason.into());
-        self.send_message(circuit, hop, RelayCommand::END, id, &body, now);
+        self.send_end(circuit, hop, id, EndReason::MISC, now);
     }
 
     /// The peer ended a stream, or its circuit is gone.

@@ -62,6 +62,11 @@ impl HalfClosed {
         self.entries.iter().any(|entry| entry.id == id)
     }
 
+    /// The peer opens a stream of this id anew, and so has seen our END.
+    pub fn forget(&mut self, id: StreamId) {
+        self.entries.retain(|entry| entry.id != id);
+    }
+
     /// A message came for a stream that is not open.
     pub fn handle(&mut self, id: StreamId, command: RelayCommand) -> Late {
         let Some(at) = self.entries.iter().position(|entry| entry.id == id) else {
@@ -120,5 +125,7 @@ mod tests {
             half.add(&Stream::begin(StreamId(id)));
         }
         assert!(!half.contains(StreamId(1488)) && half.contains(StreamId(1489)));
+        half.forget(StreamId(1489));
+        assert!(!half.contains(StreamId(1489)) && half.contains(StreamId(1490)));
     }
 }

@@ -8,13 +8,15 @@
 //!
 //! Cells are made and read in place; each hop has a window of its own. A hop's cells are known by
 //! its layer alone: what a message says is passed on with the hop that said it, and only the last
-//! hop may extend. Circuit-level SENDMEs are sent and checked here. Each [`OriginViolation`] closes
-//! the circuit with DESTROY, reason 1; what is only dropped comes out as [`Received::Dropped`].
+//! hop may extend. The peer beyond a rendezvous point is joined as a hop without a handshake of
+//! ours, and ends the path (rend-spec-v3 4). Circuit-level SENDMEs are sent and checked here. Each
+//! [`OriginViolation`] closes the circuit with DESTROY, reason 1; what is only dropped comes out
+//! as [`Received::Dropped`].
 
 use std::collections::VecDeque;
 
-use cepa_crypto::Rng;
 use cepa_crypto::layer::{self, HopLayer};
+use cepa_crypto::{KeyStream, Rng};
 use cepa_wire::cell::{self, CellBuf, CircId, Command};
 use cepa_wire::create::{Created2, CreatedFast};
 use cepa_wire::destroy::DestroyReason;
@@ -22,6 +24,7 @@ use cepa_wire::extend::{Extend2, Extended2};
 use cepa_wire::relay::{self, LengthError, RelayCommand, StreamId};
 use cepa_wire::sendme::{self, Sendme, SendmeError};
 use cepa_wire::{TooLong, Truncated};
+use zeroize::Zeroizing;
 
 use crate::handshake::{self, ClientHandshake, HandshakeError, HopKey, HopSpec};
 use crate::relay::RELAY_EARLY_CELLS_MAX;
@@ -71,6 +74,9 @@ pub enum BuildError {
     /// A hop is being added already.
     #[error("the circuit is not built")]
     NotBuilt,
+    /// The peer beyond the rendezvous point stands: no hop comes after it.
+    #[error("the circuit ends at a peer that was joined")]
+    Joined,
     /// Handshake with what we know of the hop is impossible.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
@@ -127,6 +133,16 @@ enum Build {
     Closed,
 }
 
+/// KH of a hop; zero before the first one.
+#[derive(Default)]
+struct BindingKey(Zeroizing<[u8; 20]>);
+
+impl std::fmt::Debug for BindingKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BindingKey")
+    }
+}
+
 /// The client's end of one circuit.
 #[derive(Debug)]
 pub struct OriginCircuit {
@@ -137,6 +153,9 @@ pub struct OriginCircuit {
     /// Hops still to build, the next one first.
     rest: VecDeque<HopSpec>,
     early_cells_left: u8,
+    /// What the last handshake derived behind the cell keys.
+    kh: BindingKey,
+    joined: bool,
 }
 
 impl OriginCircuit {
@@ -166,6 +185,8 @@ impl OriginCircuit {
             build: Build::ExpectCreated(state),
             rest,
             early_cells_left: RELAY_EARLY_CELLS_MAX,
+            kh: BindingKey::default(),
+            joined: false,
         })
     }
 
@@ -197,7 +218,37 @@ impl OriginCircuit {
         if !self.is_built() {
             return Err(BuildError::NotBuilt);
         }
+        if self.joined {
+            return Err(BuildError::Joined);
+        }
         self.send_extend(&hop, rng, send)
+    }
+
+    /// Adds the peer beyond the rendezvous point, the last hop of a built circuit, as a hop with a
+    /// window of its own (rend-spec-v3 4). Returns its index.
+    pub fn join(&mut self, layer: HopLayer) -> Result<usize, BuildError> {
+        if !self.is_built() {
+            return Err(BuildError::NotBuilt);
+        }
+        if std::mem::replace(&mut self.joined, true) {
+            return Err(BuildError::Joined);
+        }
+        self.layers.push(layer);
+        self.windows.push(CircuitWindow::new());
+        Ok(self.layers.len() - 1)
+    }
+
+    /// True if the last hop is a peer that was joined.
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        self.joined
+    }
+
+    /// KH of the last hop that a handshake added, which binds an ESTABLISH_INTRO to the circuit
+    /// (rend-spec-v3 3.1.1).
+    #[must_use]
+    pub fn kh(&self) -> &[u8; 20] {
+        &self.kh.0
     }
 
     /// DATA cells that the circuit's window lets us send to this hop now.
@@ -277,18 +328,20 @@ impl OriginCircuit {
         } else {
             state.finish(Created2::read(payload)?.data)?
         };
-        self.add_hop(HopLayer::tor1(&keys.tor1()), rng, send)
+        self.add_hop(keys, rng, send)
     }
 
     /// A new hop stands: on to the next, if there is one.
     fn add_hop(
         &mut self,
-        layer: HopLayer,
+        keys: KeyStream,
         rng: &mut Rng,
         send: &mut SendCell<'_>,
     ) -> Result<Received<'static>, OriginViolation> {
         let hop = self.layers.len();
-        self.layers.push(layer);
+        let (keys, kh) = keys.tor1_with_kh();
+        self.kh = BindingKey(kh);
+        self.layers.push(HopLayer::tor1(&keys));
         self.windows.push(CircuitWindow::new());
         let Some(next) = self.rest.pop_front() else {
             self.build = Build::Built;
@@ -430,7 +483,7 @@ impl OriginCircuit {
         match std::mem::replace(&mut self.build, Build::Closed) {
             Build::ExpectExtended(state) if from_last => {
                 let keys = state.finish(Extended2::read(data)?.data)?;
-                self.add_hop(HopLayer::tor1(&keys.tor1()), rng, send)
+                self.add_hop(keys, rng, send)
             }
             _ => Err(OriginViolation::UnexpectedExtended),
         }

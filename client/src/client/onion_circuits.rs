@@ -1,0 +1,504 @@
+//! Does what machines of onion services ask for, and tells them what became of it
+//! ([`crate::onion::action`]; proposal 333 for the paths).
+//!
+//! Paths of three hops are kept ready once onion services are in use; each wish takes one, as it is
+//! or with one hop more, so that most circuits cost one round trip.
+
+use cepa_circuit::CircuitKey;
+use cepa_circuit::handshake::HopSpec;
+use cepa_crypto::RsaId;
+use cepa_dir::fetch::{Reply, reply_bytes_max};
+use cepa_dir::{DirRequest, Relay};
+use cepa_netdoc::policy::is_internal;
+use cepa_wire::Now;
+use cepa_wire::destroy::DestroyReason;
+use cepa_wire::end::EndReason;
+
+use super::Client;
+use crate::command::{Command, FetchId};
+use crate::onion::{Action, Ending, Event, LastHop, Owner};
+use crate::onion_circuits::{
+    Asked, EXTEND_MAX, Failure, NAMED_MAX, Name, Named, PENDING_PATHS_MAX, READY_PATHS,
+    REQUEST_MAX, Stage,
+};
+use crate::paths::onion::{self, OnionRules, is_rendezvous_point};
+use crate::paths::{PathError, hop_spec};
+use crate::plane::{CircuitClose, StreamTarget};
+use crate::pool::{self, CLEAN_MAX, Entry, PoolId};
+
+impl Client {
+    /// Does one thing that a machine asks for.
+    pub(super) fn do_action(&mut self, owner: Owner, action: Action, now: Now) {
+        match action {
+            Action::Open {
+                circuit,
+                purpose,
+                last,
+            } => {
+                let name = (owner, circuit);
+                self.onion.used_last = Some(now.mono);
+                debug_assert!(
+                    !self.onion.by_name.contains_key(&name),
+                    "a name is used once"
+                );
+                let full = self.onion.by_name.len() >= NAMED_MAX;
+                let named = Named::new(purpose, last, now);
+                self.onion.by_name.insert(name, named);
+                if full {
+                    self.end_named(name, Ending::NoPath, now);
+                }
+            }
+            Action::Send {
+                circuit,
+                command,
+                body,
+            } => {
+                if let Some(key) = self.standing((owner, circuit)) {
+                    self.plane.send_control(key, command, &body, now);
+                }
+            }
+            Action::Join {
+                circuit,
+                layer,
+                serves,
+            } => {
+                let Some(key) = self.standing((owner, circuit)) else {
+                    return;
+                };
+                if let Err(error) = self.plane.join_circuit(key, *layer, serves) {
+                    tracing::warn!("a peer cannot be joined: {error}");
+                    self.plane.close_circuit(key, DestroyReason::NONE, now);
+                }
+            }
+            Action::Request { circuit, request } => {
+                self.ask_last((owner, circuit), request, now);
+            }
+            Action::Close { circuit } => self.close_named((owner, circuit), now),
+        }
+    }
+
+    /// The circuit of a name, if all its hops stand.
+    pub(super) fn standing(&self, name: Name) -> Option<CircuitKey> {
+        let named = self.onion.by_name.get(&name)?;
+        match named.stage {
+            Stage::Ready(id) => self.pool.entry(id)?.built(),
+            _ => None,
+        }
+    }
+
+    /// Asks the directory at the end of a circuit.
+    fn ask_last(&mut self, name: Name, request: DirRequest, now: Now) {
+        let Some(key) = self.standing(name) else {
+            return;
+        };
+        match self.plane.open_stream(key, &StreamTarget::BeginDir, now) {
+            Ok(stream) => {
+                let fetch = self.fetches.new_id();
+                let until = now.mono + REQUEST_MAX;
+                let asked = Asked {
+                    name,
+                    stream,
+                    until,
+                };
+                self.onion.asked.insert(fetch, asked);
+                self.commands.push_back(Command::DirRequest {
+                    fetch,
+                    stream,
+                    body_bytes_max: reply_bytes_max(&request),
+                    request,
+                });
+            }
+            Err(error) => {
+                tracing::debug!("a directory stream cannot be opened: {error}");
+                self.tell_reply(name, Reply::failed(), now);
+            }
+        }
+    }
+
+    /// An answer for a machine, if the fetch was one's. True then.
+    pub(super) fn onion_reply(&mut self, id: FetchId, reply: Option<Reply>, now: Now) -> bool {
+        let Some(asked) = self.onion.asked.remove(&id) else {
+            return false;
+        };
+        self.plane.stream_close(asked.stream, EndReason::DONE, now);
+        self.tell_reply(asked.name, reply.unwrap_or_else(Reply::failed), now);
+        true
+    }
+
+    fn tell_reply(&mut self, (owner, circuit): Name, reply: Reply, now: Now) {
+        self.tell(owner, Event::Reply { circuit, reply }, now);
+    }
+
+    fn cancel_asked(&mut self, fetch: FetchId, now: Now) {
+        if let Some(asked) = self.onion.asked.remove(&fetch) {
+            self.plane.stream_close(asked.stream, EndReason::DONE, now);
+            self.commands.push_back(Command::CancelDirRequest { fetch });
+        }
+    }
+
+    /// A machine needs a circuit no more.
+    fn close_named(&mut self, name: Name, now: Now) {
+        for fetch in self.onion.asked_over(name) {
+            self.cancel_asked(fetch, now);
+        }
+        let Some(named) = self.onion.remove(name) else {
+            return;
+        };
+        if let Some(id) = named.pool() {
+            let key = self.pool.remove(id).and_then(|entry| entry.key());
+            if let Some(key) = key {
+                self.plane.close_circuit(key, DestroyReason::NONE, now);
+            }
+        }
+    }
+
+    /// A circuit will not stand, or stands no more.
+    fn end_named(&mut self, name: Name, ending: Ending, now: Now) {
+        self.close_named(name, now);
+        let (owner, circuit) = name;
+        self.tell(owner, Event::Ended { circuit, ending }, now);
+    }
+
+    /// Gives each circuit that waits a path: one that is ready, one in the making, a new one.
+    pub(super) fn attach_onion(&mut self, now: Now) {
+        if !self.is_ready(now) {
+            return;
+        }
+        for name in self.onion.waiting() {
+            if !self.attach_named(name, now) {
+                break;
+            }
+        }
+    }
+
+    /// False if no more paths may be begun now.
+    fn attach_named(&mut self, name: Name, now: Now) -> bool {
+        let Some(named) = self.onion.by_name.get(&name) else {
+            return true;
+        };
+        if !self.is_permitted(&named.last) {
+            self.end_named(name, Ending::LastHop, now);
+            return true;
+        }
+        let free = self.free_paths();
+        let fitting = free.filter(|(_, entry)| {
+            let path = entry.onion_path();
+            path.is_some_and(|path| fits(named, path))
+        });
+        let best = fitting.min_by_key(|(id, entry)| (entry.built().is_none(), *id));
+        if let Some((id, entry)) = best {
+            let built = entry.built();
+            self.onion.bind(name, id);
+            if let Some(key) = built {
+                self.continue_named(name, id, key, now);
+            }
+            return true;
+        }
+        let rendezvous_excluded = match &named.last {
+            LastHop::Any(excluded) if named.ends_at_path() => Some(excluded.clone()),
+            _ => None,
+        };
+        let last = last_id(&named.last);
+        match self.launch_path(last, rendezvous_excluded.as_deref(), now) {
+            Ok(Some(id)) => {
+                self.onion.bind(name, id);
+                true
+            }
+            Ok(None) => false,
+            Err(error) => {
+                tracing::debug!("no path for an onion service: {error}");
+                self.upkeep.note_no_path(now);
+                false
+            }
+        }
+    }
+
+    /// Whether a last hop may be asked for: it is in the consensus, or where strangers may send us.
+    fn is_permitted(&self, last: &LastHop) -> bool {
+        match last {
+            LastHop::Any(_) => true,
+            LastHop::Listed(id) => self.view().is_some_and(|view| view.relay(id).is_some()),
+            LastHop::Told(spec) => {
+                let address = spec.link_specifiers.ipv4();
+                let is_outside = |address: &std::net::SocketAddrV4| {
+                    self.network.is_testing || !is_internal((*address.ip()).into())
+                };
+                spec.link_specifiers.rsa_id().is_some() && address.as_ref().is_none_or(is_outside)
+            }
+        }
+    }
+
+    /// Paths that no name is bound to.
+    fn free_paths(&self) -> impl Iterator<Item = (PoolId, &Entry)> {
+        let free = |id: PoolId, entry: &Entry| {
+            entry.onion_path().is_some() && self.onion.name_of(id).is_none()
+        };
+        self.pool.iter().filter(move |(id, entry)| free(*id, entry))
+    }
+
+    /// Begins a path; `None` if there are too many, or if it is too early after a failure.
+    fn launch_path(
+        &mut self,
+        last: Option<RsaId>,
+        ends: Option<&[RsaId]>,
+        now: Now,
+    ) -> Result<Option<PoolId>, PathError> {
+        let pending = self.pool.pending();
+        let pending = pending.filter(|(_, entry)| entry.onion_path().is_some());
+        if self.upkeep.launch_after > now.mono || pending.count() >= PENDING_PATHS_MAX {
+            return Ok(None);
+        }
+        let entries = self.entries(now);
+        let Some(view) = self.download.view() else {
+            return Ok(None);
+        };
+        self.vanguards.refresh(view, now, &mut self.rng);
+        let vanguards: Vec<RsaId> = self.vanguards.layer2().collect();
+        let rules = OnionRules {
+            entries: &entries,
+            vanguards: &vanguards,
+            last: last.as_ref(),
+            ends,
+            distinct_subnets: !self.config.subnets_shared,
+        };
+        let path = onion::choose(view, &rules, &mut self.rng)?;
+        let (target, first, rest) = path.specs(names_ed25519(view.params()));
+        self.guards.handle_attempt(&target.rsa, now);
+        let purpose = pool::Purpose::Onion(Box::new(path.hops));
+        Ok(self.open_circuit(purpose, target, first, rest, now))
+    }
+
+    /// Keeps paths ready while onion services are in use.
+    pub(super) fn build_paths_ahead(&mut self, now: Now) {
+        if !self.is_ready(now) || !self.onion.is_used(now) {
+            return;
+        }
+        while self.free_paths().count() < READY_PATHS {
+            match self.launch_path(None, None, now) {
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+                Err(_) => return self.upkeep.note_no_path(now),
+            }
+        }
+    }
+
+    /// All hops of a circuit for onion services stand, or one more does.
+    pub(super) fn onion_circuit_built(&mut self, id: PoolId, key: CircuitKey, now: Now) {
+        let Some(name) = self.onion.name_of(id) else {
+            return;
+        };
+        let Some(named) = self.onion.by_name.get_mut(&name) else {
+            return;
+        };
+        match &named.stage {
+            Stage::Path(_) => self.continue_named(name, id, key, now),
+            Stage::Extending(_, last) => {
+                let last = HopSpec::clone(last);
+                self.finish_named(name, id, key, &last, now);
+            }
+            Stage::Waiting | Stage::Ready(_) => {}
+        }
+    }
+
+    /// The path of a circuit stands: the last hop is added, or is there.
+    fn continue_named(&mut self, name: Name, id: PoolId, key: CircuitKey, now: Now) {
+        let (Some(named), Some(entry)) = (self.onion.by_name.get(&name), self.pool.entry(id))
+        else {
+            return;
+        };
+        let (Some(path), Some(view)) = (entry.onion_path(), self.download.view()) else {
+            return;
+        };
+        if named.ends_at_path() {
+            let [.., last] = path;
+            let last = hop_spec(last, true);
+            return self.finish_named(name, id, key, &last, now);
+        }
+        let with_ed = names_ed25519(view.params());
+        let specs = |relay: &Relay| (hop_spec(relay, with_ed), hop_spec(relay, true));
+        let found = match &named.last {
+            LastHop::Listed(relay) => view.relay(relay).map(specs),
+            LastHop::Told(spec) => Some((HopSpec::clone(spec), HopSpec::clone(spec))),
+            LastHop::Any(excluded) => {
+                let excluded = [excluded.as_slice(), &named.avoided].concat();
+                let distinct = !self.config.subnets_shared;
+                onion::choose_intro_point(view, path, &excluded, distinct, &mut self.rng).map(specs)
+            }
+        };
+        let Some((spec, told)) = found else {
+            let ending = match named.last {
+                LastHop::Any(_) => Ending::NoPath,
+                _ => Ending::LastHop,
+            };
+            return self.end_named(name, ending, now);
+        };
+        if let Some(named) = self.onion.by_name.get_mut(&name) {
+            named.stage = Stage::Extending(id, Box::new(told));
+        }
+        if let Some(entry) = self.pool.entry_mut(id) {
+            entry.review_at = now.mono + EXTEND_MAX;
+        }
+        if let Err(error) = self.plane.extend_circuit(key, spec, now) {
+            tracing::debug!("a circuit cannot be extended: {error}");
+            self.drop_named(name, Failure::LastHop, now);
+        }
+    }
+
+    /// A circuit stands.
+    fn finish_named(&mut self, name: Name, id: PoolId, key: CircuitKey, last: &HopSpec, now: Now) {
+        if let Some(named) = self.onion.by_name.get_mut(&name) {
+            named.stage = Stage::Ready(id);
+        }
+        if let Some(entry) = self.pool.entry_mut(id) {
+            entry.review_at = now.mono + CLEAN_MAX;
+        }
+        self.plane.listen(key);
+        let Some(kh) = self
+            .plane
+            .circuit_kh(key)
+            .map(|kh| zeroize::Zeroizing::new(*kh))
+        else {
+            return;
+        };
+        let (owner, circuit) = name;
+        let built = Event::Built {
+            circuit,
+            last,
+            kh: &kh,
+        };
+        self.tell(owner, built, now);
+    }
+
+    /// A circuit with a name does not get on: another path, or the end.
+    fn drop_named(&mut self, name: Name, failure: Failure, now: Now) {
+        let Some(named) = self.onion.by_name.get_mut(&name) else {
+            return;
+        };
+        let id = named.pool();
+        let ending = named.fail(failure);
+        if let Some(id) = id {
+            self.onion.unbind(id);
+            let key = self.pool.remove(id).and_then(|entry| entry.key());
+            if let Some(key) = key {
+                self.plane.close_circuit(key, DestroyReason::NONE, now);
+            }
+        }
+        if let Some(ending) = ending {
+            self.end_named(name, ending, now);
+        }
+    }
+
+    /// A circuit in the pool is gone, and why: what its name is told.
+    pub(super) fn onion_circuit_gone(
+        &mut self,
+        id: PoolId,
+        reason: Option<CircuitClose>,
+        now: Now,
+    ) {
+        let Some(name) = self.onion.name_of(id) else {
+            return;
+        };
+        let Some(named) = self.onion.by_name.get(&name) else {
+            return;
+        };
+        match named.stage {
+            Stage::Ready(_) => self.end_named(name, Ending::Closed, now),
+            Stage::Extending(..) => self.drop_named(name, blame(reason), now),
+            Stage::Path(_) | Stage::Waiting => self.drop_named(name, Failure::Path, now),
+        }
+    }
+
+    /// The time of a built circuit has come. True if it is kept.
+    pub(super) fn keeps_onion_circuit(&mut self, id: PoolId, now: Now) -> bool {
+        let Some(name) = self.onion.name_of(id) else {
+            return false;
+        };
+        match self.onion.by_name.get(&name).map(|named| &named.stage) {
+            // Its machine decides how long it is of use.
+            Some(Stage::Ready(_)) => {
+                if let Some(entry) = self.pool.entry_mut(id) {
+                    entry.review_at = now.mono + CLEAN_MAX;
+                }
+                true
+            }
+            Some(Stage::Extending(..)) => {
+                self.drop_named(name, Failure::Timeout, now);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What is due by the clock.
+    pub(super) fn review_onion(&mut self, now: Now) {
+        for name in self.onion.late(now) {
+            self.end_named(name, Ending::Timeout, now);
+        }
+        for fetch in self.onion.unanswered(now) {
+            let name = self.onion.asked.get(&fetch).map(|asked| asked.name);
+            self.cancel_asked(fetch, now);
+            if let Some(name) = name {
+                self.tell_reply(name, Reply::failed(), now);
+            }
+        }
+    }
+
+    /// Tells the machine of a circuit that a message came.
+    pub(super) fn onion_message(
+        &mut self,
+        key: CircuitKey,
+        command: cepa_wire::relay::RelayCommand,
+        body: &[u8],
+        now: Now,
+    ) {
+        let name = self.pool.by_key(key).and_then(|id| self.onion.name_of(id));
+        let Some((owner, circuit)) = name else { return };
+        let message = Event::Message {
+            circuit,
+            command,
+            body,
+        };
+        self.tell(owner, message, now);
+    }
+
+    fn tell(&mut self, owner: Owner, event: Event<'_>, now: Now) {
+        let _ = (owner, event, now);
+    }
+}
+
+/// Whether a path can be one of this circuit.
+fn fits(named: &Named, path: &[Relay; 3]) -> bool {
+    let [.., third] = path;
+    match &named.last {
+        LastHop::Any(excluded) if named.ends_at_path() => {
+            is_rendezvous_point(third) && !excluded.contains(&third.rsa_id)
+        }
+        last => {
+            let last = last_id(last);
+            path.iter().all(|hop| Some(hop.rsa_id) != last)
+        }
+    }
+}
+
+/// The relay that must come last.
+fn last_id(last: &LastHop) -> Option<RsaId> {
+    match last {
+        LastHop::Listed(id) => Some(*id),
+        LastHop::Told(spec) => spec.link_specifiers.rsa_id(),
+        LastHop::Any(_) => None,
+    }
+}
+
+/// Who is to blame that a circuit of three hops ended while another was added.
+fn blame(reason: Option<CircuitClose>) -> Failure {
+    match reason {
+        Some(CircuitClose::Truncated(2, _) | CircuitClose::Violation(_)) => Failure::LastHop,
+        Some(CircuitClose::Truncated(..) | CircuitClose::Destroyed(_)) => Failure::Suspicion,
+        _ => Failure::Path,
+    }
+}
+
+/// Whether hops are told the Ed25519 identity of the next one.
+fn names_ed25519(params: &cepa_netdoc::params::Params) -> bool {
+    params.value("ExtendByEd25519ID", 0, 0, 1) == 1
+}

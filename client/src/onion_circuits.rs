@@ -1,0 +1,231 @@
+//! Circuits that machines of onion services asked for, by the names that these gave them
+//! (rend-spec-v3 1.2; path-spec 2.4).
+//!
+//! ```text
+//! Waiting ──a path of three hops──▶ Path ─┬─ ends there ─▶ Ready ──▶ told Closed
+//!    ▲                                    └─ Extending ──────▲
+//!    └────────── it failed, a few times ──────────┘──▶ told NoPath, LastHop, Timeout
+//! ```
+//!
+//! Tables and the judgement of failures; what follows is done by the client. A path is bound to one
+//! name, and to none after it. The last hop is to blame when the hop before it says so, or when it
+//! could not be reached over two paths.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use cepa_circuit::StreamKey;
+use cepa_circuit::handshake::HopSpec;
+use cepa_crypto::RsaId;
+use cepa_wire::Now;
+
+use crate::command::FetchId;
+use crate::onion::{CircuitName, Ending, LastHop, Owner, Purpose};
+use crate::pool::PoolId;
+
+/// Most circuits that have names. A bound of ours; a service meets each visitor on one.
+pub(crate) const NAMED_MAX: usize = 768;
+/// How long a circuit may take from the wish to the end, all tries included.
+pub(crate) const OPEN_MAX: Duration = Duration::from_secs(60);
+/// How long one hop more may take.
+pub(crate) const EXTEND_MAX: Duration = Duration::from_secs(6);
+/// How long a directory's answer may take.
+pub(crate) const REQUEST_MAX: Duration = Duration::from_secs(30);
+/// How long after their last use paths are kept ready (`PredictedPortsRelevanceTime`).
+pub(crate) const READY_AGE_MAX: Duration = Duration::from_secs(3600);
+/// Paths that are kept ready then: a visit takes three.
+pub(crate) const READY_PATHS: usize = 3;
+/// Most paths in the making.
+pub(crate) const PENDING_PATHS_MAX: usize = 24;
+/// Paths that are tried for one circuit.
+const PATHS_TRIED_MAX: u32 = 4;
+/// Paths over which a last hop may be out of reach until it is to blame.
+const SUSPICIONS_MAX: u32 = 2;
+
+/// Whose circuit, and its name.
+pub(crate) type Name = (Owner, CircuitName);
+
+/// How far a circuit is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// For a path.
+    Waiting,
+    /// It has one that is ready or in the making.
+    Path(PoolId),
+    /// The last hop, as its peers are to know it, is being added.
+    Extending(PoolId, Box<HopSpec>),
+    /// It stands.
+    Ready(PoolId),
+}
+
+/// A circuit with a name.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) purpose: Purpose,
+    pub(crate) last: LastHop,
+    pub(crate) stage: Stage,
+    /// When it must stand.
+    pub(crate) until: Instant,
+    /// Relays of our choice that could not be reached.
+    pub(crate) avoided: Vec<RsaId>,
+    failures: u32,
+    suspicions: u32,
+}
+
+/// What went wrong with a circuit that does not stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Some hop before the last, or nobody knows who.
+    Path,
+    /// Perhaps the last hop: the circuit broke while it was added.
+    Suspicion,
+    /// The last hop, as the hop before it said, or as it did not prove its key.
+    LastHop,
+    /// The last hop was not there in time.
+    Timeout,
+}
+
+impl Named {
+    pub(crate) fn new(purpose: Purpose, last: LastHop, now: Now) -> Self {
+        Named {
+            purpose,
+            last,
+            stage: Stage::Waiting,
+            until: now.mono + OPEN_MAX,
+            avoided: Vec::new(),
+            failures: 0,
+            suspicions: 0,
+        }
+    }
+
+    /// The circuit in the pool.
+    pub(crate) fn pool(&self) -> Option<PoolId> {
+        match self.stage {
+            Stage::Waiting => None,
+            Stage::Path(id) | Stage::Extending(id, _) | Stage::Ready(id) => Some(id),
+        }
+    }
+
+    /// True if the third hop is the last.
+    pub(crate) fn ends_at_path(&self) -> bool {
+        self.purpose == Purpose::Rendezvous && matches!(self.last, LastHop::Any(_))
+    }
+
+    /// A try has failed: how the circuit has ended, unless it is worth another.
+    pub(crate) fn fail(&mut self, failure: Failure) -> Option<Ending> {
+        self.failures += 1;
+        let ours = matches!(self.last, LastHop::Any(_));
+        let suspect = matches!(failure, Failure::Suspicion | Failure::Timeout);
+        self.suspicions += u32::from(suspect);
+        if let Stage::Extending(_, last) = &self.stage
+            && ours
+        {
+            self.avoided.extend(last.link_specifiers.rsa_id());
+        }
+        self.stage = Stage::Waiting;
+        if !ours && failure == Failure::LastHop {
+            return Some(Ending::LastHop);
+        }
+        if !ours && self.suspicions >= SUSPICIONS_MAX {
+            return Some(match failure {
+                Failure::Timeout => Ending::Timeout,
+                _ => Ending::LastHop,
+            });
+        }
+        (self.failures >= PATHS_TRIED_MAX).then_some(Ending::NoPath)
+    }
+}
+
+/// A directory request under way.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) name: Name,
+    pub(crate) stream: StreamKey,
+    pub(crate) until: Instant,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct OnionCircuits {
+    pub(crate) by_name: BTreeMap<Name, Named>,
+    by_pool: BTreeMap<PoolId, Name>,
+    pub(crate) asked: BTreeMap<FetchId, Asked>,
+    /// When one was last asked for.
+    pub(crate) used_last: Option<Instant>,
+    /// The machines have seen the network as it is.
+    pub(crate) network_told: bool,
+}
+
+impl OnionCircuits {
+    /// The name to which a circuit of the pool's is bound.
+    pub(crate) fn name_of(&self, id: PoolId) -> Option<Name> {
+        self.by_pool.get(&id).copied()
+    }
+
+    /// Binds a circuit of the pool's.
+    pub(crate) fn bind(&mut self, name: Name, id: PoolId) {
+        if let Some(named) = self.by_name.get_mut(&name) {
+            named.stage = Stage::Path(id);
+            self.by_pool.insert(id, name);
+        }
+    }
+
+    /// The circuit in the pool is gone, or is to be.
+    pub(crate) fn unbind(&mut self, id: PoolId) -> Option<Name> {
+        self.by_pool.remove(&id)
+    }
+
+    /// Forgets a circuit.
+    pub(crate) fn remove(&mut self, name: Name) -> Option<Named> {
+        let named = self.by_name.remove(&name)?;
+        if let Some(id) = named.pool() {
+            self.by_pool.remove(&id);
+        }
+        Some(named)
+    }
+
+    /// Circuits that wait for a path.
+    pub(crate) fn waiting(&self) -> Vec<Name> {
+        let waits = |named: &Named| named.stage == Stage::Waiting;
+        let names = self.by_name.iter().filter(|(_, named)| waits(named));
+        names.map(|(name, _)| *name).collect()
+    }
+
+    /// Circuits that have not come to stand in time.
+    pub(crate) fn late(&self, now: Now) -> Vec<Name> {
+        let late = |named: &Named| !is_ready(named) && named.until <= now.mono;
+        let names = self.by_name.iter().filter(|(_, named)| late(named));
+        names.map(|(name, _)| *name).collect()
+    }
+
+    /// Requests without an answer for too long.
+    pub(crate) fn unanswered(&self, now: Now) -> Vec<FetchId> {
+        let late = self.asked.iter().filter(|(_, one)| one.until <= now.mono);
+        late.map(|(id, _)| *id).collect()
+    }
+
+    /// Requests over a circuit.
+    pub(crate) fn asked_over(&self, name: Name) -> Vec<FetchId> {
+        let over = self.asked.iter().filter(|(_, one)| one.name == name);
+        over.map(|(id, _)| *id).collect()
+    }
+
+    /// Whether somebody may want a path soon.
+    pub(crate) fn is_used(&self, now: Now) -> bool {
+        let age = |since| now.mono.saturating_duration_since(since);
+        let used_last = self.used_last.is_some_and(|at| age(at) < READY_AGE_MAX);
+        used_last || !self.by_name.is_empty()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let building = self.by_name.values().filter(|named| !is_ready(named));
+        building
+            .map(|named| named.until)
+            .chain(self.asked.values().map(|one| one.until))
+            .min()
+    }
+}
+
+fn is_ready(named: &Named) -> bool {
+    matches!(named.stage, Stage::Ready(_))
+}

@@ -1,0 +1,1 @@
+//! Paths for onion services in drawn networks.
