@@ -12,6 +12,7 @@
 mod circuits;
 mod directory;
 mod onion_circuits;
+mod services;
 mod socks;
 mod upkeep;
 
@@ -36,6 +37,7 @@ use crate::fetches::Fetches;
 use crate::guards::{GuardParams, GuardSet, GuardStateError};
 use crate::links::Links;
 use crate::network::ClientConfig;
+use crate::onion::services::Services;
 use crate::onion_circuits::OnionCircuits;
 use crate::plane::{ChannelClose, Event, Plane};
 use crate::pool::Pool;
@@ -68,6 +70,7 @@ pub struct Client {
     guards: GuardSet,
     vanguards: Vanguards,
     onion: OnionCircuits,
+    services: Services,
     download: DirectoryDownload,
     fetches: Fetches,
     upkeep: Upkeep,
@@ -75,6 +78,9 @@ pub struct Client {
     commands: VecDeque<Command>,
     deadline: Option<Instant>,
     rng: Rng,
+    /// What the machines of onion services were told.
+    #[cfg(test)]
+    told: Vec<(crate::onion::Owner, String)>,
 }
 
 impl Client {
@@ -107,6 +113,7 @@ impl Client {
             guards,
             vanguards: Vanguards::default(),
             onion: OnionCircuits::default(),
+            services: Services::new(rng.fork(), network.is_testing),
             download,
             fetches: Fetches::default(),
             upkeep: Upkeep::new(now),
@@ -116,6 +123,8 @@ impl Client {
             config,
             network,
             rng,
+            #[cfg(test)]
+            told: Vec::new(),
         };
         client.restore(saved, now);
         client.download.handle_timeout(now, &mut client.rng);
@@ -217,6 +226,7 @@ impl Client {
         {
             self.download.handle_timeout(now, &mut self.rng);
         }
+        self.handle_onion_timeout(now);
         self.review(now);
         self.settle(now);
     }
@@ -231,7 +241,9 @@ impl Client {
                 self.handle_download(command, now);
                 continue;
             }
-            self.attach_onion(now);
+            while self.run_onion(now) {
+                self.attach_onion(now);
+            }
             self.attach_waiting(now);
             self.build_ahead(now);
             // Only a circuit whose queue was full leaves an event here, once.
@@ -279,8 +291,8 @@ impl Client {
                 command,
                 data,
             } => self.onion_message(circuit, command, &data, now),
-            Event::StreamRequested { stream, .. } => {
-                self.plane.stream_refuse(stream, EndReason::DONE, now);
+            Event::StreamRequested { stream, begin } => {
+                self.stream_requested(stream, begin.port, now);
             }
             Event::StreamConnected { stream, address } => {
                 self.fetches.connected(stream);

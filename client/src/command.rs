@@ -13,6 +13,7 @@ use cepa_wire::resolve::Answer;
 use cepa_wire::socks::SocksStatus;
 
 use crate::bootstrap::BootstrapStatus;
+use crate::onion::services::ServiceId;
 
 /// Names a SOCKS request; the shell chooses it, and uses it once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,6 +99,22 @@ pub enum Command {
         request: RequestId,
         /// The status.
         status: SocksStatus,
+    },
+    /// A visitor of a hosted service asks for a connection: connect to what stands behind the port;
+    /// answer with [`crate::Client::onion_stream_connected`], and serve the stream, or with
+    /// [`crate::Client::onion_stream_refused`].
+    OnionStream {
+        /// The stream, the shell's from now on.
+        stream: StreamKey,
+        /// The service.
+        service: ServiceId,
+        /// Which of its virtual ports.
+        port: u16,
+    },
+    /// A hosted service can be found. Told once.
+    OnionPublished {
+        /// The service.
+        service: ServiceId,
     },
     /// Keep this, in place of what was kept before under that name.
     Save(Saved),

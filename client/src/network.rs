@@ -65,4 +65,7 @@ pub struct ClientConfig {
     /// Whether relays of one /16 may share a path: only in test networks whose relays have no
     /// addresses of their own (`EnforceDistinctSubnets 0`).
     pub subnets_shared: bool,
+    /// Whether SOCKS 5 replies say what is wrong with an onion service (`ExtendedErrors`); else
+    /// such a host is unreachable.
+    pub onion_errors: bool,
 }

@@ -11,7 +11,7 @@
 //! name, and to none after it. The last hop is to blame when the hop before it says so, or when it
 //! could not be reached over two paths.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use cepa_circuit::StreamKey;
@@ -35,6 +35,8 @@ pub(crate) const REQUEST_MAX: Duration = Duration::from_secs(30);
 pub(crate) const READY_AGE_MAX: Duration = Duration::from_secs(3600);
 /// Paths that are kept ready then: a visit takes three.
 pub(crate) const READY_PATHS: usize = 3;
+/// How long a circuit outlives the last word to a peer that is turned away.
+pub(crate) const DOOMED_FOR: Duration = Duration::from_millis(500);
 /// Most paths in the making.
 pub(crate) const PENDING_PATHS_MAX: usize = 24;
 /// Paths that are tried for one circuit.
@@ -152,6 +154,8 @@ pub(crate) struct OnionCircuits {
     pub(crate) asked: BTreeMap<FetchId, Asked>,
     /// When one was last asked for.
     pub(crate) used_last: Option<Instant>,
+    /// Circuits that end when their time comes.
+    pub(crate) doomed: BTreeSet<Name>,
     /// The machines have seen the network as it is.
     pub(crate) network_told: bool,
 }
@@ -178,6 +182,7 @@ impl OnionCircuits {
     /// Forgets a circuit.
     pub(crate) fn remove(&mut self, name: Name) -> Option<Named> {
         let named = self.by_name.remove(&name)?;
+        self.doomed.remove(&name);
         if let Some(id) = named.pool() {
             self.by_pool.remove(&id);
         }

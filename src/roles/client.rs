@@ -178,6 +178,11 @@ impl Hands {
             Command::SocksFailed { request, status } => {
                 self.socks.answer(request, Answer::Failed(status));
             }
+            Command::OnionStream { stream, .. } => {
+                let worker = &self.worker;
+                worker.with(|client, now| client.onion_stream_refused(stream, now));
+            }
+            Command::OnionPublished { .. } => {}
             Command::Save(saved) => changes.extend(changes_of(saved)),
             Command::Bootstrap(status) => {
                 tracing::info!("{status}");
@@ -292,5 +297,6 @@ fn core_config(config: &ClientConfig, network: &Network) -> CoreConfig {
             exit: names(&config.pins.exit),
         },
         subnets_shared: !config.distinct_subnets,
+        onion_errors: config.onion_errors,
     }
 }

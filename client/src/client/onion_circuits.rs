@@ -18,7 +18,7 @@ use super::Client;
 use crate::command::{Command, FetchId};
 use crate::onion::{Action, Ending, Event, LastHop, Owner};
 use crate::onion_circuits::{
-    Asked, EXTEND_MAX, Failure, NAMED_MAX, Name, Named, PENDING_PATHS_MAX, READY_PATHS,
+    Asked, DOOMED_FOR, EXTEND_MAX, Failure, NAMED_MAX, Name, Named, PENDING_PATHS_MAX, READY_PATHS,
     REQUEST_MAX, Stage,
 };
 use crate::paths::onion::{self, OnionRules, is_rendezvous_point};
@@ -70,9 +70,11 @@ impl Client {
                     self.plane.close_circuit(key, DestroyReason::NONE, now);
                 }
             }
-            Action::Request { circuit, request } => {
-                self.ask_last((owner, circuit), request, now);
-            }
+            Action::Request {
+                circuit,
+                request,
+                body,
+            } => self.ask_last((owner, circuit), request, body, now),
             Action::Close { circuit } => self.close_named((owner, circuit), now),
         }
     }
@@ -87,7 +89,7 @@ impl Client {
     }
 
     /// Asks the directory at the end of a circuit.
-    fn ask_last(&mut self, name: Name, request: DirRequest, now: Now) {
+    fn ask_last(&mut self, name: Name, request: DirRequest, body: Vec<u8>, now: Now) {
         let Some(key) = self.standing(name) else {
             return;
         };
@@ -106,6 +108,7 @@ impl Client {
                     stream,
                     body_bytes_max: reply_bytes_max(&request),
                     request,
+                    body,
                 });
             }
             Err(error) => {
@@ -414,6 +417,10 @@ impl Client {
             return false;
         };
         match self.onion.by_name.get(&name).map(|named| &named.stage) {
+            Some(Stage::Ready(_)) if self.onion.doomed.remove(&name) => {
+                self.end_named(name, Ending::Closed, now);
+                true
+            }
             // Its machine decides how long it is of use.
             Some(Stage::Ready(_)) => {
                 if let Some(entry) = self.pool.entry_mut(id) {
@@ -426,6 +433,17 @@ impl Client {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Ends a circuit of ours in a moment, when what was said last is on its way.
+    pub(super) fn doom(&mut self, id: PoolId, now: Now) {
+        let Some(name) = self.onion.name_of(id) else {
+            return;
+        };
+        self.onion.doomed.insert(name);
+        if let Some(entry) = self.pool.entry_mut(id) {
+            entry.review_at = now.mono + DOOMED_FOR;
         }
     }
 
@@ -462,7 +480,50 @@ impl Client {
     }
 
     fn tell(&mut self, owner: Owner, event: Event<'_>, now: Now) {
-        let _ = (owner, event, now);
+        #[cfg(test)]
+        self.told.push((owner, format!("{event:?}")));
+        match owner {
+            Owner::Visits => {}
+            Owner::Services => self.services.handle_event(event, now),
+        }
+    }
+
+    /// The machines do what is due.
+    pub(super) fn handle_onion_timeout(&mut self, now: Now) {
+        if self
+            .services
+            .poll_timeout()
+            .is_some_and(|at| at <= now.mono)
+        {
+            self.services.handle_timeout(now);
+        }
+    }
+
+    /// Lets the machines of onion services do what they have to do. False if that was nothing.
+    pub(super) fn run_onion(&mut self, now: Now) -> bool {
+        self.tell_network(now);
+        let mut idle = true;
+        while let Some(action) = self.services.poll_action() {
+            self.do_action(Owner::Services, action, now);
+            idle = false;
+        }
+        while let Some(outcome) = self.services.poll_outcome() {
+            self.handle_service_outcome(outcome);
+        }
+        !idle
+    }
+
+    /// Shows the machines the network, once paths can be made of it.
+    fn tell_network(&mut self, now: Now) {
+        if self.onion.network_told || !self.is_ready(now) {
+            return;
+        }
+        self.onion.network_told = true;
+        let Some(view) = self.download.view() else {
+            return;
+        };
+        self.vanguards.refresh(view, now, &mut self.rng);
+        self.services.handle_event(Event::Network(view), now);
     }
 }
 

@@ -230,3 +230,6 @@ impl Plane {
         self.send_end(key, hop, id, refusal, now);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,9 @@ pub(super) struct World {
     pub(super) now: Now,
     pub(super) statuses: Vec<BootstrapStatus>,
     pub(super) saved: Vec<Saved>,
+    /// Streams that visitors asked for.
+    pub(super) visitors: Vec<(StreamKey, u16)>,
+    pub(super) published: Vec<crate::onion::services::ServiceId>,
     pub(super) answers: BTreeMap<RequestId, Command>,
     request_next: u64,
 }
@@ -152,6 +155,8 @@ impl World {
             now,
             statuses: Vec::new(),
             saved: Vec::new(),
+            visitors: Vec::new(),
+            published: Vec::new(),
             answers: BTreeMap::new(),
             request_next: 0,
         }
@@ -251,6 +256,8 @@ impl World {
             Command::CancelDirRequest { .. } => {}
             Command::Save(saved) => self.saved.push(saved),
             Command::Bootstrap(status) => self.statuses.push(status),
+            Command::OnionStream { stream, port, .. } => self.visitors.push((stream, port)),
+            Command::OnionPublished { service } => self.published.push(service),
             Command::SocksConnected { request, .. }
             | Command::SocksResolved { request, .. }
             | Command::SocksFailed { request, .. } => {
