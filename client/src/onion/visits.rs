@@ -132,6 +132,14 @@ impl Visits {
         }
     }
 
+    /// The circuit of a ready visit does not do: the service does not answer on it. It is closed,
+    /// and [`Outcome::Lost`] follows.
+    pub fn abandon(&mut self, visit: VisitId, now: Now) {
+        if self.circuit(visit).is_some() {
+            self.settle_or_lose(visit, true, now);
+        }
+    }
+
     /// Takes the client key for a service, in the place of another.
     pub fn add_client_key(&mut self, address: OnionAddress, key: curve25519::SecretKey) {
         if self.shared.client_keys.len() < CLIENT_KEYS_MAX

@@ -151,8 +151,52 @@ fn a_new_descriptor_is_fetched_when_all_points_failed() {
         (world.count("open Fetch"), world.count("open Introduce")),
         (2, 5)
     );
-    let now = world.now.mono;
-    assert_eq!(now, world.now.mono, "without waiting");
+}
+
+/// How long it takes to get in again after a service was away for a minute, during which its
+/// visitor asked every second.
+fn time_to_come_back(mut world: World, renew: bool) -> Duration {
+    let (_, circuit) = world.ready();
+    world.end(circuit, Ending::Closed);
+    world.visits.poll_outcome();
+    world.intros = repeat(Intro::Nack(1), 100_000);
+    for _ in 0..60 {
+        world.error();
+        world.pass(SECOND);
+    }
+    world.intros.clear();
+    if renew {
+        world.renew_points();
+    }
+    let back = world.now.mono;
+    while !matches!(world.visit_to_the_end(), Outcome::Ready { .. }) {
+        world.pass(SECOND);
+    }
+    world.now.mono - back
+}
+
+#[test]
+fn a_visitor_gets_in_again_within_half_a_minute() {
+    for renew in [true, false] {
+        let testing = time_to_come_back(World::new(), renew);
+        assert!(testing <= 6 * SECOND, "{renew}: {testing:?}");
+        let public = time_to_come_back(World::in_public(), renew);
+        assert!(public <= 30 * SECOND, "{renew}: {public:?}");
+    }
+}
+
+#[test]
+fn directories_that_have_nothing_are_not_asked_again_for_long() {
+    let mut world = World::in_public();
+    world.dirs = repeat(Dir::Missing, 100);
+    for _ in 0..100 {
+        assert_eq!(world.error(), VisitError::DescriptorNotFound);
+        world.pass(8 * SECOND);
+    }
+    assert_eq!(world.asked.len(), 6);
+    world.pass(100 * SECOND);
+    world.dirs.clear();
+    world.ready();
 }
 
 #[test]

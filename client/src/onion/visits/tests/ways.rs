@@ -109,6 +109,18 @@ fn a_ready_visit_ends_with_its_circuit_and_the_next_begins_anew() {
 }
 
 #[test]
+fn a_circuit_that_does_not_do_is_left() {
+    let mut world = World::new();
+    let (visit, _) = world.ready();
+    world.visits.abandon(visit, world.now);
+    world.run();
+    assert_eq!(world.open_circuits(), []);
+    assert_eq!(world.visits.poll_outcome(), Some(Outcome::Lost { visit }));
+    world.visits.abandon(visit, world.now);
+    assert_eq!(world.visits.poll_outcome(), None);
+}
+
+#[test]
 fn an_idle_circuit_is_closed_after_a_while() {
     let mut world = World::new();
     let (visit, circuit) = world.ready();

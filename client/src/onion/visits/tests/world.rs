@@ -154,6 +154,14 @@ impl World {
         world
     }
 
+    /// The same in a network that is not for tests.
+    pub(super) fn in_public() -> World {
+        let mut world = World::without_network();
+        world.visits = Visits::new(world.rng.fork(), false);
+        world.meet_network();
+        world
+    }
+
     /// The service has new introduction points and a new descriptor.
     pub(super) fn renew_points(&mut self) {
         let rng = &mut self.rng;
