@@ -1,7 +1,7 @@
 //! The world of a visitor: it does what the machine asks, as it was told to, and checks that
 //! circuits are opened, used and closed as they may be.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
@@ -103,6 +103,7 @@ pub(super) struct World {
     signing: ed25519::Keypair,
     relays: Vec<DrawnRelay>,
     circuits: BTreeMap<CircuitName, Circuit>,
+    ended: BTreeSet<CircuitName>,
     plans: BTreeMap<CircuitName, Intro>,
 }
 
@@ -140,6 +141,7 @@ impl World {
             identity,
             relays,
             circuits: BTreeMap::new(),
+            ended: BTreeSet::new(),
             plans: BTreeMap::new(),
             rng,
         };
@@ -336,8 +338,11 @@ impl World {
                 assert!(self.circuits.contains_key(circuit) && body.is_empty());
             }
             Action::Close { circuit } => {
-                let closed = self.circuits.remove(circuit).expect("it is open");
-                self.trace.push(format!("close {:?}", closed.purpose));
+                match self.circuits.remove(circuit) {
+                    Some(closed) => self.trace.push(format!("close {:?}", closed.purpose)),
+                    // Its end was told while this was on its way.
+                    None => assert!(self.ended.remove(circuit)),
+                }
             }
         }
     }
@@ -433,7 +438,9 @@ impl World {
     }
 
     pub(super) fn end(&mut self, circuit: CircuitName, ending: Ending) {
-        self.circuits.remove(&circuit);
+        if self.circuits.remove(&circuit).is_some() {
+            self.ended.insert(circuit);
+        }
         self.visits
             .handle_event(Event::Ended { circuit, ending }, self.now);
     }
