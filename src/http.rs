@@ -77,6 +77,8 @@ pub enum Peer {
     Address(SocketAddr),
     /// A BEGIN_DIR stream: nobody knows whose.
     Circuit,
+    /// A BEGIN_DIR stream of the client at the other end of the link.
+    Neighbour,
 }
 
 /// A request, received or to be sent.

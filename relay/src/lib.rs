@@ -20,7 +20,9 @@ pub use descriptor::OwnDocuments;
 pub use key_files::{KeyFile, KeyFileError};
 pub use keys::{OnionKeyLife, RelayKeys, Rotated};
 pub use relay::{Command, Relay, Restored, TlsKeyJob};
-pub use store::{Asker, DirDocument, DirStore, Reply, RouterDocument};
+pub use store::{
+    Asker, DirDocument, DirStore, HsDirCounts, HsDirStore, HsDuty, HsUpload, Reply, RouterDocument,
+};
 pub use switch::{
     ChannelClose, Command as SwitchCommand, Handover, KnownRelays, Limits, LinkTarget, PointCounts,
     PointParams, Switch, SwitchConfig, SwitchCounts, WorkerId,

@@ -37,7 +37,7 @@ use crate::config::RelayConfig;
 use crate::descriptor::OwnDocuments;
 use crate::keys::{OnionKeyLife, RelayKeys};
 use crate::publish::Publisher;
-use crate::store::DirDocument;
+use crate::store::{DirDocument, HsDuty};
 use crate::switch::{KnownRelays, PointParams, SwitchConfig};
 
 pub use command::{Command, TlsKeyJob};
@@ -385,7 +385,10 @@ impl Relay {
             .iter()
             .map(|relay| (relay.rsa_id, relay.ed25519_id));
         relays.ids.extend(known);
+        let duty = HsDuty::new(view, self.keys.rsa_id()).filter(|_| self.config.serves_directory);
         self.commands.push_back(Command::Relays(Arc::new(relays)));
+        let duty = duty.map(|duty| Command::HsDuty(Box::new(duty)));
+        self.commands.extend(duty);
     }
 
     fn rotate_keys(&mut self, now: Now) {

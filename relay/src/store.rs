@@ -7,6 +7,7 @@
 
 mod consensuses;
 mod document;
+mod hsdir;
 mod reply;
 mod routers;
 #[cfg(test)]
@@ -28,6 +29,10 @@ use consensuses::Consensuses;
 use document::Document;
 
 pub use consensuses::BASES_MAX;
+pub use hsdir::{
+    HS_DESCRIPTORS_LEN_MAX, HS_DESCRIPTORS_MAX, HsDirCounts, HsDirStore, HsDuty, HsRefusal,
+    HsUpload,
+};
 pub use reply::{Asker, Reply};
 pub use routers::{ROUTER_DOCUMENTS_MAX, RouterDocument, RouterDocuments};
 

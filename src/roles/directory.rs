@@ -2,18 +2,19 @@
 //!
 //! Documents are answered from the shared [`DirStore`]; uploads go to the authority's loop, which
 //! answers each (dir-spec 4.1). A node that is no authority has nothing to be uploaded to: 404.
+//! Descriptors of onion services are in a store of their own, for who comes over a circuit.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use cepa_dir::DirRequest;
 use cepa_dir::request::{DIFF_HEADER, RequestError};
 use cepa_netdoc::timestamp;
-use cepa_relay::{Asker, DirDocument, DirStore};
+use cepa_relay::{Asker, DirDocument, DirStore, HsDirStore, HsDuty, HsUpload};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
-use crate::http::{Handler, Limits, Reply, Request, Server};
+use crate::http::{Handler, Limits, Peer, Reply, Request, Server};
 
 /// An upload that waits for its answer.
 pub(crate) struct Upload {
@@ -32,6 +33,7 @@ pub(crate) const UPLOADS_MAX: usize = 256;
 #[derive(Clone)]
 pub(crate) struct Directory {
     store: Arc<RwLock<DirStore>>,
+    onions: Arc<Mutex<HsDirStore>>,
     uploads: Option<mpsc::Sender<Upload>>,
 }
 
@@ -40,6 +42,7 @@ impl Directory {
     pub(crate) fn new(store: DirStore, uploads: Option<mpsc::Sender<Upload>>) -> Self {
         Directory {
             store: Arc::new(RwLock::new(store)),
+            onions: Arc::default(),
             uploads,
         }
     }
@@ -54,6 +57,18 @@ impl Directory {
     pub(crate) fn withdraw(&self, digest: &[u8; 20]) {
         let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
         store.withdraw(digest);
+    }
+
+    /// Holds descriptors of onion services by this from now on.
+    pub(crate) fn set_hs_duty(&self, duty: HsDuty) {
+        let mut onions = self.onions();
+        onions.expire(clock::now());
+        onions.set_duty(duty);
+        tracing::debug!(counts = ?onions.counts(), "descriptors of onion services");
+    }
+
+    fn onions(&self) -> MutexGuard<'_, HsDirStore> {
+        self.onions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The server over it.
@@ -74,6 +89,9 @@ impl Directory {
             Err(RequestError::Malformed) => return Reply::new(400),
             Err(RequestError::Method) => return Reply::new(405),
         };
+        if let DirRequest::HsDescriptor(_) | DirRequest::PostHsDescriptor = request {
+            return self.answer_onion(&request, &http);
+        }
         if request.is_post() {
             return self.take(request, http).await;
         }
@@ -86,13 +104,19 @@ impl Directory {
             let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
             store.reply(&request, asker, clock::now().wall)
         };
-        let mut answer = Reply::new(reply.status)
-            .with_reason(reply.reason)
-            .with_body(Bytes::from_owner(reply.body));
-        for (name, value) in reply.headers {
-            answer.headers.push(name, value);
-        }
-        answer
+        written(reply)
+    }
+
+    fn answer_onion(&self, request: &DirRequest, http: &Request) -> Reply {
+        let now = clock::now();
+        written(match request {
+            _ if http.peer != Peer::Circuit => HsDirStore::reply_not_anonymous(),
+            DirRequest::HsDescriptor(blinded) => self.onions().reply_fetch(blinded, now),
+            _ => {
+                let upload = HsUpload::parse(&http.body, now.wall);
+                self.onions().reply_publish(upload, now)
+            }
+        })
     }
 
     async fn take(&self, request: DirRequest, http: Request) -> Reply {
@@ -110,6 +134,16 @@ impl Directory {
         }
         answered.await.unwrap_or_else(|_| Reply::new(503))
     }
+}
+
+fn written(reply: cepa_relay::Reply) -> Reply {
+    let mut answer = Reply::new(reply.status)
+        .with_reason(reply.reason)
+        .with_body(Bytes::from_owner(reply.body));
+    for (name, value) in reply.headers {
+        answer.headers.push(name, value);
+    }
+    answer
 }
 
 /// Reads `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 5.6.7).

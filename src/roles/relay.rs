@@ -271,6 +271,7 @@ impl Node {
                 }
                 self.switch = Some(config);
             }
+            Command::HsDuty(duty) => self.directory.set_hs_duty(*duty),
             Command::Relays(relays) => {
                 if let Some(workers) = &self.workers {
                     workers.set_relays(&relays);

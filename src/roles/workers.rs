@@ -276,7 +276,9 @@ impl Hands {
                 SwitchCommand::Resolve { stream, resolve } => {
                     tokio::task::spawn_local(exit::resolve(worker, resolver, stream, resolve));
                 }
-                SwitchCommand::OpenDir { stream, .. } => self.open_directory(stream),
+                SwitchCommand::OpenDir { stream, anonymous } => {
+                    self.open_directory(stream, anonymous);
+                }
                 SwitchCommand::CloseStream { stream } => worker.ring_stream(stream),
                 SwitchCommand::CloseChannel { channel, reason } => {
                     tracing::debug!(%reason, "a channel is closed");
@@ -373,13 +375,17 @@ impl Hands {
         }
     }
 
-    fn open_directory(&self, stream: cepa_circuit::StreamKey) {
+    fn open_directory(&self, stream: cepa_circuit::StreamKey, anonymous: bool) {
         self.worker
             .with(|switch, now| switch.stream_dir_connected(stream, now));
         let theirs = edge::pipe(&self.worker, stream);
         let server = self.shared.directory.clone();
+        let peer = match anonymous {
+            true => http::Peer::Circuit,
+            false => http::Peer::Neighbour,
+        };
         self.shared
             .control
-            .spawn(async move { server.serve_stream(theirs, http::Peer::Circuit).await });
+            .spawn(async move { server.serve_stream(theirs, peer).await });
     }
 }

@@ -13,7 +13,7 @@ use cepa_link::{LinkIdentity, TlsKeyAndCert};
 use cepa_wire::Now;
 
 use crate::key_files::KeyFile;
-use crate::store::DirDocument;
+use crate::store::{DirDocument, HsDuty};
 use crate::switch::{KnownRelays, SwitchConfig};
 
 /// The work of making a TLS key and its certificate: a good fraction of a second.
@@ -78,6 +78,8 @@ pub enum Command {
     },
     /// Give every switch this configuration.
     Switch(Arc<SwitchConfig>),
+    /// Hold descriptors of onion services by this from now on.
+    HsDuty(Box<HsDuty>),
     /// Tell every switch of the relays of a new consensus.
     Relays(Arc<KnownRelays>),
 }

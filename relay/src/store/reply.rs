@@ -54,7 +54,7 @@ impl Reply {
         }
     }
 
-    fn not_found() -> Self {
+    pub(super) fn not_found() -> Self {
         Reply::status(404, "Not found")
     }
 
@@ -62,7 +62,7 @@ impl Reply {
         Reply::status(304, "Not modified")
     }
 
-    fn body(body: Arc<[u8]>, encoding: Encoding) -> Self {
+    pub(super) fn body(body: Arc<[u8]>, encoding: Encoding) -> Self {
         let headers = vec![
             ("Content-Type", "text/plain".to_owned()),
             ("Content-Encoding", encoding.name().to_owned()),
@@ -91,8 +91,8 @@ impl Reply {
 }
 
 impl DirStore {
-    /// Answers a request for a document. Uploads, and what onion services ask for, are answered by
-    /// others: 404.
+    /// Answers a request for a document. Uploads, and what onion services ask for
+    /// ([`super::HsDirStore`]), are answered by others: 404.
     #[must_use]
     pub fn reply(&self, request: &DirRequest, asker: Asker<'_>, now: SystemTime) -> Reply {
         let encoding = Encoding::choose(asker.accept_encoding, asker.z);
