@@ -142,6 +142,7 @@ impl Documents {
                 "Exit",
                 "Fast",
                 "Guard",
+                "HSDir",
                 "MiddleOnly",
                 "Running",
                 "Stable",

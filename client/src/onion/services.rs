@@ -22,7 +22,7 @@ mod replays;
 mod service;
 mod uploads;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use cepa_crypto::Rng;
@@ -48,6 +48,8 @@ pub struct Services {
     network: Option<Box<Network>>,
     services: BTreeMap<ServiceId, Service>,
     circuits: Circuits,
+    /// Services whose uploads wait for others' to end.
+    waiting: BTreeSet<ServiceId>,
     outcomes: VecDeque<ServiceOutcome>,
     added: u64,
 }
@@ -61,6 +63,7 @@ impl Services {
             network: None,
             services: BTreeMap::new(),
             circuits: Circuits::default(),
+            waiting: BTreeSet::new(),
             outcomes: VecDeque::new(),
             added: 0,
         }
@@ -82,9 +85,11 @@ impl Services {
     }
 
     /// Hosts it no longer: all of its circuits are closed.
-    pub fn remove(&mut self, id: ServiceId, _now: Now) {
+    pub fn remove(&mut self, id: ServiceId, now: Now) {
         self.services.remove(&id);
+        self.waiting.remove(&id);
         self.circuits.close_all(id);
+        self.fill_room(now);
         self.outcomes.retain(|outcome| match outcome {
             ServiceOutcome::Published { service } => *service != id,
         });
@@ -123,6 +128,7 @@ impl Services {
                 });
             }
         }
+        self.fill_room(now);
     }
 
     fn handle_network(&mut self, view: &NetworkView, now: Now) {
@@ -141,6 +147,7 @@ impl Services {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
         self.for_all(now, |_, _, _| true);
+        self.fill_room(now);
     }
 
     /// When [`Services::handle_timeout`] is due.
@@ -220,11 +227,25 @@ impl Services {
         };
         let network = self.network.as_deref();
         let is_changed = act(service, network, &mut ctx);
-        if let (true, Some(network)) = (is_changed, network)
-            && service.advance(network, &mut ctx)
-        {
+        let (true, Some(network)) = (is_changed, network) else {
+            return;
+        };
+        let advance = service.advance(network, &mut ctx);
+        if advance.is_published {
             let published = ServiceOutcome::Published { service: id };
             self.outcomes.push_back(published);
+        }
+        if advance.waits_for_room {
+            self.waiting.insert(id);
+        }
+    }
+
+    /// Lets uploads begin that waited for others to end.
+    fn fill_room(&mut self, now: Now) {
+        while self.circuits.has_room_for_upload()
+            && let Some(id) = self.waiting.pop_first()
+        {
+            self.with(id, now, |_, _, _| true);
         }
     }
 }

@@ -20,6 +20,9 @@ use cepa_wire::relay::RelayCommand;
 use super::config::ServiceId;
 use crate::onion::action::{Action, CircuitName, LastHop, Purpose};
 
+/// Circuits of uploads at once, for all services together.
+const UPLOADS_MAX: usize = 64;
+
 /// Which machine of a service a circuit belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
@@ -37,9 +40,15 @@ pub(super) struct Circuits {
     owners: BTreeMap<CircuitName, (ServiceId, Part)>,
     actions: VecDeque<Action>,
     named: u64,
+    uploads: usize,
 }
 
 impl Circuits {
+    /// Whether another upload may begin.
+    pub(super) fn has_room_for_upload(&self) -> bool {
+        self.uploads < UPLOADS_MAX
+    }
+
     /// Whose a circuit is.
     pub(super) fn owner(&self, circuit: CircuitName) -> Option<(ServiceId, Part)> {
         self.owners.get(&circuit).copied()
@@ -47,7 +56,11 @@ impl Circuits {
 
     /// Its end was told: it is nobody's any more.
     pub(super) fn ended(&mut self, circuit: CircuitName) -> Option<(ServiceId, Part)> {
-        self.owners.remove(&circuit)
+        let owner = self.owners.remove(&circuit)?;
+        if owner.1 == Part::Upload {
+            self.uploads = self.uploads.saturating_sub(1);
+        }
+        Some(owner)
     }
 
     /// Closes all circuits of a service.
@@ -67,7 +80,7 @@ impl Circuits {
     }
 
     fn close(&mut self, circuit: CircuitName) {
-        if self.owners.remove(&circuit).is_some() {
+        if self.ended(circuit).is_some() {
             self.actions.push_back(Action::Close { circuit });
         }
     }
@@ -92,6 +105,9 @@ impl Context<'_> {
         self.circuits.named += 1;
         let circuit = CircuitName(self.circuits.named);
         self.circuits.owners.insert(circuit, (self.service, part));
+        if part == Part::Upload {
+            self.circuits.uploads += 1;
+        }
         let purpose = match part {
             Part::Intro => Purpose::IntroPoint,
             Part::Upload => Purpose::Upload,

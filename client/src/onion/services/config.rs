@@ -16,8 +16,18 @@ pub const INTRO_POINTS_DEFAULT: usize = 3;
 pub const INTRO_POINTS_MAX: usize = 20;
 /// Rendezvous circuits of a service at once, where nothing else is said.
 pub const CIRCUITS_MAX_DEFAULT: usize = 1024;
-/// Most clients that a descriptor can name: what fits into 50 000 bytes (rend-spec-v3 2.5.1.2).
+/// Most clients that a service can tell apart, as with `tor`. With so many, not all of
+/// [`INTRO_POINTS_MAX`] points fit into its descriptor.
 pub const CLIENTS_MAX: usize = 330;
+/// What fits into the middle layer of a descriptor, in bytes: the most of its padded lengths that
+/// keep the whole under 50 000 (rend-spec-v3 2.5.1.1).
+const MIDDLE_LEN_MAX: usize = 30_000;
+/// What the middle layer has besides clients and points, in bytes.
+const MIDDLE_HEAD_LEN: usize = 500;
+/// A client in the middle layer, in bytes; they stand there in sixteens.
+const CLIENT_LEN: usize = 70;
+/// An introduction point in the middle layer, encrypted, in bytes.
+const POINT_LEN: usize = 1060;
 
 /// Names a hosted service while it is hosted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,13 +79,15 @@ impl ServiceConfig {
         }
     }
 
-    /// The same within the bounds of the specification.
+    /// The same within the bounds of the specification, and of a descriptor: clients beyond
+    /// [`CLIENTS_MAX`] are left out; more points are left out than clients.
     #[must_use]
     pub fn bounded(mut self) -> Self {
-        self.intro_points = self
-            .intro_points
-            .clamp(INTRO_POINTS_DEFAULT, INTRO_POINTS_MAX);
         self.clients.truncate(CLIENTS_MAX);
+        let clients = self.clients.len().next_multiple_of(16).max(16);
+        let left = MIDDLE_LEN_MAX - MIDDLE_HEAD_LEN - clients * CLIENT_LEN;
+        let points_max = INTRO_POINTS_MAX.min(left / POINT_LEN);
+        self.intro_points = self.intro_points.clamp(INTRO_POINTS_DEFAULT, points_max);
         self
     }
 }

@@ -267,6 +267,12 @@ impl Descriptor {
         }
     }
 
+    /// Whether there is a directory to upload to.
+    pub(super) fn has_due(&self) -> bool {
+        let is_due = |it: &Directory| it.stage == Stage::Due;
+        self.last.is_some() && self.directories.values().any(is_due)
+    }
+
     /// The next directory to upload to, with the text; it is then under way as `id`.
     pub(super) fn begin(&mut self, id: UploadId) -> Option<(RsaId, Arc<str>)> {
         let last = self.last.as_ref()?;

@@ -118,8 +118,11 @@ impl IntroPoints {
     /// There is a consensus: what it does not list any more is replaced.
     pub(super) fn handle_network(&mut self, view: &NetworkView) {
         self.exhausted_until = None;
+        // Not by the view: what it does not know yet, such as a new microdescriptor, will come.
+        let routers = &view.consensus().routers;
         for point in &mut self.points {
-            if point.age == Age::Fresh && view.relay(&point.relay).is_none() {
+            let is_listed = routers.iter().any(|it| it.rsa_id == point.relay);
+            if point.age == Age::Fresh && !is_listed {
                 point.age = Age::Aging;
             }
         }
@@ -127,22 +130,24 @@ impl IntroPoints {
 
     /// Does what is due: replaces, chooses and opens.
     pub(super) fn advance(&mut self, view: &NetworkView, ctx: &mut Context<'_>) {
-        let now = ctx.now.mono;
         self.expire(ctx);
         self.settle(ctx);
-        if self.outage_until.is_some_and(|until| now < until) {
-            return;
+        if self.outage_until.is_none_or(|until| until <= ctx.now.mono) {
+            self.outage_until = None;
+            self.choose(view, ctx);
+            self.open(ctx);
         }
-        self.outage_until = None;
-        self.choose(view, ctx);
+        self.note_lack(ctx);
+    }
+
+    fn open(&mut self, ctx: &mut Context<'_>) {
         for point in &mut self.points {
-            if matches!(point.stage, Stage::Waiting(at) if at <= now) {
+            if matches!(point.stage, Stage::Waiting(at) if at <= ctx.now.mono) {
                 point.tries += 1;
                 let circuit = ctx.open(Part::Intro, LastHop::Listed(point.relay));
                 point.stage = Stage::Opening(circuit);
             }
         }
-        self.note_lack(ctx);
     }
 
     /// Ends what has lasted its time.
@@ -283,6 +288,7 @@ impl IntroPoints {
         ctx: &mut Context<'_>,
     ) {
         self.outages = 0;
+        self.outage_until = None;
         let dos = self.dos;
         let until = ctx.now.mono + ESTABLISH_MAX;
         let Some(point) = self.find(circuit) else {

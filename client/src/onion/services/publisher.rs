@@ -154,6 +154,11 @@ impl Publisher {
         Some(upload)
     }
 
+    /// Whether there is an upload that can begin.
+    pub fn has_upload(&self) -> bool {
+        self.descriptors.values().any(Descriptor::has_due)
+    }
+
     /// The next upload that is not wanted any more.
     pub fn poll_cancelled(&mut self) -> Option<UploadId> {
         self.cancelled.pop_front()

@@ -30,6 +30,15 @@ pub(super) struct Network {
     pub(super) rings: [HsRing; 2],
 }
 
+/// What came of bringing a service up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Advance {
+    /// It has just been published for the first time.
+    pub(super) is_published: bool,
+    /// It has uploads for which there is no room.
+    pub(super) waits_for_room: bool,
+}
+
 /// A service.
 #[derive(Debug)]
 pub(super) struct Service {
@@ -154,9 +163,8 @@ impl Service {
         }
     }
 
-    /// Does what is due, and brings all machines up to date. Says whether the service has just
-    /// been published for the first time.
-    pub(super) fn advance(&mut self, network: &Network, ctx: &mut Context<'_>) -> bool {
+    /// Does what is due, and brings all machines up to date.
+    pub(super) fn advance(&mut self, network: &Network, ctx: &mut Context<'_>) -> Advance {
         self.uploads.handle_timeout(&mut self.publisher, ctx);
         self.counts.rdv_error_count += self.meetings.handle_timeout(ctx);
         self.points.advance(&network.view, ctx);
@@ -164,10 +172,13 @@ impl Service {
             self.publisher.set_points(points, ctx.now, ctx.rng);
         }
         self.publisher.handle_timeout(ctx.now, ctx.rng);
-        self.uploads.advance(&mut self.publisher, ctx);
-        let is_new = !self.is_published && self.publisher.stands();
-        self.is_published |= is_new;
-        is_new
+        let waits_for_room = self.uploads.advance(&mut self.publisher, ctx);
+        let is_published = !self.is_published && self.publisher.stands();
+        self.is_published |= is_published;
+        Advance {
+            is_published,
+            waits_for_room,
+        }
     }
 
     /// When [`Service::advance`] is due.

@@ -38,8 +38,9 @@ pub(super) struct Uploads {
 }
 
 impl Uploads {
-    /// Takes from the publisher what may begin, and stops what it does not want any more.
-    pub(super) fn advance(&mut self, publisher: &mut Publisher, ctx: &mut Context<'_>) {
+    /// Takes from the publisher what may begin, and stops what it does not want any more. True if
+    /// other services' uploads stand in the way.
+    pub(super) fn advance(&mut self, publisher: &mut Publisher, ctx: &mut Context<'_>) -> bool {
         while let Some(id) = publisher.poll_cancelled() {
             let found = self.running.iter().find(|(_, one)| one.id == id);
             if let Some(circuit) = found.map(|(name, _)| *name) {
@@ -48,11 +49,14 @@ impl Uploads {
             }
         }
         while self.running.len() < UPLOADS_MAX {
+            if !ctx.circuits.has_room_for_upload() {
+                return publisher.has_upload();
+            }
             let Some(Upload {
                 id, hsdir, text, ..
             }) = publisher.poll_upload()
             else {
-                return;
+                return false;
             };
             let circuit = ctx.open(Part::Upload, LastHop::Listed(hsdir));
             let running = Running {
@@ -62,6 +66,7 @@ impl Uploads {
             };
             self.running.insert(circuit, running);
         }
+        false
     }
 
     /// The circuit stands.
