@@ -15,6 +15,7 @@ mod onion_circuits;
 mod services;
 mod socks;
 mod upkeep;
+mod visits;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::fetches::Fetches;
 use crate::guards::{GuardParams, GuardSet, GuardStateError};
 use crate::links::Links;
 use crate::network::ClientConfig;
+use crate::onion::Visits;
 use crate::onion::services::Services;
 use crate::onion_circuits::OnionCircuits;
 use crate::plane::{ChannelClose, Event, Plane};
@@ -71,6 +73,7 @@ pub struct Client {
     vanguards: Vanguards,
     onion: OnionCircuits,
     services: Services,
+    visits: Visits,
     download: DirectoryDownload,
     fetches: Fetches,
     upkeep: Upkeep,
@@ -114,6 +117,7 @@ impl Client {
             vanguards: Vanguards::default(),
             onion: OnionCircuits::default(),
             services: Services::new(rng.fork(), network.is_testing),
+            visits: Visits::new(rng.fork(), network.is_testing),
             download,
             fetches: Fetches::default(),
             upkeep: Upkeep::new(now),
@@ -241,6 +245,7 @@ impl Client {
                 self.handle_download(command, now);
                 continue;
             }
+            self.attach_onion(now);
             while self.run_onion(now) {
                 self.attach_onion(now);
             }
@@ -301,7 +306,11 @@ impl Client {
             Event::StreamResolved { stream, answers } => {
                 self.request_resolved(stream, answers, now);
             }
-            Event::StreamEnded { stream, end } => self.request_ended(stream, end.reason, now),
+            Event::StreamEnded { stream, end } => {
+                let circuit = self.plane.stream_circuit(stream);
+                self.request_ended(stream, end.reason, now);
+                self.note_idle(circuit, now);
+            }
         }
     }
 }
@@ -363,7 +372,7 @@ impl Client {
 
     /// Our side of a stream is over.
     pub fn stream_close(&mut self, stream: StreamKey, reason: EndReason, now: Now) {
-        self.plane.stream_close(stream, reason, now);
+        self.close_stream(stream, reason, now);
         self.settle_events(now);
     }
 

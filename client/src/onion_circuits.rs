@@ -20,7 +20,7 @@ use cepa_crypto::RsaId;
 use cepa_wire::Now;
 
 use crate::command::FetchId;
-use crate::onion::{CircuitName, Ending, LastHop, Owner, Purpose};
+use crate::onion::{CircuitName, Ending, LastHop, Owner, Purpose, VisitId};
 use crate::pool::PoolId;
 
 /// Most circuits that have names. A bound of ours; a service meets each visitor on one.
@@ -152,6 +152,8 @@ pub(crate) struct OnionCircuits {
     pub(crate) by_name: BTreeMap<Name, Named>,
     by_pool: BTreeMap<PoolId, Name>,
     pub(crate) asked: BTreeMap<FetchId, Asked>,
+    /// Visits by their circuit, when the service is at the other end.
+    pub(crate) visits: BTreeMap<CircuitName, VisitId>,
     /// When one was last asked for.
     pub(crate) used_last: Option<Instant>,
     /// Circuits that end when their time comes.
@@ -164,6 +166,11 @@ impl OnionCircuits {
     /// The name to which a circuit of the pool's is bound.
     pub(crate) fn name_of(&self, id: PoolId) -> Option<Name> {
         self.by_pool.get(&id).copied()
+    }
+
+    /// The circuit in the pool that a name is bound to.
+    pub(crate) fn pool_of(&self, name: Name) -> Option<PoolId> {
+        self.by_name.get(&name)?.pool()
     }
 
     /// Binds a circuit of the pool's.
@@ -183,6 +190,9 @@ impl OnionCircuits {
     pub(crate) fn remove(&mut self, name: Name) -> Option<Named> {
         let named = self.by_name.remove(&name)?;
         self.doomed.remove(&name);
+        if let (Owner::Visits, circuit) = name {
+            self.visits.remove(&circuit);
+        }
         if let Some(id) = named.pool() {
             self.by_pool.remove(&id);
         }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use cepa_circuit::StreamKey;
 use cepa_crypto::RsaId;
+use cepa_crypto::onion::OnionAddress;
 use cepa_netdoc::policy::is_internal;
 use cepa_wire::Now;
 use cepa_wire::begin::{Begin, BeginFlags};
@@ -23,6 +24,7 @@ use cepa_wire::socks::{SocksCommand, SocksRequest, SocksStatus};
 
 use crate::command::RequestId;
 use crate::isolation::Isolation;
+use crate::onion::VisitId;
 use crate::paths::ExitNeed;
 use crate::plane::StreamTarget;
 use crate::pool::{PoolId, SLOW_BUILD, Wish};
@@ -44,7 +46,7 @@ pub const EARLY_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) target: StreamTarget,
-    pub(crate) need: ExitNeed,
+    pub(crate) via: Via,
     pub(crate) isolation: Isolation,
     /// Optimistic data, kept until the answer, for another try.
     pub(crate) early: Vec<u8>,
@@ -59,6 +61,15 @@ pub(crate) struct Request {
     pub(crate) excluded_exits: Vec<RsaId>,
     /// An exit that did not answer, which may not have been its fault: excluded for a moment.
     late_exit: Option<(RsaId, Instant)>,
+}
+
+/// Who can serve a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// An exit.
+    Exit(ExitNeed),
+    /// An onion service; and the visit that is to lead to it, once there is one.
+    Onion(OnionAddress, Option<VisitId>),
 }
 
 /// Where a request is.
@@ -77,8 +88,8 @@ pub(crate) enum State {
 /// What follows from a SOCKS request before any circuit is asked.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outset {
-    /// Ask an exit.
-    Ask(StreamTarget, ExitNeed),
+    /// Ask an exit, or an onion service.
+    Ask(StreamTarget, Via),
     /// The answer is known.
     Answer(Vec<Answer>),
     /// It cannot be.
@@ -98,6 +109,9 @@ pub(crate) enum Verdict {
 pub(crate) fn outset(request: &SocksRequest, allow_internal: bool) -> Outset {
     let refuse_internal = |ip: &IpAddr| !allow_internal && is_internal(*ip);
     match (request.command, &request.address) {
+        (command, Host::Name(name)) if OnionAddress::of_host(name).is_some() => {
+            visit(command, name, request.port)
+        }
         (_, Host::Name(name)) if is_special(name) => Outset::Refuse(SocksStatus::HOST_UNREACHABLE),
         (_, Host::Name(name)) if name.is_empty() => Outset::Refuse(SocksStatus::GENERAL_FAILURE),
         (SocksCommand::Connect, _) if request.port == 0 => {
@@ -114,7 +128,8 @@ pub(crate) fn outset(request: &SocksRequest, allow_internal: bool) -> Outset {
             };
             let (host, port) = (host.clone(), request.port);
             let begin = Begin { host, port, flags };
-            Outset::Ask(StreamTarget::Begin(begin), ExitNeed::Port { port, is_ipv6 })
+            let via = Via::Exit(ExitNeed::Port { port, is_ipv6 });
+            Outset::Ask(StreamTarget::Begin(begin), via)
         }
         (SocksCommand::Resolve, Host::Ip(ip)) => Outset::Answer(vec![Answer {
             value: AnswerValue::Ip(*ip),
@@ -122,14 +137,14 @@ pub(crate) fn outset(request: &SocksRequest, allow_internal: bool) -> Outset {
         }]),
         (SocksCommand::Resolve, host) => {
             let resolve = Resolve::Host(host.clone());
-            Outset::Ask(StreamTarget::Resolve(resolve), ExitNeed::Any)
+            Outset::Ask(StreamTarget::Resolve(resolve), Via::Exit(ExitNeed::Any))
         }
         (SocksCommand::ResolvePtr, Host::Ip(ip)) if refuse_internal(ip) => {
             Outset::Refuse(SocksStatus::NOT_ALLOWED)
         }
         (SocksCommand::ResolvePtr, Host::Ip(ip)) => {
             let resolve = Resolve::Reverse(*ip);
-            Outset::Ask(StreamTarget::Resolve(resolve), ExitNeed::Any)
+            Outset::Ask(StreamTarget::Resolve(resolve), Via::Exit(ExitNeed::Any))
         }
         (SocksCommand::ResolvePtr, Host::Name(_)) => {
             Outset::Refuse(SocksStatus::ADDRESS_TYPE_NOT_SUPPORTED)
@@ -137,23 +152,46 @@ pub(crate) fn outset(request: &SocksRequest, allow_internal: bool) -> Outset {
     }
 }
 
-/// Names that must never be looked up outside: onion services, and `.exit`.
+/// Names that must never be looked up outside, beside those of onion services.
 fn is_special(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     name.ends_with(".onion") || name.ends_with(".exit")
 }
 
+/// What follows from a name below `.onion`. There is nothing to look up, and no exit is ever asked.
+fn visit(command: SocksCommand, name: &str, port: u16) -> Outset {
+    match (command, OnionAddress::of_host(name)) {
+        (SocksCommand::Connect, Some(Ok(_))) if port == 0 => {
+            Outset::Refuse(SocksStatus::GENERAL_FAILURE)
+        }
+        (SocksCommand::Connect, Some(Ok(address))) => {
+            // The service looks at the port only (rend-spec-v3 4.2).
+            let begin = Begin {
+                host: Host::Name(String::new()),
+                port,
+                flags: BeginFlags::default(),
+            };
+            Outset::Ask(StreamTarget::Begin(begin), Via::Onion(address, None))
+        }
+        (SocksCommand::Connect, Some(Err(error))) => {
+            tracing::info!("an application wants an onion service: {error}");
+            Outset::Refuse(SocksStatus::HS_BAD_ADDRESS)
+        }
+        _ => Outset::Refuse(SocksStatus::HOST_UNREACHABLE),
+    }
+}
+
 impl Request {
     pub(crate) fn new(
         target: StreamTarget,
-        need: ExitNeed,
+        via: Via,
         isolation: Isolation,
         early: Vec<u8>,
         now: Now,
     ) -> Self {
         Request {
             target,
-            need,
+            via,
             isolation,
             early,
             early_sent: 0,
@@ -167,11 +205,30 @@ impl Request {
         }
     }
 
-    pub(crate) fn wish(&self) -> Wish<'_> {
-        Wish {
-            need: self.need,
-            isolation: &self.isolation,
-            excluded_exits: &self.excluded_exits,
+    /// What it wants of an exit's circuit, if it is for an exit.
+    pub(crate) fn wish(&self) -> Option<Wish<'_>> {
+        match self.via {
+            Via::Exit(need) => Some(Wish {
+                need,
+                isolation: &self.isolation,
+                excluded_exits: &self.excluded_exits,
+            }),
+            Via::Onion(..) => None,
+        }
+    }
+
+    /// The visit that is to lead to it.
+    pub(crate) fn visit(&self) -> Option<VisitId> {
+        match self.via {
+            Via::Onion(_, visit) => visit,
+            Via::Exit(_) => None,
+        }
+    }
+
+    /// Its visit is over.
+    pub(crate) fn leave(&mut self) {
+        if let Via::Onion(_, visit) = &mut self.via {
+            *visit = None;
         }
     }
 
@@ -192,6 +249,10 @@ impl Request {
         self.state = State::Waiting;
         self.excluded_exits.extend(exit);
         self.status = SocksStatus::from(reason);
+        if let Via::Onion(..) = self.via {
+            self.leave();
+            return self.verdict_of_service(reason);
+        }
         let retriable = match reason {
             // The exit's fault, or the circuit's.
             EndReason::EXITPOLICY
@@ -210,6 +271,15 @@ impl Request {
             _ => false,
         };
         self.verdict(retriable)
+    }
+
+    /// Nobody else can be asked in the place of a service, but it may be met again.
+    fn verdict_of_service(&mut self, reason: EndReason) -> Verdict {
+        if reason == EndReason::DONE {
+            // How services answer for a port that they do not have.
+            self.status = SocksStatus::CONNECTION_REFUSED;
+        }
+        self.verdict(reason == EndReason::DESTROY)
     }
 
     /// The exit has not answered in time; another one is preferred for a moment.
@@ -245,6 +315,8 @@ impl Request {
     pub(crate) fn deadline(&self) -> Instant {
         match self.state {
             State::Waiting => self.until,
+            // A service is not asked twice.
+            State::Attached { .. } if self.wish().is_none() => self.until,
             State::Attached { since, .. } => self.until.min(since + ANSWER_MAX),
         }
     }

@@ -483,13 +483,16 @@ impl Client {
         #[cfg(test)]
         self.told.push((owner, format!("{event:?}")));
         match owner {
-            Owner::Visits => {}
+            Owner::Visits => self.visits.handle_event(event, now),
             Owner::Services => self.services.handle_event(event, now),
         }
     }
 
     /// The machines do what is due.
     pub(super) fn handle_onion_timeout(&mut self, now: Now) {
+        if self.visits.poll_timeout().is_some_and(|at| at <= now.mono) {
+            self.visits.handle_timeout(now);
+        }
         if self
             .services
             .poll_timeout()
@@ -501,8 +504,17 @@ impl Client {
 
     /// Lets the machines of onion services do what they have to do. False if that was nothing.
     pub(super) fn run_onion(&mut self, now: Now) -> bool {
+        self.begin_visits(now);
         self.tell_network(now);
         let mut idle = true;
+        while let Some(action) = self.visits.poll_action() {
+            self.do_action(Owner::Visits, action, now);
+            idle = false;
+        }
+        while let Some(outcome) = self.visits.poll_outcome() {
+            self.handle_visit(outcome, now);
+            idle = false;
+        }
         while let Some(action) = self.services.poll_action() {
             self.do_action(Owner::Services, action, now);
             idle = false;
@@ -523,6 +535,7 @@ impl Client {
             return;
         };
         self.vanguards.refresh(view, now, &mut self.rng);
+        self.visits.handle_event(Event::Network(view), now);
         self.services.handle_event(Event::Network(view), now);
     }
 }

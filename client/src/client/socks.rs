@@ -19,7 +19,9 @@ use crate::isolation::Isolation;
 use crate::paths::{self, PathError, PathRules};
 use crate::plane::StreamTarget;
 use crate::pool::{PoolId, Purpose};
-use crate::requests::{EARLY_BYTES_MAX, Outset, REQUESTS_MAX, Request, State, Verdict, outset};
+use crate::requests::{
+    EARLY_BYTES_MAX, Outset, REQUESTS_MAX, Request, State, Verdict, Via, outset,
+};
 
 impl Client {
     /// A request of an application. `early` is what came behind it (optimistic data). The answer
@@ -40,15 +42,17 @@ impl Client {
         let full = self.requests.by_id.len() >= REQUESTS_MAX || early.len() > EARLY_BYTES_MAX;
         match outset(request, self.network.is_testing) {
             _ if full => self.refuse(id, SocksStatus::GENERAL_FAILURE),
-            Outset::Refuse(status) => self.refuse(id, status),
+            Outset::Refuse(status) => self.refuse(id, self.shown(status)),
             Outset::Answer(answers) => {
                 let request = id;
                 self.commands
                     .push_back(Command::SocksResolved { request, answers });
             }
-            Outset::Ask(target, need) => {
-                self.upkeep.note_need(need, now);
-                let request = Request::new(target, need, isolation, early, now);
+            Outset::Ask(target, via) => {
+                if let Via::Exit(need) = via {
+                    self.upkeep.note_need(need, now);
+                }
+                let request = Request::new(target, via, isolation, early, now);
                 self.requests.by_id.insert(id, request);
             }
         }
@@ -75,18 +79,20 @@ impl Client {
             return;
         };
         if let State::Attached { stream, .. } = request.state {
-            self.plane.stream_close(stream, EndReason::DONE, now);
+            self.close_stream(stream, EndReason::DONE, now);
         }
+        self.cancel_visit(request.visit(), now);
         self.settle(now);
     }
 
     /// From now on no stream shares a circuit with earlier ones (the signal NEWNYM).
     pub fn new_session(&mut self, now: Now) {
         self.upkeep.session += 1;
+        self.visits.forget_all();
         self.settle(now);
     }
 
-    fn refuse(&mut self, request: RequestId, status: SocksStatus) {
+    pub(super) fn refuse(&mut self, request: RequestId, status: SocksStatus) {
         self.requests.remove(request);
         self.commands
             .push_back(Command::SocksFailed { request, status });
@@ -102,7 +108,9 @@ impl Client {
                 continue;
             };
             request.forget_late(Some(now));
-            let wish = request.wish();
+            let Some(wish) = request.wish() else {
+                continue;
+            };
             if let Some((circuit, key)) = self.pool.find_built(&wish, now) {
                 self.attach(id, circuit, key, now);
             } else if let Some(circuit) = self.pool.find_pending(&wish, now) {
@@ -125,7 +133,10 @@ impl Client {
         let Some(request) = self.requests.by_id.get(&id) else {
             return;
         };
-        let (need, isolation) = (request.need, request.isolation.clone());
+        let Via::Exit(need) = request.via else {
+            return;
+        };
+        let isolation = request.isolation.clone();
         let (excluded, status) = (request.excluded_exits.clone(), request.status);
         match self.launch(need, &excluded, now) {
             Ok(Some(circuit)) => self.reserve(circuit, isolation),
@@ -157,7 +168,7 @@ impl Client {
             .is_none_or(|view| paths::has_exit(view, &rules))
     }
 
-    fn attach(&mut self, id: RequestId, circuit: PoolId, key: CircuitKey, now: Now) {
+    pub(super) fn attach(&mut self, id: RequestId, circuit: PoolId, key: CircuitKey, now: Now) {
         let Some(request) = self.requests.by_id.get_mut(&id) else {
             return;
         };
@@ -276,7 +287,7 @@ impl Client {
         };
         let verdict = judge(request, exit);
         self.requests.by_stream.remove(&stream);
-        self.plane.stream_close(stream, EndReason::DONE, now);
+        self.close_stream(stream, EndReason::DONE, now);
         match verdict {
             Verdict::Retry => {}
             Verdict::Refuse(status) => self.refuse(id, status),
@@ -309,8 +320,10 @@ impl Client {
                 .get(&id)
                 .is_some_and(|one| one.until <= now.mono);
             if over {
+                let visit = self.requests.by_id.get(&id).and_then(Request::visit);
                 self.cancel_stream(id, now);
                 self.refuse(id, SocksStatus::TTL_EXPIRED);
+                self.cancel_visit(visit, now);
             } else {
                 self.time_out(id, now);
             }
@@ -320,7 +333,7 @@ impl Client {
     fn cancel_stream(&mut self, id: RequestId, now: Now) {
         if let Some(State::Attached { stream, .. }) = self.requests.by_id.get(&id).map(|r| r.state)
         {
-            self.plane.stream_close(stream, EndReason::DONE, now);
+            self.close_stream(stream, EndReason::DONE, now);
         }
     }
 }

@@ -194,6 +194,7 @@ impl Client {
             self.fetches.deadline(),
             self.onion.deadline(),
             self.services.poll_timeout(),
+            self.visits.poll_timeout(),
             waits.then_some(self.upkeep.launch_after),
             Some(self.upkeep.links_at),
             self.slow_build_at(now),

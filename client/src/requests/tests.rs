@@ -30,12 +30,12 @@ fn what_is_asked_of_exits() {
         let Outset::Ask(StreamTarget::Begin(begin), asked) = connect(host, 80) else {
             panic!("{host}");
         };
-        assert_eq!((asked, begin.port), (need, 80));
+        assert_eq!((asked, begin.port), (Via::Exit(need), 80));
         assert_eq!(begin.flags == BeginFlags::default(), host == "8.8.8.8");
     }
     let refused = |status| Outset::Refuse(status);
     for (host, port, status) in [
-        ("x.onion", 80, SocksStatus::HOST_UNREACHABLE),
+        ("x.onion", 80, SocksStatus::HS_BAD_ADDRESS),
         ("x.ONION.", 80, SocksStatus::HOST_UNREACHABLE),
         ("a.relay.exit", 80, SocksStatus::HOST_UNREACHABLE),
         ("", 80, SocksStatus::GENERAL_FAILURE),
@@ -57,14 +57,20 @@ fn what_is_looked_up() {
     let resolve = |host| outset(&socks(SocksCommand::Resolve, host, 0), false);
     assert!(matches!(
         resolve("example.net"),
-        Outset::Ask(StreamTarget::Resolve(Resolve::Host(_)), ExitNeed::Any)
+        Outset::Ask(
+            StreamTarget::Resolve(Resolve::Host(_)),
+            Via::Exit(ExitNeed::Any)
+        )
     ));
     assert!(matches!(resolve("8.8.8.8"), Outset::Answer(_)));
     assert!(matches!(resolve("x.onion"), Outset::Refuse(_)));
     let reverse = |host| outset(&socks(SocksCommand::ResolvePtr, host, 0), false);
     assert!(matches!(
         reverse("8.8.8.8"),
-        Outset::Ask(StreamTarget::Resolve(Resolve::Reverse(_)), ExitNeed::Any)
+        Outset::Ask(
+            StreamTarget::Resolve(Resolve::Reverse(_)),
+            Via::Exit(ExitNeed::Any)
+        )
     ));
     let wrong = Outset::Refuse(SocksStatus::ADDRESS_TYPE_NOT_SUPPORTED);
     assert_eq!(reverse("example.net"), wrong);
@@ -94,7 +100,13 @@ fn verdicts(reason: EndReason) -> Vec<Verdict> {
         .unwrap();
     let mut keys: SlotMap<StreamKey, ()> = SlotMap::with_key();
     let target = StreamTarget::Resolve(Resolve::Host(Host::parse(b"a").unwrap()));
-    let mut request = Request::new(target, ExitNeed::Any, isolation(), b"early".to_vec(), now);
+    let mut request = Request::new(
+        target,
+        Via::Exit(ExitNeed::Any),
+        isolation(),
+        b"early".to_vec(),
+        now,
+    );
     let mut verdicts = Vec::new();
     for n in 0..10 {
         request.attach(keys.insert(()), circuit, now);
