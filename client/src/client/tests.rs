@@ -1,5 +1,6 @@
 //! The client against a network in memory.
 
+mod onion;
 mod world;
 
 use std::time::Duration;

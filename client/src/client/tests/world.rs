@@ -1,6 +1,8 @@
 //! A network in memory: relays that peel layers, extend, connect and look up, and a shell that
 //! answers the client's commands at once.
 
+mod onion;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,6 +26,7 @@ use super::*;
 use crate::drawn::{self, Documents, DrawnRelay, start};
 use crate::isolation::Isolation;
 use crate::network::Directory;
+use crate::onion::LastHop;
 
 /// Cells on their way to the client.
 type Inbox = Vec<(ChannelKey, CellBuf)>;
@@ -53,6 +56,8 @@ pub(super) struct FakeNetwork {
     /// All DATA that exits got.
     pub(super) received: Vec<u8>,
     inbox: Inbox,
+    /// What relays keep for onion services.
+    pub(super) onion: onion::OnionRelays,
     rng: Rng,
 }
 
@@ -77,6 +82,9 @@ fn relays(rng: &mut Rng) -> (Vec<DrawnRelay>, BTreeMap<RsaId, OnionKeys>) {
         let mut relay = DrawnRelay::new(n, rng);
         if n == 1 || n > 6 {
             relay.flags.remove(Flags::GUARD);
+        }
+        if n > 1 {
+            relay.flags.insert(Flags::HS_DIR);
         }
         if n > 6 {
             relay.flags.insert(Flags::EXIT);
@@ -147,6 +155,7 @@ impl World {
             last_begin: Vec::new(),
             received: Vec::new(),
             inbox: Vec::new(),
+            onion: onion::OnionRelays::default(),
             rng,
         };
         World {
@@ -249,8 +258,21 @@ impl World {
             Command::CloseChannel { channel, .. } => {
                 self.net.channels.remove(&channel);
             }
-            Command::DirRequest { fetch, request, .. } => {
-                let reply = Some(self.net.serve(&request));
+            Command::DirRequest {
+                fetch,
+                request,
+                body,
+                ..
+            } => {
+                let asked = self.client.onion.asked.get(&fetch);
+                let named = asked.and_then(|asked| self.client.onion.by_name.get(&asked.name));
+                let reply = Some(match named.map(|named| &named.last) {
+                    Some(LastHop::Listed(id)) => {
+                        let id = *id;
+                        self.net.serve_onion(id, &request, &body, now)
+                    }
+                    _ => self.net.serve(&request),
+                });
                 self.client.handle_dir_reply(fetch, reply, now);
             }
             Command::CancelDirRequest { .. } => {}
@@ -384,6 +406,9 @@ impl FakeNetwork {
         let keys: Vec<_> = self.circuits.keys().copied().collect();
         for key in keys {
             let hops = &self.circuits[&key].0;
+            if hops.iter().any(|(id, _)| *id == relay) {
+                self.onion.dead.push(key);
+            }
             match hops.iter().position(|(id, _)| *id == relay) {
                 Some(0) => {
                     self.circuits.remove(&key);
@@ -392,6 +417,7 @@ impl FakeNetwork {
                 None => {}
             }
         }
+        self.part_dead();
     }
 
     fn handle_cell(&mut self, channel: ChannelKey, cell: &mut CellBuf) {
@@ -424,6 +450,7 @@ impl FakeNetwork {
             }
             CellCommand::DESTROY => {
                 self.circuits.remove(&key);
+                self.part(key);
                 self.streams
                     .retain(|(channel, circ_id, _)| (*channel, *circ_id) != key);
             }
@@ -434,7 +461,9 @@ impl FakeNetwork {
     fn handshake(&mut self, relay: RsaId, create: &Create2<'_>) -> (Vec<u8>, RelayCircuit) {
         let job = OnionskinJob::new(create).unwrap();
         let reply = job.run(&self.keys[&relay], &mut self.rng).unwrap();
-        (reply.data, RelayCircuit::new(&reply.keys.tor1()))
+        let (keys, kh) = reply.keys.tor1_with_kh();
+        self.onion.kh_last = *kh;
+        (reply.data, RelayCircuit::new(&keys))
     }
 
     fn handle_relay(
@@ -453,7 +482,9 @@ impl FakeNetwork {
                 Forward::Here(_)
             )
         });
-        let here = here.expect("each cell is for one hop");
+        let Some(here) = here else {
+            return self.pass_on(key, cell);
+        };
         let (command, id) = (relay::command(payload), relay::stream_id(payload));
         let data = relay::data(payload).unwrap().to_vec();
         let relay = hops.0[here].0;
@@ -489,7 +520,7 @@ impl FakeNetwork {
                 self.say(key, here, RelayCommand::RESOLVED, id, &body);
             }
             RelayCommand::DATA => self.received.extend(data),
-            _ => {}
+            command => self.handle_onion(key, here, command, &data),
         }
     }
 
@@ -515,6 +546,7 @@ impl FakeNetwork {
             .unwrap()
             .0
             .push((target, circuit));
+        self.onion.kh.insert(key, self.onion.kh_last);
     }
 
     /// The hop of an index says something to the client.

@@ -1,0 +1,344 @@
+//! A client that hosts an onion service and visits it, over relays in memory.
+
+use std::time::Duration;
+
+use cepa_circuit::CircuitKey;
+use cepa_crypto::RsaId;
+use cepa_crypto::ed25519::{ExpandedKeypair, Keypair};
+use cepa_crypto::onion::OnionAddress;
+use cepa_wire::end::EndReason;
+use cepa_wire::socks::{SocksCommand, SocksStatus};
+
+use super::world::{World, socks};
+use super::*;
+use crate::command::RequestId;
+use crate::onion::Owner;
+use crate::onion::services::{ServiceConfig, ServiceId};
+use crate::onion_circuits::{READY_PATHS, Stage};
+
+const PORT: u16 = 80;
+
+fn identity(seed: u8) -> ExpandedKeypair {
+    Keypair::from_seed(&[seed; 32]).expand()
+}
+
+/// A network with a service that has been published.
+struct Hosted {
+    world: World,
+    service: ServiceId,
+    host: String,
+}
+
+fn hosted_with(change: impl FnOnce(&mut ServiceConfig)) -> Hosted {
+    let mut world = World::ready();
+    world.client.config.onion_errors = true;
+    let mut config = ServiceConfig::new(identity(1), vec![PORT]);
+    change(&mut config);
+    let address = OnionAddress::new(&config.identity.public()).unwrap();
+    let service = world.client.add_service(config, world.now);
+    for _ in 0..10 {
+        world.wait(Duration::from_secs(1));
+    }
+    assert_eq!(world.published, [service], "{:?}", world.client.told);
+    let host = address.to_string();
+    Hosted {
+        world,
+        service,
+        host,
+    }
+}
+
+fn hosted() -> Hosted {
+    hosted_with(|_| {})
+}
+
+impl Hosted {
+    fn ask(&mut self, port: u16, user: &str) -> RequestId {
+        let host = self.host.clone();
+        self.world.connect(&host, port, user, b"GET /")
+    }
+
+    /// A stream as the visitor and as the service has it.
+    fn visit(&mut self, user: &str) -> [StreamKey; 2] {
+        let request = self.ask(PORT, user);
+        let theirs = self.visitor();
+        let now = self.world.now;
+        assert!(self.world.client.onion_stream_connected(theirs, now));
+        self.world.run();
+        [self.world.connected(request), theirs]
+    }
+
+    /// The stream that a visitor asks the service for.
+    fn visitor(&mut self) -> StreamKey {
+        let [(stream, PORT)] = self.world.visitors[..] else {
+            panic!("{:?} {:#?}", self.world.visitors, self.world.client.told);
+        };
+        self.world.visitors.clear();
+        stream
+    }
+
+    fn take(&mut self, stream: StreamKey) -> Vec<u8> {
+        let mut out = Vec::new();
+        let client = &mut self.world.client;
+        client.stream_take(stream, &mut out, usize::MAX);
+        client.stream_written(stream, out.len(), self.world.now);
+        self.world.run();
+        out
+    }
+
+    fn circuit(&self, stream: StreamKey) -> CircuitKey {
+        self.world.client.plane.stream_circuit(stream).unwrap()
+    }
+
+    /// The relays of the circuit of a stream, without the peer.
+    fn path(&self, stream: StreamKey) -> Vec<RsaId> {
+        let client = &self.world.client;
+        let id = client.pool.by_key(self.circuit(stream)).unwrap();
+        let path = client.pool.entry(id).unwrap().onion_path().unwrap();
+        path.iter().map(|relay| relay.rsa_id).collect()
+    }
+
+    /// Gets in again within so many seconds.
+    fn visit_within(&mut self, seconds: u32, user: &str) -> [StreamKey; 2] {
+        let request = self.ask(PORT, user);
+        for _ in 0..seconds {
+            if !self.world.visitors.is_empty() {
+                break;
+            }
+            self.world.wait(Duration::from_secs(1));
+        }
+        let theirs = self.visitor();
+        let now = self.world.now;
+        assert!(self.world.client.onion_stream_connected(theirs, now));
+        self.world.run();
+        [self.world.connected(request), theirs]
+    }
+}
+
+#[test]
+fn a_service_is_hosted_and_visited() {
+    let mut net = hosted();
+    let [ours, theirs] = net.visit("");
+    assert_eq!(net.take(theirs), b"GET /");
+    let now = net.world.now;
+    net.world.client.stream_send(theirs, b"200 OK", now);
+    net.world.run();
+    assert_eq!(net.take(ours), b"200 OK");
+    // More than a window, both ways.
+    for (from, to) in [(ours, theirs), (theirs, ours)] {
+        let (mut sent, mut got) = (0, 0);
+        while sent < 1_000_000 {
+            let room = net.world.client.stream_room(from);
+            assert!(room > 0, "{sent}");
+            net.world.client.stream_send(from, &vec![1; room], now);
+            sent += room;
+            net.world.run();
+            got += net.take(to).len();
+        }
+        assert_eq!(got, sent);
+    }
+    let client = &mut net.world.client;
+    client.stream_close(theirs, EndReason::DONE, now);
+    net.world.run();
+    let mut out = Vec::new();
+    let read = net.world.client.stream_take(ours, &mut out, 10);
+    assert_eq!(read.end, Some(EndReason::DONE));
+    assert!(net.world.net.begins.is_empty(), "no exit has a part in it");
+}
+
+#[test]
+fn paths_are_those_of_vanguards_lite() {
+    let mut net = hosted();
+    net.visit("");
+    let guard = net.world.client.guards.primary()[0];
+    let layer2: Vec<RsaId> = net.world.client.vanguards.layer2().collect();
+    let mut lengths = Vec::new();
+    for (name, named) in &net.world.client.onion.by_name {
+        let Stage::Ready(id) = named.stage else {
+            continue;
+        };
+        let key = net.world.client.pool.entry(id).unwrap().key().unwrap();
+        let status = net.world.client.plane.circuit_status(key).unwrap();
+        lengths.push((name.0, named.purpose, status.hop_count));
+    }
+    for (owner, purpose, hops) in lengths {
+        use crate::onion::Purpose;
+        let expected = match purpose {
+            // The peer counts, too.
+            Purpose::Rendezvous => 4,
+            Purpose::Meet => 5,
+            _ => 4,
+        };
+        assert_eq!(hops, expected, "{owner:?} {purpose:?}");
+    }
+    let onion = |path: &&Vec<RsaId>| layer2.contains(&path[1]);
+    let paths = net.world.net.paths();
+    for path in paths.iter().filter(|path| path.len() > 2).filter(onion) {
+        let mut once = path.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), path.len(), "{path:?}");
+    }
+    let firsts = paths.iter().filter(|path| path.len() == 4);
+    let at_guard = firsts.filter(|path| path[0] == guard).count();
+    assert!(at_guard >= 3, "{paths:?}");
+    let free = net.world.client.pool.iter().filter(|(id, entry)| {
+        entry.onion_path().is_some() && net.world.client.onion.name_of(*id).is_none()
+    });
+    assert_eq!(free.count(), READY_PATHS);
+}
+
+#[test]
+fn streams_share_a_rendezvous_unless_they_are_isolated() {
+    let mut net = hosted();
+    let [a, _] = net.visit("a");
+    let [b, _] = net.visit("b");
+    let introductions = net.world.net.onion.introductions;
+    let many: Vec<[StreamKey; 2]> = (0..50).map(|_| net.visit("a")).collect();
+    assert_eq!(net.world.net.onion.introductions, introductions);
+    assert!(
+        many.iter()
+            .all(|[ours, _]| net.circuit(*ours) == net.circuit(a))
+    );
+    assert_ne!(net.circuit(a), net.circuit(b));
+    // Nobody uses it any more: it goes in time, and the service's end with it.
+    let now = net.world.now;
+    let (kept, left) = (net.circuit(b), net.circuit(a));
+    for [ours, theirs] in many {
+        net.world.client.stream_close(ours, EndReason::DONE, now);
+        net.world.client.stream_close(theirs, EndReason::DONE, now);
+    }
+    net.world.client.stream_close(a, EndReason::DONE, now);
+    net.world.run();
+    for _ in 0..31 {
+        net.world.wait(Duration::from_secs(60));
+        let later = net.world.now;
+        net.world.net.publish(later);
+    }
+    let status = |key| net.world.client.plane.circuit_status(key);
+    assert!(status(left).is_none() && status(kept).is_some());
+}
+
+#[test]
+fn what_is_wrong_is_told() {
+    let mut net = hosted();
+    // A port that the service does not have, at the cost of the circuit.
+    let [ours, _] = net.visit("");
+    let circuit = net.circuit(ours);
+    let request = net.ask(81, "");
+    assert_eq!(net.world.failed(request), SocksStatus::CONNECTION_REFUSED);
+    net.world.wait(Duration::from_secs(1));
+    assert!(net.world.client.plane.circuit_status(circuit).is_none());
+    // What stands behind the port is not there.
+    let request = net.ask(PORT, "");
+    let theirs = net.visitor();
+    let now = net.world.now;
+    net.world.client.onion_stream_refused(theirs, now);
+    net.world.run();
+    assert_eq!(net.world.failed(request), SocksStatus::CONNECTION_REFUSED);
+    // There is nothing to look up.
+    let resolve = socks(SocksCommand::Resolve, &net.host, 0);
+    let request = net.world.ask(&resolve, b"");
+    assert_eq!(net.world.failed(request), SocksStatus::HOST_UNREACHABLE);
+    let mistyped = net.host.replacen(|c| c != 'a', "a", 1);
+    let unknown = OnionAddress::new(&identity(2).public())
+        .unwrap()
+        .to_string();
+    for (host, status) in [
+        (mistyped, SocksStatus::HS_BAD_ADDRESS),
+        (unknown, SocksStatus::HS_DESC_NOT_FOUND),
+    ] {
+        for errors in [true, false] {
+            net.world.client.config.onion_errors = errors;
+            let request = net.world.connect(&host, PORT, "", b"");
+            net.world.wait(Duration::from_secs(1));
+            let plain = SocksStatus::HOST_UNREACHABLE;
+            let expected = if errors { status } else { plain };
+            assert_eq!(net.world.failed(request), expected);
+        }
+    }
+}
+
+#[test]
+fn too_many_streams() {
+    let mut net = hosted_with(|config| config.streams_max = Some(2));
+    let [first, _] = net.visit("");
+    net.visit("");
+    let request = net.ask(PORT, "");
+    assert_eq!(net.world.failed(request), SocksStatus::CONNECTION_REFUSED);
+    net.world.wait(Duration::from_secs(2));
+    let circuit = net.circuit(first);
+    assert!(net.world.client.plane.circuit_status(circuit).is_some());
+    let mut net = hosted_with(|config| {
+        config.streams_max = Some(1);
+        config.closes_on_excess = true;
+    });
+    let [first, _] = net.visit("");
+    let circuit = net.circuit(first);
+    let request = net.ask(PORT, "");
+    assert_eq!(net.world.failed(request), SocksStatus::CONNECTION_REFUSED);
+    net.world.wait(Duration::from_secs(2));
+    assert!(net.world.client.plane.circuit_status(circuit).is_none());
+}
+
+#[test]
+fn a_removed_service_leaves_nothing() {
+    let mut net = hosted();
+    let [_, theirs] = net.visit("");
+    let meeting = net.circuit(theirs);
+    let (service, now) = (net.service, net.world.now);
+    net.world.client.remove_service(service, now);
+    net.world.run();
+    let client = &net.world.client;
+    let of_services = client.onion.by_name.keys();
+    assert_eq!(
+        of_services.filter(|name| name.0 == Owner::Services).count(),
+        0
+    );
+    assert!(client.plane.circuit_status(meeting).is_none());
+    let intros = net.world.net.onion.intros.values();
+    assert_eq!(intros.filter(|key| net.world.net.has(**key)).count(), 0);
+    assert!(client.service_statuses().is_empty());
+    let request = net.ask(PORT, "");
+    for _ in 0..60 {
+        net.world.wait(Duration::from_secs(1));
+    }
+    net.world.failed(request);
+}
+
+#[test]
+fn a_killed_relay_of_a_rendezvous_is_survived() {
+    for (side, place) in [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2)] {
+        let mut net = hosted();
+        let streams = net.visit("");
+        let victim = net.path(streams[side])[place];
+        net.world.kill(victim);
+        let [ours, _] = net.visit_within(30, "");
+        assert!(!net.path(ours).contains(&victim), "{side} {place}");
+    }
+}
+
+#[test]
+fn dead_introduction_points_and_directories_are_survived() {
+    let mut net = hosted();
+    let guard = net.world.client.guards.primary()[0];
+    let mut victims: Vec<RsaId> = net
+        .world
+        .net
+        .onion
+        .intros
+        .values()
+        .filter_map(|key| net.world.net.last_of(*key))
+        .collect();
+    victims.retain(|id| *id != guard);
+    victims.sort_unstable();
+    victims.dedup();
+    assert!(victims.len() >= 2);
+    net.world.kill(victims[0]);
+    net.visit_within(30, "a");
+    let dirs = net.world.net.onion.descriptors.keys().map(|(id, _)| *id);
+    let victim = dirs.filter(|id| *id != guard && *id != victims[0]).next();
+    net.world.kill(victim.unwrap());
+    net.world.client.new_session(net.world.now);
+    net.visit_within(30, "b");
+}
