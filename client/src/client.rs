@@ -35,7 +35,7 @@ use cepa_wire::end::EndReason;
 use crate::bootstrap::BootstrapStatus;
 use crate::command::{Command, LinkId};
 use crate::fetches::Fetches;
-use crate::guards::{GuardParams, GuardSet, GuardStateError};
+use crate::guards::{GuardParams, GuardStateError, Guards};
 use crate::links::Links;
 use crate::network::ClientConfig;
 use crate::onion::Visits;
@@ -69,7 +69,7 @@ pub struct Client {
     links: Links,
     pool: Pool,
     requests: Requests,
-    guards: GuardSet,
+    guards: Guards,
     vanguards: Vanguards,
     onion: OnionCircuits,
     services: Services,
@@ -104,8 +104,8 @@ impl Client {
             ..GuardParams::default()
         };
         let guards = match &saved.guards {
-            Some(text) => GuardSet::parse(text, params)?,
-            None => GuardSet::new(params),
+            Some(text) => Guards::parse(text, params)?,
+            None => Guards::new(params),
         };
         let download = DirectoryDownload::new(Arc::clone(&network), Interest::client(), now);
         let mut client = Client {
@@ -169,6 +169,12 @@ impl Client {
         self.status
     }
 
+    /// The guards: which ones, since when, why.
+    #[must_use]
+    pub fn guards(&self) -> &Guards {
+        &self.guards
+    }
+
     /// The network, once there is a consensus.
     #[must_use]
     pub fn view(&self) -> Option<&NetworkView> {
@@ -198,7 +204,7 @@ impl Client {
         let Some(relay) = self.links.failed(link) else {
             return;
         };
-        self.guards.handle_failure(&relay, now);
+        self.guards.handle_unreachable(&relay, now);
         for circuit in self.pool.waiting_for(&relay) {
             self.drop_circuit(circuit, now);
         }
@@ -245,6 +251,7 @@ impl Client {
                 self.handle_download(command, now);
                 continue;
             }
+            self.settle_guards(now);
             self.attach_onion(now);
             while self.run_onion(now) {
                 self.attach_onion(now);

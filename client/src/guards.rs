@@ -1,28 +1,35 @@
-//! Entry guards: which few relays may ever be a first hop (guard-spec 4).
+//! Entry guards: which few relays may ever be a first hop (guard-spec; proposals 271 and 310).
 //!
 //! ```text
-//! consensus ─▶ sampled (persistent, in order) ─▶ filtered (listed now) ─▶ primary (first few)
-//!                  └──first success──▶ confirmed (persistent, in order) ───────▲
+//! consensus ─▶ sampled (persistent, in order) ─▶ filtered (listed, allowed) ─▶ primary (first few)
+//!                  └──carried traffic──▶ confirmed (persistent) ──────────────────▲
 //! ```
 //!
 //! One guard carries all traffic while it works; the next one is taken only when it fails, and it
 //! is tried again on a schedule. No guard leaves the sample but by age or by being unlisted for
-//! long, so that nobody can push a client from guard to guard. State survives as text ([`state`]).
+//! long, and the sample has a limit, so that nobody can push a client from guard to guard. What
+//! circuits do with guards is in [`attempts`]; state survives as text ([`state`]).
 
-mod sample;
+mod attempts;
+mod params;
+mod selection;
+mod set;
 mod state;
+mod status;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
 
 use cepa_crypto::{Ed25519Id, Rng, RsaId};
 use cepa_wire::Now;
 
-pub use sample::{GuardCandidate, GuardParams};
+pub use attempts::{GuardAttempt, GuardEvent, GuardUsability};
+pub use params::GuardParams;
+pub use selection::Selection;
+use set::GuardSet;
 pub use state::{GUARDS_MAX, GuardStateError};
-
-/// After so long without success the network is taken to have been down, not the guards
-/// (guard-spec appendix A, INTERNET_LIKELY_DOWN_INTERVAL).
-const INTERNET_LIKELY_DOWN: Duration = Duration::from_secs(600);
+pub use status::{Departure, DepartureReason, GuardRank, GuardStatus};
 
 /// What a circuit is for, as far as guards are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +51,22 @@ pub enum Reachable {
     No,
 }
 
-/// When and in which place a guard was confirmed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Confirmed {
-    index: u32,
-    on: SystemTime,
+/// A relay that the consensus lists as a guard for all purposes (Guard, Stable, Fast, V2Dir,
+/// Running and Valid), or a bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardCandidate {
+    /// Its RSA identity.
+    pub rsa: RsaId,
+    /// Its Ed25519 identity, where it is known.
+    pub ed: Option<Ed25519Id>,
+    /// Its nickname, for readers.
+    pub nickname: String,
+    /// Where it listens, if it is a bridge.
+    pub bridge: Option<SocketAddr>,
+    /// Its weight as a guard.
+    pub weight: u64,
+    /// Whether the operator's rules allow it as a first hop (guard-spec 4.2).
+    pub allowed: bool,
 }
 
 /// A sampled guard.
@@ -57,241 +75,329 @@ pub(crate) struct Guard {
     rsa: RsaId,
     ed: Option<Ed25519Id>,
     nickname: String,
+    bridge: Option<SocketAddr>,
     sampled_on: SystemTime,
+    /// The version of the program that sampled it.
+    sampled_by: String,
     /// In the newest consensus, with all the flags.
     listed: bool,
     unlisted_since: Option<SystemTime>,
-    confirmed: Option<Confirmed>,
+    confirmed_on: Option<SystemTime>,
+    /// Words of its line that other programs know.
+    others: Vec<String>,
+    /// Listed and allowed by the newest consensus; false before there is one. Not persistent, as
+    /// all below.
+    allowed: bool,
     reachable: Reachable,
-    failing_since: Option<Instant>,
-    tried_last: Option<Instant>,
-    /// A circuit through it, not a primary guard, is being built.
-    pending: bool,
+    failing_since: Option<Now>,
+    tried_last: Option<Now>,
 }
 
 impl Guard {
-    /// Whether it may be tried now; a failed one becomes [`Reachable::Maybe`] in time.
-    fn is_usable(&self, is_primary: bool, params: &GuardParams, now: Now) -> bool {
-        self.listed && (self.reachable != Reachable::No || self.is_due(is_primary, params, now))
+    fn is_filtered(&self) -> bool {
+        self.listed && self.allowed
     }
 
-    fn is_due(&self, is_primary: bool, params: &GuardParams, now: Now) -> bool {
-        let (Some(since), Some(tried)) = (self.failing_since, self.tried_last) else {
-            return true;
-        };
-        let failing_for = now.mono.saturating_duration_since(since);
+    fn is_usable(&self) -> bool {
+        self.is_filtered() && self.reachable != Reachable::No
+    }
+
+    /// A failed one is worth a try again in its time (guard-spec 4.5).
+    fn consider_retry(&mut self, is_primary: bool, params: &GuardParams, now: Now) {
+        if self.reachable != Reachable::No {
+            return;
+        }
+        let failing_for = self
+            .failing_since
+            .map_or(Duration::ZERO, |at| since(at, now));
         let wait = params.retry_after(is_primary, failing_for);
-        now.mono.saturating_duration_since(tried) >= wait
+        if self.tried_last.is_none_or(|at| since(at, now) >= wait) {
+            self.reachable = Reachable::Maybe;
+        }
+    }
+
+    fn answers(&mut self) {
+        self.reachable = Reachable::Yes;
+        self.failing_since = None;
+    }
+
+    fn fails(&mut self, now: Now) {
+        self.reachable = Reachable::No;
+        self.failing_since.get_or_insert(now);
+        self.tried_last.get_or_insert(now);
     }
 }
 
 /// The guards of a client.
 #[derive(Debug)]
-pub struct GuardSet {
+pub struct Guards {
     params: GuardParams,
-    /// In the order in which they were sampled.
-    sampled: Vec<Guard>,
-    /// In the order of preference.
-    primary: Vec<RsaId>,
+    /// The guards of the newest live consensus, and the bridges.
+    listed: Vec<GuardCandidate>,
+    bridges: Vec<GuardCandidate>,
+    sets: BTreeMap<Selection, GuardSet>,
+    /// The set in use; `None` before the first consensus, when it is the default one.
+    selection: Option<Selection>,
+    has_warned: bool,
+    attempts: attempts::Attempts,
     /// When a circuit last succeeded.
-    on_internet_last: Option<Instant>,
+    on_internet_last: Option<Now>,
+    /// The last guards that were given up.
+    departures: VecDeque<Departure>,
     changed: bool,
 }
 
-impl GuardSet {
+impl Guards {
     /// No guards yet.
     #[must_use]
     pub fn new(params: GuardParams) -> Self {
-        GuardSet {
+        Guards {
             params,
-            sampled: Vec::new(),
-            primary: Vec::new(),
+            listed: Vec::new(),
+            bridges: Vec::new(),
+            sets: BTreeMap::new(),
+            selection: None,
+            has_warned: false,
+            attempts: attempts::Attempts::default(),
             on_internet_last: None,
+            departures: VecDeque::new(),
             changed: false,
         }
     }
 
-    /// The guards to try for a new circuit, best first (guard-spec 4.6). The caller takes the first
-    /// that its path allows, and says so by [`GuardSet::handle_attempt`]. Empty only if no sampled
-    /// guard is listed.
-    pub fn ranked(&mut self, usage: GuardUse, now: Now, rng: &mut Rng) -> Vec<RsaId> {
-        let mut ranked = self.ranked_usable(usage, now, rng);
-        if ranked.is_empty() {
-            // All have failed: each is worth a try again (guard-spec 4.6, the last case).
-            for guard in &mut self.sampled {
-                guard.reachable = Reachable::Maybe;
-                guard.pending = false;
+    /// Takes the guards that a consensus lists, and its parameters (guard-spec 4.10). Guards that
+    /// vanished are kept as unlisted, old ones go, the primary guards are chosen anew. One that is
+    /// not live any more says only what may be tried until there is a newer one.
+    pub fn handle_consensus(
+        &mut self,
+        params: GuardParams,
+        listed: Vec<GuardCandidate>,
+        is_live: bool,
+        now: Now,
+        rng: &mut Rng,
+    ) {
+        self.params = params;
+        self.listed = listed;
+        let by_id = by_id(&self.listed);
+        for (name, set) in &mut self.sets {
+            if *name == Selection::Bridges {
+                continue;
             }
-            ranked = self.ranked_usable(usage, now, rng);
+            self.changed |= set.update_allowed(&by_id);
+            if is_live {
+                self.changed |= set.update_listed(&by_id, &self.params, now, rng);
+                let gone = set.expire(*name, &self.params, now);
+                self.changed |= !gone.is_empty();
+                status::remember(&mut self.departures, gone);
+            }
         }
-        ranked
+        drop(by_id);
+        if is_live {
+            self.choose_selection();
+        }
+        self.complete_sample(is_live, now, rng);
     }
 
-    fn ranked_usable(&self, usage: GuardUse, now: Now, rng: &mut Rng) -> Vec<RsaId> {
-        let usable = |id: &RsaId, is_primary| {
-            let guard = self.guard(id);
-            guard.is_some_and(|guard| guard.is_usable(is_primary, &self.params, now))
+    /// Uses these bridges and no guards of the consensus (guard-spec 2.A); with none, the other way
+    /// round.
+    pub fn use_bridges(&mut self, bridges: Vec<GuardCandidate>, now: Now, rng: &mut Rng) {
+        self.bridges = bridges;
+        self.bridges.truncate(params::SAMPLE_MAX);
+        if !self.bridges.is_empty() {
+            let set = self.sets.entry(Selection::Bridges).or_default();
+            let by_id = by_id(&self.bridges);
+            self.changed |= set.update_allowed(&by_id);
+            self.changed |= set.update_listed(&by_id, &self.params, now, rng);
+            let gone = set.expire(Selection::Bridges, &self.params, now);
+            self.changed |= !gone.is_empty();
+            status::remember(&mut self.departures, gone);
+        }
+        self.choose_selection();
+        self.complete_sample(true, now, rng);
+    }
+
+    fn choose_selection(&mut self) {
+        let allowed = self.listed.iter().filter(|one| one.allowed).count();
+        let before = self.selection;
+        let now_used = match self.bridges.is_empty() {
+            false => Selection::Bridges,
+            true => Selection::choose(before, allowed, self.listed.len(), &self.params),
         };
-        let mut ranked: Vec<RsaId> = self.primary.clone();
-        ranked.retain(|id| usable(id, true));
+        self.selection = Some(now_used);
+        if before.is_some_and(|before| before != now_used) {
+            tracing::info!("guards are taken from the {} set", now_used.name());
+            self.attempts.disown_all();
+        }
+        let is_extreme = allowed * 100 < self.listed.len() * self.params.extreme_percent;
+        if is_extreme && now_used == Selection::Restricted && !self.has_warned {
+            self.has_warned = true;
+            let listed = self.listed.len();
+            tracing::warn!(
+                "the rules allow {allowed} of {listed} guards: that makes you stand out"
+            );
+        }
+    }
+
+    /// Sees that enough guards are sampled, and which are primary.
+    fn complete_sample(&mut self, is_live: bool, now: Now, rng: &mut Rng) {
+        let name = self.selection();
+        let params = self.params.clone();
+        let set = self.sets.entry(name).or_default();
+        set.choose_primary(&params);
+        let listed = set.sampled.iter().filter(|guard| guard.listed).count();
+        let is_short = set.primary.len() < params.primary_max;
+        if is_live && listed < params.filtered_min {
+            self.expand(now, rng, |guard| guard.listed);
+        }
+        if is_live && is_short {
+            self.expand(now, rng, Guard::is_usable);
+        }
+        if let Some(set) = self.sets.get_mut(&name) {
+            set.choose_primary(&params);
+        }
+    }
+
+    /// Draws guards into the sample until enough of it count, or it is as large as it may be
+    /// (guard-spec 4.1, 4.2).
+    fn expand(&mut self, now: Now, rng: &mut Rng, counts: impl Fn(&Guard) -> bool) {
+        let name = self.selection();
+        let pool = match name {
+            Selection::Bridges => &self.bridges,
+            Selection::Default | Selection::Restricted => &self.listed,
+        };
+        // A restricted sample is drawn from what is allowed: else it might hold none of it.
+        let is_eligible = |one: &&GuardCandidate| name != Selection::Restricted || one.allowed;
+        let eligible: Vec<&GuardCandidate> = pool.iter().filter(is_eligible).collect();
+        let sample_max = match name {
+            Selection::Bridges => params::SAMPLE_MAX,
+            Selection::Default | Selection::Restricted => self.params.sample_max(eligible.len()),
+        };
+        let set = self.sets.entry(name).or_default();
+        self.changed |= set.expand(eligible, sample_max, &self.params, now, rng, counts);
+    }
+
+    /// The guards to try for a new circuit, best first (guard-spec 4.6). The caller takes the first
+    /// that its path allows, and says so by [`Guards::begin`]. Empty only if no sampled guard is
+    /// listed and allowed.
+    pub fn ranked(&mut self, usage: GuardUse, now: Now, rng: &mut Rng) -> Vec<RsaId> {
+        self.refresh(now);
         let among = match usage {
             GuardUse::Data => self.params.primary_used,
             GuardUse::Directory => self.params.primary_used_directory,
         };
-        let end = among.min(ranked.len());
-        shuffle(ranked.get_mut(..end).unwrap_or_default(), rng);
-        let mut others: Vec<&Guard> = self
-            .sampled
-            .iter()
-            .filter(|guard| !self.is_primary(&guard.rsa) && usable(&guard.rsa, false))
-            .collect();
-        // Confirmed ones in their order before the others in theirs; pending ones behind.
-        others.sort_by_key(|guard| {
-            let place = guard
-                .confirmed
-                .map_or(u32::MAX, |confirmed| confirmed.index);
-            (guard.pending, place)
-        });
-        ranked.extend(others.iter().map(|guard| guard.rsa));
-        ranked
+        if !self.set().is_some_and(GuardSet::has_preferred) {
+            self.expand(now, rng, Guard::is_usable);
+        }
+        let pending = self.attempts.pending();
+        let name = self.selection();
+        let set = self.sets.entry(name).or_default();
+        let ranked = set.ranked(among, &pending, rng);
+        if !ranked.is_empty() {
+            return ranked;
+        }
+        // All have failed: each is worth a try again (guard-spec 4.6, the last case).
+        for guard in &mut set.sampled {
+            guard.reachable = Reachable::Maybe;
+        }
+        set.ranked(among, &pending, rng)
     }
 
-    /// A circuit through this guard is being built.
-    pub fn handle_attempt(&mut self, id: &RsaId, now: Now) {
-        let is_primary = self.is_primary(id);
+    /// Lets failed guards be tried again whose time has come (guard-spec 4.5).
+    fn refresh(&mut self, now: Now) {
+        if let Some(set) = self
+            .sets
+            .get_mut(&self.selection.unwrap_or(Selection::Default))
+        {
+            set.consider_retry(&self.params, now);
+        }
+    }
+
+    /// A guard cannot be connected to (guard-spec 4.7), whatever the circuit was for.
+    pub fn handle_unreachable(&mut self, id: &RsaId, now: Now) {
         if let Some(guard) = self.guard_mut(id) {
-            guard.tried_last = Some(now.mono);
-            guard.pending |= !is_primary;
-        }
-    }
-
-    /// The guard cannot be reached, or fails to build circuits (guard-spec 4.7).
-    pub fn handle_failure(&mut self, id: &RsaId, now: Now) {
-        if let Some(guard) = self.guard_mut(id) {
-            guard.reachable = Reachable::No;
-            guard.failing_since.get_or_insert(now.mono);
-            guard.tried_last = Some(now.mono);
-            guard.pending = false;
-        }
-    }
-
-    /// A circuit through this guard was built (guard-spec 4.8). False if it is not to be used: the
-    /// network was down, so that better guards are to be tried first.
-    pub fn handle_success(&mut self, id: &RsaId, now: Now, rng: &mut Rng) -> bool {
-        let before = self.on_internet_last.replace(now.mono);
-        let is_primary = self.is_primary(id);
-        let Some(guard) = self.guard_mut(id) else {
-            return true;
-        };
-        guard.reachable = Reachable::Yes;
-        guard.failing_since = None;
-        guard.pending = false;
-        let is_new = guard.confirmed.is_none();
-        let was_down = before.is_some_and(|before| {
-            now.mono.saturating_duration_since(before) > INTERNET_LIKELY_DOWN
-        });
-        if !is_primary && was_down {
-            self.retry_primary();
-            return false;
-        }
-        if is_new {
-            self.confirm(id, now, rng);
-        }
-        true
-    }
-
-    /// The guard answers, on a circuit that carries no traffic of users.
-    pub fn handle_reachable(&mut self, id: &RsaId) {
-        if let Some(guard) = self.guard_mut(id) {
-            guard.reachable = Reachable::Yes;
-            guard.failing_since = None;
-            guard.pending = false;
+            guard.fails(now);
         }
     }
 
     /// The network may be up again: primary guards that failed are worth a try.
     pub fn retry_primary(&mut self) {
-        for guard in &mut self.sampled {
-            if self.primary.contains(&guard.rsa) && guard.reachable == Reachable::No {
-                guard.reachable = Reachable::Maybe;
-            }
+        let name = self.selection();
+        if let Some(set) = self.sets.get_mut(&name) {
+            set.retry_primary();
         }
     }
 
-    fn confirm(&mut self, id: &RsaId, now: Now, rng: &mut Rng) {
-        let indices = self.sampled.iter().filter_map(|guard| guard.confirmed);
-        let index = indices
-            .map(|confirmed| confirmed.index + 1)
-            .max()
-            .unwrap_or(0);
-        let on = before_random(now.wall, self.params.lifetime / 10, rng);
-        if let Some(guard) = self.guard_mut(id) {
-            guard.confirmed = Some(Confirmed { index, on });
-            self.changed = true;
-            self.choose_primary();
-        }
+    /// Whether a primary guard may be tried: what a client is to do before it leaves them.
+    pub fn has_usable_primary(&mut self, now: Now) -> bool {
+        self.refresh(now);
+        self.set().is_some_and(|set| set.has_usable_primary(&[]))
     }
 
-    /// Fills the primary guards: confirmed ones, then those that are primary already, then the
-    /// rest of the sample in order (guard-spec 4.4).
-    fn choose_primary(&mut self) {
-        let mut listed: Vec<&Guard> = self.sampled.iter().filter(|guard| guard.listed).collect();
-        listed.sort_by_key(|guard| {
-            let place = guard
-                .confirmed
-                .map_or(u32::MAX, |confirmed| confirmed.index);
-            let kept = self.primary.iter().position(|id| *id == guard.rsa);
-            (place, kept.unwrap_or(usize::MAX))
-        });
-        let ids = listed.iter().map(|guard| guard.rsa);
-        self.primary = ids.take(self.params.primary_max).collect();
+    /// The set in use.
+    #[must_use]
+    pub fn selection(&self) -> Selection {
+        self.selection.unwrap_or(Selection::Default)
     }
 
     /// The primary guards, best first.
     #[must_use]
     pub fn primary(&self) -> &[RsaId] {
-        &self.primary
+        self.set().map_or(&[], |set| &set.primary)
     }
 
-    /// How many guards are sampled.
+    /// All guards of the sample in use, in the order in which they were drawn.
+    pub fn sampled(&self) -> impl Iterator<Item = RsaId> {
+        let set = self.set().into_iter();
+        set.flat_map(|set| set.sampled.iter().map(|guard| guard.rsa))
+    }
+
+    /// How many guards are sampled in the set in use.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.sampled.len()
+        self.set().map_or(0, |set| set.sampled.len())
     }
 
     /// True before the first consensus.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.sampled.is_empty()
+        self.len() == 0
     }
 
     /// What is known of a sampled guard's reachability.
     #[must_use]
     pub fn reachable(&self, id: &RsaId) -> Option<Reachable> {
-        self.guard(id).map(|guard| guard.reachable)
+        self.set()?.guard(id).map(|guard| guard.reachable)
     }
 
-    /// True once after each change of what [`GuardSet::encode`] writes.
+    /// True once after each change of what [`Guards::encode`] writes.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    fn is_primary(&self, id: &RsaId) -> bool {
-        self.primary.contains(id)
-    }
-
-    fn guard(&self, id: &RsaId) -> Option<&Guard> {
-        self.sampled.iter().find(|guard| guard.rsa == *id)
+    fn set(&self) -> Option<&GuardSet> {
+        self.sets.get(&self.selection())
     }
 
     fn guard_mut(&mut self, id: &RsaId) -> Option<&mut Guard> {
-        self.sampled.iter_mut().find(|guard| guard.rsa == *id)
+        let name = self.selection();
+        self.sets.get_mut(&name)?.guard_mut(id)
     }
 }
 
-/// A time up to `span` before `time`, so that dates in the state give less away.
+fn by_id(candidates: &[GuardCandidate]) -> BTreeMap<RsaId, &GuardCandidate> {
+    candidates.iter().map(|one| (one.rsa, one)).collect()
+}
+
+/// How long ago it was, by the clock that says more: the monotonic one may stand still while a
+/// laptop sleeps, the other one may be set back.
+fn since(then: Now, now: Now) -> Duration {
+    let wall = now.wall.duration_since(then.wall).unwrap_or_default();
+    now.mono.saturating_duration_since(then.mono).max(wall)
+}
+
+/// A time up to `span` before `time`, so that dates in the state give less away (guard-spec A.2).
 fn before_random(time: SystemTime, span: Duration, rng: &mut Rng) -> SystemTime {
-    let back = Duration::from_secs(rng.below(span.as_secs()));
+    let back = Duration::from_secs(rng.below(span.as_secs().max(1)));
     time.checked_sub(back).unwrap_or(time)
 }
 

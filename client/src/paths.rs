@@ -97,7 +97,8 @@ pub struct PathRules<'a> {
 }
 
 impl PathRules<'_> {
-    fn may_share_path(&self, a: &Relay, b: &Relay) -> bool {
+    /// Whether two relays may stand in one path.
+    pub(crate) fn may_share_path(&self, a: &Relay, b: &Relay) -> bool {
         let is_near = self.distinct_subnets && a.is_near(b);
         a.rsa_id != b.rsa_id && !a.is_family_of(b) && !is_near
     }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! insert ─▶ Channel ──channel open──▶ Building ──built──▶ Built ──▶ (gone)
-//!              └───────────failed, timed out───────┴──────────────────▲
+//!              │                          │ └─▶ Waiting ────▲           ▲
+//!              └──────────failed, timed out┴───────┴────────────────────┘
 //! ```
 //!
 //! A circuit is clean until its first stream, which binds it to one [`Isolation`] for good; ten
@@ -18,6 +19,7 @@ use cepa_crypto::RsaId;
 use cepa_dir::Relay;
 use cepa_wire::Now;
 
+use crate::guards::GuardAttempt;
 use crate::isolation::Isolation;
 use crate::paths::ExitNeed;
 
@@ -60,6 +62,8 @@ pub(crate) enum Stage {
     Channel(Box<HopSpec>, Vec<HopSpec>),
     /// Being built.
     Building(CircuitKey),
+    /// Built, but not to be used while a better guard may be had (guard-spec 4.8).
+    Waiting(CircuitKey),
     /// Ready.
     Built(CircuitKey),
 }
@@ -69,6 +73,8 @@ pub(crate) enum Stage {
 pub(crate) struct Entry {
     pub(crate) purpose: Purpose,
     pub(crate) first: RsaId,
+    /// The use of a guard, if the first hop is one.
+    pub(crate) attempt: Option<GuardAttempt>,
     pub(crate) stage: Stage,
     pub(crate) since: Instant,
     pub(crate) dirty_since: Option<Instant>,
@@ -83,7 +89,7 @@ impl Entry {
     pub(crate) fn key(&self) -> Option<CircuitKey> {
         match self.stage {
             Stage::Channel(..) => None,
-            Stage::Building(key) | Stage::Built(key) => Some(key),
+            Stage::Building(key) | Stage::Waiting(key) | Stage::Built(key) => Some(key),
         }
     }
 
@@ -92,6 +98,15 @@ impl Entry {
             Stage::Built(key) => Some(key),
             _ => None,
         }
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Waiting(_))
+    }
+
+    /// Built, whether it may be used or not.
+    pub(crate) fn has_all_hops(&self) -> bool {
+        matches!(self.stage, Stage::Built(_) | Stage::Waiting(_))
     }
 
     pub(crate) fn is_general(&self) -> bool {
@@ -166,7 +181,8 @@ impl Pool {
         rest: Vec<HopSpec>,
         now: Now,
     ) -> Option<PoolId> {
-        if self.entries.len() >= CIRCUITS_MAX || self.pending().count() >= PENDING_MAX {
+        let pending = self.entries.values().filter(|entry| !entry.has_all_hops());
+        if self.entries.len() >= CIRCUITS_MAX || pending.count() >= PENDING_MAX {
             return None;
         }
         let id = PoolId(self.id_next);
@@ -174,6 +190,7 @@ impl Pool {
         let entry = Entry {
             purpose,
             first: first.0,
+            attempt: None,
             stage: Stage::Channel(Box::new(first.1), rest),
             since: now.mono,
             dirty_since: None,
@@ -225,6 +242,12 @@ impl Pool {
         self.by_key.get(&key).copied()
     }
 
+    pub(crate) fn by_attempt(&self, attempt: GuardAttempt) -> Option<PoolId> {
+        let mut entries = self.entries.iter();
+        let found = entries.find(|(_, entry)| entry.attempt == Some(attempt));
+        found.map(|(id, _)| *id)
+    }
+
     pub(crate) fn entry(&self, id: PoolId) -> Option<&Entry> {
         self.entries.get(&id)
     }
@@ -245,7 +268,7 @@ impl Pool {
         self.entries.iter().map(|(id, entry)| (*id, entry))
     }
 
-    /// Circuits that are not built yet.
+    /// Circuits that are not ready yet.
     pub(crate) fn pending(&self) -> impl Iterator<Item = (PoolId, &Entry)> {
         self.iter().filter(|(_, entry)| entry.built().is_none())
     }
@@ -279,18 +302,28 @@ impl Pool {
         best.map(|(id, _)| id)
     }
 
-    /// Clean circuits, built or in the making, that serve a need.
+    /// Clean circuits, ready or in the making, that serve a need (guard-spec 4.11).
     pub(crate) fn clean_count(&self, need: &ExitNeed) -> usize {
         let serves = |entry: &Entry| match &entry.purpose {
-            Purpose::General(exit) => entry.is_clean() && need.is_met_by(exit),
+            Purpose::General(exit) => {
+                entry.is_clean() && !entry.is_waiting() && need.is_met_by(exit)
+            }
             Purpose::Directory | Purpose::Onion(_) => false,
         };
         self.iter().filter(|(_, entry)| serves(entry)).count()
     }
 
-    /// All clean circuits, built or in the making.
+    /// Built circuits that are not to be used while a better guard may be had.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.entries
+            .values()
+            .filter(|entry| entry.is_waiting())
+            .count()
+    }
+
+    /// All clean circuits, ready or in the making.
     pub(crate) fn clean_total(&self) -> usize {
-        let clean = |entry: &Entry| entry.is_general() && entry.is_clean();
+        let clean = |entry: &Entry| entry.is_general() && entry.is_clean() && !entry.is_waiting();
         self.entries.values().filter(|entry| clean(entry)).count()
     }
 

@@ -11,12 +11,12 @@ use cepa_wire::destroy::DestroyReason;
 
 use super::Client;
 use crate::command::LinkTarget;
-use crate::guards::GuardUse;
+use crate::guards::{GuardAttempt, GuardEvent, GuardUsability, GuardUse};
 use crate::links::Need;
 use crate::network::Pins;
 use crate::paths::{self, ExitNeed, PathError, PathRules};
 use crate::plane::CircuitClose;
-use crate::pool::{PoolId, Purpose, REVIEW_AGAIN, Stage};
+use crate::pool::{Entry, PoolId, Purpose, REVIEW_AGAIN, Stage};
 
 /// Circuits that may fail in a row before the next ones wait.
 const FAILURES_FREE: u32 = 3;
@@ -48,9 +48,37 @@ impl Client {
         let with_ed = view.params().value("ExtendByEd25519ID", 0, 0, 1) == 1;
         let (target, first, rest) = path.specs(with_ed);
         let [_, _, exit] = path.hops;
-        self.guards.handle_attempt(&target.rsa, now);
+        // Guards that this exit rules out do not keep the circuit waiting.
+        let is_excluded = |id: &RsaId| {
+            let relay = view.relay(id);
+            relay.is_none_or(|relay| !rules.may_share_path(relay, &exit))
+        };
+        let excluded = self.guards.sampled().filter(is_excluded).collect();
+        let attempt = self.begin_attempt(&target.rsa, excluded, now);
         let purpose = Purpose::General(Box::new(exit));
-        Ok(self.open_circuit(purpose, target, first, rest, now))
+        let opened = self.open_circuit(purpose, target, first, rest, now);
+        self.note_attempt(opened, attempt);
+        Ok(opened)
+    }
+
+    /// A circuit for traffic through a guard is begun; one that is pinned is none.
+    pub(super) fn begin_attempt(
+        &mut self,
+        guard: &RsaId,
+        excluded: Vec<RsaId>,
+        now: Now,
+    ) -> Option<GuardAttempt> {
+        let is_free = self.config.pins.entry.is_empty();
+        is_free.then(|| self.guards.begin(guard, GuardUse::Data, excluded, now))?
+    }
+
+    /// Ties the use of a guard to its circuit, if that was begun.
+    pub(super) fn note_attempt(&mut self, opened: Option<PoolId>, attempt: Option<GuardAttempt>) {
+        let Some(attempt) = attempt else { return };
+        match opened.and_then(|id| self.pool.entry_mut(id)) {
+            Some(entry) => entry.attempt = Some(attempt),
+            None => self.guards.handle_end(attempt),
+        }
     }
 
     /// The first hops to choose from, best first.
@@ -85,7 +113,7 @@ impl Client {
             Need::Open(channel) => self.begin_circuit(id, channel, now),
             Need::Opening => {}
             Need::Full => {
-                self.pool.remove(id);
+                self.take_entry(id);
             }
         }
         self.pool.entry(id).map(|_| id)
@@ -116,18 +144,59 @@ impl Client {
         let Some(entry) = self.pool.built(id, now) else {
             return;
         };
-        let first = entry.first;
+        let attempt = entry.attempt;
         let is_onion = entry.onion_path().is_some();
         if matches!(entry.purpose, Purpose::Directory) {
             return self.directory_circuit_built(id, key, now);
         }
         self.upkeep.failures = 0;
+        match attempt.map(|attempt| self.guards.handle_success(attempt, now, &mut self.rng)) {
+            Some(GuardUsability::Waiting) => {
+                if let Some(entry) = self.pool.entry_mut(id) {
+                    entry.stage = Stage::Waiting(key);
+                }
+            }
+            Some(GuardUsability::Never) => self.close_circuit(id, now),
+            Some(GuardUsability::Now) | None => self.circuit_usable(id, key, is_onion, now),
+        }
+    }
+
+    fn circuit_usable(&mut self, id: PoolId, key: CircuitKey, is_onion: bool, now: Now) {
         self.upkeep.has_built = true;
-        if !self.guards.handle_success(&first, now, &mut self.rng) {
-            // The network was down: better guards come first.
-            self.plane.close_circuit(key, DestroyReason::NONE, now);
-        } else if is_onion {
+        if is_onion {
             self.onion_circuit_built(id, key, now);
+        }
+    }
+
+    /// Learns from the guards what becomes of circuits that waited for better ones (guard-spec 4.9).
+    pub(super) fn settle_guards(&mut self, now: Now) {
+        while let Some(event) = self.guards.poll_event(now, &mut self.rng) {
+            let (GuardEvent::Usable(attempt) | GuardEvent::Unwanted(attempt)) = event;
+            let Some(id) = self.pool.by_attempt(attempt) else {
+                self.guards.handle_end(attempt);
+                continue;
+            };
+            let Some(entry) = self.pool.entry_mut(id) else {
+                continue;
+            };
+            match (event, &entry.stage) {
+                (GuardEvent::Usable(_), &Stage::Waiting(key)) => {
+                    entry.stage = Stage::Built(key);
+                    let is_onion = entry.onion_path().is_some();
+                    self.circuit_usable(id, key, is_onion, now);
+                }
+                (GuardEvent::Usable(_), _) => {}
+                (GuardEvent::Unwanted(_), Stage::Built(_)) => entry.wear_out(now),
+                (GuardEvent::Unwanted(_), _) => self.close_circuit(id, now),
+            }
+        }
+    }
+
+    fn close_circuit(&mut self, id: PoolId, now: Now) {
+        let key = self.pool.entry(id).and_then(|entry| entry.key());
+        self.forget_circuit(id, None, now);
+        if let Some(key) = key {
+            self.plane.close_circuit(key, DestroyReason::NONE, now);
         }
     }
 
@@ -142,12 +211,11 @@ impl Client {
         let Some(id) = self.pool.by_key(key) else {
             return;
         };
-        let first = self.pool.entry(id).map(|entry| entry.first);
-        if let (Some(0), Some(first)) = (failed, first) {
+        if failed == Some(0)
             // A channel that closed says nothing yet: the next try to connect will.
-            if reason != CircuitClose::ChannelClosed {
-                self.guards.handle_failure(&first, now);
-            }
+            && reason != CircuitClose::ChannelClosed
+        {
+            self.first_hop_failed(id, now);
         }
         if failed.is_some() {
             self.drop_circuit(id, now);
@@ -156,12 +224,23 @@ impl Client {
         }
     }
 
+    /// The first hop of a circuit never stood.
+    fn first_hop_failed(&mut self, id: PoolId, now: Now) {
+        let attempt = self
+            .pool
+            .entry_mut(id)
+            .and_then(|entry| entry.attempt.take());
+        if let Some(attempt) = attempt {
+            self.guards.handle_failure(attempt, now);
+        }
+    }
+
     /// A circuit was not built in time, or a worn one is no longer used.
     pub(super) fn review_circuit(&mut self, id: PoolId, now: Now) {
         let Some(entry) = self.pool.entry(id) else {
             return;
         };
-        let (key, is_built, first) = (entry.key(), entry.built().is_some(), entry.first);
+        let (key, is_built) = (entry.key(), entry.has_all_hops());
         let status = key.and_then(|key| self.plane.circuit_status(key));
         if is_built {
             if self.keeps_onion_circuit(id, now) {
@@ -178,7 +257,7 @@ impl Client {
         } else {
             tracing::debug!("a circuit was not built in time");
             if status.is_none_or(|status| status.hop_count == 0) {
-                self.guards.handle_failure(&first, now);
+                self.first_hop_failed(id, now);
             }
             self.drop_circuit(id, now);
         }
@@ -201,8 +280,17 @@ impl Client {
         self.forget_circuit(id, None, now);
     }
 
+    /// Takes a circuit out of the pool; its guard is told nothing.
+    pub(super) fn take_entry(&mut self, id: PoolId) -> Option<Entry> {
+        let entry = self.pool.remove(id)?;
+        if let Some(attempt) = entry.attempt {
+            self.guards.handle_end(attempt);
+        }
+        Some(entry)
+    }
+
     fn forget_circuit(&mut self, id: PoolId, reason: Option<CircuitClose>, now: Now) {
-        self.pool.remove(id);
+        self.take_entry(id);
         self.directory_circuit_gone(id, now);
         self.onion_circuit_gone(id, reason, now);
     }

@@ -105,11 +105,14 @@ impl Client {
                 rsa: status.rsa_id,
                 ed: ed(&status.rsa_id),
                 nickname: status.nickname.clone(),
+                bridge: None,
                 weight,
+                allowed: true,
             })
             .collect();
+        let is_live = view.consensus().lifetime.is_reasonably_live(now.wall);
         self.guards
-            .handle_consensus(params, &found, now, &mut self.rng);
+            .handle_consensus(params, found, is_live, now, &mut self.rng);
         self.upkeep.note_view(Some(view));
         self.onion.network_told = false;
     }
@@ -131,6 +134,14 @@ impl Client {
                     (None, None) => None,
                 });
             }
+        }
+        // In a network that is known, guards are asked and nobody else (guard-spec 1); in a young
+        // one they may have nothing to serve yet.
+        let is_known = self.download.view().is_some_and(|view| {
+            view.consensus().lifetime.is_reasonably_live(now.wall) && !self.network.is_testing
+        });
+        if is_known && !sources.is_empty() {
+            return sources;
         }
         let mut others: Vec<Source> = self
             .config
@@ -175,13 +186,13 @@ impl Client {
             let (circuit, built) = match found {
                 Some((circuit, built)) => (Some(circuit), built),
                 None => {
-                    self.guards.handle_attempt(&relay, now);
+                    let usage = GuardUse::Directory;
+                    let attempt = self.guards.begin(&relay, usage, Vec::new(), now);
                     let Source { target, hop } = source;
                     let purpose = Purpose::Directory;
-                    (
-                        self.open_circuit(purpose, target, hop, Vec::new(), now),
-                        None,
-                    )
+                    let opened = self.open_circuit(purpose, target, hop, Vec::new(), now);
+                    self.note_attempt(opened, attempt);
+                    (opened, None)
                 }
             };
             let Some(circuit) = circuit else { continue };
@@ -228,8 +239,8 @@ impl Client {
     }
 
     pub(super) fn directory_circuit_built(&mut self, id: PoolId, key: CircuitKey, now: Now) {
-        if let Some(entry) = self.pool.entry(id) {
-            self.guards.handle_reachable(&entry.first);
+        if let Some(attempt) = self.pool.entry(id).and_then(|entry| entry.attempt) {
+            self.guards.handle_success(attempt, now, &mut self.rng);
         }
         for attempt in self.fetches.on_circuit(id) {
             self.ask(attempt, key, now);

@@ -138,6 +138,11 @@ impl Client {
         if !self.is_ready(now) {
             return;
         }
+        // Enough circuits wait to know that there is no better guard, and none is to be tried.
+        let waiting = self.pool.waiting_count();
+        if waiting >= CLEAN_EACH && !self.guards.has_usable_primary(now) {
+            return;
+        }
         for need in self.upkeep.needs(now) {
             self.build_ahead_for(need, now);
         }
@@ -198,6 +203,7 @@ impl Client {
             waits.then_some(self.upkeep.launch_after),
             Some(self.upkeep.links_at),
             self.slow_build_at(now),
+            self.guards.poll_timeout(now),
         ]
         .into_iter()
         .flatten()

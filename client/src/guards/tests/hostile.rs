@@ -1,0 +1,1 @@
+//! Hostile networks: firewalls, killed guards, captive portals, sleep, clocks that jump.
