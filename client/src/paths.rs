@@ -9,10 +9,13 @@
 pub mod onion;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use cepa_circuit::CongestionParams;
 use cepa_circuit::handshake::{HopKey, HopSpec};
 use cepa_crypto::{Rng, RsaId};
 use cepa_dir::{NetworkView, Relay, Role};
+use cepa_netdoc::params::Params;
 use cepa_netdoc::protover::name;
 use cepa_netdoc::routerstatus::Flags;
 use cepa_wire::linkspec::LinkSpecifiers;
@@ -27,6 +30,8 @@ pub const LONG_LIVED_PORTS: [u16; 11] =
 const PAIRS_MAX: usize = 1000;
 /// The subprotocol version of Relay that promises ntor-v3 (tor-spec 9.1).
 const RELAY_NTOR_V3: u8 = 4;
+/// The version of FlowCtrl that is congestion control (proposal 324, 2.2).
+const FLOW_CTRL_CONGESTION: u8 = 2;
 
 /// What the last hop must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -272,7 +277,23 @@ pub fn hop_spec(relay: &Relay, with_ed: bool) -> HopSpec {
     HopSpec {
         link_specifiers: LinkSpecifiers::new(Some(relay.or_addr), relay.rsa_id, ed, None),
         key,
+        congestion: None,
     }
+}
+
+/// The congestion control to ask a relay for, at the end of a general circuit: if the consensus
+/// wants it and the relay knows it (proposal 324, 10.1).
+#[must_use]
+pub fn congestion_of(relay: &Relay, params: &Params) -> Option<Arc<CongestionParams>> {
+    let protocols = &relay.protocols;
+    let is_known = protocols.supports(name::FLOW_CTRL, FLOW_CTRL_CONGESTION)
+        && protocols.supports(name::RELAY, RELAY_NTOR_V3);
+    let read =
+        || CongestionParams::read(|name, default, min, max| params.value(name, default, min, max));
+    is_known
+        .then(read)
+        .filter(|params| params.is_enabled)
+        .map(Arc::new)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 mod channels;
 mod circuits;
 mod event;
+mod flow;
 mod messages;
 mod onion;
 mod ready;
@@ -40,6 +41,7 @@ pub struct Plane {
     circuits: SlotMap<CircuitKey, circuits::Circuit>,
     streams: SlotMap<StreamKey, streams::PlaneStream>,
     ready: ready::Ready,
+    paced: flow::Paced,
     events: VecDeque<Event>,
     rng: Rng,
 }
@@ -53,6 +55,7 @@ impl Plane {
             circuits: SlotMap::with_key(),
             streams: SlotMap::with_key(),
             ready: ready::Ready::default(),
+            paced: flow::Paced::default(),
             events: VecDeque::new(),
             rng,
         }

@@ -77,6 +77,7 @@ impl Bench {
             extend_allow_private: true,
             extend_ipv6: false,
             points: PointParams::default(),
+            congestion: Arc::default(),
             padding: PaddingRange {
                 low_ms: 0,
                 high_ms: 0,

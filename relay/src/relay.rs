@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cepa_circuit::CongestionParams;
 use cepa_crypto::Rng;
 use cepa_crypto::rsa::RsaKeyError;
 use cepa_dir::fetch::{self, FetchId, Interest, Refusal};
@@ -81,6 +82,7 @@ pub struct Relay {
     started: Instant,
     padding: PaddingRange,
     points: PointParams,
+    congestion: Arc<CongestionParams>,
     commands: VecDeque<Command>,
     rng: Rng,
 }
@@ -125,6 +127,7 @@ impl Relay {
             started: now.mono,
             padding: PaddingRange::default(),
             points: PointParams::default(),
+            congestion: Arc::default(),
             commands: VecDeque::new(),
             config,
             network,
@@ -361,8 +364,12 @@ impl Relay {
         self.rotate_keys(now);
         let padding = padding_range(&consensus.params);
         let points = PointParams::from_consensus(&consensus.params);
-        if (padding, points) != (self.padding, self.points) {
+        let congestion = CongestionParams::read(|name, default, min, max| {
+            consensus.params.value(name, default, min, max)
+        });
+        if (padding, points, &congestion) != (self.padding, self.points, &self.congestion) {
             (self.padding, self.points) = (padding, points);
+            self.congestion = Arc::new(congestion);
             self.configure_switches();
         }
     }
@@ -433,6 +440,7 @@ impl Relay {
             extend_allow_private: self.config.extend_allow_private,
             extend_ipv6: self.config.or_address_v6.is_some(),
             points: self.points,
+            congestion: Arc::clone(&self.congestion),
             padding: self.padding,
             limits: self.config.limits,
         };

@@ -334,6 +334,7 @@ fn fast_source(rsa: RsaId, ed: Option<cepa_crypto::Ed25519Id>, or: std::net::Soc
         hop: HopSpec {
             link_specifiers: LinkSpecifiers::default(),
             key: HopKey::Fast,
+            congestion: None,
         },
     }
 }

@@ -65,7 +65,7 @@ impl Client {
                 let Some(key) = self.standing((owner, circuit)) else {
                     return;
                 };
-                if let Err(error) = self.plane.join_circuit(key, *layer, serves) {
+                if let Err(error) = self.plane.join_circuit(key, *layer, None, serves) {
                     tracing::warn!("a peer cannot be joined: {error}");
                     self.plane.close_circuit(key, DestroyReason::NONE, now);
                 }

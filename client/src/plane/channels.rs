@@ -180,11 +180,13 @@ impl Plane {
         self.channels
             .values()
             .filter_map(|entry| entry.channel.poll_timeout())
+            .chain(self.paced.next)
             .min()
     }
 
-    /// Sends the channel padding that is due.
+    /// Lets streams go on at their rates, and sends the channel padding that is due.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.handle_pace(now);
         for (key, entry) in &mut self.channels {
             entry.channel.handle_timeout(now, &mut self.rng);
             if entry.channel.has_output() {

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use cepa_circuit::origin::{BuildError, Dropped, OriginCircuit, OriginViolation, Received};
-use cepa_circuit::{CircuitKey, HalfClosed, StreamKey};
+use cepa_circuit::{CircuitKey, HalfClosed, LocalQueue, StreamKey};
 use cepa_link::{AllocateError, ChannelKey};
 use cepa_wire::Now;
 use cepa_wire::cell::CellBuf;
@@ -190,12 +190,19 @@ impl Plane {
         let Some(entry) = self.channels.get_mut(circuit.channel) else {
             return;
         };
+        let circ_id = circuit.origin.circ_id();
+        let queue = LocalQueue {
+            cells: entry.channel.queued(circ_id),
+            is_blocked: entry.channel.is_blocked(circ_id),
+        };
         let (mut sent, mut full) = (false, false);
         let mut send = |cell: &CellBuf| {
             sent = true;
             full |= entry.channel.queue(cell, now).is_err();
         };
-        let received = circuit.origin.handle_cell(cell, &mut self.rng, &mut send);
+        let received = circuit
+            .origin
+            .handle_cell(cell, queue, &mut self.rng, &mut send, now.mono);
         if sent {
             self.ready.channel(circuit.channel, &mut entry.ready);
         }
@@ -282,20 +289,19 @@ impl Plane {
         let Some(entry) = self.channels.get_mut(circuit.channel) else {
             return false;
         };
-        let mut cell = [0; cepa_wire::cell::CELL_LEN];
-        let written = circuit
+        let cell = circuit
             .origin
-            .write(hop, command, stream_id, data, &mut cell, &mut self.rng);
-        debug_assert!(
-            written.is_ok(),
-            "what we say fits a cell, and we say it to a hop"
-        );
+            .write(hop, command, stream_id, data, &mut self.rng, now.mono);
+        let Ok(cell) = cell else {
+            debug_assert!(false, "what we say fits a cell, and we say it to a hop");
+            return false;
+        };
         self.ready.channel(circuit.channel, &mut entry.ready);
-        if written.is_ok() && entry.channel.queue(&cell, now).is_err() {
+        if entry.channel.queue(&cell, now).is_err() {
             self.destroy_circuit(key, CircuitClose::QueueFull);
             return false;
         }
-        written.is_ok()
+        true
     }
 
     /// Closes a circuit, and tells the first hop.

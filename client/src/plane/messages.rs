@@ -6,7 +6,6 @@
 
 use cepa_circuit::half_closed::Late;
 use cepa_circuit::origin::OriginViolation;
-use cepa_circuit::window::STREAM_WINDOW_INCREMENT_CELLS;
 use cepa_circuit::{CircuitKey, StreamKey, StreamViolation};
 use cepa_wire::Now;
 use cepa_wire::connected::Connected;
@@ -51,6 +50,9 @@ impl Plane {
         let outcome = match command {
             RelayCommand::DATA if !is_resolve => self.handle_data(key, data, now),
             RelayCommand::SENDME if !is_resolve => self.handle_stream_sendme(key),
+            RelayCommand::XOFF | RelayCommand::XON if !is_resolve => {
+                self.handle_flow_message(key, command, data, now)
+            }
             // For a stream of the peer's, the state refuses it.
             RelayCommand::CONNECTED if !is_resolve => self.handle_connected(key, data, now),
             RelayCommand::RESOLVED if is_resolve => {
@@ -88,24 +90,12 @@ impl Plane {
         let Some(entry) = self.streams.get_mut(key) else {
             return Ok(());
         };
-        entry.stream.handle_data(data)?;
+        entry.stream.handle_data(data, now.mono)?;
         if !data.is_empty() {
             self.ready.stream(key, &mut entry.ready);
         }
         // DATA without bytes is acknowledged without waiting for the application.
-        self.send_stream_sendmes(key, now);
-        Ok(())
-    }
-
-    fn handle_stream_sendme(&mut self, key: StreamKey) -> Result<(), StreamViolation> {
-        let Some(entry) = self.streams.get_mut(key) else {
-            return Ok(());
-        };
-        entry.stream.handle_sendme()?;
-        // Only a stream that was at the end of its window waits to be told.
-        if entry.stream.room_cells() == usize::from(STREAM_WINDOW_INCREMENT_CELLS) {
-            self.ready.stream(key, &mut entry.ready);
-        }
+        self.send_stream_flow(key, now);
         Ok(())
     }
 

@@ -11,7 +11,7 @@
 //! [`INBOUND_STREAMS_MAX`] streams at most; beyond, it is told RESOURCELIMIT.
 
 use cepa_circuit::origin::BuildError;
-use cepa_circuit::{CircuitKey, Stream, StreamKey, StreamState};
+use cepa_circuit::{CircuitKey, Congestion, HopWindow, Stream, StreamKey, StreamSide, StreamState};
 use cepa_crypto::layer::HopLayer;
 use cepa_wire::Now;
 use cepa_wire::begin::Begin;
@@ -118,7 +118,8 @@ impl Plane {
     }
 
     /// Adds the peer beyond the rendezvous point as the last hop, at which we open streams, or
-    /// which, with `serves`, opens them here.
+    /// which, with `serves`, opens them here; under congestion control if the service's descriptor
+    /// offered it and the visitor asked for it.
     ///
     /// # Errors
     /// If the circuit is not built or has been joined before.
@@ -126,10 +127,11 @@ impl Plane {
         &mut self,
         key: CircuitKey,
         layer: HopLayer,
+        congestion: Option<Congestion>,
         serves: bool,
     ) -> Result<(), JoinError> {
         let circuit = self.circuits.get_mut(key).ok_or(JoinError::NoCircuit)?;
-        circuit.origin.join(layer)?;
+        circuit.origin.join(layer, congestion)?;
         circuit.onion = match serves {
             true => OnionUse::Serves(0),
             false => OnionUse::Visits,
@@ -215,12 +217,14 @@ impl Plane {
             Err(_) => EndReason::TORPROTOCOL,
             Ok(begin) => {
                 *count += 1;
+                let agreed = circuit.origin.window(hop).and_then(HopWindow::agreed);
                 let stream = self.streams.insert(PlaneStream {
                     circuit: key,
                     hop,
                     kind: StreamKind::Inbound,
-                    stream: Stream::accept(id),
+                    stream: Stream::accept(id).with_congestion(agreed, StreamSide::Client),
                     ready: false,
+                    is_paced: false,
                 });
                 circuit.streams.insert(id, stream);
                 let event = Event::StreamRequested { stream, begin };

@@ -5,7 +5,7 @@
 //! the stream's window, the circuit's window, the circuit's queue below its high mark, and
 //! [`STREAM_ROOM_MAX_CELLS`], so that streams of one circuit take turns.
 
-use cepa_circuit::{CircuitKey, Stream, StreamKey, StreamRead, StreamState};
+use cepa_circuit::{CircuitKey, HopWindow, Stream, StreamKey, StreamRead, StreamSide, StreamState};
 use cepa_link::channel::QUEUE_HIGH_CELLS;
 use cepa_wire::Now;
 use cepa_wire::begin::Begin;
@@ -65,6 +65,8 @@ pub(super) struct PlaneStream {
     pub(super) kind: StreamKind,
     pub(super) stream: Stream,
     pub(super) ready: bool,
+    /// It is in `paced`.
+    pub(super) is_paced: bool,
 }
 
 impl Plane {
@@ -112,13 +114,15 @@ impl Plane {
                 (RelayCommand::RESOLVE, StreamKind::Resolve)
             }
         };
-        let stream = Stream::begin(id);
+        let agreed = entry.origin.window(hop).and_then(HopWindow::agreed);
+        let stream = Stream::begin(id).with_congestion(agreed, StreamSide::Client);
         let key = self.streams.insert(PlaneStream {
             circuit,
             hop,
             kind,
             stream,
             ready: false,
+            is_paced: false,
         });
         entry.streams.insert(id, key);
         // If the queue is full, the circuit closes, and an event tells that the stream has ended.
@@ -170,7 +174,7 @@ impl Plane {
                 return;
             }
             let (circuit, hop, id) = (entry.circuit, entry.hop, entry.stream.id());
-            entry.stream.packaged();
+            entry.stream.packaged(data.len());
             if !self.send_message(circuit, hop, RelayCommand::DATA, id, data, now) {
                 return;
             }
@@ -178,6 +182,7 @@ impl Plane {
                 circuit.sent_last = id;
             }
         }
+        self.pace(key, now);
     }
 
     fn may_send(&self, key: StreamKey) -> bool {
@@ -207,19 +212,8 @@ impl Plane {
         let Some(entry) = self.streams.get_mut(key) else {
             return;
         };
-        entry.stream.written(bytes);
-        self.send_stream_sendmes(key, now);
-    }
-
-    pub(super) fn send_stream_sendmes(&mut self, key: StreamKey, now: Now) {
-        let Some(entry) = self.streams.get_mut(key) else {
-            return;
-        };
-        let due = entry.stream.sendmes_due();
-        let (circuit, hop, id) = (entry.circuit, entry.hop, entry.stream.id());
-        for _ in 0..due {
-            self.send_message(circuit, hop, RelayCommand::SENDME, id, &[], now);
-        }
+        entry.stream.written(bytes, now.mono);
+        self.send_stream_flow(key, now);
     }
 
     /// Our side of a stream is over: END is sent if it is not too late, and the key goes stale. The

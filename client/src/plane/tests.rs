@@ -1,10 +1,13 @@
 //! The plane against a relay in memory that is first and last hop at once.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use cepa_circuit::onionskin::{OnionKeys, OnionskinJob};
-use cepa_circuit::{Forward, RelayCircuit, StreamRead, WindowViolation};
+use cepa_circuit::{
+    Congestion, CongestionPath, Forward, LocalQueue, RelayCircuit, StreamRead, WindowViolation,
+};
 use cepa_crypto::{Ed25519Id, RsaId, curve25519};
 use cepa_link::Established;
 use cepa_link::channel::QUEUE_HIGH_CELLS;
@@ -76,6 +79,14 @@ fn world() -> World {
     }
 }
 
+fn congestion() -> Congestion {
+    Congestion {
+        params: Arc::default(),
+        sendme_inc_cells: 31,
+        path: CongestionPath::Exit,
+    }
+}
+
 impl World {
     fn hop(&self) -> HopSpec {
         HopSpec {
@@ -84,6 +95,7 @@ impl World {
                 rsa: self.keys.rsa,
                 onion_key: *self.keys.ntor[0].public(),
             },
+            congestion: None,
         }
     }
 
@@ -161,8 +173,11 @@ impl World {
         match command {
             Command::CREATE2 => {
                 let job = OnionskinJob::new(&Create2::read(payload).unwrap()).unwrap();
+                let job = job.granting(Some(31));
                 let reply = job.run(&self.keys, &mut self.rng).unwrap();
-                self.relay = Some(RelayCircuit::new(&reply.keys.tor1()));
+                let congestion = reply.sendme_inc_cells.map(|_| congestion());
+                let relay = RelayCircuit::new(&reply.keys.tor1());
+                self.relay = Some(relay.with_congestion(congestion));
                 self.circ_id = circ_id;
                 let mut cell = cell::new_cell(circ_id, Command::CREATED2);
                 Created2 { data: &reply.data }
@@ -177,7 +192,10 @@ impl World {
                 assert!(matches!(here, Forward::Here(_)));
                 let data = relay::data(payload).unwrap();
                 match (relay::command(payload), relay::stream_id(payload)) {
-                    (RelayCommand::SENDME, StreamId::NONE) => relay.handle_sendme(data).unwrap(),
+                    (RelayCommand::SENDME, StreamId::NONE) => {
+                        let queue = LocalQueue::default();
+                        relay.handle_sendme(data, queue, self.now.mono).unwrap();
+                    }
                     (command, id) => self.told.push((command, id, data.to_vec())),
                 }
             }
@@ -201,6 +219,7 @@ impl World {
                 id,
                 data,
                 &mut self.rng,
+                self.now.mono,
             )
             .unwrap();
         self.deliver(&mut cell);

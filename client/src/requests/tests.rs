@@ -93,6 +93,7 @@ fn verdicts(reason: EndReason) -> Vec<Verdict> {
     let hop = cepa_circuit::handshake::HopSpec {
         link_specifiers: Default::default(),
         key: cepa_circuit::handshake::HopKey::Fast,
+        congestion: None,
     };
     let first = (RsaId::from([1; 20]), hop);
     let circuit = pool

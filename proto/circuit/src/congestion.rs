@@ -19,6 +19,7 @@ use crate::window::{SendmeTag, WindowViolation};
 
 pub use params::{CongestionParams, CwndParams, FlowParams, VegasParams};
 pub use rtt::RttEstimate;
+pub(crate) use rtt::n_ewma;
 pub use vegas::Vegas;
 
 /// What a circuit is for: how many relays its cells queue at (proposal 324, 6.5.3).
@@ -53,6 +54,7 @@ pub struct LocalQueue {
 /// Both directions of one hop's congestion window over all streams.
 #[derive(Debug)]
 pub struct CongestionWindow {
+    agreed: Congestion,
     vegas: Vegas,
     sendme_inc_cells: u32,
     inflight_cells: u32,
@@ -68,16 +70,23 @@ pub struct CongestionWindow {
 impl CongestionWindow {
     /// The window of a new hop.
     #[must_use]
-    pub fn new(congestion: &Congestion) -> Self {
-        let sendme_inc_cells = u32::from(congestion.sendme_inc_cells.max(1));
+    pub fn new(agreed: Congestion) -> Self {
+        let sendme_inc_cells = u32::from(agreed.sendme_inc_cells.max(1));
         CongestionWindow {
-            vegas: Vegas::new(&congestion.params, congestion.path, sendme_inc_cells),
+            vegas: Vegas::new(&agreed.params, agreed.path, sendme_inc_cells),
+            agreed,
             sendme_inc_cells,
             inflight_cells: 0,
             unmarked_cells: 0,
             pending: VecDeque::new(),
             unacked_cells: 0,
         }
+    }
+
+    /// What the two ends have agreed on.
+    #[must_use]
+    pub fn agreed(&self) -> &Congestion {
+        &self.agreed
     }
 
     /// The algorithm and its estimates.

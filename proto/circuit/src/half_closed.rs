@@ -1,7 +1,8 @@
 //! Streams that we ended while the peer may not know it yet (tor-spec 6.3).
 //!
 //! After our END, messages that crossed it on their way still arrive: DATA within the window that
-//! the stream had left, SENDMEs for what we had sent, one answer if none had come, and one END,
+//! the stream had left, SENDMEs for what we had sent (with congestion control what may be under way
+//! in place of both, and XON and XOFF), one answer if none had come, and one END,
 //! after which nothing more may. They are dropped. A list holds [`HALF_CLOSED_STREAMS_MAX`] entries
 //! and forgets the oldest beyond that, as a peer never confirms an END.
 
@@ -28,7 +29,7 @@ pub enum Late {
 struct Entry {
     id: StreamId,
     data_cells: u16,
-    sendmes: u16,
+    messages: u16,
     answer: bool,
 }
 
@@ -50,8 +51,8 @@ impl HalfClosed {
         }
         self.entries.push_back(Entry {
             id: stream.id(),
-            data_cells: stream.window().deliverable_cells(),
-            sendmes: stream.window().sendmes_pending(),
+            data_cells: stream.deliverable_cells(),
+            messages: stream.messages_pending(),
             answer: stream.state() == StreamState::Begun,
         });
     }
@@ -77,7 +78,9 @@ impl HalfClosed {
         };
         match command {
             RelayCommand::DATA if entry.data_cells > 0 => entry.data_cells -= 1,
-            RelayCommand::SENDME if entry.sendmes > 0 => entry.sendmes -= 1,
+            RelayCommand::SENDME | RelayCommand::XON | RelayCommand::XOFF if entry.messages > 0 => {
+                entry.messages -= 1;
+            }
             RelayCommand::CONNECTED if entry.answer => entry.answer = false,
             RelayCommand::END | RelayCommand::RESOLVED => {
                 self.entries.remove(at);
@@ -98,7 +101,7 @@ mod tests {
         let id = StreamId(9);
         let mut stream = Stream::begin(id);
         for _ in 0..120 {
-            stream.packaged();
+            stream.packaged(498);
         }
         let mut half = HalfClosed::default();
         half.add(&stream);

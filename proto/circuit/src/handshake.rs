@@ -1,26 +1,23 @@
 //! The client's side of a hop's handshake: CREATE_FAST, ntor and ntor-v3 (tor-spec 5.1; proposal
 //! 332 for the extension list of ntor-v3).
 //!
-//! A [`HopSpec`] says how to reach a hop and which keys it must prove. [`begin`] gives what the
-//! CREATE2 or EXTEND2 carries, [`ClientHandshake::finish`] takes the reply, by value, and gives the
-//! keys. We ask for no extension, so that a grant of congestion control fails the hop.
-//!
-//! ```text
-//! extension list:  count u8 | (type u8 | length u8 | body (length)) (count)
-//! ```
+//! A [`HopSpec`] says how to reach a hop, which keys it must prove, and whether congestion control
+//! is asked for, which only ntor-v3 can do. [`begin`] gives what the CREATE2 or EXTEND2 carries,
+//! [`ClientHandshake::finish`] takes the reply, by value, and gives the keys and what was agreed
+//! on. A hop that was asked and grants nothing is used with fixed windows; one that grants what it
+//! was not asked for, or a `sendme_inc` far from the consensus's, fails.
+
+use std::sync::Arc;
 
 use cepa_crypto::ntor::NtorError;
 use cepa_crypto::ntor_v3::{self, NtorV3Error};
 use cepa_crypto::{Ed25519Id, KeyStream, Rng, RsaId, curve25519, fast, ntor};
-use cepa_wire::Reader;
 use cepa_wire::cell::{self, CellBuf, CircId, Command};
 use cepa_wire::create::{Create2, CreateFast, HandshakeType};
 use cepa_wire::linkspec::LinkSpecifiers;
 
-/// A list of no extensions. An empty message would be refused.
-const NO_EXTENSIONS: &[u8] = &[0];
-/// The extension that grants congestion control (proposal 324).
-const EXTENSION_CC_GRANTED: u8 = 2;
+use crate::congestion::{Congestion, CongestionParams, CongestionPath};
+use crate::extensions::{Grant, Request};
 
 /// The keys that a hop must prove.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +48,8 @@ pub struct HopSpec {
     pub link_specifiers: LinkSpecifiers,
     /// The keys that it must prove.
     pub key: HopKey,
+    /// Ask for congestion control, with these parameters; without ntor-v3 it is not asked for.
+    pub congestion: Option<Arc<CongestionParams>>,
 }
 
 /// Why a hop's handshake failed; the circuit is to be closed.
@@ -77,6 +76,9 @@ pub enum HandshakeError {
     /// Congestion control was granted without being asked for.
     #[error("congestion control granted unasked")]
     UnaskedExtension,
+    /// Congestion control was granted with SENDMEs too far from the consensus's.
+    #[error("congestion control granted with a SENDME for {0} cells")]
+    SendmeIncrement(u8),
 }
 
 /// What a client keeps until the hop's reply comes.
@@ -85,8 +87,8 @@ pub enum ClientHandshake {
     Fast(fast::ClientState),
     /// ntor.
     Ntor(ntor::ClientState),
-    /// ntor-v3.
-    NtorV3(Box<ntor_v3::ClientState>),
+    /// ntor-v3, and the congestion control asked for.
+    NtorV3(Box<ntor_v3::ClientState>, Option<Arc<CongestionParams>>),
 }
 
 impl std::fmt::Debug for ClientHandshake {
@@ -94,7 +96,7 @@ impl std::fmt::Debug for ClientHandshake {
         f.write_str(match self {
             ClientHandshake::Fast(_) => "ClientHandshake::Fast",
             ClientHandshake::Ntor(_) => "ClientHandshake::Ntor",
-            ClientHandshake::NtorV3(_) => "ClientHandshake::NtorV3",
+            ClientHandshake::NtorV3(..) => "ClientHandshake::NtorV3",
         })
     }
 }
@@ -111,8 +113,8 @@ pub struct Begun {
 }
 
 /// Begins a handshake.
-pub fn begin(key: &HopKey, rng: &mut Rng) -> Result<Begun, HandshakeError> {
-    let (state, handshake_type, data) = match key {
+pub fn begin(hop: &HopSpec, rng: &mut Rng) -> Result<Begun, HandshakeError> {
+    let (state, handshake_type, data) = match &hop.key {
         HopKey::Fast => {
             let (state, x) = fast::client_start(rng);
             (
@@ -131,10 +133,10 @@ pub fn begin(key: &HopKey, rng: &mut Rng) -> Result<Begun, HandshakeError> {
         }
         HopKey::NtorV3 { ed, onion_key } => {
             let verification = ntor_v3::CIRCUIT_VERIFICATION;
-            let (state, skin) =
-                ntor_v3::client_start(rng, ed, onion_key, NO_EXTENSIONS, verification)?;
+            let message = Request::message(hop.congestion.is_some());
+            let (state, skin) = ntor_v3::client_start(rng, ed, onion_key, message, verification)?;
             (
-                ClientHandshake::NtorV3(Box::new(state)),
+                ClientHandshake::NtorV3(Box::new(state), hop.congestion.clone()),
                 HandshakeType::NTOR_V3,
                 skin,
             )
@@ -149,7 +151,7 @@ pub fn begin(key: &HopKey, rng: &mut Rng) -> Result<Begun, HandshakeError> {
 
 /// Begins the handshake with a first hop: fills the CREATE2 or CREATE_FAST cell.
 pub fn begin_first(
-    key: &HopKey,
+    hop: &HopSpec,
     circ_id: CircId,
     cell: &mut CellBuf,
     rng: &mut Rng,
@@ -158,8 +160,8 @@ pub fn begin_first(
         state,
         handshake_type,
         data,
-    } = begin(key, rng)?;
-    if let (HopKey::Fast, Ok(x)) = (key, <[u8; 20]>::try_from(data.as_slice())) {
+    } = begin(hop, rng)?;
+    if let (HopKey::Fast, Ok(x)) = (&hop.key, <[u8; 20]>::try_from(data.as_slice())) {
         cell::set_header(cell, circ_id, Command::CREATE_FAST);
         CreateFast { x }.write(cell::payload_mut(cell));
     } else {
@@ -176,15 +178,14 @@ pub fn begin_first(
 }
 
 impl ClientHandshake {
-    /// Takes the reply of CREATED2 or EXTENDED2: the keys of the hop.
-    pub fn finish(self, reply: &[u8]) -> Result<KeyStream, HandshakeError> {
+    /// Takes the reply of CREATED2 or EXTENDED2: the keys of the hop, and what was agreed on.
+    pub fn finish(self, reply: &[u8]) -> Result<(KeyStream, Option<Congestion>), HandshakeError> {
         match self {
             ClientHandshake::Fast(_) => Err(HandshakeError::OtherKind),
-            ClientHandshake::Ntor(state) => Ok(state.finish(reply)?),
-            ClientHandshake::NtorV3(state) => {
+            ClientHandshake::Ntor(state) => Ok((state.finish(reply)?, None)),
+            ClientHandshake::NtorV3(state, asked) => {
                 let (message, keys) = state.finish(reply)?;
-                check_extensions(&message)?;
-                Ok(keys)
+                Ok((keys, agreed(&message, asked)?))
             }
         }
     }
@@ -198,27 +199,38 @@ impl ClientHandshake {
     }
 }
 
-/// Checks the extensions of a relay's ntor-v3 message: well-formed, and no congestion control.
-/// Unknown ones and bytes after the list are ignored.
-fn check_extensions(message: &[u8]) -> Result<(), HandshakeError> {
-    let mut r = Reader::new(message);
-    let malformed = |_| HandshakeError::Extensions;
-    for _ in 0..r.u8().map_err(malformed)? {
-        let kind = r.u8().map_err(malformed)?;
-        let len = r.u8().map_err(malformed)?;
-        r.take(len.into()).map_err(malformed)?;
-        if kind == EXTENSION_CC_GRANTED {
-            return Err(HandshakeError::UnaskedExtension);
-        }
+/// What a relay's ntor-v3 message agrees to, of what was asked.
+fn agreed(
+    message: &[u8],
+    asked: Option<Arc<CongestionParams>>,
+) -> Result<Option<Congestion>, HandshakeError> {
+    let grant = Grant::read(message).map_err(|_| HandshakeError::Extensions)?;
+    match (grant.sendme_inc_cells, asked) {
+        (None, _) => Ok(None),
+        (Some(_), None) => Err(HandshakeError::UnaskedExtension),
+        (Some(cells), Some(params)) if params.accepts_sendme_inc(cells) => Ok(Some(Congestion {
+            params,
+            sendme_inc_cells: cells,
+            path: CongestionPath::Exit,
+        })),
+        (Some(cells), Some(_)) => Err(HandshakeError::SendmeIncrement(cells)),
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn reply_with(message: &[u8]) -> Result<(), HandshakeError> {
+    fn hop(key: HopKey, asks: bool) -> HopSpec {
+        let rsa = RsaId::from([1; 20]);
+        HopSpec {
+            link_specifiers: LinkSpecifiers::new(None, rsa, None, None),
+            key,
+            congestion: asks.then(Arc::default),
+        }
+    }
+
+    fn reply_with(message: &[u8], asks: bool) -> Result<Option<Congestion>, HandshakeError> {
         let mut rng = Rng::from_seed([5; 32]);
         let onion = curve25519::SecretKey::generate(&mut rng);
         let ed = Ed25519Id::from([8; 32]);
@@ -226,33 +238,51 @@ mod tests {
             ed,
             onion_key: *onion.public(),
         };
-        let begun = begin(&key, &mut rng).unwrap();
+        let begun = begin(&hop(key, asks), &mut rng).unwrap();
         assert_eq!(begun.handshake_type, HandshakeType::NTOR_V3);
         let request =
             ntor_v3::server(&begun.data, &ed, &[onion], ntor_v3::CIRCUIT_VERIFICATION).unwrap();
-        assert_eq!(request.message(), [0]);
+        assert_eq!(request.message(), Request::message(asks));
         let (reply, theirs) = request.reply(&mut rng, message).unwrap();
-        let ours = begun.state.finish(&reply)?;
+        let (ours, agreed) = begun.state.finish(&reply)?;
         assert_eq!(ours.prefix(), theirs.prefix());
-        Ok(())
+        Ok(agreed)
     }
 
     #[test]
     fn extension_lists() {
-        assert_eq!(reply_with(&[0]), Ok(()));
-        assert_eq!(reply_with(&[1, 9, 2, 0, 0]), Ok(()));
-        assert_eq!(reply_with(&[]), Err(HandshakeError::Extensions));
-        assert_eq!(reply_with(&[1, 9, 2, 0]), Err(HandshakeError::Extensions));
+        for asks in [false, true] {
+            assert_eq!(reply_with(&[0], asks), Ok(None));
+            assert_eq!(reply_with(&[1, 9, 2, 0, 0], asks), Ok(None));
+            assert_eq!(reply_with(&[], asks), Err(HandshakeError::Extensions));
+            assert_eq!(
+                reply_with(&[1, 9, 2, 0], asks),
+                Err(HandshakeError::Extensions)
+            );
+        }
         assert_eq!(
-            reply_with(&[1, 2, 1, 31]),
+            reply_with(&[1, 2, 1, 31], false),
             Err(HandshakeError::UnaskedExtension)
         );
     }
 
     #[test]
+    fn grants_near_the_consensus() {
+        for cells in 0..=255 {
+            let agreed = reply_with(&[1, 2, 1, cells], true);
+            if (30..=32).contains(&cells) {
+                let inc = agreed.unwrap().unwrap().sendme_inc_cells;
+                assert_eq!(inc, cells);
+            } else {
+                assert_eq!(agreed, Err(HandshakeError::SendmeIncrement(cells)));
+            }
+        }
+    }
+
+    #[test]
     fn replies_of_another_kind() {
         let mut rng = Rng::from_seed([6; 32]);
-        let fast = begin(&HopKey::Fast, &mut rng).unwrap().state;
+        let fast = begin(&hop(HopKey::Fast, true), &mut rng).unwrap().state;
         assert_eq!(
             fast.finish(&[0; 64]).unwrap_err(),
             HandshakeError::OtherKind
@@ -262,12 +292,12 @@ mod tests {
             rsa: RsaId::from([1; 20]),
             onion_key,
         };
-        let ntor = begin(&key, &mut rng).unwrap().state;
+        let ntor = begin(&hop(key.clone(), true), &mut rng).unwrap().state;
         assert_eq!(
             ntor.finish_fast(&[0; 20], &[0; 20]).unwrap_err(),
             HandshakeError::OtherKind
         );
-        let ntor = begin(&key, &mut rng).unwrap().state;
+        let ntor = begin(&hop(key, true), &mut rng).unwrap().state;
         assert!(matches!(
             ntor.finish(&[9; 64]),
             Err(HandshakeError::Ntor(_))

@@ -1,35 +1,13 @@
 //! The window of one hop, whichever way its two ends have agreed on: fixed (tor-spec 7.3) or moved
 //! by congestion control (proposal 324).
 //!
-//! [`HopFlow`] is the agreement, [`HopWindow`] the state. Both ends of a circuit use it: the origin
-//! one for each hop, a relay one for each circuit. Streams of a hop with congestion control have no
-//! windows: XON and XOFF stop them.
+//! Both ends of a circuit use it: the origin one for each hop, a relay one for each circuit. Streams
+//! of a hop with congestion control have no windows: XON and XOFF stop them.
 
 use std::time::Instant;
 
 use crate::congestion::{Congestion, CongestionWindow, LocalQueue};
 use crate::window::{CircuitWindow, SendmeTag, WindowViolation};
-
-/// How the two ends of a hop keep from sending too much.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum HopFlow {
-    /// Fixed windows, for the circuit and for each stream.
-    #[default]
-    Windows,
-    /// Congestion control for the circuit, XON and XOFF for each stream.
-    Congestion(Congestion),
-}
-
-impl HopFlow {
-    /// The congestion control agreed on, if any.
-    #[must_use]
-    pub fn congestion(&self) -> Option<&Congestion> {
-        match self {
-            HopFlow::Windows => None,
-            HopFlow::Congestion(congestion) => Some(congestion),
-        }
-    }
-}
 
 /// Both directions of one hop's window over all streams.
 #[derive(Debug)]
@@ -41,14 +19,12 @@ pub enum HopWindow {
 }
 
 impl HopWindow {
-    /// The window of a new hop.
+    /// The window of a new hop, with the congestion control that its ends have agreed on, if any.
     #[must_use]
-    pub fn new(flow: &HopFlow) -> Self {
-        match flow {
-            HopFlow::Windows => HopWindow::Fixed(CircuitWindow::new()),
-            HopFlow::Congestion(congestion) => {
-                HopWindow::Congestion(Box::new(CongestionWindow::new(congestion)))
-            }
+    pub fn new(congestion: Option<Congestion>) -> Self {
+        match congestion {
+            None => HopWindow::Fixed(CircuitWindow::new()),
+            Some(congestion) => HopWindow::Congestion(Box::new(CongestionWindow::new(congestion))),
         }
     }
 
@@ -59,6 +35,12 @@ impl HopWindow {
             HopWindow::Fixed(_) => None,
             HopWindow::Congestion(window) => Some(window),
         }
+    }
+
+    /// The congestion control that the two ends have agreed on, if any.
+    #[must_use]
+    pub fn agreed(&self) -> Option<&Congestion> {
+        self.congestion().map(CongestionWindow::agreed)
     }
 
     /// DATA cells that may be sent now.
@@ -110,14 +92,14 @@ mod tests {
     #[test]
     fn both_kinds() {
         let now = crate::congestion::tests::epoch();
-        let flow = HopFlow::Congestion(Congestion {
+        let congestion = Congestion {
             params: std::sync::Arc::default(),
             sendme_inc_cells: 31,
             path: crate::congestion::CongestionPath::Exit,
-        });
-        for (flow, room, inc) in [(HopFlow::Windows, 1000, 100), (flow, 124, 31)] {
-            let mut window = HopWindow::new(&flow);
-            assert_eq!(window.congestion().is_some(), flow.congestion().is_some());
+        };
+        for (agreed, room, inc) in [(None, 1000, 100), (Some(congestion), 124, 31)] {
+            let mut window = HopWindow::new(agreed.clone());
+            assert_eq!(window.agreed(), agreed.as_ref());
             for _ in 0..inc {
                 window.packaged(&[7; 20].into(), now);
             }

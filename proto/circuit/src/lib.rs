@@ -12,16 +12,19 @@ pub mod handshake;
 pub mod hop_window;
 pub mod onionskin;
 pub mod origin;
+mod rate;
 pub mod relay;
 pub mod stream;
+pub mod stream_flow;
 pub mod window;
 
-pub use congestion::{Congestion, CongestionParams, CongestionPath};
+pub use congestion::{Congestion, CongestionParams, CongestionPath, LocalQueue};
 pub use half_closed::HalfClosed;
-pub use hop_window::{HopFlow, HopWindow};
+pub use hop_window::HopWindow;
 pub use onionskin::{OnionKeys, OnionskinError, OnionskinJob, OnionskinReply};
 pub use relay::{Forward, RelayCircuit, RelayViolation};
 pub use stream::{Stream, StreamRead, StreamState, StreamViolation};
+pub use stream_flow::{FlowMessage, StreamSide};
 pub use window::{CircuitWindow, SendmeTag, StreamWindow, WindowViolation};
 
 slotmap::new_key_type! {

@@ -2,21 +2,19 @@
 //!
 //! [`OnionskinJob::run`] is pure and takes a good part of a millisecond's work off the data path:
 //! the shell runs it on other threads. ntor and ntor-v3 are answered; TAP and CREATE_FAST inside
-//! CREATE2 are refused. Of ntor-v3's extensions, a wish for congestion control is ignored, as is
-//! anything unknown (the reply then is the empty list), and a demand for subprotocols is refused,
-//! since none that could be demanded is offered. Every error's consequence is DESTROY, reason 1.
+//! CREATE2 are refused. Of ntor-v3's extensions, congestion control is granted to all who ask, in
+//! whatever position of a circuit (Arti asks every hop that lists FlowCtrl=2, and insists); a
+//! demand for subprotocols is refused, since none that could be demanded is offered. Every error's
+//! consequence is DESTROY, reason 1.
 
 use cepa_crypto::curve25519::SecretKey;
 use cepa_crypto::{Ed25519Id, KeyStream, Rng, RsaId, ntor, ntor_v3};
-use cepa_wire::Reader;
 use cepa_wire::create::{CREATE2_DATA_MAX, Create2, HandshakeType};
+
+use crate::extensions::{Grant, Request};
 
 /// The string that binds an ntor-v3 handshake to circuits (proposal 332).
 const VERIFICATION: &[u8] = b"circuit extend";
-/// The extension by which a client demands subprotocols of this circuit.
-const EXTENSION_SUBPROTOCOLS: u8 = 3;
-/// A list of no extensions: the reply to all that we accept.
-const NO_EXTENSIONS: &[u8] = &[0];
 
 /// Why an onionskin is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +47,7 @@ pub struct OnionKeys {
 /// An onionskin to be answered.
 pub struct OnionskinJob {
     handshake_type: HandshakeType,
+    sendme_inc_cells: Option<u8>,
     len: u16,
     data: [u8; CREATE2_DATA_MAX],
 }
@@ -60,6 +59,8 @@ pub struct OnionskinReply {
     pub data: Vec<u8>,
     /// The keys of the circuit.
     pub keys: KeyStream,
+    /// Congestion control was asked for and granted, with SENDMEs for so many cells.
+    pub sendme_inc_cells: Option<u8>,
 }
 
 impl std::fmt::Debug for OnionskinJob {
@@ -83,9 +84,18 @@ impl OnionskinJob {
         let len = u16::try_from(create.data.len()).map_err(|_| OnionskinError::Handshake)?;
         Ok(OnionskinJob {
             handshake_type,
+            sendme_inc_cells: None,
             len,
             data,
         })
+    }
+
+    /// Congestion control is granted to who asks, with SENDMEs for so many cells; `None`: it is
+    /// not, as `cc_alg` is 0.
+    #[must_use]
+    pub fn granting(mut self, sendme_inc_cells: Option<u8>) -> Self {
+        self.sendme_inc_cells = sendme_inc_cells;
+        self
     }
 
     /// Answers the onionskin.
@@ -97,32 +107,32 @@ impl OnionskinJob {
             return Ok(OnionskinReply {
                 data: data.to_vec(),
                 keys: stream,
+                sendme_inc_cells: None,
             });
         }
         let request = ntor_v3::server(skin, &keys.ed, &keys.ntor, VERIFICATION)
             .map_err(|_| OnionskinError::Handshake)?;
-        check_extensions(request.message())?;
+        let sendme_inc_cells = self.granted(request.message())?;
+        let mut message = Vec::new();
+        Grant { sendme_inc_cells }.write(&mut message);
         let (data, keys) = request
-            .reply(rng, NO_EXTENSIONS)
+            .reply(rng, &message)
             .map_err(|_| OnionskinError::Handshake)?;
-        Ok(OnionskinReply { data, keys })
+        Ok(OnionskinReply {
+            data,
+            keys,
+            sendme_inc_cells,
+        })
     }
-}
 
-/// Checks the encrypted message of an ntor-v3 onionskin: `N_EXT u8`, then `N_EXT` times
-/// `{type u8, length u8, body}`. Order, duplicates and trailing bytes are of no concern.
-fn check_extensions(message: &[u8]) -> Result<(), OnionskinError> {
-    let malformed = |_| OnionskinError::Extensions;
-    let mut r = Reader::new(message);
-    for _ in 0..r.u8().map_err(malformed)? {
-        let kind = r.u8().map_err(malformed)?;
-        let len = r.u8().map_err(malformed)?;
-        let body = r.take(len.into()).map_err(malformed)?;
-        if kind == EXTENSION_SUBPROTOCOLS && !body.is_empty() {
+    /// What is granted of what the encrypted message of an ntor-v3 onionskin asks for.
+    fn granted(&self, message: &[u8]) -> Result<Option<u8>, OnionskinError> {
+        let asked = Request::read(message).map_err(|_| OnionskinError::Extensions)?;
+        if asked.subprotocols {
             return Err(OnionskinError::Subprotocols);
         }
+        Ok(self.sendme_inc_cells.filter(|_| asked.congestion))
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -166,34 +176,45 @@ mod tests {
         assert_eq!(refused.unwrap_err(), OnionskinError::Handshake);
     }
 
-    /// The table of extensions: message, and whether it is accepted.
+    /// The table of extensions, as `tor` answers them: message, and reply.
     #[test]
     fn ntor_v3_extensions() {
         let mut rng = Rng::from_seed([2; 32]);
         let keys = keys(&mut rng);
-        let cases: [(&[u8], Result<(), OnionskinError>); 8] = [
-            (&[0], Ok(())),
-            (&[1, 1, 0], Ok(())),
-            (&[2, 9, 1, 7, 1, 0], Ok(())),
-            (&[0, 5, 5, 5], Ok(())),
-            (&[1, 3, 0], Ok(())),
-            (&[1, 3, 2, 2, 6], Err(OnionskinError::Subprotocols)),
-            (&[1, 3, 1, 2], Err(OnionskinError::Subprotocols)),
+        let subprotocols = Err(OnionskinError::Subprotocols);
+        type Case = (&'static [u8], Result<&'static [u8], OnionskinError>);
+        let cases: [Case; 10] = [
+            (&[0], Ok(&[0])),
+            (&[1, 1, 0], Ok(&[1, 2, 1, 31])),
+            (&[2, 9, 1, 7, 1, 0], Ok(&[1, 2, 1, 31])),
+            (&[3, 1, 0, 1, 1, 4, 0, 0], Ok(&[1, 2, 1, 31])),
+            (&[0, 5, 5, 5], Ok(&[0])),
+            (&[1, 3, 0], Ok(&[0])),
+            (&[1, 3, 2, 2, 6], subprotocols),
+            (&[2, 1, 0, 3, 2, 2, 6], subprotocols),
+            (&[1, 3, 1, 2], subprotocols),
             (&[2, 1, 0], Err(OnionskinError::Extensions)),
         ];
-        for (message, expected) in cases {
+        for (sendme_inc_cells, (message, expected)) in cases
+            .into_iter()
+            .flat_map(|case| [(Some(31), case), (None, case)])
+        {
             let key = keys.ntor[0].public();
             let (state, skin) =
                 ntor_v3::client_start(&mut rng, &keys.ed, key, message, VERIFICATION).unwrap();
-            let reply = job(HandshakeType::NTOR_V3, &skin).run(&keys, &mut rng);
-            assert_eq!(reply.as_ref().map(|_| ()).map_err(|error| *error), expected);
-            if let Ok(reply) = reply {
+            let job = job(HandshakeType::NTOR_V3, &skin).granting(sendme_inc_cells);
+            let reply = job.run(&keys, &mut rng);
+            assert_eq!(reply.as_ref().err(), expected.as_ref().err());
+            if let (Ok(reply), Ok(expected)) = (reply, expected) {
                 let (message, stream) = state.finish(&reply.data).unwrap();
-                assert_eq!(message, [0]);
+                let expected = sendme_inc_cells.map_or(&[0][..], |_| expected);
+                assert_eq!(message, expected);
+                assert_eq!(reply.sendme_inc_cells.is_some(), expected.len() == 4);
                 assert_eq!(stream.prefix(), reply.keys.prefix());
             }
         }
-        assert_eq!(check_extensions(&[]), Err(OnionskinError::Extensions));
+        let nothing = job(HandshakeType::NTOR_V3, &[]).granted(&[]);
+        assert_eq!(nothing, Err(OnionskinError::Extensions));
     }
 
     #[test]
@@ -214,7 +235,6 @@ mod tests {
             let keys = keys(&mut rng);
             let kind = if v3 { HandshakeType::NTOR_V3 } else { HandshakeType::NTOR };
             prop_assert!(job(kind, &data).run(&keys, &mut rng).is_err());
-            let _ = check_extensions(&data);
         }
     }
 }

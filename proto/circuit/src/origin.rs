@@ -14,6 +14,7 @@
 //! as [`Received::Dropped`].
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use cepa_crypto::layer::{self, HopLayer};
 use cepa_crypto::{KeyStream, Rng};
@@ -26,9 +27,11 @@ use cepa_wire::sendme::{self, Sendme, SendmeError};
 use cepa_wire::{TooLong, Truncated};
 use zeroize::Zeroizing;
 
+use crate::congestion::{Congestion, LocalQueue};
 use crate::handshake::{self, ClientHandshake, HandshakeError, HopKey, HopSpec};
+use crate::hop_window::HopWindow;
 use crate::relay::RELAY_EARLY_CELLS_MAX;
-use crate::window::{CircuitWindow, SendmeTag, WindowViolation};
+use crate::window::{SendmeTag, WindowViolation};
 
 /// Most hops of one circuit: what RELAY_EARLY cells allow, and the first hop (tor-spec 5.6).
 pub const HOPS_MAX: usize = RELAY_EARLY_CELLS_MAX as usize + 1;
@@ -148,7 +151,7 @@ impl std::fmt::Debug for BindingKey {
 pub struct OriginCircuit {
     circ_id: CircId,
     layers: Vec<HopLayer>,
-    windows: Vec<CircuitWindow>,
+    windows: Vec<HopWindow>,
     build: Build,
     /// Hops still to build, the next one first.
     rest: VecDeque<HopSpec>,
@@ -176,7 +179,7 @@ impl OriginCircuit {
             return Err(HandshakeError::FastExtend.into());
         }
         let mut cell = cell::new_cell(circ_id, Command::CREATE2);
-        let state = handshake::begin_first(&first.key, circ_id, &mut cell, rng)?;
+        let state = handshake::begin_first(&first, circ_id, &mut cell, rng)?;
         send(&cell);
         Ok(OriginCircuit {
             circ_id,
@@ -225,8 +228,13 @@ impl OriginCircuit {
     }
 
     /// Adds the peer beyond the rendezvous point, the last hop of a built circuit, as a hop with a
-    /// window of its own (rend-spec-v3 4). Returns its index.
-    pub fn join(&mut self, layer: HopLayer) -> Result<usize, BuildError> {
+    /// window of its own (rend-spec-v3 4), moved by congestion control if the service's descriptor
+    /// offered it and the client asked for it (proposal 324, 9). Returns its index.
+    pub fn join(
+        &mut self,
+        layer: HopLayer,
+        congestion: Option<Congestion>,
+    ) -> Result<usize, BuildError> {
         if !self.is_built() {
             return Err(BuildError::NotBuilt);
         }
@@ -234,7 +242,7 @@ impl OriginCircuit {
             return Err(BuildError::Joined);
         }
         self.layers.push(layer);
-        self.windows.push(CircuitWindow::new());
+        self.windows.push(HopWindow::new(congestion));
         Ok(self.layers.len() - 1)
     }
 
@@ -254,10 +262,16 @@ impl OriginCircuit {
     /// DATA cells that the circuit's window lets us send to this hop now.
     #[must_use]
     pub fn room_cells(&self, hop: usize) -> usize {
-        self.windows.get(hop).map_or(0, CircuitWindow::room_cells)
+        self.windows.get(hop).map_or(0, HopWindow::room_cells)
     }
 
-    /// Makes `cell` a message of ours to a hop, under the layers of all hops up to it. DATA counts
+    /// The window of a hop, once that stands.
+    #[must_use]
+    pub fn window(&self, hop: usize) -> Option<&HopWindow> {
+        self.windows.get(hop)
+    }
+
+    /// A cell with a message of ours to a hop, under the layers of all hops up to it. DATA counts
     /// for the hop's window, whose room the caller has asked before. [`TooLong`] if the data does
     /// not fit, or there is no such hop.
     pub fn write(
@@ -266,9 +280,24 @@ impl OriginCircuit {
         command: RelayCommand,
         stream_id: StreamId,
         data: &[u8],
-        cell: &mut CellBuf,
         rng: &mut Rng,
-    ) -> Result<(), TooLong> {
+        now: Instant,
+    ) -> Result<CellBuf, TooLong> {
+        let (cell, tag) = self.seal(hop, command, stream_id, data, rng)?;
+        if let (RelayCommand::DATA, Some(window)) = (command, self.windows.get_mut(hop)) {
+            window.packaged(&tag, now);
+        }
+        Ok(cell)
+    }
+
+    fn seal(
+        &mut self,
+        hop: usize,
+        command: RelayCommand,
+        stream_id: StreamId,
+        data: &[u8],
+        rng: &mut Rng,
+    ) -> Result<(CellBuf, SendmeTag), TooLong> {
         let layers = self.layers.get_mut(..=hop).ok_or(TooLong)?;
         let early = command == RelayCommand::EXTEND2 && self.early_cells_left > 0;
         let link_command = if early {
@@ -276,26 +305,26 @@ impl OriginCircuit {
         } else {
             Command::RELAY
         };
-        let payload = cell::payload_mut(cell);
+        let mut cell = cell::new_cell(self.circ_id, link_command);
+        let payload = cell::payload_mut(&mut cell);
         relay::write(payload, command, stream_id, data, rng)?;
         let tag = layer::originate(layers, link_command.0, payload).ok_or(TooLong)?;
-        cell::set_header(cell, self.circ_id, link_command);
         self.early_cells_left -= u8::from(early);
-        if let (RelayCommand::DATA, Some(window)) = (command, self.windows.get_mut(hop)) {
-            window.packaged(&tag);
-        }
-        Ok(())
+        Ok((cell, tag))
     }
 
-    /// Takes a cell of this circuit from the channel. Its payload is decrypted in place.
+    /// Takes a cell of this circuit from the channel. Its payload is decrypted in place. `queue` is
+    /// that of our own cells on the channel.
     pub fn handle_cell<'c>(
         &mut self,
         cell: &'c mut CellBuf,
+        queue: LocalQueue,
         rng: &mut Rng,
         send: &mut SendCell<'_>,
+        now: Instant,
     ) -> Result<Received<'c>, OriginViolation> {
         match cell::command(cell) {
-            Command::RELAY => self.handle_relay(cell, rng, send),
+            Command::RELAY => self.handle_relay(cell, queue, rng, send, now),
             Command::RELAY_EARLY => Err(OriginViolation::InboundEarly),
             Command::DESTROY => {
                 self.build = Build::Closed;
@@ -322,19 +351,20 @@ impl OriginCircuit {
             _ => return Err(OriginViolation::UnexpectedCell(command)),
         };
         let payload = cell::payload(cell);
-        let keys = if command == Command::CREATED_FAST {
+        let (keys, congestion) = if command == Command::CREATED_FAST {
             let created = CreatedFast::read(payload)?;
-            state.finish_fast(&created.y, &created.derivative)?
+            (state.finish_fast(&created.y, &created.derivative)?, None)
         } else {
             state.finish(Created2::read(payload)?.data)?
         };
-        self.add_hop(keys, rng, send)
+        self.add_hop(keys, congestion, rng, send)
     }
 
     /// A new hop stands: on to the next, if there is one.
     fn add_hop(
         &mut self,
         keys: KeyStream,
+        congestion: Option<Congestion>,
         rng: &mut Rng,
         send: &mut SendCell<'_>,
     ) -> Result<Received<'static>, OriginViolation> {
@@ -342,7 +372,7 @@ impl OriginCircuit {
         let (keys, kh) = keys.tor1_with_kh();
         self.kh = BindingKey(kh);
         self.layers.push(HopLayer::tor1(&keys));
-        self.windows.push(CircuitWindow::new());
+        self.windows.push(HopWindow::new(congestion));
         let Some(next) = self.rest.pop_front() else {
             self.build = Build::Built;
             return Ok(Received::Built(hop));
@@ -366,7 +396,7 @@ impl OriginCircuit {
         if self.early_cells_left == 0 {
             return Err(BuildError::Hops);
         }
-        let begun = handshake::begin(&hop.key, rng)?;
+        let begun = handshake::begin(hop, rng)?;
         let mut body = Vec::new();
         let extend = Extend2 {
             link_specifiers: hop.link_specifiers.clone(),
@@ -381,16 +411,9 @@ impl OriginCircuit {
             .len()
             .checked_sub(1)
             .ok_or(BuildError::NotBuilt)?;
-        let mut cell = cell::new_cell(self.circ_id, Command::RELAY_EARLY);
-        self.write(
-            last,
-            RelayCommand::EXTEND2,
-            StreamId::NONE,
-            &body,
-            &mut cell,
-            rng,
-        )
-        .map_err(|_| BuildError::LinkSpecifiers)?;
+        let (cell, _) = self
+            .seal(last, RelayCommand::EXTEND2, StreamId::NONE, &body, rng)
+            .map_err(|_| BuildError::LinkSpecifiers)?;
         send(&cell);
         self.build = Build::ExpectExtended(begun.state);
         Ok(())
@@ -399,8 +422,10 @@ impl OriginCircuit {
     fn handle_relay<'c>(
         &mut self,
         cell: &'c mut CellBuf,
+        queue: LocalQueue,
         rng: &mut Rng,
         send: &mut SendCell<'_>,
+        now: Instant,
     ) -> Result<Received<'c>, OriginViolation> {
         if self.layers.is_empty() {
             return Err(OriginViolation::UnexpectedCell(Command::RELAY));
@@ -414,7 +439,7 @@ impl OriginCircuit {
         match relay::command(payload) {
             RelayCommand::DATA => self.handle_data(hop, &tag, rng, send),
             RelayCommand::SENDME if stream_id == StreamId::NONE => {
-                return self.handle_sendme(hop, data);
+                return self.handle_sendme(hop, data, queue, now);
             }
             RelayCommand::EXTENDED2 => return self.handle_extended(hop, data, rng, send),
             RelayCommand::TRUNCATED => {
@@ -432,28 +457,17 @@ impl OriginCircuit {
         })
     }
 
-    /// Counts a DATA cell, and acknowledges each 100th.
+    /// Counts a DATA cell, and acknowledges it if it is one of those.
     fn handle_data(&mut self, hop: usize, tag: &SendmeTag, rng: &mut Rng, send: &mut SendCell<'_>) {
-        if !self
-            .windows
-            .get_mut(hop)
-            .is_some_and(CircuitWindow::delivered)
-        {
+        if !self.windows.get_mut(hop).is_some_and(HopWindow::delivered) {
             return;
         }
         let tag = sendme::SendmeTag::from_bytes(tag.as_bytes());
         let mut body = Vec::with_capacity(32);
         Sendme::Authenticated(tag.expect("a cipher's tag has a SENDME's length")).write(&mut body);
-        let mut cell = cell::new_cell(self.circ_id, Command::RELAY);
-        self.write(
-            hop,
-            RelayCommand::SENDME,
-            StreamId::NONE,
-            &body,
-            &mut cell,
-            rng,
-        )
-        .expect("a SENDME fits a cell");
+        let (cell, _) = self
+            .seal(hop, RelayCommand::SENDME, StreamId::NONE, &body, rng)
+            .expect("a SENDME fits a cell");
         send(&cell);
     }
 
@@ -461,13 +475,16 @@ impl OriginCircuit {
         &mut self,
         hop: usize,
         data: &[u8],
+        queue: LocalQueue,
+        now: Instant,
     ) -> Result<Received<'static>, OriginViolation> {
         let sendme = Sendme::read(data)?;
+        let tag = match &sendme {
+            Sendme::Unauthenticated => None,
+            Sendme::Authenticated(tag) => Some(tag.as_bytes()),
+        };
         if let Some(window) = self.windows.get_mut(hop) {
-            match sendme {
-                Sendme::Unauthenticated => window.handle_sendme(None)?,
-                Sendme::Authenticated(tag) => window.handle_sendme(Some(tag.as_bytes()))?,
-            }
+            window.handle_sendme(tag, queue, now)?;
         }
         Ok(Received::Room(hop))
     }
@@ -482,8 +499,8 @@ impl OriginCircuit {
         let from_last = hop + 1 == self.layers.len();
         match std::mem::replace(&mut self.build, Build::Closed) {
             Build::ExpectExtended(state) if from_last => {
-                let keys = state.finish(Extended2::read(data)?.data)?;
-                self.add_hop(keys, rng, send)
+                let (keys, congestion) = state.finish(Extended2::read(data)?.data)?;
+                self.add_hop(keys, congestion, rng, send)
             }
             _ => Err(OriginViolation::UnexpectedExtended),
         }

@@ -9,6 +9,8 @@
 //! channels nor streams: the owner looks those up. Each error is a violation by the client whose
 //! consequence is DESTROY with reason 1 (PROTOCOL).
 
+use std::time::Instant;
+
 use cepa_crypto::layer::RelayLayer;
 use cepa_crypto::{Rng, tor1};
 use cepa_wire::cell::Payload;
@@ -16,7 +18,9 @@ use cepa_wire::relay::{self, RelayCommand, StreamId};
 use cepa_wire::sendme::{Sendme, SendmeError};
 use cepa_wire::{TooLong, cell::Command};
 
-use crate::window::{CircuitWindow, SendmeTag, WindowViolation};
+use crate::congestion::{Congestion, LocalQueue};
+use crate::hop_window::HopWindow;
+use crate::window::{SendmeTag, WindowViolation};
 
 /// RELAY_EARLY cells that a client may send on one circuit (tor-spec 5.6).
 pub const RELAY_EARLY_CELLS_MAX: u8 = 8;
@@ -47,7 +51,7 @@ pub enum Forward {
 /// The relay's side of one circuit.
 pub struct RelayCircuit {
     layer: RelayLayer,
-    window: CircuitWindow,
+    window: HopWindow,
     early_cells: u8,
 }
 
@@ -65,9 +69,22 @@ impl RelayCircuit {
     pub fn new(keys: &tor1::Keys) -> Self {
         RelayCircuit {
             layer: RelayLayer::tor1(keys),
-            window: CircuitWindow::new(),
+            window: HopWindow::new(None),
             early_cells: 0,
         }
+    }
+
+    /// The same new circuit with the congestion control that its handshake granted, if it did.
+    #[must_use]
+    pub fn with_congestion(mut self, congestion: Option<Congestion>) -> Self {
+        self.window = HopWindow::new(congestion);
+        self
+    }
+
+    /// The circuit's window.
+    #[must_use]
+    pub fn window(&self) -> &HopWindow {
+        &self.window
     }
 
     /// Takes the client's layer off a RELAY or RELAY_EARLY cell.
@@ -100,11 +117,12 @@ impl RelayCircuit {
         stream_id: StreamId,
         data: &[u8],
         rng: &mut Rng,
+        now: Instant,
     ) -> Result<(), TooLong> {
         relay::write(payload, command, stream_id, data, rng)?;
         let tag = self.layer.originate_backward(Command::RELAY.0, payload);
         if command == RelayCommand::DATA {
-            self.window.packaged(&tag);
+            self.window.packaged(&tag, now);
         }
         Ok(())
     }
@@ -122,19 +140,26 @@ impl RelayCircuit {
         self.window.delivered()
     }
 
-    /// A circuit-level SENDME came, with this data.
-    pub fn handle_sendme(&mut self, data: &[u8]) -> Result<(), RelayViolation> {
-        match Sendme::read(data)? {
-            Sendme::Unauthenticated => self.window.handle_sendme(None)?,
-            Sendme::Authenticated(tag) => self.window.handle_sendme(Some(tag.as_bytes()))?,
-        }
-        Ok(())
+    /// A circuit-level SENDME came, with this data. `queue` is that towards the client.
+    pub fn handle_sendme(
+        &mut self,
+        data: &[u8],
+        queue: LocalQueue,
+        now: Instant,
+    ) -> Result<(), RelayViolation> {
+        let sendme = Sendme::read(data)?;
+        let tag = match &sendme {
+            Sendme::Unauthenticated => None,
+            Sendme::Authenticated(tag) => Some(tag.as_bytes()),
+        };
+        Ok(self.window.handle_sendme(tag, queue, now)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::congestion::tests::epoch;
 
     const STREAM: StreamId = StreamId(5);
 
@@ -177,7 +202,14 @@ mod tests {
         for n in 0..100 {
             assert_eq!(circuit.room_cells(), 1000 - n);
             circuit
-                .originate(&mut payload, RelayCommand::DATA, STREAM, b"data", &mut rng)
+                .originate(
+                    &mut payload,
+                    RelayCommand::DATA,
+                    STREAM,
+                    b"data",
+                    &mut rng,
+                    epoch(),
+                )
                 .unwrap();
             tag = hop.decrypt_backward(&mut payload);
         }
@@ -185,12 +217,18 @@ mod tests {
         let mut data = Vec::new();
         let sendme = Sendme::Authenticated(cepa_wire::sendme::SendmeTag::Tor1(tag));
         sendme.write(&mut data);
-        assert_eq!(circuit.handle_sendme(&data), Ok(()));
+        assert_eq!(
+            circuit.handle_sendme(&data, LocalQueue::default(), epoch()),
+            Ok(())
+        );
         assert_eq!(circuit.room_cells(), 1000);
         let early = RelayViolation::Window(WindowViolation::CircuitSendmeEarly);
-        assert_eq!(circuit.handle_sendme(&data), Err(early));
+        assert_eq!(
+            circuit.handle_sendme(&data, LocalQueue::default(), epoch()),
+            Err(early)
+        );
         assert!(matches!(
-            circuit.handle_sendme(&[9]),
+            circuit.handle_sendme(&[9], LocalQueue::default(), epoch()),
             Err(RelayViolation::Sendme(_))
         ));
     }

@@ -5,16 +5,19 @@
 //! exit:   accept ─▶ Connecting ─connected()─▶ Open ──END──▶ Ended
 //! ```
 //!
-//! An END closes both directions at once. Bytes for the application wait in `inbound`, which the
-//! stream window bounds (500 cells of 498 bytes); nothing else is kept. When our side ends first,
+//! An END closes both directions at once. Bytes for the application wait in `inbound`, which
+//! [`crate::stream_flow`] bounds (500 cells of 498 bytes with windows); nothing else is kept. When our side ends first,
 //! the stream becomes a [`crate::half_closed::HalfClosed`]. Bytes may be sent before the answer
 //! (optimistic data); only an exit accepts them before it has answered.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use cepa_wire::end::EndReason;
 use cepa_wire::relay::StreamId;
 
+use crate::congestion::Congestion;
+use crate::stream_flow::{FlowMessage, StreamFlow, StreamSide, XonFlow};
 use crate::window::{StreamWindow, WindowViolation};
 
 /// Where a stream stands.
@@ -55,7 +58,7 @@ pub struct StreamRead {
 pub struct Stream {
     id: StreamId,
     state: StreamState,
-    window: StreamWindow,
+    flow: StreamFlow,
     inbound: VecDeque<u8>,
 }
 
@@ -76,9 +79,19 @@ impl Stream {
         Stream {
             id,
             state,
-            window: StreamWindow::new(),
+            flow: StreamFlow::Window(StreamWindow::new()),
             inbound: VecDeque::new(),
         }
+    }
+
+    /// The same stream at a hop with this congestion control, if any: stopped by XOFF, not by a
+    /// window. To be said before anything else happens.
+    #[must_use]
+    pub fn with_congestion(mut self, agreed: Option<&Congestion>, side: StreamSide) -> Self {
+        if let Some(congestion) = agreed {
+            self.flow = StreamFlow::Xon(Box::new(XonFlow::new(congestion, side)));
+        }
+        self
     }
 
     /// Its id on its circuit.
@@ -93,10 +106,16 @@ impl Stream {
         self.state
     }
 
-    /// Its windows.
+    /// DATA cells that the peer may have under way.
     #[must_use]
-    pub fn window(&self) -> &StreamWindow {
-        &self.window
+    pub fn deliverable_cells(&self) -> u16 {
+        self.flow.deliverable_cells()
+    }
+
+    /// Stream-level SENDMEs, or XONs and XOFFs, that the peer may have under way.
+    #[must_use]
+    pub fn messages_pending(&self) -> u16 {
+        self.flow.messages_pending()
     }
 
     /// Exit: our connection stands, CONNECTED is being sent.
@@ -114,19 +133,33 @@ impl Stream {
         Ok(())
     }
 
-    /// DATA came: its bytes go behind those that wait. Ask [`Stream::sendmes_due`] next.
-    pub fn handle_data(&mut self, data: &[u8]) -> Result<(), StreamViolation> {
+    /// DATA came: its bytes go behind those that wait. Ask [`Stream::sendmes_due`] and
+    /// [`Stream::message_due`] next.
+    pub fn handle_data(&mut self, data: &[u8], now: Instant) -> Result<(), StreamViolation> {
         if matches!(self.state, StreamState::Begun | StreamState::Ended(_)) {
             return Err(StreamViolation::State);
         }
-        self.window.delivered(data.len())?;
+        self.flow.delivered(data.len(), now)?;
         self.inbound.extend(data);
         Ok(())
     }
 
     /// A stream-level SENDME came.
     pub fn handle_sendme(&mut self) -> Result<(), StreamViolation> {
-        Ok(self.window.handle_sendme()?)
+        Ok(self.flow.handle_sendme()?)
+    }
+
+    /// XOFF or XON came: it stops the stream, or tells how fast it may send.
+    pub fn handle_message(
+        &mut self,
+        message: FlowMessage,
+        now: Instant,
+    ) -> Result<(), StreamViolation> {
+        if self.flow.handle_message(message, now) {
+            Ok(())
+        } else {
+            Err(StreamViolation::State)
+        }
     }
 
     /// END came. Of two, the first counts.
@@ -136,18 +169,30 @@ impl Stream {
         }
     }
 
-    /// DATA cells that the stream's own window lets us send now; 0 once it has ended.
+    /// DATA cells that the stream itself lets us send now; 0 once it has ended.
     #[must_use]
     pub fn room_cells(&self) -> usize {
         match self.state {
             StreamState::Ended(_) => 0,
-            _ => self.window.room_cells(),
+            _ => self.flow.room_cells(),
         }
     }
 
-    /// One DATA cell was sent.
-    pub fn packaged(&mut self) {
-        self.window.packaged();
+    /// One DATA cell with `bytes` bytes was sent.
+    pub fn packaged(&mut self, bytes: usize) {
+        self.flow.packaged(bytes);
+    }
+
+    /// True if only the rate that the peer told keeps the stream from sending: it is to be given
+    /// to [`Stream::refill`] every few milliseconds until this is false.
+    #[must_use]
+    pub fn is_paced(&self) -> bool {
+        !matches!(self.state, StreamState::Ended(_)) && self.flow.is_paced()
+    }
+
+    /// Adds what the peer's rate has allowed since the last time.
+    pub fn refill(&mut self, now: Instant) {
+        self.flow.refill(now);
     }
 
     /// Bytes that wait for the application.
@@ -186,9 +231,9 @@ impl Stream {
     }
 
     /// The application's socket took `bytes` of the bytes given out. Ask
-    /// [`Stream::sendmes_due`] next.
-    pub fn written(&mut self, bytes: usize) {
-        self.window.taken(bytes);
+    /// [`Stream::sendmes_due`] and [`Stream::message_due`] next.
+    pub fn written(&mut self, bytes: usize, now: Instant) {
+        self.flow.taken(bytes, now);
     }
 
     /// Stream-level SENDMEs to send now; the answer counts them as sent. None once it has ended.
@@ -196,7 +241,16 @@ impl Stream {
     pub fn sendmes_due(&mut self) -> usize {
         match self.state {
             StreamState::Ended(_) => 0,
-            _ => self.window.sendmes_due(),
+            _ => self.flow.sendmes_due(),
+        }
+    }
+
+    /// The XOFF or XON to send now; the answer counts it as sent. None once it has ended.
+    #[must_use]
+    pub fn message_due(&mut self) -> Option<FlowMessage> {
+        match self.state {
+            StreamState::Ended(_) => None,
+            _ => self.flow.message_due(),
         }
     }
 }
@@ -204,6 +258,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::congestion::tests::epoch;
 
     const ID: StreamId = StreamId(7);
 
@@ -211,8 +266,8 @@ mod tests {
     fn bytes_come_out_in_order_and_then_the_end() {
         let mut stream = Stream::begin(ID);
         stream.handle_connected().unwrap();
-        stream.handle_data(b"hello ").unwrap();
-        stream.handle_data(b"world").unwrap();
+        stream.handle_data(b"hello ", epoch()).unwrap();
+        stream.handle_data(b"world", epoch()).unwrap();
         stream.handle_end(EndReason::DONE);
         stream.handle_end(EndReason::MISC);
         let mut out = Vec::new();
@@ -240,11 +295,11 @@ mod tests {
         let (mut sent, mut out) = (Vec::new(), Vec::new());
         for n in 0..200usize {
             let data: Vec<u8> = (0..498).map(|k| (n * 31 + k) as u8).collect();
-            stream.handle_data(&data).unwrap();
+            stream.handle_data(&data, epoch()).unwrap();
             sent.extend_from_slice(&data);
             let before = out.len();
             stream.take(&mut out, 377 + n);
-            stream.written(out.len() - before);
+            stream.written(out.len() - before, epoch());
             let _ = stream.sendmes_due();
         }
         while stream.take(&mut out, 1000).more {}
@@ -254,10 +309,10 @@ mod tests {
     #[test]
     fn a_client_takes_no_data_before_the_answer_and_an_exit_does() {
         assert_eq!(
-            Stream::begin(ID).handle_data(b"x"),
+            Stream::begin(ID).handle_data(b"x", epoch()),
             Err(StreamViolation::State)
         );
-        assert_eq!(Stream::accept(ID).handle_data(b"x"), Ok(()));
+        assert_eq!(Stream::accept(ID).handle_data(b"x", epoch()), Ok(()));
         assert_eq!(
             Stream::accept(ID).handle_connected(),
             Err(StreamViolation::State)
@@ -268,10 +323,10 @@ mod tests {
     fn inbound_is_bounded_by_the_window() {
         let mut stream = Stream::accept(ID);
         for _ in 0..500 {
-            stream.handle_data(&[0; 498]).unwrap();
+            stream.handle_data(&[0; 498], epoch()).unwrap();
         }
         let overrun = StreamViolation::Window(WindowViolation::StreamOverrun);
-        assert_eq!(stream.handle_data(&[0; 498]), Err(overrun));
+        assert_eq!(stream.handle_data(&[0; 498], epoch()), Err(overrun));
         assert_eq!(stream.inbound_bytes(), 500 * 498);
     }
 }

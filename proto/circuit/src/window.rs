@@ -34,8 +34,11 @@ pub enum WindowViolation {
     /// A stream-level SENDME that would take the window beyond its start.
     #[error("a stream SENDME came before it was due")]
     StreamSendmeEarly,
-    /// More DATA cells on one stream than its window allows.
-    #[error("more DATA cells than the stream's window allows")]
+    /// A stream-level SENDME where XON and XOFF stop streams.
+    #[error("a stream SENDME on a circuit with congestion control")]
+    StreamSendme,
+    /// More on one stream than its window allows, or than an honest peer sends past XOFF.
+    #[error("more DATA cells than the stream allows")]
     StreamOverrun,
 }
 

@@ -194,6 +194,13 @@ impl Channel {
         self.circuits.find(id).map_or(0, Entry::queued)
     }
 
+    /// True if a circuit's queue was at [`QUEUE_HIGH_CELLS`], and not yet at [`QUEUE_LOW_CELLS`]
+    /// since: its streams are stopped.
+    #[must_use]
+    pub fn is_blocked(&self, id: CircId) -> bool {
+        self.circuits.find(id).is_some_and(|entry| entry.over_high)
+    }
+
     /// Cells queued for all circuits and for the channel itself.
     #[must_use]
     pub fn queued_total(&self) -> usize {

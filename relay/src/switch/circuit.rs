@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 
-use cepa_circuit::{CircuitKey, RelayCircuit, StreamKey};
+use cepa_circuit::{CircuitKey, Congestion, RelayCircuit, StreamKey};
 use cepa_crypto::KeyStream;
 use cepa_link::{ChannelKey, CircuitRef};
 use cepa_wire::cell::{CellBuf, CircId, Payload};
@@ -150,9 +150,9 @@ pub(super) struct Circuit {
 
 impl Circuit {
     /// The handshake is done.
-    pub(super) fn open(&mut self, keys: KeyStream) {
+    pub(super) fn open(&mut self, keys: KeyStream, congestion: Option<Congestion>) {
         let (keys, kh) = keys.tor1_with_kh();
-        self.relay = Some(RelayCircuit::new(&keys));
+        self.relay = Some(RelayCircuit::new(&keys).with_congestion(congestion));
         self.kh = kh;
     }
 

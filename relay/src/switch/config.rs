@@ -4,8 +4,10 @@
 //! operator's configuration changes, [`KnownRelays`] with each consensus.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use cepa_circuit::CongestionParams;
 use cepa_crypto::{Ed25519Id, RsaId};
 use cepa_link::channel::PaddingRange;
 use cepa_netdoc::params::Params;
@@ -92,6 +94,8 @@ pub struct SwitchConfig {
     pub extend_ipv6: bool,
     /// What the consensus says of introduction and rendezvous points.
     pub points: PointParams,
+    /// The consensus's `cc_…`: congestion control is granted with these parameters, or not at all.
+    pub congestion: Arc<CongestionParams>,
     /// The consensus's `nf_ito_low` and `nf_ito_high`, for channel padding.
     pub padding: PaddingRange,
     /// Bounds.

@@ -4,7 +4,11 @@
 //! id of the wrong half, or one circuit too many, is answered with DESTROY; an id in use or zero is
 //! dropped, as peers do. While a job is out the circuit takes no cells but DESTROY.
 
-use cepa_circuit::{CircuitKey, OnionskinError, OnionskinJob, OnionskinReply};
+use std::sync::Arc;
+
+use cepa_circuit::{
+    CircuitKey, Congestion, CongestionPath, OnionskinError, OnionskinJob, OnionskinReply,
+};
 use cepa_crypto::fast;
 use cepa_link::{AcceptError, ChannelKey};
 use cepa_wire::Now;
@@ -27,8 +31,10 @@ impl Switch {
         let job = Create2::read(cell::payload(cell))
             .map_err(|_| OnionskinError::Handshake)
             .and_then(|create| OnionskinJob::new(&create));
+        let congestion = &self.config.congestion;
+        let sendme_inc_cells = congestion.is_enabled.then_some(congestion.sendme_inc_cells);
         let job = match job {
-            Ok(job) => Box::new(job),
+            Ok(job) => Box::new(job.granting(sendme_inc_cells)),
             Err(error) => {
                 debug!(%error, "CREATE2 refused");
                 self.refuse_create(channel, cell, DestroyReason::PROTOCOL);
@@ -62,7 +68,7 @@ impl Switch {
         let mut reply = cell::new_cell(cell::circ_id(cell), CellCommand::CREATED_FAST);
         CreatedFast { y, derivative }.write(cell::payload_mut(&mut reply));
         if let Some(circuit) = self.circuits.get_mut(circuit) {
-            circuit.open(keys);
+            circuit.open(keys, None);
         }
         if !self.queue(channel, &reply, now) {
             self.destroy(circuit, DestroyReason::RESOURCELIMIT, now);
@@ -91,7 +97,12 @@ impl Switch {
         if circuit.relay.is_some() {
             return;
         }
-        circuit.open(reply.keys);
+        let congestion = reply.sendme_inc_cells.map(|sendme_inc_cells| Congestion {
+            params: Arc::clone(&self.config.congestion),
+            sendme_inc_cells,
+            path: CongestionPath::Exit,
+        });
+        circuit.open(reply.keys, congestion);
         let previous = circuit.previous;
         let mut cell = cell::new_cell(previous.circ_id, CellCommand::CREATED2);
         let written = Created2 { data: &reply.data }.write(cell::payload_mut(&mut cell));

@@ -12,7 +12,8 @@
 
 use std::cell::Cell;
 
-use cepa_circuit::{CircuitKey, Stream, StreamKey, StreamViolation, relay::RelayViolation};
+use cepa_circuit::relay::RelayViolation;
+use cepa_circuit::{CircuitKey, Stream, StreamKey, StreamSide, StreamViolation};
 use cepa_wire::Now;
 use cepa_wire::begin::Begin;
 use cepa_wire::end::{End, EndReason};
@@ -49,6 +50,8 @@ pub(super) struct Edge {
     pub(super) listed: bool,
     /// There was no room when it was last asked for.
     pub(super) waits_for_room: Cell<bool>,
+    /// It is in `paced_streams`.
+    pub(super) is_paced: bool,
 }
 
 impl Switch {
@@ -143,12 +146,15 @@ impl Switch {
 
     fn open(&mut self, key: CircuitKey, id: StreamId, kind: EdgeKind) -> Option<StreamKey> {
         let circuit = self.circuits.get_mut(key)?;
+        let relay = circuit.relay.as_ref();
+        let agreed = relay.and_then(|relay| relay.window().agreed());
         let stream = self.streams.insert(Edge {
             circuit: Some(key),
-            stream: Stream::accept(id),
+            stream: Stream::accept(id).with_congestion(agreed, StreamSide::Exit),
             kind,
             listed: false,
             waits_for_room: Cell::new(true),
+            is_paced: false,
         });
         circuit.streams.insert(id, stream);
         Some(stream)
@@ -202,30 +208,16 @@ impl Switch {
         let Some((stream, edge)) = self.edge_mut(key, id) else {
             return;
         };
-        match edge.stream.handle_data(data) {
+        match edge.stream.handle_data(data, now.mono) {
             Ok(()) => {
                 self.inbound_bytes += data.len();
                 self.list_stream(stream);
-                self.send_stream_sendmes(stream, now);
+                self.send_stream_flow(stream, now);
             }
             Err(StreamViolation::Window(violation)) => {
                 self.violated(key, RelayViolation::Window(violation), now);
             }
             Err(StreamViolation::State) => {}
-        }
-    }
-
-    /// A stream-level SENDME: the client's application has taken 50 cells.
-    pub(super) fn handle_stream_sendme(&mut self, key: CircuitKey, id: StreamId, now: Now) {
-        let Some((stream, edge)) = self.edge_mut(key, id) else {
-            return;
-        };
-        match edge.stream.handle_sendme() {
-            Ok(()) if edge.waits_for_room.replace(false) => self.list_stream(stream),
-            Err(StreamViolation::Window(violation)) => {
-                self.violated(key, RelayViolation::Window(violation), now);
-            }
-            Ok(()) | Err(StreamViolation::State) => {}
         }
     }
 
@@ -268,7 +260,11 @@ impl Switch {
         Some(edge)
     }
 
-    fn edge_mut(&mut self, key: CircuitKey, id: StreamId) -> Option<(StreamKey, &mut Edge)> {
+    pub(super) fn edge_mut(
+        &mut self,
+        key: CircuitKey,
+        id: StreamId,
+    ) -> Option<(StreamKey, &mut Edge)> {
         let stream = *self.circuits.get(key)?.streams.get(&id)?;
         Some((stream, self.streams.get_mut(stream)?))
     }

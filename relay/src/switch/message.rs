@@ -4,7 +4,7 @@
 //! may send it; a fault in lengths, windows or SENDMEs ends the circuit. DATA counts for the
 //! circuit's window whether or not its stream is known.
 
-use cepa_circuit::{CircuitKey, SendmeTag};
+use cepa_circuit::{CircuitKey, LocalQueue, SendmeTag};
 use cepa_wire::Now;
 use cepa_wire::cell::{self, Command as CellCommand, Payload};
 use cepa_wire::destroy::DestroyReason;
@@ -61,6 +61,9 @@ impl Switch {
                 self.handle_establish_rendezvous(key, data, now);
             }
             RelayCommand::RENDEZVOUS1 => self.handle_rendezvous1(key, data, now),
+            RelayCommand::XOFF | RelayCommand::XON => {
+                self.handle_flow_message(key, id, command, data, now);
+            }
             RelayCommand::DROP => {}
             _ => trace!(%command, "message dropped"),
         }
@@ -89,15 +92,19 @@ impl Switch {
         self.handle_stream_data(key, id, data, now);
     }
 
-    /// A circuit-level SENDME: the client has taken 100 cells.
+    /// A circuit-level SENDME: the client has taken 100 cells, or as many as were agreed on.
     fn handle_sendme(&mut self, key: CircuitKey, data: &[u8], now: Now) {
         let Some(circuit) = self.circuits.get_mut(key) else {
             return;
         };
-        let Some(relay) = &mut circuit.relay else {
+        let (Some(relay), previous) = (&mut circuit.relay, circuit.previous) else {
             return;
         };
-        match relay.handle_sendme(data) {
+        let queue = self.channels.get(previous.channel).map(|link| LocalQueue {
+            cells: link.channel.queued(previous.circ_id),
+            is_blocked: link.channel.is_blocked(previous.circ_id),
+        });
+        match relay.handle_sendme(data, queue.unwrap_or_default(), now.mono) {
             Ok(()) => self.wake_streams(key),
             Err(violation) => self.violated(key, violation, now),
         }
@@ -122,7 +129,7 @@ impl Switch {
         let mut cell = cell::new_cell(previous.circ_id, CellCommand::RELAY);
         let payload = cell::payload_mut(&mut cell);
         if relay
-            .originate(payload, command, stream, data, &mut self.rng)
+            .originate(payload, command, stream, data, &mut self.rng, now.mono)
             .is_err()
         {
             debug_assert!(false, "a message of ours does not fit a cell");

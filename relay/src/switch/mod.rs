@@ -18,6 +18,7 @@ mod create;
 mod destroy;
 mod edge;
 mod extend;
+mod flow;
 mod foreign;
 mod intro;
 mod memory;
@@ -82,6 +83,8 @@ pub struct Switch {
     handover: Vec<Vec<Handover>>,
     ready_channels: Vec<ChannelKey>,
     ready_streams: Vec<StreamKey>,
+    /// Streams that wait for what their rate allows.
+    paced_streams: Vec<StreamKey>,
     drained: Vec<CircuitRef>,
     onionskins: usize,
     /// Cells in the queues of all channels.
@@ -89,6 +92,7 @@ pub struct Switch {
     /// Bytes that streams hold for their sockets.
     inbound_bytes: usize,
     next_tick: Option<Instant>,
+    next_pace: Option<Instant>,
 }
 
 impl std::fmt::Debug for Switch {
@@ -139,11 +143,13 @@ impl Switch {
             handover: (0..workers).map(|_| Vec::new()).collect(),
             ready_channels: Vec::new(),
             ready_streams: Vec::new(),
+            paced_streams: Vec::new(),
             drained: Vec::new(),
             onionskins: 0,
             queued_cells: 0,
             inbound_bytes: 0,
             next_tick: None,
+            next_pace: None,
         }
     }
 
@@ -246,11 +252,13 @@ impl Switch {
     /// When [`Switch::handle_timeout`] wants to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_tick
+        self.next_tick.into_iter().chain(self.next_pace).min()
     }
 
-    /// Sends due padding and closes channels that have been idle for long.
+    /// Lets streams go on at their rates, sends due padding, and closes channels that have been
+    /// idle for long.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.handle_pace(now);
         if self.next_tick.is_none_or(|tick| now.mono < tick) {
             return;
         }

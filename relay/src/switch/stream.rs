@@ -63,11 +63,12 @@ impl Switch {
             if !has_room || edge.stream.state() != StreamState::Open {
                 return debug_assert!(false, "more bytes than there was room for");
             }
-            edge.stream.packaged();
+            edge.stream.packaged(data.len());
             if !self.send_message(circuit, RelayCommand::DATA, id, data, now) {
                 return;
             }
         }
+        self.pace(key, now);
         self.limit_memory(now);
     }
 
@@ -96,20 +97,8 @@ impl Switch {
         let Some(edge) = self.streams.get_mut(key) else {
             return;
         };
-        edge.stream.written(bytes);
-        self.send_stream_sendmes(key, now);
-    }
-
-    pub(super) fn send_stream_sendmes(&mut self, key: StreamKey, now: Now) {
-        let Some(edge) = self.streams.get_mut(key) else {
-            return;
-        };
-        let (Some(circuit), id) = (edge.circuit, edge.stream.id()) else {
-            return;
-        };
-        for _ in 0..edge.stream.sendmes_due() {
-            self.send_message(circuit, RelayCommand::SENDME, id, &[], now);
-        }
+        edge.stream.written(bytes, now.mono);
+        self.send_stream_flow(key, now);
     }
 
     /// The socket ended or failed: the client gets END.

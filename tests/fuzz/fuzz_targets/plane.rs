@@ -9,10 +9,13 @@
 mod script;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_circuit::onionskin::{OnionKeys, OnionskinJob};
-use cepa_circuit::{CircuitKey, Forward, RelayCircuit, StreamKey};
+use cepa_circuit::{
+    CircuitKey, Congestion, CongestionPath, Forward, RelayCircuit, StreamKey,
+};
 use cepa_client::plane::{HopKey, HopSpec, Plane, StreamTarget};
 use cepa_crypto::{Rng, curve25519, fast};
 use cepa_link::ChannelKey;
@@ -135,6 +138,8 @@ impl World {
         let hop = |key| HopSpec {
             link_specifiers: link_specifiers.clone(),
             key,
+            // Of hops with ntor-v3 only.
+            congestion: Some(Arc::default()),
         };
         let first = if step & 0x80 == 0 {
             HopKey::Fast
@@ -171,7 +176,7 @@ impl World {
         match command {
             Command::CREATE2 => {
                 let create = Create2::read(payload).expect("ours");
-                let job = OnionskinJob::new(&create).expect("ours");
+                let job = OnionskinJob::new(&create).expect("ours").granting(Some(31));
                 let reply = job.run(&self.keys, &mut self.rng).expect("ours");
                 let mut cell = cell::new_cell(id, Command::CREATED2);
                 let created = Created2 { data: &reply.data };
@@ -221,7 +226,7 @@ impl World {
                     handshake_type: extend.handshake_type,
                     data: extend.data,
                 };
-                let job = OnionskinJob::new(&create).expect("ours");
+                let job = OnionskinJob::new(&create).expect("ours").granting(Some(31));
                 let reply = job.run(&self.keys, &mut self.rng).expect("ours");
                 let mut body = Vec::new();
                 Extended2 { data: &reply.data }
@@ -229,7 +234,13 @@ impl World {
                     .expect("it fits");
                 self.say(id, hop, RelayCommand::EXTENDED2, StreamId::NONE, &body);
                 if let Some(relays) = self.relays.get_mut(&id.0) {
-                    relays.push(RelayCircuit::new(&reply.keys.tor1()));
+                    let congestion = reply.sendme_inc_cells.map(|sendme_inc_cells| Congestion {
+                        params: Arc::default(),
+                        sendme_inc_cells,
+                        path: CongestionPath::Exit,
+                    });
+                    let relay = RelayCircuit::new(&reply.keys.tor1());
+                    relays.push(relay.with_congestion(congestion));
                 }
             }
             RelayCommand::BEGIN | RelayCommand::BEGIN_DIR | RelayCommand::RESOLVE => {
@@ -252,7 +263,7 @@ impl World {
         if command == RelayCommand::DATA && last.room_cells() == 0 {
             return;
         }
-        last.originate(payload, command, at, data, &mut self.rng)
+        last.originate(payload, command, at, data, &mut self.rng, self.now.mono)
             .expect("it fits");
         for relay in before.iter_mut().rev() {
             relay.backward(payload);

@@ -58,6 +58,7 @@ fn world() -> World {
         serves_directory: true,
         extend_allow_private: true,
         extend_ipv6: true,
+        congestion: Arc::default(),
         points: PointParams::default(),
         padding: PaddingRange {
             low_ms: 1500,

@@ -563,7 +563,14 @@ impl FakeNetwork {
         let hops = &mut self.circuits.get_mut(&key).unwrap().0[..=hop];
         let (last, before) = hops.split_last_mut().unwrap();
         last.1
-            .originate(payload, command, id, data, &mut self.rng)
+            .originate(
+                payload,
+                command,
+                id,
+                data,
+                &mut self.rng,
+                crate::drawn::start().mono,
+            )
             .unwrap();
         for (_, hop) in before.iter_mut().rev() {
             hop.backward(payload);

@@ -179,5 +179,6 @@ fn rendezvous_point(plaintext: IntroPlaintext) -> Result<HopSpec, IntroDrop> {
             rsa,
             onion_key: plaintext.onion_key,
         },
+        congestion: None,
     })
 }

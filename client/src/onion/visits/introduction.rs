@@ -190,6 +190,7 @@ pub(super) fn hop(point: &IntroPoint) -> Option<HopSpec> {
             rsa,
             onion_key: point.onion_key,
         },
+        congestion: None,
     })
 }
 

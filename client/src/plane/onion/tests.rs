@@ -61,6 +61,7 @@ fn side(keys: &OnionKeys, now: Now, rng: &mut Rng) -> Side {
             rsa: keys.rsa,
             onion_key: *keys.ntor[0].public(),
         },
+        congestion: None,
     };
     let circuit = plane.open_circuit(channel, hop, Vec::new(), now).unwrap();
     Side {
@@ -115,7 +116,7 @@ fn joined() -> Meeting {
     for ((side, layer), serves) in meeting.sides.iter_mut().zip(layers).zip([false, true]) {
         side.plane.listen(side.circuit);
         side.plane
-            .join_circuit(side.circuit, layer, serves)
+            .join_circuit(side.circuit, layer, None, serves)
             .unwrap();
     }
     meeting
@@ -187,7 +188,7 @@ impl Meeting {
         let payload = cell::payload_mut(&mut cell);
         let relay = side.relay.as_mut().unwrap();
         relay
-            .originate(payload, command, id, data, &mut self.rng)
+            .originate(payload, command, id, data, &mut self.rng, self.now.mono)
             .unwrap();
         self.deliver(at, &mut cell);
     }
@@ -420,6 +421,7 @@ fn what_a_visitor_may_not_say() {
             kind: StreamKind::Data,
             stream: Stream::begin(StreamId(77)),
             ready: false,
+            is_paced: false,
         });
         let visitor = &mut meeting.sides[VISITOR].plane;
         visitor.circuits[circuit]
@@ -524,7 +526,7 @@ fn messages_of_the_last_hop() {
     let layer = HopLayer::tor1(&cepa_crypto::tor1::Keys::read(&[7; 72]));
     let error = meeting.sides[VISITOR]
         .plane
-        .join_circuit(circuit, layer, true);
+        .join_circuit(circuit, layer, None, true);
     assert_eq!(error, Err(JoinError::Build(BuildError::Joined)));
     meeting.request();
 }

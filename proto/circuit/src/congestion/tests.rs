@@ -282,13 +282,14 @@ fn windows_move_as_those_of_tor() {
     }
 }
 
-/// Some instant; the tests' clocks move on from it.
+/// Always the same instant; the tests' clocks move on from it.
 #[allow(
     clippy::disallowed_methods,
     reason = "a test needs one instant to begin with"
 )]
 pub(crate) fn epoch() -> Instant {
-    Instant::now()
+    static EPOCH: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    *EPOCH.get_or_init(Instant::now)
 }
 
 fn congestion() -> Congestion {
@@ -306,7 +307,7 @@ fn tag(n: u32) -> SendmeTag {
 }
 
 fn sent(cells: u32, now: Instant) -> CongestionWindow {
-    let mut window = CongestionWindow::new(&congestion());
+    let mut window = CongestionWindow::new(congestion());
     for n in 1..=cells {
         window.packaged(&tag(n), now);
     }
@@ -352,7 +353,7 @@ fn sendmes_that_lie() {
 
 #[test]
 fn each_31st_cell_that_arrives_is_acknowledged() {
-    let mut window = CongestionWindow::new(&congestion());
+    let mut window = CongestionWindow::new(congestion());
     let due: Vec<u32> = (1..=310).filter(|_| window.delivered()).collect();
     assert_eq!(due, (1..=10).map(|n| n * 31).collect::<Vec<u32>>());
 }
@@ -362,7 +363,7 @@ fn each_31st_cell_that_arrives_is_acknowledged() {
 fn run_path(rate_cells_per_s: u64, delay: Duration, run: Duration) -> (u64, u64) {
     let start = epoch();
     let gap = Duration::from_secs(1) / u32::try_from(rate_cells_per_s).unwrap();
-    let mut window = CongestionWindow::new(&congestion());
+    let mut window = CongestionWindow::new(congestion());
     let mut acks: VecDeque<(Instant, SendmeTag)> = VecDeque::new();
     let mut queue: VecDeque<u32> = VecDeque::new();
     let (mut n, mut unacked, mut delivered, mut longest) = (0u32, 0u32, 0u64, 0u64);
@@ -449,7 +450,7 @@ proptest! {
             sendme_inc_cells: inc,
             path: CongestionPath::Onion,
         };
-        let mut window = CongestionWindow::new(&congestion);
+        let mut window = CongestionWindow::new(congestion.clone());
         let mut now = epoch();
         let mut n = 0u32;
         let mut marks = VecDeque::new();
@@ -478,8 +479,8 @@ proptest! {
     fn two_windows_never_disagree(steps in proptest::collection::vec(any::<bool>(), 0..4000)) {
         let mut now = epoch();
         let congestion = congestion();
-        let mut ours = CongestionWindow::new(&congestion);
-        let mut theirs = CongestionWindow::new(&congestion);
+        let mut ours = CongestionWindow::new(congestion.clone());
+        let mut theirs = CongestionWindow::new(congestion.clone());
         let mut acks = VecDeque::new();
         let mut n = 0;
         for send in steps {

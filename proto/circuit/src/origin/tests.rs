@@ -1,16 +1,21 @@
 //! The origin against a chain of relays in memory.
 
 use super::*;
+use crate::congestion::CongestionPath;
+use crate::congestion::tests::epoch;
 use crate::onionskin::{OnionKeys, OnionskinJob};
 use crate::relay::{Forward, RelayCircuit};
 use cepa_crypto::{Ed25519Id, RsaId, curve25519, fast, tor1};
-use cepa_wire::cell::CELL_LEN;
 use cepa_wire::create::{Create2, CreateFast};
 use cepa_wire::linkspec::LinkSpecifiers;
 use proptest::prelude::{any, proptest};
 
 const ID: CircId = CircId(0x8000_0001);
 const STREAM: StreamId = StreamId(77);
+const QUEUE: LocalQueue = LocalQueue {
+    cells: 0,
+    is_blocked: false,
+};
 
 struct TestRelay {
     keys: OnionKeys,
@@ -59,16 +64,19 @@ impl Chain {
                     0 => HopKey::Ntor { rsa, onion_key },
                     _ => HopKey::NtorV3 { ed, onion_key },
                 },
+                congestion: None,
             }
         };
         self.relays.iter().enumerate().map(spec).collect()
     }
 
     fn create(&mut self, at: usize, create: &Create2<'_>) -> Vec<u8> {
-        let job = OnionskinJob::new(create).unwrap();
+        let job = OnionskinJob::new(create).unwrap().granting(Some(31));
         let relay = &mut self.relays[at];
         let reply = job.run(&relay.keys, &mut self.rng).unwrap();
-        relay.circuit = Some(RelayCircuit::new(&reply.keys.tor1()));
+        let congestion = reply.sendme_inc_cells.map(|_| congestion());
+        let circuit = RelayCircuit::new(&reply.keys.tor1()).with_congestion(congestion);
+        relay.circuit = Some(circuit);
         reply.data
     }
 
@@ -148,7 +156,7 @@ impl Chain {
             }
             RelayCommand::SENDME if message.1 == StreamId::NONE => {
                 let circuit = self.relays[at].circuit.as_mut().unwrap();
-                circuit.handle_sendme(&message.2).unwrap();
+                circuit.handle_sendme(&message.2, QUEUE, epoch()).unwrap();
             }
             _ => self.relays[at].messages.push(message),
         }
@@ -160,12 +168,20 @@ impl Chain {
         let payload = cell::payload_mut(&mut cell);
         let circuit = self.relays[at].circuit.as_mut().unwrap();
         circuit
-            .originate(payload, command, stream_id, data, &mut self.rng)
+            .originate(payload, command, stream_id, data, &mut self.rng, epoch())
             .unwrap();
         for relay in self.relays[..at].iter_mut().rev() {
             relay.circuit.as_mut().unwrap().backward(payload);
         }
         self.to_client.push_back(cell);
+    }
+}
+
+fn congestion() -> Congestion {
+    Congestion {
+        params: std::sync::Arc::default(),
+        sendme_inc_cells: 31,
+        path: CongestionPath::Exit,
     }
 }
 
@@ -178,7 +194,13 @@ fn read_all(circuit: &mut OriginCircuit, chain: &mut Chain) -> Vec<String> {
     let mut seen = Vec::new();
     while let Some(mut cell) = chain.to_client.pop_front() {
         let mut sent = Vec::new();
-        let received = circuit.handle_cell(&mut cell, &mut rng(), &mut |cell| sent.push(*cell));
+        let received = circuit.handle_cell(
+            &mut cell,
+            QUEUE,
+            &mut rng(),
+            &mut |cell| sent.push(*cell),
+            epoch(),
+        );
         seen.push(match received {
             Ok(Received::Message {
                 hop,
@@ -220,9 +242,8 @@ fn built(hops: u8) -> (OriginCircuit, Chain) {
 }
 
 fn say_to(circuit: &mut OriginCircuit, chain: &mut Chain, hop: usize, data: &[u8]) {
-    let mut cell = [0; CELL_LEN];
-    circuit
-        .write(hop, RelayCommand::DATA, STREAM, data, &mut cell, &mut rng())
+    let cell = circuit
+        .write(hop, RelayCommand::DATA, STREAM, data, &mut rng(), epoch())
         .unwrap();
     chain.forward(cell);
 }
@@ -273,6 +294,7 @@ fn create_fast_reaches_one_hop_and_a_built_circuit_extends() {
     let fast = HopSpec {
         link_specifiers: LinkSpecifiers::default(),
         key: HopKey::Fast,
+        congestion: None,
     };
     let error = circuit.extend(fast, &mut rng(), &mut |_| {});
     assert_eq!(error, Err(HandshakeError::FastExtend.into()));
@@ -358,7 +380,7 @@ fn cells_that_nobody_waits_for() {
     let mut handle = |cell: &mut CellBuf| {
         format!(
             "{:?}",
-            circuit.handle_cell(cell, &mut rng(), &mut |_| panic!("a reply"))
+            circuit.handle_cell(cell, QUEUE, &mut rng(), &mut |_| panic!("a reply"), epoch())
         )
     };
     for command in [Command::CREATED, Command::CREATE2, Command::PADDING] {
@@ -402,7 +424,7 @@ fn only_the_last_hop_extends() {
         let mut cell = chain.to_client.pop_front().unwrap();
         let mut send = |cell: &CellBuf| sent.push(*cell);
         circuit
-            .handle_cell(&mut cell, &mut rng(), &mut send)
+            .handle_cell(&mut cell, QUEUE, &mut rng(), &mut send, epoch())
             .unwrap();
         chain.forward(sent.pop().unwrap());
     }
@@ -414,7 +436,7 @@ fn only_the_last_hop_extends() {
     let payload = cell::payload_mut(&mut cell);
     // One backward cell was dropped above; its key stream has to pass on our side as well.
     let mut lost = cell::new_cell(ID, Command::RELAY);
-    let dropped = circuit.handle_cell(&mut lost, &mut rng(), &mut |_| {});
+    let dropped = circuit.handle_cell(&mut lost, QUEUE, &mut rng(), &mut |_| {}, epoch());
     assert_eq!(dropped, Ok(Received::Dropped(Dropped::Unrecognized)));
     first
         .originate(
@@ -423,9 +445,10 @@ fn only_the_last_hop_extends() {
             StreamId::NONE,
             &[0, 0],
             &mut chain.rng,
+            epoch(),
         )
         .unwrap();
-    let error = circuit.handle_cell(&mut cell, &mut rng(), &mut |_| {});
+    let error = circuit.handle_cell(&mut cell, QUEUE, &mut rng(), &mut |_| {}, epoch());
     assert_eq!(error, Err(OriginViolation::UnexpectedExtended));
 }
 
@@ -436,12 +459,24 @@ fn a_relay_with_another_key_fails_the_circuit() {
     let mut circuit = begin(&mut chain, std::mem::take(&mut specs));
     let mut cell = chain.to_client.pop_front().unwrap();
     cell[50] ^= 1;
-    let error = circuit.handle_cell(&mut cell, &mut rng(), &mut |_| panic!("a reply"));
+    let error = circuit.handle_cell(
+        &mut cell,
+        QUEUE,
+        &mut rng(),
+        &mut |_| panic!("a reply"),
+        epoch(),
+    );
     assert!(matches!(
         error,
         Err(OriginViolation::Handshake(HandshakeError::Ntor(_)))
     ));
-    let again = circuit.handle_cell(&mut cell, &mut rng(), &mut |_| panic!("a reply"));
+    let again = circuit.handle_cell(
+        &mut cell,
+        QUEUE,
+        &mut rng(),
+        &mut |_| panic!("a reply"),
+        epoch(),
+    );
     assert_eq!(
         again,
         Err(OriginViolation::UnexpectedCell(Command::CREATED2))
@@ -459,8 +494,58 @@ fn lengths_beyond_the_cell() {
     relay::write(payload, RelayCommand::DATA, STREAM, b"", &mut rng).unwrap();
     payload[9..11].copy_from_slice(&499u16.to_be_bytes());
     tor1::RelayCrypt::new(&keys).originate_backward(payload);
-    let error = circuit.handle_cell(&mut cell, &mut rng, &mut |_| {});
+    let error = circuit.handle_cell(&mut cell, QUEUE, &mut rng, &mut |_| {}, epoch());
     assert_eq!(error, Err(OriginViolation::Length(LengthError(499))));
+}
+
+/// Two hops, of which the last was asked for congestion control.
+fn built_with_congestion() -> (OriginCircuit, Chain) {
+    let mut chain = Chain::new(2);
+    let mut specs = chain.hops();
+    // It is not asked of a hop with plain ntor.
+    for hop in &mut specs {
+        hop.congestion = Some(std::sync::Arc::default());
+    }
+    let mut circuit = begin(&mut chain, specs);
+    read_all(&mut circuit, &mut chain);
+    assert!(circuit.is_built());
+    (circuit, chain)
+}
+
+#[test]
+fn congestion_control_where_it_was_asked_for_and_granted() {
+    let (mut circuit, mut chain) = built_with_congestion();
+    assert_eq!(circuit.window(0).and_then(HopWindow::agreed), None);
+    let agreed = circuit.window(1).and_then(HopWindow::agreed);
+    assert_eq!(agreed, Some(&congestion()));
+    assert_eq!((circuit.room_cells(0), circuit.room_cells(1)), (1000, 124));
+    let room = |chain: &Chain| chain.relays[1].circuit.as_ref().unwrap().room_cells();
+    assert_eq!(room(&chain), 124);
+    for n in 0..124 {
+        chain.say(1, RelayCommand::DATA, STREAM, b"y");
+        assert_eq!(room(&chain), 124 - n - 1);
+    }
+    // The relay checks the tags of each 31st; time stands, so that its window stays.
+    read_all(&mut circuit, &mut chain);
+    assert_eq!(room(&chain), 124);
+    for n in 1..=62 {
+        say_to(&mut circuit, &mut chain, 1, b"x");
+        let delivered = chain.relays[1].circuit.as_mut().unwrap().delivered();
+        assert_eq!(delivered, n % 31 == 0);
+    }
+    let tag = |n: usize| {
+        let tag = sendme::SendmeTag::from_bytes(chain.relays[1].messages[n - 1].3.as_bytes());
+        let mut body = Vec::new();
+        Sendme::Authenticated(tag.unwrap()).write(&mut body);
+        body
+    };
+    let (first, wrong) = (tag(31), tag(61));
+    chain.say(1, RelayCommand::SENDME, StreamId::NONE, &first);
+    assert_eq!(read_all(&mut circuit, &mut chain), ["Ok(Room(1))"]);
+    assert_eq!(circuit.room_cells(1), 93);
+    chain.say(1, RelayCommand::SENDME, StreamId::NONE, &wrong);
+    let seen = read_all(&mut circuit, &mut chain);
+    assert_eq!(seen, ["Err(Window(CircuitSendmeTag))"]);
 }
 
 proptest! {
@@ -480,11 +565,11 @@ proptest! {
         for (command, bytes) in cells {
             let mut cell = cell::new_cell(ID, Command(command % 14));
             cell[5..37].copy_from_slice(&bytes);
-            let _ = circuit.handle_cell(&mut cell, &mut rng(), &mut |_| {});
+            let _ = circuit.handle_cell(&mut cell, QUEUE, &mut rng(), &mut |_| {}, epoch());
             if started {
                 chain.say(usize::from(hops) - 1, RelayCommand(bytes[0]), StreamId(1), &bytes);
                 for mut cell in chain.to_client.drain(..) {
-                    let _ = circuit.handle_cell(&mut cell, &mut rng(), &mut |_| {});
+                    let _ = circuit.handle_cell(&mut cell, QUEUE, &mut rng(), &mut |_| {}, epoch());
                 }
             }
         }
@@ -502,7 +587,8 @@ fn a_joined_peer_is_the_last_hop_with_a_window_of_its_own() {
     peer.circuit = Some(RelayCircuit::new(&keys()));
     chain.relays.push(peer);
     let layer = HopLayer::tor1(&keys());
-    let (joined, again) = (circuit.join(layer), circuit.join(HopLayer::tor1(&keys())));
+    let joined = circuit.join(layer, None);
+    let again = circuit.join(HopLayer::tor1(&keys()), None);
     assert_eq!((joined, again), (Ok(2), Err(BuildError::Joined)));
     assert!(circuit.is_joined() && circuit.is_built());
     assert_eq!((circuit.hop_count(), *circuit.kh()), (3, kh));

@@ -66,6 +66,7 @@ pub(super) fn config(n: usize) -> SwitchConfig {
         extend_allow_private: true,
         extend_ipv6: false,
         points: PointParams::default(),
+        congestion: Arc::default(),
         padding: PaddingRange {
             low_ms: 0,
             high_ms: 0,

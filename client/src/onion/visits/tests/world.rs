@@ -583,6 +583,7 @@ impl World {
         HopSpec {
             link_specifiers: LinkSpecifiers::new(Some(address), rsa, Some(ed), None),
             key: HopKey::NtorV3 { ed, onion_key },
+            congestion: None,
         }
     }
 }
