@@ -2,11 +2,12 @@
 //! (rend-spec-v3 2.2.1, 2.2.3, 2.2.4, 2.3.1), as `tor` computes it.
 //!
 //! ```text
-//! shared random value  #1          #2          #3         each the random number of the
-//!   visitor's ring     │==   TP0   │           │          run of 24 votings before
-//! ─────────────────────$═════|─────$═════|─────$═════|──▶ valid-after
-//! time period               TP1         TP2         TP3   `─` after TP#N: TP#N with SRV#N;
-//!                                                         `═` after SRV#N+1: the same two
+//! SRV#1       TP#1        SRV#2       TP#2        SRV#3      ─▶ valid-after
+//!   ═══════════╪───────────╪═══════════╪───────────╪═════
+//! ═  a value is out, its period has not begun:   ask TP#N−1 (previous value), store there and
+//!                                                in TP#N (current value)
+//! ─  its period has begun:                       ask TP#N (current value), store there and in
+//!                                                TP#N−1 (previous value)
 //! ```
 //!
 //! All is decided by the consensus' `valid-after`, never by a clock. A visitor asks the ring of
