@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+use crate::config::onion::PortTarget;
+
 /// An onion-routing network: authorities, relays and clients in one program.
 #[derive(Debug, Parser)]
 #[command(name = "cepa", version, about, after_help = ROOT_HELP, arg_required_else_help = true)]
@@ -21,6 +23,8 @@ const ROOT_HELP: &str = "\
 Examples:
   cepa testnet up                     a whole network on this machine, and a curl line to try it
   cepa client --network network.toml  join a network; programs use SOCKS at 127.0.0.1:9050
+  cepa onion serve --network network.toml 80=127.0.0.1:8080
+                                      host a site without a public address
   cepa relay --config relay.toml      carry the traffic of others
   cepa authority keygen --dir auth    keys of a new directory authority";
 
@@ -33,6 +37,8 @@ pub enum Command {
     Relay(NodeArgs),
     /// Run a client with a SOCKS port.
     Client(ClientArgs),
+    /// Host onion services.
+    Onion(OnionArgs),
     /// Run a whole network on this machine.
     Testnet(TestnetArgs),
 }
@@ -150,6 +156,96 @@ Examples:
   cepa client --network network.toml
   cepa client --network network.toml --socks 127.0.0.1:9150
   curl --socks5-hostname 127.0.0.1:9050 http://example.com/";
+
+/// `cepa onion`.
+#[derive(Debug, ClapArgs)]
+pub struct OnionArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: OnionCommand,
+}
+
+/// The commands on onion services.
+#[derive(Debug, Subcommand)]
+pub enum OnionCommand {
+    /// Host an onion service: print its address once it can be visited.
+    #[command(after_help = SERVE_HELP)]
+    Serve(ServeArgs),
+    /// Make a key with which a client may visit a service that is not open to all.
+    #[command(after_help = KEY_HELP)]
+    Key(KeyArgs),
+    /// Say how the onion services of a running process are.
+    #[command(after_help = STATUS_HELP)]
+    Status(StatusArgs),
+}
+
+const SERVE_HELP: &str = "\
+The folder is as tor's HiddenServiceDir: hostname, hs_ed25519_secret_key, authorized_clients/. One
+that tor made can be used as it is, and the other way round. Several services in one process:
+[[onion_service]] tables in the configuration of `cepa client --config`.
+
+Examples:
+  cepa onion serve --network network.toml 80=127.0.0.1:8080
+  cepa onion serve --network network.toml --dir blog 80=8080 22=unix:/run/ssh.sock";
+
+/// The arguments of `cepa onion serve`.
+#[derive(Debug, ClapArgs)]
+pub struct ServeArgs {
+    /// The network to join: its authorities and fallback directories (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub network: PathBuf,
+    /// The folder of the service, made if need be.
+    #[arg(long, value_name = "DIR", default_value = "cepa-onion")]
+    pub dir: PathBuf,
+    /// Where guards and directory documents are kept [default: DIR/client]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// A port of the service, and where it leads: 80=127.0.0.1:8080, 80=8080, 22=unix:PATH, 80
+    #[arg(value_name = "PORT=TARGET", required = true)]
+    pub ports: Vec<PortTarget>,
+    /// Started by a launcher: stages to standard output, stop when standard input ends.
+    #[arg(long, hide = true)]
+    pub launched: bool,
+}
+
+const KEY_HELP: &str = "\
+Writes NAME.auth for the service (into authorized_clients/ of its folder) and NAME.auth_private for
+the client (into the folder that its onion_auth_dir names, or tor's ClientOnionAuthDir).
+
+Example:
+  cepa onion key ADDRESS.onion --name alice";
+
+/// The arguments of `cepa onion key`.
+#[derive(Debug, ClapArgs)]
+pub struct KeyArgs {
+    /// The service's address.
+    #[arg(value_name = "ADDRESS")]
+    pub address: String,
+    /// The name of the files.
+    #[arg(long, value_name = "NAME", default_value = "client")]
+    pub name: String,
+    /// The folder for them.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+}
+
+const STATUS_HELP: &str = "\
+Example:
+  cepa onion status --data-dir cepa-onion/client";
+
+/// The arguments of `cepa onion status`.
+#[derive(Debug, ClapArgs)]
+pub struct StatusArgs {
+    /// The data folder of the running process.
+    #[arg(long, value_name = "DIR", default_value = "cepa-onion/client")]
+    pub data_dir: PathBuf,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Do not try to visit the services.
+    #[arg(long)]
+    pub no_probe: bool,
+}
 
 /// `cepa testnet`.
 #[derive(Debug, ClapArgs)]

@@ -1,14 +1,16 @@
 //! The subcommands: each reads its configuration, starts the log, and runs until it is stopped.
 
 pub mod authority_keygen;
+pub mod onion;
 pub mod testnet_up;
 
 use std::future::Future;
 
 use crate::args::{
-    Args, AuthorityArgs, AuthorityCommand, ClientArgs, Command, NodeArgs, TestnetCommand,
+    Args, AuthorityArgs, AuthorityCommand, ClientArgs, Command, NodeArgs, OnionCommand, ServeArgs,
+    TestnetCommand,
 };
-use crate::config::{self, ClientConfig};
+use crate::config::{self, ClientConfig, OnionServiceConfig};
 use crate::error::{Failure, fail};
 use crate::launched::{Reporter, Shutdown};
 use crate::{logs, roles};
@@ -19,6 +21,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Authority(args) => authority(args),
         Command::Relay(args) => relay(&args),
         Command::Client(args) => client(&args),
+        Command::Onion(args) => match args.command {
+            OnionCommand::Serve(args) => onion_serve(&args),
+            OnionCommand::Key(args) => onion::key(&args),
+            OnionCommand::Status(args) => onion::status(&args),
+        },
         Command::Testnet(args) => match args.command {
             TestnetCommand::Up(args) => testnet_up::run(&args),
         },
@@ -53,6 +60,18 @@ fn relay(args: &NodeArgs) -> Result<(), Failure> {
 
 fn client(args: &ClientArgs) -> Result<(), Failure> {
     let config = client_config(args)?;
+    logs::start(&config.log)?;
+    block_on(args.launched, |reporter, shutdown| {
+        roles::client::run(config, reporter, shutdown)
+    })
+}
+
+fn onion_serve(args: &ServeArgs) -> Result<(), Failure> {
+    let mut config = config::client::defaults(args.network.clone())?;
+    config.socks.clear();
+    let data_dir = args.data_dir.clone();
+    config.data_dir = data_dir.unwrap_or_else(|| args.dir.join("client"));
+    config.onion_services = vec![OnionServiceConfig::new(args.dir.clone(), args.ports.clone())];
     logs::start(&config.log)?;
     block_on(args.launched, |reporter, shutdown| {
         roles::client::run(config, reporter, shutdown)

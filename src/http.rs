@@ -75,7 +75,7 @@ impl Headers {
 pub enum Peer {
     /// A TCP connection.
     Address(SocketAddr),
-    /// A BEGIN_DIR stream: nobody knows whose.
+    /// A BEGIN_DIR stream, of nobody knows whom; or a socket that only this user reaches.
     Circuit,
     /// A BEGIN_DIR stream of the client at the other end of the link.
     Neighbour,

@@ -5,6 +5,7 @@
 //! reported by its name and never replaced: what is there is never made anew.
 
 pub mod authority;
+pub mod onion;
 pub mod relay;
 
 use std::fs::{File, OpenOptions};

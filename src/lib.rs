@@ -21,6 +21,7 @@ mod net;
 pub mod network;
 pub mod page;
 pub mod roles;
+pub mod status;
 pub mod store;
 pub mod terminal;
 mod tls;

@@ -41,7 +41,7 @@ pub struct ClientTable {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub onion_auth_dir: Option<PathBuf>,
     /// Whether SOCKS replies tell why an onion service failed.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub onion_errors: bool,
     /// Where to serve metrics.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,7 +62,7 @@ impl ClientTable {
             log: LogTable::default(),
             pins: PinsTable::default(),
             onion_auth_dir: None,
-            onion_errors: false,
+            onion_errors: true,
             metrics: None,
             onion_service: Vec::new(),
         }
@@ -146,7 +146,7 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         distinct_subnets: true,
         onion_services: Vec::new(),
         onion_auth_dir: None,
-        onion_errors: false,
+        onion_errors: true,
         metrics: None,
         log: LogConfig::default(),
     })

@@ -35,6 +35,19 @@ pub struct OnionServiceConfig {
     pub introductions: Option<IntroductionLimit>,
 }
 
+impl OnionServiceConfig {
+    /// A service with defaults for all but the folder and its ports.
+    pub fn new(dir: PathBuf, ports: Vec<PortTarget>) -> Self {
+        OnionServiceConfig {
+            dir,
+            ports,
+            intro_points: INTRO_POINTS_DEFAULT,
+            streams_max: None,
+            introductions: None,
+        }
+    }
+}
+
 /// What introduction points are asked to hold back (the DoS extension, rend-spec-v3 3.1.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -19,17 +19,21 @@ use cepa_link::PeerExpectation;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, LocalSet};
 
+use super::onion::{self, Hosting};
 use super::socks::{Answer, Socks};
 use super::{fetch as exchange, kept, network_file};
 use crate::clock;
 use crate::config::{self, ClientConfig};
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
+use crate::http::Reply;
+use crate::keyfiles;
 use crate::launched::{Reporter, Shutdown, Stage};
 use crate::listen;
 use crate::net::worker::Worker;
 use crate::net::{channel, edge, link};
 use crate::network::Network;
+use crate::status::{self, OnionStatus, Query, Sockets};
 use crate::store::{Change, Durability, Store};
 use crate::tls;
 
@@ -65,7 +69,17 @@ async fn serve(
     for addr in &config.socks {
         listeners.push(listen::listen(*addr, "socks").await?);
     }
+    let metrics = match config.metrics {
+        Some(addr) => Some(listen::listen(addr, "metrics").await?),
+        None => None,
+    };
     let mut rng = clock::rng()?;
+    let opened = onion::open(&config.onion_services, &mut rng)?;
+    let client_keys = match &config.onion_auth_dir {
+        Some(dir) => keyfiles::onion::client_secrets(dir)?,
+        None => Vec::new(),
+    };
+    let (_sockets, mut queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
     let client = Client::new(
         core_config(&config, &network),
         Arc::new(network_file(&network)?),
@@ -82,7 +96,11 @@ async fn serve(
         )
     })?;
     let (worker, mut commands) = Worker::new(client, Arc::default(), None);
+    for (address, key) in client_keys {
+        worker.with(|client, now| client.add_onion_client_key(address, key, now));
+    }
     let mut hands = Hands {
+        hosting: Hosting::new(Rc::clone(&worker), opened, rng.fork()),
         socks: Socks::new(Rc::clone(&worker)),
         tls: tls::client_config(tls::provider())
             .map_err(|error| Failure::new("TLS cannot be set up", "this process", error))?,
@@ -104,6 +122,7 @@ async fn serve(
                 Some(command) => hands.run(command, &mut commands)?,
                 None => return Ok(()),
             },
+            Some(query) = queries.recv() => hands.answer(query),
             () = shutdown.wait() => return Ok(()),
         }
     }
@@ -113,6 +132,7 @@ async fn serve(
 struct Hands {
     worker: Rc<Worker<Client>>,
     socks: Rc<Socks>,
+    hosting: Hosting,
     tls: Arc<rustls::ClientConfig>,
     fetches: Rc<RefCell<BTreeMap<FetchId, AbortHandle>>>,
     store: Store,
@@ -178,15 +198,52 @@ impl Hands {
             Command::SocksFailed { request, status } => {
                 self.socks.answer(request, Answer::Failed(status));
             }
-            Command::OnionStream { stream, .. } => {
-                let worker = &self.worker;
-                worker.with(|client, now| client.onion_stream_refused(stream, now));
+            Command::OnionStream {
+                stream,
+                service,
+                port,
+            } => self.hosting.connect(stream, service, port),
+            Command::OnionPublished { service } => {
+                if let Some(address) = self.hosting.address(service) {
+                    self.reporter.report(&Stage::OnionUp(address.to_string()));
+                }
             }
-            Command::OnionPublished { .. } => {}
             Command::Save(saved) => changes.extend(changes_of(saved)),
             Command::Bootstrap(status) => {
                 tracing::info!("{status}");
                 self.reporter.report(&Stage::Bootstrapped(status.percent));
+            }
+        }
+    }
+
+    /// Answers a question about this process.
+    fn answer(&self, query: Query) {
+        let onions = self.hosting.statuses(clock::now());
+        match query.path.as_str() {
+            "/onion" => reply_json(query, &onions),
+            "/onion?probe" => {
+                let socks = Rc::clone(&self.socks);
+                let visits = self.hosting.visitable();
+                tokio::task::spawn_local(async move {
+                    let mut onions = onions;
+                    for (address, port) in visits {
+                        let address = address.to_string();
+                        let probe = socks.probe(&address, port).await;
+                        let found = onions.iter_mut().find(|one| one.address == address);
+                        if let Some(onion) = found {
+                            onion.probe = Some(probe);
+                        }
+                    }
+                    reply_json(query, &onions);
+                });
+            }
+            "/metrics" => {
+                let text = status::metrics::onions(&onions);
+                let reply = Reply::new(200).with_header("Content-Type", "text/plain");
+                let _ = query.answer.send(reply.with_body(text));
+            }
+            _ => {
+                let _ = query.answer.send(Reply::new(404));
             }
         }
     }
@@ -235,6 +292,17 @@ impl Hands {
         });
         self.fetches.borrow_mut().insert(fetch, task.abort_handle());
     }
+}
+
+/// An asker that hung up is no matter.
+fn reply_json(query: Query, onions: &[OnionStatus]) {
+    let reply = match serde_json::to_vec_pretty(onions) {
+        Ok(body) => Reply::new(200)
+            .with_header("Content-Type", "application/json")
+            .with_body(body),
+        Err(_) => Reply::new(500),
+    };
+    let _ = query.answer.send(reply);
 }
 
 fn changes_of(saved: Saved) -> Vec<Change> {

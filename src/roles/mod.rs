@@ -6,6 +6,7 @@ mod directory;
 mod exit;
 mod fetch;
 mod kept;
+mod onion;
 mod registry;
 pub mod relay;
 mod socks;

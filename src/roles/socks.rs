@@ -6,21 +6,26 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use cepa_circuit::StreamKey;
 use cepa_client::{Client, Isolation, RequestId};
+use cepa_wire::end::EndReason;
 use cepa_wire::host::Host;
 use cepa_wire::resolve::{Answer as Resolved, AnswerValue};
-use cepa_wire::socks::{self, Handshake, Progress, SocksRequest, SocksStatus};
+use cepa_wire::socks::{
+    self, Handshake, Progress, SocksAuth, SocksCommand, SocksRequest, SocksStatus, SocksVersion,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::clock;
 use crate::net::edge;
 use crate::net::worker::Worker;
+use crate::status::Probe;
 
 /// How long an application may take to say what it wants.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -67,6 +72,47 @@ impl Socks {
         if let Some(waiting) = self.waiting.borrow_mut().remove(&request) {
             // An application that hung up in the meantime is noticed by its own task.
             let _ = waiting.send(answer);
+        }
+    }
+
+    /// Visits an onion service and hangs up; whether a stream was opened.
+    pub(crate) async fn probe(&self, host: &str, port: u16) -> Probe {
+        let began = clock::now().mono;
+        let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let id = RequestId(self.next.get());
+        self.next.set(id.0 + 1);
+        // Credentials of its own: a rendezvous of its own, not one that stands already.
+        let auth = SocksAuth::Username(b"probe".to_vec(), id.0.to_be_bytes().to_vec());
+        let request = SocksRequest {
+            version: SocksVersion::V5,
+            command: SocksCommand::Connect,
+            address: Host::Name(host.to_owned()),
+            port,
+            auth: auth.clone(),
+        };
+        let isolation = Isolation::new(nobody, nobody.ip(), SocksVersion::V5, auth);
+        let (sender, answer) = oneshot::channel();
+        self.waiting.borrow_mut().insert(id, sender);
+        self.worker.with(|client, now| {
+            client.handle_socks_request(id, &request, isolation, Vec::new(), now);
+        });
+        let answer = answer.await;
+        let took_ms = clock::now().mono.duration_since(began).as_millis();
+        let error = match answer {
+            Ok(Answer::Connected { stream, .. }) => {
+                let close = |client: &mut Client, now| {
+                    client.stream_close(stream, EndReason::DONE, now);
+                };
+                self.worker.with(close);
+                None
+            }
+            Ok(Answer::Failed(status)) => Some(status.to_string()),
+            _ => Some("no answer".to_owned()),
+        };
+        Probe {
+            reached: error.is_none(),
+            took_ms: u64::try_from(took_ms).unwrap_or(u64::MAX),
+            error,
         }
     }
 

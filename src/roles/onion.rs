@@ -1,0 +1,227 @@
+//! The onion services that a client hosts: their folders, their programs, how they are.
+//!
+//! A visitor's stream is connected to the target of its virtual port, a TCP address or a unix
+//! socket, and served like any other. What a program refuses is told to the visitor as a refused
+//! connection. Several targets of one port take turns at random, as with `tor`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use cepa_circuit::StreamKey;
+use cepa_client::Client;
+use cepa_client::onion::{
+    DosLimits, IntroPointState, ServiceConfig, ServiceId, ServiceStatus,
+};
+use cepa_crypto::Rng;
+use cepa_crypto::onion::OnionAddress;
+use cepa_wire::Now;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::OnionServiceConfig;
+use crate::config::onion::{PortTarget, Target};
+use crate::error::{Failure, fail};
+use crate::keyfiles::onion::{ServiceKeys, load_or_make};
+use crate::net::edge;
+use crate::net::worker::Worker;
+use crate::status::{Descriptor, HsDir, IntroPoint, OnionStatus};
+
+/// How long a program may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A service with its address and its programs.
+struct Hosted {
+    address: OnionAddress,
+    ports: Vec<PortTarget>,
+}
+
+/// All services of this process.
+pub(crate) struct Hosting {
+    worker: Rc<Worker<Client>>,
+    services: BTreeMap<ServiceId, Hosted>,
+    rng: Rng,
+}
+
+/// A service whose folder has been read.
+pub(crate) struct Opened {
+    keys: ServiceKeys,
+    config: OnionServiceConfig,
+}
+
+/// Reads the folders of all services, before anything is started.
+pub(crate) fn open(
+    configs: &[OnionServiceConfig],
+    rng: &mut Rng,
+) -> Result<Vec<Opened>, Failure> {
+    let mut opened: Vec<Opened> = Vec::new();
+    for config in configs {
+        let keys = load_or_make(&config.dir, rng)?;
+        if opened.iter().any(|one| one.keys.address == keys.address) {
+            return fail(
+                "two services of one address",
+                config.dir.display(),
+                "give each service a folder of its own",
+            );
+        }
+        tracing::info!("onion service {} in {}", keys.address, config.dir.display());
+        let config = config.clone();
+        opened.push(Opened { keys, config });
+    }
+    Ok(opened)
+}
+
+impl Hosting {
+    /// Hosts what was opened.
+    pub(crate) fn new(worker: Rc<Worker<Client>>, opened: Vec<Opened>, rng: Rng) -> Self {
+        let mut services = BTreeMap::new();
+        for Opened { keys, config } in opened {
+            let mut ports: Vec<u16> = config.ports.iter().map(|port| port.port).collect();
+            ports.sort_unstable();
+            ports.dedup();
+            let core = ServiceConfig {
+                clients: keys.clients,
+                intro_points: usize::from(config.intro_points),
+                dos: config.introductions.map(|limit| DosLimits {
+                    rate: limit.rate,
+                    burst: limit.burst,
+                }),
+                streams_max: config.streams_max.and_then(|max| usize::try_from(max).ok()),
+                ..ServiceConfig::new(keys.identity, ports)
+            };
+            let id = worker.with(|client, now| client.add_service(core, now));
+            let (address, ports) = (keys.address, config.ports);
+            services.insert(id, Hosted { address, ports });
+        }
+        Hosting {
+            worker,
+            services,
+            rng,
+        }
+    }
+
+    /// The address of a service.
+    pub(crate) fn address(&self, service: ServiceId) -> Option<OnionAddress> {
+        self.services.get(&service).map(|one| one.address)
+    }
+
+    /// The services, each with a port that a visit can try.
+    pub(crate) fn visitable(&self) -> Vec<(OnionAddress, u16)> {
+        let ported = |one: &Hosted| Some((one.address, one.ports.first()?.port));
+        self.services.values().filter_map(ported).collect()
+    }
+
+    /// Connects a visitor's stream and serves it until it ends.
+    pub(crate) fn connect(&mut self, stream: StreamKey, service: ServiceId, port: u16) {
+        let ports = self.services.get(&service).map(|one| &one.ports[..]);
+        let targets = ports.unwrap_or_default().iter();
+        let targets: Vec<&Target> = targets
+            .filter(|one| one.port == port)
+            .map(|one| &one.target)
+            .collect();
+        let drawn = self.rng.below(targets.len().max(1) as u64);
+        let target = usize::try_from(drawn).ok().and_then(|one| targets.get(one));
+        let worker = Rc::clone(&self.worker);
+        match target {
+            Some(target) => {
+                tokio::task::spawn_local(connect(worker, stream, Target::clone(target)));
+            }
+            None => worker.with(|client, now| client.onion_stream_refused(stream, now)),
+        }
+    }
+
+    /// How the services are.
+    pub(crate) fn statuses(&self, now: Now) -> Vec<OnionStatus> {
+        let statuses = self.worker.peek(Client::service_statuses);
+        let shown = |status: &ServiceStatus| {
+            let hosted = self.services.get(&status.service)?;
+            Some(onion_status(status, hosted, now))
+        };
+        statuses.iter().filter_map(shown).collect()
+    }
+}
+
+async fn connect(worker: Rc<Worker<Client>>, stream: StreamKey, target: Target) {
+    let refused = match target {
+        Target::Tcp(addr) => match within(TcpStream::connect(addr)).await {
+            Ok(tcp) => {
+                // Batches are made by the circuit, not by the kernel.
+                let _ = tcp.set_nodelay(true);
+                return serve(&worker, stream, tcp.into_split()).await;
+            }
+            Err(error) => error,
+        },
+        Target::Unix(path) => match within(UnixStream::connect(path)).await {
+            Ok(unix) => return serve(&worker, stream, unix.into_split()).await,
+            Err(error) => error,
+        },
+    };
+    tracing::warn!(error = %refused, "a visitor is turned away: the service's program is not there");
+    worker.with(|client, now| client.onion_stream_refused(stream, now));
+}
+
+async fn serve<R, W>(worker: &Rc<Worker<Client>>, stream: StreamKey, halves: (R, W))
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    worker.with(|client, now| client.onion_stream_connected(stream, now));
+    edge::serve(worker, stream, halves, Vec::new(), Vec::new()).await;
+}
+
+async fn within<T>(connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+    connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+fn onion_status(status: &ServiceStatus, hosted: &Hosted, now: Now) -> OnionStatus {
+    let ago = |at: SystemTime| now.wall.duration_since(at).unwrap_or_default().as_secs();
+    let until = |at: SystemTime| at.duration_since(now.wall).unwrap_or_default().as_secs();
+    let descriptors = status.descriptors.iter().map(|one| Descriptor {
+        period: one.period,
+        revision: one.revision,
+        next_upload_secs: one.next_upload.map(until),
+        hsdirs: one
+            .hsdirs
+            .iter()
+            .map(|dir| HsDir {
+                relay: dir.relay.to_string(),
+                revision: dir.held.map(|(revision, _)| revision),
+                since_secs: dir.held.map(|(_, at)| ago(at)),
+                failures: dir.failures,
+            })
+            .collect(),
+    });
+    let intro_points = status.intro_points.iter().map(|one| IntroPoint {
+        relay: one.relay.to_string(),
+        state: match one.state {
+            IntroPointState::Opening => "opening",
+            IntroPointState::Standing => "standing",
+            IntroPointState::Retiring => "retiring",
+        }
+        .to_owned(),
+        since_secs: one.since.map(ago),
+        introductions: one.introductions,
+    });
+    let counts = &status.counts;
+    let mut dropped = BTreeMap::<&str, u64>::new();
+    for (drop, count) in &counts.intro_rejected_intro_req_count {
+        *dropped.entry(drop.reason()).or_default() += count;
+    }
+    OnionStatus {
+        address: hosted.address.to_string(),
+        published: status.is_published,
+        probe: None,
+        descriptors: descriptors.collect(),
+        intro_points: intro_points.collect(),
+        introductions: counts.intro_num_total,
+        dropped: dropped
+            .into_iter()
+            .map(|(reason, count)| (reason.to_owned(), count))
+            .collect(),
+        visitors: counts.rdv_established_count,
+        visitors_total: counts.rdv_num_total,
+        not_met: counts.rdv_error_count,
+    }
+}
