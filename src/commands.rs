@@ -71,7 +71,10 @@ fn onion_serve(args: &ServeArgs) -> Result<(), Failure> {
     config.socks.clear();
     let data_dir = args.data_dir.clone();
     config.data_dir = data_dir.unwrap_or_else(|| args.dir.join("client"));
-    config.onion_services = vec![OnionServiceConfig::new(args.dir.clone(), args.ports.clone())];
+    config.onion_services = vec![OnionServiceConfig::new(
+        args.dir.clone(),
+        args.ports.clone(),
+    )];
     logs::start(&config.log)?;
     block_on(args.launched, |reporter, shutdown| {
         roles::client::run(config, reporter, shutdown)

@@ -13,29 +13,48 @@ use crate::{clock, folder, terminal};
 /// Makes a pair of keys and says where each half belongs.
 pub fn key(args: &KeyArgs) -> Result<(), Failure> {
     let address: OnionAddress = args.address.parse().map_err(|error| {
-        Failure::new(error, &args.address, "copy it whole from the service's hostname file")
+        Failure::new(
+            error,
+            &args.address,
+            "copy it whole from the service's hostname file",
+        )
     })?;
     folder::make_private(&args.dir)?;
     let service = args.dir.join(format!("{}.auth", args.name));
     let client = args.dir.join(format!("{}.auth_private", args.name));
     for path in [&service, &client] {
         if path.exists() {
-            return fail("this file is there already", path.display(), "choose another --name");
+            return fail(
+                "this file is there already",
+                path.display(),
+                "choose another --name",
+            );
         }
     }
     let key = SecretKey::generate(&mut clock::rng()?);
-    write_secret(&service, format!("{}\n", ClientKey(key.public())).as_bytes())?;
+    write_secret(
+        &service,
+        format!("{}\n", ClientKey(key.public())).as_bytes(),
+    )?;
     let secret = ClientSecret { address, key };
     write_secret(&client, format!("{}\n", *secret.encode()).as_bytes())?;
     let (service, client) = (service.display(), client.display());
-    terminal::say(&format!("{service}: for the service, into its authorized_clients/"));
-    terminal::say(&format!("{client}: for the client, into its onion_auth_dir; keep it secret"));
+    terminal::say(&format!(
+        "{service}: for the service, into its authorized_clients/"
+    ));
+    terminal::say(&format!(
+        "{client}: for the client, into its onion_auth_dir; keep it secret"
+    ));
     Ok(())
 }
 
 /// Asks a running process how its services are.
 pub fn status(args: &StatusArgs) -> Result<(), Failure> {
-    let path = if args.no_probe { "/onion" } else { "/onion?probe" };
+    let path = if args.no_probe {
+        "/onion"
+    } else {
+        "/onion?probe"
+    };
     let body = status::ask(&args.data_dir, path)?;
     if args.json {
         terminal::say(String::from_utf8_lossy(&body).trim_end());
@@ -62,11 +81,19 @@ fn say_onion(onion: &OnionStatus) {
             Some(error) => format!(", NOT reached by a visit of our own: {error}"),
         },
     };
-    let published = if onion.published { "published" } else { "not published yet" };
+    let published = if onion.published {
+        "published"
+    } else {
+        "not published yet"
+    };
     terminal::say(&format!("{}: {published}{probe}", onion.address));
     for one in &onion.descriptors {
         let revision = shown(one.revision);
-        let holding = one.hsdirs.iter().filter(|dir| dir.revision.is_some()).count();
+        let holding = one
+            .hsdirs
+            .iter()
+            .filter(|dir| dir.revision.is_some())
+            .count();
         let next = one.next_upload_secs.map_or(String::new(), |secs| {
             format!(", made anew in {} min", secs / 60)
         });

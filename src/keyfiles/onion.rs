@@ -66,9 +66,7 @@ pub fn load_or_make(dir: &Path, rng: &mut Rng) -> Result<ServiceKeys, Failure> {
 }
 
 /// Reads the keys of a visitor.
-pub fn client_secrets(
-    dir: &Path,
-) -> Result<Vec<(OnionAddress, curve25519::SecretKey)>, Failure> {
+pub fn client_secrets(dir: &Path) -> Result<Vec<(OnionAddress, curve25519::SecretKey)>, Failure> {
     check_private(dir)?;
     let mut secrets = Vec::new();
     for path in files(dir, "auth_private")? {
@@ -84,7 +82,10 @@ pub fn client_secrets(
 fn check_private(dir: &Path) -> Result<(), Failure> {
     match std::fs::metadata(dir) {
         Ok(meta) if meta.mode() & 0o077 != 0 => fail(
-            format!("other users may use this folder (mode {:o})", meta.mode() & 0o777),
+            format!(
+                "other users may use this folder (mode {:o})",
+                meta.mode() & 0o777
+            ),
             dir.display(),
             "chmod 700 it if its keys are still secret",
         ),
@@ -129,7 +130,10 @@ fn check_or_write(
     }
     let shown = show(&found).map(|text| format!(" ({text})"));
     fail(
-        format!("this file{} is of another key than {SECRET}", shown.unwrap_or_default()),
+        format!(
+            "this file{} is of another key than {SECRET}",
+            shown.unwrap_or_default()
+        ),
         path.display(),
         "restore both from one copy (nothing was changed)",
     )
@@ -211,7 +215,10 @@ mod tests {
         let (_dir, path, address) = service("hs");
         std::fs::write(path.join("hostname"), "other.onion\n").unwrap();
         let error = error_of(&path);
-        assert!(error.contains("hostname") && error.contains("other.onion"), "{error}");
+        assert!(
+            error.contains("hostname") && error.contains("other.onion"),
+            "{error}"
+        );
         std::fs::write(path.join("hostname"), format!("{address}\n")).unwrap();
         std::fs::remove_file(path.join(SECRET)).unwrap();
         assert!(error_of(&path).contains("is missing"));
@@ -233,7 +240,11 @@ mod tests {
 
         let mine = path.join("mine");
         folder::make_private(&mine).unwrap();
-        let line = ClientSecret { address, key: secret }.encode();
+        let line = ClientSecret {
+            address,
+            key: secret,
+        }
+        .encode();
         write_secret(&mine.join("x.auth_private"), line.as_bytes()).unwrap();
         assert_eq!(client_secrets(&mine).unwrap()[0].0, address);
     }

@@ -11,9 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use cepa_circuit::StreamKey;
 use cepa_client::Client;
-use cepa_client::onion::{
-    DosLimits, IntroPointState, ServiceConfig, ServiceId, ServiceStatus,
-};
+use cepa_client::onion::{DosLimits, IntroPointState, ServiceConfig, ServiceId, ServiceStatus};
 use cepa_crypto::Rng;
 use cepa_crypto::onion::OnionAddress;
 use cepa_wire::Now;
@@ -51,10 +49,7 @@ pub(crate) struct Opened {
 }
 
 /// Reads the folders of all services, before anything is started.
-pub(crate) fn open(
-    configs: &[OnionServiceConfig],
-    rng: &mut Rng,
-) -> Result<Vec<Opened>, Failure> {
+pub(crate) fn open(configs: &[OnionServiceConfig], rng: &mut Rng) -> Result<Vec<Opened>, Failure> {
     let mut opened: Vec<Opened> = Vec::new();
     for config in configs {
         let keys = load_or_make(&config.dir, rng)?;

@@ -1,8 +1,9 @@
 //! Debian's `tor`, and stem's parsers, at the other end.
 //!
 //! `their_client`: a `tor` client, and stem, on a network of ours. `their_network`: our client and
-//! our relay in a network of `tor` authorities and relays. Where `tor` is not installed a test says
-//! so in a line and passes, except under `CI=true`.
+//! our relay in a network of `tor` authorities and relays. `onions`: services and visitors of both,
+//! in either and in a mixed one. Where `tor` is not installed a test says so in a line and passes,
+//! except under `CI=true`.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,6 +11,7 @@
     reason = "a test may fail, and says what it saw"
 )]
 
+mod onions;
 #[path = "../support/mod.rs"]
 mod support;
 mod their_client;

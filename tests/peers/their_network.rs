@@ -1,11 +1,11 @@
 //! Our client and our relay in a network of `tor` authorities, relays and exits.
 
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::support::client::{Client, wait_for};
 use crate::support::fetch::{self, SocksError};
 use crate::support::network::CEPA;
 use crate::support::processes::Process;
@@ -46,33 +46,9 @@ fn our_client_and_relay_in_a_network_of_tor() {
     steps.finish(|| network.show_logs());
 }
 
-/// A node of ours, and what it reports.
-struct Ours {
-    process: Process,
-}
-
-impl Ours {
-    /// Starts a node and waits until it has reported a stage. It ends with its standard input.
-    fn start(role: &str, config: &Path, stage: &str) -> Self {
-        let mut command = Command::new(CEPA);
-        command
-            .arg(role)
-            .arg("--config")
-            .arg(config)
-            .arg("--launched");
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut ours = Self {
-            process: Process(child.unwrap()),
-        };
-        wait_for(&mut ours.process.0, stage);
-        ours
-    }
-}
-
-fn wait_for(child: &mut Child, stage: &str) {
-    let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
-    let is_reached = lines.any(|line| line.unwrap() == format!("cepa-status: {stage}"));
-    assert!(is_reached, "it has ended before: {stage}");
+/// A node of ours that ends with this.
+pub(crate) struct Ours {
+    _process: Process,
 }
 
 /// Writes a file of its name and gives its path.
@@ -82,6 +58,27 @@ fn written(dir: &Path, name: &str, text: &str) -> std::path::PathBuf {
     path
 }
 
+/// A relay at 127.NUMBER.0.1 with these further lines, once it has published.
+pub(crate) fn relay(network: &TorNetwork, dir: &Path, name: &str, number: u8, more: &str) -> Ours {
+    let (port, toml) = (network.or_port, network.network_toml.display());
+    let text = format!(
+        "nickname = \"{name}\"\ncontact = \"{name}@example.org\"\n\
+         address = \"127.{number}.0.1\"\nor_port = {port}\ndata_dir = \"{name}\"\n\
+         network = \"{toml}\"\ntesting = true\n{more}"
+    );
+    let config = written(dir, &format!("{name}.toml"), &text);
+    let mut command = Command::new(CEPA);
+    command
+        .arg("relay")
+        .arg("--config")
+        .arg(config)
+        .arg("--launched");
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut process = Process(child.unwrap());
+    wait_for(&mut process.0, "published");
+    Ours { _process: process }
+}
+
 /// A client with these further lines, once it has bootstrapped.
 fn client(
     network: &TorNetwork,
@@ -89,19 +86,12 @@ fn client(
     name: &str,
     port: u16,
     more: &str,
-) -> (Ours, SocketAddr) {
+) -> (Client, SocketAddr) {
     let socks = SocketAddr::from(([127, 0, 0, 1], port));
-    let text = format!(
-        "socks = [\"{socks}\"]\ndata_dir = \"{name}\"\nnetwork = \"{}\"\n{more}",
-        network.network_toml.display()
-    );
-    let config = written(dir, &format!("{name}.toml"), &text);
     let started = now();
-    let ours = Ours::start("client", &config, "bootstrapped 100");
-    println!(
-        "{name}: 100% after {:.1} s",
-        now().duration_since(started).as_secs_f64()
-    );
+    let ours = Client::start(&network.network_toml, dir, name, socks, more);
+    let took = now().duration_since(started).as_secs_f64();
+    println!("{name}: 100% after {took:.1} s");
     (ours, socks)
 }
 
@@ -127,21 +117,14 @@ fn fetches(socks: SocketAddr, len: u64) {
 }
 
 fn relays_carry(network: &TorNetwork, dir: &Path) {
-    let relay = |name: &str, number: u8, more: &str| {
-        let network = network.network_toml.display();
-        let text = format!(
-            "nickname = \"{name}\"\ncontact = \"{name}@example.org\"\n\
-             address = \"127.{number}.0.1\"\nor_port = {BASE_PORT}\ndata_dir = \"{name}\"\n\
-             network = \"{network}\"\ntesting = true\n{more}"
-        );
-        Ours::start(
-            "relay",
-            &written(dir, &format!("{name}.toml"), &text),
-            "published",
-        )
-    };
-    let _relay = relay("ourrelay", 101, "");
-    let _exit = relay("ourexit", 102, "exit_policy = [\"accept *:*\"]\n");
+    let _relay = relay(network, dir, "ourrelay", 101, "");
+    let _exit = relay(
+        network,
+        dir,
+        "ourexit",
+        102,
+        "exit_policy = [\"accept *:*\"]\n",
+    );
     let seen = network.wait_for(2);
     println!(
         "tor: a consensus of {} relays, ours among them",

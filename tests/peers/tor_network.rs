@@ -57,6 +57,8 @@ pub(crate) struct TorNetwork {
     _processes: Vec<Process>,
     /// The directory ports of its authorities.
     pub(crate) dirs: Vec<SocketAddr>,
+    /// The OR port of all its relays.
+    pub(crate) or_port: u16,
     /// A `network.toml` of it.
     pub(crate) network_toml: PathBuf,
     /// What each `torrc` of it begins with.
@@ -102,6 +104,7 @@ impl TorNetwork {
         Self {
             _processes: processes,
             dirs: authorities.iter().map(|node| node.dir).collect(),
+            or_port: base_port,
             network_toml,
             common,
             folder: folder.to_owned(),

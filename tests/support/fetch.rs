@@ -75,12 +75,34 @@ pub(crate) fn get(
     target: SocketAddr,
     path: &str,
 ) -> Result<Fetched, SocksError> {
-    let stream = connect(socks, None, &target.ip().to_string(), target.port())?;
-    Ok(exchange(
-        &stream,
-        &format!("GET {path} HTTP/1.0\r\nHost: {target}\r\n\r\n"),
-        &[],
-    )?)
+    get_from(socks, None, (&target.ip().to_string(), target.port()), path)
+}
+
+/// Fetches `http://HOST:PORT/PATH` through a SOCKS port, over a circuit of `user`'s.
+pub(crate) fn get_from(
+    socks: SocketAddr,
+    user: Option<&str>,
+    (host, port): (&str, u16),
+    path: &str,
+) -> Result<Fetched, SocksError> {
+    let stream = connect(socks, user, host, port)?;
+    let head = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
+    Ok(exchange(&stream, &head, &[])?)
+}
+
+/// Posts a body to `http://HOST:PORT/` through a SOCKS port; gives the reply.
+pub(crate) fn post_to(
+    socks: SocketAddr,
+    (host, port): (&str, u16),
+    body: &[u8],
+) -> Result<String, SocksError> {
+    let stream = connect(socks, None, host, port)?;
+    let len = body.len();
+    let head = format!("POST / HTTP/1.0\r\nHost: {host}\r\nContent-Length: {len}\r\n\r\n");
+    send(&stream, &head, body)?;
+    let mut text = String::new();
+    body_of(&stream)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Posts a body through a SOCKS port; gives the reply.
@@ -89,13 +111,7 @@ pub(crate) fn post(
     target: SocketAddr,
     body: &[u8],
 ) -> Result<String, SocksError> {
-    let stream = connect(socks, None, &target.ip().to_string(), target.port())?;
-    let len = body.len();
-    let head = format!("POST / HTTP/1.0\r\nHost: {target}\r\nContent-Length: {len}\r\n\r\n");
-    send(&stream, &head, body)?;
-    let mut text = String::new();
-    body_of(&stream)?.read_to_string(&mut text)?;
-    Ok(text)
+    post_to(socks, (&target.ip().to_string(), target.port()), body)
 }
 
 /// A directory document that is served in clear; nothing if it is not there.

@@ -5,9 +5,11 @@
 
 #![allow(dead_code, reason = "each test target uses its part")]
 
+pub(crate) mod client;
 pub(crate) mod documents;
 pub(crate) mod fetch;
 pub(crate) mod network;
+pub(crate) mod onion;
 pub(crate) mod processes;
 pub(crate) mod server;
 

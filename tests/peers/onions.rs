@@ -1,0 +1,223 @@
+//! Onion services between `tor` and us, both ways, with and without client keys: in a network of
+//! ours, in one of `tor`'s, and in one where both are directories, introduction and rendezvous
+//! points. A service's folder goes from us to `tor` and back.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::client::Client;
+use crate::support::fetch::{self, SocksError};
+use crate::support::network::{CEPA, Network};
+use crate::support::onion::Service;
+use crate::support::{Steps, now, server, until};
+use crate::their_network::relay;
+use crate::tor::{Tor, is_tor_here};
+use crate::tor_network::TorNetwork;
+
+const OURS_PORT: u16 = 22_800;
+const THEIRS_PORT: u16 = 23_200;
+/// How long `tor` may take to bootstrap.
+const BOOTSTRAP_MAX: Duration = Duration::from_secs(120);
+/// How long its service may take until it can be visited; it waits for its own schedule.
+const PUBLISHED_MAX: Duration = Duration::from_secs(120);
+/// How long a visit of a service that is up may take, with all that `tor` tries again.
+const VISIT_MAX: Duration = Duration::from_secs(60);
+/// socks-extensions.
+const MISSING_CLIENT_KEY: u8 = 0xF4;
+/// What `tor` says of the machine or of testing, not of us.
+const NOT_OURS: [&str; 6] = [
+    "You have used DirAuthority",
+    "you're logging more than",
+    "You are running Tor as root",
+    "TestingTorNetwork is set",
+    "Tor was compiled with zstd",
+    "Your application",
+];
+
+#[test]
+fn onion_services_in_our_network() {
+    if !is_tor_here() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let network = Network::up(dir.path(), OURS_PORT, &["--clients", "0"]);
+    let torrc = std::fs::read_to_string(dir.path().join("torrc")).unwrap();
+    let mut steps = Steps::default();
+    steps.step("services and visitors, both ways, over our relays", || {
+        Ends::new(&network.summary.network, &torrc, dir.path(), OURS_PORT).both_ways();
+    });
+    steps.finish(|| network.show_logs());
+}
+
+#[test]
+fn onion_services_in_a_network_of_tor() {
+    if !is_tor_here() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let network = TorNetwork::start(dir.path(), THEIRS_PORT, &["accept *:*"]);
+    network.wait_for(0);
+    let ends = |name: &str| {
+        let folder = dir.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        let torrc = format!("{}DataDirectory {}/tor\n", network.common, folder.display());
+        Ends::new(&network.network_toml, &torrc, &folder, THEIRS_PORT)
+    };
+    let mut steps = Steps::default();
+    steps.step(
+        "services and visitors, both ways, over their relays",
+        || {
+            ends("theirs").both_ways();
+        },
+    );
+    steps.step("the same over relays of both", || {
+        let ours: Vec<_> = (101..107)
+            .map(|number| relay(&network, dir.path(), &format!("our{number}"), number, ""))
+            .collect();
+        network.wait_for(ours.len());
+        ends("mixed").both_ways();
+    });
+    steps.finish(|| network.show_logs());
+}
+
+/// A network, and where the ends in it have their files and ports.
+struct Ends<'a> {
+    network: &'a Path,
+    torrc: String,
+    dir: &'a Path,
+    base_port: u16,
+    server: SocketAddr,
+}
+
+impl<'a> Ends<'a> {
+    fn new(network: &'a Path, torrc: &str, dir: &'a Path, base_port: u16) -> Self {
+        Ends {
+            network,
+            torrc: torrc.to_owned(),
+            dir,
+            base_port,
+            server: server::start(),
+        }
+    }
+
+    fn socks(&self, place: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.base_port + 60 + place))
+    }
+
+    fn serve(&self, name: &str) -> Service {
+        Service::start(self.network, &self.dir.join(name), self.server)
+    }
+
+    /// A folder with an address of its own that nobody serves.
+    fn folder(&self, name: &str) -> (PathBuf, String) {
+        let address = self.serve(name).address;
+        (self.dir.join(name), address)
+    }
+
+    fn private_folder(&self, name: &str) -> PathBuf {
+        let path = self.dir.join(name);
+        std::fs::create_dir(&path).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(&path, mode).unwrap();
+        path
+    }
+
+    /// A key for the client that has `keys`, with which it may visit the service in `name`.
+    fn authorize(&self, name: &str, address: &str, keys: &Path) {
+        let made = self.dir.join(format!("made-{name}"));
+        let mut key = Command::new(CEPA);
+        key.args(["onion", "key", address, "--dir"]);
+        assert!(key.arg(&made).output().unwrap().status.success());
+        let clients = self.dir.join(name).join("authorized_clients");
+        std::fs::rename(made.join("client.auth"), clients.join("client.auth")).unwrap();
+        let private = format!("{name}.auth_private");
+        std::fs::rename(made.join("client.auth_private"), keys.join(private)).unwrap();
+    }
+
+    fn both_ways(&self) {
+        let (our_keys, their_keys) = (self.private_folder("keys"), self.private_folder("tor-keys"));
+        // Two services for tor to host, two that we host; one of each with a client key.
+        let (their_open, open_address) = self.folder("their-open");
+        let (their_closed, closed_address) = self.folder("their-closed");
+        self.authorize("their-closed", &closed_address, &our_keys);
+        let open = self.serve("open");
+        let (_, address) = self.folder("closed");
+        self.authorize("closed", &address, &their_keys);
+        let closed = self.serve("closed");
+
+        let mut torrc = self.torrc.replace("SocksPort", "#SocksPort");
+        torrc.push_str(&format!(
+            "\nSocksPort {}\nClientOnionAuthDir {}\n",
+            self.socks(0),
+            their_keys.display()
+        ));
+        for folder in [&their_open, &their_closed] {
+            torrc.push_str(&format!(
+                "HiddenServiceDir {}\nHiddenServicePort 80 {}\n",
+                folder.display(),
+                self.server
+            ));
+        }
+        let path = self.dir.join("onions.torrc");
+        std::fs::write(&path, torrc).unwrap();
+        let info = format!("info file {}", self.dir.join("onions-info").display());
+        let options = [
+            "--Log",
+            "notice stdout",
+            "--Log",
+            &info,
+            "--ProtocolWarnings",
+            "1",
+        ];
+        let mut tor = Tor::start(&path, &options);
+        tor.wait_for("Bootstrapped 100%", BOOTSTRAP_MAX);
+
+        let (visits, keyless) = (self.socks(1), self.socks(2));
+        let more = format!("onion_auth_dir = \"{}\"\n", our_keys.display());
+        let _ours = Client::start(self.network, self.dir, "visitor", visits, &more);
+        let _keyless = Client::start(self.network, self.dir, "keyless", keyless, "");
+        visit(self.socks(0), "tor visits ours", &open.address, VISIT_MAX);
+        visit(
+            self.socks(0),
+            "tor visits ours with a key",
+            &closed.address,
+            VISIT_MAX,
+        );
+        visit(visits, "we visit tor's", &open_address, PUBLISHED_MAX);
+        visit(
+            visits,
+            "we visit tor's with a key",
+            &closed_address,
+            PUBLISHED_MAX,
+        );
+        visit(visits, "we visit ours", &open.address, VISIT_MAX);
+        for address in [&closed.address, &closed_address] {
+            match fetch::get_from(keyless, None, (address, 80), "/") {
+                Err(SocksError::Refused(code)) => assert_eq!(code, MISSING_CLIENT_KEY),
+                other => panic!("{other:?}"),
+            }
+        }
+        let complaints = tor.complaints_but(&NOT_OURS);
+        assert!(complaints.is_empty(), "{complaints:#?}");
+        drop(tor);
+        // What tor has written in its folder is good for us; its last revision is outdone.
+        let back = self.serve("their-open");
+        assert_eq!(back.address, open_address);
+        visit(visits, "we visit what was tor's", &open_address, VISIT_MAX);
+    }
+}
+
+/// Fetches through a SOCKS port until it works, then a megabyte.
+fn visit(socks: SocketAddr, what: &str, address: &str, limit: Duration) {
+    let started = now();
+    until(limit, what, || {
+        fetch::get_from(socks, None, (address, 80), "/bytes/1000").ok()
+    });
+    let first = now().duration_since(started).as_secs_f64();
+    let len = 1_000_000;
+    let fetched = fetch::get_from(socks, None, (address, 80), &format!("/bytes/{len}")).unwrap();
+    assert_eq!(fetched.sha256, server::sha256_of(len), "{what}");
+    println!("{what}: {first:.2} s");
+}
