@@ -19,9 +19,9 @@ use cepa_link::PeerExpectation;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, LocalSet};
 
+use super::applications::{Answer, Applications};
 use super::onion::{self, Hosting};
-use super::socks::{Answer, Socks};
-use super::{fetch as exchange, kept, network_file};
+use super::{fetch as exchange, kept, network_file, socks};
 use crate::clock;
 use crate::config::{self, ClientConfig};
 use crate::error::{Failure, fail};
@@ -101,7 +101,7 @@ async fn serve(
     }
     let mut hands = Hands {
         hosting: Hosting::new(Rc::clone(&worker), opened, rng.fork()),
-        socks: Socks::new(Rc::clone(&worker)),
+        applications: Applications::new(Rc::clone(&worker)),
         tls: tls::client_config(tls::provider())
             .map_err(|error| Failure::new("TLS cannot be set up", "this process", error))?,
         worker: Rc::clone(&worker),
@@ -111,7 +111,8 @@ async fn serve(
         rng,
     };
     for listener in listeners {
-        tokio::task::spawn_local(Rc::clone(&hands.socks).accept(listener));
+        let applications = Rc::clone(&hands.applications);
+        tokio::task::spawn_local(applications.accept(listener, "socks", socks::serve));
     }
     hands.reporter.report(&Stage::Listening);
     tokio::task::spawn_local(Rc::clone(&worker).run_timer());
@@ -131,7 +132,7 @@ async fn serve(
 /// Does what the core asks for.
 struct Hands {
     worker: Rc<Worker<Client>>,
-    socks: Rc<Socks>,
+    applications: Rc<Applications>,
     hosting: Hosting,
     tls: Arc<rustls::ClientConfig>,
     fetches: Rc<RefCell<BTreeMap<FetchId, AbortHandle>>>,
@@ -183,7 +184,7 @@ impl Hands {
                 bound,
                 early,
             } => {
-                self.socks.answer(
+                self.applications.answer(
                     request,
                     Answer::Connected {
                         stream,
@@ -193,10 +194,10 @@ impl Hands {
                 );
             }
             Command::SocksResolved { request, answers } => {
-                self.socks.answer(request, Answer::Resolved(answers));
+                self.applications.answer(request, Answer::Resolved(answers));
             }
             Command::SocksFailed { request, status } => {
-                self.socks.answer(request, Answer::Failed(status));
+                self.applications.answer(request, Answer::Failed(status));
             }
             Command::OnionStream {
                 stream,
@@ -222,13 +223,13 @@ impl Hands {
         match query.path.as_str() {
             "/onion" => reply_json(query, &onions),
             "/onion?probe" => {
-                let socks = Rc::clone(&self.socks);
+                let applications = Rc::clone(&self.applications);
                 let visits = self.hosting.visitable();
                 tokio::task::spawn_local(async move {
                     let mut onions = onions;
                     for (address, port) in visits {
                         let address = address.to_string();
-                        let probe = socks.probe(&address, port).await;
+                        let probe = applications.probe(&address, port).await;
                         let found = onions.iter_mut().find(|one| one.address == address);
                         if let Some(onion) = found {
                             onion.probe = Some(probe);

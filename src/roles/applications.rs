@@ -1,0 +1,238 @@
+//! Requests of applications, whichever port they came to: asked of the client core, answered.
+//!
+//! A port reads what an application wants in its own protocol and says it as a SOCKS request, the
+//! most general of them; the answer goes back in the port's words. Optimistic data is passed on
+//! while the request waits.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+
+use cepa_circuit::StreamKey;
+use cepa_client::{Client, Isolation, RequestId};
+use cepa_wire::end::EndReason;
+use cepa_wire::host::Host;
+use cepa_wire::resolve::{Answer as Resolved, AnswerValue};
+use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest, SocksStatus, SocksVersion};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::clock;
+use crate::net::edge;
+use crate::net::worker::Worker;
+use crate::status::Probe;
+
+/// Applications served at once, over all ports.
+const CONNECTIONS_MAX: usize = 10_000;
+/// Bytes read from an application at once while its request waits.
+const READ_BYTES: usize = 4096;
+
+/// What became of a request.
+pub(crate) enum Answer {
+    /// The stream is open; these bytes are still to be sent first.
+    Connected {
+        stream: StreamKey,
+        bound: Option<IpAddr>,
+        early: Vec<u8>,
+    },
+    /// The answers of a look-up.
+    Resolved(Vec<Resolved>),
+    /// It failed.
+    Failed(SocksStatus),
+}
+
+/// A request that an application made, with what it sent behind it.
+pub(crate) struct Asked {
+    pub(crate) request: SocksRequest,
+    pub(crate) isolation: Isolation,
+    pub(crate) early: Vec<u8>,
+}
+
+/// All applications of a client.
+pub(crate) struct Applications {
+    worker: Rc<Worker<Client>>,
+    waiting: RefCell<BTreeMap<RequestId, oneshot::Sender<Answer>>>,
+    next: Cell<u64>,
+    places: Semaphore,
+}
+
+impl Applications {
+    /// None so far.
+    pub(crate) fn new(worker: Rc<Worker<Client>>) -> Rc<Self> {
+        Rc::new(Applications {
+            worker,
+            waiting: RefCell::default(),
+            next: Cell::new(0),
+            places: Semaphore::new(CONNECTIONS_MAX),
+        })
+    }
+
+    /// Tells whoever waits for a request what became of it.
+    pub(crate) fn answer(&self, request: RequestId, answer: Answer) {
+        if let Some(waiting) = self.waiting.borrow_mut().remove(&request) {
+            // An application that hung up in the meantime is noticed by its own task.
+            let _ = waiting.send(answer);
+        }
+    }
+
+    /// Serves the connections of one port, a task each, for as long as its listener lives.
+    pub(crate) async fn accept<F>(
+        self: Rc<Self>,
+        listener: TcpListener,
+        purpose: &'static str,
+        serve: impl Fn(Rc<Self>, TcpStream, SocketAddr, SocketAddr) -> F,
+    ) where
+        F: Future<Output = io::Result<()>> + 'static,
+    {
+        let Ok(address) = listener.local_addr() else {
+            return;
+        };
+        loop {
+            let (tcp, peer) = match crate::listen::accept(&listener).await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::error!(%error, purpose, "a port is given up");
+                    return;
+                }
+            };
+            // Batches are made by the circuit, not by the kernel.
+            let _ = tcp.set_nodelay(true);
+            let all = Rc::clone(&self);
+            let served = serve(Rc::clone(&self), tcp, address, peer);
+            tokio::task::spawn_local(async move {
+                let Ok(_place) = all.places.try_acquire() else {
+                    return;
+                };
+                if let Err(error) = served.await {
+                    tracing::debug!(%error, purpose, "an application is hung up on");
+                }
+            });
+        }
+    }
+
+    /// Asks, waits, writes the reply that `reply` makes of the answer, serves the stream.
+    pub(crate) async fn serve(
+        &self,
+        mut tcp: TcpStream,
+        asked: Asked,
+        reply: impl Fn(&SocksRequest, &Answer) -> Vec<u8>,
+    ) -> io::Result<()> {
+        let request = asked.request.clone();
+        let (id, mut answer) = self.ask(asked);
+        let (answer, unsent) = self.wait(&mut tcp, id, &mut answer).await?;
+        let reply = reply(&request, &answer);
+        match answer {
+            Answer::Connected {
+                stream, mut early, ..
+            } => {
+                early.extend_from_slice(&unsent);
+                edge::serve(&self.worker, stream, tcp.into_split(), reply, early).await;
+                Ok(())
+            }
+            _ => {
+                tcp.write_all(&reply).await?;
+                tcp.shutdown().await
+            }
+        }
+    }
+
+    /// Asks the core.
+    pub(crate) fn ask(&self, asked: Asked) -> (RequestId, oneshot::Receiver<Answer>) {
+        let id = RequestId(self.next.get());
+        self.next.set(id.0 + 1);
+        let (sender, answer) = oneshot::channel();
+        self.waiting.borrow_mut().insert(id, sender);
+        let Asked {
+            request,
+            isolation,
+            early,
+        } = asked;
+        self.worker
+            .with(|client, now| client.handle_socks_request(id, &request, isolation, early, now));
+        (id, answer)
+    }
+
+    /// Waits for the answer; what the application sends in the meantime goes ahead.
+    async fn wait(
+        &self,
+        tcp: &mut TcpStream,
+        id: RequestId,
+        answer: &mut oneshot::Receiver<Answer>,
+    ) -> io::Result<(Answer, Vec<u8>)> {
+        let mut unsent = Vec::new();
+        let mut buffer = [0; READ_BYTES];
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut *answer => {
+                    let answer = answer.unwrap_or(Answer::Failed(SocksStatus::GENERAL_FAILURE));
+                    return Ok((answer, unsent));
+                }
+                read = tcp.read(&mut buffer), if unsent.is_empty() => match read {
+                    Ok(bytes) if bytes > 0 => {
+                        let data = buffer.get(..bytes).unwrap_or_default();
+                        let taken = self
+                            .worker
+                            .with(|client, now| client.handle_socks_early(id, data, now));
+                        unsent.extend_from_slice(data.get(taken..).unwrap_or_default());
+                    }
+                    _ => {
+                        self.waiting.borrow_mut().remove(&id);
+                        self.worker.with(|client, now| client.cancel_socks_request(id, now));
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Visits an onion service and hangs up; whether a stream was opened.
+    pub(crate) async fn probe(&self, host: &str, port: u16) -> Probe {
+        let began = clock::now().mono;
+        let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        // Credentials of its own: a rendezvous of its own, not one that stands already.
+        let number = self.next.get().to_be_bytes().to_vec();
+        let auth = SocksAuth::Username(b"probe".to_vec(), number);
+        let (_, answer) = self.ask(Asked {
+            isolation: Isolation::new(nobody, nobody.ip(), SocksVersion::V5, auth.clone()),
+            request: SocksRequest {
+                version: SocksVersion::V5,
+                command: SocksCommand::Connect,
+                address: Host::Name(host.to_owned()),
+                port,
+                auth,
+            },
+            early: Vec::new(),
+        });
+        let answer = answer.await;
+        let took_ms = clock::now().mono.duration_since(began).as_millis();
+        let error = match answer {
+            Ok(Answer::Connected { stream, .. }) => {
+                let close = |client: &mut Client, now| {
+                    client.stream_close(stream, EndReason::DONE, now);
+                };
+                self.worker.with(close);
+                None
+            }
+            Ok(Answer::Failed(status)) => Some(status.to_string()),
+            _ => Some("no answer".to_owned()),
+        };
+        Probe {
+            reached: error.is_none(),
+            took_ms: u64::try_from(took_ms).unwrap_or(u64::MAX),
+            error,
+        }
+    }
+}
+
+/// The host of an answer to a look-up, if it has one.
+pub(crate) fn host_of(answer: &Resolved) -> Option<Host> {
+    match &answer.value {
+        AnswerValue::Ip(ip) => Some(Host::Ip(*ip)),
+        AnswerValue::Name(name) => String::from_utf8(name.clone()).ok().map(Host::Name),
+        _ => None,
+    }
+}
