@@ -1,8 +1,9 @@
 //! `cepa onion key` and `cepa onion status`. (`serve` is a client with a service.)
 
-use cepa_crypto::client_auth::{ClientKey, ClientSecret};
+use cepa_crypto::client_auth::ClientAuthPrivate;
 use cepa_crypto::curve25519::SecretKey;
 use cepa_crypto::onion::OnionAddress;
+use zeroize::Zeroizing;
 
 use crate::args::{KeyArgs, StatusArgs};
 use crate::error::{Failure, fail};
@@ -31,13 +32,16 @@ pub fn key(args: &KeyArgs) -> Result<(), Failure> {
             );
         }
     }
-    let key = SecretKey::generate(&mut clock::rng()?);
+    let secret = ClientAuthPrivate {
+        address,
+        key: SecretKey::generate(&mut clock::rng()?),
+    };
+    let public = secret.public().encode();
+    write_secret(&service, format!("{public}\n").as_bytes())?;
     write_secret(
-        &service,
-        format!("{}\n", ClientKey(key.public())).as_bytes(),
+        &client,
+        Zeroizing::new(format!("{}\n", *secret.encode())).as_bytes(),
     )?;
-    let secret = ClientSecret { address, key };
-    write_secret(&client, format!("{}\n", *secret.encode()).as_bytes())?;
     let (service, client) = (service.display(), client.display());
     terminal::say(&format!(
         "{service}: for the service, into its authorized_clients/"

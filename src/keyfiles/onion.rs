@@ -11,9 +11,9 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use cepa_crypto::client_auth::{ClientKey, ClientSecret};
+use cepa_crypto::client_auth::{ClientAuthPrivate, ClientAuthPublic};
 use cepa_crypto::ed25519::{ExpandedKeypair, Keypair};
-use cepa_crypto::key_file::{self, Kind};
+use cepa_crypto::key_file;
 use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{Rng, curve25519};
 
@@ -45,11 +45,12 @@ pub fn load_or_make(dir: &Path, rng: &mut Rng) -> Result<ServiceKeys, Failure> {
     folder::make_private(dir)?;
     let path = dir.join(SECRET);
     let identity = match read_secret(&path)? {
-        Some(bytes) => key_file::read_ed25519(Kind::MasterSecret, &bytes)
+        Some(bytes) => key_file::read_hs_secret_key(&bytes)
             .map_err(|_| damaged(&path, "the secret key of an onion service"))?,
         None => make_identity(dir, &path, rng)?,
     };
-    let address = OnionAddress::new(&identity.public());
+    let address = OnionAddress::new(&identity.public())
+        .map_err(|_| damaged(&path, "the secret key of an onion service"))?;
     check_or_write(&dir.join(PUBLIC), &public_file(&identity), |_| None)?;
     check_or_write(
         &dir.join(HOSTNAME),
@@ -72,7 +73,7 @@ pub fn client_secrets(dir: &Path) -> Result<Vec<(OnionAddress, curve25519::Secre
     for path in files(dir, "auth_private")? {
         let expected = "ADDRESS:descriptor:x25519:KEY, as onion services ask their visitors for";
         let text = read_secret_text(&path)?.unwrap_or_default();
-        let secret = ClientSecret::parse(text.trim()).map_err(|_| damaged(&path, expected))?;
+        let secret = ClientAuthPrivate::parse(text.trim()).map_err(|_| damaged(&path, expected))?;
         secrets.push((secret.address, secret.key));
     }
     Ok(secrets)
@@ -105,15 +106,12 @@ fn make_identity(dir: &Path, path: &Path, rng: &mut Rng) -> Result<ExpandedKeypa
         }
     }
     let identity = Keypair::generate(rng).expand();
-    write_secret(
-        path,
-        &key_file::write(Kind::MasterSecret, &*identity.to_bytes()),
-    )?;
+    write_secret(path, &key_file::write_hs_secret_key(&identity))?;
     Ok(identity)
 }
 
 fn public_file(identity: &ExpandedKeypair) -> Vec<u8> {
-    key_file::write(Kind::MasterPublic, identity.public().as_bytes()).to_vec()
+    key_file::write_hs_public_key(&identity.public())
 }
 
 /// A file that must say what follows from the secret key; `show`: what it says instead.
@@ -143,9 +141,9 @@ fn clients(dir: &Path) -> Result<Vec<curve25519::PublicKey>, Failure> {
     let mut clients = Vec::new();
     for path in files(dir, "auth")? {
         let text = read_secret_text(&path)?.unwrap_or_default();
-        let key = ClientKey::parse(text.trim())
+        let key = ClientAuthPublic::parse(text.trim())
             .map_err(|_| damaged(&path, "descriptor:x25519:KEY, a key of a client"))?;
-        clients.push(key.0);
+        clients.push(key.key);
     }
     if clients.len() > CLIENTS_MAX {
         return fail(
@@ -231,7 +229,10 @@ mod tests {
     fn clients_are_read_and_wrong_ones_named() {
         let (_dir, path, address) = service("hs");
         let secret = curve25519::SecretKey::generate(&mut Rng::from_seed([9; 32]));
-        let line = ClientKey(secret.public()).to_string();
+        let line = ClientAuthPublic {
+            key: secret.public(),
+        }
+        .encode();
         write_secret(&path.join(CLIENTS).join("a.auth"), line.as_bytes()).unwrap();
         let read = load_or_make(&path, &mut Rng::from_seed([8; 32])).unwrap();
         assert_eq!(read.clients, [secret.public()]);
@@ -240,7 +241,7 @@ mod tests {
 
         let mine = path.join("mine");
         folder::make_private(&mine).unwrap();
-        let line = ClientSecret {
+        let line = ClientAuthPrivate {
             address,
             key: secret,
         }

@@ -11,7 +11,9 @@ use std::time::{Duration, SystemTime};
 
 use cepa_circuit::StreamKey;
 use cepa_client::Client;
-use cepa_client::onion::{DosLimits, IntroPointState, ServiceConfig, ServiceId, ServiceStatus};
+use cepa_client::onion::services::{
+    DosLimits, IntroPointState, ServiceConfig, ServiceId, ServiceStatus,
+};
 use cepa_crypto::Rng;
 use cepa_crypto::onion::OnionAddress;
 use cepa_wire::Now;
