@@ -101,6 +101,16 @@ pub struct AuthorityConfig {
 pub struct ClientConfig {
     /// Where to listen for SOCKS.
     pub socks: Vec<SocketAddr>,
+    /// Where to listen for HTTP CONNECT.
+    pub http_connect: Vec<SocketAddr>,
+    /// Where to answer DNS questions, over UDP.
+    pub dns: Vec<SocketAddr>,
+    /// Where the firewall leads connections to, by REDIRECT.
+    pub redirect: Vec<SocketAddr>,
+    /// The same, by TPROXY.
+    pub tproxy: Vec<SocketAddr>,
+    /// Whether an onion name that is looked up gets an address that stands for it.
+    pub automap: bool,
     /// Guards and documents.
     pub data_dir: PathBuf,
     /// The network to join.

@@ -4,6 +4,7 @@
 //! [`Client`] owns the data plane ([`plane`]) and the control of it; the shell drives both by the
 //! same object. No I/O: effects are [`Command`]s, time and randomness come from outside.
 
+pub mod automap;
 pub mod bootstrap;
 pub mod client;
 pub mod command;

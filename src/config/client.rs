@@ -23,6 +23,21 @@ pub struct ClientTable {
     /// Where to listen for SOCKS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub socks: Vec<Spanned<SocketAddr>>,
+    /// Where to listen for HTTP CONNECT.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http_connect: Vec<Spanned<SocketAddr>>,
+    /// Where to answer DNS questions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<Spanned<SocketAddr>>,
+    /// Where the firewall's REDIRECT leads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redirect: Vec<Spanned<SocketAddr>>,
+    /// Where its TPROXY leads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tproxy: Vec<Spanned<SocketAddr>>,
+    /// Whether onion names get addresses that stand for them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub automap: bool,
     /// A folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
@@ -56,6 +71,11 @@ impl ClientTable {
     pub fn new(network: PathBuf) -> Self {
         ClientTable {
             socks: Vec::new(),
+            http_connect: Vec::new(),
+            dns: Vec::new(),
+            redirect: Vec::new(),
+            tproxy: Vec::new(),
+            automap: false,
             data_dir: None,
             network,
             distinct_subnets: true,
@@ -97,14 +117,15 @@ pub fn load(path: &Path) -> Result<ClientConfig, Failure> {
 
 fn read(source: &Source) -> Result<ClientConfig, Failure> {
     let table: ClientTable = source.parse()?;
-    for socks in &table.socks {
-        source.expect(
-            socks,
-            "socks",
-            "an address with a port from 1 to 65535",
-            |addr| addr.port() != 0,
-        )?;
-    }
+    let addrs = |list: &[Spanned<SocketAddr>], key: &str| {
+        let expected = "an address with a port from 1 to 65535";
+        for addr in list {
+            source.expect(addr, key, expected, |addr| addr.port() != 0)?;
+        }
+        let addrs = list.iter().map(|addr| *addr.get_ref());
+        Ok::<Vec<SocketAddr>, Failure>(addrs.collect())
+    };
+    let socks = addrs(&table.socks, "socks")?;
     let pins = Pins {
         entry: names(source, &table.pins.entry, "entry")?,
         middle: names(source, &table.pins.middle, "middle")?,
@@ -118,12 +139,16 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         None => default_data_dir()?,
     };
     Ok(ClientConfig {
-        socks: match table.socks.is_empty() {
+        socks: match socks.is_empty() {
             // A file that only hosts opens no port.
-            true if !onion_services.is_empty() => Vec::new(),
-            true => vec![SOCKS_DEFAULT],
-            false => table.socks.into_iter().map(Spanned::into_inner).collect(),
+            true if onion_services.is_empty() => vec![SOCKS_DEFAULT],
+            _ => socks,
         },
+        http_connect: addrs(&table.http_connect, "http_connect")?,
+        dns: addrs(&table.dns, "dns")?,
+        redirect: addrs(&table.redirect, "redirect")?,
+        tproxy: addrs(&table.tproxy, "tproxy")?,
+        automap: table.automap,
         data_dir,
         network: source.resolve(&table.network),
         pins,
@@ -140,6 +165,11 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
 pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
     Ok(ClientConfig {
         socks: vec![SOCKS_DEFAULT],
+        http_connect: Vec::new(),
+        dns: Vec::new(),
+        redirect: Vec::new(),
+        tproxy: Vec::new(),
+        automap: false,
         data_dir: default_data_dir()?,
         network,
         pins: Pins::default(),

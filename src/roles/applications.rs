@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use cepa_circuit::StreamKey;
+use cepa_client::automap::Automap;
 use cepa_client::{Client, Isolation, RequestId};
 use cepa_wire::end::EndReason;
 use cepa_wire::host::Host;
@@ -29,6 +30,9 @@ use crate::status::Probe;
 const CONNECTIONS_MAX: usize = 10_000;
 /// Bytes read from an application at once while its request waits.
 const READ_BYTES: usize = 4096;
+
+/// How long an address that stands for a name may be kept, in seconds.
+const AUTOMAP_TTL_SECS: u32 = 60;
 
 /// What became of a request.
 pub(crate) enum Answer {
@@ -51,21 +55,49 @@ pub(crate) struct Asked {
     pub(crate) early: Vec<u8>,
 }
 
+/// A request that waits for its answer; dropped before, it is cancelled.
+pub(crate) struct Waiting<'a> {
+    applications: &'a Applications,
+    id: RequestId,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl Waiting<'_> {
+    /// The answer.
+    pub(crate) async fn answer(&mut self) -> Answer {
+        let answer = (&mut self.answer).await;
+        answer.unwrap_or(Answer::Failed(SocksStatus::GENERAL_FAILURE))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let (applications, id) = (self.applications, self.id);
+        if applications.waiting.borrow_mut().remove(&id).is_some() {
+            let cancel = |client: &mut Client, now| client.cancel_socks_request(id, now);
+            applications.worker.with(cancel);
+        }
+    }
+}
+
 /// All applications of a client.
 pub(crate) struct Applications {
-    worker: Rc<Worker<Client>>,
+    pub(super) worker: Rc<Worker<Client>>,
     waiting: RefCell<BTreeMap<RequestId, oneshot::Sender<Answer>>>,
     next: Cell<u64>,
+    /// Addresses that stand for names, if they are wanted.
+    automap: Option<RefCell<Automap>>,
     places: Semaphore,
 }
 
 impl Applications {
     /// None so far.
-    pub(crate) fn new(worker: Rc<Worker<Client>>) -> Rc<Self> {
+    pub(crate) fn new(worker: Rc<Worker<Client>>, automap: Option<Automap>) -> Rc<Self> {
         Rc::new(Applications {
             worker,
             waiting: RefCell::default(),
             next: Cell::new(0),
+            automap: automap.map(RefCell::new),
             places: Semaphore::new(CONNECTIONS_MAX),
         })
     }
@@ -121,8 +153,9 @@ impl Applications {
         reply: impl Fn(&SocksRequest, &Answer) -> Vec<u8>,
     ) -> io::Result<()> {
         let request = asked.request.clone();
-        let (id, mut answer) = self.ask(asked);
-        let (answer, unsent) = self.wait(&mut tcp, id, &mut answer).await?;
+        let mut waiting = self.ask(asked);
+        let (answer, unsent) = self.wait(&mut tcp, &mut waiting).await?;
+        drop(waiting);
         let reply = reply(&request, &answer);
         match answer {
             Answer::Connected {
@@ -139,54 +172,84 @@ impl Applications {
         }
     }
 
-    /// Asks the core.
-    pub(crate) fn ask(&self, asked: Asked) -> (RequestId, oneshot::Receiver<Answer>) {
+    /// Asks the core. A request whose answer nobody waits for any more is cancelled.
+    pub(crate) fn ask(&self, asked: Asked) -> Waiting<'_> {
         let id = RequestId(self.next.get());
         self.next.set(id.0 + 1);
         let (sender, answer) = oneshot::channel();
-        self.waiting.borrow_mut().insert(id, sender);
         let Asked {
-            request,
+            mut request,
             isolation,
             early,
         } = asked;
-        self.worker
-            .with(|client, now| client.handle_socks_request(id, &request, isolation, early, now));
-        (id, answer)
+        if let Some(known) = self.map_address(&mut request) {
+            let _ = sender.send(known);
+        } else {
+            self.waiting.borrow_mut().insert(id, sender);
+            self.worker.with(|client, now| {
+                client.handle_socks_request(id, &request, isolation, early, now);
+            });
+        }
+        Waiting {
+            applications: self,
+            id,
+            answer,
+        }
+    }
+
+    /// Puts the name in the place of an address that stands for it, or knows the answer.
+    fn map_address(&self, request: &mut SocksRequest) -> Option<Answer> {
+        let mut automap = self.automap.as_ref()?.borrow_mut();
+        match (request.command, &request.address) {
+            (SocksCommand::Connect, Host::Ip(ip)) => match automap.name(*ip) {
+                Ok(None) => None,
+                Ok(Some(name)) => {
+                    request.address = Host::Name(name);
+                    None
+                }
+                Err(()) => Some(Answer::Failed(SocksStatus::HOST_UNREACHABLE)),
+            },
+            (SocksCommand::Resolve, Host::Name(name)) if Automap::is_for(name) => {
+                let answer = |is_ipv6| Resolved {
+                    value: AnswerValue::Ip(automap.address(name, is_ipv6)),
+                    ttl: AUTOMAP_TTL_SECS,
+                };
+                Some(Answer::Resolved([false, true].map(answer).into()))
+            }
+            _ => None,
+        }
     }
 
     /// Waits for the answer; what the application sends in the meantime goes ahead.
     async fn wait(
         &self,
         tcp: &mut TcpStream,
-        id: RequestId,
-        answer: &mut oneshot::Receiver<Answer>,
+        waiting: &mut Waiting<'_>,
     ) -> io::Result<(Answer, Vec<u8>)> {
         let mut unsent = Vec::new();
         let mut buffer = [0; READ_BYTES];
         loop {
             tokio::select! {
                 biased;
-                answer = &mut *answer => {
-                    let answer = answer.unwrap_or(Answer::Failed(SocksStatus::GENERAL_FAILURE));
-                    return Ok((answer, unsent));
-                }
+                answer = waiting.answer() => return Ok((answer, unsent)),
                 read = tcp.read(&mut buffer), if unsent.is_empty() => match read {
                     Ok(bytes) if bytes > 0 => {
                         let data = buffer.get(..bytes).unwrap_or_default();
                         let taken = self
                             .worker
-                            .with(|client, now| client.handle_socks_early(id, data, now));
+                            .with(|client, now| client.handle_socks_early(waiting.id, data, now));
                         unsent.extend_from_slice(data.get(taken..).unwrap_or_default());
                     }
-                    _ => {
-                        self.waiting.borrow_mut().remove(&id);
-                        self.worker.with(|client, now| client.cancel_socks_request(id, now));
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
+                    _ => return Err(io::ErrorKind::UnexpectedEof.into()),
                 }
             }
         }
+    }
+
+    /// Closes a stream that nobody serves.
+    pub(crate) fn close(&self, stream: StreamKey) {
+        let close = |client: &mut Client, now| client.stream_close(stream, EndReason::DONE, now);
+        self.worker.with(close);
     }
 
     /// Visits an onion service and hangs up; whether a stream was opened.
@@ -196,7 +259,7 @@ impl Applications {
         // Credentials of its own: a rendezvous of its own, not one that stands already.
         let number = self.next.get().to_be_bytes().to_vec();
         let auth = SocksAuth::Username(b"probe".to_vec(), number);
-        let (_, answer) = self.ask(Asked {
+        let mut waiting = self.ask(Asked {
             isolation: Isolation::new(nobody, nobody.ip(), SocksVersion::V5, auth.clone()),
             request: SocksRequest {
                 version: SocksVersion::V5,
@@ -207,18 +270,15 @@ impl Applications {
             },
             early: Vec::new(),
         });
-        let answer = answer.await;
+        let answer = waiting.answer().await;
         let took_ms = clock::now().mono.duration_since(began).as_millis();
         let error = match answer {
-            Ok(Answer::Connected { stream, .. }) => {
-                let close = |client: &mut Client, now| {
-                    client.stream_close(stream, EndReason::DONE, now);
-                };
-                self.worker.with(close);
+            Answer::Connected { stream, .. } => {
+                self.close(stream);
                 None
             }
-            Ok(Answer::Failed(status)) => Some(status.to_string()),
-            _ => Some("no answer".to_owned()),
+            Answer::Failed(status) => Some(status.to_string()),
+            Answer::Resolved(_) => Some("no stream".to_owned()),
         };
         Probe {
             reached: error.is_none(),

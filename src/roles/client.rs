@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use cepa_client::automap::Automap;
 use cepa_client::{
     Client, ClientConfig as CoreConfig, Command, Directory, FetchId, LinkId, LinkTarget, Pins,
     Saved, SavedState,
@@ -21,7 +22,8 @@ use tokio::task::{AbortHandle, LocalSet};
 
 use super::applications::{Answer, Applications};
 use super::onion::{self, Hosting};
-use super::{fetch as exchange, kept, network_file, socks};
+use super::ports::Ports;
+use super::{fetch as exchange, kept, network_file};
 use crate::clock;
 use crate::config::{self, ClientConfig};
 use crate::error::{Failure, fail};
@@ -65,10 +67,7 @@ async fn serve(
     let network = Network::load(&config.network)?;
     let folder = Folder::open(&config.data_dir)?;
     let store = Store::open(&folder.path().join("store.sqlite"), Durability::Process)?;
-    let mut listeners = Vec::new();
-    for addr in &config.socks {
-        listeners.push(listen::listen(*addr, "socks").await?);
-    }
+    let ports = Ports::open(&config).await?;
     let metrics = match config.metrics {
         Some(addr) => Some(listen::listen(addr, "metrics").await?),
         None => None,
@@ -99,9 +98,10 @@ async fn serve(
     for (address, key) in client_keys {
         worker.with(|client, now| client.add_onion_client_key(address, key, now));
     }
+    let automap = config.automap.then(|| Automap::new(rng.fork()));
     let mut hands = Hands {
         hosting: Hosting::new(Rc::clone(&worker), opened, rng.fork()),
-        applications: Applications::new(Rc::clone(&worker)),
+        applications: Applications::new(Rc::clone(&worker), automap),
         tls: tls::client_config(tls::provider())
             .map_err(|error| Failure::new("TLS cannot be set up", "this process", error))?,
         worker: Rc::clone(&worker),
@@ -110,10 +110,7 @@ async fn serve(
         reporter,
         rng,
     };
-    for listener in listeners {
-        let applications = Rc::clone(&hands.applications);
-        tokio::task::spawn_local(applications.accept(listener, "socks", socks::serve));
-    }
+    ports.serve(&hands.applications);
     hands.reporter.report(&Stage::Listening);
     tokio::task::spawn_local(Rc::clone(&worker).run_timer());
     worker.settle();

@@ -4,13 +4,17 @@ mod applications;
 pub mod authority;
 pub mod client;
 mod directory;
+mod dns_port;
 mod exit;
 mod fetch;
+mod http_connect;
 mod kept;
 mod onion;
+mod ports;
 mod registry;
 pub mod relay;
 mod socks;
+mod transparent;
 mod workers;
 
 use std::net::{SocketAddr, SocketAddrV4};

@@ -1,0 +1,145 @@
+//! The HTTP CONNECT port (RFC 9110 9.3.6; `HTTPTunnelPort` in tor(1)).
+//!
+//! `CONNECT HOST:PORT` opens a stream; anything else is answered 405. Streams of different
+//! `Proxy-Authorization` or `X-Tor-Stream-Isolation` headers share no circuit.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use cepa_client::Isolation;
+use cepa_wire::host::Host;
+use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest, SocksStatus, SocksVersion};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Method, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use super::applications::{Answer, Applications, Asked};
+use super::socks::REQUEST_TIMEOUT;
+use crate::net::edge;
+
+/// Headers of a request, at most.
+const HEADERS_MAX: usize = 64;
+/// Bytes of them that isolate, at most.
+const ISOLATION_LEN_MAX: usize = 512;
+const ISOLATING: [&str; 2] = ["proxy-authorization", "x-tor-stream-isolation"];
+
+/// Serves one connection to `listener`.
+pub(crate) async fn serve(
+    applications: Rc<Applications>,
+    tcp: TcpStream,
+    listener: SocketAddr,
+    peer: SocketAddr,
+) -> io::Result<()> {
+    let service = service_fn(|request| {
+        let applications = Rc::clone(&applications);
+        async move {
+            Ok::<_, std::convert::Infallible>(answer(applications, request, listener, peer).await)
+        }
+    });
+    hyper::server::conn::http1::Builder::new()
+        .max_headers(HEADERS_MAX)
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIMEOUT)
+        .serve_connection(TokioIo::new(tcp), service)
+        .with_upgrades()
+        .await
+        .map_err(io::Error::other)
+}
+
+async fn answer(
+    applications: Rc<Applications>,
+    request: hyper::Request<Incoming>,
+    listener: SocketAddr,
+    peer: SocketAddr,
+) -> Response<Full<Bytes>> {
+    if request.method() != Method::CONNECT {
+        return status(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let Some(asked) = asked(&request, listener, peer) else {
+        return status(StatusCode::BAD_REQUEST);
+    };
+    let answer = applications.ask(asked).answer().await;
+    match answer {
+        Answer::Connected { stream, early, .. } => {
+            let upgraded = hyper::upgrade::on(request);
+            tokio::task::spawn_local(async move {
+                let worker = Rc::clone(&applications.worker);
+                match upgraded.await {
+                    Ok(io) => {
+                        let halves = tokio::io::split(TokioIo::new(io));
+                        edge::serve(&worker, stream, halves, Vec::new(), early).await;
+                    }
+                    Err(_) => applications.close(stream),
+                }
+            });
+            status(StatusCode::OK)
+        }
+        Answer::Failed(why) => status(status_of(why)),
+        Answer::Resolved(_) => status(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+fn asked(
+    request: &hyper::Request<Incoming>,
+    listener: SocketAddr,
+    peer: SocketAddr,
+) -> Option<Asked> {
+    let authority = request.uri().authority()?;
+    let port = authority.port_u16().filter(|port| *port != 0)?;
+    let host = authority.host();
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let address = match bare.unwrap_or(host).parse() {
+        Ok(ip) => Host::Ip(ip),
+        Err(_) => Host::Name(host.to_owned()),
+    };
+    let mut credentials = Vec::new();
+    for name in ISOLATING {
+        for value in request.headers().get_all(name) {
+            credentials.extend_from_slice(value.as_bytes());
+            credentials.push(0);
+        }
+    }
+    if credentials.len() > ISOLATION_LEN_MAX {
+        return None;
+    }
+    let auth = match credentials.is_empty() {
+        true => SocksAuth::None,
+        false => SocksAuth::Username(b"HTTP".to_vec(), credentials),
+    };
+    let version = SocksVersion::V5;
+    Some(Asked {
+        isolation: Isolation::new(listener, peer.ip(), version, auth.clone()),
+        request: SocksRequest {
+            version,
+            command: SocksCommand::Connect,
+            address,
+            port,
+            auth,
+        },
+        early: Vec::new(),
+    })
+}
+
+/// The answer of a proxy whose way to the server failed.
+fn status_of(why: SocksStatus) -> StatusCode {
+    match why {
+        SocksStatus::NOT_ALLOWED => StatusCode::FORBIDDEN,
+        SocksStatus::HOST_UNREACHABLE | SocksStatus::HS_DESC_NOT_FOUND => StatusCode::NOT_FOUND,
+        SocksStatus::TTL_EXPIRED => StatusCode::GATEWAY_TIMEOUT,
+        SocksStatus::GENERAL_FAILURE => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::BAD_GATEWAY,
+    }
+}
+
+fn status(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}
