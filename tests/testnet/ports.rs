@@ -1,0 +1,90 @@
+//! The ports of a client beside SOCKS: HTTP CONNECT, DNS, addresses that stand for onion names.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Command;
+use std::time::Duration;
+
+use hickory_resolver::proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+
+use crate::network::Network;
+use crate::support::client::Client;
+use crate::support::{Steps, fetch, server};
+
+const BASE_PORT: u16 = 21_600;
+/// How long an answer may take.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+#[test]
+fn applications_without_socks_are_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = ["--relays", "4", "--clients", "0", "--onion-services", "1"];
+    let network = Network::up(dir.path(), BASE_PORT, &plan);
+    let at = |place: u16| SocketAddr::from(([127, 0, 0, 1], BASE_PORT + 60 + place));
+    let (socks, http, dns) = (at(0), at(1), at(2));
+    let more = format!("http_connect = [\"{http}\"]\ndns = [\"{dns}\"]\nautomap = true\n");
+    let _client = Client::start(&network.summary.network, dir.path(), "c", socks, &more);
+    let mut steps = Steps::default();
+    steps.step("curl through HTTP CONNECT", || connects(http));
+    steps.step("what is no CONNECT is refused", || refuses(http));
+    steps.step("names and addresses by DNS", || resolves(dns));
+    steps.step("an onion name has an address", || {
+        automaps(&network, dns, socks);
+    });
+    steps.finish(|| network.show_logs());
+}
+
+fn connects(http: SocketAddr) {
+    let url = format!("http://{}/bytes/100000", server::start());
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--fail", "--proxytunnel", "--proxy", &http.to_string()]);
+    let output = curl.arg(url).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let digest = cepa_crypto::digest::sha256(&output.stdout);
+    assert_eq!(cepa_crypto::encoding::hex_lower(&digest), server::sha256_of(100_000));
+}
+
+fn refuses(http: SocketAddr) {
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}"]);
+    let output = curl.arg("--proxy").arg(http.to_string()).arg("http://127.0.0.1:1/");
+    let output = output.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "405");
+}
+
+fn ask(dns: SocketAddr, name: &str, kind: RecordType) -> Message {
+    let mut question = Message::new(7, MessageType::Query, OpCode::Query);
+    question.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(ANSWER_MAX)).unwrap();
+    socket.send_to(&question.to_vec().unwrap(), dns).unwrap();
+    let mut answer = [0; 4096];
+    let len = socket.recv(&mut answer).unwrap();
+    let answer = Message::from_vec(&answer[..len]).unwrap();
+    assert_eq!(answer.metadata.id, 7);
+    answer
+}
+
+fn ipv4_of(answer: &Message) -> Ipv4Addr {
+    let data = answer.answers.iter().map(|record| &record.data);
+    let mut ips = data.filter_map(|data| match data {
+        RData::A(ip) => Some(ip.0),
+        _ => None,
+    });
+    ips.next().unwrap_or_else(|| panic!("{answer}"))
+}
+
+fn resolves(dns: SocketAddr) {
+    assert_eq!(ipv4_of(&ask(dns, "localhost.", RecordType::A)), Ipv4Addr::LOCALHOST);
+    let answer = ask(dns, "localhost.", RecordType::TXT);
+    assert_eq!(answer.metadata.response_code, ResponseCode::NotImp);
+    let reverse = ask(dns, "1.0.0.127.in-addr.arpa.", RecordType::PTR);
+    assert_eq!(reverse.metadata.response_code, ResponseCode::NoError, "{reverse}");
+}
+
+fn automaps(network: &Network, dns: SocketAddr, socks: SocketAddr) {
+    let onion = &network.summary.onions[0];
+    let address = ipv4_of(&ask(dns, &format!("{onion}."), RecordType::A));
+    let page = fetch::get(socks, SocketAddr::from((address, 80)), "/").unwrap();
+    assert!(page.len > 10);
+}
