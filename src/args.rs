@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
@@ -271,7 +272,7 @@ joins. Ctrl-C stops every node; the same folder started again keeps all identiti
 Examples:
   cepa testnet up
   cepa testnet up /tmp/net --relays 12 --exits 4 --interval 60
-  cepa testnet up --onion-services 1
+  cepa testnet up --onion-services 1 --delay 50ms
   cepa client --network cepa-testnet/network.toml --socks 127.0.0.1:9250";
 
 /// The arguments of `cepa testnet up`.
@@ -301,9 +302,32 @@ pub struct UpArgs {
     /// Seconds from one consensus to the next: a divisor of a day, 10 at least.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub interval: u32,
+    /// How long bytes take from node to node: 50ms, 0.2s; up to 2s.
+    #[arg(long, value_name = "TIME", value_parser = delay)]
+    pub delay: Option<Duration>,
     /// The first port: OR ports are BASE, directory ports BASE+1, SOCKS ports BASE+1000 and on.
     #[arg(long, value_name = "PORT", default_value_t = 5000, value_parser = within(1024..=60000))]
     pub base_port: u16,
+}
+
+/// The longest delay of a link, in seconds.
+const DELAY_SECS_MAX: f64 = 2.0;
+
+/// A time such as 50ms or 0.2s.
+fn delay(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 0.001),
+        None => (text.strip_suffix('s').unwrap_or(""), 1.0),
+    };
+    let seconds = number.parse::<f64>().map(|number| number * unit);
+    match seconds {
+        Ok(seconds) if (0.0..=DELAY_SECS_MAX).contains(&seconds) => {
+            Ok(Duration::from_secs_f64(seconds))
+        }
+        _ => Err(format!(
+            "expected a time such as 50ms or 0.2s, up to {DELAY_SECS_MAX}s"
+        )),
+    }
 }
 
 /// A number of that range.
@@ -326,6 +350,9 @@ mod tests {
         assert!(Args::try_parse_from(["cepa", "authority", "--config", "a.toml"]).is_ok());
         assert!(Args::try_parse_from(["cepa", "authority", "keygen", "--dir", "d"]).is_ok());
         assert!(Args::try_parse_from(["cepa", "authority"]).is_err());
+        assert_eq!(delay("50ms"), Ok(Duration::from_millis(50)));
+        assert_eq!(delay("0.2s"), Ok(Duration::from_millis(200)));
+        assert!(delay("50").is_err() && delay("-1s").is_err() && delay("9s").is_err());
         assert!(Args::try_parse_from(["cepa", "client"]).is_err());
         assert!(Args::try_parse_from(["cepa", "client", "--network", "n"]).is_ok());
     }

@@ -8,6 +8,7 @@
 //! Nothing here sleeps for a network to become ready: nodes report their stages (`launched`), and
 //! each stage ends when the last of them has. Whatever goes wrong, every node is stopped.
 
+mod delay;
 mod fetch;
 mod files;
 mod processes;
@@ -44,6 +45,7 @@ pub fn run(args: &UpArgs) -> Result<(), Failure> {
         let mut shutdown = Shutdown::watch(false)?;
         let page = listen::listen(plan.page(), "page").await?;
         tokio::spawn(page::serve(page, shutdown.clone()));
+        delay_links(&plan, &shutdown).await?;
         let mut launcher = Launcher::new(plan, network);
         let ran = tokio::select! {
             ran = launcher.run(started) => ran,
@@ -64,6 +66,7 @@ fn plan(args: &UpArgs) -> Result<Plan, Failure> {
         clients: args.clients,
         onion_services: args.onion_services,
         interval_secs: args.interval,
+        delay: args.delay.unwrap_or_default(),
         base_port: args.base_port,
     };
     match plan.check() {
@@ -83,6 +86,20 @@ fn check_ports(plan: &Plan) -> Result<(), Failure> {
             if let Some(addr) = addr {
                 listen::check_free(addr, &format!("{} {purpose}", node.nickname))?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Puts a proxy before each port of each relay, if links are to take their time.
+async fn delay_links(plan: &Plan, shutdown: &Shutdown) -> Result<(), Failure> {
+    if plan.delay.is_zero() {
+        return Ok(());
+    }
+    for node in plan.nodes() {
+        for addr in [node.or, node.dir].into_iter().flatten() {
+            let listener = listen::listen(addr, "delay").await?;
+            tokio::spawn(delay::serve(listener, plan.delay, shutdown.clone()));
         }
     }
     Ok(())

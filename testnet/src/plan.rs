@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::time::Duration;
 
 /// Relays of all kinds, at most: one a /16 of 127/8, but for 127.0 and 127.255.
 pub const RELAYS_MAX: u16 = 254;
@@ -43,6 +44,8 @@ pub struct Plan {
     pub onion_services: u16,
     /// Seconds from one consensus to the next.
     pub interval_secs: u32,
+    /// How long bytes take from node to node, on top of what the machine needs.
+    pub delay: Duration,
     /// The first port; the plan uses 150 from there.
     pub base_port: u16,
 }
@@ -130,6 +133,7 @@ impl Default for Plan {
             clients: 1,
             onion_services: 0,
             interval_secs: 20,
+            delay: Duration::ZERO,
             base_port: 5000,
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Each test has ports of its own, so that they run side by side, on loopback addresses only.
 //! `traffic` is a network that carries what it should, `survival` one whose nodes are killed,
-//! `onions` one with onion services, `ports` the other ways in, `bad_input` what goes wrong before there is one. `CEPA_LONG=1` makes the download 1 GB.
+//! `onions` one with onion services, `ports` the other ways in, `bad_input` what goes wrong before
+//! there is one. `CEPA_LONG=1` makes the download 1 GB.
 
 #![expect(
     clippy::unwrap_used,

@@ -37,17 +37,35 @@ fn applications_without_socks_are_served() {
 fn connects(http: SocketAddr) {
     let url = format!("http://{}/bytes/100000", server::start());
     let mut curl = Command::new("curl");
-    curl.args(["--silent", "--fail", "--proxytunnel", "--proxy", &http.to_string()]);
+    curl.args([
+        "--silent",
+        "--fail",
+        "--proxytunnel",
+        "--proxy",
+        &http.to_string(),
+    ]);
     let output = curl.arg(url).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let digest = cepa_crypto::digest::sha256(&output.stdout);
-    assert_eq!(cepa_crypto::encoding::hex_lower(&digest), server::sha256_of(100_000));
+    assert_eq!(
+        cepa_crypto::encoding::hex_lower(&digest),
+        server::sha256_of(100_000)
+    );
 }
 
 fn refuses(http: SocketAddr) {
     let mut curl = Command::new("curl");
-    curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}"]);
-    let output = curl.arg("--proxy").arg(http.to_string()).arg("http://127.0.0.1:1/");
+    curl.args([
+        "--silent",
+        "--output",
+        "/dev/null",
+        "--write-out",
+        "%{http_code}",
+    ]);
+    let output = curl
+        .arg("--proxy")
+        .arg(http.to_string())
+        .arg("http://127.0.0.1:1/");
     let output = output.output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "405");
 }
@@ -75,11 +93,18 @@ fn ipv4_of(answer: &Message) -> Ipv4Addr {
 }
 
 fn resolves(dns: SocketAddr) {
-    assert_eq!(ipv4_of(&ask(dns, "localhost.", RecordType::A)), Ipv4Addr::LOCALHOST);
+    assert_eq!(
+        ipv4_of(&ask(dns, "localhost.", RecordType::A)),
+        Ipv4Addr::LOCALHOST
+    );
     let answer = ask(dns, "localhost.", RecordType::TXT);
     assert_eq!(answer.metadata.response_code, ResponseCode::NotImp);
     let reverse = ask(dns, "1.0.0.127.in-addr.arpa.", RecordType::PTR);
-    assert_eq!(reverse.metadata.response_code, ResponseCode::NoError, "{reverse}");
+    assert_eq!(
+        reverse.metadata.response_code,
+        ResponseCode::NoError,
+        "{reverse}"
+    );
 }
 
 fn automaps(network: &Network, dns: SocketAddr, socks: SocketAddr) {

@@ -11,6 +11,7 @@ use cepa_crypto::{Rng, RsaId};
 use cepa_testnet::{Node, NodeSummary, Plan, Role, Summary};
 use toml::Spanned;
 
+use super::delay;
 use crate::clock;
 use crate::config::client::ClientTable;
 use crate::config::node::{AuthorityTable, NodeTable};
@@ -313,7 +314,7 @@ fn node_table(
         ipv6_address: None,
         or_port: unplaced(or.port()),
         dir_port: node.dir.map(|dir| unplaced(dir.port())),
-        listen: None,
+        listen: (!plan.delay.is_zero()).then(|| delay::behind(or).ip()),
         data_dir: planned.folder.clone(),
         network: network.to_owned(),
         exit_policy: is_exit
