@@ -1,0 +1,187 @@
+//! The far ends of circuits, without the circuits: directories that keep descriptors, points that
+//! agree to introduce.
+//!
+//! A circuit to a relay that is up stands at the next tick; one to a relay that is down fails there.
+//! When a relay goes, the circuits that end at it are closed, and its descriptors are lost.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use cepa_circuit::handshake::{HopKey, HopSpec};
+use cepa_client::onion::{Action, CircuitName, Ending, Event, LastHop, Purpose};
+use cepa_crypto::ed25519::PublicKey;
+use cepa_crypto::{Rng, RsaId};
+use cepa_dir::fetch::Reply;
+use cepa_dir::{DirRequest, NetworkView};
+use cepa_relay::store::HsDirStore;
+use cepa_wire::Now;
+use cepa_wire::linkspec::{LinkSpecifier, LinkSpecifiers};
+use cepa_wire::relay::RelayCommand;
+
+/// What an end is about to tell.
+enum Told {
+    Built,
+    Established,
+    Reply(Reply),
+    Ended(Ending),
+}
+
+/// The circuits of one machine.
+pub(super) struct Ends {
+    open: BTreeMap<CircuitName, RsaId>,
+    opening: VecDeque<(CircuitName, LastHop)>,
+    requests: VecDeque<(CircuitName, DirRequest, Vec<u8>)>,
+    told: VecDeque<(CircuitName, Told)>,
+    has_introduced: bool,
+    rng: Rng,
+}
+
+impl Ends {
+    pub(super) fn new(rng: Rng) -> Self {
+        Ends {
+            open: BTreeMap::new(),
+            opening: VecDeque::new(),
+            requests: VecDeque::new(),
+            told: VecDeque::new(),
+            has_introduced: false,
+            rng,
+        }
+    }
+
+    /// Whether a visitor has got so far as to open a circuit to an introduction point.
+    pub(super) fn has_introduced(&self) -> bool {
+        self.has_introduced
+    }
+
+    pub(super) fn handle_action(&mut self, action: Action) {
+        match action {
+            Action::Open {
+                circuit,
+                purpose,
+                last,
+            } => {
+                self.has_introduced |= purpose == Purpose::Introduce;
+                self.opening.push_back((circuit, last));
+            }
+            Action::Send {
+                circuit, command, ..
+            } if command == RelayCommand::ESTABLISH_INTRO => {
+                self.told.push_back((circuit, Told::Established));
+            }
+            Action::Request {
+                circuit,
+                request,
+                body,
+            } => self.requests.push_back((circuit, request, body)),
+            Action::Close { circuit } => {
+                self.open.remove(&circuit);
+                self.opening.retain(|(name, _)| *name != circuit);
+                self.requests.retain(|(name, ..)| *name != circuit);
+                self.told.retain(|(name, _)| *name != circuit);
+            }
+            Action::Send { .. } | Action::Join { .. } => {}
+        }
+    }
+
+    /// Circuits to these relays are closed.
+    pub(super) fn lose(&mut self, gone: &[RsaId]) {
+        let open = std::mem::take(&mut self.open);
+        for (circuit, last) in open {
+            if gone.contains(&last) {
+                self.told.push_back((circuit, Told::Ended(Ending::Closed)));
+            } else {
+                self.open.insert(circuit, last);
+            }
+        }
+    }
+
+    /// Lets what is under way come to its end, and tells of it.
+    pub(super) fn tick(
+        &mut self,
+        up: &[RsaId],
+        directories: &mut Directories,
+        now: Now,
+        mut tell: impl FnMut(Event<'_>, Now),
+    ) {
+        for (circuit, last) in std::mem::take(&mut self.opening) {
+            let told = match self.reach(last, up) {
+                Some(last) => {
+                    self.open.insert(circuit, last);
+                    Told::Built
+                }
+                None => Told::Ended(Ending::LastHop),
+            };
+            self.told.push_back((circuit, told));
+        }
+        for (circuit, request, body) in std::mem::take(&mut self.requests) {
+            let last = self.open.get(&circuit);
+            let told = match last {
+                Some(last) => Told::Reply(directories.answer(last, &request, &body, now)),
+                None => Told::Ended(Ending::Closed),
+            };
+            self.told.push_back((circuit, told));
+        }
+        for (circuit, told) in std::mem::take(&mut self.told) {
+            let spec = hop_spec(self.open.get(&circuit));
+            let event = match told {
+                Told::Built => Event::Built {
+                    circuit,
+                    last: &spec,
+                    kh: &[0; 20],
+                },
+                Told::Established => Event::Message {
+                    circuit,
+                    command: RelayCommand::INTRO_ESTABLISHED,
+                    body: &[0],
+                },
+                Told::Reply(reply) => Event::Reply { circuit, reply },
+                Told::Ended(ending) => Event::Ended { circuit, ending },
+            };
+            tell(event, now);
+        }
+    }
+
+    fn reach(&mut self, last: LastHop, up: &[RsaId]) -> Option<RsaId> {
+        match last {
+            LastHop::Listed(id) => up.binary_search(&id).is_ok().then_some(id),
+            LastHop::Told(spec) => {
+                let id = spec.link_specifiers.rsa_id()?;
+                up.binary_search(&id).is_ok().then_some(id)
+            }
+            LastHop::Any(but) => {
+                let fitting: Vec<_> = up.iter().filter(|id| !but.contains(id)).collect();
+                let drawn = self.rng.below(fitting.len().max(1) as u64) as usize;
+                fitting.get(drawn).map(|id| **id)
+            }
+        }
+    }
+}
+
+fn hop_spec(last: Option<&RsaId>) -> HopSpec {
+    let ids = last.map(|id| LinkSpecifier::LegacyId(*id));
+    HopSpec {
+        link_specifiers: LinkSpecifiers(ids.into_iter().collect()),
+        key: HopKey::Fast,
+    }
+}
+
+/// What all relays keep.
+pub(super) struct Directories {
+    stores: BTreeMap<RsaId, HsDirStore>,
+    taken: u64,
+    refused: u64,
+}
+
+impl Directories {
+    pub(super) fn new() -> Self {
+        Directories {
+            stores: BTreeMap::new(),
+            taken: 0,
+            refused: 0,
+        }
+    }
+
+    /// How many uploads there were, and how many of them were refused.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.taken + self.refused, self.refused)
+    }
+}
