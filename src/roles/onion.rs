@@ -163,6 +163,7 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
+    // A visitor that gave up meanwhile: the stream has ended, and is closed by its task.
     worker.with(|client, now| client.onion_stream_connected(stream, now));
     edge::serve(worker, stream, halves, Vec::new(), Vec::new()).await;
 }

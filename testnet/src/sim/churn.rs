@@ -141,7 +141,9 @@ impl Churn {
 
     /// The random value that came out `days_ago` before the day of a time.
     fn srv(&self, at: SystemTime, days_ago: u64) -> SharedRandValue {
-        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = at
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let day = since.as_secs() / (DAY_HOURS * HOUR.as_secs()) - days_ago;
         let mut input = self.srv_seed.to_vec();
         input.extend_from_slice(&day.to_be_bytes());

@@ -13,11 +13,12 @@
 mod ends;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
+use cepa_client::Isolation;
 use cepa_client::onion::services::{ServiceConfig, Services};
 use cepa_client::onion::{Event, Outcome, Visits};
-use cepa_client::Isolation;
 use cepa_crypto::ed25519::{Keypair, PublicKey};
 use cepa_crypto::onion::{OnionAddress, TimePeriod, blind};
 use cepa_crypto::{Rng, RsaId};
@@ -130,7 +131,7 @@ impl World {
         };
         let mut world = World {
             size,
-            directories: Directories::new(),
+            directories: Directories::default(),
             churn,
             hosts: Vec::new(),
             views: Vec::new(),
@@ -167,8 +168,14 @@ impl World {
             host.ends.lose(&gone);
         }
         let view = self.churn.view(self.now.wall);
-        self.directories.handle_network(&view);
         self.views.insert(0, view);
+        // Half of the relays get a consensus an hour late.
+        for relay in self.churn.relays().iter().filter(|relay| relay.is_up) {
+            let view = self.views.get(self.rng.below(2) as usize);
+            if let Some(view) = view.or(self.views.first()) {
+                self.directories.handle_network(relay.rsa, view);
+            }
+        }
         self.views.truncate(AGES);
         for minute in 0..TICKS_AN_HOUR {
             self.tick(minute);
@@ -211,6 +218,7 @@ impl World {
     /// Asks, for each service and age of consensus, how many of the directories have it.
     fn look_up_all(&mut self) {
         let rings: Vec<HsRing> = self.views.iter().map(hsring::fetch_ring).collect();
+        let (directories, now) = (&mut self.directories, self.now);
         for host in &mut self.hosts {
             for ring in &rings {
                 let period = ring.period();
@@ -218,8 +226,10 @@ impl World {
                 let blinded = host.blinded.entry(period);
                 let blinded = *blinded.or_insert_with(|| blind(public, period).expect("a key"));
                 let responsible = ring.responsible(&blinded);
-                let has = |id: &&RsaId| directories.has(id, &blinded, self.now);
-                let held = responsible.iter().filter(has).count();
+                let held = responsible
+                    .iter()
+                    .filter(|id| directories.has(id, &blinded, now));
+                let held = held.count();
                 *self.report.held_by.entry(held).or_default() += 1;
                 self.report.lookups += 1;
                 self.report.missed += u64::from(held == 0);
@@ -236,7 +246,7 @@ impl World {
         let (Some(view), Some(host)) = (self.views.get(age), self.hosts.get(host)) else {
             return;
         };
-        let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], 9050));
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 9050));
         let isolation = Isolation::new(nobody, nobody.ip(), SocksVersion::V5, SocksAuth::None);
         let (mut visits, mut ends) = (
             Visits::new(self.rng.fork(), false),
@@ -274,4 +284,34 @@ impl World {
 fn up(churn: &Churn) -> Vec<RsaId> {
     let up = churn.relays().iter().filter(|relay| relay.is_up);
     up.map(|relay| relay.rsa).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a simulation's clock starts somewhere"
+    )]
+    fn base() -> Instant {
+        Instant::now()
+    }
+
+    /// A small run over two changes of the random value and of the period; the large ones are
+    /// `cepa testnet sim onions`.
+    #[test]
+    fn every_visitor_finds_every_service() {
+        let size = Size {
+            relays: 60,
+            services: 4,
+            days: 2,
+            visits_an_hour: 2,
+        };
+        let report = run(7, size, base());
+        assert_eq!(report.failed, [""; 0]);
+        assert_eq!(report.missed, 0, "{report:?}");
+        assert!(report.visits > 80 && report.lookups > 500 && report.uploads > 500);
+        assert_eq!(report, run(7, size, base()), "the same seed, the same run");
+    }
 }

@@ -12,7 +12,7 @@ use cepa_crypto::ed25519::PublicKey;
 use cepa_crypto::{Rng, RsaId};
 use cepa_dir::fetch::Reply;
 use cepa_dir::{DirRequest, NetworkView};
-use cepa_relay::store::HsDirStore;
+use cepa_relay::{HsDirStore, HsDuty, HsUpload};
 use cepa_wire::Now;
 use cepa_wire::linkspec::{LinkSpecifier, LinkSpecifiers};
 use cepa_wire::relay::RelayCommand;
@@ -157,7 +157,7 @@ impl Ends {
 }
 
 fn hop_spec(last: Option<&RsaId>) -> HopSpec {
-    let ids = last.map(|id| LinkSpecifier::LegacyId(*id));
+    let ids = last.map(|id| LinkSpecifier::Rsa(*id));
     HopSpec {
         link_specifiers: LinkSpecifiers(ids.into_iter().collect()),
         key: HopKey::Fast,
@@ -165,23 +165,54 @@ fn hop_spec(last: Option<&RsaId>) -> HopSpec {
 }
 
 /// What all relays keep.
+#[derive(Default)]
 pub(super) struct Directories {
     stores: BTreeMap<RsaId, HsDirStore>,
-    taken: u64,
+    uploads: u64,
     refused: u64,
 }
 
 impl Directories {
-    pub(super) fn new() -> Self {
-        Directories {
-            stores: BTreeMap::new(),
-            taken: 0,
-            refused: 0,
+    /// How many uploads there were, and how many of them were refused.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.uploads, self.refused)
+    }
+
+    /// These relays keep nothing over a restart.
+    pub(super) fn restart(&mut self, gone: &[RsaId]) {
+        for id in gone {
+            self.stores.remove(id);
         }
     }
 
-    /// How many uploads there were, and how many of them were refused.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        (self.taken + self.refused, self.refused)
+    /// A relay hears of a consensus.
+    pub(super) fn handle_network(&mut self, relay: RsaId, view: &NetworkView) {
+        if let Some(duty) = HsDuty::new(view, relay) {
+            self.stores.entry(relay).or_default().set_duty(duty);
+        }
+    }
+
+    /// Whether a relay would give a descriptor.
+    pub(super) fn has(&mut self, relay: &RsaId, blinded: &PublicKey, now: Now) -> bool {
+        let store = self.stores.get_mut(relay);
+        store.is_some_and(|store| store.reply_fetch(blinded.as_bytes(), now).status == 200)
+    }
+
+    fn answer(&mut self, relay: &RsaId, request: &DirRequest, body: &[u8], now: Now) -> Reply {
+        let store = self.stores.entry(*relay).or_default();
+        let reply = match request {
+            DirRequest::PostHsDescriptor => {
+                let reply = store.reply_publish(HsUpload::parse(body, now.wall), now);
+                self.uploads += 1;
+                self.refused += u64::from(reply.status != 200);
+                reply
+            }
+            DirRequest::HsDescriptor(blinded) => store.reply_fetch(blinded, now),
+            _ => return Reply::failed(),
+        };
+        Reply {
+            status: reply.status,
+            body: reply.body.to_vec(),
+        }
     }
 }

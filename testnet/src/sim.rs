@@ -1,0 +1,6 @@
+//! Networks under a clock of their own: days in seconds, the same seed the same run (DESIGN.md).
+//!
+//! What is simulated are the machines of the product; each file says what it leaves out.
+
+pub mod churn;
+pub mod onions;
