@@ -262,6 +262,43 @@ pub enum TestnetCommand {
     /// Write keys and configurations, start each node, and say when a page can be fetched.
     #[command(after_help = UP_HELP)]
     Up(UpArgs),
+    /// Simulate networks for days, from seeds.
+    Sim(SimArgs),
+}
+
+/// `cepa testnet sim`.
+#[derive(Debug, ClapArgs)]
+pub struct SimArgs {
+    /// What to simulate.
+    #[command(subcommand)]
+    pub command: SimCommand,
+}
+
+/// The simulations.
+#[derive(Debug, Subcommand)]
+pub enum SimCommand {
+    /// Onion services while relays come and go: does every visitor find them?
+    Onions(SimOnionsArgs),
+}
+
+/// The arguments of `cepa testnet sim onions`.
+#[derive(Debug, ClapArgs)]
+pub struct SimOnionsArgs {
+    /// The first seed.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// How many seeds.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = within(1..=10_000))]
+    pub seeds: u16,
+    /// Relays, all of them directories of onion services.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = within(10..=5000))]
+    pub relays: u16,
+    /// Onion services.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = within(1..=1000))]
+    pub services: u16,
+    /// Days.
+    #[arg(long, value_name = "N", default_value_t = 14, value_parser = within(1..=365))]
+    pub days: u16,
 }
 
 const UP_HELP: &str = "\

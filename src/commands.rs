@@ -2,13 +2,14 @@
 
 pub mod authority_keygen;
 pub mod onion;
+pub mod testnet_sim;
 pub mod testnet_up;
 
 use std::future::Future;
 
 use crate::args::{
     Args, AuthorityArgs, AuthorityCommand, ClientArgs, Command, NodeArgs, OnionCommand, ServeArgs,
-    TestnetCommand,
+    SimCommand, TestnetCommand,
 };
 use crate::config::{self, ClientConfig, OnionServiceConfig};
 use crate::error::{Failure, fail};
@@ -28,6 +29,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
         },
         Command::Testnet(args) => match args.command {
             TestnetCommand::Up(args) => testnet_up::run(&args),
+            TestnetCommand::Sim(args) => match args.command {
+                SimCommand::Onions(args) => testnet_sim::onions(&args),
+            },
         },
     }
 }
