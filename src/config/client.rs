@@ -243,7 +243,8 @@ mod tests {
     #[test]
     fn reads_onion_services() {
         let text = "network = \"n.toml\"\ndata_dir = \"d\"\n[[onion_service]]\n\
-            dir = \"hs\"\nports = [\"80=8080\", \"22=unix:s\"]\nintroductions = { rate = 5, burst = 9 }\n";
+            dir = \"hs\"\nports = [\"80=8080\", \"22=unix:s\"]\n\
+            introductions = { rate = 5, burst = 9 }\n";
         let config = read_text(text).unwrap();
         assert_eq!(config.socks, []);
         let [service] = &config.onion_services[..] else {

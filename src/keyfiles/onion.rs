@@ -1,6 +1,6 @@
 //! The folder of an onion service, as `tor` has it: `hostname`, `hs_ed25519_secret_key`,
-//! `hs_ed25519_public_key`, `authorized_clients/*.auth` (rend-spec-v3 appendix E); and the folder of
-//! `*.auth_private` files of a visitor.
+//! `hs_ed25519_public_key`, `authorized_clients/*.auth` (rend-spec-v3 appendix E); and the folder
+//! of `*.auth_private` files of a visitor.
 //!
 //! The folder is 0700 and its files 0600, or it is refused by name: whoever reads the key is the
 //! service. Keys are made once. What does not fit together (key and `hostname`, secret and public

@@ -154,7 +154,7 @@ async fn connect(worker: Rc<Worker<Client>>, stream: StreamKey, target: Target) 
             Err(error) => error,
         },
     };
-    tracing::warn!(error = %refused, "a visitor is turned away: the service's program is not there");
+    tracing::warn!(error = %refused, "a visitor is turned away: no program answers");
     worker.with(|client, now| client.onion_stream_refused(stream, now));
 }
 

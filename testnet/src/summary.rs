@@ -71,7 +71,7 @@ mod tests {
         };
         let text = serde_json::to_string(&summary).unwrap();
         assert!(text.starts_with(
-            "{\"socks\":[\"127.0.0.1:5050\"],\"onions\":[\"abc.onion\"],\"network\":\"network.toml\",\"nodes\":["
+            "{\"socks\":[\"127.0.0.1:5050\"],\"onions\":[\"abc.onion\"],\"network\":\"network.toml\",\"n"
         ));
         assert!(text.contains("\"or\":\"127.1.0.1:5000\",\"dir\":null,\"pid\":7,"));
         assert_eq!(serde_json::from_str::<Summary>(&text).unwrap(), summary);

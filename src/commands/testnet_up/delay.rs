@@ -76,14 +76,18 @@ async fn pass(
         if due.is_none() && ended {
             return writer.shutdown().await;
         }
-        let mut piece = Vec::with_capacity(READ_BYTES);
+        let (mut piece, now) = (
+            Vec::with_capacity(READ_BYTES),
+            Instant::from_std(clock::now().mono),
+        );
         tokio::select! {
             read = reader.read_buf(&mut piece), if !ended && bytes < ON_THE_WAY_MAX => {
                 ended = read? == 0;
                 bytes += piece.len();
-                on_the_way.push_back((Instant::from_std(clock::now().mono) + delay, piece));
+                let came = Instant::from_std(clock::now().mono);
+                on_the_way.push_back((came + delay, piece));
             }
-            () = sleep_until(due.unwrap_or_else(|| Instant::from_std(clock::now().mono))), if due.is_some() => {
+            () = sleep_until(due.unwrap_or(now)), if due.is_some() => {
                 if let Some((_, piece)) = on_the_way.pop_front() {
                     writer.write_all(&piece).await?;
                     bytes -= piece.len();
