@@ -230,12 +230,12 @@ mod tests {
         let (_dir, path, address) = service("hs");
         let secret = curve25519::SecretKey::generate(&mut Rng::from_seed([9; 32]));
         let line = ClientAuthPublic {
-            key: secret.public(),
+            key: *secret.public(),
         }
         .encode();
         write_secret(&path.join(CLIENTS).join("a.auth"), line.as_bytes()).unwrap();
         let read = load_or_make(&path, &mut Rng::from_seed([8; 32])).unwrap();
-        assert_eq!(read.clients, [secret.public()]);
+        assert_eq!(read.clients, [*secret.public()]);
         write_secret(&path.join(CLIENTS).join("b.auth"), b"nonsense").unwrap();
         assert!(error_of(&path).contains("b.auth"));
 

@@ -86,17 +86,17 @@ fn onion_services_in_a_network_of_tor() {
 struct Ends<'a> {
     network: &'a Path,
     torrc: String,
-    dir: &'a Path,
+    dir: PathBuf,
     base_port: u16,
     server: SocketAddr,
 }
 
 impl<'a> Ends<'a> {
-    fn new(network: &'a Path, torrc: &str, dir: &'a Path, base_port: u16) -> Self {
+    fn new(network: &'a Path, torrc: &str, dir: &Path, base_port: u16) -> Self {
         Ends {
             network,
             torrc: torrc.to_owned(),
-            dir,
+            dir: dir.to_owned(),
             base_port,
             server: server::start(),
         }
@@ -176,8 +176,8 @@ impl<'a> Ends<'a> {
 
         let (visits, keyless) = (self.socks(1), self.socks(2));
         let more = format!("onion_auth_dir = \"{}\"\n", our_keys.display());
-        let _ours = Client::start(self.network, self.dir, "visitor", visits, &more);
-        let _keyless = Client::start(self.network, self.dir, "keyless", keyless, "");
+        let _ours = Client::start(self.network, &self.dir, "visitor", visits, &more);
+        let _keyless = Client::start(self.network, &self.dir, "keyless", keyless, "");
         visit(self.socks(0), "tor visits ours", &open.address, VISIT_MAX);
         visit(
             self.socks(0),

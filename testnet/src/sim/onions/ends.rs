@@ -161,6 +161,7 @@ fn hop_spec(last: Option<&RsaId>) -> HopSpec {
     HopSpec {
         link_specifiers: LinkSpecifiers(ids.into_iter().collect()),
         key: HopKey::Fast,
+        congestion: None,
     }
 }
 
