@@ -11,6 +11,7 @@
 
 mod circuits;
 mod directory;
+mod onion;
 mod onion_circuits;
 mod services;
 mod socks;

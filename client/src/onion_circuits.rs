@@ -25,6 +25,8 @@ use crate::pool::PoolId;
 
 /// Most circuits that have names. A bound of ours; a service meets each visitor on one.
 pub(crate) const NAMED_MAX: usize = 768;
+/// Most of them that meet visitors, so that a flood of these leaves room for the rest.
+pub(crate) const MEETINGS_MAX: usize = 640;
 /// How long a circuit may take from the wish to the end, all tries included.
 pub(crate) const OPEN_MAX: Duration = Duration::from_secs(60);
 /// How long one hop more may take.
@@ -199,11 +201,20 @@ impl OnionCircuits {
         Some(named)
     }
 
-    /// Circuits that wait for a path.
+    /// Circuits that wait for a path; those that strangers have us build come last.
     pub(crate) fn waiting(&self) -> Vec<Name> {
         let waits = |named: &Named| named.stage == Stage::Waiting;
-        let names = self.by_name.iter().filter(|(_, named)| waits(named));
-        names.map(|(name, _)| *name).collect()
+        let waiting = self.by_name.iter().filter(|(_, named)| waits(named));
+        let (meetings, mut names): (Vec<_>, Vec<_>) =
+            waiting.partition(|(_, named)| named.purpose == Purpose::Meet);
+        names.extend(meetings);
+        names.into_iter().map(|(name, _)| *name).collect()
+    }
+
+    /// Circuits that meet visitors.
+    pub(crate) fn meeting_count(&self) -> usize {
+        let meets = |named: &&Named| named.purpose == Purpose::Meet;
+        self.by_name.values().filter(meets).count()
     }
 
     /// Circuits that have not come to stand in time.
@@ -243,4 +254,73 @@ impl OnionCircuits {
 
 fn is_ready(named: &Named) -> bool {
     matches!(named.stage, Stage::Ready(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drawn::start;
+    use cepa_circuit::handshake::HopKey;
+    use cepa_wire::linkspec::LinkSpecifiers;
+
+    fn fast() -> HopSpec {
+        HopSpec {
+            link_specifiers: LinkSpecifiers::new(None, RsaId::from([9; 20]), None, None),
+            key: HopKey::Fast,
+        }
+    }
+
+    fn extending(last: LastHop) -> Named {
+        let first = (RsaId::from([1; 20]), fast());
+        let pool = &mut crate::pool::Pool::default();
+        let id = pool.insert(crate::pool::Purpose::Directory, first, Vec::new(), start());
+        let mut named = Named::new(Purpose::Introduce, last, start());
+        named.stage = Stage::Extending(id.unwrap(), Box::new(fast()));
+        named
+    }
+
+    #[test]
+    fn who_is_to_blame() {
+        let listed = || extending(LastHop::Listed(RsaId::from([9; 20])));
+        assert_eq!(listed().fail(Failure::LastHop), Some(Ending::LastHop));
+        let mut named = listed();
+        assert_eq!(named.fail(Failure::Suspicion), None);
+        assert_eq!(named.stage, Stage::Waiting);
+        assert_eq!(named.fail(Failure::Path), None);
+        assert_eq!(named.fail(Failure::Suspicion), Some(Ending::LastHop));
+        let mut named = listed();
+        assert_eq!(named.fail(Failure::Timeout), None);
+        assert_eq!(named.fail(Failure::Timeout), Some(Ending::Timeout));
+        let mut named = listed();
+        let ends: Vec<_> = (0..4).map(|_| named.fail(Failure::Path)).collect();
+        assert_eq!(ends, [None, None, None, Some(Ending::NoPath)]);
+        // A relay of our own choice is replaced by another.
+        let mut named = extending(LastHop::Any(Vec::new()));
+        assert_eq!(named.fail(Failure::LastHop), None);
+        assert_eq!(named.avoided, [RsaId::from([9; 20])]);
+        assert_eq!(named.fail(Failure::Timeout), None);
+        assert_eq!(named.fail(Failure::Timeout), None);
+        assert_eq!(named.fail(Failure::Timeout), Some(Ending::NoPath));
+    }
+
+    #[test]
+    fn meetings_come_last() {
+        let mut circuits = OnionCircuits::default();
+        for (n, purpose) in [
+            Purpose::Meet,
+            Purpose::Upload,
+            Purpose::Meet,
+            Purpose::Fetch,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let name = (Owner::Services, CircuitName(n as u64));
+            let named = Named::new(purpose, LastHop::Any(Vec::new()), start());
+            circuits.by_name.insert(name, named);
+        }
+        let order: Vec<u64> = circuits.waiting().iter().map(|name| name.1.0).collect();
+        assert_eq!(order, [1, 3, 0, 2]);
+        assert_eq!(circuits.meeting_count(), 2);
+    }
 }

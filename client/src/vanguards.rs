@@ -106,7 +106,9 @@ mod tests {
         assert_eq!(vanguards.layer2().collect::<Vec<_>>(), first);
         vanguards.refresh(&view, now + (soonest - now.mono), &mut rng);
         let second: Vec<RsaId> = vanguards.layer2().collect();
-        assert_eq!(second.iter().filter(|id| first.contains(id)).count(), 3);
+        // The one may be drawn again, for another time.
+        assert!(second.iter().filter(|id| first.contains(id)).count() >= 3);
+        assert!(vanguards.poll_timeout().unwrap() > soonest);
         // Not listed any more: replaced at once.
         let gone = second[0];
         let mut fewer = relays(12);

@@ -1,5 +1,5 @@
-//! Does what machines of onion services ask for, and tells them what became of it
-//! ([`crate::onion::action`]; proposal 333 for the paths).
+//! The circuits of onion services: a path for each name, its last hop, what became of it
+//! (proposal 333 for the paths; [`crate::onion_circuits`] for the states).
 //!
 //! Paths of three hops are kept ready once onion services are in use; each wish takes one, as it is
 //! or with one hop more, so that most circuits cost one round trip.
@@ -7,78 +7,23 @@
 use cepa_circuit::CircuitKey;
 use cepa_circuit::handshake::HopSpec;
 use cepa_crypto::RsaId;
-use cepa_dir::fetch::{Reply, reply_bytes_max};
-use cepa_dir::{DirRequest, Relay};
+use cepa_dir::Relay;
+use cepa_dir::fetch::Reply;
 use cepa_netdoc::policy::is_internal;
 use cepa_wire::Now;
 use cepa_wire::destroy::DestroyReason;
-use cepa_wire::end::EndReason;
 
 use super::Client;
-use crate::command::{Command, FetchId};
-use crate::onion::{Action, Ending, Event, LastHop, Owner};
+use crate::onion::{Ending, Event, LastHop};
 use crate::onion_circuits::{
-    Asked, DOOMED_FOR, EXTEND_MAX, Failure, NAMED_MAX, Name, Named, PENDING_PATHS_MAX, READY_PATHS,
-    REQUEST_MAX, Stage,
+    DOOMED_FOR, EXTEND_MAX, Failure, Name, Named, PENDING_PATHS_MAX, READY_PATHS, Stage,
 };
 use crate::paths::onion::{self, OnionRules, is_rendezvous_point};
 use crate::paths::{PathError, hop_spec};
-use crate::plane::{CircuitClose, StreamTarget};
+use crate::plane::CircuitClose;
 use crate::pool::{self, CLEAN_MAX, Entry, PoolId};
 
 impl Client {
-    /// Does one thing that a machine asks for.
-    pub(super) fn do_action(&mut self, owner: Owner, action: Action, now: Now) {
-        match action {
-            Action::Open {
-                circuit,
-                purpose,
-                last,
-            } => {
-                let name = (owner, circuit);
-                self.onion.used_last = Some(now.mono);
-                debug_assert!(
-                    !self.onion.by_name.contains_key(&name),
-                    "a name is used once"
-                );
-                let full = self.onion.by_name.len() >= NAMED_MAX;
-                let named = Named::new(purpose, last, now);
-                self.onion.by_name.insert(name, named);
-                if full {
-                    self.end_named(name, Ending::NoPath, now);
-                }
-            }
-            Action::Send {
-                circuit,
-                command,
-                body,
-            } => {
-                if let Some(key) = self.standing((owner, circuit)) {
-                    self.plane.send_control(key, command, &body, now);
-                }
-            }
-            Action::Join {
-                circuit,
-                layer,
-                serves,
-            } => {
-                let Some(key) = self.standing((owner, circuit)) else {
-                    return;
-                };
-                if let Err(error) = self.plane.join_circuit(key, *layer, None, serves) {
-                    tracing::warn!("a peer cannot be joined: {error}");
-                    self.plane.close_circuit(key, DestroyReason::NONE, now);
-                }
-            }
-            Action::Request {
-                circuit,
-                request,
-                body,
-            } => self.ask_last((owner, circuit), request, body, now),
-            Action::Close { circuit } => self.close_named((owner, circuit), now),
-        }
-    }
-
     /// The circuit of a name, if all its hops stand.
     pub(super) fn standing(&self, name: Name) -> Option<CircuitKey> {
         let named = self.onion.by_name.get(&name)?;
@@ -88,59 +33,8 @@ impl Client {
         }
     }
 
-    /// Asks the directory at the end of a circuit.
-    fn ask_last(&mut self, name: Name, request: DirRequest, body: Vec<u8>, now: Now) {
-        let Some(key) = self.standing(name) else {
-            return;
-        };
-        match self.plane.open_stream(key, &StreamTarget::BeginDir, now) {
-            Ok(stream) => {
-                let fetch = self.fetches.new_id();
-                let until = now.mono + REQUEST_MAX;
-                let asked = Asked {
-                    name,
-                    stream,
-                    until,
-                };
-                self.onion.asked.insert(fetch, asked);
-                self.commands.push_back(Command::DirRequest {
-                    fetch,
-                    stream,
-                    body_bytes_max: reply_bytes_max(&request),
-                    request,
-                    body,
-                });
-            }
-            Err(error) => {
-                tracing::debug!("a directory stream cannot be opened: {error}");
-                self.tell_reply(name, Reply::failed(), now);
-            }
-        }
-    }
-
-    /// An answer for a machine, if the fetch was one's. True then.
-    pub(super) fn onion_reply(&mut self, id: FetchId, reply: Option<Reply>, now: Now) -> bool {
-        let Some(asked) = self.onion.asked.remove(&id) else {
-            return false;
-        };
-        self.plane.stream_close(asked.stream, EndReason::DONE, now);
-        self.tell_reply(asked.name, reply.unwrap_or_else(Reply::failed), now);
-        true
-    }
-
-    fn tell_reply(&mut self, (owner, circuit): Name, reply: Reply, now: Now) {
-        self.tell(owner, Event::Reply { circuit, reply }, now);
-    }
-
-    fn cancel_asked(&mut self, fetch: FetchId, now: Now) {
-        if let Some(asked) = self.onion.asked.remove(&fetch) {
-            self.plane.stream_close(asked.stream, EndReason::DONE, now);
-            self.commands.push_back(Command::CancelDirRequest { fetch });
-        }
-    }
-
     /// A machine needs a circuit no more.
-    fn close_named(&mut self, name: Name, now: Now) {
+    pub(super) fn close_named(&mut self, name: Name, now: Now) {
         for fetch in self.onion.asked_over(name) {
             self.cancel_asked(fetch, now);
         }
@@ -148,7 +42,7 @@ impl Client {
             return;
         };
         if let Some(id) = named.pool() {
-            let key = self.take_entry(id).and_then(|entry| entry.key());
+            let key = self.pool.remove(id).and_then(|entry| entry.key());
             if let Some(key) = key {
                 self.plane.close_circuit(key, DestroyReason::NONE, now);
             }
@@ -156,7 +50,7 @@ impl Client {
     }
 
     /// A circuit will not stand, or stands no more.
-    fn end_named(&mut self, name: Name, ending: Ending, now: Now) {
+    pub(super) fn end_named(&mut self, name: Name, ending: Ending, now: Now) {
         self.close_named(name, now);
         let (owner, circuit) = name;
         self.tell(owner, Event::Ended { circuit, ending }, now);
@@ -266,13 +160,9 @@ impl Client {
         };
         let path = onion::choose(view, &rules, &mut self.rng)?;
         let (target, first, rest) = path.specs(names_ed25519(view.params()));
-        let is_excluded = |id: &RsaId| view.relay(id).is_none() || last == Some(*id);
-        let excluded = self.guards.sampled().filter(is_excluded).collect();
-        let attempt = self.begin_attempt(&target.rsa, excluded, now);
+        self.guards.handle_attempt(&target.rsa, now);
         let purpose = pool::Purpose::Onion(Box::new(path.hops));
-        let opened = self.open_circuit(purpose, target, first, rest, now);
-        self.note_attempt(opened, attempt);
-        Ok(opened)
+        Ok(self.open_circuit(purpose, target, first, rest, now))
     }
 
     /// Keeps paths ready while onion services are in use.
@@ -280,12 +170,7 @@ impl Client {
         if !self.is_ready(now) || !self.onion.is_used(now) {
             return;
         }
-        let waiting = self.pool.waiting_count();
-        if waiting >= READY_PATHS && !self.guards.has_usable_primary(now) {
-            return;
-        }
-        let is_ready = |(_, entry): &(PoolId, &Entry)| !entry.is_waiting();
-        while self.free_paths().filter(is_ready).count() < READY_PATHS {
+        while self.free_paths().count() < READY_PATHS {
             match self.launch_path(None, None, now) {
                 Ok(Some(_)) => {}
                 Ok(None) => return,
@@ -390,7 +275,7 @@ impl Client {
         let ending = named.fail(failure);
         if let Some(id) = id {
             self.onion.unbind(id);
-            let key = self.take_entry(id).and_then(|entry| entry.key());
+            let key = self.pool.remove(id).and_then(|entry| entry.key());
             if let Some(key) = key {
                 self.plane.close_circuit(key, DestroyReason::NONE, now);
             }
@@ -468,84 +353,6 @@ impl Client {
                 self.tell_reply(name, Reply::failed(), now);
             }
         }
-    }
-
-    /// Tells the machine of a circuit that a message came.
-    pub(super) fn onion_message(
-        &mut self,
-        key: CircuitKey,
-        command: cepa_wire::relay::RelayCommand,
-        body: &[u8],
-        now: Now,
-    ) {
-        let name = self.pool.by_key(key).and_then(|id| self.onion.name_of(id));
-        let Some((owner, circuit)) = name else { return };
-        let message = Event::Message {
-            circuit,
-            command,
-            body,
-        };
-        self.tell(owner, message, now);
-    }
-
-    fn tell(&mut self, owner: Owner, event: Event<'_>, now: Now) {
-        #[cfg(test)]
-        self.told.push((owner, format!("{event:?}")));
-        match owner {
-            Owner::Visits => self.visits.handle_event(event, now),
-            Owner::Services => self.services.handle_event(event, now),
-        }
-    }
-
-    /// The machines do what is due.
-    pub(super) fn handle_onion_timeout(&mut self, now: Now) {
-        if self.visits.poll_timeout().is_some_and(|at| at <= now.mono) {
-            self.visits.handle_timeout(now);
-        }
-        if self
-            .services
-            .poll_timeout()
-            .is_some_and(|at| at <= now.mono)
-        {
-            self.services.handle_timeout(now);
-        }
-    }
-
-    /// Lets the machines of onion services do what they have to do. False if that was nothing.
-    pub(super) fn run_onion(&mut self, now: Now) -> bool {
-        self.begin_visits(now);
-        self.tell_network(now);
-        let mut idle = true;
-        while let Some(action) = self.visits.poll_action() {
-            self.do_action(Owner::Visits, action, now);
-            idle = false;
-        }
-        while let Some(outcome) = self.visits.poll_outcome() {
-            self.handle_visit(outcome, now);
-            idle = false;
-        }
-        while let Some(action) = self.services.poll_action() {
-            self.do_action(Owner::Services, action, now);
-            idle = false;
-        }
-        while let Some(outcome) = self.services.poll_outcome() {
-            self.handle_service_outcome(outcome);
-        }
-        !idle
-    }
-
-    /// Shows the machines the network, once paths can be made of it.
-    fn tell_network(&mut self, now: Now) {
-        if self.onion.network_told || !self.is_ready(now) {
-            return;
-        }
-        self.onion.network_told = true;
-        let Some(view) = self.download.view() else {
-            return;
-        };
-        self.vanguards.refresh(view, now, &mut self.rng);
-        self.visits.handle_event(Event::Network(view), now);
-        self.services.handle_event(Event::Network(view), now);
     }
 }
 

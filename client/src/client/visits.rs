@@ -139,6 +139,7 @@ impl Client {
             && status.is_some_and(|status| status.stream_count == 0)
         {
             self.visits.idle(*visit, now);
+            self.deadline = self.next_deadline(now);
         }
     }
 }

@@ -336,9 +336,51 @@ fn dead_introduction_points_and_directories_are_survived() {
     assert!(victims.len() >= 2);
     net.world.kill(victims[0]);
     net.visit_within(30, "a");
-    let dirs = net.world.net.onion.descriptors.keys().map(|(id, _)| *id);
-    let victim = dirs.filter(|id| *id != guard && *id != victims[0]).next();
+    let mut dirs = net.world.net.onion.descriptors.keys().map(|(id, _)| *id);
+    let victim = dirs.find(|id| *id != guard && *id != victims[0]);
     net.world.kill(victim.unwrap());
     net.world.client.new_session(net.world.now);
     net.visit_within(30, "b");
+}
+
+#[test]
+fn relays_that_swallow_all_are_survived() {
+    for place in [1, 2] {
+        let mut net = hosted();
+        let [ours, _] = net.visit("");
+        let victim = net.path(ours)[place];
+        net.world.net.frozen.insert(victim);
+        net.visit_within(60, "other");
+    }
+}
+
+#[test]
+fn a_visit_begins_at_once_over_paths_that_are_ready() {
+    let mut net = hosted();
+    let built = |net: &Hosted| net.world.net.handshakes;
+    let before = built(&net);
+    net.visit("");
+    // Fetch, introduction and meeting take one hop more each; the rendezvous takes none. What is
+    // taken is built anew: four paths of three.
+    assert_eq!(built(&net) - before, 3 + 4 * 3);
+}
+
+#[test]
+fn waiting_requests_outlive_a_client_that_is_not_ready() {
+    let mut world = World::start(false);
+    let address = OnionAddress::new(&identity(1).public()).unwrap();
+    let request = world.connect(&address.to_string(), PORT, "", b"");
+    world.run();
+    world.wait(Duration::from_secs(5));
+    assert_eq!(world.failed(request), SocksStatus::HOST_UNREACHABLE);
+    let relays = (1..=8).map(|n| RsaId::from([n; 20]));
+    world.net.frozen.extend(relays);
+    let other = OnionAddress::new(&identity(2).public()).unwrap();
+    let hung_up = world.connect(&other.to_string(), PORT, "", b"");
+    assert!(!world.client.onion.by_name.is_empty());
+    world.client.cancel_socks_request(hung_up, world.now);
+    world.wait(Duration::from_secs(5));
+    assert!(!world.answers.contains_key(&hung_up));
+    let wanted = world.client.onion.by_name.len();
+    assert_eq!(wanted, 0, "nothing is built for nobody");
 }

@@ -56,6 +56,8 @@ pub(super) struct FakeNetwork {
     /// All DATA that exits got.
     pub(super) received: Vec<u8>,
     inbox: Inbox,
+    /// Handshakes that relays have answered.
+    pub(super) handshakes: usize,
     /// What relays keep for onion services.
     pub(super) onion: onion::OnionRelays,
     rng: Rng,
@@ -155,6 +157,7 @@ impl World {
             last_begin: Vec::new(),
             received: Vec::new(),
             inbox: Vec::new(),
+            handshakes: 0,
             onion: onion::OnionRelays::default(),
             rng,
         };
@@ -461,6 +464,7 @@ impl FakeNetwork {
     fn handshake(&mut self, relay: RsaId, create: &Create2<'_>) -> (Vec<u8>, RelayCircuit) {
         let job = OnionskinJob::new(create).unwrap();
         let reply = job.run(&self.keys[&relay], &mut self.rng).unwrap();
+        self.handshakes += 1;
         let (keys, kh) = reply.keys.tor1_with_kh();
         self.onion.kh_last = *kh;
         (reply.data, RelayCircuit::new(&keys))

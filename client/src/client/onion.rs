@@ -1,0 +1,206 @@
+//! Does what machines of onion services ask for, and tells them what became of it
+//! ([`crate::onion::Action`], [`crate::onion::Event`]).
+//!
+//! ```text
+//! Visits, Services ─Action─▶ circuits by name, messages, joins, requests ─Event─▶ the same
+//! ```
+//!
+//! Each machine sees the circuits of its own names only.
+
+use cepa_circuit::CircuitKey;
+use cepa_dir::DirRequest;
+use cepa_dir::fetch::{Reply, reply_bytes_max};
+use cepa_wire::Now;
+use cepa_wire::destroy::DestroyReason;
+use cepa_wire::end::EndReason;
+use cepa_wire::relay::RelayCommand;
+
+use super::Client;
+use crate::command::{Command, FetchId};
+use crate::onion::{Action, Ending, Event, Owner, Purpose};
+use crate::onion_circuits::{Asked, MEETINGS_MAX, NAMED_MAX, Name, Named, REQUEST_MAX};
+use crate::plane::StreamTarget;
+
+impl Client {
+    /// Does one thing that a machine asks for.
+    pub(super) fn do_action(&mut self, owner: Owner, action: Action, now: Now) {
+        match action {
+            Action::Open {
+                circuit,
+                purpose,
+                last,
+            } => {
+                let name = (owner, circuit);
+                self.onion.used_last = Some(now.mono);
+                debug_assert!(
+                    !self.onion.by_name.contains_key(&name),
+                    "a name is used once"
+                );
+                let full = self.onion.by_name.len() >= NAMED_MAX
+                    || purpose == Purpose::Meet && self.onion.meeting_count() >= MEETINGS_MAX;
+                let named = Named::new(purpose, last, now);
+                self.onion.by_name.insert(name, named);
+                if full {
+                    self.end_named(name, Ending::NoPath, now);
+                }
+            }
+            Action::Send {
+                circuit,
+                command,
+                body,
+            } => {
+                if let Some(key) = self.standing((owner, circuit)) {
+                    self.plane.send_control(key, command, &body, now);
+                }
+            }
+            Action::Join {
+                circuit,
+                layer,
+                serves,
+            } => {
+                let Some(key) = self.standing((owner, circuit)) else {
+                    return;
+                };
+                if let Err(error) = self.plane.join_circuit(key, *layer, None, serves) {
+                    tracing::warn!("a peer cannot be joined: {error}");
+                    self.plane.close_circuit(key, DestroyReason::NONE, now);
+                }
+            }
+            Action::Request {
+                circuit,
+                request,
+                body,
+            } => self.ask_last((owner, circuit), request, body, now),
+            Action::Close { circuit } => self.close_named((owner, circuit), now),
+        }
+    }
+
+    /// Asks the directory at the end of a circuit.
+    fn ask_last(&mut self, name: Name, request: DirRequest, body: Vec<u8>, now: Now) {
+        let Some(key) = self.standing(name) else {
+            return;
+        };
+        match self.plane.open_stream(key, &StreamTarget::BeginDir, now) {
+            Ok(stream) => {
+                let fetch = self.fetches.new_id();
+                let until = now.mono + REQUEST_MAX;
+                let asked = Asked {
+                    name,
+                    stream,
+                    until,
+                };
+                self.onion.asked.insert(fetch, asked);
+                self.commands.push_back(Command::DirRequest {
+                    fetch,
+                    stream,
+                    body_bytes_max: reply_bytes_max(&request),
+                    request,
+                    body,
+                });
+            }
+            Err(error) => {
+                tracing::debug!("a directory stream cannot be opened: {error}");
+                self.tell_reply(name, Reply::failed(), now);
+            }
+        }
+    }
+
+    /// An answer for a machine, if the fetch was one's. True then.
+    pub(super) fn onion_reply(&mut self, id: FetchId, reply: Option<Reply>, now: Now) -> bool {
+        let Some(asked) = self.onion.asked.remove(&id) else {
+            return false;
+        };
+        self.plane.stream_close(asked.stream, EndReason::DONE, now);
+        self.tell_reply(asked.name, reply.unwrap_or_else(Reply::failed), now);
+        true
+    }
+
+    pub(super) fn tell_reply(&mut self, (owner, circuit): Name, reply: Reply, now: Now) {
+        self.tell(owner, Event::Reply { circuit, reply }, now);
+    }
+
+    pub(super) fn cancel_asked(&mut self, fetch: FetchId, now: Now) {
+        if let Some(asked) = self.onion.asked.remove(&fetch) {
+            self.plane.stream_close(asked.stream, EndReason::DONE, now);
+            self.commands.push_back(Command::CancelDirRequest { fetch });
+        }
+    }
+
+    /// Tells the machine of a circuit that a message came.
+    pub(super) fn onion_message(
+        &mut self,
+        key: CircuitKey,
+        command: RelayCommand,
+        body: &[u8],
+        now: Now,
+    ) {
+        let name = self.pool.by_key(key).and_then(|id| self.onion.name_of(id));
+        let Some((owner, circuit)) = name else { return };
+        let message = Event::Message {
+            circuit,
+            command,
+            body,
+        };
+        self.tell(owner, message, now);
+    }
+
+    pub(super) fn tell(&mut self, owner: Owner, event: Event<'_>, now: Now) {
+        #[cfg(test)]
+        self.told.push((owner, format!("{event:?}")));
+        match owner {
+            Owner::Visits => self.visits.handle_event(event, now),
+            Owner::Services => self.services.handle_event(event, now),
+        }
+    }
+
+    /// The machines do what is due.
+    pub(super) fn handle_onion_timeout(&mut self, now: Now) {
+        if self.visits.poll_timeout().is_some_and(|at| at <= now.mono) {
+            self.visits.handle_timeout(now);
+        }
+        if self
+            .services
+            .poll_timeout()
+            .is_some_and(|at| at <= now.mono)
+        {
+            self.services.handle_timeout(now);
+        }
+    }
+
+    /// Lets the machines of onion services do what they have to do. False if that was nothing.
+    pub(super) fn run_onion(&mut self, now: Now) -> bool {
+        self.begin_visits(now);
+        self.tell_network(now);
+        let mut idle = true;
+        while let Some(action) = self.visits.poll_action() {
+            self.do_action(Owner::Visits, action, now);
+            idle = false;
+        }
+        while let Some(outcome) = self.visits.poll_outcome() {
+            self.handle_visit(outcome, now);
+            idle = false;
+        }
+        while let Some(action) = self.services.poll_action() {
+            self.do_action(Owner::Services, action, now);
+            idle = false;
+        }
+        while let Some(outcome) = self.services.poll_outcome() {
+            self.handle_service_outcome(outcome);
+        }
+        !idle
+    }
+
+    /// Shows the machines the network, once paths can be made of it.
+    fn tell_network(&mut self, now: Now) {
+        if self.onion.network_told || !self.is_ready(now) {
+            return;
+        }
+        self.onion.network_told = true;
+        let Some(view) = self.download.view() else {
+            return;
+        };
+        self.vanguards.refresh(view, now, &mut self.rng);
+        self.visits.handle_event(Event::Network(view), now);
+        self.services.handle_event(Event::Network(view), now);
+    }
+}
