@@ -267,6 +267,7 @@ mod tests {
         HopSpec {
             link_specifiers: LinkSpecifiers::new(None, RsaId::from([9; 20]), None, None),
             key: HopKey::Fast,
+            congestion: None,
         }
     }
 

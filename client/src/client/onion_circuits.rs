@@ -42,7 +42,7 @@ impl Client {
             return;
         };
         if let Some(id) = named.pool() {
-            let key = self.pool.remove(id).and_then(|entry| entry.key());
+            let key = self.take_entry(id).and_then(|entry| entry.key());
             if let Some(key) = key {
                 self.plane.close_circuit(key, DestroyReason::NONE, now);
             }
@@ -128,7 +128,8 @@ impl Client {
     /// Paths that no name is bound to.
     fn free_paths(&self) -> impl Iterator<Item = (PoolId, &Entry)> {
         let free = |id: PoolId, entry: &Entry| {
-            entry.onion_path().is_some() && self.onion.name_of(id).is_none()
+            let is_path = entry.onion_path().is_some() && entry.is_clean();
+            is_path && self.onion.name_of(id).is_none()
         };
         self.pool.iter().filter(move |(id, entry)| free(*id, entry))
     }
@@ -160,9 +161,14 @@ impl Client {
         };
         let path = onion::choose(view, &rules, &mut self.rng)?;
         let (target, first, rest) = path.specs(names_ed25519(view.params()));
-        self.guards.handle_attempt(&target.rsa, now);
+        // Guards that the last hop rules out do not keep the circuit waiting.
+        let is_excluded = |id: &RsaId| view.relay(id).is_none() || last == Some(*id);
+        let excluded = self.guards.sampled().filter(is_excluded).collect();
+        let attempt = self.begin_attempt(&target.rsa, excluded, now);
         let purpose = pool::Purpose::Onion(Box::new(path.hops));
-        Ok(self.open_circuit(purpose, target, first, rest, now))
+        let opened = self.open_circuit(purpose, target, first, rest, now);
+        self.note_attempt(opened, attempt);
+        Ok(opened)
     }
 
     /// Keeps paths ready while onion services are in use.
@@ -170,7 +176,12 @@ impl Client {
         if !self.is_ready(now) || !self.onion.is_used(now) {
             return;
         }
-        while self.free_paths().count() < READY_PATHS {
+        let waiting = self.pool.waiting_count();
+        if waiting >= READY_PATHS && !self.guards.has_usable_primary(now) {
+            return;
+        }
+        let is_ready = |(_, entry): &(PoolId, &Entry)| !entry.is_waiting();
+        while self.free_paths().filter(is_ready).count() < READY_PATHS {
             match self.launch_path(None, None, now) {
                 Ok(Some(_)) => {}
                 Ok(None) => return,
@@ -275,7 +286,7 @@ impl Client {
         let ending = named.fail(failure);
         if let Some(id) = id {
             self.onion.unbind(id);
-            let key = self.pool.remove(id).and_then(|entry| entry.key());
+            let key = self.take_entry(id).and_then(|entry| entry.key());
             if let Some(key) = key {
                 self.plane.close_circuit(key, DestroyReason::NONE, now);
             }

@@ -36,7 +36,7 @@ fn what_is_asked_of_exits() {
     let refused = |status| Outset::Refuse(status);
     for (host, port, status) in [
         ("x.onion", 80, SocksStatus::HS_BAD_ADDRESS),
-        ("x.ONION.", 80, SocksStatus::HOST_UNREACHABLE),
+        ("x.ONION.", 80, SocksStatus::HS_BAD_ADDRESS),
         ("a.relay.exit", 80, SocksStatus::HOST_UNREACHABLE),
         ("", 80, SocksStatus::GENERAL_FAILURE),
         ("example.net", 0, SocksStatus::GENERAL_FAILURE),
