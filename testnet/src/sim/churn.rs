@@ -7,7 +7,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
 
-use cepa_crypto::{Ed25519Id, Rng, RsaId, curve25519, digest, ed25519, encoding};
+use cepa_crypto::{Ed25519Id, Rng, RsaId, curve25519, digest, ed25519, encoding, rsa};
 use cepa_dir::{Flavour, NetworkView};
 use cepa_netdoc::consensus::{
     Consensus, ConsensusText, Lifetime, RequiredProtocols, SharedRandValue, VotingDelay,
@@ -20,6 +20,8 @@ use cepa_netdoc::routerstatus::{Bandwidth, Flags, RouterStatus};
 const HOUR: Duration = Duration::from_secs(3600);
 const VALID_HOURS: u32 = 3;
 const DAY_HOURS: u64 = 24;
+/// Bits of the authority's key.
+const SIGNING_BITS: usize = 1024;
 
 /// A relay that is up in some hours.
 #[derive(Debug, Clone)]
@@ -49,11 +51,16 @@ pub struct Churn {
     relays: Vec<Relay>,
     rates: Rates,
     srv_seed: [u8; 32],
+    /// Of the one authority, which a text must have; nobody checks it here.
+    signing: rsa::Keypair,
     rng: Rng,
 }
 
 impl Churn {
     /// A network of so many relays, all up.
+    ///
+    /// # Panics
+    /// If a key of a fixed size cannot be made: a fault of ours.
     #[must_use]
     pub fn new(relays: usize, rates: Rates, mut rng: Rng) -> Self {
         let relay = |number: usize, rng: &mut Rng| Relay {
@@ -71,6 +78,7 @@ impl Churn {
             relays,
             rates,
             srv_seed: rng.array(),
+            signing: rsa::Keypair::generate(SIGNING_BITS, &mut rng).expect("the size is fine"),
             rng,
         }
     }
@@ -107,7 +115,7 @@ impl Churn {
     pub fn view(&self, valid_after: SystemTime) -> NetworkView {
         let up = self.relays.iter().filter(|relay| relay.is_up);
         let (routers, microdescs): (Vec<_>, Vec<_>) = up.map(Relay::documents).unzip();
-        let consensus = Consensus {
+        let mut consensus = Consensus {
             flavour: Flavour::Microdesc,
             method: 33,
             lifetime: Lifetime {
@@ -133,6 +141,8 @@ impl Churn {
             bandwidth_weights: Params::new(),
             signatures: Vec::new(),
         };
+        let signature = consensus.sign(self.signing.public().id(), &self.signing);
+        consensus.signatures.push(signature);
         let text = ConsensusText::parse(consensus.encode()).expect("our consensus is read");
         let mut view = NetworkView::new(text);
         view.add_microdescs(microdescs);

@@ -36,8 +36,10 @@ const TICK: Duration = Duration::from_secs(60);
 const TICKS_AN_HOUR: u64 = 60;
 /// Consensuses of that many hours are valid.
 const AGES: usize = 3;
-/// Ticks that a visit may take.
-const VISIT_TICKS_MAX: u32 = 10;
+/// Steps of circuits in one tick.
+const STEPS_A_TICK: usize = 6;
+/// Seconds that a visit may take: several directories of its six may be down.
+const VISIT_SECS_MAX: u32 = 30;
 
 /// How large a run is.
 #[derive(Debug, Clone, Copy)]
@@ -204,13 +206,16 @@ impl World {
             if due.is_some_and(|due| due <= self.now.mono) {
                 host.services.handle_timeout(self.now);
             }
-            while let Some(action) = host.services.poll_action() {
-                host.ends.handle_action(action);
+            // A circuit, a message, a reply: all within the same minute.
+            for _ in 0..STEPS_A_TICK {
+                while let Some(action) = host.services.poll_action() {
+                    host.ends.handle_action(action);
+                }
+                let (services, directories) = (&mut host.services, &mut self.directories);
+                host.ends.tick(&up, directories, self.now, |event, now| {
+                    services.handle_event(event, now);
+                });
             }
-            let (services, directories) = (&mut host.services, &mut self.directories);
-            host.ends.tick(&up, directories, self.now, |event, now| {
-                services.handle_event(event, now);
-            });
             while host.services.poll_outcome().is_some() {}
         }
     }
@@ -257,7 +262,7 @@ impl World {
         visits.handle_event(Event::Network(view), now);
         visits.request(host.address, &isolation, now);
         self.report.visits += 1;
-        for _ in 0..VISIT_TICKS_MAX {
+        for _ in 0..VISIT_SECS_MAX {
             while let Some(action) = visits.poll_action() {
                 ends.handle_action(action);
             }

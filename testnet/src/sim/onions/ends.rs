@@ -5,11 +5,12 @@
 //! When a relay goes, the circuits that end at it are closed, and its descriptors are lost.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use cepa_circuit::handshake::{HopKey, HopSpec};
 use cepa_client::onion::{Action, CircuitName, Ending, Event, LastHop, Purpose};
 use cepa_crypto::ed25519::PublicKey;
-use cepa_crypto::{Rng, RsaId};
+use cepa_crypto::{Rng, RsaId, curve25519};
 use cepa_dir::fetch::Reply;
 use cepa_dir::{DirRequest, NetworkView};
 use cepa_relay::{HsDirStore, HsDuty, HsUpload};
@@ -20,7 +21,7 @@ use cepa_wire::relay::RelayCommand;
 /// What an end is about to tell.
 enum Told {
     Built,
-    Established,
+    Message(RelayCommand, &'static [u8]),
     Reply(Reply),
     Ended(Ending),
 }
@@ -64,9 +65,17 @@ impl Ends {
             }
             Action::Send {
                 circuit, command, ..
-            } if command == RelayCommand::ESTABLISH_INTRO => {
-                self.told.push_back((circuit, Told::Established));
-            }
+            } => match command {
+                RelayCommand::ESTABLISH_INTRO => self.told.push_back((
+                    circuit,
+                    Told::Message(RelayCommand::INTRO_ESTABLISHED, &[0]),
+                )),
+                RelayCommand::ESTABLISH_RENDEZVOUS => self.told.push_back((
+                    circuit,
+                    Told::Message(RelayCommand::RENDEZVOUS_ESTABLISHED, &[]),
+                )),
+                _ => {}
+            },
             Action::Request {
                 circuit,
                 request,
@@ -78,7 +87,7 @@ impl Ends {
                 self.requests.retain(|(name, ..)| *name != circuit);
                 self.told.retain(|(name, _)| *name != circuit);
             }
-            Action::Send { .. } | Action::Join { .. } => {}
+            Action::Join { .. } => {}
         }
     }
 
@@ -128,10 +137,10 @@ impl Ends {
                     last: &spec,
                     kh: &[0; 20],
                 },
-                Told::Established => Event::Message {
+                Told::Message(command, body) => Event::Message {
                     circuit,
-                    command: RelayCommand::INTRO_ESTABLISHED,
-                    body: &[0],
+                    command,
+                    body,
                 },
                 Told::Reply(reply) => Event::Reply { circuit, reply },
                 Told::Ended(ending) => Event::Ended { circuit, ending },
@@ -156,11 +165,17 @@ impl Ends {
     }
 }
 
+/// A relay as it could be told to a peer; nobody goes there.
 fn hop_spec(last: Option<&RsaId>) -> HopSpec {
-    let ids = last.map(|id| LinkSpecifier::Rsa(*id));
+    let rsa = last.copied().unwrap_or(RsaId::from([0; 20]));
+    let somewhere = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 1), 9001);
+    let specifiers = vec![LinkSpecifier::Ipv4(somewhere), LinkSpecifier::Rsa(rsa)];
     HopSpec {
-        link_specifiers: LinkSpecifiers(ids.into_iter().collect()),
-        key: HopKey::Fast,
+        link_specifiers: LinkSpecifiers(specifiers),
+        key: HopKey::Ntor {
+            rsa,
+            onion_key: curve25519::PublicKey::from([9; 32]),
+        },
         congestion: None,
     }
 }
