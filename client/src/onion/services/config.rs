@@ -1,8 +1,8 @@
 //! What is wanted of a hosted service, and what is told of it (rend-spec-v3 1.2, 3.1.1.1; the
 //! options `HiddenService*` of `tor`).
 //!
-//! Invariants: a [`ServiceConfig`] is what the operator wrote, bounded by [`ServiceConfig::bounded`]
-//! before a machine sees it; a status is a copy, and names no client.
+//! Invariants: a [`ServiceConfig`] is what the operator wrote, and goes through
+//! [`ServiceConfig::bounded`] before a machine sees it; a status is a copy, and names no client.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -10,7 +10,8 @@ use std::time::SystemTime;
 use cepa_crypto::ed25519::{ExpandedKeypair, PublicKey};
 use cepa_crypto::{RsaId, curve25519};
 
-/// Introduction points of a service where nothing else is said (`HiddenServiceNumIntroductionPoints`).
+/// Introduction points of a service where nothing else is said, and fewest
+/// (`HiddenServiceNumIntroductionPoints`).
 pub const INTRO_POINTS_DEFAULT: usize = 3;
 /// Most introduction points (rend-spec-v3 2.5.4).
 pub const INTRO_POINTS_MAX: usize = 20;

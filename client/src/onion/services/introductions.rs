@@ -1,8 +1,8 @@
 //! Reads what visitors send through introduction points (rend-spec-v3 3.3, 3.3.2).
 //!
 //! ```text
-//! INTRODUCE2 ─ rate ─ form ─ key ─ replay ─ MAC ─ plaintext ─ cookie ─ rendezvous point ─▶ whom to meet
-//!     └─────────┴──────┴──────┴──────┴───────┴───────┴─────────┴───────────┴─▶ IntroDrop
+//! INTRODUCE2 ─ rate ─ form ─ key ─ replay ─ MAC ─ plaintext ─ cookie ─ where to ─▶ Introduction
+//!               └──────┴──────┴──────┴───────┴──────┴──────────┴─────────┴─▶ IntroDrop
 //! ```
 //!
 //! Invariants: one message costs at most two key agreements and one look at each bounded list,
