@@ -15,6 +15,7 @@ use cepa_wire::create::{Create2, Created2};
 use cepa_wire::host::Host;
 use cepa_wire::linkspec::LinkSpecifiers;
 use cepa_wire::relay;
+use proptest::prelude::{any, proptest};
 
 use super::*;
 use crate::plane::{HopKey, HopSpec, OpenStreamError, StreamTarget};
@@ -529,4 +530,29 @@ fn messages_of_the_last_hop() {
         .join_circuit(circuit, layer, None, true);
     assert_eq!(error, Err(JoinError::Build(BuildError::Joined)));
     meeting.request();
+}
+
+proptest! {
+    #[test]
+    fn garbage_of_a_visitor_never_panics(
+        messages in proptest::collection::vec((0_u8..45, 0_u16..4, any::<[u8; 24]>()), 1..60),
+    ) {
+        let mut meeting = joined();
+        for (command, id, data) in messages {
+            let (command, id) = (RelayCommand(command), StreamId(id));
+            meeting.visitor_says(command, id, &data);
+            for event in meeting.events(SERVICE) {
+                if let Event::StreamRequested { stream, .. } = event {
+                    let service = &mut meeting.sides[SERVICE].plane;
+                    service.stream_accept(stream, meeting.now);
+                    service.stream_send(stream, b"x", meeting.now);
+                }
+            }
+            // A visitor that closes its own circuit by what it hears has nothing more to say.
+            let visitor = &meeting.sides[VISITOR];
+            if visitor.plane.circuit_status(visitor.circuit).is_none() {
+                break;
+            }
+        }
+    }
 }
