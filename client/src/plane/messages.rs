@@ -1,8 +1,8 @@
 //! Messages of hops about streams (tor-spec 6).
 //!
-//! Only the hop at which a stream was opened, or which opened it, may speak of it. What no open stream waits for is
-//! measured against the half-closed ones, and dropped; what no honest hop sends is counted as well.
-//! Only violations of a window destroy the circuit.
+//! Only the hop at which a stream was opened, or which opened it, may speak of it. What no open
+//! stream waits for is measured against the half-closed ones, and dropped; what no honest hop sends
+//! is counted as well. Only violations of a window destroy the circuit.
 
 use cepa_circuit::half_closed::Late;
 use cepa_circuit::origin::OriginViolation;
