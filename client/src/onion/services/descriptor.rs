@@ -57,6 +57,8 @@ enum Stage {
 #[derive(Debug)]
 struct Directory {
     stage: Stage,
+    /// The revision that was sent last.
+    offered: u64,
     held: Option<(u64, SystemTime)>,
     failures: u32,
 }
@@ -137,6 +139,7 @@ impl Descriptor {
         for id in responsible {
             self.directories.entry(*id).or_insert(Directory {
                 stage: Stage::Due,
+                offered: 0,
                 held: None,
                 failures: 0,
             });
@@ -167,10 +170,16 @@ impl Descriptor {
         now: Now,
         rng: &mut Rng,
     ) -> Vec<UploadId> {
+        let mut is_refused = false;
         for directory in self.directories.values_mut() {
             if matches!(directory.stage, Stage::Failed(again_at) if again_at <= now.mono) {
                 directory.stage = Stage::Due;
+                let last = self.last.as_ref();
+                is_refused |= last.is_some_and(|last| last.revision == directory.offered);
             }
+        }
+        if is_refused {
+            self.outdo(content, now, rng);
         }
         let is_old = |(mono, wall): (Instant, SystemTime)| mono <= now.mono || wall <= now.wall;
         if self.next_upload.is_some_and(is_old) {
@@ -179,6 +188,24 @@ impl Descriptor {
         match self.renewal {
             Some((renewal, at)) if at <= now.mono => self.make(renewal, content, now, rng),
             _ => Vec::new(),
+        }
+    }
+
+    /// Makes another text for those who have refused this one: they may hold one of the same
+    /// revision, of a process that was killed within a second. Others keep what they have.
+    fn outdo(&mut self, content: &Content<'_>, now: Now, rng: &mut Rng) {
+        let unix_seconds = now.unix_seconds();
+        let is_older = |last: &Text| last.unix_seconds < unix_seconds;
+        if !self.last.as_ref().is_some_and(is_older) {
+            return;
+        }
+        let revision = self.revision(unix_seconds);
+        if let Some(text) = self.encode(content, revision, now, rng) {
+            self.last = Some(Text {
+                text,
+                revision,
+                unix_seconds,
+            });
         }
     }
 
@@ -279,6 +306,7 @@ impl Descriptor {
         let mut directories = self.directories.iter_mut();
         let (relay, directory) = directories.find(|(_, it)| it.stage == Stage::Due)?;
         directory.stage = Stage::Uploading(id);
+        directory.offered = last.revision;
         Some((*relay, Arc::clone(&last.text)))
     }
 
@@ -288,10 +316,9 @@ impl Descriptor {
         let Some(directory) = directories.find(|it| it.stage == Stage::Uploading(id)) else {
             return false;
         };
-        let revision = self.last.as_ref().map(|last| last.revision);
-        if let (true, Some(revision)) = (is_taken, revision) {
+        if is_taken {
             directory.stage = Stage::Held;
-            directory.held = Some((revision, now.wall));
+            directory.held = Some((directory.offered, now.wall));
             directory.failures = 0;
         } else {
             let doubled = RETRY_MIN.saturating_mul(1 << directory.failures.min(16));

@@ -19,7 +19,7 @@ use cepa_wire::linkspec::LinkSpecifiers;
 use proptest::prelude::*;
 
 use crate::drawn::start;
-use crate::onion::services::Publisher;
+use crate::onion::services::{Publisher, Upload};
 
 const HOUR_SECONDS: u64 = 60 * 60;
 const DAY_SECONDS: u64 = 24 * HOUR_SECONDS;
@@ -409,6 +409,43 @@ fn refused_uploads_are_tried_again_ever_more_slowly() {
     }
     assert!((16 * 10..16 * 20).contains(&tries), "{tries}");
     assert!(!running.stands());
+}
+
+/// A process that is killed and comes back within a second makes the same revision again, which
+/// directories refuse: the next try outdoes it.
+#[test]
+fn a_refused_revision_is_outdone() {
+    let mut rng = Rng::from_seed([6; 32]);
+    let identity = Keypair::generate(&mut rng).expand();
+    let now = start();
+    let rings = Network::small(now);
+    let begin = |rng: &mut Rng| {
+        let mut running = publisher(&identity);
+        running.handle_rings(&rings.store, now, rng);
+        running.set_points(points(3, rng), now, rng);
+        running
+    };
+    let revision_of = |upload: &Upload| {
+        HsDescriptor::parse(&upload.text, now.wall)
+            .unwrap()
+            .revision
+    };
+    let mut held = BTreeMap::new();
+    let mut killed = begin(&mut rng);
+    while let Some(upload) = killed.poll_upload() {
+        held.insert((upload.blinded, upload.hsdir), revision_of(&upload));
+    }
+    let (mut running, mut now) = (begin(&mut rng), now);
+    while !running.stands() {
+        while let Some(upload) = running.poll_upload() {
+            let is_newer = held[&(upload.blinded, upload.hsdir)] < revision_of(&upload);
+            running.handle_uploaded(upload.id, is_newer, now, &mut rng);
+        }
+        let at = running.poll_timeout().unwrap();
+        assert!(at < start().mono + Duration::from_secs(10), "not outdone");
+        now = after(now, at.saturating_duration_since(now.mono));
+        running.handle_timeout(now, &mut rng);
+    }
 }
 
 #[test]
