@@ -1,8 +1,9 @@
 //! A relay's data plane: the cells of a client whom nobody knows, and of the relay behind, among
 //! all that sockets may answer (tor-spec 5 to 7).
 //!
-//! The client can make circuits for which it has the keys, so that what it says is recognised. At
-//! the end all links close, and nothing may be left.
+//! The client, and a relay before, can make circuits for which they have the keys, so that what
+//! they say is recognised; with it come onion services, proved and not, and who wants to meet them.
+//! At the end all links close, and nothing may be left.
 
 #![no_main]
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_circuit::{OnionKeys, StreamKey};
+use cepa_crypto::ed25519::Keypair;
 use cepa_crypto::layer::HopLayer;
 use cepa_crypto::{Rng, curve25519, fast};
 use cepa_link::ChannelKey;
@@ -24,22 +26,28 @@ use cepa_wire::Now;
 use cepa_wire::cell::{self, CELL_LEN, CellBuf, CircId, Command};
 use cepa_wire::create::{CreateFast, CreatedFast};
 use cepa_wire::end::EndReason;
+use cepa_wire::establish_intro::{DosParams, EstablishIntro};
 use cepa_wire::relay::{self, RelayCommand, StreamId};
 use cepa_wire::resolve::{Answer, AnswerValue};
 use script::{Script, identity, link, now};
 
 /// Bytes that a socket takes or gives at a time.
 const SOCKET_LEN: usize = 2000;
+/// Circuit ids that are the client's; as many more are the relay's before us.
+const CLIENT_IDS: u32 = 8;
 
 struct World {
     switch: Switch,
     client: ChannelKey,
+    /// From a relay before us.
+    before: ChannelKey,
     next: ChannelKey,
     keys: OnionKeys,
     rng: Rng,
     now: Now,
-    /// The client's layers, by circuit id.
-    layers: BTreeMap<u32, HopLayer>,
+    /// Layers and KH, by circuit id: those of the client's, below [`CLIENT_IDS`], and of the relay
+    /// before.
+    layers: BTreeMap<u32, (HopLayer, [u8; 20])>,
     /// X of a CREATE_FAST that waits for its answer.
     begun: BTreeMap<u32, fast::ClientState>,
     /// Ids of circuits towards the relay behind.
@@ -80,11 +88,13 @@ fn world() -> World {
     }));
     let now = now();
     let client = switch.add_channel(link(false, None, 9), now);
+    let before = switch.add_channel(link(false, Some(identity(3)), 3), now);
     let next = switch.add_channel(link(true, Some(identity(2)), 2), now);
     let ntor = vec![curve25519::SecretKey::generate(&mut rng)];
     World {
         switch,
         client,
+        before,
         next,
         keys: OnionKeys {
             rsa: identity(1).rsa,
@@ -140,7 +150,7 @@ impl World {
             Some(id) => *id,
             None => CircId(u32::from(id) | half),
         };
-        let channel = if to_next { self.next } else { self.client };
+        let channel = if to_next { self.next } else { self.origin(id) };
         let body = script.bytes();
         if command.is_variable() {
             let mut cell = Vec::new();
@@ -153,25 +163,35 @@ impl World {
         self.deliver(channel, &mut cell);
     }
 
+    /// Where circuits of an id come from.
+    fn origin(&self, id: CircId) -> ChannelKey {
+        match id.0 & CLIENT_IDS {
+            0 => self.client,
+            _ => self.before,
+        }
+    }
+
     fn create_fast(&mut self, script: &mut Script<'_>) {
-        let id = u32::from(script.byte() % 8) | CircId::INITIATOR_BIT;
+        let id = u32::from(script.byte() % 16) | CircId::INITIATOR_BIT;
         let (state, x) = fast::client_start(&mut self.rng);
         let mut cell = cell::new_cell(CircId(id), Command::CREATE_FAST);
         CreateFast { x }.write(cell::payload_mut(&mut cell));
         self.begun.insert(id, state);
-        self.deliver(self.client, &mut cell);
+        self.deliver(self.origin(CircId(id)), &mut cell);
         self.take_output();
     }
 
     /// A message that is for this relay, or, without a key, for none.
     fn message(&mut self, step: u8, script: &mut Script<'_>) {
-        let id = u32::from(script.byte() % 8) | CircId::INITIATOR_BIT;
+        let id = u32::from(script.byte() % 16) | CircId::INITIATOR_BIT;
         let command = RelayCommand(script.byte());
         let stream = StreamId(u16::from(script.byte()));
         let body = script.bytes();
         let body = body
             .get(..body.len().min(relay::RELAY_DATA_MAX))
             .unwrap_or_default();
+        let made = (step & 0x40 != 0).then(|| self.point_message(id, command, body));
+        let body = made.flatten().unwrap_or_else(|| body.to_vec());
         let early = step & 0x80 != 0;
         let outer = if early {
             Command::RELAY_EARLY
@@ -180,11 +200,33 @@ impl World {
         };
         let mut cell = cell::new_cell(CircId(id), outer);
         let payload = cell::payload_mut(&mut cell);
-        relay::write(payload, command, stream, body, &mut self.rng).expect("it fits");
-        if let Some(layer) = self.layers.get_mut(&id) {
+        relay::write(payload, command, stream, &body, &mut self.rng).expect("it fits");
+        if let Some((layer, _)) = self.layers.get_mut(&id) {
             layer.originate_forward(outer.0, payload);
         }
-        self.deliver(self.client, &mut cell);
+        self.deliver(self.origin(CircId(id)), &mut cell);
+    }
+
+    /// A good message about one of a few services, or cookies.
+    fn point_message(&self, id: u32, command: RelayCommand, body: &[u8]) -> Option<Vec<u8>> {
+        let (which, rest) = body.split_first()?;
+        let key = Keypair::from_seed(&[which % 4; 32]);
+        match command {
+            RelayCommand::ESTABLISH_INTRO => {
+                let (_, kh) = self.layers.get(&id)?;
+                let (rate_per_s, burst) = (u64::from(*rest.first()?), 3);
+                let dos = DosParams { rate_per_s, burst };
+                Some(EstablishIntro::make(&key, kh, Some(dos)))
+            }
+            RelayCommand::INTRODUCE1 => {
+                let key = key.public();
+                let rest = rest.get(..rest.len().min(200))?;
+                Some([&[0; 20][..], &[2, 0, 32], &key.as_bytes()[..], &[0], rest].concat())
+            }
+            RelayCommand::ESTABLISH_RENDEZVOUS => Some(vec![which % 4; 20]),
+            RelayCommand::RENDEZVOUS1 => Some(vec![which % 4; 84]),
+            _ => None,
+        }
     }
 
     fn take(&mut self, command: SwitchCommand) {
@@ -267,6 +309,7 @@ impl World {
         match what {
             0xf0 => self.reopen(self.client),
             0xf1 => self.reopen(self.next),
+            0xf2 => self.reopen(self.before),
             _ => {}
         }
     }
@@ -274,10 +317,17 @@ impl World {
     /// A link is gone, and another like it comes.
     fn reopen(&mut self, channel: ChannelKey) {
         self.switch.channel_closed(channel, self.now);
+        if channel == self.client || channel == self.before {
+            let of_client = channel == self.client;
+            let stays = |id: &u32| (id & CLIENT_IDS == 0) != of_client;
+            self.layers.retain(|id, _| stays(id));
+            self.begun.retain(|id, _| stays(id));
+        }
         if channel == self.client {
-            self.layers.clear();
-            self.begun.clear();
             self.client = self.switch.add_channel(link(false, None, 9), self.now);
+        } else if channel == self.before {
+            let peer = Some(identity(3));
+            self.before = self.switch.add_channel(link(false, peer, 3), self.now);
         } else if channel == self.next {
             self.next_ids.clear();
             let peer = Some(identity(2));
@@ -287,7 +337,7 @@ impl World {
 
     /// Empties all queues, and reads of them what the client and the relay behind need to know.
     fn take_output(&mut self) {
-        for channel in [self.client, self.next] {
+        for channel in [self.client, self.before, self.next] {
             let mut out = Vec::new();
             while self.switch.has_output(channel) {
                 self.switch.take_output(channel, &mut out, self.now);
@@ -312,12 +362,13 @@ impl World {
         let created = CreatedFast::read(cell::payload(cell)).expect("it was written");
         // Of two CREATE_FAST for one id the second is dropped, and its X with it.
         if let Ok(keys) = state.finish(&created.y, &created.derivative) {
-            self.layers.insert(id.0, HopLayer::tor1(&keys.tor1()));
+            let (keys, kh) = keys.tor1_with_kh();
+            self.layers.insert(id.0, (HopLayer::tor1(&keys), *kh));
         }
     }
 
     fn end(mut self) {
-        for channel in [self.client, self.next] {
+        for channel in [self.client, self.before, self.next] {
             self.switch.channel_closed(channel, self.now);
         }
         self.answer(0);
@@ -327,6 +378,12 @@ impl World {
         let counts = self.switch.counts();
         let left = [counts.channels, counts.circuits, counts.streams];
         assert_eq!(left, [0; 3], "{counts:?}");
+        let points = counts.points;
+        assert_eq!(
+            [points.intros, points.waiting, points.joined],
+            [0; 3],
+            "{points:?}"
+        );
         assert_eq!((counts.queued_cells, counts.onionskins), (0, 0));
     }
 }
