@@ -164,6 +164,23 @@ mod tests {
     use super::*;
     use std::time::{Duration, UNIX_EPOCH};
 
+    #[tokio::test]
+    async fn descriptors_of_onion_services_are_for_who_comes_over_a_circuit() {
+        let directory = Directory::new(DirStore::new(None), None);
+        let get = Request::get(&DirRequest::HsDescriptor([7; 32]).path());
+        let post = Request::post("/tor/hs/3/publish", "no descriptor");
+        for (request, status) in [(get, 404), (post, 400)] {
+            let port = Peer::Address(([127, 0, 0, 1], 9).into());
+            for (peer, status) in [(port, 503), (Peer::Neighbour, 503), (Peer::Circuit, status)] {
+                let request = Request {
+                    peer,
+                    ..request.clone()
+                };
+                assert_eq!(directory.answer(request).await.status, status);
+            }
+        }
+    }
+
     #[test]
     fn dates_of_http_are_read() {
         let read = http_date("Sun, 06 Nov 1994 08:49:37 GMT");
