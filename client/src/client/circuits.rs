@@ -22,6 +22,8 @@ use crate::pool::{Entry, PoolId, Purpose, REVIEW_AGAIN, Stage};
 const FAILURES_FREE: u32 = 3;
 /// The first wait then, which doubles with each further failure.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// The longest wait where the first hop stands: the next path may be better.
+const BACKOFF_BEYOND_MAX: Duration = Duration::from_millis(400);
 /// The longest wait.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -272,12 +274,18 @@ impl Client {
     /// A circuit that was not built is gone: the next ones may have to wait.
     pub(super) fn drop_circuit(&mut self, id: PoolId, now: Now) {
         let entry = self.pool.entry(id);
-        if entry.is_some_and(|entry| !matches!(entry.purpose, Purpose::Directory)) {
+        let entry = entry.filter(|entry| !matches!(entry.purpose, Purpose::Directory));
+        // Those that were begun before the last wait say nothing more than what led to it.
+        if let Some(entry) = entry.filter(|entry| entry.since >= self.upkeep.launch_after) {
+            let wait_max = match entry.stage {
+                Stage::Channel(..) => BACKOFF_MAX,
+                _ => BACKOFF_BEYOND_MAX,
+            };
             self.upkeep.failures = self.upkeep.failures.saturating_add(1);
             let beyond = self.upkeep.failures.saturating_sub(FAILURES_FREE);
             if beyond > 0 {
                 let wait = BACKOFF_MIN * 2_u32.saturating_pow(beyond.min(10) - 1);
-                self.upkeep.launch_after = now.mono + wait.min(BACKOFF_MAX);
+                self.upkeep.launch_after = now.mono + wait.min(wait_max);
             }
         }
         self.forget_circuit(id, None, now);
