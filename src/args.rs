@@ -279,6 +279,19 @@ pub struct SimArgs {
 pub enum SimCommand {
     /// Onion services while relays come and go: does every visitor find them?
     Onions(SimOnionsArgs),
+    /// A year of clients and their guards: how many, for how long, and what an adversary sees.
+    Guards(SimGuardsArgs),
+}
+
+/// The arguments of `cepa testnet sim guards`.
+#[derive(Debug, ClapArgs)]
+pub struct SimGuardsArgs {
+    /// The first seed.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// How many seeds, a year each.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = within(1..=10_000))]
+    pub seeds: u16,
 }
 
 /// The arguments of `cepa testnet sim onions`.

@@ -31,6 +31,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             TestnetCommand::Up(args) => testnet_up::run(&args),
             TestnetCommand::Sim(args) => match args.command {
                 SimCommand::Onions(args) => testnet_sim::onions(&args),
+                SimCommand::Guards(args) => testnet_sim::guards(&args),
             },
         },
     }

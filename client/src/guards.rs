@@ -17,7 +17,7 @@ mod set;
 mod state;
 mod status;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
@@ -178,7 +178,7 @@ impl Guards {
     ) {
         self.params = params;
         self.listed = listed;
-        let by_id = by_id(&self.listed);
+        let by_id = sampled_of(&self.listed, &self.sets);
         for (name, set) in &mut self.sets {
             if *name == Selection::Bridges {
                 continue;
@@ -204,8 +204,9 @@ impl Guards {
         self.bridges = bridges;
         self.bridges.truncate(params::SAMPLE_MAX);
         if !self.bridges.is_empty() {
+            self.sets.entry(Selection::Bridges).or_default();
+            let by_id = sampled_of(&self.bridges, &self.sets);
             let set = self.sets.entry(Selection::Bridges).or_default();
-            let by_id = by_id(&self.bridges);
             self.changed |= set.update_allowed(&by_id);
             self.changed |= set.update_listed(&by_id, &self.params, now, rng);
             let gone = set.expire(Selection::Bridges, &self.params, now);
@@ -384,8 +385,15 @@ impl Guards {
     }
 }
 
-fn by_id(candidates: &[GuardCandidate]) -> BTreeMap<RsaId, &GuardCandidate> {
-    candidates.iter().map(|one| (one.rsa, one)).collect()
+/// Those candidates that are sampled already.
+fn sampled_of<'a>(
+    candidates: &'a [GuardCandidate],
+    sets: &BTreeMap<Selection, GuardSet>,
+) -> BTreeMap<RsaId, &'a GuardCandidate> {
+    let sampled = sets.values().flat_map(|set| &set.sampled);
+    let sampled: BTreeSet<RsaId> = sampled.map(|guard| guard.rsa).collect();
+    let known = candidates.iter().filter(|one| sampled.contains(&one.rsa));
+    known.map(|one| (one.rsa, one)).collect()
 }
 
 /// How long ago it was, by the clock that says more: the monotonic one may stand still while a

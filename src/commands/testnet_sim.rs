@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cepa_testnet::sim::guards::{self, Summary};
 use cepa_testnet::sim::onions::{self, Report, Size};
 
-use crate::args::SimOnionsArgs;
+use crate::args::{SimGuardsArgs, SimOnionsArgs};
 use crate::error::{Failure, fail};
 use crate::{clock, terminal};
 
@@ -45,6 +46,15 @@ pub fn onions(args: &SimOnionsArgs) -> Result<(), Failure> {
             "run a seed again by --seed N --seeds 1",
         ),
     }
+}
+
+/// A year of guards a seed: a table of all.
+pub fn guards(args: &SimGuardsArgs) -> Result<(), Failure> {
+    let start = clock::now();
+    let years = each_seed(args.seed, args.seeds, |seed| guards::year(seed, start));
+    let table = Summary::new(years.into_values().collect()).to_string();
+    terminal::say(table.trim_end());
+    Ok(())
 }
 
 fn say(seed: u64, report: &Report) {

@@ -3,4 +3,5 @@
 //! What is simulated are the machines of the product; each file says what it leaves out.
 
 pub mod churn;
+pub mod guards;
 pub mod onions;

@@ -4,8 +4,6 @@ mod circuits;
 mod hostile;
 mod text;
 
-use std::collections::BTreeSet;
-
 use super::*;
 use crate::drawn::start;
 
