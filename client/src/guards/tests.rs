@@ -2,6 +2,7 @@
 
 mod circuits;
 mod hostile;
+mod model;
 mod text;
 
 use super::*;
