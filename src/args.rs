@@ -133,8 +133,16 @@ A configuration:
 
 /// The arguments of a client.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = CLIENT_HELP, arg_required_else_help = true)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = CLIENT_HELP,
+    arg_required_else_help = true
+)]
 pub struct ClientArgs {
+    /// A question to a running client, if any.
+    #[command(subcommand)]
+    pub command: Option<ClientCommand>,
     /// The network to join: its authorities and fallback directories (TOML).
     #[arg(long, value_name = "FILE", required_unless_present = "config")]
     pub network: Option<PathBuf>,
@@ -156,7 +164,23 @@ const CLIENT_HELP: &str = "\
 Examples:
   cepa client --network network.toml
   cepa client --network network.toml --socks 127.0.0.1:9150
-  curl --socks5-hostname 127.0.0.1:9050 http://example.com/";
+  curl --socks5-hostname 127.0.0.1:9050 http://example.com/
+  cepa client guards";
+
+/// The questions to a running client.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Say which relays are its guards, since when, and why.
+    Guards(ClientGuardsArgs),
+}
+
+/// The arguments of `cepa client guards`.
+#[derive(Debug, ClapArgs)]
+pub struct ClientGuardsArgs {
+    /// The data folder of the running client [default: that of a client without --data-dir]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
 
 /// `cepa onion`.
 #[derive(Debug, ClapArgs)]
@@ -405,5 +429,6 @@ mod tests {
         assert!(delay("50").is_err() && delay("-1s").is_err() && delay("9s").is_err());
         assert!(Args::try_parse_from(["cepa", "client"]).is_err());
         assert!(Args::try_parse_from(["cepa", "client", "--network", "n"]).is_ok());
+        assert!(Args::try_parse_from(["cepa", "client", "guards"]).is_ok());
     }
 }

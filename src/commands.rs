@@ -6,15 +6,16 @@ pub mod testnet_sim;
 pub mod testnet_up;
 
 use std::future::Future;
+use std::path::Path;
 
 use crate::args::{
-    Args, AuthorityArgs, AuthorityCommand, ClientArgs, Command, NodeArgs, OnionCommand, ServeArgs,
-    SimCommand, TestnetCommand,
+    Args, AuthorityArgs, AuthorityCommand, ClientArgs, ClientCommand, Command, NodeArgs,
+    OnionCommand, ServeArgs, SimCommand, TestnetCommand,
 };
 use crate::config::{self, ClientConfig, OnionServiceConfig};
 use crate::error::{Failure, fail};
 use crate::launched::{Reporter, Shutdown};
-use crate::{logs, roles};
+use crate::{logs, roles, status, terminal};
 
 /// Runs the command that was asked for.
 pub fn run(args: Args) -> Result<(), Failure> {
@@ -64,11 +65,25 @@ fn relay(args: &NodeArgs) -> Result<(), Failure> {
 }
 
 fn client(args: &ClientArgs) -> Result<(), Failure> {
+    if let Some(ClientCommand::Guards(args)) = &args.command {
+        return client_guards(args.data_dir.as_deref());
+    }
     let config = client_config(args)?;
     logs::start(&config.log)?;
     block_on(args.launched, |reporter, shutdown| {
         roles::client::run(config, reporter, shutdown)
     })
+}
+
+/// Asks a running client for its guards.
+fn client_guards(data_dir: Option<&Path>) -> Result<(), Failure> {
+    let data_dir = match data_dir {
+        Some(data_dir) => data_dir.to_owned(),
+        None => config::client::default_data_dir()?,
+    };
+    let told = status::ask(&data_dir, "/guards")?;
+    terminal::say(String::from_utf8_lossy(&told).trim_end());
+    Ok(())
 }
 
 fn onion_serve(args: &ServeArgs) -> Result<(), Failure> {

@@ -206,8 +206,8 @@ pub fn parse_name(text: &str) -> Option<RelayName> {
     is_nickname(text).then(|| RelayName::Nickname(text.to_owned()))
 }
 
-/// `$XDG_DATA_HOME/cepa`, or `~/.local/share/cepa`.
-fn default_data_dir() -> Result<PathBuf, Failure> {
+/// Where a client keeps its state: `$XDG_DATA_HOME/cepa`, or `~/.local/share/cepa`.
+pub fn default_data_dir() -> Result<PathBuf, Failure> {
     let set = |name| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())

@@ -23,7 +23,7 @@ use tokio::task::{AbortHandle, LocalSet};
 use super::applications::{Answer, Applications};
 use super::onion::{self, Hosting};
 use super::ports::Ports;
-use super::{fetch as exchange, kept, network_file};
+use super::{fetch as exchange, guards, kept, network_file};
 use crate::clock;
 use crate::config::{self, ClientConfig};
 use crate::error::{Failure, fail};
@@ -66,7 +66,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let network = Network::load(&config.network)?;
     let folder = Folder::open(&config.data_dir)?;
-    let store = Store::open(&folder.path().join("store.sqlite"), Durability::Process)?;
+    let mut store = Store::open(&folder.path().join("store.sqlite"), Durability::Process)?;
     let ports = Ports::open(&config).await?;
     let metrics = match config.metrics {
         Some(addr) => Some(listen::listen(addr, "metrics").await?),
@@ -82,7 +82,7 @@ async fn serve(
     let client = Client::new(
         core_config(&config, &network),
         Arc::new(network_file(&network)?),
-        saved_state(&store)?,
+        saved_state(&mut store, &folder)?,
         rng.fork(),
         clock::now(),
     )
@@ -235,6 +235,10 @@ impl Hands {
                     reply_json(query, &onions);
                 });
             }
+            "/guards" => {
+                let told = self.worker.with(|client, _| guards::told(client.guards()));
+                let _ = query.answer.send(Reply::new(200).with_body(told));
+            }
             "/metrics" => {
                 let text = status::metrics::onions(&onions);
                 let reply = Reply::new(200).with_header("Content-Type", "text/plain");
@@ -329,9 +333,9 @@ fn changes_of(saved: Saved) -> Vec<Change> {
     }
 }
 
-fn saved_state(store: &Store) -> Result<SavedState, Failure> {
+fn saved_state(store: &mut Store, folder: &Folder) -> Result<SavedState, Failure> {
     Ok(SavedState {
-        guards: store.texts(kept::GUARDS)?.into_iter().next(),
+        guards: guards::load(store, folder.path())?,
         certificates: store.texts(kept::CERTIFICATE)?,
         consensus: store
             .texts(kept::CONSENSUS)?

@@ -7,6 +7,7 @@ mod directory;
 mod dns_port;
 mod exit;
 mod fetch;
+mod guards;
 mod http_connect;
 mod kept;
 mod onion;
