@@ -267,14 +267,21 @@ impl Guards {
             Selection::Default | Selection::Restricted => &self.listed,
         };
         // A restricted sample is drawn from what is allowed: else it might hold none of it.
-        let is_eligible = |one: &&GuardCandidate| name != Selection::Restricted || one.allowed;
-        let eligible: Vec<&GuardCandidate> = pool.iter().filter(is_eligible).collect();
+        let is_restricted = name == Selection::Restricted;
+        let eligible = || pool.iter().filter(|one| !is_restricted || one.allowed);
         let sample_max = match name {
             Selection::Bridges => params::SAMPLE_MAX,
-            Selection::Default | Selection::Restricted => self.params.sample_max(eligible.len()),
+            Selection::Default | Selection::Restricted => {
+                self.params.sample_max(eligible().count())
+            }
         };
         let set = self.sets.entry(name).or_default();
-        self.changed |= set.expand(eligible, sample_max, &self.params, now, rng, counts);
+        let counted = set.sampled.iter().filter(|guard| counts(guard)).count();
+        let wanted = self.params.filtered_min.saturating_sub(counted);
+        if wanted > 0 && set.sampled.len() < sample_max {
+            let eligible = eligible().collect();
+            self.changed |= set.expand(eligible, sample_max, &self.params, now, rng, counts);
+        }
     }
 
     /// The guards to try for a new circuit, best first (guard-spec 4.6). The caller takes the first

@@ -112,9 +112,6 @@ impl GuardSet {
         counts: impl Fn(&Guard) -> bool,
     ) -> bool {
         let mut count = self.sampled.iter().filter(|guard| counts(guard)).count();
-        if count >= params.filtered_min || self.sampled.len() >= sample_max {
-            return false;
-        }
         let sampled: BTreeSet<RsaId> = self.sampled.iter().map(|guard| guard.rsa).collect();
         eligible.retain(|one| !sampled.contains(&one.rsa));
         let before = self.sampled.len();

@@ -74,7 +74,7 @@ impl Model {
 
     fn max_sample(&self) -> usize {
         let percent = self.guards.len() * MAX_SAMPLE_THRESHOLD_PERCENT / 100;
-        percent.min(MAX_SAMPLE_SIZE).max(MIN_FILTERED_SAMPLE)
+        percent.clamp(MIN_FILTERED_SAMPLE, MAX_SAMPLE_SIZE)
     }
 
     fn add_to_sample(&mut self, now: u64) -> bool {
