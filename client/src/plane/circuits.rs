@@ -241,12 +241,12 @@ impl Plane {
 
     /// A circuit-level SENDME came: if the window was closed, all streams of that hop may send.
     fn handle_circuit_room(&mut self, key: CircuitKey, hop: usize) {
-        let increment = usize::from(cepa_circuit::window::CIRCUIT_WINDOW_INCREMENT_CELLS);
         let room = self
             .circuits
             .get(key)
             .map_or(0, |circuit| circuit.origin.room_cells(hop));
-        if room == increment {
+        // Under congestion control a SENDME may bring none, and one that brings some may be any.
+        if room > 0 {
             self.wake_streams(key, Some(hop));
         }
     }

@@ -124,3 +124,6 @@ impl Plane {
         paced.next = (!paced.streams.is_empty()).then_some(now.mono + PACE);
     }
 }
+
+#[cfg(test)]
+mod tests;

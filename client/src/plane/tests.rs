@@ -28,16 +28,16 @@ use cepa_circuit::origin::OriginViolation;
 
 const CONNECTED: &[u8] = &[127, 0, 0, 1, 0, 0, 0, 9];
 
-struct World {
-    plane: Plane,
-    channel: ChannelKey,
+pub(super) struct World {
+    pub(super) plane: Plane,
+    pub(super) channel: ChannelKey,
     keys: OnionKeys,
-    relay: Option<RelayCircuit>,
+    pub(super) relay: Option<RelayCircuit>,
     circ_id: CircId,
     /// What the relay was told about streams, in order.
-    told: Vec<(RelayCommand, StreamId, Vec<u8>)>,
-    destroyed: Vec<DestroyReason>,
-    now: Now,
+    pub(super) told: Vec<(RelayCommand, StreamId, Vec<u8>)>,
+    pub(super) destroyed: Vec<DestroyReason>,
+    pub(super) now: Now,
     rng: Rng,
 }
 
@@ -106,7 +106,7 @@ impl World {
             .unwrap()
     }
 
-    fn built() -> (World, CircuitKey) {
+    pub(super) fn built() -> (World, CircuitKey) {
         let mut world = world();
         let circuit = world.open();
         world.run();
@@ -115,8 +115,31 @@ impl World {
     }
 
     /// With a stream whose BEGIN the relay has seen and answered.
-    fn connected() -> (World, CircuitKey, StreamKey, StreamId) {
-        let (mut world, circuit) = World::built();
+    pub(super) fn connected() -> (World, CircuitKey, StreamKey, StreamId) {
+        let (world, circuit) = World::built();
+        world.connect(circuit)
+    }
+
+    /// The same at a hop that was asked for congestion control, and grants it.
+    pub(super) fn congested() -> (World, CircuitKey, StreamKey, StreamId) {
+        let mut world = world();
+        let mut hop = world.hop();
+        hop.key = HopKey::NtorV3 {
+            ed: world.keys.ed,
+            onion_key: *world.keys.ntor[0].public(),
+        };
+        hop.congestion = Some(Arc::default());
+        let opened = world
+            .plane
+            .open_circuit(world.channel, hop, Vec::new(), world.now);
+        world.run();
+        let circuit = opened.unwrap();
+        assert_eq!(world.events(), [Event::CircuitBuilt { circuit }]);
+        world.connect(circuit)
+    }
+
+    fn connect(self, circuit: CircuitKey) -> (World, CircuitKey, StreamKey, StreamId) {
+        let mut world = self;
         let stream = world.stream(circuit);
         world.run();
         let (command, id, _) = world.told.pop().unwrap();
@@ -128,7 +151,7 @@ impl World {
         (world, circuit, stream, id)
     }
 
-    fn stream(&mut self, circuit: CircuitKey) -> StreamKey {
+    pub(super) fn stream(&mut self, circuit: CircuitKey) -> StreamKey {
         let host = Host::Name("example.net".into());
         let begin = Begin {
             host,
@@ -140,11 +163,11 @@ impl World {
             .unwrap()
     }
 
-    fn events(&mut self) -> Vec<Event> {
+    pub(super) fn events(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.plane.poll_event()).collect()
     }
 
-    fn ready(&mut self) -> (Vec<ChannelKey>, Vec<StreamKey>) {
+    pub(super) fn ready(&mut self) -> (Vec<ChannelKey>, Vec<StreamKey>) {
         let (mut channels, mut streams) = (Vec::new(), Vec::new());
         self.plane.take_ready(&mut channels, &mut streams);
         (channels, streams)
@@ -161,7 +184,7 @@ impl World {
         }
     }
 
-    fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         while self.plane.has_output(self.channel) {
             self.step();
         }
@@ -209,7 +232,7 @@ impl World {
     }
 
     /// The relay says something.
-    fn say(&mut self, command: RelayCommand, id: StreamId, data: &[u8]) {
+    pub(super) fn say(&mut self, command: RelayCommand, id: StreamId, data: &[u8]) {
         let mut cell = cell::new_cell(self.circ_id, Command::RELAY);
         let relay = self.relay.as_mut().unwrap();
         relay
@@ -225,7 +248,7 @@ impl World {
         self.deliver(&mut cell);
     }
 
-    fn told_count(&self, command: RelayCommand) -> usize {
+    pub(super) fn told_count(&self, command: RelayCommand) -> usize {
         self.told.iter().filter(|told| told.0 == command).count()
     }
 }

@@ -26,7 +26,7 @@ fn begin(host: &str, port: u16) -> Vec<u8> {
     body
 }
 
-fn exit(net: &mut Net) -> &mut Switch {
+pub(super) fn exit(net: &mut Net) -> &mut Switch {
     &mut net.nodes[2].switches[0]
 }
 
@@ -35,7 +35,7 @@ fn command(net: &mut Net) -> Command {
 }
 
 /// A stream that stands, with its key at the exit.
-fn open(net: &mut Net, path: &mut Path, id: u16) -> StreamKey {
+pub(super) fn open(net: &mut Net, path: &mut Path, id: u16) -> StreamKey {
     path.send(net, RelayCommand::BEGIN, id, &begin("example.com", 80));
     let Command::Connect { stream, begin } = command(net) else {
         panic!("no Connect")
