@@ -26,8 +26,10 @@ const PROTOCOLS_RELAY: &str =
     "Cons=2 Desc=2 DirCache=2 FlowCtrl=1 Link=4 LinkAuth=3 Microdesc=2 Relay=2";
 const PROTOCOLS_CLIENT: &str = "Cons=2 Desc=2 FlowCtrl=1 Link=4 Microdesc=2 Relay=2";
 /// What they should have.
-const PROTOCOLS_RELAY_RECOMMENDED: &str = "Cons=2 Desc=2 DirCache=2 FlowCtrl=1 HSDir=2 HSIntro=4-5 HSRend=2 Link=4-5 LinkAuth=3 \
-     Microdesc=2 Relay=2-4";
+const PROTOCOLS_RELAY_RECOMMENDED: &str = concat!(
+    "Cons=2 Desc=2 DirCache=2 FlowCtrl=1 HSDir=2 HSIntro=4-5 HSRend=2 Link=4-5 LinkAuth=3 ",
+    "Microdesc=2 Relay=2-4"
+);
 const PROTOCOLS_CLIENT_RECOMMENDED: &str =
     "Cons=2 Desc=2 DirCache=2 FlowCtrl=1 Link=4-5 Microdesc=2 Relay=2-4";
 
