@@ -49,7 +49,10 @@ pub(super) fn told(guards: &Guards) -> String {
         Selection::Restricted => "guards of the network that the rules allow, which are few",
         Selection::Bridges => "bridges",
     };
-    let mut lines = vec![format!("{set}, {} in the sample:", guards.len())];
+    let mut lines = vec![format!(
+        "{set}, {} in the sample (dates are blurred by up to 12 days):",
+        guards.len()
+    )];
     let mut in_reserve = 0;
     let used = guards.selection();
     for one in guards.statuses().iter().filter(|one| one.selection == used) {
@@ -118,7 +121,7 @@ mod tests {
         let guards = Guards::parse(GUARD, GuardParams::default()).unwrap();
         let told = told(&guards);
         assert!(
-            told.starts_with("guards of the network, 1 in the sample:\n  moria1 (9695"),
+            told.starts_with("guards of the network, 1 in the sample (dates"),
             "{told}"
         );
         assert!(

@@ -201,7 +201,11 @@ impl fmt::Display for GuardStatus {
         }
         write!(f, "; drawn about {}", Minute(self.sampled_on))?;
         match self.confirmed_on {
-            Some(on) => write!(f, ", carries traffic since about {}", Minute(on))?,
+            // Both dates are blurred, each for itself.
+            Some(on) => {
+                let on = Minute(on.max(self.sampled_on));
+                write!(f, ", carries traffic since about {on}")?;
+            }
             None => f.write_str(", has carried no traffic")?,
         }
         if let Some(since) = self.unlisted_since {
