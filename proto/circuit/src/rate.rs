@@ -1,9 +1,11 @@
 //! Rates of a stream's socket: the one that ours has, and the one that the peer's allows (proposal
 //! 324, 4.1.2).
 //!
-//! Our socket's rate is measured over `cc_xon_rate` cells while bytes wait for it, averaged, and
-//! doubled for each such amount that passes without any waiting. It is told in units of 1000 bytes
-//! a second, 0 for none known. The peer's is kept by a bucket of one second's worth.
+//! Our socket's rate is measured over `cc_xon_rate` cells that all wait for it, averaged, and doubled
+//! for each such amount that passes with nothing left waiting. After XOFF it is measured from the
+//! first byte that the socket takes, as an application that was away for a while is not slow. It is
+//! told in units of 1000 bytes a second, 0 for none known. The peer's is kept by a bucket of one
+//! second's worth.
 
 use std::time::Instant;
 
@@ -21,8 +23,10 @@ const LIMIT_MAX_BYTES_PER_S: u64 = i32::MAX as u64;
 pub(crate) struct DrainRate {
     /// Since when bytes have waited.
     since: Option<Instant>,
-    /// Taken since then, or since the last measure.
+    /// Taken since then.
     drained_bytes: u64,
+    /// Taken since the last measure or doubling.
+    passed_bytes: u64,
     /// 0 if unknown.
     kbps: u64,
     /// What the peer was told last; 0 if nothing.
@@ -33,6 +37,7 @@ impl DrainRate {
     /// The measure is considered wrong: the queue has grown too long.
     pub(crate) fn reset(&mut self) {
         self.kbps = 0;
+        self.since = None;
     }
 
     /// The socket took so many bytes, and more wait unless `is_empty`.
@@ -44,6 +49,7 @@ impl DrainRate {
         now: Instant,
     ) {
         self.drained_bytes = self.drained_bytes.saturating_add(bytes);
+        self.passed_bytes = self.passed_bytes.saturating_add(bytes);
         let Some(since) = self.since else {
             if !is_empty {
                 self.since = Some(now);
@@ -60,7 +66,7 @@ impl DrainRate {
             let kbps = self.drained_bytes.saturating_mul(1000) / usec;
             let kbps = kbps.clamp(1, KBPS_MAX);
             self.kbps = n_ewma(kbps, self.kbps, params.xon_ewma_count.into());
-            self.drained_bytes = 0;
+            self.passed_bytes = 0;
             self.since = None;
         }
     }
@@ -68,9 +74,9 @@ impl DrainRate {
     /// Nothing waits any more.
     pub(crate) fn emptied(&mut self, params: &FlowParams) {
         self.since = None;
-        if self.drained_bytes >= measure_bytes(params) && self.told_kbps > 0 {
+        if self.passed_bytes >= measure_bytes(params) && self.told_kbps > 0 {
             self.kbps = self.kbps.saturating_mul(2).min(KBPS_MAX);
-            self.drained_bytes = 0;
+            self.passed_bytes = 0;
         }
     }
 

@@ -105,7 +105,7 @@ impl XonFlow {
             self.due = Some(FlowMessage::Xoff);
             self.drain.reset();
         }
-        if self.queued_bytes > cells_to_bytes(BURST_CELLS) {
+        if !self.is_xoff_sent && self.queued_bytes > cells_to_bytes(BURST_CELLS) {
             self.drained(0, now);
         }
         Ok(())

@@ -77,7 +77,7 @@ fn an_application_that_does_not_read_stops_the_exit() {
     let mut out = Vec::new();
     world.plane.stream_take(stream, &mut out, usize::MAX);
     assert_eq!(out.len(), 600 * 498);
-    for bytes in [300 * 498, 300 * 498] {
+    for bytes in [60 * 498, 540 * 498] {
         world.now = world.now + Duration::from_millis(100);
         assert_eq!(world.told_count(RelayCommand::XON), 0);
         world.plane.stream_written(stream, bytes, world.now);
@@ -85,7 +85,7 @@ fn an_application_that_does_not_read_stops_the_exit() {
     }
     let (command, at, body) = world.told.pop().unwrap();
     assert_eq!((command, at), (RelayCommand::XON, id));
-    assert_eq!(Xon::read(&body), Ok(Xon { kbps: 1494 }));
+    assert_eq!(Xon::read(&body), Ok(Xon { kbps: 2689 }));
     let sendmes = world.told_count(RelayCommand::SENDME);
     assert_eq!(sendmes, 0, "of streams");
 }

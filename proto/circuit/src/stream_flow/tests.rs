@@ -47,13 +47,42 @@ fn a_queue_that_grows_stops_the_peer_and_an_empty_one_lets_it_go_on() {
     // A peer that has not seen it yet hears it only once.
     stream.handle_data(&[0; 498], now).unwrap();
     assert_eq!((stream.message_due(), stream.sendmes_due()), (None, 0));
-    // 501 cells in 100 ms are 2495 units; what is left takes no time.
-    let later = now + Duration::from_millis(100);
-    stream.written(501 * 498, later);
-    assert_eq!(stream.message_due(), None);
+    // The socket takes nothing for a minute, then a cell, and 501 cells in a tenth of a second.
+    let later = now + Duration::from_secs(60);
     stream.written(498, later);
+    assert_eq!(stream.message_due(), None);
+    let later = later + Duration::from_millis(100);
+    stream.written(501 * 498, later);
     assert_eq!(stream.message_due(), Some(FlowMessage::Xon(2494)));
     assert_eq!(stream.message_due(), None);
+}
+
+#[test]
+fn a_socket_that_is_fast_again_is_told_of_soon() {
+    let mut now = epoch();
+    let mut stream = stream();
+    for _ in 0..520 {
+        stream.handle_data(&[0; 498], now).unwrap();
+    }
+    for _ in 0..520 {
+        now += Duration::from_micros(4980);
+        stream.written(498, now);
+    }
+    assert_eq!(stream.message_due(), Some(FlowMessage::Xon(100)));
+    // From now on bursts of 64 cells are taken as they come.
+    let mut told = Vec::new();
+    for _ in 0..80 {
+        now += Duration::from_millis(1);
+        for _ in 0..64 {
+            stream.handle_data(&[0; 498], now).unwrap();
+        }
+        now += Duration::from_millis(1);
+        stream.written(64 * 498, now);
+        told.extend(stream.message_due());
+    }
+    let doubled = (1..=told.len() as u32).map(|n| FlowMessage::Xon(100 << n));
+    assert_eq!(told, doubled.collect::<Vec<_>>());
+    assert!(told.len() >= 9);
 }
 
 #[test]
