@@ -1,7 +1,7 @@
 //! The guards of a client as they are kept, and as they are told.
 //!
-//! Guards that cannot be read are reported and kept aside, in a file of the data folder: new ones in
-//! their place are what an attacker would wish for, so the operator must know (guard-spec 4.1).
+//! Guards that cannot be read are reported and kept aside, in a file of the data folder: new ones
+//! in their place are what an attacker would wish for, so the operator must know (guard-spec 4.1).
 
 use std::path::Path;
 

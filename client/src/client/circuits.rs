@@ -173,7 +173,7 @@ impl Client {
         }
     }
 
-    /// Learns from the guards what becomes of circuits that waited for better ones (guard-spec 4.9).
+    /// Learns from the guards what becomes of circuits that waited (guard-spec 4.9).
     pub(super) fn settle_guards(&mut self, now: Now) {
         while let Some(event) = self.guards.poll_event(now, &mut self.rng) {
             let (GuardEvent::Usable(attempt) | GuardEvent::Unwanted(attempt)) = event;

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A circuit through a primary guard is used when it is built; one through another guard only when
-//! all primary guards have failed, and no better guard's circuit is there or about to be. A guard is
+//! all primary guards have failed, and no better guard's circuit is there or about to be. It is
 //! confirmed when a circuit for traffic through it is used (4.3), not already when it is built: so
 //! none is committed to that was tried only because the network was down. Until then a guard that
 //! works ranks behind the confirmed ones and before all others.

@@ -35,8 +35,8 @@ pub enum GuardStateError {
 }
 
 impl Guards {
-    /// Reads what [`Guards::encode`] wrote, or the `Guard` lines of a `tor`. No guard is used before
-    /// the next consensus.
+    /// Reads what [`Guards::encode`] wrote, or the `Guard` lines of a `tor`. No guard is used
+    /// before the next consensus.
     pub fn parse(text: &str, params: GuardParams) -> Result<Self, GuardStateError> {
         let mut guards = Guards::new(params);
         let mut places: Vec<(Selection, u32, Guard)> = Vec::new();

@@ -1,7 +1,7 @@
 //! What the operator is told about the guards, in words: which, since when, why.
 //!
-//! [`Guards::statuses`] says how each guard of the sample stands; [`Departure`]s say which ones were
-//! given up lately. Dates of the sample are blurred (guard-spec A.2), and told as they are kept.
+//! [`Guards::statuses`] says how each guard of the sample stands; [`Departure`]s say which ones
+//! were given up lately. Dates of the sample are blurred (guard-spec A.2), and told as they are kept.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -190,7 +190,7 @@ impl fmt::Display for Minute {
 }
 
 impl fmt::Display for GuardStatus {
-    /// One line: `moria (FINGERPRINT): in use as primary guard 1; drawn about 2026-01-02 03:04, ...`.
+    /// One line: `moria (RSA): in use as primary guard 1; drawn about 2026-01-02 03:04, ...`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_name(f, &self.nickname, &self.rsa)?;
         f.write_str(if self.is_in_use { ": in use as " } else { ": " })?;
