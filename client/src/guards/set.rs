@@ -1,8 +1,8 @@
 //! One set of guards: the sample and its upkeep with each consensus, the primary guards, the order
 //! in which guards are tried (guard-spec 4.1 to 4.6, 4.10).
 //!
-//! Guards are drawn by bandwidth weight and kept in the order in which they were drawn: the order of
-//! preference among confirmed ones, too (proposal 310). They are given up only when they
+//! Guards are drawn by bandwidth weight and kept in the order in which they were drawn, the order
+//! of preference among confirmed ones, too (proposal 310). They are given up only when they
 //! were unlisted for 20 days, or are 120 days old without having been confirmed in the last 60. A
 //! failure to connect never removes one.
 

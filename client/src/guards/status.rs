@@ -1,7 +1,7 @@
 //! What the operator is told about the guards, in words: which, since when, why.
 //!
 //! [`Guards::statuses`] says how each guard of the sample stands; [`Departure`]s say which ones
-//! were given up lately. Dates of the sample are blurred (guard-spec A.2), and told as they are kept.
+//! were given up lately. Dates of the sample are blurred (guard-spec A.2), and told as they are.
 
 use std::collections::VecDeque;
 use std::fmt;
