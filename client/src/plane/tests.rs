@@ -31,7 +31,7 @@ const CONNECTED: &[u8] = &[127, 0, 0, 1, 0, 0, 0, 9];
 pub(super) struct World {
     pub(super) plane: Plane,
     pub(super) channel: ChannelKey,
-    keys: OnionKeys,
+    pub(super) keys: OnionKeys,
     pub(super) relay: Option<RelayCircuit>,
     circ_id: CircId,
     /// What the relay was told about streams, in order.
@@ -42,7 +42,7 @@ pub(super) struct World {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's clock starts somewhere")]
-fn world() -> World {
+pub(super) fn world() -> World {
     let mut rng = Rng::from_seed([1; 32]);
     let now = Now {
         mono: Instant::now(),
@@ -88,7 +88,7 @@ fn congestion() -> Congestion {
 }
 
 impl World {
-    fn hop(&self) -> HopSpec {
+    pub(super) fn hop(&self) -> HopSpec {
         HopSpec {
             link_specifiers: LinkSpecifiers::new(None, self.keys.rsa, None, None),
             key: HopKey::Ntor {
@@ -120,25 +120,7 @@ impl World {
         world.connect(circuit)
     }
 
-    /// The same at a hop that was asked for congestion control, and grants it.
-    pub(super) fn congested() -> (World, CircuitKey, StreamKey, StreamId) {
-        let mut world = world();
-        let mut hop = world.hop();
-        hop.key = HopKey::NtorV3 {
-            ed: world.keys.ed,
-            onion_key: *world.keys.ntor[0].public(),
-        };
-        hop.congestion = Some(Arc::default());
-        let opened = world
-            .plane
-            .open_circuit(world.channel, hop, Vec::new(), world.now);
-        world.run();
-        let circuit = opened.unwrap();
-        assert_eq!(world.events(), [Event::CircuitBuilt { circuit }]);
-        world.connect(circuit)
-    }
-
-    fn connect(self, circuit: CircuitKey) -> (World, CircuitKey, StreamKey, StreamId) {
+    pub(super) fn connect(self, circuit: CircuitKey) -> (World, CircuitKey, StreamKey, StreamId) {
         let mut world = self;
         let stream = world.stream(circuit);
         world.run();

@@ -1,8 +1,8 @@
 //! The window of one hop, whichever way its two ends have agreed on: fixed (tor-spec 7.3) or moved
 //! by congestion control (proposal 324).
 //!
-//! Both ends of a circuit use it: the origin one for each hop, a relay one for each circuit. Streams
-//! of a hop with congestion control have no windows: XON and XOFF stop them.
+//! Both ends of a circuit use it: the origin one for each hop, a relay one for each circuit.
+//! Streams of a hop with congestion control have no windows: XON and XOFF stop them.
 
 use std::time::Instant;
 

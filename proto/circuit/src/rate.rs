@@ -1,11 +1,11 @@
 //! Rates of a stream's socket: the one that ours has, and the one that the peer's allows (proposal
 //! 324, 4.1.2).
 //!
-//! Our socket's rate is measured over `cc_xon_rate` cells that all wait for it, averaged, and doubled
-//! for each such amount that passes with nothing left waiting. After XOFF it is measured from the
-//! first byte that the socket takes, as an application that was away for a while is not slow. It is
-//! told in units of 1000 bytes a second, 0 for none known. The peer's is kept by a bucket of one
-//! second's worth.
+//! Our socket's rate is measured over `cc_xon_rate` cells that all wait for it, averaged, and
+//! doubled for each such amount that passes with nothing left waiting. After XOFF it is measured
+//! from the first byte that the socket takes, as an application that was away for a while is not
+//! slow. It is told in units of 1000 bytes a second, 0 for none known. The peer's is kept by a
+//! bucket of one second's worth.
 
 use std::time::Instant;
 

@@ -6,9 +6,9 @@
 //! ```
 //!
 //! An END closes both directions at once. Bytes for the application wait in `inbound`, which
-//! [`crate::stream_flow`] bounds (500 cells of 498 bytes with windows); nothing else is kept. When our side ends first,
-//! the stream becomes a [`crate::half_closed::HalfClosed`]. Bytes may be sent before the answer
-//! (optimistic data); only an exit accepts them before it has answered.
+//! [`crate::stream_flow`] bounds (500 cells of 498 bytes with windows); nothing else is kept. When
+//! our side ends first, the stream becomes a [`crate::half_closed::HalfClosed`]. Bytes may be sent
+//! before the answer (optimistic data); only an exit accepts them before it has answered.
 
 use std::collections::VecDeque;
 use std::time::Instant;

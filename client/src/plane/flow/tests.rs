@@ -1,15 +1,37 @@
 //! Congestion control at the client's end: windows, XON and XOFF, and exits that lie.
 
-use cepa_circuit::WindowViolation;
+use std::sync::Arc;
+
 use cepa_circuit::origin::OriginViolation;
+use cepa_circuit::{CircuitKey, WindowViolation};
 use cepa_wire::destroy::DestroyReason;
 use cepa_wire::end::EndReason;
 use cepa_wire::relay::StreamId;
 use proptest::prelude::{any, prop_assert, proptest};
 
-use super::super::tests::World;
-use super::super::{CircuitClose, Event};
+use super::super::tests::{World, world};
+use super::super::{CircuitClose, Event, HopKey};
 use super::*;
+
+impl World {
+    /// With a stream at a hop that was asked for congestion control, and grants it.
+    fn congested() -> (World, CircuitKey, StreamKey, StreamId) {
+        let mut world = world();
+        let mut hop = world.hop();
+        hop.key = HopKey::NtorV3 {
+            ed: world.keys.ed,
+            onion_key: *world.keys.ntor[0].public(),
+        };
+        hop.congestion = Some(Arc::default());
+        let opened = world
+            .plane
+            .open_circuit(world.channel, hop, Vec::new(), world.now);
+        world.run();
+        let circuit = opened.unwrap();
+        assert_eq!(world.events(), [Event::CircuitBuilt { circuit }]);
+        world.connect(circuit)
+    }
+}
 
 /// Sends as much as there is room for; how many cells the relay got.
 fn fill(world: &mut World, stream: StreamKey) -> usize {

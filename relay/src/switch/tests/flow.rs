@@ -263,8 +263,9 @@ fn xoff_without_congestion_control_means_nothing() {
     assert_eq!(received(&mut net, &mut path), []);
 }
 
-/// A download through a bottleneck behind the guard: so many cells a millisecond, and SENDMEs that
-/// for each `every` cells that take 100 ms more. Returns cells that came within the time, and the longest queue.
+/// A download through a bottleneck behind the guard: so many cells a millisecond, and SENDMEs, for
+/// each `every` cells, that take 100 ms more. Returns cells that came within the time, and the
+/// longest queue.
 fn download(mut net: Net, mut path: Path, every: usize) -> (usize, usize) {
     const RUN_MS: u64 = 2000;
     const CELLS_PER_MS: usize = 3;
