@@ -174,38 +174,59 @@ impl<'a> Ends<'a> {
         let mut tor = Tor::start(&path, &options);
         tor.wait_for("Bootstrapped 100%", BOOTSTRAP_MAX);
 
-        let (visits, keyless) = (self.socks(1), self.socks(2));
-        let more = format!("onion_auth_dir = \"{}\"\n", our_keys.display());
-        let _ours = Client::start(self.network, &self.dir, "visitor", visits, &more);
-        let _keyless = Client::start(self.network, &self.dir, "keyless", keyless, "");
-        visit(self.socks(0), "tor visits ours", &open.address, VISIT_MAX);
-        visit(
-            self.socks(0),
-            "tor visits ours with a key",
-            &closed.address,
-            VISIT_MAX,
+        let visits = self.visits(
+            &our_keys,
+            [&open.address, &closed.address],
+            [&open_address, &closed_address],
         );
-        visit(visits, "we visit tor's", &open_address, PUBLISHED_MAX);
-        visit(
-            visits,
-            "we visit tor's with a key",
-            &closed_address,
-            PUBLISHED_MAX,
-        );
-        visit(visits, "we visit ours", &open.address, VISIT_MAX);
-        for address in [&closed.address, &closed_address] {
-            match fetch::get_from(keyless, None, (address, 80), "/") {
-                Err(SocksError::Refused(code)) => assert_eq!(code, MISSING_CLIENT_KEY),
-                other => panic!("{other:?}"),
-            }
-        }
         let complaints = tor.complaints_but(&NOT_OURS);
         assert!(complaints.is_empty(), "{complaints:#?}");
         drop(tor);
         // What tor has written in its folder is good for us; its last revision is outdone.
         let back = self.serve("their-open");
         assert_eq!(back.address, open_address);
-        visit(visits, "we visit what was tor's", &open_address, VISIT_MAX);
+        visit(
+            self.socks(1),
+            "we visit what was tor's",
+            &open_address,
+            VISIT_MAX,
+        );
+        drop(visits);
+    }
+
+    /// Visits an open and a closed service of ours and of `tor`'s each; gives our visitor.
+    fn visits(
+        &self,
+        our_keys: &Path,
+        [open, closed]: [&str; 2],
+        [their_open, their_closed]: [&str; 2],
+    ) -> Client {
+        let (visits, keyless) = (self.socks(1), self.socks(2));
+        let more = format!("onion_auth_dir = \"{}\"\n", our_keys.display());
+        let ours = Client::start(self.network, &self.dir, "visitor", visits, &more);
+        let _keyless = Client::start(self.network, &self.dir, "keyless", keyless, "");
+        visit(self.socks(0), "tor visits ours", open, VISIT_MAX);
+        visit(
+            self.socks(0),
+            "tor visits ours with a key",
+            closed,
+            VISIT_MAX,
+        );
+        visit(visits, "we visit tor's", their_open, PUBLISHED_MAX);
+        visit(
+            visits,
+            "we visit tor's with a key",
+            their_closed,
+            PUBLISHED_MAX,
+        );
+        visit(visits, "we visit ours", open, VISIT_MAX);
+        for address in [closed, their_closed] {
+            match fetch::fetch_from(keyless, None, (address, 80), "/") {
+                Err(SocksError::Refused(code)) => assert_eq!(code, MISSING_CLIENT_KEY),
+                other => panic!("{other:?}"),
+            }
+        }
+        ours
     }
 }
 
@@ -213,11 +234,11 @@ impl<'a> Ends<'a> {
 fn visit(socks: SocketAddr, what: &str, address: &str, limit: Duration) {
     let started = now();
     until(limit, what, || {
-        fetch::get_from(socks, None, (address, 80), "/bytes/1000").ok()
+        fetch::fetch_from(socks, None, (address, 80), "/bytes/1000").ok()
     });
     let first = now().duration_since(started).as_secs_f64();
     let len = 1_000_000;
-    let fetched = fetch::get_from(socks, None, (address, 80), &format!("/bytes/{len}")).unwrap();
+    let fetched = fetch::fetch_from(socks, None, (address, 80), &format!("/bytes/{len}")).unwrap();
     assert_eq!(fetched.sha256, server::sha256_of(len), "{what}");
     println!("{what}: {first:.2} s");
 }

@@ -75,11 +75,11 @@ pub(crate) fn get(
     target: SocketAddr,
     path: &str,
 ) -> Result<Fetched, SocksError> {
-    get_from(socks, None, (&target.ip().to_string(), target.port()), path)
+    fetch_from(socks, None, (&target.ip().to_string(), target.port()), path)
 }
 
 /// Fetches `http://HOST:PORT/PATH` through a SOCKS port, over a circuit of `user`'s.
-pub(crate) fn get_from(
+pub(crate) fn fetch_from(
     socks: SocketAddr,
     user: Option<&str>,
     (host, port): (&str, u16),

@@ -48,7 +48,7 @@ fn is_as_promised(network: &Network) {
     let keys = |value: &serde_json::Value| -> Vec<String> {
         value.as_object().unwrap().keys().cloned().collect()
     };
-    assert_eq!(keys(&json), ["network", "nodes", "socks"]);
+    assert_eq!(keys(&json), ["network", "nodes", "onions", "socks"]);
     assert_eq!(json["socks"][0], "127.0.0.1:21050");
     assert!(std::path::Path::new(json["network"].as_str().unwrap()).exists());
     let nodes = json["nodes"].as_array().unwrap();

@@ -3,7 +3,8 @@
 //! [`request`] is what may be asked and how it stands in HTTP, [`encoding`] how bodies are
 //! compressed, [`network`] the authorities that a network rests upon, [`fetch`] what to ask for
 //! next and what to believe of the replies, [`netview`] the relays that paths are made of, with
-//! their weights, [`hsring`] where the descriptors of onion services are. No I/O, no clock: the shell carries the bytes, the roles decide.
+//! their weights, [`hsring`] where the descriptors of onion services are. No I/O, no clock: the
+//! shell carries the bytes, the roles decide.
 
 pub mod encoding;
 pub mod fetch;

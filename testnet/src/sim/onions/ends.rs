@@ -1,8 +1,8 @@
 //! The far ends of circuits, without the circuits: directories that keep descriptors, points that
 //! agree to introduce.
 //!
-//! A circuit to a relay that is up stands at the next tick; one to a relay that is down fails there.
-//! When a relay goes, the circuits that end at it are closed, and its descriptors are lost.
+//! A circuit to a relay that is up stands at the next tick; one to a relay that is down fails
+//! there. When a relay goes, the circuits that end at it are closed, and its descriptors are lost.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
