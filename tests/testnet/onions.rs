@@ -154,10 +154,14 @@ fn client_keys(network: &Network, dir: &Path, server: SocketAddr) {
         );
         until(RECOVERY_MAX, "the right answer to a key", || {
             match fetch::fetch_from(socks, None, (&address, 80), "/bytes/1000") {
-                Ok(fetched) => Some(assert!(
-                    is_right && fetched.sha256 == server::sha256_of(1000)
-                )),
-                Err(SocksError::Refused(WRONG_CLIENT_KEY)) => Some(assert!(!is_right)),
+                Ok(fetched) => {
+                    assert!(is_right && fetched.sha256 == server::sha256_of(1000));
+                    Some(())
+                }
+                Err(SocksError::Refused(WRONG_CLIENT_KEY)) => {
+                    assert!(!is_right);
+                    Some(())
+                }
                 // What the directories had before, see above.
                 Err(_) => None,
             }
