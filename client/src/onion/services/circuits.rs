@@ -131,12 +131,11 @@ impl Context<'_> {
     }
 
     /// Adds the visitor as a hop.
-    pub(super) fn join(&mut self, circuit: CircuitName, layer: HopLayer, congestion: Option<u8>) {
+    pub(super) fn join(&mut self, circuit: CircuitName, layer: HopLayer) {
         self.circuits.actions.push_back(Action::Join {
             circuit,
             layer: Box::new(layer),
             serves: true,
-            congestion,
         });
     }
 

@@ -97,8 +97,7 @@ impl Meetings {
         let introduction = opening.introduction;
         let body = Rendezvous1::make(&introduction.cookie, &introduction.handshake, ctx.rng);
         ctx.send(circuit, RelayCommand::RENDEZVOUS1, body);
-        let layer = introduction.keys.service_layer();
-        ctx.join(circuit, layer, introduction.congestion);
+        ctx.join(circuit, introduction.keys.service_layer());
     }
 
     /// The circuit is gone.

@@ -22,7 +22,6 @@ use super::meet::{MeetingEnd, Meetings};
 use super::publisher::Publisher;
 use super::uploads::Uploads;
 use crate::onion::action::{CircuitName, Ending};
-use crate::paths::congestion_params;
 
 /// What services are to know of the network.
 #[derive(Debug)]
@@ -71,10 +70,6 @@ impl Service {
     /// There is a consensus.
     pub(super) fn handle_network(&mut self, network: &Network, ctx: &mut Context<'_>) {
         self.points.handle_network(&network.view);
-        let params = congestion_params(network.view.params());
-        let congestion = params.is_enabled.then_some(params.sendme_inc_cells);
-        self.introductions.offer_congestion(congestion);
-        self.publisher.offer_congestion(congestion, ctx.now);
         self.publisher
             .handle_rings(&network.rings, ctx.now, ctx.rng);
     }

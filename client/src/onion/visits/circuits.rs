@@ -74,12 +74,11 @@ impl Circuits {
     }
 
     /// Adds the service as a hop.
-    pub(super) fn join(&mut self, circuit: CircuitName, layer: HopLayer, congestion: Option<u8>) {
+    pub(super) fn join(&mut self, circuit: CircuitName, layer: HopLayer) {
         self.act(circuit, |circuit| Action::Join {
             circuit,
             layer: Box::new(layer),
             serves: false,
-            congestion,
         });
     }
 

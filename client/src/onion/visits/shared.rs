@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use cepa_circuit::congestion::CongestionParams;
 use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{Rng, curve25519};
 
@@ -22,8 +21,6 @@ pub(super) struct Shared {
     pub(super) asked: AskedDirectories,
     pub(super) failures: IntroFailures,
     pub(super) client_keys: BTreeMap<OnionAddress, curve25519::SecretKey>,
-    /// What the consensus says of congestion control.
-    pub(super) congestion: Option<CongestionParams>,
 }
 
 impl Shared {
@@ -35,7 +32,6 @@ impl Shared {
             asked: AskedDirectories::new(testing),
             failures: IntroFailures::new(testing),
             client_keys: BTreeMap::new(),
-            congestion: None,
         }
     }
 

@@ -350,15 +350,13 @@ impl Visit {
                 return false;
             }
         };
-        let congestion = handshake.congestion;
-        let Ok(keys) = handshake.state.finish(body) else {
+        let Ok(keys) = handshake.finish(body) else {
             self.tries.was_accepted = true;
             self.introduction = Stage::Choosing;
             return false;
         };
         shared.failures.forget(&auth_key);
-        let layer = keys.client_layer();
-        shared.circuits.join(circuit, layer, congestion);
+        shared.circuits.join(circuit, keys.client_layer());
         self.meeting.join(circuit, now.mono);
         true
     }
