@@ -160,6 +160,8 @@ pub(crate) struct OnionCircuits {
     pub(crate) used_last: Option<Instant>,
     /// Circuits that end when their time comes.
     pub(crate) doomed: BTreeSet<Name>,
+    /// Guesses at ports that a service does not have, by the visitor's circuit.
+    pub(crate) guesses: BTreeMap<Name, u32>,
     /// The machines have seen the network as it is.
     pub(crate) network_told: bool,
 }
@@ -192,6 +194,7 @@ impl OnionCircuits {
     pub(crate) fn remove(&mut self, name: Name) -> Option<Named> {
         let named = self.by_name.remove(&name)?;
         self.doomed.remove(&name);
+        self.guesses.remove(&name);
         if let (Owner::Visits, circuit) = name {
             self.visits.remove(&circuit);
         }

@@ -1,8 +1,10 @@
 //! Hosted onion services: what the shell wants of them, and the streams of their visitors
 //! (rend-spec-v3 4.2; [`crate::onion::services`]).
 //!
-//! A stream to a port that a service has becomes the shell's. To any other, as with `tor`, the
-//! visitor hears DONE and loses the circuit, so that each guess at a port costs a rendezvous.
+//! A stream to a port that a service has becomes the shell's. To any other the visitor hears DONE,
+//! and after some guesses loses the circuit, so that a search for ports costs many rendezvous.
+//! (`tor` closes it at the first: a browser that tries port 443 before 80 then loses all that it
+//! was fetching.)
 
 use cepa_circuit::StreamKey;
 use cepa_wire::Now;
@@ -12,6 +14,9 @@ use super::Client;
 use crate::command::Command;
 use crate::onion::Owner;
 use crate::onion::services::{ServiceConfig, ServiceId, ServiceOutcome, ServiceStatus};
+
+/// Ports that a visitor may guess at over one circuit.
+const GUESSES_MAX: u32 = 8;
 
 /// What to do with a stream that a visitor wants.
 enum Verdict {
@@ -80,7 +85,7 @@ impl Client {
         }
     }
 
-    fn judge(&self, stream: StreamKey, port: u16) -> Verdict {
+    fn judge(&mut self, stream: StreamKey, port: u16) -> Verdict {
         let Some(key) = self.plane.stream_circuit(stream) else {
             return Verdict::Refuse;
         };
@@ -98,7 +103,12 @@ impl Client {
             return Verdict::RefuseAndClose;
         };
         if !config.ports.contains(&port) {
-            return Verdict::RefuseAndClose;
+            let guesses = self.onion.guesses.entry(name).or_default();
+            *guesses += 1;
+            return match *guesses > GUESSES_MAX {
+                true => Verdict::RefuseAndClose,
+                false => Verdict::Refuse,
+            };
         }
         // With this one.
         let streams = self

@@ -222,13 +222,17 @@ fn streams_share_a_rendezvous_unless_they_are_isolated() {
 #[test]
 fn what_is_wrong_is_told() {
     let mut net = hosted();
-    // A port that the service does not have, at the cost of the circuit.
+    // Ports that the service does not have: a few guesses, then the circuit is gone.
     let [ours, _] = net.visit("");
     let circuit = net.circuit(ours);
-    let request = net.ask(81, "");
-    assert_eq!(net.world.failed(request), SocksStatus::CONNECTION_REFUSED);
-    net.world.wait(Duration::from_secs(1));
-    assert!(net.world.client.plane.circuit_status(circuit).is_none());
+    for guess in 81..=89 {
+        let stands = |net: &Hosted| net.world.client.plane.circuit_status(circuit).is_some();
+        assert!(stands(&net), "before guess {guess}");
+        let request = net.ask(guess, "");
+        assert_eq!(net.world.failed(request), SocksStatus::CONNECTION_REFUSED);
+        net.world.wait(Duration::from_secs(1));
+        assert_eq!(stands(&net), guess < 89);
+    }
     // What stands behind the port is not there.
     let request = net.ask(PORT, "");
     let theirs = net.visitor();
