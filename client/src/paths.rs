@@ -31,7 +31,7 @@ const PAIRS_MAX: usize = 1000;
 /// The subprotocol version of Relay that promises ntor-v3 (tor-spec 9.1).
 const RELAY_NTOR_V3: u8 = 4;
 /// The version of FlowCtrl that is congestion control (proposal 324, 2.2).
-const FLOW_CTRL_CONGESTION: u8 = 2;
+pub(crate) const FLOW_CTRL_CONGESTION: u8 = 2;
 
 /// What the last hop must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -281,6 +281,12 @@ pub fn hop_spec(relay: &Relay, with_ed: bool) -> HopSpec {
     }
 }
 
+/// The parameters of congestion control in a consensus.
+#[must_use]
+pub fn congestion_params(params: &Params) -> CongestionParams {
+    CongestionParams::read(|name, default, min, max| params.value(name, default, min, max))
+}
+
 /// The congestion control to ask a relay for, at the end of a general circuit: if the consensus
 /// wants it and the relay knows it (proposal 324, 10.1).
 #[must_use]
@@ -288,10 +294,8 @@ pub fn congestion_of(relay: &Relay, params: &Params) -> Option<Arc<CongestionPar
     let protocols = &relay.protocols;
     let is_known = protocols.supports(name::FLOW_CTRL, FLOW_CTRL_CONGESTION)
         && protocols.supports(name::RELAY, RELAY_NTOR_V3);
-    let read =
-        || CongestionParams::read(|name, default, min, max| params.value(name, default, min, max));
     is_known
-        .then(read)
+        .then(|| congestion_params(params))
         .filter(|params| params.is_enabled)
         .map(Arc::new)
 }

@@ -7,7 +7,10 @@
 //!
 //! Each machine sees the circuits of its own names only.
 
+use std::sync::Arc;
+
 use cepa_circuit::CircuitKey;
+use cepa_circuit::congestion::{Congestion, CongestionPath};
 use cepa_dir::DirRequest;
 use cepa_dir::fetch::{Reply, reply_bytes_max};
 use cepa_wire::Now;
@@ -19,6 +22,7 @@ use super::Client;
 use crate::command::{Command, FetchId};
 use crate::onion::{Action, Ending, Event, Owner, Purpose};
 use crate::onion_circuits::{Asked, MEETINGS_MAX, NAMED_MAX, Name, Named, REQUEST_MAX};
+use crate::paths;
 use crate::plane::StreamTarget;
 
 impl Client {
@@ -57,11 +61,14 @@ impl Client {
                 circuit,
                 layer,
                 serves,
+                congestion,
             } => {
                 let Some(key) = self.standing((owner, circuit)) else {
                     return;
                 };
-                if let Err(error) = self.plane.join_circuit(key, *layer, None, serves) {
+                let congestion = congestion.and_then(|cells| self.onion_congestion(cells));
+                let joined = self.plane.join_circuit(key, *layer, congestion, serves);
+                if let Err(error) = joined {
                     tracing::warn!("a peer cannot be joined: {error}");
                     self.plane.close_circuit(key, DestroyReason::NONE, now);
                 }
@@ -73,6 +80,16 @@ impl Client {
             } => self.ask_last((owner, circuit), request, body, now),
             Action::Close { circuit } => self.close_named((owner, circuit), now),
         }
+    }
+
+    /// The congestion control that a visitor and a service have agreed on.
+    fn onion_congestion(&self, sendme_inc_cells: u8) -> Option<Congestion> {
+        let params = self.download.view()?.params();
+        Some(Congestion {
+            params: Arc::new(paths::congestion_params(params)),
+            sendme_inc_cells,
+            path: CongestionPath::Onion,
+        })
     }
 
     /// Asks the directory at the end of a circuit.

@@ -88,6 +88,9 @@ pub enum Action {
         layer: Box<HopLayer>,
         /// Whether the peer may open streams (a service's circuit), or we (a visitor's).
         serves: bool,
+        /// DATA cells that one SENDME acknowledges, where the service's descriptor offered
+        /// congestion control and the visitor asked for it (proposal 324, 9).
+        congestion: Option<u8>,
     },
     /// Ask the last hop's directory over BEGIN_DIR.
     Request {

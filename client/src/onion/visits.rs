@@ -36,6 +36,7 @@ use cepa_wire::Now;
 
 use super::action::{Action, CircuitName, Event};
 use crate::isolation::Isolation;
+use crate::paths::congestion_params;
 use cache::Content;
 use circuits::Role;
 use fetch::{Fetch, Progress};
@@ -276,6 +277,7 @@ impl Visits {
         let period = self.ring.as_ref().map(HsRing::period);
         let has_moved = period != Some(ring.period());
         self.ring = Some(ring);
+        self.shared.congestion = Some(congestion_params(view.params()));
         if has_moved {
             // Descriptors are of a period, and so are the directories that have them.
             self.shared.cache.clear();

@@ -131,11 +131,12 @@ impl Context<'_> {
     }
 
     /// Adds the visitor as a hop.
-    pub(super) fn join(&mut self, circuit: CircuitName, layer: HopLayer) {
+    pub(super) fn join(&mut self, circuit: CircuitName, layer: HopLayer, congestion: Option<u8>) {
         self.circuits.actions.push_back(Action::Join {
             circuit,
             layer: Box::new(layer),
             serves: true,
+            congestion,
         });
     }
 

@@ -19,8 +19,9 @@ use cepa_crypto::ed25519::{ExpandedKeypair, Keypair, PublicKey};
 use cepa_crypto::onion::{TimePeriod, subcredential};
 use cepa_crypto::{Rng, RsaId, curve25519, ope};
 use cepa_netdoc::hs_descriptor::{
-    HS_DESCRIPTOR_LIFETIME_MINUTES, HsDescriptorBuilder, HsPlaintext, IntroPoint,
+    FlowControl, HS_DESCRIPTOR_LIFETIME_MINUTES, HsDescriptorBuilder, HsPlaintext, IntroPoint,
 };
+use cepa_netdoc::protover::Protocols;
 use cepa_wire::Now;
 
 use super::config::{DescriptorStatus, HsDirStatus};
@@ -35,6 +36,9 @@ const RETRY_MIN: Duration = Duration::from_secs(2);
 /// The longest wait after an upload failed.
 const RETRY_MAX: Duration = Duration::from_secs(10 * 60);
 
+/// What we know of flow control: fixed windows, and congestion control.
+const FLOW_CONTROL: &str = "FlowCtrl=1-2";
+
 /// What all descriptors of a service say.
 #[derive(Debug)]
 pub(super) struct Content<'a> {
@@ -44,6 +48,8 @@ pub(super) struct Content<'a> {
     pub(super) clients: &'a [curve25519::PublicKey],
     /// Where to introduce oneself.
     pub(super) points: &'a [IntroPoint],
+    /// Cells of a SENDME, if congestion control is offered (proposal 324, 9).
+    pub(super) congestion: Option<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,7 +278,13 @@ impl Descriptor {
         now: Now,
         rng: &mut Rng,
     ) -> Option<Arc<str>> {
+        let versions = || Protocols::parse(FLOW_CONTROL).expect("it is a list of versions");
+        let flow_control = content.congestion.map(|sendme_inc| FlowControl {
+            versions: versions(),
+            sendme_inc,
+        });
         let plaintext = HsPlaintext {
+            flow_control,
             intro_points: content.points.to_vec(),
             ..HsPlaintext::default()
         };

@@ -43,6 +43,8 @@ pub(super) struct Introduction {
     pub(super) handshake: [u8; SERVICE_LEN],
     /// The keys that we share with the visitor.
     pub(super) keys: HsKeys,
+    /// The congestion control that the visitor wants: cells of a SENDME.
+    pub(super) congestion: Option<u8>,
 }
 
 /// Lets so many through in a time.
@@ -75,6 +77,8 @@ pub(super) struct Introductions {
     cookies: Replays<COOKIE_LEN>,
     /// Whether rendezvous points may have private addresses (`TestingTorNetwork`).
     allows_private: bool,
+    /// What descriptors offer: cells of a SENDME.
+    congestion: Option<u8>,
 }
 
 impl Introductions {
@@ -87,7 +91,13 @@ impl Introductions {
             },
             cookies: Replays::new(COOKIES_MAX),
             allows_private,
+            congestion: None,
         }
+    }
+
+    /// Descriptors offer congestion control, or do not.
+    pub(super) fn offer_congestion(&mut self, congestion: Option<u8>) {
+        self.congestion = congestion;
     }
 
     /// Reads an INTRODUCE2 that came over a point's circuit. It may be bound to any of our
@@ -130,6 +140,7 @@ impl Introductions {
                 .map_err(|_| IntroDrop::Mac)?;
         Ok(Introduction {
             cookie: plaintext.cookie,
+            congestion: self.congestion.filter(|_| plaintext.cc_request),
             rendezvous_point: rendezvous_point(plaintext)?,
             handshake,
             keys,
@@ -138,7 +149,7 @@ impl Introductions {
 
     /// Whether we can, and may, do what is asked.
     fn check(&self, plaintext: &IntroPlaintext) -> Result<(), IntroDrop> {
-        if plaintext.cc_request {
+        if plaintext.cc_request && self.congestion.is_none() {
             return Err(IntroDrop::CongestionControl);
         }
         if plaintext.pow.is_some() {

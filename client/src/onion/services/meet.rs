@@ -97,7 +97,8 @@ impl Meetings {
         let introduction = opening.introduction;
         let body = Rendezvous1::make(&introduction.cookie, &introduction.handshake, ctx.rng);
         ctx.send(circuit, RelayCommand::RENDEZVOUS1, body);
-        ctx.join(circuit, introduction.keys.service_layer());
+        let layer = introduction.keys.service_layer();
+        ctx.join(circuit, layer, introduction.congestion);
     }
 
     /// The circuit is gone.

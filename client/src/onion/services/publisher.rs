@@ -50,6 +50,8 @@ pub struct Publisher {
     public: PublicKey,
     clients: Vec<curve25519::PublicKey>,
     points: Vec<IntroPoint>,
+    /// Cells of a SENDME, if congestion control is offered.
+    congestion: Option<u8>,
     descriptors: BTreeMap<TimePeriod, Descriptor>,
     cancelled: VecDeque<UploadId>,
     uploads: u64,
@@ -63,6 +65,7 @@ impl Publisher {
             public: identity.public(),
             clients,
             points: Vec::new(),
+            congestion: None,
             descriptors: BTreeMap::new(),
             cancelled: VecDeque::new(),
             uploads: 0,
@@ -94,6 +97,19 @@ impl Publisher {
         self.handle_timeout(now, rng);
     }
 
+    /// Offers visitors congestion control, or does not.
+    pub fn offer_congestion(&mut self, congestion: Option<u8>, now: Now) {
+        if congestion == self.congestion {
+            return;
+        }
+        self.congestion = congestion;
+        if !self.points.is_empty() {
+            for descriptor in self.descriptors.values_mut() {
+                descriptor.renew(now);
+            }
+        }
+    }
+
     /// Takes the introduction points that stand. If there are none, what was uploaded stays.
     pub fn set_points(&mut self, points: Vec<IntroPoint>, now: Now, rng: &mut Rng) {
         let keys = |points: &[IntroPoint]| {
@@ -120,6 +136,7 @@ impl Publisher {
             identity: &self.public,
             clients: &self.clients,
             points: &self.points,
+            congestion: self.congestion,
         };
         for descriptor in self.descriptors.values_mut() {
             self.cancelled

@@ -22,6 +22,7 @@ use super::meet::{MeetingEnd, Meetings};
 use super::publisher::Publisher;
 use super::uploads::Uploads;
 use crate::onion::action::{CircuitName, Ending};
+use crate::paths::congestion_params;
 
 /// What services are to know of the network.
 #[derive(Debug)]
@@ -70,6 +71,10 @@ impl Service {
     /// There is a consensus.
     pub(super) fn handle_network(&mut self, network: &Network, ctx: &mut Context<'_>) {
         self.points.handle_network(&network.view);
+        let params = congestion_params(network.view.params());
+        let congestion = params.is_enabled.then_some(params.sendme_inc_cells);
+        self.introductions.offer_congestion(congestion);
+        self.publisher.offer_congestion(congestion, ctx.now);
         self.publisher
             .handle_rings(&network.rings, ctx.now, ctx.rng);
     }

@@ -74,11 +74,12 @@ impl Circuits {
     }
 
     /// Adds the service as a hop.
-    pub(super) fn join(&mut self, circuit: CircuitName, layer: HopLayer) {
+    pub(super) fn join(&mut self, circuit: CircuitName, layer: HopLayer, congestion: Option<u8>) {
         self.act(circuit, |circuit| Action::Join {
             circuit,
             layer: Box::new(layer),
             serves: false,
+            congestion,
         });
     }
 

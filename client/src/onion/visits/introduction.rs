@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 use cepa_circuit::handshake::{HopKey, HopSpec};
 use cepa_crypto::Rng;
 use cepa_crypto::hs_ntor::ClientState;
-use cepa_netdoc::hs_descriptor::IntroPoint;
+use cepa_netdoc::hs_descriptor::{FlowControl, IntroPoint};
+use cepa_netdoc::protover::name;
 use cepa_wire::intro_plaintext::IntroPlaintext;
 use cepa_wire::introduce::Introduce;
 
@@ -32,6 +33,7 @@ use super::memory::Standing;
 use super::outcome::VisitError;
 use super::shared::Shared;
 use crate::onion::action::CircuitName;
+use crate::paths::FLOW_CTRL_CONGESTION;
 
 /// How long a circuit to an introduction point may take.
 pub(super) const OPEN_MAX: Duration = Duration::from_secs(8);
@@ -49,6 +51,16 @@ pub(super) const TRIES_MAX: u32 = 24;
 pub(super) struct Chosen {
     pub(super) point: IntroPoint,
     pub(super) subcredential: [u8; 32],
+    /// The congestion control to ask for: cells of a SENDME.
+    pub(super) congestion: Option<u8>,
+}
+
+/// Our half of an introduction.
+#[derive(Debug)]
+pub(super) struct Asking {
+    pub(super) state: ClientState,
+    /// What was asked for.
+    pub(super) congestion: Option<u8>,
 }
 
 impl Chosen {
@@ -82,13 +94,13 @@ pub(super) enum Stage {
     Asked {
         circuit: CircuitName,
         auth_key: [u8; 32],
-        handshake: Box<ClientState>,
+        handshake: Box<Asking>,
         until: Instant,
     },
     /// It was passed on to the service.
     Accepted {
         auth_key: [u8; 32],
-        handshake: Box<ClientState>,
+        handshake: Box<Asking>,
         until: Instant,
     },
     /// The service came.
@@ -166,6 +178,7 @@ impl Tries {
         Some(Chosen {
             point: point.clone(),
             subcredential: opened.subcredential,
+            congestion: congestion(opened.plaintext.flow_control.as_ref(), shared),
         })
     }
 
@@ -194,26 +207,37 @@ pub(super) fn hop(point: &IntroPoint) -> Option<HopSpec> {
     })
 }
 
+/// The congestion control to ask a service for: if its descriptor offers it, and the consensus
+/// agrees with what it offers (proposal 324, 9.1).
+fn congestion(offer: Option<&FlowControl>, shared: &Shared) -> Option<u8> {
+    let (offer, params) = (offer?, shared.congestion.as_ref()?);
+    let is_known = offer
+        .versions
+        .supports(name::FLOW_CTRL, FLOW_CTRL_CONGESTION);
+    let fits = is_known && params.is_enabled && params.accepts_sendme_inc(offer.sendme_inc);
+    fits.then_some(offer.sendme_inc)
+}
+
 /// Makes the INTRODUCE1 message; none if the service's keys are bad or the rendezvous point's
 /// description is too long.
 pub(super) fn introduce1(
     chosen: &Chosen,
     rendezvous: &RendezvousPoint,
     rng: &mut Rng,
-) -> Option<(ClientState, Vec<u8>)> {
+) -> Option<(Asking, Vec<u8>)> {
     let IntroPoint {
         auth_key, enc_key, ..
     } = &chosen.point;
     let (state, keys) = ClientState::begin(rng, enc_key, auth_key, &chosen.subcredential).ok()?;
     let plaintext = IntroPlaintext {
         cookie: rendezvous.cookie,
-        // Our circuits have fixed windows: a service must not be asked for congestion control.
-        cc_request: false,
+        cc_request: chosen.congestion.is_some(),
         pow: None,
         subprotocols: Vec::new(),
         onion_key: rendezvous.onion_key,
         link_specifiers: rendezvous.link_specifiers.clone(),
     };
     let body = Introduce::make(auth_key, state.public(), &keys, &plaintext).ok()?;
-    Some((state, body))
+    let congestion = chosen.congestion;
+    Some((Asking { state, congestion }, body))
 }

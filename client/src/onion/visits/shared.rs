@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use cepa_circuit::congestion::CongestionParams;
 use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{Rng, curve25519};
 
@@ -21,6 +22,8 @@ pub(super) struct Shared {
     pub(super) asked: AskedDirectories,
     pub(super) failures: IntroFailures,
     pub(super) client_keys: BTreeMap<OnionAddress, curve25519::SecretKey>,
+    /// What the consensus says of congestion control.
+    pub(super) congestion: Option<CongestionParams>,
 }
 
 impl Shared {
@@ -32,6 +35,7 @@ impl Shared {
             asked: AskedDirectories::new(testing),
             failures: IntroFailures::new(testing),
             client_keys: BTreeMap::new(),
+            congestion: None,
         }
     }
 

@@ -350,13 +350,15 @@ impl Visit {
                 return false;
             }
         };
-        let Ok(keys) = handshake.finish(body) else {
+        let congestion = handshake.congestion;
+        let Ok(keys) = handshake.state.finish(body) else {
             self.tries.was_accepted = true;
             self.introduction = Stage::Choosing;
             return false;
         };
         shared.failures.forget(&auth_key);
-        shared.circuits.join(circuit, keys.client_layer());
+        let layer = keys.client_layer();
+        shared.circuits.join(circuit, layer, congestion);
         self.meeting.join(circuit, now.mono);
         true
     }

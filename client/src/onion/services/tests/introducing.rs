@@ -76,6 +76,21 @@ fn what_was_changed_on_the_way_is_dropped() {
 }
 
 #[test]
+fn congestion_control_is_used_where_it_is_asked_for() {
+    for asked in [true, false] {
+        let (mut world, identity, point) = called(24);
+        let (_, body) = world.introduction(&identity, &point, |it| it.cc_request = asked);
+        world.introduce(&point.auth_key, &body);
+        world.run();
+        let [circuit] = world.circuits_for(Purpose::Meet)[..] else {
+            panic!("one comes");
+        };
+        let agreed = world.circuits[&circuit].congestion;
+        assert_eq!(agreed, asked.then_some(31), "as the descriptor offers");
+    }
+}
+
+#[test]
 fn what_cannot_be_done_is_dropped_by_its_reason() {
     let (mut world, identity, point) = called(23);
     let address = LinkSpecifier::Ipv4(SocketAddrV4::new([127, 0, 0, 1].into(), 0));
@@ -87,11 +102,7 @@ fn what_cannot_be_done_is_dropped_by_its_reason() {
         solution: [3; 16],
     };
     let rsa = RsaId::from([0; 20]);
-    let changes: [(IntroDrop, Change); 6] = [
-        (
-            IntroDrop::CongestionControl,
-            Box::new(|it| it.cc_request = true),
-        ),
+    let changes: [(IntroDrop, Change); 5] = [
         (
             IntroDrop::ProofOfWork,
             Box::new(move |it| it.pow = Some(pow)),

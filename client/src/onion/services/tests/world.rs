@@ -39,6 +39,8 @@ pub(super) struct Circuit {
     pub(super) dos: Option<DosParams>,
     pub(super) rendezvous1: Option<Vec<u8>>,
     pub(super) layer: Option<Box<HopLayer>>,
+    /// Cells of a SENDME, where congestion control was agreed on.
+    pub(super) congestion: Option<u8>,
 }
 
 impl Circuit {
@@ -203,11 +205,13 @@ impl World {
                 circuit,
                 layer,
                 serves,
+                congestion,
             } => {
                 assert!(serves, "a service's circuit");
                 let circuit = self.circuits.get_mut(&circuit).unwrap();
                 assert_eq!(circuit.purpose, Purpose::Meet);
                 circuit.layer = Some(layer);
+                circuit.congestion = congestion;
             }
             Action::Request {
                 circuit,
@@ -252,6 +256,7 @@ impl World {
             dos: None,
             rendezvous1: None,
             layer: None,
+            congestion: None,
         };
         let is_dead = circuit.relay().is_some_and(|id| self.dead.contains(&id));
         self.circuits.insert(name, circuit);
