@@ -1,6 +1,6 @@
 //! Onion services between `tor` and us, both ways, with and without client keys: in a network of
 //! ours, in one of `tor`'s, and in one where both are directories, introduction and rendezvous
-//! points. A service's folder goes from us to `tor` and back.
+//! points. A service's folder goes from us to `tor`, and in our network back.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,9 @@ fn onion_services_in_our_network() {
     let torrc = std::fs::read_to_string(dir.path().join("torrc")).unwrap();
     let mut steps = Steps::default();
     steps.step("services and visitors, both ways, over our relays", || {
-        Ends::new(&network.summary.network, &torrc, dir.path(), OURS_PORT).both_ways();
+        let ends = Ends::new(&network.summary.network, &torrc, dir.path(), OURS_PORT);
+        let (_visitor, address) = ends.both_ways();
+        ends.comes_back(&address);
     });
     steps.finish(|| network.show_logs());
 }
@@ -69,7 +71,7 @@ fn onion_services_in_a_network_of_tor() {
     steps.step(
         "services and visitors, both ways, over their relays",
         || {
-            ends("theirs").both_ways();
+            drop(ends("theirs").both_ways());
         },
     );
     steps.step("the same over relays of both", || {
@@ -77,7 +79,7 @@ fn onion_services_in_a_network_of_tor() {
             .map(|number| relay(&network, dir.path(), &format!("our{number}"), number, ""))
             .collect();
         network.wait_for(ours.len());
-        ends("mixed").both_ways();
+        drop(ends("mixed").both_ways());
     });
     steps.finish(|| network.show_logs());
 }
@@ -136,7 +138,8 @@ impl<'a> Ends<'a> {
         std::fs::rename(made.join("client.auth_private"), keys.join(private)).unwrap();
     }
 
-    fn both_ways(&self) {
+    /// Visits from both to services of both; gives our visitor and the address of `tor`'s service.
+    fn both_ways(&self) -> (Client, String) {
         let (our_keys, their_keys) = (self.private_folder("keys"), self.private_folder("tor-keys"));
         // Two services for tor to host, two that we host; one of each with a client key.
         let (their_open, open_address) = self.folder("their-open");
@@ -181,17 +184,19 @@ impl<'a> Ends<'a> {
         );
         let complaints = tor.complaints_but(&NOT_OURS);
         assert!(complaints.is_empty(), "{complaints:#?}");
-        drop(tor);
-        // What tor has written in its folder is good for us; its last revision is outdone.
+        (visits, open_address)
+    }
+
+    /// What `tor` has written in a service's folder is good for us; its last revision is outdone.
+    fn comes_back(&self, open_address: &str) {
         let back = self.serve("their-open");
         assert_eq!(back.address, open_address);
         visit(
             self.socks(1),
             "we visit what was tor's",
-            &open_address,
+            open_address,
             VISIT_MAX,
         );
-        drop(visits);
     }
 
     /// Visits an open and a closed service of ours and of `tor`'s each; gives our visitor.
