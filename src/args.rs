@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+use cepa_testnet::Share;
+
 use crate::config::onion::PortTarget;
 
 /// An onion-routing network: authorities, relays and clients in one program.
@@ -347,6 +349,7 @@ Examples:
   cepa testnet up
   cepa testnet up /tmp/net --relays 12 --exits 4 --interval 60
   cepa testnet up --onion-services 1 --delay 50ms
+  cepa testnet up --with tor:authority=2,tor:relay=2,tor:client=1
   cepa client --network cepa-testnet/network.toml --socks 127.0.0.1:9250";
 
 /// The arguments of `cepa testnet up`.
@@ -359,13 +362,13 @@ pub struct UpArgs {
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Directory authorities.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = within(1..=9))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = within(0..=9))]
     pub authorities: u16,
     /// Relays that are no exits.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = within(0..=200))]
     pub relays: u16,
     /// Relays that are exits.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = within(1..=40))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = within(0..=40))]
     pub exits: u16,
     /// Clients, each with a SOCKS port.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = within(0..=100))]
@@ -373,6 +376,16 @@ pub struct UpArgs {
     /// Onion services, each a process of its own that shows the page.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0..=100))]
     pub onion_services: u16,
+    /// Nodes besides, which run Debian's tor: tor:ROLE=N, where ROLE is authority, relay, exit,
+    /// client or onion; more by commas.
+    #[arg(long, value_name = "NODES", value_delimiter = ',')]
+    pub with: Vec<Share>,
+    /// The program that they run.
+    #[arg(long, value_name = "PATH", default_value = "tor")]
+    pub tor: PathBuf,
+    /// A file with further lines for each of their torrc.
+    #[arg(long, value_name = "FILE")]
+    pub torrc: Option<PathBuf>,
     /// Seconds from one consensus to the next: a divisor of a day, 10 at least.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub interval: u32,

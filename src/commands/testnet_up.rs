@@ -13,11 +13,12 @@ mod fetch;
 mod files;
 mod processes;
 mod progress;
+mod tor;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cepa_testnet::{Plan, Role};
+use cepa_testnet::{Counts, Plan, Program, Role};
 
 use self::files::PlannedNode;
 use self::processes::{Event, Processes};
@@ -30,6 +31,8 @@ use crate::{clock, listen, page, terminal};
 
 /// How long a network may take to become ready, besides four voting intervals.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How much longer it may take where `tor` takes part, which tries again after longer pauses.
+const TOR_READY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Runs the network.
 pub fn run(args: &UpArgs) -> Result<(), Failure> {
@@ -39,14 +42,18 @@ pub fn run(args: &UpArgs) -> Result<(), Failure> {
     let folder = Folder::open(&dir)?;
     let started = clock::now();
     check_ports(&plan)?;
-    let network = files::write(&plan, folder.path())?;
+    if plan.has_tor() {
+        tor::check(&args.tor)?;
+    }
+    let more = args.torrc.as_deref().map(read_lines).transpose()?;
+    let network = files::write(&plan, folder.path(), &more.unwrap_or_default())?;
     let runtime = super::runtime()?;
     let ran = runtime.block_on(async {
         let mut shutdown = Shutdown::watch(false)?;
         let page = listen::listen(plan.page(), "page").await?;
         tokio::spawn(page::serve(page, shutdown.clone()));
         delay_links(&plan, &shutdown).await?;
-        let mut launcher = Launcher::new(plan, network);
+        let mut launcher = Launcher::new(plan, network, args.tor.clone());
         let ran = tokio::select! {
             ran = launcher.run(started) => ran,
             () = shutdown.wait() => Ok(()),
@@ -59,12 +66,19 @@ pub fn run(args: &UpArgs) -> Result<(), Failure> {
 }
 
 fn plan(args: &UpArgs) -> Result<Plan, Failure> {
+    let mut tor = Counts::default();
+    for share in &args.with {
+        tor.add(share.role, share.count);
+    }
     let plan = Plan {
-        authorities: args.authorities,
-        relays: args.relays,
-        exits: args.exits,
-        clients: args.clients,
-        onion_services: args.onion_services,
+        ours: Counts {
+            authorities: args.authorities,
+            relays: args.relays,
+            exits: args.exits,
+            clients: args.clients,
+            onion_services: args.onion_services,
+        },
+        tor,
         interval_secs: args.interval,
         delay: args.delay.unwrap_or_default(),
         base_port: args.base_port,
@@ -72,6 +86,13 @@ fn plan(args: &UpArgs) -> Result<Plan, Failure> {
     match plan.check() {
         Ok(()) => Ok(plan),
         Err(error) => fail("this network cannot be", "arguments", error),
+    }
+}
+
+fn read_lines(path: &Path) -> Result<String, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) => fail("cannot read this file", path.display(), error),
     }
 }
 
@@ -125,19 +146,22 @@ struct Reached {
 }
 
 impl Launcher {
-    fn new(plan: Plan, network: files::Written) -> Self {
+    fn new(plan: Plan, network: files::Written, tor: PathBuf) -> Self {
         let reached = vec![Reached::default(); network.nodes.len()];
         Self {
             plan,
             network,
-            processes: Processes::new(),
+            processes: Processes::new(tor),
             reached,
         }
     }
 
     /// Starts all, says when it is ready, and then only watches.
     async fn run(&mut self, started: cepa_wire::Now) -> Result<(), Failure> {
-        let limit = READY_TIMEOUT + Duration::from_secs(4 * u64::from(self.plan.interval_secs));
+        let mut limit = READY_TIMEOUT + Duration::from_secs(4 * u64::from(self.plan.interval_secs));
+        if self.plan.has_tor() {
+            limit += TOR_READY_TIMEOUT;
+        }
         match tokio::time::timeout(limit, self.become_ready()).await {
             Ok(ready) => ready?,
             Err(_) => {
@@ -160,55 +184,57 @@ impl Launcher {
     async fn become_ready(&mut self) -> Result<(), Failure> {
         let mut progress = Progress::new();
         self.start(Role::is_relay)?;
-        let authorities = usize::from(self.plan.authorities);
-        let relays = self.plan.relays_in_all();
-        let clients = usize::from(self.plan.clients) + usize::from(self.plan.onion_services);
-        let onions = usize::from(self.plan.onion_services);
-
-        progress.stage("authorities up", authorities);
-        self.until(
-            &progress,
-            |all| count(all, authorities, |one| one.listening),
-            authorities,
-        )
-        .await?;
-        progress.stage("descriptors", relays);
-        let published = |all: &[Reached]| {
-            all.iter()
-                .take(authorities)
-                .map(|one| one.descriptors)
-                .min()
-        };
-        self.until(&progress, |all| published(all).unwrap_or(0), relays)
-            .await?;
-        progress.stage("first consensus", authorities);
-        self.until(
-            &progress,
-            |all| count(all, authorities, |one| one.consensus > 0),
-            authorities,
-        )
-        .await?;
+        self.vote(&mut progress).await?;
         self.start(|role| !role.is_relay())?;
+        let onions = self.plan.count(Role::Onion);
+        let clients = self.plan.count(Role::Client) + onions;
         if clients > 0 {
             progress.stage("bootstrapped", clients);
-            let total = self.reached.len();
-            self.until(
-                &progress,
-                |all| count(all, total, |one| one.bootstrapped == 100),
-                clients,
-            )
-            .await?;
+            let first = self.plan.relays_in_all();
+            let done = |all: &[Reached]| {
+                let ends = all.get(first..).unwrap_or_default();
+                ends.iter().filter(|one| one.bootstrapped == 100).count()
+            };
+            self.until(&progress, done, clients).await?;
             if onions > 0 {
                 progress.stage("onion services up", onions);
-                self.until(&progress, |all| count(all, total, |one| one.onion), onions)
-                    .await?;
+                let up = |all: &[Reached]| all.iter().filter(|one| one.onion).count();
+                self.until(&progress, up, onions).await?;
             }
-            progress.stage("first fetch", 1);
-            self.first_fetch().await?;
-            progress.reached(1);
+            self.first_fetches(&mut progress).await?;
         }
         progress.finish();
         Ok(())
+    }
+
+    /// Waits for the first consensus that the clients can use.
+    async fn vote(&mut self, progress: &mut Progress) -> Result<(), Failure> {
+        let authorities = self.plan.count(Role::Authority);
+        let relays = self.plan.relays_in_all();
+        let among = |all: &[Reached], is_so: &dyn Fn(&Reached) -> bool| {
+            all.iter()
+                .take(authorities)
+                .filter(|one| is_so(one))
+                .count()
+        };
+        progress.stage("authorities up", authorities);
+        let listening = |all: &[Reached]| among(all, &|one| one.listening);
+        self.until(progress, listening, authorities).await?;
+        // Ours come first, and the others do not tell.
+        let telling = usize::from(self.plan.ours.authorities);
+        if telling > 0 {
+            progress.stage("descriptors", relays);
+            let published = |all: &[Reached]| {
+                let held = all.iter().take(telling).map(|one| one.descriptors);
+                held.min().unwrap_or(0)
+            };
+            self.until(progress, published, relays).await?;
+        }
+        // Our authorities, among themselves, wait for all relays before they vote.
+        let needed = if self.plan.has_tor() { relays } else { 1 };
+        progress.stage("first consensus", authorities);
+        let decided = |all: &[Reached]| among(all, &|one| one.consensus >= needed);
+        self.until(progress, decided, authorities).await
     }
 
     /// Starts the nodes of some roles, and writes what runs now.
@@ -239,12 +265,20 @@ impl Launcher {
         }
     }
 
-    /// Fetches the page through the first client, while the nodes are watched.
-    async fn first_fetch(&mut self) -> Result<(), Failure> {
-        let Some(socks) = self.network.nodes.iter().find_map(|node| node.node.socks) else {
-            return Ok(());
+    /// Fetches the page through the first client of each program, while the nodes are watched.
+    async fn first_fetches(&mut self, progress: &mut Progress) -> Result<(), Failure> {
+        let socks = Program::ALL.into_iter().filter_map(|program| {
+            let mut nodes = self.network.nodes.iter().map(|node| &node.node);
+            nodes.find_map(|node| node.socks.filter(|_| node.program == program))
+        });
+        let (socks, page): (Vec<_>, _) = (socks.collect(), self.plan.page());
+        progress.stage("first fetch", socks.len());
+        let fetched = async {
+            for (count, socks) in socks.into_iter().enumerate() {
+                fetch::until_fetched(socks, page).await;
+                progress.reached(count + 1);
+            }
         };
-        let fetched = fetch::until_fetched(socks, self.plan.page());
         tokio::pin!(fetched);
         loop {
             let event = tokio::select! {
@@ -318,9 +352,4 @@ impl Launcher {
         }
         terminal::say("Ctrl-C stops every node.");
     }
-}
-
-/// How many of the first `among` nodes satisfy something.
-fn count(all: &[Reached], among: usize, is_so: impl Fn(&Reached) -> bool) -> usize {
-    all.iter().take(among).filter(|one| is_so(one)).count()
 }

@@ -15,15 +15,18 @@ use super::{Authority, Network};
 /// A `torrc` for a client of this network.
 pub fn torrc(network: &Network, data_dir: &Path, socks: SocketAddr) -> String {
     let mut text = String::from("# A tor client of this network: tor -f THIS_FILE\n");
-    if network.testing {
-        text.push_str(TORRC_TESTING);
-    }
+    text.push_str(&torrc_network(network));
     // Writing to a string cannot fail.
     let _ = writeln!(text, "DataDirectory {}", quoted(data_dir));
     let _ = writeln!(text, "SocksPort {socks}");
     let _ = writeln!(text, "Log notice stdout");
-    text.push_str(&dir_authority_lines(network));
     text
+}
+
+/// What the `torrc` of each node of this network has.
+pub fn torrc_network(network: &Network) -> String {
+    let testing = if network.testing { TORRC_TESTING } else { "" };
+    format!("{testing}{}", dir_authority_lines(network))
 }
 
 /// What a network on private addresses needs, spelt out although `TestingTorNetwork` implies it.
@@ -129,7 +132,7 @@ fn push_cache(text: &mut String, rsa: &str, ed25519: Option<Ed25519Id>, or: Sock
 }
 
 /// A path in quotes as `torrc` reads it.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

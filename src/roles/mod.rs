@@ -6,7 +6,7 @@ pub mod client;
 mod directory;
 mod dns_port;
 mod exit;
-mod fetch;
+pub(crate) mod fetch;
 mod guards;
 mod http_connect;
 mod kept;

@@ -3,9 +3,11 @@
 //!
 //! No files, sockets or processes here: the shell writes what the plan says and starts it.
 
+pub mod node;
 pub mod plan;
 pub mod sim;
 pub mod summary;
 
-pub use plan::{Node, Plan, Role};
+pub use node::{Counts, Program, Role, Share};
+pub use plan::{Node, Plan};
 pub use summary::{NodeSummary, Summary};

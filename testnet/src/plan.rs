@@ -1,4 +1,5 @@
-//! The plan of a network: how many nodes of which role, and each one's name, address and ports.
+//! The plan of a network: how many nodes of which role and program, and each one's name, address
+//! and ports.
 //!
 //! Each relay has an IPv4 address in a /16 of its own (127.1.0.1, 127.2.0.1, ...), so that no path
 //! with two relays of one /16 (path-spec 2.2) is a real rule here, too. All relays share one OR
@@ -9,6 +10,8 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
+use crate::node::{Counts, Program, Role};
+
 /// Relays of all kinds, at most: one a /16 of 127/8, but for 127.0 and 127.255.
 pub const RELAYS_MAX: u16 = 254;
 /// Clients, at most.
@@ -17,6 +20,10 @@ pub const CLIENTS_MAX: u16 = 100;
 const DAY_SECS: u32 = 86_400;
 /// The shortest voting interval that peers accept, in seconds.
 const INTERVAL_SECS_MIN: u32 = 10;
+/// Seconds that the first voting interval of `tor`'s authorities divides.
+const TOR_INTERVAL_DIVIDES_SECS: u32 = 1800;
+/// The shortest and the longest delay of votes or signatures, in seconds.
+const VOTE_DELAY_SECS: (u32, u32) = (2, 300);
 
 /// Offsets of ports from the plan's first one.
 const OR_PORT: u16 = 0;
@@ -32,16 +39,10 @@ pub const ONION_SERVICES_MAX: u16 = 100;
 /// A network on one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Directory authorities, which are relays, too.
-    pub authorities: u16,
-    /// Relays that are no exits.
-    pub relays: u16,
-    /// Relays that are exits.
-    pub exits: u16,
-    /// Clients.
-    pub clients: u16,
-    /// Onion services, a process each; they serve the page.
-    pub onion_services: u16,
+    /// The nodes that run our program.
+    pub ours: Counts,
+    /// The nodes that run Debian's `tor`.
+    pub tor: Counts,
     /// Seconds from one consensus to the next.
     pub interval_secs: u32,
     /// How long bytes take from node to node, on top of what the machine needs.
@@ -71,42 +72,15 @@ pub enum PlanError {
     /// Peers would refuse the consensus.
     #[error("expected an interval of at least {INTERVAL_SECS_MIN} seconds that divides a day")]
     BadInterval,
+    /// `tor` authorities refuse their configuration.
+    #[error(
+        "with authorities of tor, expected an interval that divides {TOR_INTERVAL_DIVIDES_SECS} \
+         seconds"
+    )]
+    BadTorInterval,
     /// The last port would be beyond 65535.
     #[error("expected a first port up to 65385")]
     BadPort,
-}
-
-/// What a node is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// A directory authority.
-    Authority,
-    /// A relay that is no exit.
-    Relay,
-    /// A relay that is an exit.
-    Exit,
-    /// A client.
-    Client,
-    /// A client that hosts an onion service.
-    Onion,
-}
-
-impl Role {
-    /// Whether it carries cells of others: it has an OR port and an identity.
-    pub fn is_relay(self) -> bool {
-        matches!(self, Self::Authority | Self::Relay | Self::Exit)
-    }
-
-    /// Its name in `testnet.json`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Authority => "authority",
-            Self::Relay => "relay",
-            Self::Exit => "exit",
-            Self::Client => "client",
-            Self::Onion => "onion",
-        }
-    }
 }
 
 /// One node of a plan.
@@ -114,6 +88,8 @@ impl Role {
 pub struct Node {
     /// What it is.
     pub role: Role,
+    /// Whose program it runs.
+    pub program: Program,
     /// Its nickname, which is also the name of its folder.
     pub nickname: String,
     /// Its OR port; clients and onion services have none.
@@ -127,11 +103,14 @@ pub struct Node {
 impl Default for Plan {
     fn default() -> Self {
         Self {
-            authorities: 3,
-            relays: 6,
-            exits: 2,
-            clients: 1,
-            onion_services: 0,
+            ours: Counts {
+                authorities: 3,
+                relays: 6,
+                exits: 2,
+                clients: 1,
+                onion_services: 0,
+            },
+            tor: Counts::default(),
             interval_secs: 20,
             delay: Duration::ZERO,
             base_port: 5000,
@@ -142,24 +121,27 @@ impl Default for Plan {
 impl Plan {
     /// Whether it can be.
     pub fn check(&self) -> Result<(), PlanError> {
-        let relays = u32::from(self.authorities) + u32::from(self.relays) + u32::from(self.exits);
-        if self.authorities == 0 {
+        if self.count(Role::Authority) == 0 {
             return Err(PlanError::NoAuthority);
         }
-        if relays < 3 || self.exits == 0 {
+        if self.relays_in_all() < 3 || self.count(Role::Exit) == 0 {
             return Err(PlanError::TooFewRelays);
         }
-        if relays > u32::from(RELAYS_MAX) {
+        if self.relays_in_all() > usize::from(RELAYS_MAX) {
             return Err(PlanError::TooManyRelays);
         }
-        if self.clients > CLIENTS_MAX {
+        if self.count(Role::Client) > usize::from(CLIENTS_MAX) {
             return Err(PlanError::TooManyClients);
         }
-        if self.onion_services > ONION_SERVICES_MAX {
+        if self.count(Role::Onion) > usize::from(ONION_SERVICES_MAX) {
             return Err(PlanError::TooManyOnionServices);
         }
         if self.interval_secs < INTERVAL_SECS_MIN || !DAY_SECS.is_multiple_of(self.interval_secs) {
             return Err(PlanError::BadInterval);
+        }
+        let divides = TOR_INTERVAL_DIVIDES_SECS.is_multiple_of(self.interval_secs);
+        if self.tor.authorities > 0 && !divides {
+            return Err(PlanError::BadTorInterval);
         }
         match self.base_port.checked_add(CLIENT_SOCKS_PORT + CLIENTS_MAX) {
             Some(_) if self.base_port > 0 => Ok(()),
@@ -167,41 +149,76 @@ impl Plan {
         }
     }
 
-    /// All nodes: authorities, then relays, exits, clients and onion services.
+    /// All nodes: authorities, then relays, exits, clients and onion services; of each role first
+    /// ours, then those of `tor`.
     pub fn nodes(&self) -> Vec<Node> {
-        let kinds = [
-            (Role::Authority, self.authorities, "auth"),
-            (Role::Relay, self.relays, "relay"),
-            (Role::Exit, self.exits, "exit"),
-            (Role::Client, self.clients, "client"),
-            (Role::Onion, self.onion_services, "onion"),
-        ];
         let mut nodes = Vec::new();
-        for (role, count, name) in kinds {
-            for number in 1..=count {
-                nodes.push(self.node(role, number, name, nodes.len()));
+        for role in Role::ALL {
+            let mut place_of_role = 0;
+            for program in Program::ALL {
+                for number in 1..=self.counts(program).of(role) {
+                    let name = format!("{}{}{number}", program.prefix(), role.word());
+                    nodes.push(self.node(role, program, name, nodes.len(), place_of_role));
+                    place_of_role += 1;
+                }
             }
         }
         nodes
     }
 
-    fn node(&self, role: Role, number: u16, name: &str, place: usize) -> Node {
+    fn node(
+        &self,
+        role: Role,
+        program: Program,
+        nickname: String,
+        place: usize,
+        place_of_role: u16,
+    ) -> Node {
         // `check` bounds the places of relays to 254.
         let net = u8::try_from(place + 1).unwrap_or(u8::MAX);
         let at = |offset| address(Ipv4Addr::new(127, net, 0, 1), self.port(offset));
         Node {
             role,
-            nickname: format!("{name}{number}"),
+            program,
+            nickname,
             or: role.is_relay().then(|| at(OR_PORT)),
             dir: (role == Role::Authority).then(|| at(DIR_PORT)),
-            socks: (role == Role::Client)
-                .then(|| self.local(CLIENT_SOCKS_PORT + number.saturating_sub(1))),
+            socks: (role == Role::Client).then(|| self.local(CLIENT_SOCKS_PORT + place_of_role)),
         }
+    }
+
+    /// How many nodes of each role a program runs.
+    pub fn counts(&self, program: Program) -> &Counts {
+        match program {
+            Program::Cepa => &self.ours,
+            Program::Tor => &self.tor,
+        }
+    }
+
+    /// How many nodes of a role there are.
+    pub fn count(&self, role: Role) -> usize {
+        Program::ALL
+            .into_iter()
+            .map(|program| usize::from(self.counts(program).of(role)))
+            .sum()
     }
 
     /// How many relays there are, authorities and exits among them.
     pub fn relays_in_all(&self) -> usize {
-        usize::from(self.authorities) + usize::from(self.relays) + usize::from(self.exits)
+        let roles = Role::ALL.into_iter().filter(|role| role.is_relay());
+        roles.map(|role| self.count(role)).sum()
+    }
+
+    /// Whether a program other than ours takes part.
+    pub fn has_tor(&self) -> bool {
+        self.tor != Counts::default()
+    }
+
+    /// How long votes, and then signatures, may take to arrive, in seconds: a fifth of the
+    /// interval, as `tor` takes at most a half for both.
+    pub fn vote_delay_secs(&self) -> u32 {
+        let (shortest, longest) = VOTE_DELAY_SECS;
+        (self.interval_secs / 5).clamp(shortest, longest)
     }
 
     /// Where the page to fetch is.
@@ -262,42 +279,62 @@ mod tests {
         assert_eq!(plan.params().get("hsdir_interval"), Some(&8));
     }
 
+    fn plan(ours: [u16; 3], tor: [u16; 3]) -> Plan {
+        let counts = |[authorities, relays, exits]: [u16; 3]| Counts {
+            authorities,
+            relays,
+            exits,
+            ..Counts::default()
+        };
+        Plan {
+            ours: counts(ours),
+            tor: counts(tor),
+            ..Plan::default()
+        }
+    }
+
+    #[test]
+    fn programs_share_a_plan() {
+        let names = |plan: Plan| -> Vec<String> {
+            assert_eq!(plan.check(), Ok(()));
+            plan.nodes().into_iter().map(|node| node.nickname).collect()
+        };
+        assert_eq!(
+            names(plan([1, 1, 0], [1, 1, 1])),
+            ["auth1", "torauth1", "relay1", "torrelay1", "torexit1"]
+        );
+        assert_eq!(names(plan([0, 0, 0], [1, 1, 1])).len(), 3);
+    }
+
     #[test]
     fn impossible_plans_are_refused() {
-        let plan = Plan::default();
         let refused = |plan: Plan| plan.check().unwrap_err();
+        let with_interval = |interval_secs, plan| Plan {
+            interval_secs,
+            ..plan
+        };
+        assert_eq!(refused(plan([0, 6, 2], [0, 1, 1])), PlanError::NoAuthority);
+        assert_eq!(refused(plan([3, 6, 0], [0, 1, 0])), PlanError::TooFewRelays);
         assert_eq!(
-            refused(Plan {
-                authorities: 0,
-                ..plan.clone()
-            }),
-            PlanError::NoAuthority
-        );
-        assert_eq!(
-            refused(Plan {
-                exits: 0,
-                ..plan.clone()
-            }),
-            PlanError::TooFewRelays
-        );
-        assert_eq!(
-            refused(Plan {
-                relays: 300,
-                ..plan.clone()
-            }),
+            refused(plan([3, 200, 2], [0, 100, 0])),
             PlanError::TooManyRelays
         );
         assert_eq!(
-            refused(Plan {
-                interval_secs: 7,
-                ..plan.clone()
-            }),
+            refused(with_interval(7, Plan::default())),
             PlanError::BadInterval
+        );
+        assert_eq!(
+            refused(with_interval(16, plan([2, 6, 2], [1, 0, 0]))),
+            PlanError::BadTorInterval
+        );
+        assert_eq!(
+            with_interval(16, plan([2, 6, 2], [0, 1, 0])).check(),
+            Ok(())
         );
         assert_eq!(
             refused(Plan {
                 base_port: 65_500,
-                ..plan
+                ..Plan::default()
             }),
             PlanError::BadPort
         );
@@ -307,16 +344,19 @@ mod tests {
         #[test]
         fn no_port_is_used_twice_and_no_slash_16_is_shared(
             authorities in 1..9_u16,
-            relays in 2..200_u16,
+            relays in 2..100_u16,
             exits in 1..40_u16,
-            clients in 0..100_u16,
-            onion_services in 0..100_u16,
+            clients in 0..50_u16,
+            onion_services in 0..50_u16,
+            tor_relays in 0..100_u16,
+            tor_clients in 0..50_u16,
         ) {
-            let sizes = Plan { authorities, relays, exits, clients, ..Plan::default() };
-            let plan = Plan { onion_services, ..sizes };
+            let ours = Counts { authorities, relays, exits, clients, onion_services };
+            let tor = Counts { relays: tor_relays, clients: tor_clients, ..Counts::default() };
+            let plan = Plan { ours, tor, ..Plan::default() };
             prop_assert_eq!(plan.check(), Ok(()));
             let mut ports = BTreeSet::from([plan.page(), plan.tor_socks(), plan.arti_socks()]);
-            let mut nets = BTreeSet::new();
+            let (mut nets, mut names) = (BTreeSet::new(), BTreeSet::new());
             for node in plan.nodes() {
                 for addr in [node.or, node.dir, node.socks].into_iter().flatten() {
                     prop_assert!(ports.insert(addr));
@@ -324,6 +364,7 @@ mod tests {
                 if let Some(SocketAddr::V4(or)) = node.or {
                     prop_assert!(nets.insert(or.ip().octets()[1]));
                 }
+                prop_assert!(names.insert(node.nickname));
             }
         }
     }

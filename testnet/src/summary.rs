@@ -28,6 +28,8 @@ pub struct Summary {
 pub struct NodeSummary {
     /// `authority`, `relay`, `exit`, `client` or `onion`.
     pub role: String,
+    /// Whose program it runs: `cepa` or `tor`.
+    pub program: String,
     /// Its nickname.
     pub nickname: String,
     /// Its RSA identity: 40 hexadecimal digits.
@@ -54,6 +56,7 @@ mod tests {
     fn is_the_json_that_is_promised() {
         let node = NodeSummary {
             role: "authority".into(),
+            program: "cepa".into(),
             nickname: "auth1".into(),
             rsa: Some("AB".repeat(20)),
             ed25519: Some("x".repeat(43)),

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use cepa_crypto::{Rng, RsaId};
-use cepa_testnet::{Node, NodeSummary, Plan, Role, Summary};
+use cepa_testnet::{Node, NodeSummary, Plan, Program, Role, Summary};
 use toml::Spanned;
 
-use super::delay;
+use super::{delay, tor};
 use crate::clock;
 use crate::config::client::ClientTable;
 use crate::config::node::{AuthorityTable, NodeTable};
@@ -64,7 +64,11 @@ pub(super) struct Ids {
 impl PlannedNode {
     fn new(node: Node, folder: &Path) -> Self {
         let folder = folder.join(&node.nickname);
-        let (config, log) = (folder.join("cepa.toml"), folder.join("log"));
+        let config = match node.program {
+            Program::Cepa => "cepa.toml",
+            Program::Tor => "torrc",
+        };
+        let (config, log) = (folder.join(config), folder.join("log"));
         Self {
             node,
             folder,
@@ -76,7 +80,7 @@ impl PlannedNode {
         }
     }
 
-    /// The subcommand that runs it.
+    /// The subcommand that runs it, if it runs our program.
     pub(super) fn command(&self) -> &'static str {
         match self.node.role {
             Role::Authority => "authority",
@@ -133,6 +137,7 @@ impl Written {
     pub(super) fn write_summary(&self) -> Result<(), Failure> {
         let node = |node: &PlannedNode| NodeSummary {
             role: node.node.role.name().to_owned(),
+            program: node.node.program.name().to_owned(),
             nickname: node.node.nickname.clone(),
             rsa: node.ids.map(|ids| ids.relay.rsa.to_string()),
             ed25519: node.ids.map(|ids| ids.relay.ed25519.to_string()),
@@ -160,8 +165,8 @@ impl Written {
     }
 }
 
-/// Writes all files of a plan into a folder.
-pub(super) fn write(plan: &Plan, folder: &Path) -> Result<Written, Failure> {
+/// Writes all files of a plan into a folder. `more` are further lines for each `torrc`.
+pub(super) fn write(plan: &Plan, folder: &Path, more: &str) -> Result<Written, Failure> {
     let folder = std::fs::canonicalize(folder)
         .map_err(|error| Failure::new("cannot find this folder", folder.display(), error))?;
     let nodes = plan
@@ -184,7 +189,12 @@ pub(super) fn write(plan: &Plan, folder: &Path) -> Result<Written, Failure> {
         export::arti(&network, &folder.join("arti-client"), plan.arti_socks()),
     )?;
     for node in &written.nodes {
-        write_config(plan, node, &folder.join("network.toml"))?;
+        if tor::is_tor(node) {
+            let text = tor::torrc(plan, node, &network, more);
+            write_atomic(&node.config, text.as_bytes(), 0o600)?;
+        } else {
+            write_config(plan, node, &folder.join("network.toml"))?;
+        }
     }
     written.write_summary()?;
     Ok(written)
@@ -342,10 +352,13 @@ fn authority_table(plan: &Plan) -> AuthorityTable {
         .collect();
     AuthorityTable {
         voting_interval: Some(unplaced(plan.interval_secs)),
-        first_vote_after_relays: Some(unplaced(plan.relays_in_all())),
+        vote_delay: Some(unplaced(plan.vote_delay_secs())),
+        dist_delay: Some(unplaced(plan.vote_delay_secs())),
+        // The authorities of `tor` know no round but those of the grid.
+        first_vote_after_relays: (plan.tor.authorities == 0)
+            .then(|| unplaced(plan.relays_in_all())),
         params: params.into_iter().collect(),
         recommended_versions: Some(unplaced(PEER_VERSION.to_owned())),
-        ..AuthorityTable::default()
     }
 }
 
@@ -353,18 +366,24 @@ fn authority_table(plan: &Plan) -> AuthorityTable {
 mod tests {
     use super::*;
     use crate::config::{load_authority, load_client, load_relay};
+    use cepa_testnet::Counts;
 
     #[test]
     fn a_folder_keeps_its_identities_and_its_files_are_read() {
         let dir = tempfile::tempdir().unwrap();
-        let plan = Plan {
+        let ours = Counts {
             authorities: 1,
             relays: 1,
             exits: 1,
+            clients: 1,
+            onion_services: 0,
+        };
+        let plan = Plan {
+            ours,
             ..Plan::default()
         };
-        let first = write(&plan, dir.path()).unwrap();
-        let second = write(&plan, dir.path()).unwrap();
+        let first = write(&plan, dir.path(), "").unwrap();
+        let second = write(&plan, dir.path(), "").unwrap();
         let ids = |written: &Written| -> Vec<_> {
             let ids = written.nodes.iter().filter_map(|node| node.ids);
             ids.map(|ids| (ids.relay.rsa, ids.relay.ed25519, ids.v3))

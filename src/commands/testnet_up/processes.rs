@@ -4,8 +4,10 @@
 //! however that ended. Each is a process group of its own: Ctrl-C reaches the launcher only, which
 //! then stops them in order.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::files::PlannedNode;
+use super::tor;
 use crate::error::Failure;
 use crate::launched::{STATUS_PREFIX, Stage};
 
@@ -47,6 +50,8 @@ pub(super) struct Processes {
     pids: Vec<Pid>,
     /// Closed, they end their nodes.
     inputs: Vec<ChildStdin>,
+    /// The program of nodes that run `tor`.
+    tor: PathBuf,
     /// One task a child: it returns once the child is no more.
     watchers: JoinSet<()>,
     sender: mpsc::Sender<Event>,
@@ -55,12 +60,13 @@ pub(super) struct Processes {
 
 impl Processes {
     /// None yet.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(tor: PathBuf) -> Self {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let (pids, inputs) = (Vec::new(), Vec::new());
         Self {
             pids,
             inputs,
+            tor,
             watchers: JoinSet::new(),
             sender,
             events,
@@ -75,16 +81,15 @@ impl Processes {
             .create(true)
             .append(true)
             .mode(0o600)
-            .open(&node.log);
-        let mut child = Command::new(std::env::current_exe().map_err(wrong)?)
-            .arg(node.command())
-            .arg("--config")
-            .arg(&node.config)
-            .arg("--launched")
+            .open(&node.log)
+            .map_err(wrong)?;
+        let mut child = self
+            .command(node)
+            .map_err(wrong)?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // Before its own log is open, and when it panics.
-            .stderr(log.map_err(wrong)?)
+            .stderr(log.try_clone().map_err(wrong)?)
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -94,9 +99,32 @@ impl Processes {
             .extend(i32::try_from(id).ok().and_then(Pid::from_raw));
         self.inputs.extend(child.stdin.take());
         let output = child.stdout.take();
-        self.watchers
-            .spawn(watch(place, child, output, self.sender.clone()));
+        let ears = Ears {
+            place,
+            tor: tor::is_tor(node).then(|| (node.clone(), log)),
+            sender: self.sender.clone(),
+        };
+        self.watchers.spawn(watch(child, output, ears));
         Ok(id)
+    }
+
+    fn command(&self, node: &PlannedNode) -> std::io::Result<Command> {
+        let mut command;
+        if tor::is_tor(node) {
+            command = Command::new(&self.tor);
+            command
+                .arg("-f")
+                .arg(&node.config)
+                .current_dir(&node.folder);
+            // It looks every few seconds whether this process is still there.
+            let us = std::process::id().to_string();
+            command.args(["__OwningControllerProcess", &us]);
+        } else {
+            command = Command::new(std::env::current_exe()?);
+            command.arg(node.command()).arg("--config");
+            command.arg(&node.config).arg("--launched");
+        }
+        Ok(command)
     }
 
     /// The next report. Cancel-safe.
@@ -134,22 +162,38 @@ impl Processes {
     }
 }
 
-/// Passes on what a child tells, until it has ended.
-async fn watch(
-    node: usize,
-    mut child: Child,
-    output: Option<ChildStdout>,
+/// What it takes to understand a child.
+struct Ears {
+    /// Its place in the plan.
+    place: usize,
+    /// A `tor`, and the file that keeps what it says.
+    tor: Option<(PlannedNode, File)>,
     sender: mpsc::Sender<Event>,
-) {
+}
+
+impl Ears {
+    /// The stage that a line tells, if any.
+    async fn hear(&mut self, line: &str) -> Option<Stage> {
+        match &mut self.tor {
+            Some((node, log)) => {
+                // Without its log a node is still watched.
+                let _ = writeln!(log, "{line}");
+                tor::stage(line, node).await
+            }
+            None => line.strip_prefix(STATUS_PREFIX)?.parse().ok(),
+        }
+    }
+}
+
+/// Passes on what a child tells, until it has ended.
+async fn watch(mut child: Child, output: Option<ChildStdout>, mut ears: Ears) {
+    let node = ears.place;
     if let Some(output) = output {
         let mut lines = BufReader::new(output).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            let stage = line
-                .strip_prefix(STATUS_PREFIX)
-                .and_then(|text| text.parse().ok());
-            if let Some(stage) = stage {
+            if let Some(stage) = ears.hear(&line).await {
                 // A launcher that stops reads no more.
-                let _ = sender.send(Event::Reached { node, stage }).await;
+                let _ = ears.sender.send(Event::Reached { node, stage }).await;
             }
         }
     }
@@ -157,7 +201,7 @@ async fn watch(
         .wait()
         .await
         .map_or_else(|error| error.to_string(), describe);
-    let _ = sender.send(Event::Ended { node, status }).await;
+    let _ = ears.sender.send(Event::Ended { node, status }).await;
 }
 
 fn describe(status: ExitStatus) -> String {
