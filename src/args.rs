@@ -392,7 +392,7 @@ pub struct UpArgs {
     /// How long bytes take from node to node: 50ms, 0.2s; up to 2s.
     #[arg(long, value_name = "TIME", value_parser = delay)]
     pub delay: Option<Duration>,
-    /// The first port: OR ports are BASE, directory ports BASE+1, SOCKS ports BASE+1000 and on.
+    /// The first port: OR ports are BASE, directory ports BASE+1, SOCKS ports BASE+50 and on.
     #[arg(long, value_name = "PORT", default_value_t = 5000, value_parser = within(1024..=60000))]
     pub base_port: u16,
 }

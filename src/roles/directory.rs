@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use bytes::Bytes;
 use cepa_dir::DirRequest;
 use cepa_dir::request::{DIFF_HEADER, RequestError};
+use cepa_netdoc::consensus::Flavour;
 use cepa_netdoc::timestamp;
 use cepa_relay::{Asker, DirDocument, DirStore, HsDirStore, HsDuty, HsUpload};
 use tokio::sync::{mpsc, oneshot};
@@ -57,6 +58,13 @@ impl Directory {
     pub(crate) fn withdraw(&self, digest: &[u8; 20]) {
         let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
         store.withdraw(digest);
+    }
+
+    /// Whether it has a consensus of each flavour.
+    pub(crate) fn has_both_flavours(&self) -> bool {
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        let has = |flavour| store.consensus(flavour).is_some();
+        has(Flavour::Ns) && has(Flavour::Microdesc)
     }
 
     /// Holds descriptors of onion services by this from now on.

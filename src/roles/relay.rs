@@ -299,14 +299,22 @@ impl Node {
     }
 
     fn serve(&mut self, document: DirDocument) {
-        if let DirDocument::Consensus(text) = &document {
-            self.reporter
-                .report(&Stage::Consensus(text.consensus().routers.len()));
-            if self.beside {
-                self.consensuses.push(text.clone());
+        let relays = match &document {
+            DirDocument::Consensus(text) => {
+                if self.beside {
+                    self.consensuses.push(text.clone());
+                }
+                Some(text.consensus().routers.len())
             }
-        }
+            _ => None,
+        };
         self.directory.insert(document);
+        // What is reported can be fetched: of an authority, people ask for either flavour.
+        if let Some(relays) = relays
+            && (!self.beside || self.directory.has_both_flavours())
+        {
+            self.reporter.report(&Stage::Consensus(relays));
+        }
     }
 
     fn save_keys(&mut self, files: &[KeyFile], since: SystemTime) -> Result<(), Failure> {
