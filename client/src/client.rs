@@ -34,7 +34,8 @@ use cepa_wire::Now;
 use cepa_wire::end::EndReason;
 
 use crate::bootstrap::BootstrapStatus;
-use crate::command::{Command, LinkId};
+use crate::build_times::BuildTimes;
+use crate::command::{Command, LinkId, Saved};
 use crate::fetches::Fetches;
 use crate::guards::{GuardParams, GuardStateError, Guards};
 use crate::links::Links;
@@ -53,6 +54,8 @@ use upkeep::Upkeep;
 pub struct SavedState {
     /// The guards.
     pub guards: Option<String>,
+    /// How long circuits took to be built.
+    pub build_times: Option<String>,
     /// Certificates of authorities.
     pub certificates: Vec<String>,
     /// The newest consensus.
@@ -71,6 +74,7 @@ pub struct Client {
     pool: Pool,
     requests: Requests,
     guards: Guards,
+    build_times: BuildTimes,
     vanguards: Vanguards,
     onion: OnionCircuits,
     services: Services,
@@ -115,6 +119,7 @@ impl Client {
             pool: Pool::default(),
             requests: Requests::default(),
             guards,
+            build_times: BuildTimes::new(now),
             vanguards: Vanguards::default(),
             onion: OnionCircuits::default(),
             services: Services::new(rng.fork(), network.is_testing),
@@ -138,6 +143,12 @@ impl Client {
     }
 
     fn restore(&mut self, saved: SavedState, now: Now) {
+        if let Some(text) = &saved.build_times {
+            match BuildTimes::parse(text, &mut self.rng, now) {
+                Ok(read) => self.build_times = read,
+                Err(error) => tracing::warn!("{error}; they are learnt anew"),
+            }
+        }
         let certs = saved
             .certificates
             .iter()
@@ -191,6 +202,7 @@ impl Client {
         now: Now,
     ) -> Option<ChannelKey> {
         let relay = self.links.relay_of(link)?;
+        self.build_times.heard(now);
         let channel = self.plane.add_channel(established, now);
         self.links.opened(relay, channel, now);
         for circuit in self.pool.waiting_for(&relay) {
@@ -266,7 +278,11 @@ impl Client {
             self.handle_event(event, now);
         }
         if self.guards.take_changed() {
-            let saved = crate::command::Saved::Guards(self.guards.encode());
+            let saved = Saved::Guards(self.guards.encode());
+            self.commands.push_back(Command::Save(saved));
+        }
+        if self.build_times.take_changed() {
+            let saved = Saved::BuildTimes(self.build_times.encode());
             self.commands.push_back(Command::Save(saved));
         }
         self.update_status();
@@ -285,7 +301,7 @@ impl Client {
             Event::ChannelClosed { channel } => {
                 self.links.closed(channel);
             }
-            Event::CircuitHop { .. } => {}
+            Event::CircuitHop { circuit, hop } => self.circuit_hop(circuit, hop, now),
             Event::CircuitBuilt { circuit } => self.circuit_built(circuit, now),
             Event::CircuitFailed {
                 circuit,
@@ -333,6 +349,7 @@ impl Client {
         buf: &mut [u8],
         now: Now,
     ) -> Result<usize, ChannelClose> {
+        self.build_times.heard(now);
         let handled = self.plane.handle_cells(channel, buf, now);
         self.settle_events(now);
         handled

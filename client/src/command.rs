@@ -127,6 +127,8 @@ pub enum Command {
 pub enum Saved {
     /// The guards, as text.
     Guards(String),
+    /// How long circuits took to be built, as text.
+    BuildTimes(String),
     /// The newest verified consensus.
     Consensus(std::sync::Arc<str>),
     /// Certificates of authorities: add it.

@@ -6,6 +6,7 @@
 
 pub mod automap;
 pub mod bootstrap;
+mod build_times;
 pub mod client;
 pub mod command;
 #[cfg(test)]

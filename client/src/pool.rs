@@ -29,14 +29,14 @@ pub(crate) const DIRTY_MAX: Duration = Duration::from_secs(600);
 pub(crate) const CLEAN_MAX: Duration = Duration::from_secs(1800);
 /// How long a directory circuit is kept after a fetch.
 pub(crate) const DIRECTORY_IDLE_MAX: Duration = Duration::from_secs(60);
-/// How long a circuit may take to be built, its channel included.
-pub(crate) const BUILD_MAX: Duration = Duration::from_secs(10);
 /// After so long in the making, a circuit keeps nobody from trying another.
 pub(crate) const SLOW_BUILD: Duration = Duration::from_secs(3);
 /// How soon a circuit that is no longer wanted, but in use, is looked at again.
 pub(crate) const REVIEW_AGAIN: Duration = Duration::from_secs(5);
-/// Most circuits in the making, as `tor`'s `MaxClientCircuitsPending`.
+/// Most circuits in the making that are not slow, as `tor`'s `MaxClientCircuitsPending`.
 pub(crate) const PENDING_MAX: usize = 32;
+/// Most circuits in the making.
+const SLOW_MAX: usize = 256;
 /// Most circuits at all.
 pub(crate) const CIRCUITS_MAX: usize = 1024;
 
@@ -76,7 +76,13 @@ pub(crate) struct Entry {
     /// The use of a guard, if the first hop is one.
     pub(crate) attempt: Option<GuardAttempt>,
     pub(crate) stage: Stage,
+    /// How many hops it is to have.
+    pub(crate) hops: usize,
     pub(crate) since: Instant,
+    /// When its first hop was asked for; until then, `since`.
+    pub(crate) begun: Instant,
+    /// Too late to be used: it is built only to learn how long that takes (path-spec 2.4.4).
+    pub(crate) is_measured_only: bool,
     pub(crate) dirty_since: Option<Instant>,
     /// When it is looked at again: to be closed if it is of no use any more.
     pub(crate) review_at: Instant,
@@ -121,6 +127,12 @@ impl Entry {
         }
     }
 
+    /// So long in the making that nobody waits for it alone.
+    pub(crate) fn is_slow(&self, now: Now) -> bool {
+        let age = now.mono.saturating_duration_since(self.since);
+        !self.has_all_hops() && age >= SLOW_BUILD
+    }
+
     /// Takes any stream still, as it is bound to none.
     pub(crate) fn is_clean(&self) -> bool {
         self.isolation.is_none() && self.dirty_since.is_none() && !self.is_worn_out
@@ -130,6 +142,12 @@ impl Entry {
     pub(crate) fn wear_out(&mut self, now: Now) {
         self.is_worn_out = true;
         self.review_at = now.mono + REVIEW_AGAIN;
+    }
+
+    /// Too late to be of use to a stream.
+    pub(crate) fn measure_only(&mut self) {
+        self.is_measured_only = true;
+        self.is_worn_out = true;
     }
 
     fn is_worn(&self, now: Now) -> bool {
@@ -182,7 +200,9 @@ impl Pool {
         now: Now,
     ) -> Option<PoolId> {
         let pending = self.entries.values().filter(|entry| !entry.has_all_hops());
-        if self.entries.len() >= CIRCUITS_MAX || pending.count() >= PENDING_MAX {
+        let (slow, quick) = pending.partition::<Vec<_>, _>(|entry| entry.is_slow(now));
+        if self.entries.len() >= CIRCUITS_MAX || quick.len() >= PENDING_MAX || slow.len() > SLOW_MAX
+        {
             return None;
         }
         let id = PoolId(self.id_next);
@@ -191,10 +211,13 @@ impl Pool {
             purpose,
             first: first.0,
             attempt: None,
+            hops: rest.len() + 1,
             stage: Stage::Channel(Box::new(first.1), rest),
             since: now.mono,
+            begun: now.mono,
+            is_measured_only: false,
             dirty_since: None,
-            review_at: now.mono + BUILD_MAX,
+            review_at: now.mono,
             isolation: None,
             is_worn_out: false,
         };
@@ -202,15 +225,15 @@ impl Pool {
         Some(id)
     }
 
-    /// All hops stand.
-    pub(crate) fn built(&mut self, id: PoolId, now: Now) -> Option<&Entry> {
+    /// All hops stand. It is kept for `idle_max` until a stream uses it.
+    pub(crate) fn built(&mut self, id: PoolId, idle_max: Duration, now: Now) -> Option<&Entry> {
         let entry = self.entries.get_mut(&id)?;
         let key = entry.key()?;
         entry.stage = Stage::Built(key);
         entry.review_at = now.mono
             + match entry.purpose {
                 Purpose::Directory => DIRECTORY_IDLE_MAX,
-                Purpose::General(_) | Purpose::Onion(_) => CLEAN_MAX,
+                Purpose::General(_) | Purpose::Onion(_) => idle_max,
             };
         Some(entry)
     }
@@ -231,9 +254,10 @@ impl Pool {
     }
 
     /// The circuit is being built in the plane.
-    pub(crate) fn began(&mut self, id: PoolId, key: CircuitKey) {
+    pub(crate) fn began(&mut self, id: PoolId, key: CircuitKey, now: Now) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.stage = Stage::Building(key);
+            entry.begun = now.mono;
             self.by_key.insert(key, id);
         }
     }
@@ -294,23 +318,20 @@ impl Pool {
 
     /// A circuit in the making for a stream, begun not too long ago.
     pub(crate) fn find_pending(&self, wish: &Wish<'_>, now: Now) -> Option<PoolId> {
-        let young = |entry: &Entry| now.mono.saturating_duration_since(entry.since) < SLOW_BUILD;
         let fitting = self
             .pending()
-            .filter(|(_, entry)| young(entry) && entry.fits(wish, now));
+            .filter(|(_, entry)| !entry.is_slow(now) && entry.fits(wish, now));
         let best = fitting.min_by_key(|(_, entry)| entry.is_clean());
         best.map(|(id, _)| id)
     }
 
     /// Clean circuits, ready or in the making, that serve a need (guard-spec 4.11).
-    pub(crate) fn clean_count(&self, need: &ExitNeed) -> usize {
-        let serves = |entry: &Entry| match &entry.purpose {
-            Purpose::General(exit) => {
-                entry.is_clean() && !entry.is_waiting() && need.is_met_by(exit)
-            }
+    pub(crate) fn clean_count(&self, need: &ExitNeed, now: Now) -> usize {
+        let serves = |entry: &&Entry| match &entry.purpose {
+            Purpose::General(exit) => need.is_met_by(exit),
             Purpose::Directory | Purpose::Onion(_) => false,
         };
-        self.iter().filter(|(_, entry)| serves(entry)).count()
+        self.clean(now).filter(serves).count()
     }
 
     /// Built circuits that are not to be used while a better guard may be had.
@@ -322,9 +343,15 @@ impl Pool {
     }
 
     /// All clean circuits, ready or in the making.
-    pub(crate) fn clean_total(&self) -> usize {
-        let clean = |entry: &Entry| entry.is_general() && entry.is_clean() && !entry.is_waiting();
-        self.entries.values().filter(|entry| clean(entry)).count()
+    pub(crate) fn clean_total(&self, now: Now) -> usize {
+        self.clean(now).count()
+    }
+
+    fn clean(&self, now: Now) -> impl Iterator<Item = &Entry> {
+        let clean = move |entry: &&Entry| {
+            entry.is_clean() && !entry.is_waiting() && !entry.is_slow(now) && entry.is_general()
+        };
+        self.entries.values().filter(clean)
     }
 
     /// The directory circuit to a relay, built or not.

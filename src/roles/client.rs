@@ -315,6 +315,7 @@ fn changes_of(saved: Saved) -> Vec<Change> {
     };
     match saved {
         Saved::Guards(text) => vec![put(kept::GUARDS, String::new(), &text)],
+        Saved::BuildTimes(text) => vec![put(kept::BUILD_TIMES, String::new(), &text)],
         Saved::Consensus(text) => vec![put(kept::CONSENSUS, String::new(), &text)],
         Saved::Certificate { identity, text } => {
             vec![put(kept::CERTIFICATE, identity.to_string(), &text)]
@@ -336,6 +337,7 @@ fn changes_of(saved: Saved) -> Vec<Change> {
 fn saved_state(store: &mut Store, folder: &Folder) -> Result<SavedState, Failure> {
     Ok(SavedState {
         guards: guards::load(store, folder.path())?,
+        build_times: store.texts(kept::BUILD_TIMES)?.into_iter().next(),
         certificates: store.texts(kept::CERTIFICATE)?,
         consensus: store
             .texts(kept::CONSENSUS)?

@@ -20,6 +20,8 @@ pub(crate) const SERVER_DESC: &str = "dir-server-descriptor";
 pub(crate) const EXTRA_INFO: &str = "dir-extra-info";
 /// A client's guards, one entry.
 pub(crate) const GUARDS: &str = "guards";
+/// How long a client's circuits took to be built, one entry.
+pub(crate) const BUILD_TIMES: &str = "build-times";
 /// Since when the ntor onion key is used: seconds since 1970, one entry.
 pub(crate) const NTOR_SINCE: &str = "ntor-since";
 

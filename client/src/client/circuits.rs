@@ -10,13 +10,14 @@ use cepa_wire::Now;
 use cepa_wire::destroy::DestroyReason;
 
 use super::Client;
+use crate::build_times::MEASURED_HOPS;
 use crate::command::LinkTarget;
 use crate::guards::{GuardAttempt, GuardEvent, GuardUsability, GuardUse};
 use crate::links::Need;
 use crate::network::Pins;
 use crate::paths::{self, ExitNeed, PathError, PathRules};
 use crate::plane::CircuitClose;
-use crate::pool::{Entry, PoolId, Purpose, REVIEW_AGAIN, Stage};
+use crate::pool::{CLEAN_MAX, Entry, PoolId, Purpose, REVIEW_AGAIN, SLOW_BUILD, Stage};
 
 /// Circuits that may fail in a row before the next ones wait.
 const FAILURES_FREE: u32 = 3;
@@ -116,7 +117,7 @@ impl Client {
         let id = self.pool.insert(purpose, (target.rsa, first), rest, now)?;
         match self.links.need(target, now, &mut self.commands) {
             Need::Open(channel) => self.begin_circuit(id, channel, now),
-            Need::Opening => {}
+            Need::Opening => self.plan_review(id, now),
             Need::Full => {
                 self.take_entry(id);
             }
@@ -134,7 +135,10 @@ impl Client {
         };
         let (first, rest) = (HopSpec::clone(first), rest.clone());
         match self.plane.open_circuit(channel, first, rest, now) {
-            Ok(key) => self.pool.began(id, key),
+            Ok(key) => {
+                self.pool.began(id, key, now);
+                self.plan_review(id, now);
+            }
             Err(error) => {
                 tracing::warn!("a circuit cannot be begun: {error}");
                 self.drop_circuit(id, now);
@@ -146,16 +150,24 @@ impl Client {
         let Some(id) = self.pool.by_key(key) else {
             return;
         };
-        let Some(entry) = self.pool.built(id, now) else {
+        let hops = self.pool.entry(id).map_or(0, |entry| entry.hops);
+        let was_building = self.note_build_time(id, hops, now);
+        let idle_max = self.clean_max();
+        let Some(entry) = self.pool.built(id, idle_max, now) else {
             return;
         };
-        let attempt = entry.attempt;
+        let (attempt, is_late) = (entry.attempt, was_building && entry.is_measured_only);
         let is_onion = entry.onion_path().is_some();
         if matches!(entry.purpose, Purpose::Directory) {
             return self.directory_circuit_built(id, key, now);
         }
         self.upkeep.failures = 0;
-        match attempt.map(|attempt| self.guards.handle_success(attempt, now, &mut self.rng)) {
+        let verdict =
+            attempt.map(|attempt| self.guards.handle_success(attempt, now, &mut self.rng));
+        if is_late {
+            return self.close_circuit(id, now);
+        }
+        match verdict {
             Some(GuardUsability::Waiting) => {
                 if let Some(entry) = self.pool.entry_mut(id) {
                     entry.stage = Stage::Waiting(key);
@@ -259,15 +271,95 @@ impl Client {
                 return;
             }
             self.forget_circuit(id, None, now);
-        } else {
-            tracing::debug!("a circuit was not built in time");
-            if status.is_none_or(|status| status.hop_count == 0) {
-                self.first_hop_failed(id, now);
-            }
-            self.drop_circuit(id, now);
+        } else if !self.give_up_building(id, status.map_or(0, |status| status.hop_count), now) {
+            return;
         }
         if let Some(key) = key {
             self.plane.close_circuit(key, DestroyReason::NONE, now);
+        }
+    }
+
+    /// The time of a circuit in the making has come. True if it is given up.
+    fn give_up_building(&mut self, id: PoolId, hops: usize, now: Now) -> bool {
+        let others_stand = self.pool.iter().any(|(_, entry)| entry.built().is_some());
+        let Some(entry) = self.pool.entry_mut(id) else {
+            return false;
+        };
+        let (begun, age) = (entry.begun, now.mono.saturating_duration_since(entry.begun));
+        let first_hop_late = hops == 0 && age >= self.build_times.first_hop();
+        if first_hop_late || age >= self.build_times.close(entry.hops) {
+            tracing::debug!("a circuit was not built in time");
+            self.build_times.given_up(begun);
+            if hops == 0 {
+                self.first_hop_failed(id, now);
+            }
+            self.drop_circuit(id, now);
+            return true;
+        }
+        let is_late = age >= self.build_times.timeout(entry.hops);
+        // Where nothing stands, a first hop may take its time.
+        let may_wait = hops == 0 && !others_stand;
+        if is_late && !may_wait && entry.key().is_some() && !entry.is_measured_only {
+            entry.measure_only();
+            tracing::debug!("a circuit is late: its time is measured, no more");
+            if self.build_times.late(hops > 0) {
+                tracing::info!("most circuits are late: their times are learnt anew");
+            }
+            self.release_path(id);
+        }
+        if self.pool.entry(id).is_some_and(|entry| entry.is_slow(now)) {
+            self.release_path(id);
+        }
+        self.plan_review(id, now);
+        false
+    }
+
+    /// When a circuit in the making is to be looked at next.
+    fn plan_review(&mut self, id: PoolId, now: Now) {
+        let Some(entry) = self.pool.entry_mut(id) else {
+            return;
+        };
+        let (times, hops) = (&self.build_times, entry.hops);
+        let mut marks = vec![
+            entry.since + SLOW_BUILD,
+            entry.begun + times.first_hop(),
+            now.mono + REVIEW_AGAIN,
+        ];
+        if entry.key().is_some() {
+            marks.extend([times.timeout(hops), times.close(hops)].map(|age| entry.begun + age));
+        }
+        let next = marks.into_iter().filter(|at| *at > now.mono).min();
+        entry.review_at = next.unwrap_or(now.mono + REVIEW_AGAIN);
+    }
+
+    /// One more hop of a circuit stands.
+    pub(super) fn circuit_hop(&mut self, key: CircuitKey, hop: usize, now: Now) {
+        if let Some(id) = self.pool.by_key(key) {
+            self.note_build_time(id, hop + 1, now);
+        }
+    }
+
+    /// So many hops of a circuit stand: with the third, its time is known. True if it was not yet
+    /// built to its end.
+    fn note_build_time(&mut self, id: PoolId, hops: usize, now: Now) -> bool {
+        let Some(entry) = self.pool.entry(id) else {
+            return false;
+        };
+        if !matches!(entry.stage, Stage::Building(_)) {
+            return false;
+        }
+        if hops == MEASURED_HOPS {
+            let took = now.mono.saturating_duration_since(entry.begun);
+            self.build_times.built(took, entry.is_measured_only);
+        }
+        true
+    }
+
+    /// How long a circuit is kept that nobody uses.
+    fn clean_max(&self) -> Duration {
+        match self.build_times.is_learning() {
+            true => self.build_times.params().learning_idle_max,
+            false => CLEAN_MAX,
         }
     }
 

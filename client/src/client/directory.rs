@@ -11,6 +11,7 @@ use cepa_wire::end::EndReason;
 use cepa_wire::linkspec::LinkSpecifiers;
 
 use super::Client;
+use crate::build_times::BuildTimeParams;
 use crate::command::{Command, FetchId, LinkTarget, Saved};
 use crate::fetches::{SOURCES_MAX, STAGGER, STAGGER_TESTING, Source};
 use crate::guards::{GuardCandidate, GuardParams, GuardUse, shuffle};
@@ -98,6 +99,8 @@ impl Client {
         let Some(view) = self.download.view() else {
             return;
         };
+        self.build_times
+            .set_params(BuildTimeParams::read(view.params()));
         let params = GuardParams::from_consensus(view.params(), self.network.is_testing);
         let ed = |id: &RsaId| view.relay(id).and_then(|relay| relay.ed25519_id);
         let found: Vec<GuardCandidate> = guard_candidates(view.consensus())

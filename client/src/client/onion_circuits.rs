@@ -77,7 +77,7 @@ impl Client {
             self.end_named(name, Ending::LastHop, now);
             return true;
         }
-        let free = self.free_paths();
+        let free = self.free_paths(now);
         let fitting = free.filter(|(_, entry)| {
             let path = entry.onion_path();
             path.is_some_and(|path| fits(named, path))
@@ -126,9 +126,9 @@ impl Client {
     }
 
     /// Paths that no name is bound to.
-    fn free_paths(&self) -> impl Iterator<Item = (PoolId, &Entry)> {
-        let free = |id: PoolId, entry: &Entry| {
-            let is_path = entry.onion_path().is_some() && entry.is_clean();
+    fn free_paths(&self, now: Now) -> impl Iterator<Item = (PoolId, &Entry)> {
+        let free = move |id: PoolId, entry: &Entry| {
+            let is_path = entry.onion_path().is_some() && entry.is_clean() && !entry.is_slow(now);
             is_path && self.onion.name_of(id).is_none()
         };
         self.pool.iter().filter(move |(id, entry)| free(*id, entry))
@@ -142,7 +142,8 @@ impl Client {
         now: Now,
     ) -> Result<Option<PoolId>, PathError> {
         let pending = self.pool.pending();
-        let pending = pending.filter(|(_, entry)| entry.onion_path().is_some());
+        let pending =
+            pending.filter(|(_, entry)| entry.onion_path().is_some() && !entry.is_slow(now));
         if self.upkeep.launch_after > now.mono || pending.count() >= PENDING_PATHS_MAX {
             return Ok(None);
         }
@@ -181,7 +182,7 @@ impl Client {
             return;
         }
         let is_ready = |(_, entry): &(PoolId, &Entry)| !entry.is_waiting();
-        while self.free_paths().filter(is_ready).count() < READY_PATHS {
+        while self.free_paths(now).filter(is_ready).count() < READY_PATHS {
             match self.launch_path(None, None, now) {
                 Ok(Some(_)) => {}
                 Ok(None) => return,
@@ -275,6 +276,15 @@ impl Client {
             kh: &kh,
         };
         self.tell(owner, built, now);
+    }
+
+    /// A path in the making is too late: its name waits for another.
+    pub(super) fn release_path(&mut self, id: PoolId) {
+        let named = self.onion.unbind(id);
+        let named = named.and_then(|name| self.onion.by_name.get_mut(&name));
+        if let Some(named) = named {
+            named.stage = Stage::Waiting;
+        }
     }
 
     /// A circuit with a name does not get on: another path, or the end.

@@ -1,6 +1,7 @@
 //! The client against a network in memory.
 
 mod onion;
+mod times;
 mod world;
 
 use std::time::Duration;
@@ -35,7 +36,8 @@ fn bootstraps_and_builds_ahead() {
         .pool
         .iter()
         .filter(|(_, entry)| entry.built().is_some());
-    assert_eq!(ready.filter(|(_, entry)| entry.is_general()).count(), 2);
+    // Two for the first ports, one to learn how long that takes.
+    assert_eq!(ready.filter(|(_, entry)| entry.is_general()).count(), 3);
     // Guards, consensus, certificate and microdescriptors are to be kept.
     let kinds: Vec<u8> = world
         .saved
@@ -45,6 +47,7 @@ fn bootstraps_and_builds_ahead() {
             Saved::Consensus(_) => 1,
             Saved::Certificate { .. } => 2,
             Saved::Microdescs(_) => 3,
+            Saved::BuildTimes(_) => 4,
         })
         .collect();
     assert!((0..4).all(|kind| kinds.contains(&kind)), "{kinds:?}");

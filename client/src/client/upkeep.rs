@@ -49,6 +49,8 @@ pub(crate) struct Upkeep {
     /// The latest at the end.
     needs: VecDeque<(ExitNeed, Instant)>,
     links_at: Instant,
+    /// When the next circuit is built only to learn how long that takes.
+    learn_at: Instant,
     descriptors_percent: u8,
     has_view: bool,
     is_enough: bool,
@@ -64,6 +66,7 @@ impl Upkeep {
             first_need: WEB,
             needs: VecDeque::new(),
             links_at: now.mono + LINKS_REVIEW,
+            learn_at: now.mono,
             descriptors_percent: 0,
             has_view: false,
             is_enough: false,
@@ -147,12 +150,32 @@ impl Client {
             self.build_ahead_for(need, now);
         }
         self.build_paths_ahead(now);
+        self.build_to_learn(now);
+    }
+
+    /// Builds circuits only to learn how long that takes, until that is known (path-spec 2.4.2).
+    fn build_to_learn(&mut self, now: Now) {
+        let params = self.build_times.params();
+        let (every, open_max) = (params.test_every, params.learning_open_max);
+        if !self.build_times.is_learning()
+            || self.upkeep.learn_at > now.mono
+            || self.upkeep.launch_after > now.mono
+        {
+            return;
+        }
+        self.upkeep.learn_at = now.mono + every;
+        if self.pool.clean_total(now) < open_max {
+            let launched = self.launch(self.upkeep.first_need, &[], now);
+            if let Err(error) = launched {
+                tracing::debug!("no path to learn from: {error}");
+            }
+        }
     }
 
     fn build_ahead_for(&mut self, need: ExitNeed, now: Now) {
         while self.upkeep.launch_after <= now.mono
-            && self.pool.clean_count(&need) < CLEAN_EACH
-            && self.pool.clean_total() < CLEAN_CIRCUITS_MAX
+            && self.pool.clean_count(&need, now) < CLEAN_EACH
+            && self.pool.clean_total(now) < CLEAN_CIRCUITS_MAX
         {
             match self.launch(need, &[], now) {
                 Ok(Some(_)) => {}
@@ -192,6 +215,7 @@ impl Client {
     /// When to look again.
     pub(super) fn next_deadline(&self, now: Now) -> Option<Instant> {
         let waits = self.upkeep.launch_after > now.mono;
+        let learns = self.build_times.is_learning() && self.upkeep.learn_at > now.mono;
         [
             self.download.poll_timeout(),
             self.pool.deadline(),
@@ -201,21 +225,13 @@ impl Client {
             self.services.poll_timeout(),
             self.visits.poll_timeout(),
             waits.then_some(self.upkeep.launch_after),
+            learns.then_some(self.upkeep.learn_at),
             Some(self.upkeep.links_at),
-            self.slow_build_at(now),
             self.guards.poll_timeout(now),
         ]
         .into_iter()
         .flatten()
         .min()
-    }
-
-    /// When a waiting request may have another circuit begun, beside one that is slow.
-    fn slow_build_at(&self, now: Now) -> Option<Instant> {
-        let slow = |since: Instant| since + crate::pool::SLOW_BUILD;
-        let pending = self.pool.pending().map(|(_, entry)| slow(entry.since));
-        let next = pending.filter(|at| *at > now.mono).min();
-        next.filter(|_| !self.requests.by_id.is_empty())
     }
 
     /// Tells how far the client is, if that is further than before.

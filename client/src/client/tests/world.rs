@@ -345,6 +345,7 @@ impl World {
         for saved in self.saved.iter().cloned() {
             match saved {
                 Saved::Guards(text) => state.guards = Some(text),
+                Saved::BuildTimes(text) => state.build_times = Some(text),
                 Saved::Consensus(text) => state.consensus = Some(text),
                 Saved::Certificate { text, .. } => state.certificates.push(text),
                 Saved::Microdescs(texts) => state.microdescs.extend(texts),

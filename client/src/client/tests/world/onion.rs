@@ -163,6 +163,12 @@ impl FakeNetwork {
         hops.0.last().map(|(id, _)| *id)
     }
 
+    /// The relays of a circuit; none once it is gone.
+    pub(crate) fn path_of(&self, key: Key) -> Vec<RsaId> {
+        let hops = self.circuits.get(&key).map(|hops| hops.0.iter());
+        hops.into_iter().flatten().map(|(id, _)| *id).collect()
+    }
+
     /// Rendezvous end where a relay is gone.
     pub(super) fn part_dead(&mut self) {
         for key in std::mem::take(&mut self.onion.dead) {
