@@ -201,8 +201,7 @@ impl Pool {
     ) -> Option<PoolId> {
         let pending = self.entries.values().filter(|entry| !entry.has_all_hops());
         let (slow, quick) = pending.partition::<Vec<_>, _>(|entry| entry.is_slow(now));
-        if self.entries.len() >= CIRCUITS_MAX || quick.len() >= PENDING_MAX || slow.len() > SLOW_MAX
-        {
+        if self.is_full() || quick.len() >= PENDING_MAX || slow.len() > SLOW_MAX {
             return None;
         }
         let id = PoolId(self.id_next);
@@ -223,6 +222,21 @@ impl Pool {
         };
         self.entries.insert(id, entry);
         Some(id)
+    }
+
+    /// Whether there is no room for one more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= CIRCUITS_MAX
+    }
+
+    /// Built circuits that streams were bound to, the longest ago first.
+    pub(crate) fn bound(&self) -> Vec<(PoolId, CircuitKey)> {
+        let mut bound: Vec<_> = self
+            .iter()
+            .filter_map(|(id, entry)| Some((entry.dirty_since?, id, entry.built()?)))
+            .collect();
+        bound.sort_unstable();
+        bound.into_iter().map(|(_, id, key)| (id, key)).collect()
     }
 
     /// All hops stand. It is kept for `idle_max` until a stream uses it.

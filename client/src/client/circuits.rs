@@ -114,6 +114,7 @@ impl Client {
         rest: Vec<HopSpec>,
         now: Now,
     ) -> Option<PoolId> {
+        self.make_room(now);
         let id = self.pool.insert(purpose, (target.rsa, first), rest, now)?;
         match self.links.need(target, now, &mut self.commands) {
             Need::Open(channel) => self.begin_circuit(id, channel, now),
@@ -123,6 +124,22 @@ impl Client {
             }
         }
         self.pool.entry(id).map(|_| id)
+    }
+
+    /// Where no circuit more can be held, the oldest one goes that was used and carries nothing
+    /// now: with a name for each stream, all would else wait until one is ten minutes old.
+    fn make_room(&mut self, now: Now) {
+        if !self.pool.is_full() {
+            return;
+        }
+        let is_idle = |key| {
+            let status = self.plane.circuit_status(key);
+            status.is_some_and(|status| status.stream_count == 0)
+        };
+        let bound = self.pool.bound();
+        if let Some((id, _)) = bound.into_iter().find(|(_, key)| is_idle(*key)) {
+            self.review_circuit(id, now);
+        }
     }
 
     /// The channel to the first hop stands.

@@ -13,6 +13,7 @@ use cepa_wire::socks::{SocksAuth, SocksCommand, SocksStatus};
 
 use super::*;
 use crate::command::{RequestId, Saved};
+use crate::pool::CIRCUITS_MAX;
 use world::{World, exits, socks};
 
 #[test]
@@ -96,6 +97,25 @@ fn streams_share_a_circuit_unless_they_are_isolated() {
     let request = world.connect("example.net", 80, "a", b"");
     let stream = world.connected(request);
     assert_ne!(world.client.plane.stream_circuit(stream), Some(a));
+}
+
+#[test]
+fn a_name_for_each_stream_ends_old_circuits_not_the_service() {
+    let mut world = World::ready();
+    let kept = world.connect("example.net", 80, "kept", b"");
+    let kept = world.connected(kept);
+    let kept_circuit = world.client.plane.stream_circuit(kept).unwrap();
+    for number in 0..=CIRCUITS_MAX {
+        let request = world.connect("example.net", 80, &format!("user{number}"), b"");
+        let stream = world.connected(request);
+        world
+            .client
+            .stream_close(stream, EndReason::DONE, world.now);
+        world.run();
+    }
+    // The oldest of all carries a stream.
+    assert!(world.client.plane.circuit_status(kept_circuit).is_some());
+    assert!(world.client.pool.iter().count() <= CIRCUITS_MAX);
 }
 
 #[test]
