@@ -167,18 +167,21 @@ Examples:
   cepa client --network network.toml
   cepa client --network network.toml --socks 127.0.0.1:9150
   curl --socks5-hostname 127.0.0.1:9050 http://example.com/
-  cepa client guards";
+  cepa client guards
+  cepa client circuits";
 
 /// The questions to a running client.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
     /// Say which relays are its guards, since when, and why.
-    Guards(ClientGuardsArgs),
+    Guards(ClientAskArgs),
+    /// Say which circuits it has, and how long they may take.
+    Circuits(ClientAskArgs),
 }
 
-/// The arguments of `cepa client guards`.
+/// The arguments of `cepa client guards` and `cepa client circuits`.
 #[derive(Debug, ClapArgs)]
-pub struct ClientGuardsArgs {
+pub struct ClientAskArgs {
     /// The data folder of the running client [default: that of a client without --data-dir]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -443,5 +446,6 @@ mod tests {
         assert!(Args::try_parse_from(["cepa", "client"]).is_err());
         assert!(Args::try_parse_from(["cepa", "client", "--network", "n"]).is_ok());
         assert!(Args::try_parse_from(["cepa", "client", "guards"]).is_ok());
+        assert!(Args::try_parse_from(["cepa", "client", "circuits"]).is_ok());
     }
 }

@@ -6,13 +6,12 @@ pub mod testnet_sim;
 pub mod testnet_up;
 
 use std::future::Future;
-use std::path::Path;
 
 use crate::args::{
-    Args, AuthorityArgs, AuthorityCommand, ClientArgs, ClientCommand, Command, NodeArgs,
-    OnionCommand, ServeArgs, SimCommand, TestnetCommand,
+    Args, AuthorityArgs, AuthorityCommand, ClientArgs, ClientAskArgs, ClientCommand, Command,
+    NodeArgs, OnionCommand, ServeArgs, SimCommand, TestnetCommand,
 };
-use crate::config::{self, ClientConfig, OnionServiceConfig};
+use crate::config::{self, ClientConfig, Listener, OnionServiceConfig};
 use crate::error::{Failure, fail};
 use crate::launched::{Reporter, Shutdown};
 use crate::{logs, roles, status, terminal};
@@ -65,8 +64,10 @@ fn relay(args: &NodeArgs) -> Result<(), Failure> {
 }
 
 fn client(args: &ClientArgs) -> Result<(), Failure> {
-    if let Some(ClientCommand::Guards(args)) = &args.command {
-        return client_guards(args.data_dir.as_deref());
+    match &args.command {
+        Some(ClientCommand::Guards(args)) => return ask_client(args, "/guards"),
+        Some(ClientCommand::Circuits(args)) => return ask_client(args, "/circuits"),
+        None => {}
     }
     let config = client_config(args)?;
     logs::start(&config.log)?;
@@ -75,13 +76,13 @@ fn client(args: &ClientArgs) -> Result<(), Failure> {
     })
 }
 
-/// Asks a running client for its guards.
-fn client_guards(data_dir: Option<&Path>) -> Result<(), Failure> {
-    let data_dir = match data_dir {
-        Some(data_dir) => data_dir.to_owned(),
+/// Asks a running client for its guards or the like.
+fn ask_client(args: &ClientAskArgs, path: &str) -> Result<(), Failure> {
+    let data_dir = match &args.data_dir {
+        Some(data_dir) => data_dir.clone(),
         None => config::client::default_data_dir()?,
     };
-    let told = status::ask(&data_dir, "/guards")?;
+    let told = status::ask(&data_dir, path)?;
     terminal::say(String::from_utf8_lossy(&told).trim_end());
     Ok(())
 }
@@ -112,7 +113,7 @@ fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> {
         config.network.clone_from(network);
     }
     if !args.socks.is_empty() {
-        config.socks.clone_from(&args.socks);
+        config.socks = args.socks.iter().copied().map(Listener::from).collect();
     }
     if let Some(data_dir) = &args.data_dir {
         config.data_dir.clone_from(data_dir);
@@ -164,7 +165,7 @@ mod tests {
         };
         assert_eq!(parse(&[]).network, dir.path().join("n.toml"));
         let over = parse(&["--socks", "127.0.0.1:2", "--network", "m.toml"]);
-        assert_eq!(over.socks, ["127.0.0.1:2".parse().unwrap()]);
+        assert_eq!(over.socks[0].addr, "127.0.0.1:2".parse().unwrap());
         assert_eq!(over.network, std::path::Path::new("m.toml"));
     }
 }

@@ -6,6 +6,7 @@
 //! the raw tables (`config::node`, `config::client`) also write the files of a test network.
 
 pub mod client;
+pub mod listener;
 pub mod node;
 pub mod onion;
 pub mod source;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use cepa_crypto::RsaId;
 use serde::{Deserialize, Serialize};
 
+pub use self::listener::Listener;
 pub use self::onion::OnionServiceConfig;
 use crate::error::Failure;
 
@@ -100,15 +102,15 @@ pub struct AuthorityConfig {
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
     /// Where to listen for SOCKS.
-    pub socks: Vec<SocketAddr>,
+    pub socks: Vec<Listener>,
     /// Where to listen for HTTP CONNECT.
-    pub http_connect: Vec<SocketAddr>,
+    pub http_connect: Vec<Listener>,
     /// Where to answer DNS questions, over UDP.
-    pub dns: Vec<SocketAddr>,
+    pub dns: Vec<Listener>,
     /// Where the firewall leads connections to, by REDIRECT.
-    pub redirect: Vec<SocketAddr>,
+    pub redirect: Vec<Listener>,
     /// The same, by TPROXY.
-    pub tproxy: Vec<SocketAddr>,
+    pub tproxy: Vec<Listener>,
     /// Whether an onion name that is looked up gets an address that stands for it.
     pub automap: bool,
     /// Guards and documents.

@@ -185,6 +185,11 @@ impl BuildTimes {
         self.close(1)
     }
 
+    /// How many times are known.
+    pub(crate) fn count(&self) -> usize {
+        self.times.len()
+    }
+
     /// More times are needed for an estimate.
     pub(crate) fn is_learning(&self) -> bool {
         !self.params.is_disabled && self.times.len() < self.params.circuits_min.min(TIMES_MAX)

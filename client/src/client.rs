@@ -15,6 +15,7 @@ mod onion;
 mod onion_circuits;
 mod services;
 mod socks;
+mod told;
 mod upkeep;
 mod visits;
 

@@ -1,42 +1,157 @@
-//! Which streams may share a circuit (path-spec 2, `SocksPort` flags of tor(1)).
+//! Which streams may share a circuit (path-spec 2; the flags of `SocksPort` in tor(1)).
 //!
-//! As `tor` by default, streams of different listeners, client addresses, SOCKS protocols, or SOCKS
-//! credentials never share a circuit. A circuit is bound by its first stream, and for good.
+//! Each listener has [`IsolationRules`]; what they do not look at is left out of an [`Isolation`], so
+//! that two streams may share a circuit exactly if theirs are equal. A circuit is bound by its first
+//! stream, and for good. By default streams of different listeners, client addresses or credentials
+//! share none.
 
 use std::net::{IpAddr, SocketAddr};
 
-use cepa_wire::socks::{SocksAuth, SocksVersion};
+use cepa_wire::host::Host;
+use cepa_wire::socks::{SocksAuth, SocksRequest, SocksVersion};
+
+/// How an application speaks to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// SOCKS, of a version.
+    Socks(SocksVersion),
+    /// HTTP CONNECT.
+    HttpConnect,
+    /// Not at all: the firewall led it here.
+    Transparent,
+    /// DNS.
+    Dns,
+}
+
+/// What a listener's streams are told apart by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IsolationRules {
+    /// By the application's address (`IsolateClientAddr`).
+    pub client_addr: bool,
+    /// By its credentials (`IsolateSOCKSAuth`).
+    pub auth: bool,
+    /// By its protocol (`IsolateClientProtocol`).
+    pub protocol: bool,
+    /// By the destination's name or address (`IsolateDestAddr`).
+    pub dest_addr: bool,
+    /// By the destination's port (`IsolateDestPort`).
+    pub dest_port: bool,
+    /// Circuits with credentials live for as long as they are used (`KeepAliveIsolateSOCKSAuth`).
+    pub keeps_alive: bool,
+    /// Streams of all listeners of one group may share a circuit (`SessionGroup`); else each
+    /// listener is a group of its own.
+    pub session_group: Option<u32>,
+}
+
+impl Default for IsolationRules {
+    fn default() -> Self {
+        IsolationRules {
+            client_addr: true,
+            auth: true,
+            protocol: false,
+            dest_addr: false,
+            dest_port: false,
+            keeps_alive: false,
+            session_group: None,
+        }
+    }
+}
+
+/// A word that is no flag of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an isolation flag")]
+pub struct UnknownFlag;
+
+impl IsolationRules {
+    /// Adds a flag as `tor` names it, in any case of letters; `No` before it takes it back.
+    pub fn add_flag(&mut self, flag: &str) -> Result<(), UnknownFlag> {
+        let flag = flag.to_ascii_lowercase();
+        if let Some(number) = flag.strip_prefix("sessiongroup=") {
+            self.session_group = Some(number.parse().map_err(|_| UnknownFlag)?);
+            return Ok(());
+        }
+        let (name, is_on) = match flag.strip_prefix("no") {
+            Some(name) => (name, false),
+            None => (flag.as_str(), true),
+        };
+        *match name {
+            "isolateclientaddr" => &mut self.client_addr,
+            "isolatesocksauth" => &mut self.auth,
+            "isolateclientprotocol" => &mut self.protocol,
+            "isolatedestaddr" => &mut self.dest_addr,
+            "isolatedestport" => &mut self.dest_port,
+            "keepaliveisolatesocksauth" => &mut self.keeps_alive,
+            _ => return Err(UnknownFlag),
+        } = is_on;
+        Ok(())
+    }
+}
+
+/// Listeners whose streams may share circuits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Group {
+    Listener(SocketAddr),
+    Session(u32),
+}
 
 /// All that must be equal for two streams to share a circuit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Isolation {
-    /// Where the request came in.
-    pub listener: SocketAddr,
-    /// The application's address.
-    pub client: IpAddr,
-    /// The protocol that it speaks.
-    pub version: SocksVersion,
-    /// What it said about itself.
-    pub auth: SocksAuth,
+    group: Group,
+    client: Option<IpAddr>,
+    auth: Option<SocksAuth>,
+    protocol: Option<Protocol>,
+    dest_addr: Option<Host>,
+    dest_port: Option<u16>,
+    /// Circuits live for as long as such streams come.
+    pub(crate) keeps_alive: bool,
     /// Counts the user's wishes for a new identity.
-    pub session: u64,
+    pub(crate) session: u64,
 }
 
 impl Isolation {
     /// Of a request that came to `listener` from `client`.
     #[must_use]
     pub fn new(
+        rules: &IsolationRules,
         listener: SocketAddr,
         client: IpAddr,
-        version: SocksVersion,
-        auth: SocksAuth,
+        protocol: Protocol,
+        request: &SocksRequest,
     ) -> Self {
+        let address = match &request.address {
+            Host::Name(name) => Host::Name(name.trim_end_matches('.').to_ascii_lowercase()),
+            address => address.clone(),
+        };
+        let auth = rules.auth.then(|| request.auth.clone());
+        let has_auth = auth.as_ref().is_some_and(|auth| *auth != SocksAuth::None);
         Isolation {
-            listener,
-            client,
-            version,
+            group: match rules.session_group {
+                Some(group) => Group::Session(group),
+                None => Group::Listener(listener),
+            },
+            client: rules.client_addr.then_some(client),
             auth,
+            protocol: rules.protocol.then_some(protocol),
+            dest_addr: rules.dest_addr.then_some(address),
+            dest_port: rules.dest_port.then_some(request.port),
+            keeps_alive: rules.keeps_alive && has_auth,
             session: 0,
+        }
+    }
+
+    /// Of streams that come from no application.
+    #[must_use]
+    pub fn internal(session: u64) -> Self {
+        Isolation {
+            group: Group::Listener(SocketAddr::from(([0, 0, 0, 0], 0))),
+            client: None,
+            auth: None,
+            protocol: None,
+            dest_addr: None,
+            dest_port: None,
+            keeps_alive: false,
+            session,
         }
     }
 }
@@ -44,32 +159,90 @@ impl Isolation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cepa_wire::socks::SocksCommand;
+
+    const V5: Protocol = Protocol::Socks(SocksVersion::V5);
+
+    fn request(user: &str, host: &str, port: u16) -> SocksRequest {
+        SocksRequest {
+            version: SocksVersion::V5,
+            command: SocksCommand::Connect,
+            address: Host::parse(host.as_bytes()).unwrap(),
+            port,
+            auth: match user {
+                "" => SocksAuth::None,
+                user => SocksAuth::Username(user.into(), b"x".to_vec()),
+            },
+        }
+    }
+
+    fn rules(flags: &str) -> IsolationRules {
+        let mut rules = IsolationRules::default();
+        for flag in flags.split_whitespace() {
+            rules.add_flag(flag).unwrap();
+        }
+        rules
+    }
+
+    /// One stream, and others that differ from it in one thing each; whether they share with it:
+    /// listener, client, protocol, user, destination's name, destination's port.
+    fn shared(flags: &str) -> [bool; 6] {
+        let rules = rules(flags);
+        let listener = "127.0.0.1:9050".parse().unwrap();
+        let other_listener = "127.0.0.1:9150".parse().unwrap();
+        let client = IpAddr::from([127, 0, 0, 1]);
+        let wanted = request("a", "Example.net", 80);
+        let of = |listener, client, protocol, request: &SocksRequest| {
+            Isolation::new(&rules, listener, client, protocol, request)
+        };
+        let one = of(listener, client, V5, &wanted);
+        let same = of(listener, client, V5, &request("a", "example.net.", 80));
+        assert_eq!(one, same);
+        let other_session = Isolation { session: 1, ..same };
+        assert_ne!(one, other_session);
+        [
+            of(other_listener, client, V5, &wanted),
+            of(listener, [127, 0, 0, 2].into(), V5, &wanted),
+            of(listener, client, Protocol::HttpConnect, &wanted),
+            of(listener, client, V5, &request("b", "example.net", 80)),
+            of(listener, client, V5, &request("a", "example.org", 80)),
+            of(listener, client, V5, &request("a", "example.net", 81)),
+        ]
+        .map(|other| other == one)
+    }
 
     #[test]
-    fn each_part_isolates() {
-        let auth = |user: &str| SocksAuth::Username(user.into(), b"x".to_vec());
-        let listener = "127.0.0.1:9050".parse().unwrap();
-        let client = IpAddr::from([127, 0, 0, 1]);
-        let one = Isolation::new(listener, client, SocksVersion::V5, auth("a"));
-        assert_eq!(one, one.clone());
-        let other_user = Isolation::new(listener, client, SocksVersion::V5, auth("b"));
-        let nobody = Isolation::new(listener, client, SocksVersion::V5, SocksAuth::None);
-        let other_version = Isolation::new(listener, client, SocksVersion::V4, auth("a"));
-        let other_client =
-            Isolation::new(listener, [127, 0, 0, 2].into(), SocksVersion::V5, auth("a"));
-        let other_port = "127.0.0.1:9150".parse().unwrap();
-        let other_listener = Isolation::new(other_port, client, SocksVersion::V5, auth("a"));
-        let mut other_session = one.clone();
-        other_session.session = 1;
-        for other in [
-            other_user,
-            nobody,
-            other_version,
-            other_client,
-            other_listener,
-            other_session,
+    fn each_flag_isolates_by_its_own() {
+        let by_default = [false, false, true, false, true, true];
+        assert_eq!(shared(""), by_default);
+        for (flag, place, is_shared) in [
+            ("SessionGroup=3", 0, true),
+            ("NoIsolateClientAddr", 1, true),
+            ("IsolateClientProtocol", 2, false),
+            ("NoIsolateSOCKSAuth", 3, true),
+            ("IsolateDestAddr", 4, false),
+            ("isolatedestport", 5, false),
         ] {
-            assert_ne!(one, other);
+            let mut expected = by_default;
+            expected[place] = is_shared;
+            assert_eq!(shared(flag), expected, "{flag}");
         }
+        for flag in ["IsolateAll", "SessionGroup=", "SessionGroup=-1", "No", ""] {
+            let refused = IsolationRules::default().add_flag(flag);
+            assert_eq!(refused, Err(UnknownFlag), "{flag}");
+        }
+    }
+
+    #[test]
+    fn only_credentials_keep_a_circuit_alive() {
+        let listener = "127.0.0.1:9050".parse().unwrap();
+        let of = |flags: &str, user: &str| {
+            let request = request(user, "example.net", 80);
+            Isolation::new(&rules(flags), listener, listener.ip(), V5, &request).keeps_alive
+        };
+        assert!(of("KeepAliveIsolateSOCKSAuth", "a"));
+        assert!(!of("KeepAliveIsolateSOCKSAuth", ""));
+        assert!(!of("KeepAliveIsolateSOCKSAuth NoIsolateSOCKSAuth", "a"));
+        assert!(!of("", "a"));
     }
 }

@@ -27,6 +27,6 @@ pub mod vanguards;
 pub use bootstrap::{BootstrapStatus, Phase};
 pub use client::{Client, SavedState};
 pub use command::{Command, FetchId, LinkId, LinkTarget, RequestId, Saved};
-pub use isolation::Isolation;
+pub use isolation::{Isolation, IsolationRules, Protocol};
 pub use network::{ClientConfig, Directory, Pins, RelayName};
 pub use requests::EARLY_BYTES_MAX;

@@ -150,6 +150,18 @@ impl Entry {
         self.is_worn_out = true;
     }
 
+    /// It is in use: if its streams want that, its time begins anew (`KeepAliveIsolateSOCKSAuth`).
+    pub(crate) fn keep_alive(&mut self, now: Now) {
+        let wants = self
+            .isolation
+            .as_ref()
+            .is_some_and(|isolation| isolation.keeps_alive);
+        if wants && !self.is_worn_out && self.dirty_since.is_some() {
+            self.dirty_since = Some(now.mono);
+            self.review_at = now.mono + DIRTY_MAX;
+        }
+    }
+
     fn is_worn(&self, now: Now) -> bool {
         let age = |since| now.mono.saturating_duration_since(since);
         self.is_worn_out
@@ -263,7 +275,15 @@ impl Pool {
                 entry.isolation.get_or_insert_with(|| isolation.clone());
                 let since = *entry.dirty_since.get_or_insert(now.mono);
                 entry.review_at = since + DIRTY_MAX;
+                entry.keep_alive(now);
             }
+        }
+    }
+
+    /// A stream that used the circuit is over.
+    pub(crate) fn left(&mut self, id: PoolId, now: Now) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.keep_alive(now);
         }
     }
 

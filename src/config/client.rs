@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::node::is_nickname;
 use super::onion::OnionServiceTable;
 use super::source::{LogTable, Source};
-use super::{ClientConfig, LogConfig, Pins, RelayName};
+use super::{ClientConfig, Listener, LogConfig, Pins, RelayName};
 use crate::error::{Failure, fail};
 
 /// Where a client listens for SOCKS unless it is told otherwise.
@@ -20,21 +20,21 @@ pub const SOCKS_DEFAULT: SocketAddr =
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientTable {
-    /// Where to listen for SOCKS.
+    /// Where to listen for SOCKS: an address with a port, and flags of isolation behind it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub socks: Vec<Spanned<SocketAddr>>,
+    pub socks: Vec<Spanned<String>>,
     /// Where to listen for HTTP CONNECT.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub http_connect: Vec<Spanned<SocketAddr>>,
+    pub http_connect: Vec<Spanned<String>>,
     /// Where to answer DNS questions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub dns: Vec<Spanned<SocketAddr>>,
+    pub dns: Vec<Spanned<String>>,
     /// Where the firewall's REDIRECT leads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub redirect: Vec<Spanned<SocketAddr>>,
+    pub redirect: Vec<Spanned<String>>,
     /// Where its TPROXY leads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tproxy: Vec<Spanned<SocketAddr>>,
+    pub tproxy: Vec<Spanned<String>>,
     /// Whether onion names get addresses that stand for them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub automap: bool,
@@ -117,13 +117,12 @@ pub fn load(path: &Path) -> Result<ClientConfig, Failure> {
 
 fn read(source: &Source) -> Result<ClientConfig, Failure> {
     let table: ClientTable = source.parse()?;
-    let addrs = |list: &[Spanned<SocketAddr>], key: &str| {
-        let expected = "an address with a port from 1 to 65535";
-        for addr in list {
-            source.expect(addr, key, expected, |addr| addr.port() != 0)?;
-        }
-        let addrs = list.iter().map(|addr| *addr.get_ref());
-        Ok::<Vec<SocketAddr>, Failure>(addrs.collect())
+    let addrs = |list: &[Spanned<String>], key: &str| {
+        let read = |text: &Spanned<String>| {
+            let listener = Listener::parse(text.get_ref());
+            listener.ok_or_else(|| source.wrong(text, key, Listener::EXPECTED))
+        };
+        list.iter().map(read).collect::<Result<Vec<_>, Failure>>()
     };
     let socks = addrs(&table.socks, "socks")?;
     let pins = Pins {
@@ -141,7 +140,7 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
     Ok(ClientConfig {
         socks: match socks.is_empty() {
             // A file that only hosts opens no port.
-            true if onion_services.is_empty() => vec![SOCKS_DEFAULT],
+            true if onion_services.is_empty() => vec![SOCKS_DEFAULT.into()],
             _ => socks,
         },
         http_connect: addrs(&table.http_connect, "http_connect")?,
@@ -164,7 +163,7 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
 /// A client of `network` with defaults for all else.
 pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
     Ok(ClientConfig {
-        socks: vec![SOCKS_DEFAULT],
+        socks: vec![SOCKS_DEFAULT.into()],
         http_connect: Vec::new(),
         dns: Vec::new(),
         redirect: Vec::new(),
@@ -236,7 +235,7 @@ mod tests {
     fn reads_a_client() {
         let text = "network = \"n.toml\"\ndata_dir = \"d\"\n[pins]\nexit = [\"exit1\"]\n";
         let config = read_text(text).unwrap();
-        assert_eq!(config.socks, [SOCKS_DEFAULT]);
+        assert_eq!(config.socks, [SOCKS_DEFAULT.into()]);
         assert_eq!(config.pins.exit, [RelayName::Nickname("exit1".into())]);
     }
 

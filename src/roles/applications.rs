@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use cepa_circuit::StreamKey;
 use cepa_client::automap::Automap;
-use cepa_client::{Client, Isolation, RequestId};
+use cepa_client::{Client, Isolation, Protocol, RequestId};
 use cepa_wire::end::EndReason;
 use cepa_wire::host::Host;
 use cepa_wire::resolve::{Answer as Resolved, AnswerValue};
@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::clock;
+use crate::config::Listener;
 use crate::net::edge;
 use crate::net::worker::Worker;
 use crate::status::Probe;
@@ -53,6 +54,22 @@ pub(crate) struct Asked {
     pub(crate) request: SocksRequest,
     pub(crate) isolation: Isolation,
     pub(crate) early: Vec<u8>,
+}
+
+impl Asked {
+    /// What came to a port of ours from `peer`.
+    pub(crate) fn new(
+        port: Listener,
+        peer: SocketAddr,
+        protocol: Protocol,
+        request: SocksRequest,
+    ) -> Self {
+        Asked {
+            isolation: Isolation::new(&port.rules, port.addr, peer.ip(), protocol, &request),
+            request,
+            early: Vec::new(),
+        }
+    }
 }
 
 /// A request that waits for its answer; dropped before, it is cancelled.
@@ -113,15 +130,12 @@ impl Applications {
     /// Serves the connections of one port, a task each, for as long as its listener lives.
     pub(crate) async fn accept<F>(
         self: Rc<Self>,
-        listener: TcpListener,
+        (listener, port): (TcpListener, Listener),
         purpose: &'static str,
-        serve: impl Fn(Rc<Self>, TcpStream, SocketAddr, SocketAddr) -> F,
+        serve: impl Fn(Rc<Self>, TcpStream, Listener, SocketAddr) -> F,
     ) where
         F: Future<Output = io::Result<()>> + 'static,
     {
-        let Ok(address) = listener.local_addr() else {
-            return;
-        };
         loop {
             let (tcp, peer) = match crate::listen::accept(&listener).await {
                 Ok(accepted) => accepted,
@@ -133,7 +147,7 @@ impl Applications {
             // Batches are made by the circuit, not by the kernel.
             let _ = tcp.set_nodelay(true);
             let all = Rc::clone(&self);
-            let served = serve(Rc::clone(&self), tcp, address, peer);
+            let served = serve(Rc::clone(&self), tcp, port, peer);
             tokio::task::spawn_local(async move {
                 let Ok(_place) = all.places.try_acquire() else {
                     return;
@@ -255,21 +269,18 @@ impl Applications {
     /// Visits an onion service and hangs up; whether a stream was opened.
     pub(crate) async fn probe(&self, host: &str, port: u16) -> Probe {
         let began = clock::now().mono;
-        let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         // Credentials of its own: a rendezvous of its own, not one that stands already.
         let number = self.next.get().to_be_bytes().to_vec();
-        let auth = SocksAuth::Username(b"probe".to_vec(), number);
-        let mut waiting = self.ask(Asked {
-            isolation: Isolation::new(nobody, nobody.ip(), SocksVersion::V5, auth.clone()),
-            request: SocksRequest {
-                version: SocksVersion::V5,
-                command: SocksCommand::Connect,
-                address: Host::Name(host.to_owned()),
-                port,
-                auth,
-            },
-            early: Vec::new(),
-        });
+        let request = SocksRequest {
+            version: SocksVersion::V5,
+            command: SocksCommand::Connect,
+            address: Host::Name(host.to_owned()),
+            port,
+            auth: SocksAuth::Username(b"probe".to_vec(), number),
+        };
+        let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let protocol = Protocol::Socks(SocksVersion::V5);
+        let mut waiting = self.ask(Asked::new(nobody.into(), nobody, protocol, request));
         let answer = waiting.answer().await;
         let took_ms = clock::now().mono.duration_since(began).as_millis();
         let error = match answer {

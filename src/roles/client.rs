@@ -239,6 +239,10 @@ impl Hands {
                 let told = self.worker.with(|client, _| guards::told(client.guards()));
                 let _ = query.answer.send(Reply::new(200).with_body(told));
             }
+            "/circuits" => {
+                let told = self.worker.with(|client, now| client.circuits_told(now));
+                let _ = query.answer.send(Reply::new(200).with_body(told));
+            }
             "/metrics" => {
                 let text = status::metrics::onions(&onions);
                 let reply = Reply::new(200).with_header("Content-Type", "text/plain");

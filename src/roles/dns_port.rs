@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cepa_client::Isolation;
+use cepa_client::Protocol;
 use cepa_wire::host::Host;
 use cepa_wire::resolve::{Answer as Resolved, AnswerValue};
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest, SocksStatus, SocksVersion};
@@ -19,6 +19,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 
 use super::applications::{Answer, Applications, Asked};
+use crate::config::Listener;
 use crate::error::Failure;
 
 /// Questions under way at once.
@@ -35,7 +36,7 @@ pub(crate) async fn listen(addr: SocketAddr) -> Result<UdpSocket, Failure> {
 }
 
 /// Answers questions until the end of the process.
-pub(crate) async fn serve(applications: Rc<Applications>, socket: UdpSocket) {
+pub(crate) async fn serve(applications: Rc<Applications>, socket: UdpSocket, port: Listener) {
     let (socket, places) = (Rc::new(socket), Arc::new(Semaphore::new(QUESTIONS_MAX)));
     let mut buffer = [0; QUESTION_LEN_MAX];
     loop {
@@ -52,7 +53,7 @@ pub(crate) async fn serve(applications: Rc<Applications>, socket: UdpSocket) {
         };
         let (applications, socket) = (Rc::clone(&applications), Rc::clone(&socket));
         tokio::task::spawn_local(async move {
-            let answer = answer(&applications, &question, &socket, peer).await;
+            let answer = answer(&applications, &question, port, peer).await;
             if let Ok(bytes) = answer.to_vec() {
                 // Who does not listen any more asks again.
                 let _ = socket.send_to(&bytes, peer).await;
@@ -65,7 +66,7 @@ pub(crate) async fn serve(applications: Rc<Applications>, socket: UdpSocket) {
 async fn answer(
     applications: &Applications,
     question: &Message,
-    socket: &UdpSocket,
+    port: Listener,
     peer: SocketAddr,
 ) -> Message {
     let (id, op_code) = (question.metadata.id, question.metadata.op_code);
@@ -83,20 +84,16 @@ async fn answer(
         answer.metadata.response_code = ResponseCode::NotImp;
         return answer;
     };
-    let listener = socket.local_addr().unwrap_or(peer);
     let version = SocksVersion::V5;
     let auth = SocksAuth::None;
-    let mut waiting = applications.ask(Asked {
-        isolation: Isolation::new(listener, peer.ip(), version, auth.clone()),
-        request: SocksRequest {
-            version,
-            command,
-            address,
-            port: 0,
-            auth,
-        },
-        early: Vec::new(),
-    });
+    let request = SocksRequest {
+        version,
+        command,
+        address,
+        port: 0,
+        auth,
+    };
+    let mut waiting = applications.ask(Asked::new(port, peer, Protocol::Dns, request));
     match waiting.answer().await {
         Answer::Resolved(found) => {
             let records = found.iter().filter_map(|one| record(query, one));

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cepa_client::Isolation;
+use cepa_client::Protocol;
 use cepa_wire::host::Host;
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest, SocksStatus, SocksVersion};
 use http_body_util::Full;
@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 
 use super::applications::{Answer, Applications, Asked};
 use super::socks::REQUEST_TIMEOUT;
+use crate::config::Listener;
 use crate::net::edge;
 
 /// Headers of a request, at most.
@@ -32,7 +33,7 @@ const ISOLATING: [&str; 2] = ["proxy-authorization", "x-tor-stream-isolation"];
 pub(crate) async fn serve(
     applications: Rc<Applications>,
     tcp: TcpStream,
-    listener: SocketAddr,
+    listener: Listener,
     peer: SocketAddr,
 ) -> io::Result<()> {
     let service = service_fn(|request| {
@@ -54,7 +55,7 @@ pub(crate) async fn serve(
 async fn answer(
     applications: Rc<Applications>,
     request: hyper::Request<Incoming>,
-    listener: SocketAddr,
+    listener: Listener,
     peer: SocketAddr,
 ) -> Response<Full<Bytes>> {
     if request.method() != Method::CONNECT {
@@ -86,7 +87,7 @@ async fn answer(
 
 fn asked(
     request: &hyper::Request<Incoming>,
-    listener: SocketAddr,
+    listener: Listener,
     peer: SocketAddr,
 ) -> Option<Asked> {
     let authority = request.uri().authority()?;
@@ -114,17 +115,15 @@ fn asked(
         false => SocksAuth::Username(b"HTTP".to_vec(), credentials),
     };
     let version = SocksVersion::V5;
-    Some(Asked {
-        isolation: Isolation::new(listener, peer.ip(), version, auth.clone()),
-        request: SocksRequest {
-            version,
-            command: SocksCommand::Connect,
-            address,
-            port,
-            auth,
-        },
-        early: Vec::new(),
-    })
+    let request = SocksRequest {
+        version,
+        command: SocksCommand::Connect,
+        address,
+        port,
+        auth,
+    };
+    let protocol = Protocol::HttpConnect;
+    Some(Asked::new(listener, peer, protocol, request))
 }
 
 /// The answer of a proxy whose way to the server failed.

@@ -1,34 +1,33 @@
 //! The ports of a client: opened all before any is served, so that a taken one is told at once.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::applications::Applications;
 use super::{dns_port, http_connect, socks, transparent};
-use crate::config::ClientConfig;
+use crate::config::{ClientConfig, Listener};
 use crate::error::Failure;
 use crate::listen;
 
 /// Ports that are open.
 pub(crate) struct Ports {
-    socks: Vec<TcpListener>,
-    http_connect: Vec<TcpListener>,
-    redirect: Vec<TcpListener>,
-    tproxy: Vec<TcpListener>,
-    dns: Vec<UdpSocket>,
+    socks: Vec<(TcpListener, Listener)>,
+    http_connect: Vec<(TcpListener, Listener)>,
+    redirect: Vec<(TcpListener, Listener)>,
+    tproxy: Vec<(TcpListener, Listener)>,
+    dns: Vec<(UdpSocket, Listener)>,
 }
 
 impl Ports {
     /// Opens what the configuration asks for.
     pub(crate) async fn open(config: &ClientConfig) -> Result<Self, Failure> {
         let mut dns = Vec::new();
-        for addr in &config.dns {
-            dns.push(dns_port::listen(*addr).await?);
+        for port in &config.dns {
+            dns.push((dns_port::listen(port.addr).await?, *port));
         }
         let tproxy = config.tproxy.iter();
-        let tproxy = tproxy.map(|addr| transparent::listen_tproxy(*addr));
+        let tproxy = tproxy.map(|port| Ok((transparent::listen_tproxy(port.addr)?, *port)));
         Ok(Ports {
             socks: open(&config.socks, "socks").await?,
             http_connect: open(&config.http_connect, "http_connect").await?,
@@ -56,16 +55,16 @@ impl Ports {
             let serve = transparent::serve_tproxied;
             tokio::task::spawn_local(Rc::clone(all).accept(listener, "tproxy", serve));
         }
-        for socket in self.dns {
-            tokio::task::spawn_local(dns_port::serve(Rc::clone(all), socket));
+        for (socket, port) in self.dns {
+            tokio::task::spawn_local(dns_port::serve(Rc::clone(all), socket, port));
         }
     }
 }
 
-async fn open(addrs: &[SocketAddr], purpose: &str) -> Result<Vec<TcpListener>, Failure> {
+async fn open(ports: &[Listener], purpose: &str) -> Result<Vec<(TcpListener, Listener)>, Failure> {
     let mut listeners = Vec::new();
-    for addr in addrs {
-        listeners.push(listen::listen(*addr, purpose).await?);
+    for port in ports {
+        listeners.push((listen::listen(port.addr, purpose).await?, *port));
     }
     Ok(listeners)
 }

@@ -5,31 +5,31 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cepa_client::Isolation;
+use cepa_client::Protocol;
 use cepa_wire::host::Host;
 use cepa_wire::socks::{self, Handshake, Progress, SocksRequest, SocksStatus};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::applications::{Answer, Applications, Asked, host_of};
+use crate::config::Listener;
 
 /// How long an application may take to say what it wants.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Serves one connection to `listener`.
+/// Serves one connection to a port.
 pub(crate) async fn serve(
     applications: Rc<Applications>,
     mut tcp: TcpStream,
-    listener: SocketAddr,
+    port: Listener,
     peer: SocketAddr,
 ) -> io::Result<()> {
     let asked = tokio::time::timeout(REQUEST_TIMEOUT, read_request(&mut tcp)).await;
     let (request, early) = asked.map_err(|_| io::ErrorKind::TimedOut)??;
-    let isolation = Isolation::new(listener, peer.ip(), request.version, request.auth.clone());
+    let protocol = Protocol::Socks(request.version);
     let asked = Asked {
-        request,
-        isolation,
         early,
+        ..Asked::new(port, peer, protocol, request)
     };
     applications.serve(tcp, asked, reply).await
 }

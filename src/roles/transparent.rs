@@ -8,70 +8,68 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use cepa_client::Isolation;
+use cepa_client::Protocol as ClientProtocol;
 use cepa_wire::host::Host;
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest, SocksVersion};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::applications::{Applications, Asked};
+use crate::config::Listener;
 use crate::error::Failure;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// Serves one connection that was redirected to `listener`.
+/// Serves one connection that was redirected to a port.
 pub(crate) async fn serve_redirected(
     applications: Rc<Applications>,
     tcp: TcpStream,
-    listener: SocketAddr,
+    port: Listener,
     peer: SocketAddr,
 ) -> io::Result<()> {
     let socket = SockRef::from(&tcp);
-    let original = match listener {
+    let original = match port.addr {
         SocketAddr::V4(_) => socket.original_dst_v4()?,
         SocketAddr::V6(_) => socket.original_dst_v6()?,
     };
     let target = original.as_socket();
     // Who connected here directly is not led on to here again.
-    let target = target.filter(|target| *target != listener);
+    let target = target.filter(|target| *target != port.addr);
     let target = target.ok_or(io::ErrorKind::AddrNotAvailable)?;
-    serve(applications, tcp, target, (listener, peer)).await
+    serve(applications, tcp, target, (port, peer)).await
 }
 
 /// Serves one connection whose local address is where it wanted to go.
 pub(crate) async fn serve_tproxied(
     applications: Rc<Applications>,
     tcp: TcpStream,
-    listener: SocketAddr,
+    port: Listener,
     peer: SocketAddr,
 ) -> io::Result<()> {
     let target = tcp.local_addr()?;
-    if target == listener {
+    if target == port.addr {
         return Err(io::ErrorKind::AddrNotAvailable.into());
     }
-    serve(applications, tcp, target, (listener, peer)).await
+    serve(applications, tcp, target, (port, peer)).await
 }
 
 async fn serve(
     applications: Rc<Applications>,
     tcp: TcpStream,
     target: SocketAddr,
-    (listener, peer): (SocketAddr, SocketAddr),
+    (port, peer): (Listener, SocketAddr),
 ) -> io::Result<()> {
     let version = SocksVersion::V5;
     let auth = SocksAuth::None;
-    let asked = Asked {
-        isolation: Isolation::new(listener, peer.ip(), version, auth.clone()),
-        request: SocksRequest {
-            version,
-            command: SocksCommand::Connect,
-            address: Host::Ip(target.ip()),
-            port: target.port(),
-            auth,
-        },
-        early: Vec::new(),
+    let request = SocksRequest {
+        version,
+        command: SocksCommand::Connect,
+        address: Host::Ip(target.ip()),
+        port: target.port(),
+        auth,
     };
+    let asked = Asked::new(port, peer, ClientProtocol::Transparent, request);
     applications.serve(tcp, asked, |_, _| Vec::new()).await
 }
 

@@ -1,9 +1,9 @@
 //! Whole networks of processes, as a user starts them: `cepa testnet up` and the node commands.
 //!
 //! Each test has ports of its own, so that they run side by side, on loopback addresses only.
-//! `traffic` is a network that carries what it should, `survival` one whose nodes are killed,
-//! `onions` one with onion services, `ports` the other ways in, `bad_input` what goes wrong before
-//! there is one. `CEPA_LONG=1` makes the download 1 GB.
+//! `traffic` is a network that carries what it should, `delay` one with slow links, `survival` one
+//! whose nodes are killed, `onions` one with onion services, `ports` the other ways in, `bad_input`
+//! what goes wrong before there is one. `CEPA_LONG=1` makes the download 1 GB.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,6 +12,7 @@
 )]
 
 mod bad_input;
+mod delay;
 mod onions;
 mod ports;
 #[path = "../support/mod.rs"]

@@ -281,9 +281,9 @@ impl Client {
                 return;
             }
             if status.is_some_and(|status| status.stream_count > 0) {
-                let later = now.mono + REVIEW_AGAIN;
                 if let Some(entry) = self.pool.entry_mut(id) {
-                    entry.review_at = later;
+                    entry.review_at = now.mono + REVIEW_AGAIN;
+                    entry.keep_alive(now);
                 }
                 return;
             }

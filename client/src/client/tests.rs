@@ -1,5 +1,6 @@
 //! The client against a network in memory.
 
+mod isolation;
 mod onion;
 mod times;
 mod world;

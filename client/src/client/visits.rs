@@ -130,6 +130,9 @@ impl Client {
     /// A stream is over. A visit without any is not kept for long.
     pub(super) fn note_idle(&mut self, circuit: Option<CircuitKey>, now: Now) {
         let Some(key) = circuit else { return };
+        if let Some(id) = self.pool.by_key(key) {
+            self.pool.left(id, now);
+        }
         let name = self.pool.by_key(key).and_then(|id| self.onion.name_of(id));
         let Some((Owner::Visits, circuit)) = name else {
             return;

@@ -77,13 +77,7 @@ fn what_is_looked_up() {
 }
 
 fn isolation() -> Isolation {
-    let listener = "127.0.0.1:9050".parse().unwrap();
-    Isolation::new(
-        listener,
-        [127, 0, 0, 1].into(),
-        SocksVersion::V5,
-        SocksAuth::None,
-    )
+    Isolation::internal(0)
 }
 
 /// The verdicts on one reason, given again and again by exits that differ.

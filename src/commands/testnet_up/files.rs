@@ -288,7 +288,9 @@ fn write_config(plan: &Plan, planned: &PlannedNode, network: &Path) -> Result<()
     let text = match planned.node.or {
         Some(or) => toml::to_string(&node_table(plan, planned, or, network, log)),
         None => toml::to_string(&ClientTable {
-            socks: planned.node.socks.into_iter().map(unplaced).collect(),
+            socks: (planned.node.socks.iter())
+                .map(|addr| unplaced(addr.to_string()))
+                .collect(),
             data_dir: Some(planned.folder.clone()),
             log,
             onion_service: onion_service(plan, planned).into_iter().collect(),
@@ -407,7 +409,7 @@ mod tests {
             ["accept *:*"]
         );
         let client = load_client(&first.nodes[3].config).unwrap();
-        assert_eq!(client.socks, ["127.0.0.1:5050".parse().unwrap()]);
+        assert_eq!(client.socks[0].addr, "127.0.0.1:5050".parse().unwrap());
         assert!(dir.path().join("testnet.json").exists());
     }
 }

@@ -13,7 +13,6 @@
 mod ends;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use cepa_client::Isolation;
@@ -25,7 +24,6 @@ use cepa_crypto::{Rng, RsaId};
 use cepa_dir::NetworkView;
 use cepa_dir::hsring::{self, HsRing};
 use cepa_wire::Now;
-use cepa_wire::socks::{SocksAuth, SocksVersion};
 
 use super::churn::{Churn, Rates};
 use ends::{Directories, Ends};
@@ -251,8 +249,7 @@ impl World {
         let (Some(view), Some(host)) = (self.views.get(age), self.hosts.get(host)) else {
             return;
         };
-        let nobody = SocketAddr::from(([127, 0, 0, 1], 9050));
-        let isolation = Isolation::new(nobody, nobody.ip(), SocksVersion::V5, SocksAuth::None);
+        let isolation = Isolation::internal(0);
         let (mut visits, mut ends) = (
             Visits::new(self.rng.fork(), false),
             Ends::new(self.rng.fork()),

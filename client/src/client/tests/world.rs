@@ -24,7 +24,7 @@ use cepa_wire::socks::{SocksRequest, SocksVersion};
 
 use super::*;
 use crate::drawn::{self, Documents, DrawnRelay, start};
-use crate::isolation::Isolation;
+use crate::isolation::{Isolation, IsolationRules, Protocol};
 use crate::network::Directory;
 use crate::onion::LastHop;
 
@@ -74,6 +74,8 @@ pub(super) struct World {
     pub(super) published: Vec<crate::onion::services::ServiceId>,
     pub(super) answers: BTreeMap<RequestId, Command>,
     request_next: u64,
+    /// Of the port that requests come to.
+    pub(super) rules: IsolationRules,
 }
 
 /// An authority, five guards and two exits to the web.
@@ -171,6 +173,7 @@ impl World {
             published: Vec::new(),
             answers: BTreeMap::new(),
             request_next: 0,
+            rules: IsolationRules::default(),
         }
     }
 
@@ -297,7 +300,8 @@ impl World {
         self.request_next += 1;
         let listener = "127.0.0.1:9050".parse().unwrap();
         let client = [127, 0, 0, 1].into();
-        let isolation = Isolation::new(listener, client, request.version, request.auth.clone());
+        let protocol = Protocol::Socks(request.version);
+        let isolation = Isolation::new(&self.rules, listener, client, protocol, request);
         self.client
             .handle_socks_request(id, request, isolation, early.to_vec(), self.now);
         self.run();

@@ -2,7 +2,7 @@
 //! circuits are opened, used and closed as they may be.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use cepa_circuit::handshake::{HopKey, HopSpec};
@@ -22,7 +22,6 @@ use cepa_wire::introduce::{Introduce, IntroduceAck, IntroduceStatus};
 use cepa_wire::linkspec::LinkSpecifiers;
 use cepa_wire::relay::RelayCommand;
 use cepa_wire::rendezvous::{EstablishRendezvous, Rendezvous2};
-use cepa_wire::socks::{SocksAuth, SocksVersion};
 
 use super::super::*;
 use crate::drawn::{Documents, DrawnRelay, start};
@@ -202,11 +201,7 @@ impl World {
     }
 
     pub(super) fn isolation(n: u64) -> Isolation {
-        let listener = "127.0.0.1:9050".parse().unwrap();
-        let client = IpAddr::from([127, 0, 0, 1]);
-        let mut isolation = Isolation::new(listener, client, SocksVersion::V5, SocksAuth::None);
-        isolation.session = n;
-        isolation
+        Isolation::internal(n)
     }
 
     /// Asks for the service, does all that follows without time going by, and what came of it.

@@ -1,0 +1,58 @@
+//! The circuits of a client in words, a line each, for its operator.
+
+use std::fmt::Write as _;
+
+use cepa_wire::Now;
+
+use super::Client;
+use crate::pool::{Entry, Purpose, Stage};
+
+impl Client {
+    /// How long circuits may take, then each circuit: what for, how far, by which guard, to which
+    /// exit, since when.
+    #[must_use]
+    pub fn circuits_told(&self, now: Now) -> String {
+        let times = &self.build_times;
+        let learnt = match times.is_learning() {
+            true => format!("not learnt yet, from {} circuits", times.count()),
+            false => format!("learnt from {} circuits", times.count()),
+        };
+        let (late, close) = (times.timeout(3).as_millis(), times.close(3).as_secs());
+        let mut text =
+            format!("a circuit is late after {late} ms, given up after {close} s ({learnt})\n");
+        for (_, entry) in self.pool.iter() {
+            let status = entry.key().and_then(|key| self.plane.circuit_status(key));
+            let streams = status.map_or(0, |status| status.stream_count);
+            let age = now.mono.saturating_duration_since(entry.since).as_secs();
+            let (kind, to) = match &entry.purpose {
+                Purpose::Directory => ("directory", String::new()),
+                Purpose::Onion(_) => ("onion services", String::new()),
+                Purpose::General(exit) => ("exit", format!(" to {}", exit.rsa_id)),
+            };
+            let (stage, use_) = (stage_of(entry), use_of(entry));
+            let _ = writeln!(
+                text,
+                "  {kind}: {stage}, {use_}; by {}{to}; {streams} streams; {age} s old",
+                entry.first
+            );
+        }
+        text
+    }
+}
+
+fn stage_of(entry: &Entry) -> &'static str {
+    match entry.stage {
+        Stage::Channel(..) => "connecting",
+        Stage::Building(_) => "being built",
+        Stage::Waiting(_) => "waiting for a better guard",
+        Stage::Built(_) => "ready",
+    }
+}
+
+fn use_of(entry: &Entry) -> &'static str {
+    match (entry.is_measured_only, entry.is_clean()) {
+        (true, _) => "late",
+        (_, true) => "clean",
+        _ => "in use",
+    }
+}
