@@ -4,9 +4,9 @@
 //! the last 1000 times of three hops ─bins of 10 ms─▶ Xm ─▶ alpha ─▶ quantiles: timeout, close
 //! ```
 //!
-//! A circuit that is later than the timeout is used for nothing, but measured until the close time,
-//! so that the tail of the distribution is known, too. Nothing is learnt while the network is silent;
-//! when most of the last circuits were late, the network has changed, and learning begins anew.
+//! A circuit that is later than the timeout is used for nothing, but measured until the close
+//! time, so that the tail of the distribution is known, too. Nothing is learnt while the network
+//! is silent; when most of the last circuits were late, it has changed: learning begins anew.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;

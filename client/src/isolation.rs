@@ -1,9 +1,9 @@
 //! Which streams may share a circuit (path-spec 2; the flags of `SocksPort` in tor(1)).
 //!
-//! Each listener has [`IsolationRules`]; what they do not look at is left out of an [`Isolation`], so
-//! that two streams may share a circuit exactly if theirs are equal. A circuit is bound by its first
-//! stream, and for good. By default streams of different listeners, client addresses or credentials
-//! share none.
+//! Each listener has [`IsolationRules`]; what they do not look at is left out of an [`Isolation`],
+//! so that two streams may share a circuit exactly if theirs are equal. A circuit is bound by its
+//! first stream, and for good. By default streams of different listeners, client addresses or
+//! credentials share none.
 
 use std::net::{IpAddr, SocketAddr};
 
