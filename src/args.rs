@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cepa_client::RelayPattern;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use cepa_testnet::Share;
@@ -157,6 +158,18 @@ pub struct ClientArgs {
     /// Where guards and directory documents are kept.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Relays to enter the network by: $FINGERPRINT, nickname, address range, {cc}, with commas
+    #[arg(long, value_name = "RELAYS", value_delimiter = ',')]
+    pub entry: Vec<RelayPattern>,
+    /// Relays for the hops between.
+    #[arg(long, value_name = "RELAYS", value_delimiter = ',')]
+    pub middle: Vec<RelayPattern>,
+    /// Relays to leave the network by.
+    #[arg(long, value_name = "RELAYS", value_delimiter = ',')]
+    pub exit: Vec<RelayPattern>,
+    /// Relays to use nowhere.
+    #[arg(long, value_name = "RELAYS", value_delimiter = ',')]
+    pub exclude: Vec<RelayPattern>,
     /// Started by a launcher: stages to standard output, stop when standard input ends.
     #[arg(long, hide = true)]
     pub launched: bool,
@@ -166,9 +179,19 @@ const CLIENT_HELP: &str = "\
 Examples:
   cepa client --network network.toml
   cepa client --network network.toml --socks 127.0.0.1:9150
+  cepa client --network network.toml --exit '{de},{nl}' --exclude 192.0.2.0/24
   curl --socks5-hostname 127.0.0.1:9050 http://example.com/
   cepa client guards
-  cepa client circuits";
+  cepa client circuits
+
+Rules on paths in a configuration mean what tor's EntryNodes, MiddleNodes, ExitNodes, ExcludeNodes,
+ExcludeExitNodes and StrictNodes mean:
+  [paths]
+  entry = [\"$0123456789ABCDEF0123456789ABCDEF01234567\", \"nickname\"]
+  exit = [\"{de}\"]               # countries: geoip and geoip6 name files of tor's format
+  exclude = [\"192.0.2.0/24\", \"[2001:db8::]/32\"]
+  exclude_exit = [\"{??}\"]
+  strict = true                  # not even where an onion service chose an excluded relay";
 
 /// The questions to a running client.
 #[derive(Debug, Subcommand)]

@@ -118,6 +118,17 @@ fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> {
     if let Some(data_dir) = &args.data_dir {
         config.data_dir.clone_from(data_dir);
     }
+    let rules = &mut config.rules;
+    for (set, given) in [
+        (&mut rules.entry, &args.entry),
+        (&mut rules.middle, &args.middle),
+        (&mut rules.exit, &args.exit),
+        (&mut rules.exclude, &args.exclude),
+    ] {
+        if !given.is_empty() {
+            set.0.clone_from(given);
+        }
+    }
     Ok(config)
 }
 
@@ -167,5 +178,8 @@ mod tests {
         let over = parse(&["--socks", "127.0.0.1:2", "--network", "m.toml"]);
         assert_eq!(over.socks[0].addr, "127.0.0.1:2".parse().unwrap());
         assert_eq!(over.network, std::path::Path::new("m.toml"));
+        let ruled = parse(&["--exit", "{de},moria1", "--entry", "192.0.2.0/24"]).rules;
+        assert_eq!((ruled.exit.0.len(), ruled.entry.0.len()), (2, 1));
+        assert!(ruled.needs_geoip() && ruled.exclude.is_empty());
     }
 }

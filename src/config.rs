@@ -9,17 +9,19 @@ pub mod client;
 pub mod listener;
 pub mod node;
 pub mod onion;
+pub mod paths;
 pub mod source;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use cepa_crypto::RsaId;
+use cepa_client::Rules;
 use serde::{Deserialize, Serialize};
 
 pub use self::listener::Listener;
 pub use self::onion::OnionServiceConfig;
+use self::paths::GeoIpFiles;
 use crate::error::Failure;
 
 /// The default of `bandwidth_rate` and `bandwidth_burst`, in bytes a second: as good as no limit.
@@ -117,8 +119,10 @@ pub struct ClientConfig {
     pub data_dir: PathBuf,
     /// The network to join.
     pub network: PathBuf,
-    /// Relays that each path must have, for tests.
-    pub pins: Pins,
+    /// The rules on paths, without countries.
+    pub rules: Rules,
+    /// Where countries are read from.
+    pub geoip: GeoIpFiles,
     /// Whether no two relays of one /16 share a path.
     pub distinct_subnets: bool,
     /// The onion services that it hosts.
@@ -131,26 +135,6 @@ pub struct ClientConfig {
     pub metrics: Option<SocketAddr>,
     /// Where the log goes.
     pub log: LogConfig,
-}
-
-/// Relays that a client's paths must use in a place; an empty list leaves the choice free.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pins {
-    /// First hops.
-    pub entry: Vec<RelayName>,
-    /// Second hops.
-    pub middle: Vec<RelayName>,
-    /// Last hops.
-    pub exit: Vec<RelayName>,
-}
-
-/// How a configuration names a relay.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RelayName {
-    /// By its identity: 40 hexadecimal digits, `$` before them or not.
-    Rsa(RsaId),
-    /// By its nickname, which need not be unique.
-    Nickname(String),
 }
 
 /// How much is logged.

@@ -13,13 +13,14 @@ mod circuits;
 mod directory;
 mod onion;
 mod onion_circuits;
+mod rules;
 mod services;
 mod socks;
 mod told;
 mod upkeep;
 mod visits;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -47,6 +48,7 @@ use crate::onion_circuits::OnionCircuits;
 use crate::plane::{ChannelClose, Event, Plane};
 use crate::pool::Pool;
 use crate::requests::Requests;
+use crate::rules::Permits;
 use crate::vanguards::Vanguards;
 use upkeep::Upkeep;
 
@@ -76,6 +78,12 @@ pub struct Client {
     requests: Requests,
     guards: Guards,
     build_times: BuildTimes,
+    /// What the operator's rules say to the relays of the consensus.
+    permits: Permits,
+    /// What has been told about them.
+    told_rules: BTreeSet<String>,
+    /// Whether they leave no path at all.
+    is_cut_off: bool,
     vanguards: Vanguards,
     onion: OnionCircuits,
     services: Services,
@@ -121,6 +129,9 @@ impl Client {
             requests: Requests::default(),
             guards,
             build_times: BuildTimes::new(now),
+            permits: Permits::default(),
+            told_rules: BTreeSet::new(),
+            is_cut_off: false,
             vanguards: Vanguards::default(),
             onion: OnionCircuits::default(),
             services: Services::new(rng.fork(), network.is_testing),

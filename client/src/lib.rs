@@ -22,11 +22,13 @@ pub mod paths;
 pub mod plane;
 mod pool;
 mod requests;
+pub mod rules;
 pub mod vanguards;
 
 pub use bootstrap::{BootstrapStatus, Phase};
 pub use client::{Client, SavedState};
 pub use command::{Command, FetchId, LinkId, LinkTarget, RequestId, Saved};
 pub use isolation::{Isolation, IsolationRules, Protocol};
-pub use network::{ClientConfig, Directory, Pins, RelayName};
+pub use network::{ClientConfig, Directory};
 pub use requests::EARLY_BYTES_MAX;
+pub use rules::{GeoIp, RelayPattern, RelaySet, Rules};

@@ -21,11 +21,12 @@ use cepa_netdoc::routerstatus::Flags;
 use cepa_wire::linkspec::LinkSpecifiers;
 
 use crate::command::LinkTarget;
-use crate::network::Pins;
+use crate::rules::Permits;
 
 /// Ports whose connections live long, and so want Stable relays (path-spec 2.2; `LongLivedPorts`).
-pub const LONG_LIVED_PORTS: [u16; 11] =
-    [21, 22, 706, 1863, 5050, 5190, 5222, 5223, 6667, 6697, 8300];
+pub const LONG_LIVED_PORTS: [u16; 12] = [
+    21, 22, 706, 1863, 5050, 5190, 5222, 5223, 6523, 6667, 6697, 8300,
+];
 /// Pairs of exit and guard that are looked at for one path.
 const PAIRS_MAX: usize = 1000;
 /// The subprotocol version of Relay that promises ntor-v3 (tor-spec 9.1).
@@ -93,8 +94,8 @@ pub struct PathRules<'a> {
     pub need: ExitNeed,
     /// First hops, best first.
     pub entries: &'a [RsaId],
-    /// Relays that the user wants.
-    pub pins: &'a Pins,
+    /// What the operator's rules allow.
+    pub permits: &'a Permits,
     /// Exits that have failed at this.
     pub excluded_exits: &'a [RsaId],
     /// Whether no two relays may be of one /16 (IPv4) or /32 (IPv6): path-spec 2.2.
@@ -156,7 +157,7 @@ fn is_exit(relay: &Relay, rules: &PathRules<'_>, quality: Quality) -> bool {
         && !relay.flags.contains(Flags::BAD_EXIT)
         && !relay.flags.contains(Flags::MIDDLE_ONLY)
         && rules.need.is_met_by(relay)
-        && Pins::allow(&rules.pins.exit, relay)
+        && rules.permits.of(&relay.rsa_id).exit
         && !rules.excluded_exits.contains(&relay.rsa_id)
 }
 
@@ -182,6 +183,7 @@ fn choose_at(
         .iter()
         .filter_map(|id| view.relay(id))
         .filter(|relay| Quality(Flags::NONE).is_met_by(relay))
+        .filter(|relay| rules.permits.of(&relay.rsa_id).first)
         .collect();
     let mut pairs = 0;
     while let Some(exit) = draw(&mut exits, rng) {
@@ -211,7 +213,7 @@ fn choose_middle<'v>(
 ) -> Option<&'v Relay> {
     view.choose(rng, Role::Middle, |relay| {
         quality.is_met_by(relay)
-            && Pins::allow(&rules.pins.middle, relay)
+            && rules.permits.of(&relay.rsa_id).middle
             && ends.iter().all(|end| rules.may_share_path(end, relay))
     })
 }

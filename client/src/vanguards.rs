@@ -14,6 +14,8 @@ use cepa_netdoc::params::Params;
 use cepa_netdoc::routerstatus::Flags;
 use cepa_wire::Now;
 
+use crate::rules::Permits;
+
 const DAY_SECONDS: i32 = 86_400;
 
 /// One of them.
@@ -32,8 +34,10 @@ pub struct Vanguards {
 impl Vanguards {
     /// Replaces those that are too old, or listed no more, so that there are as many as the network
     /// wants (`guard-hs-l2-number`) or has.
-    pub fn refresh(&mut self, view: &NetworkView, now: Now, rng: &mut Rng) {
-        let usable = |relay: &Relay| relay.flags.contains(Flags::RUNNING | Flags::VALID);
+    pub fn refresh(&mut self, view: &NetworkView, permits: &Permits, now: Now, rng: &mut Rng) {
+        let usable = |relay: &Relay| {
+            relay.flags.contains(Flags::RUNNING | Flags::VALID) && permits.of(&relay.rsa_id).any
+        };
         self.layer2
             .retain(|one| one.until > now.mono && view.relay(&one.id).is_some_and(usable));
         let wanted = view.params().value("guard-hs-l2-number", 4, 1, 19);
@@ -91,7 +95,7 @@ mod tests {
         let (now, mut rng) = (start(), Rng::from_seed([4; 32]));
         let view = Documents::new(&relays(12), "", now).view();
         let mut vanguards = Vanguards::default();
-        vanguards.refresh(&view, now, &mut rng);
+        vanguards.refresh(&view, &Permits::default(), now, &mut rng);
         let first: Vec<RsaId> = vanguards.layer2().collect();
         assert_eq!(first.len(), 4);
         let day = Duration::from_secs(86_400);
@@ -102,9 +106,14 @@ mod tests {
         let soonest = vanguards.poll_timeout().unwrap();
         assert!(soonest >= now.mono + day && soonest <= now.mono + 12 * day);
         let just_before = now + (soonest - now.mono - Duration::from_secs(1));
-        vanguards.refresh(&view, just_before, &mut rng);
+        vanguards.refresh(&view, &Permits::default(), just_before, &mut rng);
         assert_eq!(vanguards.layer2().collect::<Vec<_>>(), first);
-        vanguards.refresh(&view, now + (soonest - now.mono), &mut rng);
+        vanguards.refresh(
+            &view,
+            &Permits::default(),
+            now + (soonest - now.mono),
+            &mut rng,
+        );
         let second: Vec<RsaId> = vanguards.layer2().collect();
         // The one may be drawn again, for another time.
         assert!(second.iter().filter(|id| first.contains(id)).count() >= 3);
@@ -114,7 +123,7 @@ mod tests {
         let mut fewer = relays(12);
         fewer.retain(|relay| relay.rsa != gone);
         let view = Documents::new(&fewer, "", now).view();
-        vanguards.refresh(&view, now, &mut rng);
+        vanguards.refresh(&view, &Permits::default(), now, &mut rng);
         assert!(vanguards.layer2().all(|id| id != gone));
         assert_eq!(vanguards.layer2().count(), 4);
     }
@@ -128,7 +137,7 @@ mod tests {
         }
         let view = Documents::new(&few, "", now).view();
         let mut vanguards = Vanguards::default();
-        vanguards.refresh(&view, now, &mut rng);
+        vanguards.refresh(&view, &Permits::default(), now, &mut rng);
         assert_eq!(vanguards.layer2().count(), 3);
     }
 

@@ -3,13 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use cepa_client::Rules;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::node::is_nickname;
 use super::onion::OnionServiceTable;
+use super::paths::{GeoIpFiles, PathsTable};
 use super::source::{LogTable, Source};
-use super::{ClientConfig, Listener, LogConfig, Pins, RelayName};
+use super::{ClientConfig, Listener, LogConfig};
 use crate::error::{Failure, fail};
 
 /// Where a client listens for SOCKS unless it is told otherwise.
@@ -49,9 +50,9 @@ pub struct ClientTable {
     /// Where the log goes.
     #[serde(default)]
     pub log: LogTable,
-    /// Relays that each path must have.
-    #[serde(default, skip_serializing_if = "PinsTable::is_empty")]
-    pub pins: PinsTable,
+    /// The rules on paths.
+    #[serde(default, skip_serializing_if = "PathsTable::is_empty")]
+    pub paths: PathsTable,
     /// A folder of `*.auth_private` files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub onion_auth_dir: Option<PathBuf>,
@@ -80,33 +81,12 @@ impl ClientTable {
             network,
             distinct_subnets: true,
             log: LogTable::default(),
-            pins: PinsTable::default(),
+            paths: PathsTable::default(),
             onion_auth_dir: None,
             onion_errors: true,
             metrics: None,
             onion_service: Vec::new(),
         }
-    }
-}
-
-/// The table `[pins]`: for tests; pinned paths are less anonymous.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PinsTable {
-    /// First hops.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub entry: Vec<Spanned<String>>,
-    /// Second hops.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub middle: Vec<Spanned<String>>,
-    /// Last hops.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exit: Vec<Spanned<String>>,
-}
-
-impl PinsTable {
-    fn is_empty(&self) -> bool {
-        self.entry.is_empty() && self.middle.is_empty() && self.exit.is_empty()
     }
 }
 
@@ -125,11 +105,7 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         list.iter().map(read).collect::<Result<Vec<_>, Failure>>()
     };
     let socks = addrs(&table.socks, "socks")?;
-    let pins = Pins {
-        entry: names(source, &table.pins.entry, "entry")?,
-        middle: names(source, &table.pins.middle, "middle")?,
-        exit: names(source, &table.pins.exit, "exit")?,
-    };
+    let (rules, geoip) = table.paths.checked(source)?;
     let services = table.onion_service.into_iter();
     let services = services.map(|service| service.checked(source));
     let onion_services = services.collect::<Result<Vec<_>, Failure>>()?;
@@ -150,7 +126,8 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         automap: table.automap,
         data_dir,
         network: source.resolve(&table.network),
-        pins,
+        rules,
+        geoip,
         distinct_subnets: table.distinct_subnets,
         onion_services,
         onion_auth_dir: table.onion_auth_dir.map(|dir| source.resolve(&dir)),
@@ -171,7 +148,8 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         automap: false,
         data_dir: default_data_dir()?,
         network,
-        pins: Pins::default(),
+        rules: Rules::default(),
+        geoip: GeoIpFiles::default(),
         distinct_subnets: true,
         onion_services: Vec::new(),
         onion_auth_dir: None,
@@ -187,22 +165,6 @@ fn yes() -> bool {
 
 fn is_yes(value: &bool) -> bool {
     *value
-}
-
-fn names(source: &Source, list: &[Spanned<String>], key: &str) -> Result<Vec<RelayName>, Failure> {
-    let expected = "40 hexadecimal digits, or a nickname";
-    list.iter()
-        .map(|name| parse_name(name.get_ref()).ok_or_else(|| source.wrong(name, key, expected)))
-        .collect()
-}
-
-/// A relay's name: 40 hexadecimal digits (`$` before them or not), or a nickname.
-pub fn parse_name(text: &str) -> Option<RelayName> {
-    let digits = text.strip_prefix('$').unwrap_or(text);
-    if digits.len() == 40 {
-        return digits.parse().ok().map(RelayName::Rsa);
-    }
-    is_nickname(text).then(|| RelayName::Nickname(text.to_owned()))
 }
 
 /// Where a client keeps its state: `$XDG_DATA_HOME/cepa`, or `~/.local/share/cepa`.
@@ -233,10 +195,10 @@ mod tests {
 
     #[test]
     fn reads_a_client() {
-        let text = "network = \"n.toml\"\ndata_dir = \"d\"\n[pins]\nexit = [\"exit1\"]\n";
+        let text = "network = \"n.toml\"\ndata_dir = \"d\"\n[paths]\nexit = [\"exit1\"]\n";
         let config = read_text(text).unwrap();
         assert_eq!(config.socks, [SOCKS_DEFAULT.into()]);
-        assert_eq!(config.pins.exit, [RelayName::Nickname("exit1".into())]);
+        assert_eq!(config.rules.exit.0, ["exit1".parse().unwrap()]);
     }
 
     #[test]
@@ -264,7 +226,7 @@ mod tests {
     fn wrong_lines_are_named() {
         let error = read_text("network = \"n\"\nsocks = [\n\"127.0.0.1\"]\n").unwrap_err();
         assert!(error.to_string().contains("line 3"), "{error}");
-        let error = read_text("network = \"n\"\n[pins]\nentry = [\"a b\"]\n").unwrap_err();
+        let error = read_text("network = \"n\"\n[paths]\nentry = [\"a b\"]\n").unwrap_err();
         assert!(error.to_string().contains("line 3"), "{error}");
         assert!(read_text("").unwrap_err().to_string().contains("network"));
     }

@@ -210,9 +210,7 @@ fn check_texts(source: &Source, table: &NodeTable) -> Result<(), Failure> {
     }
     for member in &table.family {
         let expected = "$ and 40 hexadecimal digits, or a nickname";
-        source.expect(member, "family", expected, |name| {
-            super::client::parse_name(name).is_some()
-        })?;
+        source.expect(member, "family", expected, |name| is_family_member(name))?;
     }
     if let Some(line) = table.exit_policy.get(POLICY_LINES_MAX) {
         return Err(source.wrong(line, "exit_policy", "at most 500 lines"));
@@ -345,6 +343,15 @@ fn is_versions(text: &str) -> bool {
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
         version.starts_with(|first: char| first.is_ascii_digit()) && version.bytes().all(is_word)
     })
+}
+
+/// 40 hexadecimal digits, `$` before them or not, or a nickname.
+fn is_family_member(text: &str) -> bool {
+    let digits = text.strip_prefix('$').unwrap_or(text);
+    match digits.len() {
+        40 => digits.parse::<cepa_crypto::RsaId>().is_ok(),
+        _ => is_nickname(text),
+    }
 }
 
 /// 1 to 19 letters and digits (dir-spec 2.1.1).

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use cepa_client::automap::Automap;
 use cepa_client::{
-    Client, ClientConfig as CoreConfig, Command, Directory, FetchId, LinkId, LinkTarget, Pins,
+    Client, ClientConfig as CoreConfig, Command, Directory, FetchId, LinkId, LinkTarget, Rules,
     Saved, SavedState,
 };
 use cepa_crypto::Rng;
@@ -25,7 +25,7 @@ use super::onion::{self, Hosting};
 use super::ports::Ports;
 use super::{fetch as exchange, guards, kept, network_file};
 use crate::clock;
-use crate::config::{self, ClientConfig};
+use crate::config::ClientConfig;
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
 use crate::http::Reply;
@@ -64,6 +64,10 @@ async fn serve(
     reporter: Reporter,
     mut shutdown: Shutdown,
 ) -> Result<(), Failure> {
+    let rules = Rules {
+        geoip: Arc::new(config.geoip.load(&config.rules)?),
+        ..config.rules.clone()
+    };
     let network = Network::load(&config.network)?;
     let folder = Folder::open(&config.data_dir)?;
     let mut store = Store::open(&folder.path().join("store.sqlite"), Durability::Process)?;
@@ -80,7 +84,7 @@ async fn serve(
     };
     let (_sockets, mut queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
     let client = Client::new(
-        core_config(&config, &network),
+        core_config(&config, &network, rules),
         Arc::new(network_file(&network)?),
         saved_state(&mut store, &folder)?,
         rng.fork(),
@@ -352,14 +356,7 @@ fn saved_state(store: &mut Store, folder: &Folder) -> Result<SavedState, Failure
     })
 }
 
-fn core_config(config: &ClientConfig, network: &Network) -> CoreConfig {
-    let names = |names: &[config::RelayName]| {
-        let name = |name: &config::RelayName| match name {
-            config::RelayName::Rsa(rsa) => cepa_client::RelayName::Rsa(*rsa),
-            config::RelayName::Nickname(name) => cepa_client::RelayName::Nickname(name.clone()),
-        };
-        names.iter().map(name).collect()
-    };
+fn core_config(config: &ClientConfig, network: &Network, rules: Rules) -> CoreConfig {
     let fallbacks = network.fallbacks.iter().map(|fallback| Directory {
         rsa: fallback.rsa,
         ed: fallback.ed25519,
@@ -367,11 +364,7 @@ fn core_config(config: &ClientConfig, network: &Network) -> CoreConfig {
     });
     CoreConfig {
         fallbacks: fallbacks.collect(),
-        pins: Pins {
-            entry: names(&config.pins.entry),
-            middle: names(&config.pins.middle),
-            exit: names(&config.pins.exit),
-        },
+        rules,
         subnets_shared: !config.distinct_subnets,
         onion_errors: config.onion_errors,
     }

@@ -135,7 +135,8 @@ fn relays_carry(network: &TorNetwork, dir: &Path) {
         ("exit", "ourexit"),
         ("entry", "ourrelay"),
     ] {
-        let pins = format!("[pins]\n{place} = [\"{name}\"]\n");
+        let unguarded = place == "entry";
+        let pins = format!("[paths]\n{place} = [\"{name}\"]\nunguarded = {unguarded}\n");
         let (_client, socks) = client(network, dir, place, BASE_PORT + 51, &pins);
         fetches(socks, 1_000_000);
     }

@@ -14,7 +14,6 @@ use crate::build_times::MEASURED_HOPS;
 use crate::command::LinkTarget;
 use crate::guards::{GuardAttempt, GuardEvent, GuardUsability, GuardUse};
 use crate::links::Need;
-use crate::network::Pins;
 use crate::paths::{self, ExitNeed, PathError, PathRules};
 use crate::plane::CircuitClose;
 use crate::pool::{CLEAN_MAX, Entry, PoolId, Purpose, REVIEW_AGAIN, SLOW_BUILD, Stage};
@@ -43,7 +42,7 @@ impl Client {
         let rules = PathRules {
             need,
             entries: &entries,
-            pins: &self.config.pins,
+            permits: &self.permits,
             excluded_exits,
             distinct_subnets: !self.config.subnets_shared,
         };
@@ -67,15 +66,15 @@ impl Client {
         Ok(opened)
     }
 
-    /// A circuit for traffic through a guard is begun; one that is pinned is none.
+    /// A circuit for traffic through a guard is begun; what is drawn anew is none.
     pub(super) fn begin_attempt(
         &mut self,
         guard: &RsaId,
         excluded: Vec<RsaId>,
         now: Now,
     ) -> Option<GuardAttempt> {
-        let is_free = self.config.pins.entry.is_empty();
-        is_free.then(|| self.guards.begin(guard, GuardUse::Data, excluded, now))?
+        let is_guarded = !self.config.rules.unguarded;
+        is_guarded.then(|| self.guards.begin(guard, GuardUse::Data, excluded, now))?
     }
 
     /// Ties the use of a guard to its circuit, if that was begun.
@@ -89,15 +88,12 @@ impl Client {
 
     /// The first hops to choose from, best first.
     pub(super) fn entries(&mut self, now: Now) -> Vec<RsaId> {
-        let pins = &self.config.pins.entry;
-        let view = self.download.view().filter(|_| !pins.is_empty());
-        match view {
+        let view = self.download.view();
+        match view.filter(|_| self.config.rules.unguarded) {
             Some(view) => {
-                let pinned = view
-                    .relays()
-                    .iter()
-                    .filter(|relay| Pins::allow(pins, relay));
-                let mut ids: Vec<RsaId> = pinned.map(|relay| relay.rsa_id).collect();
+                let relays = view.relays().iter();
+                let allowed = relays.filter(|relay| self.permits.of(&relay.rsa_id).first);
+                let mut ids: Vec<RsaId> = allowed.map(|relay| relay.rsa_id).collect();
                 crate::guards::shuffle(&mut ids, &mut self.rng);
                 ids
             }

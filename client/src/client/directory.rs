@@ -3,6 +3,7 @@
 use cepa_circuit::CircuitKey;
 use cepa_circuit::handshake::{HopKey, HopSpec};
 use cepa_crypto::RsaId;
+use cepa_dir::NetworkView;
 use cepa_dir::fetch::{self, FetchId as DownloadId, Origin, Refusal, Reply};
 use cepa_netdoc::consensus::Consensus;
 use cepa_netdoc::routerstatus::{Flags, RouterStatus};
@@ -79,6 +80,7 @@ impl Client {
                 self.commands
                     .push_back(Command::Save(Saved::Microdescs(texts)));
                 self.upkeep.note_view(self.download.view());
+                self.review_rules();
                 self.onion.network_told = false;
             }
             fetch::Command::Refused(flavour, refusal) => {
@@ -96,6 +98,7 @@ impl Client {
 
     /// A consensus is in force: guards are seen to.
     pub(super) fn handle_consensus(&mut self, now: Now) {
+        self.apply_rules();
         let Some(view) = self.download.view() else {
             return;
         };
@@ -110,19 +113,32 @@ impl Client {
                 nickname: status.nickname.clone(),
                 bridge: None,
                 weight,
-                allowed: true,
+                allowed: self.permits.of(&status.rsa_id).first,
             })
             .collect();
         let is_live = view.consensus().lifetime.is_reasonably_live(now.wall);
         self.guards
             .handle_consensus(params, found, is_live, now, &mut self.rng);
         self.upkeep.note_view(Some(view));
+        self.review_rules();
         self.onion.network_told = false;
+    }
+
+    /// Where to ask, relays that the operator excludes left out.
+    fn sources(&mut self, from: Origin, now: Now) -> Vec<Source> {
+        let mut sources = self.all_sources(from, now);
+        let consensus = self.download.view().map(NetworkView::consensus);
+        sources.retain(|source| self.may_ask(source, consensus.map(AsRef::as_ref)));
+        if sources.is_empty() {
+            tracing::warn!("`exclude` leaves nobody to ask for directory documents");
+        }
+        sources.truncate(SOURCES_MAX);
+        sources
     }
 
     /// Where to ask: guards once there is a consensus, then fallback directories, then
     /// authorities.
-    fn sources(&mut self, from: Origin, now: Now) -> Vec<Source> {
+    fn all_sources(&mut self, from: Origin, now: Now) -> Vec<Source> {
         let mut sources = Vec::new();
         if let Some(view) = self.download.view() {
             let guards = self.guards.ranked(GuardUse::Directory, now, &mut self.rng);
@@ -166,7 +182,6 @@ impl Client {
                 .map(|one| fast_source(one.rsa_id, one.ed25519_id, one.or_addr.into())),
         );
         sources.extend(others);
-        sources.truncate(SOURCES_MAX);
         sources
     }
 

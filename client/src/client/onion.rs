@@ -216,7 +216,8 @@ impl Client {
         let Some(view) = self.download.view() else {
             return;
         };
-        self.vanguards.refresh(view, now, &mut self.rng);
+        self.vanguards
+            .refresh(view, &self.permits, now, &mut self.rng);
         self.visits.handle_event(Event::Network(view), now);
         self.services.handle_event(Event::Network(view), now);
     }

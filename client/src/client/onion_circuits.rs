@@ -22,6 +22,7 @@ use crate::paths::onion::{self, OnionRules, is_rendezvous_point};
 use crate::paths::{PathError, hop_spec};
 use crate::plane::CircuitClose;
 use crate::pool::{self, CLEAN_MAX, Entry, PoolId};
+use crate::rules::Subject;
 
 impl Client {
     /// The circuit of a name, if all its hops stand.
@@ -114,8 +115,22 @@ impl Client {
     fn is_permitted(&self, last: &LastHop) -> bool {
         match last {
             LastHop::Any(_) => true,
-            LastHop::Listed(id) => self.view().is_some_and(|view| view.relay(id).is_some()),
+            LastHop::Listed(id) => {
+                let is_shunned = self.config.rules.strict && !self.permits.of(id).any;
+                !is_shunned && self.view().is_some_and(|view| view.relay(id).is_some())
+            }
             LastHop::Told(spec) => {
+                let (rules, id) = (&self.config.rules, spec.link_specifiers.rsa_id());
+                let told = Subject::told(id.as_ref(), &spec.link_specifiers);
+                let is_listed = id.is_some_and(|id| {
+                    let view = self.view();
+                    view.is_some_and(|view| view.consensus().router(&id).is_some())
+                });
+                let is_shunned = rules.excludes(&told)
+                    || (is_listed && id.is_some_and(|id| !self.permits.of(&id).any));
+                if rules.strict && is_shunned {
+                    return false;
+                }
                 let address = spec.link_specifiers.ipv4();
                 let is_outside = |address: &std::net::SocketAddrV4| {
                     self.network.is_testing || !is_internal((*address.ip()).into())
@@ -151,13 +166,15 @@ impl Client {
         let Some(view) = self.download.view() else {
             return Ok(None);
         };
-        self.vanguards.refresh(view, now, &mut self.rng);
+        self.vanguards
+            .refresh(view, &self.permits, now, &mut self.rng);
         let vanguards: Vec<RsaId> = self.vanguards.layer2().collect();
         let rules = OnionRules {
             entries: &entries,
             vanguards: &vanguards,
             last: last.as_ref(),
             ends,
+            permits: &self.permits,
             distinct_subnets: !self.config.subnets_shared,
         };
         let path = onion::choose(view, &rules, &mut self.rng)?;
@@ -231,7 +248,9 @@ impl Client {
             LastHop::Any(excluded) => {
                 let excluded = [excluded.as_slice(), &named.avoided].concat();
                 let distinct = !self.config.subnets_shared;
-                onion::choose_intro_point(view, path, &excluded, distinct, &mut self.rng).map(specs)
+                let permits = &self.permits;
+                onion::choose_intro_point(view, path, &excluded, permits, distinct, &mut self.rng)
+                    .map(specs)
             }
         };
         let Some((spec, told)) = found else {

@@ -104,6 +104,9 @@ impl Client {
             return;
         }
         for id in self.requests.waiting() {
+            if self.is_cut_off {
+                self.refuse(id, SocksStatus::NOT_ALLOWED);
+            }
             let Some(request) = self.requests.by_id.get_mut(&id) else {
                 continue;
             };
@@ -159,7 +162,7 @@ impl Client {
         let rules = PathRules {
             need,
             entries: &[],
-            pins: &self.config.pins,
+            permits: &self.permits,
             excluded_exits,
             distinct_subnets: !self.config.subnets_shared,
         };

@@ -2,6 +2,7 @@
 
 mod isolation;
 mod onion;
+mod rules;
 mod times;
 mod world;
 

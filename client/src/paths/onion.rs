@@ -17,6 +17,7 @@ use cepa_netdoc::routerstatus::Flags;
 
 use super::{Path, PathError, Quality};
 use crate::guards::shuffle;
+use crate::rules::Permits;
 
 /// The subprotocol versions that rend-spec-v3 needs (tor-spec 9).
 const HS_REND: u8 = 2;
@@ -33,6 +34,8 @@ pub struct OnionRules<'a> {
     pub last: Option<&'a RsaId>,
     /// Whether the path ends at a rendezvous point, and which relays may not be that.
     pub ends: Option<&'a [RsaId]>,
+    /// What the operator's rules allow.
+    pub permits: &'a Permits,
     /// Whether no two relays may be of one /16 (IPv4) or /32 (IPv6).
     pub distinct_subnets: bool,
 }
@@ -81,15 +84,21 @@ pub fn choose(
         let relay = view.relay(id);
         relay.filter(|relay| Quality(Flags::NONE).is_met_by(relay))
     };
-    let entries: Vec<&Relay> = rules.entries.iter().filter_map(listed).collect();
-    let vanguards: Vec<&Relay> = rules.vanguards.iter().filter_map(listed).collect();
+    let permit = |relay: &Relay| rules.permits.of(&relay.rsa_id);
+    let mut entries: Vec<&Relay> = rules.entries.iter().filter_map(listed).collect();
+    entries.retain(|relay| permit(relay).first);
+    let mut vanguards: Vec<&Relay> = rules.vanguards.iter().filter_map(listed).collect();
+    vanguards.retain(|relay| permit(relay).any);
     for last_once in [true, false] {
         let is_free = |relay: &Relay| !last_once || rules.last != Some(&relay.rsa_id);
         for &entry in entries.iter().filter(|entry| is_free(entry)) {
             for step in steps() {
                 let mut layer2: Vec<&Relay> = match step.needs_vanguard {
                     true => vanguards.clone(),
-                    false => view.relays().iter().collect(),
+                    false => {
+                        let all = view.relays().iter();
+                        all.filter(|relay| permit(relay).middle).collect()
+                    }
                 };
                 layer2.retain(|relay| is_free(relay) && may_share(rules, step, entry, relay));
                 layer2.retain(|relay| Quality(Flags::NONE).is_met_by(relay));
@@ -125,12 +134,17 @@ fn choose_third<'v>(
             && before.iter().all(|one| may_share(rules, step, one, relay))
     };
     let excluded = rules.ends.unwrap_or_default();
-    let meeting = view.choose(rng, Role::Middle, |relay| {
-        fits(relay) && is_rendezvous_point(relay) && !excluded.contains(&relay.rsa_id)
-    });
+    let permit = |relay: &Relay| rules.permits.of(&relay.rsa_id);
+    let is_middle = |relay: &Relay| fits(relay) && permit(relay).middle;
+    let meets = |relay: &Relay| is_rendezvous_point(relay) && !excluded.contains(&relay.rsa_id);
     match rules.ends {
-        Some(_) => meeting,
-        None => meeting.or_else(|| view.choose(rng, Role::Middle, fits)),
+        // The end of the path, not a middle.
+        Some(_) => view.choose(rng, Role::Middle, |relay| {
+            fits(relay) && permit(relay).any && meets(relay)
+        }),
+        None => view
+            .choose(rng, Role::Middle, |relay| is_middle(relay) && meets(relay))
+            .or_else(|| view.choose(rng, Role::Middle, is_middle)),
     }
 }
 
@@ -139,6 +153,7 @@ pub fn choose_intro_point<'v>(
     view: &'v NetworkView,
     path: &[Relay],
     excluded: &[RsaId],
+    permits: &Permits,
     distinct_subnets: bool,
     rng: &mut Rng,
 ) -> Option<&'v Relay> {
@@ -150,6 +165,7 @@ pub fn choose_intro_point<'v>(
         let fits = |relay: &Relay| {
             quality.is_met_by(relay)
                 && is_intro_point(relay)
+                && permits.of(&relay.rsa_id).any
                 && !excluded.contains(&relay.rsa_id)
                 && path.iter().all(|hop| hop.rsa_id != relay.rsa_id)
                 && !(is_distinct && path.iter().any(|hop| is_near(hop, relay)))

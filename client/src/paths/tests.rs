@@ -6,7 +6,7 @@ use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 
 use super::*;
 use crate::drawn::{Documents, DrawnRelay, start};
-use crate::network::RelayName;
+use crate::rules::{Permits, RelaySet, Rules};
 
 const WEIGHTS: &str = "Wbd=0 Wed=3000 Wee=10000 Weg=0 Wem=0 Wgd=2000 Wgg=6000 Wgm=0 \
     Wmd=5000 Wme=0 Wmg=4000 Wmm=10000";
@@ -123,12 +123,12 @@ proptest! {
             .map(|relay| relay.rsa)
             .collect();
         crate::guards::shuffle(&mut entries, &mut rng);
-        let (port, pins) = ([80, 443, 22][rng.below(3) as usize], Pins::default());
+        let (port, permits) = ([80, 443, 22][rng.below(3) as usize], Permits::default());
         let need = ExitNeed::Port { port, is_ipv6: false };
         let rules = PathRules {
             need,
             entries: &entries,
-            pins: &pins,
+            permits: &permits,
             excluded_exits: &[],
             distinct_subnets: true,
         };
@@ -174,11 +174,11 @@ fn draws_follow_the_weights() {
     relays[7].bandwidth = 300;
     relays[3].bandwidth = 200;
     let view = Documents::new(&relays, WEIGHTS, start()).view();
-    let (entries, pins) = ([relays[0].rsa], Pins::default());
+    let (entries, permits) = ([relays[0].rsa], Permits::default());
     let rules = PathRules {
         need: WEB,
         entries: &entries,
-        pins: &pins,
+        permits: &permits,
         excluded_exits: &[],
         distinct_subnets: true,
     };
@@ -210,15 +210,17 @@ fn pins_and_excluded_exits() {
     let relays = eight(&mut rng);
     let view = Documents::new(&relays, WEIGHTS, start()).view();
     let entries: Vec<RsaId> = relays.iter().map(|relay| relay.rsa).collect();
-    let pins = Pins {
-        entry: Vec::new(),
-        middle: vec![RelayName::Nickname("RELAY3".into())],
-        exit: vec![RelayName::Rsa(relays[7].rsa)],
+    let set = |word: &str| RelaySet(vec![word.parse().unwrap()]);
+    let sets = Rules {
+        middle: set("RELAY3"),
+        exit: set(&relays[7].rsa.to_string()),
+        ..Rules::default()
     };
+    let permits = sets.permits(view.consensus());
     let mut rules = PathRules {
         need: WEB,
         entries: &entries,
-        pins: &pins,
+        permits: &permits,
         excluded_exits: &[],
         distinct_subnets: true,
     };
@@ -236,8 +238,8 @@ fn pins_and_excluded_exits() {
         choose(&view, &rules, &mut rng).unwrap_err(),
         PathError::NoExit
     );
-    let unpinned = Pins::default();
-    rules.pins = &unpinned;
+    let unpinned = Permits::default();
+    rules.permits = &unpinned;
     let hops = choose(&view, &rules, &mut rng).unwrap().hops;
     assert_eq!(hops[2].rsa_id, relays[6].rsa);
     rules.need = ExitNeed::Port {
@@ -258,11 +260,11 @@ fn slow_relays_are_the_last_resort() {
     relays[6].flags.remove(Flags::STABLE);
     let view = Documents::new(&relays, WEIGHTS, start()).view();
     let entries = [relays[0].rsa];
-    let pins = Pins::default();
+    let permits = Permits::default();
     let rules = |need, excluded_exits| PathRules {
         need,
         entries: &entries,
-        pins: &pins,
+        permits: &permits,
         excluded_exits,
         distinct_subnets: true,
     };

@@ -27,6 +27,7 @@ use crate::drawn::{self, Documents, DrawnRelay, start};
 use crate::isolation::{Isolation, IsolationRules, Protocol};
 use crate::network::Directory;
 use crate::onion::LastHop;
+use crate::rules::Rules;
 
 /// Cells on their way to the client.
 type Inbox = Vec<(ChannelKey, CellBuf)>;
@@ -119,14 +120,26 @@ pub(super) fn socks(command: SocksCommand, host: &str, port: u16) -> SocksReques
 
 impl World {
     pub(super) fn start(with_fallback: bool) -> Self {
-        Self::make(with_fallback, SavedState::default(), start())
+        Self::make(
+            with_fallback,
+            Rules::default(),
+            SavedState::default(),
+            start(),
+        )
     }
 
     pub(super) fn start_with(state: SavedState, now: Now) -> Self {
-        Self::make(false, state, now)
+        Self::make(false, Rules::default(), state, now)
     }
 
-    fn make(with_fallback: bool, state: SavedState, now: Now) -> Self {
+    /// With rules on paths.
+    pub(super) fn ruled(rules: Rules) -> Self {
+        let mut world = Self::make(false, rules, SavedState::default(), start());
+        world.run();
+        world
+    }
+
+    fn make(with_fallback: bool, rules: Rules, state: SavedState, now: Now) -> Self {
         let mut rng = Rng::from_seed([42; 32]);
         let (relays, keys) = relays(&mut rng);
         let documents = Documents::new(&relays, "", now);
@@ -138,6 +151,7 @@ impl World {
                     or: SocketAddr::from((relay.ip, 5000)),
                 })
                 .collect(),
+            rules,
             ..ClientConfig::default()
         };
         let network = Arc::new(drawn::network(&relays[0]));

@@ -39,12 +39,15 @@ fn ids(relays: &[DrawnRelay], flag: Flags) -> Vec<RsaId> {
     flagged.map(|relay| relay.rsa).collect()
 }
 
+const FREE: &Permits = &Permits::FREE;
+
 fn rules<'a>(entries: &'a [RsaId], vanguards: &'a [RsaId]) -> OnionRules<'a> {
     OnionRules {
         entries,
         vanguards,
         last: None,
         ends: None,
+        permits: FREE,
         distinct_subnets: true,
     }
 }
@@ -129,7 +132,7 @@ fn rules_hold_where_there_is_a_choice() {
         seconds.insert(second);
         let barred = [1, 2, 3, 4, 5, 8].map(id);
         assert!(!barred.contains(&third));
-        let intro = choose_intro_point(&view, &path.hops, &[id(9)], true, &mut rng).unwrap();
+        let intro = choose_intro_point(&view, &path.hops, &[id(9)], FREE, true, &mut rng).unwrap();
         let barred = [1, 2, 3, 4, 5, 9].map(id);
         assert!(!barred.contains(&intro.rsa_id) && ![second, third].contains(&intro.rsa_id));
     }

@@ -1,0 +1,253 @@
+//! The operator's own rules on paths: which relays may be first, middle and last hops, and which
+//! none at all (path-spec 2.2; `EntryNodes`, `MiddleNodes`, `ExitNodes`, `ExcludeNodes`,
+//! `ExcludeExitNodes` and `StrictNodes` of `tor`, which mean the same here).
+//!
+//! A set that is empty says nothing. Exclusion beats every set. An excluded relay is never a first
+//! hop, nor one that this client chooses; where others choose (directories of onion services,
+//! introduction and rendezvous points) it is avoided, and never used if the rules are `strict`.
+//! Sets bind always: where they leave no path there is none, and [`emptied`] says why.
+//!
+//! Rules are applied to a consensus once; what comes out are [`Permits`].
+
+mod emptied;
+mod geoip;
+mod pattern;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use cepa_crypto::RsaId;
+use cepa_netdoc::consensus::Consensus;
+use cepa_netdoc::routerstatus::RouterStatus;
+use cepa_wire::linkspec::LinkSpecifiers;
+
+pub use emptied::{Emptied, emptied};
+pub use geoip::{Country, GeoIp, GeoIpError};
+pub use pattern::{PATTERNS_MAX, RelayPattern, RelayPatternError};
+
+/// A relay as rules look at it.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Its RSA identity, where it is known.
+    pub rsa: Option<&'a RsaId>,
+    /// Its nickname; may be empty.
+    pub nickname: &'a str,
+    /// Where it listens.
+    pub addrs: [Option<IpAddr>; 2],
+}
+
+impl<'a> Subject<'a> {
+    /// A relay of a consensus.
+    #[must_use]
+    pub fn listed(status: &'a RouterStatus) -> Self {
+        Subject {
+            rsa: Some(&status.rsa_id),
+            nickname: &status.nickname,
+            addrs: [
+                Some(status.ip.into()),
+                status.or_addr_v6().map(|addr| addr.ip()),
+            ],
+        }
+    }
+
+    /// A relay that is known by its identity and address.
+    #[must_use]
+    pub fn at(rsa: &'a RsaId, nickname: &'a str, addr: SocketAddr) -> Self {
+        Subject {
+            rsa: Some(rsa),
+            nickname,
+            addrs: [Some(addr.ip()), None],
+        }
+    }
+
+    /// A relay that strangers send us to.
+    #[must_use]
+    pub fn told(id: Option<&'a RsaId>, specifiers: &LinkSpecifiers) -> Self {
+        Subject {
+            rsa: id,
+            nickname: "",
+            addrs: [specifiers.ipv4().map(|addr| (*addr.ip()).into()), None],
+        }
+    }
+}
+
+/// Relays, by patterns.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RelaySet(pub Vec<RelayPattern>);
+
+impl RelaySet {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a relay is in it.
+    #[must_use]
+    pub fn contains(&self, relay: &Subject<'_>, geoip: &GeoIp) -> bool {
+        self.0.iter().any(|pattern| pattern.matches(relay, geoip))
+    }
+
+    /// Whether a country is among its patterns.
+    #[must_use]
+    pub fn names_country(&self) -> bool {
+        self.0.iter().any(RelayPattern::is_country)
+    }
+}
+
+/// The rules.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// First hops; they must be guards, too.
+    pub entry: RelaySet,
+    /// Hops between; the second hops of circuits for onion services are vanguards instead.
+    pub middle: RelaySet,
+    /// Last hops of circuits to the outside.
+    pub exit: RelaySet,
+    /// Relays to use nowhere.
+    pub exclude: RelaySet,
+    /// Relays not to leave the network by.
+    pub exclude_exit: RelaySet,
+    /// Whether excluded relays are not used for onion services either where others choose them.
+    pub strict: bool,
+    /// Whether relays whose country is not known count as excluded; without a word, if any country
+    /// is excluded (`GeoIPExcludeUnknown`).
+    pub exclude_unknown: Option<bool>,
+    /// First hops are drawn anew for each path, from all relays and not only from guards: for
+    /// tests, as it gives anonymity away (`UseEntryGuards 0`).
+    pub unguarded: bool,
+    /// Where addresses are.
+    pub geoip: Arc<GeoIp>,
+}
+
+/// What a relay may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permit {
+    /// A first hop.
+    pub first: bool,
+    /// A hop between.
+    pub middle: bool,
+    /// The last hop to the outside.
+    pub exit: bool,
+    /// Anything that this client chooses.
+    pub any: bool,
+}
+
+impl Permit {
+    const ALL: Permit = Permit {
+        first: true,
+        middle: true,
+        exit: true,
+        any: true,
+    };
+    const NONE: Permit = Permit {
+        first: false,
+        middle: false,
+        exit: false,
+        any: false,
+    };
+}
+
+impl Rules {
+    /// Whether every relay may be anything.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.sets().iter().all(|(_, set)| set.is_empty()) && self.exclude_unknown != Some(true)
+    }
+
+    /// The sets with the names that the configuration has for them.
+    #[must_use]
+    pub fn sets(&self) -> [(&'static str, &RelaySet); 5] {
+        [
+            ("entry", &self.entry),
+            ("middle", &self.middle),
+            ("exit", &self.exit),
+            ("exclude", &self.exclude),
+            ("exclude_exit", &self.exclude_exit),
+        ]
+    }
+
+    /// Whether a country is named anywhere, so that addresses must be looked up.
+    #[must_use]
+    pub fn needs_geoip(&self) -> bool {
+        let names = self.sets().iter().any(|(_, set)| set.names_country());
+        names || self.exclude_unknown == Some(true)
+    }
+
+    fn excludes_by(&self, set: &RelaySet, relay: &Subject<'_>) -> bool {
+        let unknown = self.exclude_unknown.unwrap_or_else(|| set.names_country());
+        set.contains(relay, &self.geoip)
+            || (unknown && !self.geoip.is_empty() && self.geoip.is_unknown(relay))
+    }
+
+    /// Whether a relay is to be used nowhere.
+    #[must_use]
+    pub fn excludes(&self, relay: &Subject<'_>) -> bool {
+        self.excludes_by(&self.exclude, relay)
+    }
+
+    /// What the rules say to a relay.
+    #[must_use]
+    pub fn permit(&self, relay: &Subject<'_>) -> Permit {
+        if self.excludes(relay) {
+            return Permit::NONE;
+        }
+        let within = |set: &RelaySet| set.is_empty() || set.contains(relay, &self.geoip);
+        Permit {
+            first: within(&self.entry),
+            middle: within(&self.middle),
+            exit: within(&self.exit) && !self.excludes_by(&self.exclude_exit, relay),
+            any: true,
+        }
+    }
+
+    /// What the rules say to all relays of a consensus.
+    #[must_use]
+    pub fn permits(&self, consensus: &Consensus) -> Permits {
+        let judged = |status: &RouterStatus| (status.rsa_id, self.permit(&Subject::listed(status)));
+        Permits {
+            by_id: (!self.is_free()).then(|| consensus.routers.iter().map(judged).collect()),
+        }
+    }
+
+    /// Patterns that match no relay of a consensus: the name of the set, and the pattern.
+    pub fn unmatched<'a>(
+        &'a self,
+        consensus: &'a Consensus,
+    ) -> impl Iterator<Item = (&'static str, &'a RelayPattern)> {
+        let matches = |pattern: &RelayPattern| {
+            let mut listed = consensus.routers.iter().map(Subject::listed);
+            listed.any(|relay| pattern.matches(&relay, &self.geoip))
+        };
+        let all = self
+            .sets()
+            .into_iter()
+            .flat_map(|(name, set)| set.0.iter().map(move |pattern| (name, pattern)));
+        all.filter(move |(_, pattern)| !matches(pattern))
+    }
+}
+
+/// What the rules say to each relay of a consensus.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Permits {
+    /// `None`: there are no rules.
+    by_id: Option<BTreeMap<RsaId, Permit>>,
+}
+
+impl Permits {
+    /// No rules: every relay may be anything.
+    pub const FREE: Permits = Permits { by_id: None };
+
+    /// What a relay may be; one that is not in the consensus, nothing, if there are rules.
+    #[must_use]
+    pub fn of(&self, id: &RsaId) -> Permit {
+        match &self.by_id {
+            None => Permit::ALL,
+            Some(by_id) => by_id.get(id).copied().unwrap_or(Permit::NONE),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
