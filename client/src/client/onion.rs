@@ -28,6 +28,7 @@ use crate::plane::StreamTarget;
 impl Client {
     /// Does one thing that a machine asks for.
     pub(super) fn do_action(&mut self, owner: Owner, action: Action, now: Now) {
+        tracing::debug!("{owner:?}: {action}");
         match action {
             Action::Open {
                 circuit,
@@ -164,6 +165,7 @@ impl Client {
     pub(super) fn tell(&mut self, owner: Owner, event: Event<'_>, now: Now) {
         #[cfg(test)]
         self.told.push((owner, format!("{event:?}")));
+        tracing::debug!("{owner:?}: {event}");
         match owner {
             Owner::Visits => self.visits.handle_event(event, now),
             Owner::Services => self.services.handle_event(event, now),

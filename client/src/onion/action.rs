@@ -10,6 +10,8 @@
 //! Invariants: a name is used for one circuit; after [`Ending`] nothing more is told of it; each
 //! Request has one Reply, or the circuit's end instead.
 
+use std::fmt;
+
 use cepa_circuit::handshake::HopSpec;
 use cepa_crypto::RsaId;
 use cepa_crypto::layer::HopLayer;
@@ -159,4 +161,60 @@ pub enum Event<'a> {
     },
     /// There is a new consensus.
     Network(&'a NetworkView),
+}
+
+/// For the log: what happens to which circuit, and neither keys nor addresses of services.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Open {
+                circuit,
+                purpose,
+                last,
+            } => {
+                write!(f, "circuit {} is wanted: {purpose:?}", circuit.0)?;
+                match last {
+                    LastHop::Listed(relay) => write!(f, " at {relay}"),
+                    LastHop::Told(spec) => match spec.link_specifiers.rsa_id() {
+                        Some(relay) => write!(f, " at {relay}"),
+                        None => Ok(()),
+                    },
+                    LastHop::Any(_) => Ok(()),
+                }
+            }
+            Action::Send {
+                circuit, command, ..
+            } => write!(f, "circuit {}: {command:?} is sent", circuit.0),
+            Action::Join { circuit, .. } => write!(f, "circuit {}: the peer joins", circuit.0),
+            Action::Request { circuit, .. } => write!(f, "circuit {}: a request", circuit.0),
+            Action::Close { circuit } => write!(f, "circuit {} is not wanted any more", circuit.0),
+        }
+    }
+}
+
+/// For the log, as [`Action`].
+impl fmt::Display for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Built { circuit, last, .. } => {
+                write!(f, "circuit {} stands", circuit.0)?;
+                let relay = last.link_specifiers.rsa_id();
+                relay.map_or(Ok(()), |relay| write!(f, ", to {relay}"))
+            }
+            Event::Message {
+                circuit, command, ..
+            } => write!(f, "circuit {}: {command:?} came", circuit.0),
+            Event::Reply { circuit, reply } => {
+                write!(
+                    f,
+                    "circuit {}: the directory says {}",
+                    circuit.0, reply.status
+                )
+            }
+            Event::Ended { circuit, ending } => {
+                write!(f, "circuit {} has ended: {ending:?}", circuit.0)
+            }
+            Event::Network(_) => write!(f, "a consensus"),
+        }
+    }
 }

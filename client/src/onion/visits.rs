@@ -288,10 +288,10 @@ impl Visits {
         let waiting: Vec<_> = self
             .visits
             .iter_mut()
-            .filter(|(_, visit)| visit.is_fetching())
+            .filter(|(_, visit)| visit.wants_descriptor())
             .filter(|(_, visit)| !self.fetches.contains_key(visit.address.key().as_bytes()))
             .map(|(id, visit)| {
-                visit.descriptor_arrived();
+                visit.descriptor_arrived(None, &mut self.shared, now);
                 *id
             })
             .collect();
@@ -328,6 +328,13 @@ impl Visits {
                         return;
                     };
                     self.descriptor_failed(visit, error, opened.is_some(), now);
+                }
+                Need::Newer => {
+                    // If all directories were asked lately, there is none.
+                    if let Some(error) = self.fetch(address, content.as_ref(), now) {
+                        self.descriptor_failed(visit, error, opened.is_some(), now);
+                    }
+                    return;
                 }
             }
         }
@@ -367,7 +374,7 @@ impl Visits {
         let waiting: Vec<_> = self
             .visits
             .iter()
-            .filter(|(_, visit)| visit.is_fetching())
+            .filter(|(_, visit)| visit.wants_descriptor())
             .filter(|(_, visit)| *visit.address.key().as_bytes() == identity)
             .map(|(id, visit)| (*id, visit.address))
             .collect();
@@ -376,17 +383,20 @@ impl Visits {
                 let blinded = address.blind(ring.period());
                 self.shared.cache.lookup(blinded.as_bytes(), now.mono)
             });
-            let is_open = matches!(content, Some(Content::Open(_)));
-            match (progress, content) {
+            let opened = match &content {
+                Some(Content::Open(opened)) => Some(opened.as_ref()),
+                _ => None,
+            };
+            match (progress, &content) {
                 (Progress::Arrived, Some(Content::Locked(error))) => {
-                    self.descriptor_failed(visit, error, false, now);
+                    self.descriptor_failed(visit, *error, false, now);
                 }
                 (Progress::Failed(error), _) => {
-                    self.descriptor_failed(visit, error, is_open, now);
+                    self.descriptor_failed(visit, error, opened.is_some(), now);
                 }
                 _ => {
                     if let Some(known) = self.visits.get_mut(&visit) {
-                        known.descriptor_arrived();
+                        known.descriptor_arrived(opened, &mut self.shared, now);
                     }
                 }
             }
@@ -425,7 +435,7 @@ impl Visits {
         let is_wanted = self
             .visits
             .values()
-            .any(|other| other.address == ended.address && other.is_fetching());
+            .any(|other| other.address == ended.address && other.wants_descriptor());
         if !is_wanted && let Some(fetch) = self.fetches.remove(ended.address.key().as_bytes()) {
             fetch.abort(&mut self.shared);
         }

@@ -110,6 +110,7 @@ impl Service {
             RelayCommand::INTRODUCE2 => {
                 self.counts.intro_num_total += 1;
                 if let Err(reason) = self.introduce(circuit, body, ctx) {
+                    tracing::debug!("an introduction is dropped: {}", reason.reason());
                     let count = &mut self.counts.intro_rejected_intro_req_count;
                     *count.entry(reason).or_default() += 1;
                 }

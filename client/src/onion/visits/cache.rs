@@ -25,6 +25,14 @@ pub(super) struct Opened {
     pub(super) plaintext: HsPlaintext,
 }
 
+impl Opened {
+    /// Whether a point with this authentication key is in it.
+    pub(super) fn lists(&self, auth_key: &[u8; 32]) -> bool {
+        let mut points = self.plaintext.intro_points.iter();
+        points.any(|point| point.auth_key.as_bytes() == auth_key)
+    }
+}
+
 /// What is known of a descriptor.
 #[derive(Debug, Clone)]
 pub(super) enum Content {

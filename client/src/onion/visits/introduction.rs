@@ -41,6 +41,9 @@ pub(super) const OPEN_MAX: Duration = Duration::from_secs(8);
 pub(super) const ACK_MAX: Duration = Duration::from_secs(6);
 /// How long the service may take to come to the rendezvous.
 pub(super) const COME_MAX: Duration = Duration::from_secs(12);
+/// How long a visitor waits for it without a doubt that it is still behind that point: relays may
+/// hold the circuit of a service that is gone, and say that they have passed the request on.
+pub(super) const DOUBT_AFTER: Duration = Duration::from_secs(3);
 /// How often a visit tries one point.
 pub(super) const TRIES_PER_POINT_MAX: u32 = 2;
 /// How often a visit tries any.
@@ -102,6 +105,8 @@ pub(super) enum Stage {
         auth_key: [u8; 32],
         handshake: Box<Asking>,
         until: Instant,
+        /// When the directories are asked whether the service is elsewhere by now.
+        doubt_at: Instant,
     },
     /// The service came.
     Done,
@@ -118,13 +123,24 @@ impl Stage {
         }
     }
 
+    /// The point that the service is thought to be behind.
+    pub(super) fn auth_key(&self) -> Option<[u8; 32]> {
+        match self {
+            Stage::Opening { chosen, .. } | Stage::Open { chosen, .. } => Some(chosen.auth_key()),
+            Stage::Asked { auth_key, .. } | Stage::Accepted { auth_key, .. } => Some(*auth_key),
+            _ => None,
+        }
+    }
+
     /// When something is due.
     pub(super) fn until(&self) -> Option<Instant> {
         match self {
             Stage::Resting { until }
             | Stage::Opening { until, .. }
-            | Stage::Asked { until, .. }
-            | Stage::Accepted { until, .. } => Some(*until),
+            | Stage::Asked { until, .. } => Some(*until),
+            Stage::Accepted {
+                until, doubt_at, ..
+            } => Some(*until.min(doubt_at)),
             _ => None,
         }
     }

@@ -10,7 +10,8 @@
 //! Both sides go on at the same time. [`Visit::advance`] is called after each change and does what
 //! has become possible. Invariants: once INTRODUCE1 was sent, an introduction and the rendezvous
 //! circuit whose cookie it names end together unless the point refused, for the service may yet
-//! answer to that cookie; the visit ends by [`VISIT_MAX`].
+//! answer to that cookie; a service that does not come soon is looked for anew while it is waited
+//! for; the visit ends by [`VISIT_MAX`].
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use cepa_wire::relay::RelayCommand;
 
 use super::cache::Opened;
 use super::circuits::Role;
-use super::introduction::{self, ACK_MAX, COME_MAX, Chosen, OPEN_MAX, Stage, Tries};
+use super::introduction::{self, ACK_MAX, COME_MAX, Chosen, DOUBT_AFTER, OPEN_MAX, Stage, Tries};
 use super::meeting::{self, Meeting};
 use super::memory::IntroFailure;
 use super::outcome::{VisitError, VisitId};
@@ -42,6 +43,8 @@ pub(super) enum Need {
     Nothing,
     /// A descriptor with an introduction point that may be tried.
     Descriptor,
+    /// A newer descriptor, if there is one; it waits for the service meanwhile.
+    Newer,
     /// To be told that it is ready.
     Ready(CircuitName),
     /// To be given up.
@@ -59,6 +62,18 @@ pub(super) struct Visit {
     tries: Tries,
     until: Instant,
     is_announced: bool,
+    doubt: Doubt,
+}
+
+/// Whether the service is still where its descriptor said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// No doubt, or the directories know nothing newer.
+    None,
+    /// They are to be asked.
+    Raised,
+    /// They are being asked.
+    Asking,
 }
 
 impl Visit {
@@ -77,12 +92,18 @@ impl Visit {
             tries: Tries::default(),
             until: now + VISIT_MAX,
             is_announced: false,
+            doubt: Doubt::None,
         }
     }
 
-    /// Whether it waits for a descriptor.
+    /// Whether it waits for a descriptor and can do nothing else.
     pub(super) fn is_fetching(&self) -> bool {
         matches!(self.introduction, Stage::Fetching)
+    }
+
+    /// Whether a descriptor is of use to it.
+    pub(super) fn wants_descriptor(&self) -> bool {
+        self.is_fetching() || self.doubt == Doubt::Asking
     }
 
     /// When something is due.
@@ -129,18 +150,49 @@ impl Visit {
             }
         }
         self.introduce(shared, now);
+        if self.doubt == Doubt::Raised {
+            self.doubt = Doubt::Asking;
+            return Need::Newer;
+        }
         Need::Nothing
     }
 
-    /// A descriptor came.
-    pub(super) fn descriptor_arrived(&mut self) {
+    /// A descriptor came, or the one that is there is still the newest. If the service has left
+    /// the point where it was asked for, it is asked for elsewhere.
+    pub(super) fn descriptor_arrived(
+        &mut self,
+        opened: Option<&Opened>,
+        shared: &mut Shared,
+        now: Now,
+    ) {
+        self.doubt = Doubt::None;
         if self.is_fetching() {
             self.introduction = Stage::Choosing;
+            return;
+        }
+        let has_left = self
+            .introduction
+            .auth_key()
+            .zip(opened)
+            .is_some_and(|(key, opened)| !opened.lists(&key));
+        if has_left {
+            let was_asked = matches!(
+                self.introduction,
+                Stage::Asked { .. } | Stage::Accepted { .. }
+            );
+            if let Some(circuit) = self.introduction.circuit() {
+                shared.circuits.close(circuit);
+            }
+            self.introduction = Stage::Choosing;
+            if was_asked {
+                self.meeting.renew(shared, now.mono);
+            }
         }
     }
 
     /// No descriptor comes: what there is must do, if there was one.
     pub(super) fn descriptor_failed(&mut self, error: VisitError, is_there: bool) -> Need {
+        self.doubt = Doubt::None;
         if !self.is_fetching() {
             return Need::Nothing;
         }
@@ -314,6 +366,7 @@ impl Visit {
                     auth_key,
                     handshake,
                     until: now.mono + COME_MAX,
+                    doubt_at: now.mono + DOUBT_AFTER,
                 };
             }
             // Refused, or an answer to what was not asked: the point is no good.
@@ -397,12 +450,21 @@ impl Visit {
     }
 
     fn introduction_is_late(&mut self, shared: &mut Shared, now: Now) {
-        match &self.introduction {
+        match &mut self.introduction {
             Stage::Asked { .. } => {
                 self.fail_introduction(IntroFailure::TimedOut, shared, now);
                 self.meeting.renew(shared, now.mono);
             }
-            Stage::Accepted { .. } => {
+            Stage::Accepted {
+                until, doubt_at, ..
+            } if now.mono < *until => {
+                *doubt_at = now.mono + DOUBT_AFTER;
+                self.doubt = Doubt::Raised;
+            }
+            Stage::Accepted { auth_key, .. } => {
+                shared
+                    .failures
+                    .note(*auth_key, IntroFailure::TimedOut, now.mono);
                 self.introduction = Stage::Choosing;
                 self.meeting.lose(shared, now.mono);
             }

@@ -118,7 +118,9 @@ fn an_introduction_point_that_fails_gives_way_to_another() {
         world.ready();
         assert!(world.now.mono - begun <= 12 * SECOND, "{failure:?}");
         assert_eq!(world.count("open Introduce"), 2, "{failure:?}");
-        assert_eq!(world.count("open Fetch"), 1, "{failure:?}");
+        // While it waits for the service it asks whether that is elsewhere.
+        let doubts = if failure == Intro::AckOnly { 3 } else { 0 };
+        assert_eq!(world.count("open Fetch"), 1 + doubts, "{failure:?}");
         // Where the service may have heard of it, its cookie is not used again.
         let rendezvous = match failure {
             Intro::Silent | Intro::Closes | Intro::WrongAuth | Intro::AckOnly => 2,
@@ -151,6 +153,37 @@ fn a_new_descriptor_is_fetched_when_all_points_failed() {
         (world.count("open Fetch"), world.count("open Introduce")),
         (2, 5)
     );
+}
+
+#[test]
+fn a_service_that_has_moved_is_found_though_its_old_points_accept() {
+    let mut world = World::new();
+    let (_, circuit) = world.ready();
+    world.end(circuit, Ending::Closed);
+    world.visits.poll_outcome();
+    // It was killed and is back, but relays have not noticed that its old circuits are dead.
+    world.renew_points();
+    world.intros = repeat(Intro::AckOnly, 1);
+    let begun = world.now.mono;
+    world.ready();
+    assert!(world.now.mono - begun <= 3 * SECOND);
+    assert_eq!(world.count("open Introduce"), 3);
+    assert_eq!(world.count("open Fetch"), 2);
+    assert_eq!(world.open_circuits().len(), 1);
+}
+
+#[test]
+fn a_service_that_is_slow_is_waited_for_while_directories_are_asked() {
+    let mut world = World::new();
+    world.intros = repeat(Intro::AckOnly, 1);
+    assert_eq!(world.visit().1, None);
+    world.pass(11 * SECOND);
+    // Directories of a test network are asked again after five seconds, and know nothing newer.
+    assert_eq!(world.count("open Introduce"), 1);
+    let fetches = world.count("open Fetch");
+    assert!((2..=4).contains(&fetches), "{fetches}");
+    world.pass(SECOND);
+    assert_eq!(world.count("open Introduce"), 2);
 }
 
 /// How long it takes to get in again after a service was away for a minute, during which its
