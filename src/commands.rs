@@ -14,6 +14,7 @@ use crate::args::{
 use crate::config::{self, ClientConfig, Listener, OnionServiceConfig};
 use crate::error::{Failure, fail};
 use crate::launched::{Reporter, Shutdown};
+use crate::reload::Reread;
 use crate::{logs, roles, status, terminal};
 
 /// Runs the command that was asked for.
@@ -21,9 +22,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Authority(args) => authority(args),
         Command::Relay(args) => relay(&args),
-        Command::Client(args) => client(&args),
+        Command::Client(args) => client(args),
         Command::Onion(args) => match args.command {
-            OnionCommand::Serve(args) => onion_serve(&args),
+            OnionCommand::Serve(args) => onion_serve(args),
             OnionCommand::Key(args) => onion::key(&args),
             OnionCommand::Status(args) => onion::status(&args),
         },
@@ -63,16 +64,21 @@ fn relay(args: &NodeArgs) -> Result<(), Failure> {
     })
 }
 
-fn client(args: &ClientArgs) -> Result<(), Failure> {
+fn client(args: ClientArgs) -> Result<(), Failure> {
     match &args.command {
         Some(ClientCommand::Guards(args)) => return ask_client(args, "/guards"),
         Some(ClientCommand::Circuits(args)) => return ask_client(args, "/circuits"),
         None => {}
     }
-    let config = client_config(args)?;
+    run_client(args.launched, Box::new(move || client_config(&args)))
+}
+
+/// Runs a client with what `read` gives, now and each time that it is to be read again.
+fn run_client(launched: bool, read: Reread<ClientConfig>) -> Result<(), Failure> {
+    let config = read()?;
     logs::start(&config.log)?;
-    block_on(args.launched, |reporter, shutdown| {
-        roles::client::run(config, reporter, shutdown)
+    block_on(launched, |reporter, shutdown| {
+        roles::client::run(config, read, reporter, shutdown)
     })
 }
 
@@ -87,7 +93,12 @@ fn ask_client(args: &ClientAskArgs, path: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn onion_serve(args: &ServeArgs) -> Result<(), Failure> {
+fn onion_serve(args: ServeArgs) -> Result<(), Failure> {
+    run_client(args.launched, Box::new(move || serve_config(&args)))
+}
+
+/// A client that hosts one service, and nothing else.
+fn serve_config(args: &ServeArgs) -> Result<ClientConfig, Failure> {
     let mut config = config::client::defaults(args.network.clone())?;
     config.socks.clear();
     let data_dir = args.data_dir.clone();
@@ -96,10 +107,7 @@ fn onion_serve(args: &ServeArgs) -> Result<(), Failure> {
         args.dir.clone(),
         args.ports.clone(),
     )];
-    logs::start(&config.log)?;
-    block_on(args.launched, |reporter, shutdown| {
-        roles::client::run(config, reporter, shutdown)
-    })
+    Ok(config)
 }
 
 /// The client's file, if any, with the arguments over it.

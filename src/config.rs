@@ -60,6 +60,8 @@ pub struct RelayConfig {
     pub workers: usize,
     /// Whether private addresses and short intervals are fine.
     pub testing: bool,
+    /// Where to serve metrics.
+    pub metrics: Option<SocketAddr>,
     /// Where the log goes.
     pub log: LogConfig,
 }

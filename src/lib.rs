@@ -20,6 +20,7 @@ pub mod logs;
 mod net;
 pub mod network;
 pub mod page;
+pub mod reload;
 pub mod roles;
 pub mod status;
 pub mod store;

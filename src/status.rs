@@ -1,12 +1,13 @@
-//! What a running client tells of itself: the socket `status.sock` in its data folder, and metrics.
+//! What a running node tells of itself: the socket `status.sock` in its data folder, and metrics.
 //!
 //! HTTP over a unix socket that only its user reaches: `GET /onion` (and `/onion?probe`) answers
-//! [`Vec<OnionStatus>`] as JSON, `GET /metrics` the text format of Prometheus, with the names that
-//! `tor`'s MetricsPort has. The commands `cepa onion status` and others ask here, so what they say
+//! [`Vec<OnionStatus>`] as JSON (of a client), `GET /metrics` the text format of Prometheus, with
+//! the names that `tor`'s MetricsPort has. The commands `cepa onion status` and others ask here, so what they say
 //! comes from the process itself.
 
 mod ask;
 pub mod metrics;
+pub mod relay;
 mod serve;
 
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@
 //! wrong one is told so.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,9 @@ pub struct NodeTable {
     /// A test network.
     #[serde(default)]
     pub testing: bool,
+    /// Where to serve metrics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
     /// Where the log goes.
     #[serde(default)]
     pub log: LogTable,
@@ -190,6 +193,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         bandwidth_burst: burst,
         workers: table.workers.map_or(cores, Spanned::into_inner),
         testing: table.testing,
+        metrics: table.metrics,
         log: table.log.checked(source),
     })
 }

@@ -5,7 +5,7 @@
 //! exchanges and applications are tasks beside it.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use cepa_client::{
     Client, ClientConfig as CoreConfig, Command, Directory, FetchId, LinkId, LinkTarget, Rules,
     Saved, SavedState,
 };
-use cepa_crypto::Rng;
+use cepa_crypto::onion::OnionAddress;
+use cepa_crypto::{Rng, curve25519};
 use cepa_dir::DirRequest;
 use cepa_link::PeerExpectation;
 use tokio::sync::mpsc;
@@ -35,13 +36,18 @@ use crate::listen;
 use crate::net::worker::Worker;
 use crate::net::{channel, edge, link};
 use crate::network::Network;
+use crate::reload::{Hangups, Reread};
 use crate::status::{self, OnionStatus, Query, Sockets};
 use crate::store::{Change, Durability, Store};
 use crate::tls;
 
-/// Runs a client until `shutdown`.
+/// Our keys for services that are not for everybody.
+type ClientKeys = Vec<(OnionAddress, curve25519::SecretKey)>;
+
+/// Runs a client until `shutdown`; `reread` gives its configuration as it is by then.
 pub async fn run(
     config: ClientConfig,
+    reread: Reread<ClientConfig>,
     reporter: Reporter,
     shutdown: Shutdown,
 ) -> Result<(), Failure> {
@@ -50,7 +56,10 @@ pub async fn run(
             .enable_all()
             .build();
         match runtime {
-            Ok(runtime) => LocalSet::new().block_on(&runtime, serve(config, reporter, shutdown)),
+            Ok(runtime) => {
+                let client = serve(config, reread, reporter, shutdown);
+                LocalSet::new().block_on(&runtime, client)
+            }
             Err(error) => fail("cannot start the client's thread", "this process", error),
         }
     });
@@ -61,6 +70,7 @@ pub async fn run(
 
 async fn serve(
     config: ClientConfig,
+    reread: Reread<ClientConfig>,
     reporter: Reporter,
     mut shutdown: Shutdown,
 ) -> Result<(), Failure> {
@@ -78,10 +88,8 @@ async fn serve(
     };
     let mut rng = clock::rng()?;
     let opened = onion::open(&config.onion_services, &mut rng)?;
-    let client_keys = match &config.onion_auth_dir {
-        Some(dir) => keyfiles::onion::client_secrets(dir)?,
-        None => Vec::new(),
-    };
+    let client_keys = client_keys(&config)?;
+    let mut hangups = Hangups::watch()?;
     let (_sockets, mut queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
     let client = Client::new(
         core_config(&config, &network, rules),
@@ -99,9 +107,6 @@ async fn serve(
         )
     })?;
     let (worker, mut commands) = Worker::new(client, Arc::default(), None);
-    for (address, key) in client_keys {
-        worker.with(|client, now| client.add_onion_client_key(address, key, now));
-    }
     let automap = config.automap.then(|| Automap::new(rng.fork()));
     let mut hands = Hands {
         hosting: Hosting::new(Rc::clone(&worker), opened, rng.fork()),
@@ -110,10 +115,12 @@ async fn serve(
             .map_err(|error| Failure::new("TLS cannot be set up", "this process", error))?,
         worker: Rc::clone(&worker),
         fetches: Rc::default(),
+        client_keys: BTreeSet::new(),
         store,
         reporter,
         rng,
     };
+    hands.know(client_keys);
     ports.serve(&hands.applications);
     hands.reporter.report(&Stage::Listening);
     tokio::task::spawn_local(Rc::clone(&worker).run_timer());
@@ -125,6 +132,7 @@ async fn serve(
                 None => return Ok(()),
             },
             Some(query) = queries.recv() => hands.answer(query),
+            () = hangups.next() => hands.reload(&reread),
             () = shutdown.wait() => return Ok(()),
         }
     }
@@ -137,6 +145,8 @@ struct Hands {
     hosting: Hosting,
     tls: Arc<rustls::ClientConfig>,
     fetches: Rc<RefCell<BTreeMap<FetchId, AbortHandle>>>,
+    /// The services for which we have a key.
+    client_keys: BTreeSet<OnionAddress>,
     store: Store,
     reporter: Reporter,
     rng: Rng,
@@ -156,6 +166,37 @@ impl Hands {
             next = more.try_recv().ok();
         }
         Ok(self.store.apply(&changes)?)
+    }
+
+    /// Reads again which onion services there are, for whom, and our keys for those of others. If
+    /// any of it is wrong, all stays as it was.
+    fn reload(&mut self, reread: &Reread<ClientConfig>) {
+        let read = reread().and_then(|config| {
+            let opened = onion::open(&config.onion_services, &mut self.rng)?;
+            Ok((opened, client_keys(&config)?))
+        });
+        match read {
+            Ok((opened, client_keys)) => {
+                self.hosting.host(opened);
+                self.know(client_keys);
+                tracing::info!("Read again: onion services and client keys");
+            }
+            Err(error) => tracing::error!("all stays as it was: {error}"),
+        }
+    }
+
+    /// Takes our keys for services of others, and no others.
+    fn know(&mut self, client_keys: ClientKeys) {
+        let before = std::mem::take(&mut self.client_keys);
+        self.client_keys = client_keys.iter().map(|(address, _)| *address).collect();
+        for address in before.difference(&self.client_keys) {
+            self.worker
+                .with(|client, _| client.remove_onion_client_key(address));
+        }
+        for (address, key) in client_keys {
+            self.worker
+                .with(|client, now| client.add_onion_client_key(address, key, now));
+        }
     }
 
     fn run_one(&mut self, command: Command, changes: &mut Vec<Change>) {
@@ -302,6 +343,11 @@ impl Hands {
         });
         self.fetches.borrow_mut().insert(fetch, task.abort_handle());
     }
+}
+
+fn client_keys(config: &ClientConfig) -> Result<ClientKeys, Failure> {
+    let dir = config.onion_auth_dir.as_ref();
+    dir.map_or(Ok(Vec::new()), |dir| keyfiles::onion::client_secrets(dir))
 }
 
 /// An asker that hung up is no matter.

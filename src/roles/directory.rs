@@ -11,7 +11,7 @@ use cepa_dir::DirRequest;
 use cepa_dir::request::{DIFF_HEADER, RequestError};
 use cepa_netdoc::consensus::Flavour;
 use cepa_netdoc::timestamp;
-use cepa_relay::{Asker, DirDocument, DirStore, HsDirStore, HsDuty, HsUpload};
+use cepa_relay::{Asker, DirDocument, DirStore, HsDirCounts, HsDirStore, HsDuty, HsUpload};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
@@ -73,6 +73,11 @@ impl Directory {
         onions.expire(clock::now());
         onions.set_duty(duty);
         tracing::debug!(counts = ?onions.counts(), "descriptors of onion services");
+    }
+
+    /// What is held of onion services.
+    pub(crate) fn hs_counts(&self) -> HsDirCounts {
+        self.onions().counts()
     }
 
     fn onions(&self) -> MutexGuard<'_, HsDirStore> {

@@ -72,29 +72,43 @@ pub(crate) fn open(configs: &[OnionServiceConfig], rng: &mut Rng) -> Result<Vec<
 impl Hosting {
     /// Hosts what was opened.
     pub(crate) fn new(worker: Rc<Worker<Client>>, opened: Vec<Opened>, rng: Rng) -> Self {
-        let mut services = BTreeMap::new();
-        for Opened { keys, config } in opened {
-            let mut ports: Vec<u16> = config.ports.iter().map(|port| port.port).collect();
-            ports.sort_unstable();
-            ports.dedup();
-            let core = ServiceConfig {
-                clients: keys.clients,
-                intro_points: usize::from(config.intro_points),
-                dos: config.introductions.map(|limit| DosLimits {
-                    rate: limit.rate,
-                    burst: limit.burst,
-                }),
-                streams_max: config.streams_max.and_then(|max| usize::try_from(max).ok()),
-                ..ServiceConfig::new(keys.identity, ports)
-            };
-            let id = worker.with(|client, now| client.add_service(core, now));
-            let (address, ports) = (keys.address, config.ports);
-            services.insert(id, Hosted { address, ports });
-        }
-        Hosting {
+        let mut hosting = Hosting {
             worker,
-            services,
+            services: BTreeMap::new(),
             rng,
+        };
+        hosting.host(opened);
+        hosting
+    }
+
+    /// Hosts what was opened, and nothing else: what was hosted before stays up, with its new
+    /// ports, clients and limits.
+    pub(crate) fn host(&mut self, opened: Vec<Opened>) {
+        let stays = |one: &Hosted| opened.iter().any(|it| it.keys.address == one.address);
+        let gone = self.services.iter().filter(|(_, one)| !stays(one));
+        let gone: Vec<ServiceId> = gone.map(|(id, _)| *id).collect();
+        for id in gone {
+            if let Some(one) = self.services.remove(&id) {
+                tracing::info!("onion service {} is hosted no longer", one.address);
+            }
+            self.worker
+                .with(|client, now| client.remove_service(id, now));
+        }
+        for Opened { keys, config } in opened {
+            let address = keys.address;
+            let mut hosted = self.services.iter();
+            let known = hosted.find(|(_, one)| one.address == address);
+            let known = known.map(|(id, _)| *id);
+            let core = core_config(keys, &config);
+            let id = self.worker.with(|client, now| match known {
+                Some(id) => {
+                    client.change_service(id, core, now);
+                    id
+                }
+                None => client.add_service(core, now),
+            });
+            let ports = config.ports;
+            self.services.insert(id, Hosted { address, ports });
         }
     }
 
@@ -136,6 +150,22 @@ impl Hosting {
             Some(onion_status(status, hosted, now))
         };
         statuses.iter().filter_map(shown).collect()
+    }
+}
+
+fn core_config(keys: ServiceKeys, config: &OnionServiceConfig) -> ServiceConfig {
+    let mut ports: Vec<u16> = config.ports.iter().map(|port| port.port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ServiceConfig {
+        clients: keys.clients,
+        intro_points: usize::from(config.intro_points),
+        dos: config.introductions.map(|limit| DosLimits {
+            rate: limit.rate,
+            burst: limit.burst,
+        }),
+        streams_max: config.streams_max.and_then(|max| usize::try_from(max).ok()),
+        ..ServiceConfig::new(keys.identity, ports)
     }
 }
 

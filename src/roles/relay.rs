@@ -18,10 +18,11 @@ use cepa_link::{LinkIdentity, TlsKeyAndCert};
 use cepa_netdoc::consensus::ConsensusText;
 use cepa_netdoc::family::Family;
 use cepa_netdoc::policy::AddrPolicy;
+use cepa_netdoc::routerstatus::Flags;
 use cepa_relay::relay::Command;
 use cepa_relay::{
     DirDocument, DirStore, KeyFile, Limits, Relay, RelayConfig as CoreConfig, RelayKeys, Restored,
-    key_files,
+    SwitchCounts, key_files,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -33,12 +34,14 @@ use crate::config::RelayConfig;
 use crate::dns::Resolver;
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
-use crate::http;
+use crate::http::{self, Reply};
 use crate::keyfiles;
 use crate::launched::{Reporter, Shutdown, Stage};
 use crate::listen;
 use crate::net::worker::Traffic;
 use crate::network::Network;
+use crate::status::relay::{RelayStatus, relay as relay_metrics};
+use crate::status::{Query, Sockets};
 use crate::store::{Change, Durability, Store};
 use crate::tls;
 
@@ -109,6 +112,11 @@ pub(crate) struct Node {
     published: bool,
     traffic: Arc<Traffic>,
     traffic_due: Instant,
+    /// Bytes that were read and written before what `traffic` has.
+    moved: (u64, u64),
+    flags: Option<Flags>,
+    _sockets: Sockets,
+    queries: mpsc::Receiver<Query>,
     beside: bool,
     consensuses: Vec<ConsensusText>,
     events: mpsc::UnboundedReceiver<Event>,
@@ -140,6 +148,11 @@ impl Node {
             let server = directory.server(http::Limits::default());
             tokio::spawn(server.serve(listener, shutdown.clone()));
         }
+        let metrics = match config.metrics {
+            Some(addr) => Some(listen::listen(addr, "metrics").await?),
+            None => None,
+        };
+        let (sockets, queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
         let core = core_config(&config)?;
         let mut relay = Relay::new(core, Arc::clone(&network), keys, clock::now(), rng.fork());
         relay.restore(&restored(&store)?, clock::now());
@@ -164,6 +177,10 @@ impl Node {
             published: false,
             traffic: Arc::default(),
             traffic_due: clock::now().mono + TRAFFIC_EVERY,
+            moved: (0, 0),
+            flags: None,
+            _sockets: sockets,
+            queries,
             beside: is_authority,
             consensuses: Vec::new(),
             events,
@@ -173,9 +190,10 @@ impl Node {
 
     /// Waits for the next answer and applies it.
     pub(crate) async fn next_event(&mut self) {
-        // The sender is ours: the channel never ends.
-        let Some(event) = self.events.recv().await else {
-            return;
+        let event = tokio::select! {
+            // The sender is ours: the channel never ends.
+            Some(event) = self.events.recv() => event,
+            Some(query) = self.queries.recv() => return self.answer(query),
         };
         let now = clock::now();
         match event {
@@ -189,6 +207,31 @@ impl Node {
             }
             Event::TlsKey(made) => self.relay.handle_tls_key(*made, now),
         }
+    }
+
+    /// Answers a question about this process.
+    fn answer(&self, query: Query) {
+        if query.path != "/metrics" {
+            let _ = query.answer.send(Reply::new(404));
+            return;
+        }
+        let mut status = RelayStatus {
+            nickname: self.config.nickname.clone(),
+            fingerprint: self.relay.keys().rsa_id().to_string(),
+            flags: self.flags,
+            counts: SwitchCounts::default(),
+            hsdir: self.directory.hs_counts(),
+            read_bytes: self.moved.0 + self.traffic.read_bytes.load(Ordering::Relaxed),
+            written_bytes: self.moved.1 + self.traffic.written_bytes.load(Ordering::Relaxed),
+        };
+        let workers = self.workers.clone();
+        tokio::spawn(async move {
+            if let Some(workers) = workers {
+                status.counts = workers.counts().await;
+            }
+            let reply = Reply::new(200).with_header("Content-Type", "text/plain");
+            let _ = query.answer.send(reply.with_body(relay_metrics(&status)));
+        });
     }
 
     /// When [`Node::handle_timeout`] is due.
@@ -205,6 +248,8 @@ impl Node {
             let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
             let read_bytes = take(&self.traffic.read_bytes);
             let written_bytes = take(&self.traffic.written_bytes);
+            self.moved.0 += read_bytes;
+            self.moved.1 += written_bytes;
             self.relay.handle_traffic(read_bytes, written_bytes, now);
         }
         self.relay.handle_timeout(now);
@@ -304,6 +349,8 @@ impl Node {
                 if self.beside {
                     self.consensuses.push(text.clone());
                 }
+                let listed = text.consensus().router(&self.relay.keys().rsa_id());
+                self.flags = listed.map(|router| router.flags);
                 Some(text.consensus().routers.len())
             }
             _ => None,

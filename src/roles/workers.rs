@@ -16,10 +16,11 @@ use cepa_circuit::{CircuitKey, OnionKeys, OnionskinError, OnionskinJob, Onionski
 use cepa_crypto::Rng;
 use cepa_link::{ChannelKey, LinkIdentity, PeerExpectation};
 use cepa_relay::{
-    Handover, KnownRelays, LinkTarget, Switch, SwitchCommand, SwitchConfig, TokenBucket, WorkerId,
+    Handover, KnownRelays, LinkTarget, Switch, SwitchCommand, SwitchConfig, SwitchCounts,
+    TokenBucket, WorkerId,
 };
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use super::exit;
@@ -71,6 +72,7 @@ enum Message {
     ChannelFound(CircuitKey, Option<(WorkerId, ChannelKey)>),
     Config(Arc<SwitchConfig>),
     Relays(Arc<KnownRelays>),
+    Count(oneshot::Sender<SwitchCounts>),
 }
 
 /// The workers of a relay; they end with the process.
@@ -172,6 +174,19 @@ impl Workers {
         }
     }
 
+    /// What all switches count together.
+    pub(crate) async fn counts(self) -> SwitchCounts {
+        let mut all = SwitchCounts::default();
+        for worker in 0..self.shared.messages.len() {
+            let (answer, counts) = oneshot::channel();
+            self.tell(worker, Message::Count(answer));
+            if let Ok(counts) = counts.await {
+                all += &counts;
+            }
+        }
+        all
+    }
+
     fn tell(&self, worker: usize, message: Message) {
         if let Some(inbox) = self.shared.messages.get(worker) {
             // Workers end with the process.
@@ -240,6 +255,9 @@ impl Thread {
                 }
                 Message::Config(config) => worker.with(|switch, _| switch.set_config(config)),
                 Message::Relays(relays) => worker.with(|switch, _| switch.set_relays(relays)),
+                Message::Count(answer) => {
+                    let _ = answer.send(worker.peek(Switch::counts));
+                }
             }
         }
     }

@@ -10,7 +10,7 @@ use super::processes::Process;
 
 /// A client with a SOCKS port; it ends with this.
 pub(crate) struct Client {
-    _process: Process,
+    pub(crate) process: Process,
 }
 
 impl Client {
@@ -38,7 +38,7 @@ impl Client {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut process = Process(child.unwrap());
         wait_for(&mut process.0, "bootstrapped 100");
-        Client { _process: process }
+        Client { process }
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Each test has ports of its own, so that they run side by side, on loopback addresses only.
 //! `traffic` is a network that carries what it should, `delay` one with slow links, `survival` one
-//! whose nodes are killed, `onions` one with onion services, `ports` the other ways in, `bad_input`
-//! what goes wrong before there is one. `CEPA_LONG=1` makes the download 1 GB.
+//! whose nodes are killed, `onions` one with onion services (`reload`: they change while they run),
+//! `ports` the other ways in, `bad_input` what goes wrong before there is one. `CEPA_LONG=1` makes
+//! the download 1 GB.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,6 +16,7 @@ mod bad_input;
 mod delay;
 mod onions;
 mod ports;
+mod reload;
 #[path = "../support/mod.rs"]
 mod support;
 mod survival;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::reload;
 use crate::support::fetch::{self, SocksError};
 use crate::support::network::{CEPA, Network};
 use crate::support::onion::Service;
@@ -15,9 +16,9 @@ use crate::support::{Steps, now, server, until};
 
 const BASE_PORT: u16 = 21_400;
 /// How long a visitor may need to get in again.
-const RECOVERY_MAX: Duration = Duration::from_secs(30);
+pub(crate) const RECOVERY_MAX: Duration = Duration::from_secs(30);
 /// Answers of the SOCKS port (socks-extensions).
-const MISSING_CLIENT_KEY: u8 = 0xF4;
+pub(crate) const MISSING_CLIENT_KEY: u8 = 0xF4;
 const WRONG_CLIENT_KEY: u8 = 0xF5;
 const BAD_ADDRESS: u8 = 0xF6;
 
@@ -39,7 +40,11 @@ fn onion_services_are_hosted_and_visited() {
     steps.step("a service with client keys", || {
         client_keys(&network, dir.path(), server);
     });
+    steps.step("what changes in the files is read again", || {
+        reload::reloads(&network, dir.path(), server);
+    });
     steps.step("status says that it is reached", || status(dir.path()));
+    steps.step("relays tell what they did for them", || relays_tell(&network));
     steps.step("a service that is killed comes back", || {
         the_service_is_killed(&network, dir.path(), server);
     });
@@ -49,7 +54,12 @@ fn onion_services_are_hosted_and_visited() {
     steps.finish(|| network.show_logs());
 }
 
-fn visit(network: &Network, user: &str, address: &str, len: u64) -> Result<(), SocksError> {
+pub(crate) fn visit(
+    network: &Network,
+    user: &str,
+    address: &str,
+    len: u64,
+) -> Result<(), SocksError> {
     let path = format!("/bytes/{len}");
     let fetched = fetch::fetch_from(network.socks(), Some(user), (address, 80), &path)?;
     assert_eq!(fetched.sha256, server::sha256_of(len));
@@ -106,7 +116,7 @@ fn refused(visit: Result<(), SocksError>, code: u8) {
 }
 
 /// A pair of client keys: `NAME.auth` into the service's folder, `NAME.auth_private` into `mine`.
-fn make_key(dir: &Path, name: &str, address: &str, service: &Path, mine: &Path) {
+pub(crate) fn make_key(dir: &Path, name: &str, address: &str, service: &Path, mine: &Path) {
     let made = dir.join(format!("made-{name}"));
     let mut key = Command::new(CEPA);
     key.args(["onion", "key", address, "--name", name, "--dir"]);

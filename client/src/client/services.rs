@@ -34,6 +34,12 @@ impl Client {
         id
     }
 
+    /// Hosts a service with other ports, clients, limits or introduction points from now on.
+    pub fn change_service(&mut self, id: ServiceId, config: ServiceConfig, now: Now) {
+        self.services.change(id, config, now);
+        self.settle(now);
+    }
+
     /// Hosts a service no longer: its circuits and streams are closed at once.
     pub fn remove_service(&mut self, id: ServiceId, now: Now) {
         self.services.remove(id, now);

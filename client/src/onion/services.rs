@@ -84,6 +84,15 @@ impl Services {
         id
     }
 
+    /// Hosts a service otherwise from now on: with other ports, clients, limits or introduction
+    /// points. What stands stays. The identity is the same as before: an address is for ever.
+    pub fn change(&mut self, id: ServiceId, config: ServiceConfig, now: Now) {
+        self.with(id, now, |service, _, ctx| {
+            service.change(config.bounded(), ctx);
+            true
+        });
+    }
+
     /// Hosts it no longer: all of its circuits are closed.
     pub fn remove(&mut self, id: ServiceId, now: Now) {
         self.services.remove(&id);

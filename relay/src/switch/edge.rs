@@ -157,6 +157,12 @@ impl Switch {
             is_paced: false,
         });
         circuit.streams.insert(id, stream);
+        let taken = &mut self.streams_taken;
+        *match kind {
+            EdgeKind::Exit => &mut taken.begin,
+            EdgeKind::Dir => &mut taken.begin_dir,
+            EdgeKind::Resolve => &mut taken.resolve,
+        } += 1;
         Some(stream)
     }
 

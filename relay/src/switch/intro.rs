@@ -20,6 +20,7 @@ use tracing::debug;
 
 use super::Switch;
 use super::circuit::Next;
+use super::counts::{PointAction, PointCell};
 use super::point::{AuthKey, CircuitPlace, PointItem, PointKey};
 
 /// What a circuit needs to be an introduction point.
@@ -88,7 +89,11 @@ impl Switch {
             }
             Err(refused) => {
                 debug!(%refused, "ESTABLISH_INTRO refused");
-                self.point_counts.points_refused += 1;
+                let action = match refused {
+                    EstablishRefused::NotEnd => PointAction::UnsuitableCircuit,
+                    EstablishRefused::Invalid(_) => PointAction::Malformed,
+                };
+                self.point_counts.count(PointCell::EstablishIntro, action);
                 self.destroy(key, DestroyReason::PROTOCOL, now);
             }
         }
@@ -131,17 +136,24 @@ impl Switch {
         let Some(circuit) = self.circuits.get_mut(key) else {
             return;
         };
-        let may = matches!(circuit.next, Next::None) && !circuit.has_introduced && !is_direct;
+        let is_used = !matches!(circuit.next, Next::None) || circuit.has_introduced;
         circuit.has_introduced = true;
         let introduce = Introduce::read(data);
-        if !may || matches!(introduce, Err(IntroduceError::Legacy)) {
-            debug!(is_direct, "INTRODUCE1 refused");
-            self.point_counts.introduces_refused += 1;
+        let refused = match introduce {
+            _ if is_direct => Some(PointAction::SingleHop),
+            _ if is_used => Some(PointAction::CircuitReused),
+            Err(IntroduceError::Legacy) => Some(PointAction::Malformed),
+            _ => None,
+        };
+        if let Some(action) = refused {
+            debug!(action = action.label(), "INTRODUCE1 refused");
+            self.point_counts.count(PointCell::Introduce1, action);
             return self.destroy(key, DestroyReason::PROTOCOL, now);
         }
         let client = self.place(key);
         let Ok(introduce) = introduce else {
-            return self.refuse_introduce(client, IntroduceStatus::BAD_FORMAT, now);
+            let action = PointAction::Malformed;
+            return self.end_introduce(client, IntroduceStatus::BAD_FORMAT, action, now);
         };
         let auth_key = *introduce.auth_key.as_bytes();
         let home = self.home(&PointKey::Intro(auth_key));
@@ -162,7 +174,8 @@ impl Switch {
         now: Now,
     ) {
         let Some(CircuitPlace { worker, circuit }) = self.points.intro(auth_key) else {
-            return self.refuse_introduce(client, IntroduceStatus::UNKNOWN_ID, now);
+            let action = PointAction::UnknownService;
+            return self.end_introduce(client, IntroduceStatus::UNKNOWN_ID, action, now);
         };
         let item = PointItem::Introduced {
             circuit,
@@ -180,30 +193,32 @@ impl Switch {
         body: &[u8],
         now: Now,
     ) {
-        let Some(circuit) = self.circuits.get_mut(key) else {
-            return self.refuse_introduce(client, IntroduceStatus::UNKNOWN_ID, now);
-        };
-        let Next::Intro(point) = &mut circuit.next else {
-            return self.refuse_introduce(client, IntroduceStatus::UNKNOWN_ID, now);
+        let next = self.circuits.get_mut(key).map(|circuit| &mut circuit.next);
+        let Some(Next::Intro(point)) = next else {
+            let action = PointAction::CircuitDead;
+            return self.end_introduce(client, IntroduceStatus::UNKNOWN_ID, action, now);
         };
         let limiter = point.limiter.as_mut();
         if limiter.is_some_and(|limiter| !limiter.lets_through(now.mono)) {
-            self.point_counts.introduces_limited += 1;
-            return self.answer_introduce(client, IntroduceStatus::CANT_RELAY, now);
+            let action = PointAction::RateLimited;
+            return self.end_introduce(client, IntroduceStatus::CANT_RELAY, action, now);
         }
         if !self.send_message(key, RelayCommand::INTRODUCE2, StreamId::NONE, body, now) {
-            return self.refuse_introduce(client, IntroduceStatus::CANT_RELAY, now);
+            let action = PointAction::CircuitDead;
+            return self.end_introduce(client, IntroduceStatus::CANT_RELAY, action, now);
         }
-        self.point_counts.introduced += 1;
-        self.answer_introduce(client, IntroduceStatus::SUCCESS, now);
+        self.end_introduce(client, IntroduceStatus::SUCCESS, PointAction::Success, now);
     }
 
-    fn refuse_introduce(&mut self, client: CircuitPlace, status: IntroduceStatus, now: Now) {
-        self.point_counts.introduces_refused += 1;
-        self.answer_introduce(client, status, now);
-    }
-
-    fn answer_introduce(&mut self, client: CircuitPlace, status: IntroduceStatus, now: Now) {
+    /// Counts what became of an INTRODUCE1, and answers it.
+    fn end_introduce(
+        &mut self,
+        client: CircuitPlace,
+        status: IntroduceStatus,
+        action: PointAction,
+        now: Now,
+    ) {
+        self.point_counts.count(PointCell::Introduce1, action);
         let CircuitPlace { worker, circuit } = client;
         self.tell(worker, PointItem::Acknowledge { circuit, status }, now);
     }

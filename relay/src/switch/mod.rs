@@ -14,6 +14,7 @@ mod cells;
 mod circuit;
 mod command;
 mod config;
+mod counts;
 mod create;
 mod destroy;
 mod edge;
@@ -46,7 +47,8 @@ use point::Points;
 
 pub use command::{ChannelClose, Command, Handover, LinkTarget, WORKERS_MAX, WorkerId};
 pub use config::{KnownRelays, Limits, PointParams, SwitchConfig};
-pub use point::{CircuitPlace, PointCounts, PointItem, PointKey};
+pub use counts::{PointAction, PointCell, PointCounts, StreamCounts, SwitchCounts};
+pub use point::{CircuitPlace, PointItem, PointKey};
 
 /// Cells of one [`Switch::take_output`]: as many as fit one TLS record of 16 KiB.
 pub const OUTPUT_CELLS_MAX: usize = 31;
@@ -79,6 +81,7 @@ pub struct Switch {
     /// Where the points are whose keys are at home with this worker.
     points: Points,
     point_counts: PointCounts,
+    streams_taken: StreamCounts,
     /// By worker.
     handover: Vec<Vec<Handover>>,
     ready_channels: Vec<ChannelKey>,
@@ -107,23 +110,6 @@ impl std::fmt::Debug for Switch {
     }
 }
 
-/// Counts for logs and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SwitchCounts {
-    /// Open channels.
-    pub channels: usize,
-    /// Circuits that begin at these channels.
-    pub circuits: usize,
-    /// Streams, look-ups included.
-    pub streams: usize,
-    /// Cells that wait to be sent.
-    pub queued_cells: usize,
-    /// Onionskins that wait for their answer.
-    pub onionskins: usize,
-    /// What is done for onion services.
-    pub points: PointCounts,
-}
-
 impl Switch {
     /// The switch of one of `workers` workers.
     #[must_use]
@@ -140,6 +126,7 @@ impl Switch {
             commands: VecDeque::new(),
             points: Points::default(),
             point_counts: PointCounts::default(),
+            streams_taken: StreamCounts::default(),
             handover: (0..workers).map(|_| Vec::new()).collect(),
             ready_channels: Vec::new(),
             ready_streams: Vec::new(),
@@ -166,13 +153,16 @@ impl Switch {
     /// How much there is of everything.
     #[must_use]
     pub fn counts(&self) -> SwitchCounts {
+        let channels = self.channels.values();
         SwitchCounts {
             channels: self.channels.len(),
+            channels_initiated: channels.filter(|it| it.channel.link().initiator).count(),
             circuits: self.circuits.len(),
             streams: self.streams.len(),
             queued_cells: self.queued_cells,
             onionskins: self.onionskins,
-            points: self.point_counts,
+            streams_taken: self.streams_taken,
+            points: self.point_counts.clone(),
         }
     }
 

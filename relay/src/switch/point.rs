@@ -21,6 +21,7 @@ use cepa_wire::introduce::IntroduceStatus;
 use super::Switch;
 use super::circuit::Next;
 use super::command::{Handover, WorkerId};
+use super::counts::{PointAction, PointCell};
 
 /// The key that a service wants to be introduced under.
 pub(super) type AuthKey = [u8; 32];
@@ -133,27 +134,6 @@ pub enum PointItem {
         /// Why.
         reason: DestroyReason,
     },
-}
-
-/// What is done for onion services, and what was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PointCounts {
-    /// Circuits that are introduction points.
-    pub intros: usize,
-    /// Circuits on which a client waits for a service.
-    pub waiting: usize,
-    /// Circuits joined with another, two for each rendezvous.
-    pub joined: usize,
-    /// INTRODUCE1 relayed, ever.
-    pub introduced: u64,
-    /// INTRODUCE1 refused for coming too fast for the service, ever.
-    pub introduces_limited: u64,
-    /// INTRODUCE1 refused for another reason, ever.
-    pub introduces_refused: u64,
-    /// Points that were not to be: malformed, not proved, one too many, ever.
-    pub points_refused: u64,
-    /// RENDEZVOUS1 that found no client, ever.
-    pub joins_refused: u64,
 }
 
 /// The points whose keys are at home here.
@@ -274,14 +254,18 @@ impl Switch {
                     let circuit = older.circuit;
                     self.tell(older.worker, PointItem::End { circuit, reason }, now);
                 }
-                is_full.then_some(DestroyReason::RESOURCELIMIT)
+                is_full.then_some((DestroyReason::RESOURCELIMIT, PointAction::Full))
             }
             PointKey::Rendezvous(cookie) => {
                 let table = &mut self.points.cookies;
                 let is_full = table.len() >= limits.cookies_max;
                 match table.entry(cookie) {
-                    Entry::Occupied(_) => Some(DestroyReason::PROTOCOL),
-                    Entry::Vacant(_) if is_full => Some(DestroyReason::RESOURCELIMIT),
+                    Entry::Occupied(_) => {
+                        Some((DestroyReason::PROTOCOL, PointAction::DuplicateCookie))
+                    }
+                    Entry::Vacant(_) if is_full => {
+                        Some((DestroyReason::RESOURCELIMIT, PointAction::Full))
+                    }
                     Entry::Vacant(free) => {
                         free.insert(circuit);
                         None
@@ -292,8 +276,12 @@ impl Switch {
         let CircuitPlace { worker, circuit } = circuit;
         let answer = match refused {
             None => PointItem::Registered { circuit },
-            Some(reason) => {
-                self.point_counts.points_refused += 1;
+            Some((reason, action)) => {
+                let cell = match key {
+                    PointKey::Intro(_) => PointCell::EstablishIntro,
+                    PointKey::Rendezvous(_) => PointCell::EstablishRendezvous,
+                };
+                self.point_counts.count(cell, action);
                 PointItem::End { circuit, reason }
             }
         };
@@ -309,11 +297,15 @@ impl Switch {
             Next::Intro(point) if !point.is_established => {
                 point.is_established = true;
                 self.point_counts.intros += 1;
+                self.point_counts
+                    .count(PointCell::EstablishIntro, PointAction::Success);
                 self.intro_established(key, now);
             }
             Next::Waiting { is_established, .. } if !*is_established => {
                 *is_established = true;
                 self.point_counts.waiting += 1;
+                self.point_counts
+                    .count(PointCell::EstablishRendezvous, PointAction::Success);
                 self.rendezvous_established(key, now);
             }
             _ => debug_assert!(false, "registered is what asked for it"),

@@ -20,17 +20,28 @@ use tracing::debug;
 use super::Switch;
 use super::circuit::Next;
 use super::command::Handover;
+use super::counts::{PointAction, PointCell};
 use super::point::{CircuitPlace, Cookie, PointItem, PointKey};
 
 /// Cells that a service may send behind its RENDEZVOUS1 before the other circuit is found. An
 /// honest one waits for the client to speak.
 pub(super) const JOINING_CELLS_MAX: usize = 16;
 
+/// Why a message is refused that is wrong itself, or came over a circuit that is something else.
+fn fault(next: &Next) -> PointAction {
+    match next {
+        Next::None => PointAction::Malformed,
+        _ => PointAction::UnsuitableCircuit,
+    }
+}
+
 impl Switch {
     pub(super) fn handle_establish_rendezvous(&mut self, key: CircuitKey, data: &[u8], now: Now) {
         let is_direct = self.previous_peer(key).is_none();
         if is_direct && self.config.points.refuses_single_hop {
             // No answer: whoever does this is to lose time.
+            self.point_counts
+                .count(PointCell::EstablishRendezvous, PointAction::SingleHop);
             return debug!("ESTABLISH_RENDEZVOUS from one hop away dropped");
         }
         let Some(circuit) = self.circuits.get_mut(key) else {
@@ -39,8 +50,10 @@ impl Switch {
         let (Next::None, Ok(EstablishRendezvous { cookie })) =
             (&circuit.next, EstablishRendezvous::read(data))
         else {
-            debug!("ESTABLISH_RENDEZVOUS refused");
-            self.point_counts.points_refused += 1;
+            let action = fault(&circuit.next);
+            debug!(action = action.label(), "ESTABLISH_RENDEZVOUS refused");
+            self.point_counts
+                .count(PointCell::EstablishRendezvous, action);
             return self.destroy(key, DestroyReason::PROTOCOL, now);
         };
         circuit.next = Next::Waiting {
@@ -65,8 +78,9 @@ impl Switch {
             return;
         };
         let (Next::None, Ok(rendezvous)) = (&circuit.next, Rendezvous1::read(data)) else {
-            debug!("RENDEZVOUS1 refused");
-            self.point_counts.joins_refused += 1;
+            let action = fault(&circuit.next);
+            debug!(action = action.label(), "RENDEZVOUS1 refused");
+            self.point_counts.count(PointCell::Rendezvous1, action);
             return self.destroy(key, DestroyReason::PROTOCOL, now);
         };
         circuit.next = Next::Joining(Vec::new());
@@ -86,7 +100,7 @@ impl Switch {
     pub(super) fn join(&mut self, cookie: &Cookie, service: CircuitPlace, body: Vec<u8>, now: Now) {
         let Some(CircuitPlace { worker, circuit }) = self.points.take_cookie(cookie) else {
             debug!("a rendezvous cookie that nobody has given");
-            return self.refuse_join(service, now);
+            return self.refuse_join(service, PointAction::UnknownCookie, now);
         };
         let item = PointItem::JoinClient {
             circuit,
@@ -96,8 +110,8 @@ impl Switch {
         self.tell(worker, item, now);
     }
 
-    fn refuse_join(&mut self, service: CircuitPlace, now: Now) {
-        self.point_counts.joins_refused += 1;
+    fn refuse_join(&mut self, service: CircuitPlace, action: PointAction, now: Now) {
+        self.point_counts.count(PointCell::Rendezvous1, action);
         let CircuitPlace { worker, circuit } = service;
         let reason = DestroyReason::PROTOCOL;
         self.tell(worker, PointItem::End { circuit, reason }, now);
@@ -113,10 +127,10 @@ impl Switch {
     ) {
         let client = self.place(key);
         let Some(circuit) = self.circuits.get_mut(key) else {
-            return self.refuse_join(service, now);
+            return self.refuse_join(service, PointAction::CircuitDead, now);
         };
         if !matches!(circuit.next, Next::Waiting { .. }) {
-            return self.refuse_join(service, now);
+            return self.refuse_join(service, PointAction::CircuitDead, now);
         }
         circuit.next = Next::Joined(service);
         self.point_counts.waiting -= 1;
@@ -125,6 +139,8 @@ impl Switch {
             // That ended the circuit, and with it the service's.
             return;
         }
+        self.point_counts
+            .count(PointCell::Rendezvous1, PointAction::Success);
         let CircuitPlace { worker, circuit } = service;
         self.tell(worker, PointItem::Joined { circuit, client }, now);
     }

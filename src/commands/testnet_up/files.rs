@@ -338,6 +338,7 @@ fn node_table(
         bandwidth_burst: None,
         workers: Some(unplaced(1)),
         testing: true,
+        metrics: None,
         log,
         authority: (node.role == Role::Authority).then(|| authority_table(plan)),
     }

@@ -95,6 +95,12 @@ impl IntroPoints {
         }
     }
 
+    /// So many are wanted from now on, with these limits for those that are still to come.
+    pub(super) fn want(&mut self, wanted: usize, dos: Option<DosLimits>) {
+        self.wanted = wanted;
+        self.dos = dos;
+    }
+
     /// The point behind a circuit.
     pub(super) fn find(&mut self, circuit: CircuitName) -> Option<&mut Point> {
         let mut points = self.points.iter_mut();

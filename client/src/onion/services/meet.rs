@@ -64,6 +64,11 @@ impl Meetings {
         }
     }
 
+    /// At most so many from now on; those beyond stay.
+    pub(super) fn bound(&mut self, circuits_max: usize) {
+        self.circuits_max = circuits_max;
+    }
+
     /// Whether there is room for another.
     pub(super) fn has_room(&self) -> bool {
         self.meetings.len() < self.circuits_max

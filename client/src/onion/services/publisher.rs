@@ -72,6 +72,15 @@ impl Publisher {
         }
     }
 
+    /// Lets these clients visit, or everyone if there are none.
+    pub fn set_clients(&mut self, clients: Vec<curve25519::PublicKey>, now: Now) {
+        if clients == self.clients {
+            return;
+        }
+        self.clients = clients;
+        self.renew(now);
+    }
+
     /// Takes the rings of a consensus in which services store.
     pub fn handle_rings(&mut self, rings: &[HsRing], now: Now, rng: &mut Rng) {
         let cancelled = &mut self.cancelled;
@@ -103,6 +112,11 @@ impl Publisher {
             return;
         }
         self.congestion = congestion;
+        self.renew(now);
+    }
+
+    /// All descriptors are to say something else.
+    fn renew(&mut self, now: Now) {
         if !self.points.is_empty() {
             for descriptor in self.descriptors.values_mut() {
                 descriptor.renew(now);
@@ -121,9 +135,7 @@ impl Publisher {
             return;
         }
         self.points = points;
-        for descriptor in self.descriptors.values_mut() {
-            descriptor.renew(now);
-        }
+        self.renew(now);
         self.handle_timeout(now, rng);
     }
 

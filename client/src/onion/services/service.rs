@@ -68,6 +68,16 @@ impl Service {
         }
     }
 
+    /// Something else is wanted. Clients that are left out may know introduction points until these
+    /// are replaced, as with `tor`.
+    pub(super) fn change(&mut self, config: ServiceConfig, ctx: &mut Context<'_>) {
+        debug_assert_eq!(config.identity.public(), self.config.identity.public());
+        self.publisher.set_clients(config.clients.clone(), ctx.now);
+        self.points.want(config.intro_points, config.dos);
+        self.meetings.bound(config.circuits_max);
+        self.config = config;
+    }
+
     /// There is a consensus.
     pub(super) fn handle_network(&mut self, network: &Network, ctx: &mut Context<'_>) {
         self.points.handle_network(&network.view);

@@ -9,7 +9,7 @@ use cepa_wire::introduce::IntroduceStatus;
 use cepa_wire::relay::{RelayCommand, StreamId};
 
 use super::net::{Message, Net, Path, extend2_body};
-use crate::switch::{Limits, PointCounts, SwitchConfig};
+use crate::switch::{Limits, PointAction, PointCell, PointCounts, SwitchConfig};
 
 pub(super) const COOKIE: [u8; 20] = *b"twenty bytes, secret";
 
@@ -18,6 +18,18 @@ pub(super) struct World {
     pub(super) net: Net,
     guards: usize,
     next_id: u32,
+}
+
+/// What all workers of the relay count, in sums.
+pub(super) struct Counts {
+    pub(super) intros: usize,
+    pub(super) waiting: usize,
+    pub(super) joined: usize,
+    pub(super) introduced: u64,
+    pub(super) introduces_limited: u64,
+    pub(super) introduces_refused: u64,
+    pub(super) points_refused: u64,
+    pub(super) joins_refused: u64,
 }
 
 impl World {
@@ -56,29 +68,35 @@ impl World {
         Path::create(&mut self.net, client, self.next_id, 0)
     }
 
-    pub(super) fn counts(&self) -> PointCounts {
+    pub(super) fn counts(&self) -> Counts {
         let mut all = PointCounts::default();
         for switch in &self.net.nodes[0].switches {
-            let PointCounts {
-                intros,
-                waiting,
-                joined,
-                introduced,
-                introduces_limited,
-                introduces_refused,
-                points_refused,
-                joins_refused,
-            } = switch.counts().points;
-            all.intros += intros;
-            all.waiting += waiting;
-            all.joined += joined;
-            all.introduced += introduced;
-            all.introduces_limited += introduces_limited;
-            all.introduces_refused += introduces_refused;
-            all.points_refused += points_refused;
-            all.joins_refused += joins_refused;
+            all += &switch.counts().points;
         }
-        all
+        let number = |cell: PointCell, is_meant: fn(PointAction) -> bool| {
+            let actions = all.actions.iter();
+            let meant = actions.filter(|((of, action), _)| *of == cell && is_meant(*action));
+            meant.map(|(_, count)| count).sum::<u64>()
+        };
+        let is_refused = |action| action != PointAction::Success;
+        for (cell, action) in all.actions.keys() {
+            assert!(cell.actions().contains(action), "{cell:?} {action:?}");
+        }
+        Counts {
+            intros: all.intros,
+            waiting: all.waiting,
+            joined: all.joined,
+            introduced: all.number(PointCell::Introduce1, PointAction::Success),
+            introduces_limited: all.number(PointCell::Introduce1, PointAction::RateLimited),
+            introduces_refused: number(PointCell::Introduce1, |action| {
+                !matches!(action, PointAction::Success | PointAction::RateLimited)
+            }),
+            points_refused: number(PointCell::EstablishIntro, is_refused)
+                + number(PointCell::EstablishRendezvous, |action| {
+                    !matches!(action, PointAction::Success | PointAction::SingleHop)
+                }),
+            joins_refused: number(PointCell::Rendezvous1, is_refused),
+        }
     }
 
     /// Entries in the tables, circuits.

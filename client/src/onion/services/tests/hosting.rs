@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cepa_crypto::ed25519::ExpandedKeypair;
 use cepa_crypto::onion;
 use cepa_crypto::{Rng, curve25519};
 use cepa_dir::hsring;
@@ -121,6 +122,51 @@ fn removal_closes_everything_at_once() {
     assert!(world.services.statuses().is_empty());
     assert_eq!(world.services.poll_timeout(), None);
     assert_eq!(world.opened, world.ended);
+}
+
+#[test]
+fn a_change_keeps_what_stands() {
+    let mut world = World::new(30, 15);
+    let identity = world.identity();
+    let public = identity.public();
+    let same = || ExpandedKeypair::from_bytes(&identity.to_bytes());
+    let id = world.add(ServiceConfig::new(same(), vec![80]));
+    world.tell_network();
+    world.run();
+    world.run_for(2 * SECOND);
+    let opened = world.opened;
+    let before = world.fetch(&public, None).unwrap().intro_points;
+    world
+        .services
+        .change(id, ServiceConfig::new(same(), vec![22]), world.now);
+    world.run_for(2 * SECOND);
+    assert_eq!(world.services.config(id).unwrap().ports, [22]);
+    assert_eq!(world.opened, opened, "the descriptor says the same");
+
+    let client = curve25519::SecretKey::generate(&mut world.rng);
+    let mut config = ServiceConfig::new(same(), vec![22]);
+    config.clients = vec![*client.public()];
+    world.services.change(id, config, world.now);
+    world.run_for(2 * SECOND);
+    assert!(world.fetch(&public, None).is_none());
+    let after = world.fetch(&public, Some(&client)).unwrap().intro_points;
+    assert_eq!(after, before);
+    assert_eq!(world.circuits_for(Purpose::IntroPoint).len(), 3);
+
+    let mut config = ServiceConfig::new(same(), vec![22]);
+    config.intro_points = 5;
+    world.services.change(id, config, world.now);
+    world.run_for(2 * SECOND);
+    let more = world.fetch(&public, None).unwrap().intro_points;
+    assert_eq!(more.len(), 5);
+    assert!(before.iter().all(|point| more.contains(point)));
+    world
+        .services
+        .change(id, ServiceConfig::new(same(), vec![22]), world.now);
+    world.run_for(2 * SECOND);
+    let fewer = world.fetch(&public, None).unwrap().intro_points;
+    assert_eq!(fewer.len(), 3);
+    assert!(fewer.iter().all(|point| more.contains(point)));
 }
 
 #[test]

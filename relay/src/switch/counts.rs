@@ -1,0 +1,199 @@
+//! What a switch counts, for logs and metrics: what there is, and what became of the rarer
+//! messages. Nothing is counted by the cell.
+//!
+//! The names of cells and actions are those of `tor`'s metrics (`tor_relay_est_intro_total` and
+//! the like, with the label `action`), so that a dashboard shows both programs.
+
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+
+/// How much there is of everything.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SwitchCounts {
+    /// Open channels.
+    pub channels: usize,
+    /// Those of them that we opened.
+    pub channels_initiated: usize,
+    /// Circuits that begin at these channels.
+    pub circuits: usize,
+    /// Streams, look-ups included.
+    pub streams: usize,
+    /// Cells that wait to be sent.
+    pub queued_cells: usize,
+    /// Onionskins that wait for their answer.
+    pub onionskins: usize,
+    /// Streams that were taken, ever.
+    pub streams_taken: StreamCounts,
+    /// What is done for onion services.
+    pub points: PointCounts,
+}
+
+/// Streams by how they began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StreamCounts {
+    /// To addresses outside.
+    pub begin: u64,
+    /// To the directory.
+    pub begin_dir: u64,
+    /// Look-ups.
+    pub resolve: u64,
+}
+
+/// What is done for onion services, and what was.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PointCounts {
+    /// Circuits that are introduction points.
+    pub intros: usize,
+    /// Circuits on which a client waits for a service.
+    pub waiting: usize,
+    /// Circuits joined with another, two for each rendezvous.
+    pub joined: usize,
+    /// What became of messages, ever.
+    pub actions: BTreeMap<(PointCell, PointAction), u64>,
+}
+
+impl PointCounts {
+    /// Counts a message.
+    pub(super) fn count(&mut self, cell: PointCell, action: PointAction) {
+        *self.actions.entry((cell, action)).or_default() += 1;
+    }
+
+    /// How often that became of such a message.
+    #[must_use]
+    pub fn number(&self, cell: PointCell, action: PointAction) -> u64 {
+        self.actions.get(&(cell, action)).copied().unwrap_or(0)
+    }
+}
+
+impl AddAssign<&SwitchCounts> for SwitchCounts {
+    fn add_assign(&mut self, other: &SwitchCounts) {
+        self.channels += other.channels;
+        self.channels_initiated += other.channels_initiated;
+        self.circuits += other.circuits;
+        self.streams += other.streams;
+        self.queued_cells += other.queued_cells;
+        self.onionskins += other.onionskins;
+        self.streams_taken.begin += other.streams_taken.begin;
+        self.streams_taken.begin_dir += other.streams_taken.begin_dir;
+        self.streams_taken.resolve += other.streams_taken.resolve;
+        self.points += &other.points;
+    }
+}
+
+impl AddAssign<&PointCounts> for PointCounts {
+    fn add_assign(&mut self, other: &PointCounts) {
+        self.intros += other.intros;
+        self.waiting += other.waiting;
+        self.joined += other.joined;
+        for (key, count) in &other.actions {
+            *self.actions.entry(*key).or_default() += count;
+        }
+    }
+}
+
+/// A message that makes or uses a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PointCell {
+    /// ESTABLISH_INTRO.
+    EstablishIntro,
+    /// ESTABLISH_RENDEZVOUS.
+    EstablishRendezvous,
+    /// INTRODUCE1.
+    Introduce1,
+    /// RENDEZVOUS1.
+    Rendezvous1,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PointAction {
+    /// What it asked for.
+    Success,
+    /// It does not parse, or proves nothing.
+    Malformed,
+    /// Its circuit is something else already, or does not end here.
+    UnsuitableCircuit,
+    /// It came from one hop away.
+    SingleHop,
+    /// The circuit that it is for, or came from, has ended.
+    CircuitDead,
+    /// Its cookie is taken.
+    DuplicateCookie,
+    /// There are as many points as may be.
+    Full,
+    /// No service here has that key.
+    UnknownService,
+    /// The service wants no more for now.
+    RateLimited,
+    /// Its circuit has introduced before.
+    CircuitReused,
+    /// Nobody waits with that cookie.
+    UnknownCookie,
+}
+
+impl PointCell {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::EstablishIntro,
+        Self::EstablishRendezvous,
+        Self::Introduce1,
+        Self::Rendezvous1,
+    ];
+
+    /// The actions that `tor` has for it, and ours.
+    #[must_use]
+    pub fn actions(self) -> &'static [PointAction] {
+        use PointAction::{
+            CircuitDead, CircuitReused, DuplicateCookie, Full, Malformed, RateLimited, SingleHop,
+            Success, UnknownCookie, UnknownService, UnsuitableCircuit,
+        };
+        match self {
+            Self::EstablishIntro => &[Success, Malformed, UnsuitableCircuit, CircuitDead, Full],
+            Self::EstablishRendezvous => &[
+                Success,
+                UnsuitableCircuit,
+                SingleHop,
+                Malformed,
+                DuplicateCookie,
+                CircuitDead,
+                Full,
+            ],
+            Self::Introduce1 => &[
+                Success,
+                CircuitDead,
+                Malformed,
+                UnknownService,
+                RateLimited,
+                CircuitReused,
+                SingleHop,
+            ],
+            Self::Rendezvous1 => &[
+                Success,
+                UnsuitableCircuit,
+                Malformed,
+                UnknownCookie,
+                CircuitDead,
+            ],
+        }
+    }
+}
+
+impl PointAction {
+    /// The value of the label `action`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Malformed => "malformed",
+            Self::UnsuitableCircuit => "unsuitable_circuit",
+            Self::SingleHop => "single_hop",
+            Self::CircuitDead => "circuit_dead",
+            Self::DuplicateCookie => "duplicate_cookie",
+            Self::Full => "full",
+            Self::UnknownService => "unknown_service",
+            Self::RateLimited => "rate_limited",
+            Self::CircuitReused => "circuit_reused",
+            Self::UnknownCookie => "unknown_cookie",
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The metrics of a relay or an authority, under the names of `tor`'s where `tor` has them, and
+//! `cepa_` names for the rest.
+//!
+//! They are gathered when somebody asks; nothing is counted for them by the cell.
+
+use std::fmt::Write as _;
+
+use cepa_netdoc::routerstatus::Flags;
+use cepa_relay::{HsDirCounts, PointCell, SwitchCounts};
+
+use super::metrics::head;
+
+/// What is known of a relay.
+#[derive(Debug, Clone)]
+pub struct RelayStatus {
+    /// Its name.
+    pub nickname: String,
+    /// 40 hexadecimal digits.
+    pub fingerprint: String,
+    /// What the newest consensus says of it; nothing if that does not list it.
+    pub flags: Option<Flags>,
+    /// What its workers count together.
+    pub counts: SwitchCounts,
+    /// What it holds of onion services.
+    pub hsdir: HsDirCounts,
+    /// Bytes of all channels, ever.
+    pub read_bytes: u64,
+    /// The same.
+    pub written_bytes: u64,
+}
+
+/// `tor`'s names of the messages of onion services.
+const POINT_CELLS: [(PointCell, &str, &str); 4] = [
+    (
+        PointCell::EstablishIntro,
+        "tor_relay_est_intro_total",
+        "ESTABLISH_INTRO messages",
+    ),
+    (
+        PointCell::EstablishRendezvous,
+        "tor_relay_est_rend_total",
+        "ESTABLISH_RENDEZVOUS messages",
+    ),
+    (
+        PointCell::Introduce1,
+        "tor_relay_intro1_total",
+        "INTRODUCE1 messages",
+    ),
+    (
+        PointCell::Rendezvous1,
+        "tor_relay_rend1_total",
+        "RENDEZVOUS1 messages",
+    ),
+];
+
+/// The flags that `tor` tells of.
+const FLAGS: [(&str, Flags); 9] = [
+    ("Fast", Flags::FAST),
+    ("Exit", Flags::EXIT),
+    ("Authority", Flags::AUTHORITY),
+    ("Stable", Flags::STABLE),
+    ("HSDir", Flags::HS_DIR),
+    ("Running", Flags::RUNNING),
+    ("V2Dir", Flags::V2_DIR),
+    ("Sybil", Flags::SYBIL),
+    ("Guard", Flags::GUARD),
+];
+
+/// The metrics in the text format of Prometheus.
+#[must_use]
+pub fn relay(status: &RelayStatus) -> String {
+    let mut out = String::new();
+    let RelayStatus {
+        nickname,
+        fingerprint,
+        counts,
+        hsdir,
+        ..
+    } = status;
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let mut write = |name: &str, kind: &str, help: &str, rows: &[(String, u64)]| {
+        head(&mut out, name, kind, help);
+        for (labels, value) in rows {
+            let _ = match labels.is_empty() {
+                true => writeln!(out, "{name} {value}"),
+                false => writeln!(out, "{name}{{{labels}}} {value}"),
+            };
+        }
+    };
+    let about = format!("nickname=\"{nickname}\",fingerprint=\"{fingerprint}\"");
+    write("cepa_relay_info", "gauge", "Which relay", &[(about, 1)]);
+    let ours = number(counts.channels_initiated);
+    let theirs = number(counts.channels).saturating_sub(ours);
+    let of = |direction: &str| format!("type=\"OR\",direction=\"{direction}\",state=\"opened\"");
+    let rows = [(of("initiated"), ours), (of("received"), theirs)];
+    write("tor_relay_connections", "gauge", "Connections", &rows);
+    let rows = [("state=\"opened\"".to_owned(), number(counts.circuits))];
+    write("tor_relay_circuits_total", "gauge", "Circuits", &rows);
+    let taken = counts.streams_taken;
+    let rows = [
+        ("type=\"BEGIN\"".to_owned(), taken.begin),
+        ("type=\"BEGIN_DIR\"".to_owned(), taken.begin_dir),
+        ("type=\"RESOLVE\"".to_owned(), taken.resolve),
+    ];
+    write("tor_relay_streams_total", "counter", "Streams taken", &rows);
+    let rows = [
+        ("direction=\"read\"".to_owned(), status.read_bytes),
+        ("direction=\"written\"".to_owned(), status.written_bytes),
+    ];
+    write("tor_relay_traffic_bytes", "counter", "Bytes moved", &rows);
+    let has = |flag: Flags| u64::from(status.flags.is_some_and(|flags| flags.contains(flag)));
+    let rows = FLAGS.map(|(name, flag)| (format!("type=\"{name}\""), has(flag)));
+    write("tor_relay_flag", "gauge", "Flags in the consensus", &rows);
+    for (cell, name, help) in POINT_CELLS {
+        let actions = cell.actions().iter();
+        let rows: Vec<_> = actions
+            .map(|action| {
+                let labels = format!("action=\"{}\"", action.label());
+                (labels, counts.points.number(cell, *action))
+            })
+            .collect();
+        write(name, "counter", help, &rows);
+    }
+    for (name, kind, help, value) in ours_of(counts, hsdir) {
+        write(name, kind, help, &[(String::new(), value)]);
+    }
+    out
+}
+
+/// A metric without labels.
+type Plain = (&'static str, &'static str, &'static str, u64);
+
+/// What `tor` has no name for.
+fn ours_of(counts: &SwitchCounts, hsdir: &HsDirCounts) -> [Plain; 13] {
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let points = &counts.points;
+    let gauge = |name, help, count| (name, "gauge", help, number(count));
+    let counter = |name, help, count| (name, "counter", help, count);
+    [
+        gauge("cepa_relay_streams", "Streams now", counts.streams),
+        gauge(
+            "cepa_relay_queued_cells",
+            "Cells that wait to be sent",
+            counts.queued_cells,
+        ),
+        gauge(
+            "cepa_relay_onionskins_waiting",
+            "Onionskins that wait for an answer",
+            counts.onionskins,
+        ),
+        gauge(
+            "cepa_relay_intro_points",
+            "Circuits that are introduction points",
+            points.intros,
+        ),
+        gauge(
+            "cepa_relay_rend_waiting",
+            "Circuits whose client waits for a service",
+            points.waiting,
+        ),
+        gauge(
+            "cepa_relay_rend_joined",
+            "Circuits joined, two for each rendezvous",
+            points.joined,
+        ),
+        gauge(
+            "cepa_hsdir_descriptors",
+            "Descriptors of onion services",
+            hsdir.descriptors,
+        ),
+        gauge("cepa_hsdir_bytes", "Their bytes", hsdir.bytes),
+        counter(
+            "cepa_hsdir_stored_total",
+            "Uploads of descriptors taken",
+            hsdir.stored,
+        ),
+        counter(
+            "cepa_hsdir_refused_total",
+            "Uploads of descriptors refused",
+            hsdir.refused,
+        ),
+        counter(
+            "cepa_hsdir_dropped_total",
+            "Descriptors dropped for want of room",
+            hsdir.dropped,
+        ),
+        counter(
+            "cepa_hsdir_fetched_total",
+            "Requests answered with a descriptor",
+            hsdir.fetched,
+        ),
+        counter(
+            "cepa_hsdir_missed_total",
+            "Requests for what is not here",
+            hsdir.missed,
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_names_are_told() {
+        let text = relay(&RelayStatus {
+            nickname: "r".to_owned(),
+            fingerprint: "F".repeat(40),
+            flags: Some(Flags::FAST),
+            counts: SwitchCounts {
+                channels: 3,
+                channels_initiated: 1,
+                ..SwitchCounts::default()
+            },
+            hsdir: HsDirCounts::default(),
+            read_bytes: 7,
+            written_bytes: 8,
+        });
+        for line in [
+            "tor_relay_connections{type=\"OR\",direction=\"received\",state=\"opened\"} 2",
+            "tor_relay_traffic_bytes{direction=\"read\"} 7",
+            "tor_relay_flag{type=\"Fast\"} 1",
+            "tor_relay_flag{type=\"Exit\"} 0",
+            "tor_relay_est_rend_total{action=\"duplicate_cookie\"} 0",
+            "tor_relay_rend1_total{action=\"unknown_cookie\"} 0",
+            "cepa_hsdir_descriptors 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            assert_eq!(text.matches(&format!("# TYPE {name}")).count(), 1);
+        }
+    }
+}
