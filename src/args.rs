@@ -235,7 +235,7 @@ pub enum OnionCommand {
 const SERVE_HELP: &str = "\
 The folder is as tor's HiddenServiceDir: hostname, hs_ed25519_secret_key, authorized_clients/. One
 that tor made can be used as it is, and the other way round. Several services in one process:
-[[onion_service]] tables in the configuration of `cepa client --config`.
+[[onion_service]] tables in the configuration of `cepa client --config`. SIGHUP reads both again.
 
 Examples:
   cepa onion serve --network network.toml 80=127.0.0.1:8080

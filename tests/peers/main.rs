@@ -2,8 +2,8 @@
 //!
 //! `their_client`: a `tor` client, and stem, on a network of ours. `their_network`: our client and
 //! our relay in a network of `tor` authorities and relays. `onions`: services and visitors of both,
-//! in either and in a mixed one. Where `tor` is not installed a test says so in a line and passes,
-//! except under `CI=true`.
+//! in either and in a mixed one. `throughput`: a measurement beside `tor`, by hand. Where `tor` is
+//! not installed a test says so in a line and passes, except under `CI=true`.
 
 #![expect(
     clippy::unwrap_used,
@@ -16,5 +16,6 @@ mod onions;
 mod support;
 mod their_client;
 mod their_network;
+mod throughput;
 mod tor;
 mod tor_network;

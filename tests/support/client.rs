@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::network::CEPA;
+use super::network::measured;
 use super::processes::Process;
 
 /// A client with a SOCKS port; it ends with this.
@@ -29,7 +29,7 @@ impl Client {
         );
         let config = dir.join(format!("{name}.toml"));
         std::fs::write(&config, text).unwrap();
-        let mut command = Command::new(CEPA);
+        let mut command = Command::new(measured());
         command
             .arg("client")
             .arg("--config")

@@ -14,6 +14,10 @@ use super::processes::send;
 
 /// The command under test.
 pub(crate) const CEPA: &str = env!("CARGO_BIN_EXE_cepa");
+/// The command that nodes are started with: that, or another build of it to be measured.
+pub(crate) fn measured() -> String {
+    std::env::var("CEPA_MEASURED").unwrap_or_else(|_| CEPA.to_owned())
+}
 /// How long a network may take to stop.
 pub(crate) const STOP_MAX: Duration = Duration::from_secs(2);
 /// Lines of a log that are shown after a failure, at most.
@@ -33,7 +37,7 @@ pub(crate) struct Network {
 impl Network {
     /// Starts a network in `dir` and waits until it is ready.
     pub(crate) fn up(dir: &Path, base_port: u16, extra: &[&str]) -> Self {
-        let mut launcher = Command::new(CEPA)
+        let mut launcher = Command::new(measured())
             .args(["testnet", "up"])
             .arg(dir)
             .args(["--base-port", &base_port.to_string()])

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::network::CEPA;
+use super::network::measured;
 use super::processes::Process;
 
 /// What a node reports when its service can be visited.
@@ -21,7 +21,7 @@ pub(crate) struct Service {
 impl Service {
     /// Hosts `server` at port 80 of the service in `dir`, and waits until it can be visited.
     pub(crate) fn start(network: &Path, dir: &Path, server: SocketAddr) -> Self {
-        let mut command = Command::new(CEPA);
+        let mut command = Command::new(measured());
         command.args(["onion", "serve", "--launched", "--network"]);
         command.arg(network).arg("--dir").arg(dir);
         command.arg(format!("80={server}"));

@@ -44,7 +44,9 @@ fn onion_services_are_hosted_and_visited() {
         reload::reloads(&network, dir.path(), server);
     });
     steps.step("status says that it is reached", || status(dir.path()));
-    steps.step("relays tell what they did for them", || relays_tell(&network));
+    steps.step("relays tell what they did for them", || {
+        relays_tell(&network)
+    });
     steps.step("a service that is killed comes back", || {
         the_service_is_killed(&network, dir.path(), server);
     });
@@ -52,6 +54,39 @@ fn onion_services_are_hosted_and_visited() {
         relays_are_killed(&network, dir.path(), server);
     });
     steps.finish(|| network.show_logs());
+}
+
+/// The sum of a metric over all relays and authorities.
+fn told(network: &Network, metric: &str) -> u64 {
+    let roles = ["authority", "relay", "exit"];
+    let nodes = roles.iter().flat_map(|role| network.nodes(role));
+    let told = nodes.map(|node| {
+        let folder = network.folder.join(&node.nickname);
+        let text = cepa::status::ask(&folder, "/metrics").unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(metric));
+        let line = line.unwrap_or_else(|| panic!("no {metric} in {text}"));
+        line.trim().parse::<u64>().unwrap()
+    });
+    told.sum()
+}
+
+fn relays_tell(network: &Network) {
+    for (metric, at_least) in [
+        ("tor_relay_est_intro_total{action=\"success\"}", 3),
+        ("tor_relay_est_rend_total{action=\"success\"}", 1),
+        ("tor_relay_intro1_total{action=\"success\"}", 1),
+        ("tor_relay_rend1_total{action=\"success\"}", 1),
+        ("tor_relay_streams_total{type=\"BEGIN_DIR\"}", 1),
+        ("tor_relay_traffic_bytes{direction=\"written\"}", 1_000_000),
+        ("tor_relay_flag{type=\"Running\"}", 3),
+        ("cepa_relay_intro_points", 3),
+        ("cepa_hsdir_descriptors", 2),
+    ] {
+        let count = told(network, metric);
+        println!("{metric} {count}");
+        assert!(count >= at_least, "{metric} {count}");
+    }
 }
 
 pub(crate) fn visit(

@@ -2,6 +2,10 @@
 //!
 //! Invariants: an entry is found as long as it is not one of the oldest beyond the bound; memory is
 //! at most `entries_max` times three times the length of an entry.
+//!
+//! Nothing of it is kept over a restart, as with `tor`: the keys of introduction points are in
+//! memory alone, too, and what was encrypted to those of another run cannot be read, let alone
+//! replayed.
 
 use std::collections::{BTreeSet, VecDeque};
 
