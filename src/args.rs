@@ -314,8 +314,60 @@ pub enum TestnetCommand {
     /// Write keys and configurations, start each node, and say when a page can be fetched.
     #[command(after_help = UP_HELP)]
     Up(UpArgs),
+    /// Measure networks of this program, and of a peer's, under the same load.
+    #[command(after_help = BENCH_HELP)]
+    Bench(BenchArgs),
     /// Simulate networks for days, from seeds.
     Sim(SimArgs),
+}
+
+const BENCH_HELP: &str = "\
+Each round starts a fresh network of each program (3 authorities, 6 relays, 2 exits, a client), loads
+it, and stops it; progress goes to standard error, the table of medians to standard output. Measure
+with a release build on a machine that does nothing else.
+
+Examples:
+  cepa testnet bench --peer tor
+  cepa testnet bench --rounds 1 --json figures.json";
+
+/// The arguments of `cepa testnet bench`.
+#[derive(Debug, ClapArgs)]
+pub struct BenchArgs {
+    /// Measure this program, too, in turn with ours.
+    #[arg(long, value_name = "PROGRAM")]
+    pub peer: Option<Peer>,
+    /// How many runs of each program.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = within(1..=100))]
+    pub rounds: u16,
+    /// How much each stream carries, in millions of bytes.
+    #[arg(long, value_name = "MB", default_value_t = 100, value_parser = within(1..=10_000))]
+    pub megabytes: u16,
+    /// Write all figures to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// The folder of the networks; each is to be new.
+    #[arg(long, value_name = "DIR", default_value = "cepa-bench")]
+    pub dir: PathBuf,
+    /// The first port of a network.
+    #[arg(long, value_name = "PORT", default_value_t = 7000, value_parser = within(1024..=60000))]
+    pub base_port: u16,
+}
+
+/// A program of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Peer {
+    /// Debian's `tor`.
+    Tor,
+}
+
+impl Peer {
+    /// Its name as it is typed.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tor => "tor",
+        }
+    }
 }
 
 /// `cepa testnet sim`.

@@ -2,6 +2,7 @@
 
 pub mod authority_keygen;
 pub mod onion;
+pub mod testnet_bench;
 pub mod testnet_sim;
 pub mod testnet_up;
 
@@ -30,6 +31,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         },
         Command::Testnet(args) => match args.command {
             TestnetCommand::Up(args) => testnet_up::run(&args),
+            TestnetCommand::Bench(args) => testnet_bench::run(&args),
             TestnetCommand::Sim(args) => match args.command {
                 SimCommand::Onions(args) => testnet_sim::onions(&args),
                 SimCommand::Guards(args) => testnet_sim::guards(&args),

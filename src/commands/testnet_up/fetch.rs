@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio_socks::tcp::Socks5Stream;
 
 use crate::http::{self, Limits, Request};
 use crate::page;
@@ -29,7 +28,10 @@ pub(super) async fn until_fetched(socks: SocketAddr, target: SocketAddr) {
 
 /// Whether what came is the page.
 async fn fetch(socks: SocketAddr, target: SocketAddr) -> std::io::Result<bool> {
-    let stream = connect(socks, target).await?;
+    let stream = Socks5Stream::connect(socks, target)
+        .await
+        .map_err(std::io::Error::other)?
+        .into_inner();
     let request = Request::get("/").with_header("Host", target.to_string());
     let limits = Limits {
         exchange_timeout: TRY_TIMEOUT,
@@ -39,35 +41,4 @@ async fn fetch(socks: SocketAddr, target: SocketAddr) -> std::io::Result<bool> {
         .await
         .map_err(std::io::Error::other)?;
     Ok(reply.status == 200 && reply.body == page::PAGE.as_bytes())
-}
-
-/// A stream to `target` by SOCKS 5 without authentication (RFC 1928), the address as a name.
-async fn connect(socks: SocketAddr, target: SocketAddr) -> std::io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(socks).await?;
-    stream.write_all(&[5, 1, 0]).await?;
-    let mut chosen = [0; 2];
-    stream.read_exact(&mut chosen).await?;
-    if chosen != [5, 0] {
-        return Err(std::io::Error::other("the SOCKS port wants authentication"));
-    }
-    let name = target.ip().to_string();
-    let mut request = vec![5, 1, 0, 3, u8::try_from(name.len()).unwrap_or(u8::MAX)];
-    request.extend_from_slice(name.as_bytes());
-    request.extend_from_slice(&target.port().to_be_bytes());
-    stream.write_all(&request).await?;
-    let mut head = [0; 4];
-    stream.read_exact(&mut head).await?;
-    if head[1] != 0 {
-        return Err(std::io::Error::other(format!("SOCKS error {}", head[1])));
-    }
-    // The address that the exit bound; nobody needs it.
-    let bound_len = match head[3] {
-        1 => 4 + 2,
-        4 => 16 + 2,
-        3 => usize::from(stream.read_u8().await?) + 2,
-        _ => return Err(std::io::Error::other("not a SOCKS reply")),
-    };
-    let mut bound = vec![0; bound_len];
-    stream.read_exact(&mut bound).await?;
-    Ok(stream)
 }
