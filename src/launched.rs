@@ -85,28 +85,25 @@ impl Reporter {
 
     /// Says that a stage was reached.
     pub fn report(&self, stage: &Stage) {
-        tracing::info!("{}", Sentence(stage));
+        if let Some(sentence) = sentence(stage) {
+            tracing::info!("{sentence}");
+        }
         if self.launched {
             crate::terminal::say(&format!("{STATUS_PREFIX}{stage}"));
         }
     }
 }
 
-/// A stage in the words of the log; that of the last one is `tor`'s, which scripts wait for.
-struct Sentence<'a>(&'a Stage);
-
-impl fmt::Display for Sentence<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Stage::Listening => f.write_str("All ports are open"),
-            Stage::Published => f.write_str("An authority took our descriptor"),
-            Stage::Descriptors(relays) => write!(f, "Descriptors of {relays} relays are held"),
-            Stage::Consensus(relays) => write!(f, "A consensus of {relays} relays is held"),
-            Stage::Bootstrapped(100) => f.write_str("Bootstrapped 100% (done): Done"),
-            Stage::Bootstrapped(percent) => write!(f, "Bootstrapped {percent}%"),
-            Stage::OnionUp(address) => write!(f, "{address} can be visited"),
-        }
-    }
+/// A stage in the words of the log; a client's way there is logged in more detail elsewhere.
+fn sentence(stage: &Stage) -> Option<String> {
+    Some(match stage {
+        Stage::Listening => "All ports are open".to_owned(),
+        Stage::Published => "An authority took our descriptor".to_owned(),
+        Stage::Descriptors(relays) => format!("Descriptors of {relays} relays are held"),
+        Stage::Consensus(relays) => format!("A consensus of {relays} relays is held"),
+        Stage::Bootstrapped(_) => return None,
+        Stage::OnionUp(address) => format!("{address} can be visited"),
+    })
 }
 
 /// Resolves when the process is to stop. Cheap to clone; each task waits on its own copy.
