@@ -11,6 +11,7 @@
 //! circuits do with guards is in [`attempts`]; state survives as text ([`state`]).
 
 mod attempts;
+mod candidates;
 mod params;
 mod selection;
 mod set;
@@ -25,6 +26,7 @@ use cepa_crypto::{Ed25519Id, Rng, RsaId};
 use cepa_wire::Now;
 
 pub use attempts::{GuardAttempt, GuardEvent, GuardUsability};
+pub(crate) use candidates::candidates;
 pub use params::GuardParams;
 pub use selection::Selection;
 use set::GuardSet;

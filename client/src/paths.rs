@@ -8,6 +8,7 @@
 
 pub mod onion;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -131,13 +132,10 @@ impl Quality {
 pub fn choose(view: &NetworkView, rules: &PathRules<'_>, rng: &mut Rng) -> Result<Path, PathError> {
     let mut error = PathError::NoExit;
     for quality in Quality::steps(rules.need.wants_stable()) {
-        // Relays without the Exit flag may allow a port, too, but are asked last.
-        for flagged in [true, false] {
-            match choose_at(view, rules, quality, flagged, rng) {
-                Ok(path) => return Ok(path),
-                Err(PathError::NoPath) => error = PathError::NoPath,
-                Err(PathError::NoExit) => {}
-            }
+        match choose_at(view, rules, quality, rng) {
+            Ok(path) => return Ok(path),
+            Err(PathError::NoPath) => error = PathError::NoPath,
+            Err(PathError::NoExit) => {}
         }
     }
     Err(error)
@@ -161,17 +159,17 @@ fn is_exit(relay: &Relay, rules: &PathRules<'_>, quality: Quality) -> bool {
         && !rules.excluded_exits.contains(&relay.rsa_id)
 }
 
+/// Whoever allows the port may be the exit, with the Exit flag or not, as in `tor`: the weights say
+/// how often.
 fn choose_at(
     view: &NetworkView,
     rules: &PathRules<'_>,
     quality: Quality,
-    flagged: bool,
     rng: &mut Rng,
 ) -> Result<Path, PathError> {
     let mut exits: Vec<(&Relay, u64)> = view
         .relays()
         .iter()
-        .filter(|relay| relay.flags.contains(Flags::EXIT) == flagged)
         .filter(|relay| is_exit(relay, rules, quality))
         .map(|relay| (relay, view.weight(relay, Role::Exit)))
         .collect();
@@ -234,6 +232,15 @@ fn draw<'v>(left: &mut Vec<(&'v Relay, u64)>, rng: &mut Rng) -> Option<&'v Relay
         })?
     };
     (at < left.len()).then(|| left.swap_remove(at).0)
+}
+
+impl fmt::Display for Path {
+    /// As `tor` writes paths (control-spec 2.4, LongName).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.hops.each_ref();
+        let names = names.map(|hop| format!("${}~{}", hop.rsa_id, hop.nickname));
+        f.write_str(&names.join(","))
+    }
 }
 
 impl Path {

@@ -47,6 +47,7 @@ impl Client {
             distinct_subnets: !self.config.subnets_shared,
         };
         let path = paths::choose(view, &rules, &mut self.rng)?;
+        tracing::debug!(%path, "a circuit is begun");
         let with_ed = view.params().value("ExtendByEd25519ID", 0, 0, 1) == 1;
         let (target, first, mut rest) = path.specs(with_ed);
         let [_, _, exit] = path.hops;

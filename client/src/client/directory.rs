@@ -5,8 +5,7 @@ use cepa_circuit::handshake::{HopKey, HopSpec};
 use cepa_crypto::RsaId;
 use cepa_dir::NetworkView;
 use cepa_dir::fetch::{self, FetchId as DownloadId, Origin, Refusal, Reply};
-use cepa_netdoc::consensus::Consensus;
-use cepa_netdoc::routerstatus::{Flags, RouterStatus};
+use cepa_netdoc::routerstatus::RouterStatus;
 use cepa_wire::Now;
 use cepa_wire::end::EndReason;
 use cepa_wire::linkspec::LinkSpecifiers;
@@ -15,7 +14,7 @@ use super::Client;
 use crate::build_times::BuildTimeParams;
 use crate::command::{Command, FetchId, LinkTarget, Saved};
 use crate::fetches::{SOURCES_MAX, STAGGER, STAGGER_TESTING, Source};
-use crate::guards::{GuardCandidate, GuardParams, GuardUse, shuffle};
+use crate::guards::{self, GuardParams, GuardUse, shuffle};
 use crate::paths::{hop_spec, link_target};
 use crate::plane::StreamTarget;
 use crate::pool::{PoolId, Purpose};
@@ -105,17 +104,8 @@ impl Client {
         self.build_times
             .set_params(BuildTimeParams::read(view.params()));
         let params = GuardParams::from_consensus(view.params(), self.network.is_testing);
-        let ed = |id: &RsaId| view.relay(id).and_then(|relay| relay.ed25519_id);
-        let found: Vec<GuardCandidate> = guard_candidates(view.consensus())
-            .map(|(status, weight)| GuardCandidate {
-                rsa: status.rsa_id,
-                ed: ed(&status.rsa_id),
-                nickname: status.nickname.clone(),
-                bridge: None,
-                weight,
-                allowed: self.permits.of(&status.rsa_id).first,
-            })
-            .collect();
+        let is_first = |id: &RsaId| self.permits.of(id).first;
+        let found = guards::candidates(view, |one| is_first(&one.rsa_id));
         let is_live = view.consensus().lifetime.is_reasonably_live(now.wall);
         self.guards
             .handle_consensus(params, found, is_live, now, &mut self.rng);
@@ -307,31 +297,6 @@ impl Client {
             self.ask_next(download, now);
         }
     }
-}
-
-/// The guards of a consensus with their weights (guard-spec 4.0; dir-spec 3.8.3). In a young
-/// network that has none with all the flags, those with Guard alone.
-fn guard_candidates(consensus: &Consensus) -> impl Iterator<Item = (&RouterStatus, u64)> {
-    let usable = Flags::GUARD | Flags::RUNNING | Flags::VALID;
-    let all = usable | Flags::FAST | Flags::STABLE | Flags::V2_DIR;
-    let has_all = |wanted: Flags| move |one: &&RouterStatus| one.flags.contains(wanted);
-    let wanted = match consensus.routers.iter().any(|one| has_all(all)(&one)) {
-        true => all,
-        false => usable,
-    };
-    let scale = consensus.params.value("bwweightscale", 10_000, 1, i32::MAX);
-    let weights = &consensus.bandwidth_weights;
-    let share = |name| u64::from(weights.value(name, scale, 0, scale).unsigned_abs());
-    let (guard, both) = (share("Wgg"), share("Wgd"));
-    consensus
-        .routers
-        .iter()
-        .filter(has_all(wanted))
-        .map(move |one| {
-            let bandwidth = u64::from(one.bandwidth.map_or(0, |w| w.bandwidth));
-            let is_exit = one.flags.contains(Flags::EXIT) && !one.flags.contains(Flags::BAD_EXIT);
-            (one, bandwidth * if is_exit { both } else { guard })
-        })
 }
 
 /// A relay of which no microdescriptor is known.

@@ -1,5 +1,7 @@
 //! Paths through drawn networks, against the rules in the specification's words.
 
+mod shares;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
@@ -8,8 +10,9 @@ use super::*;
 use crate::drawn::{Documents, DrawnRelay, start};
 use crate::rules::{Permits, RelaySet, Rules};
 
-const WEIGHTS: &str = "Wbd=0 Wed=3000 Wee=10000 Weg=0 Wem=0 Wgd=2000 Wgg=6000 Wgm=0 \
-    Wmd=5000 Wme=0 Wmg=4000 Wmm=10000";
+const WEIGHTS: &str = "Wbd=0 Wbe=0 Wbg=0 Wbm=10000 Wdb=10000 Web=10000 Wed=3000 Wee=10000 \
+    Weg=3000 Wem=10000 Wgb=10000 Wgd=2000 Wgg=6000 Wgm=0 Wmb=10000 Wmd=5000 Wme=0 Wmg=4000 \
+    Wmm=10000";
 
 fn seed() -> Rng {
     Rng::from_seed([9; 32])
@@ -94,16 +97,93 @@ fn exits_to(relay: &DrawnRelay, port: u16) -> bool {
     allows && !relay.flags.contains(Flags::BAD_EXIT) && !relay.flags.contains(Flags::MIDDLE_ONLY)
 }
 
+/// A set of an operator's: nicknames, and the second byte of addresses 10.x.
+#[derive(Debug, Default)]
+struct DrawnSet {
+    nicknames: Vec<String>,
+    nets: Vec<u8>,
+}
+
+impl DrawnSet {
+    fn draw(relays: &[DrawnRelay], percent: u64, rng: &mut Rng) -> Self {
+        let mut set = DrawnSet::default();
+        for relay in relays {
+            match rng.below(100) {
+                n if n < percent / 2 => set.nicknames.push(relay.nickname.to_uppercase()),
+                n if n < percent => set.nets.push(relay.ip.octets()[1]),
+                _ => {}
+            }
+        }
+        set
+    }
+
+    fn read(&self) -> RelaySet {
+        let nets = self.nets.iter().map(|net| format!("10.{net}.7.0/16"));
+        let all = self.nicknames.iter().cloned().chain(nets);
+        RelaySet(all.map(|text| text.parse().unwrap()).collect())
+    }
+
+    fn has(&self, relay: &DrawnRelay) -> bool {
+        let names = &self.nicknames;
+        names
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(&relay.nickname))
+            || self.nets.contains(&relay.ip.octets()[1])
+    }
+
+    /// An empty set says nothing.
+    fn lets(&self, relay: &DrawnRelay) -> bool {
+        self.nicknames.is_empty() && self.nets.is_empty() || self.has(relay)
+    }
+}
+
+/// An operator's rules.
+#[derive(Debug)]
+struct DrawnRules {
+    sets: [DrawnSet; 3],
+    exclude: DrawnSet,
+    exclude_exit: DrawnSet,
+}
+
+impl DrawnRules {
+    fn draw(relays: &[DrawnRelay], rng: &mut Rng) -> Self {
+        let mut set = |chance: u64, percent: u64| match rng.below(100) < chance {
+            true => DrawnSet::draw(relays, percent, rng),
+            false => DrawnSet::default(),
+        };
+        DrawnRules {
+            sets: [(); 3].map(|()| set(25, 60)),
+            exclude: set(30, 20),
+            exclude_exit: set(20, 30),
+        }
+    }
+
+    fn read(&self) -> Rules {
+        let [entry, middle, exit] = self.sets.each_ref().map(DrawnSet::read);
+        Rules {
+            entry,
+            middle,
+            exit,
+            exclude: self.exclude.read(),
+            exclude_exit: self.exclude_exit.read(),
+            ..Rules::default()
+        }
+    }
+
+    /// Whether a relay may stand at this place of a path.
+    fn let_stand(&self, relay: &DrawnRelay, place: usize) -> bool {
+        let is_excluded = self.exclude.has(relay) || place == 2 && self.exclude_exit.has(relay);
+        is_up(relay) && self.sets[place].lets(relay) && !is_excluded
+    }
+}
+
 /// Whether any three relays make a path.
-fn naive_finds(relays: &[DrawnRelay], entries: &[RsaId], port: u16) -> bool {
-    let up: Vec<&DrawnRelay> = relays.iter().filter(|relay| is_up(relay)).collect();
-    up.iter().filter(|exit| exits_to(exit, port)).any(|exit| {
-        up.iter()
+fn naive_finds(relays: &[DrawnRelay], rules: &DrawnRules, entries: &[RsaId], port: u16) -> bool {
+    let at = |place: usize| relays.iter().filter(move |one| rules.let_stand(one, place));
+    at(2).filter(|exit| exits_to(exit, port)).any(|exit| {
+        at(0)
             .filter(|one| entries.contains(&one.rsa) && !conflict(one, exit))
-            .any(|entry| {
-                up.iter()
-                    .any(|one| !conflict(one, exit) && !conflict(one, entry))
-            })
+            .any(|entry| at(1).any(|one| !conflict(one, exit) && !conflict(one, entry)))
     })
 }
 
@@ -123,7 +203,9 @@ proptest! {
             .map(|relay| relay.rsa)
             .collect();
         crate::guards::shuffle(&mut entries, &mut rng);
-        let (port, permits) = ([80, 443, 22][rng.below(3) as usize], Permits::default());
+        let port = [80, 443, 22][rng.below(3) as usize];
+        let drawn = DrawnRules::draw(&relays, &mut rng);
+        let permits = drawn.read().permits(view.consensus());
         let need = ExitNeed::Port { port, is_ipv6: false };
         let rules = PathRules {
             need,
@@ -138,13 +220,15 @@ proptest! {
                 for (a, b) in [(entry, middle), (middle, exit), (entry, exit)] {
                     prop_assert!(!conflict(a, b), "{} and {}", a.nickname, b.nickname);
                 }
-                prop_assert!([entry, middle, exit].into_iter().all(is_up));
+                for (place, hop) in [entry, middle, exit].into_iter().enumerate() {
+                    prop_assert!(drawn.let_stand(hop, place), "{place}: {hop:?}");
+                }
                 prop_assert!(entry.flags.contains(Flags::GUARD));
                 prop_assert!(exits_to(exit, port));
             }
             Err(error) => {
-                prop_assert!(!naive_finds(&relays, &entries, port));
-                let no_exit = !relays.iter().any(|one| is_up(one) && exits_to(one, port));
+                prop_assert!(!naive_finds(&relays, &drawn, &entries, port));
+                let no_exit = !relays.iter().any(|one| drawn.let_stand(one, 2) && exits_to(one, port));
                 prop_assert_eq!(error == PathError::NoExit, no_exit);
                 prop_assert_eq!(has_exit(&view, &rules), !no_exit);
             }

@@ -169,6 +169,12 @@ impl NetworkView {
         self.weights.weigh(role, relay.flags, relay.bandwidth)
     }
 
+    /// The same of a relay of which perhaps no more is known than its consensus entry.
+    pub fn weigh(&self, status: &RouterStatus, role: Role) -> u64 {
+        let bandwidth = status.bandwidth.map_or(0, |w| w.bandwidth);
+        self.weights.weigh(role, status.flags, bandwidth)
+    }
+
     /// Draws a relay for a role among those that pass the filter, by weight. If all of them weigh
     /// nothing (small networks before their first measurements), each is as likely.
     ///
@@ -225,8 +231,7 @@ impl NetworkView {
             if !role.allows(status.flags) {
                 continue;
             }
-            let bandwidth = status.bandwidth.map_or(0, |w| w.bandwidth);
-            let weight = self.weights.weigh(role, status.flags, bandwidth);
+            let weight = self.weigh(status, role);
             let add = |sum: &mut (u64, u32)| *sum = (sum.0.saturating_add(weight), sum.1 + 1);
             add(&mut all);
             if self.microdesc(status).is_some() {

@@ -85,7 +85,7 @@ fn draws_follow_the_weights() {
     let mut view = view();
     view.add_microdescs(microdescs());
     let mut rng = Rng::from_seed([5; 32]);
-    for role in [Role::Guard, Role::Middle, Role::Exit, Role::Directory] {
+    for role in [Role::Guard, Role::Middle, Role::Exit] {
         let total: u64 = view
             .relays()
             .iter()
@@ -145,4 +145,55 @@ fn roles_ask_for_flags() {
         view().consensus().lifetime.interval(),
         Duration::from_secs(20)
     );
+}
+
+/// The relays of the vector weigh so much, by hand: bandwidth 100, and these flags.
+fn weighed(weights: &str, role: Role, flags: Flags) -> u64 {
+    let text = real!("consensus-microdesc-2");
+    let mut consensus = Consensus::clone(ConsensusText::parse(text).unwrap().consensus());
+    consensus.bandwidth_weights = Params::parse(weights).unwrap();
+    let mut status = consensus.routers[0].clone();
+    status.flags = flags;
+    status.bandwidth = Some(cepa_netdoc::routerstatus::Bandwidth {
+        bandwidth: 100,
+        ..Default::default()
+    });
+    NetworkView::new(ConsensusText::parse(consensus.encode()).unwrap()).weigh(&status, role)
+}
+
+#[test]
+fn each_position_has_its_weights() {
+    let all = "Wbd=1 Wbe=1 Wbg=1 Wbm=1 Wdb=9000 Web=8000 Wed=16 Wee=15 Weg=14 Wem=13 Wgb=7000 \
+        Wgd=1200 Wgg=1100 Wgm=1000 Wmb=6000 Wmd=23 Wme=22 Wmg=21 Wmm=20";
+    let (guard, exit, dir) = (Flags::GUARD, Flags::EXIT, Flags::V2_DIR);
+    for (role, flags, expected) in [
+        (Role::Guard, guard, 110_000),
+        (Role::Guard, guard | exit, 120_000),
+        (Role::Guard, exit, 0),
+        (Role::Guard, Flags::FAST, 100_000),
+        (Role::Middle, guard, 2_100),
+        (Role::Middle, exit, 2_200),
+        (Role::Middle, guard | exit, 2_300),
+        (Role::Middle, Flags::NONE, 2_000),
+        (Role::Exit, guard, 1_400),
+        (Role::Exit, exit, 1_500),
+        (Role::Exit, guard | exit, 1_600),
+        (Role::Exit, Flags::NONE, 1_300),
+        // An exit that misbehaves is none.
+        (Role::Middle, exit | Flags::BAD_EXIT, 2_000),
+        (Role::Guard, guard | dir, 77_000),
+        (Role::Guard, guard | exit | dir, 108_000),
+        (Role::Guard, dir, 60_000),
+    ] {
+        assert_eq!(weighed(all, role, flags), expected, "{role:?} {flags:?}");
+    }
+    // One of a position is missing: none of it counts. The others do.
+    let less = all.replace("Wmg=21", "");
+    let less = less.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(weighed(&less, Role::Middle, Flags::NONE), 1_000_000);
+    assert_eq!(weighed(&less, Role::Exit, exit), 1_500);
+    assert_eq!(weighed("", Role::Exit, guard), 1_000_000);
+    // More than the scale is the scale.
+    let more = all.replace("Wmm=20", "Wmm=20000");
+    assert_eq!(weighed(&more, Role::Middle, Flags::NONE), 1_000_000);
 }
