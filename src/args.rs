@@ -12,6 +12,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use cepa_testnet::Share;
 
+use crate::config::node::is_param_name;
+
 use crate::config::onion::PortTarget;
 
 /// An onion-routing network: authorities, relays and clients in one program.
@@ -464,6 +466,9 @@ pub struct UpArgs {
     /// A file with further lines for each of their torrc.
     #[arg(long, value_name = "FILE")]
     pub torrc: Option<PathBuf>,
+    /// A consensus parameter to vote for; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = param)]
+    pub param: Vec<(String, i32)>,
     /// Seconds from one consensus to the next: a divisor of a day, 10 at least.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub interval: u32,
@@ -473,6 +478,15 @@ pub struct UpArgs {
     /// The first port: OR ports are BASE, directory ports BASE+1, SOCKS ports BASE+50 and on.
     #[arg(long, value_name = "PORT", default_value_t = 5000, value_parser = within(1024..=60000))]
     pub base_port: u16,
+}
+
+/// A consensus parameter such as cc_alg=2.
+fn param(text: &str) -> Result<(String, i32), String> {
+    let read = text.split_once('=').and_then(|(name, value)| {
+        let value = value.parse().ok()?;
+        is_param_name(name).then(|| (name.to_owned(), value))
+    });
+    read.ok_or_else(|| "expected NAME=VALUE, the value a number of 32 bits".to_owned())
 }
 
 /// The longest delay of a link, in seconds.
@@ -517,6 +531,8 @@ mod tests {
         assert!(Args::try_parse_from(["cepa", "authority"]).is_err());
         assert_eq!(delay("50ms"), Ok(Duration::from_millis(50)));
         assert_eq!(delay("0.2s"), Ok(Duration::from_millis(200)));
+        assert_eq!(param("cc_alg=2"), Ok(("cc_alg".to_owned(), 2)));
+        assert!(param("cc_alg").is_err() && param("a b=1").is_err());
         assert!(delay("50").is_err() && delay("-1s").is_err() && delay("9s").is_err());
         assert!(Args::try_parse_from(["cepa", "client"]).is_err());
         assert!(Args::try_parse_from(["cepa", "client", "--network", "n"]).is_ok());

@@ -82,6 +82,7 @@ fn plan(args: &UpArgs) -> Result<Plan, Failure> {
         interval_secs: args.interval,
         delay: args.delay.unwrap_or_default(),
         base_port: args.base_port,
+        more_params: args.param.iter().cloned().collect(),
     };
     match plan.check() {
         Ok(()) => Ok(plan),

@@ -367,7 +367,8 @@ fn is_line(text: &str) -> bool {
     text.len() <= 1000 && !text.chars().any(char::is_control)
 }
 
-fn is_param_name(name: &str) -> bool {
+/// Whether a consensus parameter can have this name.
+pub fn is_param_name(name: &str) -> bool {
     !name.is_empty()
         && name
             .bytes()

@@ -49,6 +49,8 @@ pub struct Plan {
     pub delay: Duration,
     /// The first port; the plan uses 150 from there.
     pub base_port: u16,
+    /// Consensus parameters to vote for, besides those that such a network needs.
+    pub more_params: BTreeMap<String, i32>,
 }
 
 /// Why a plan cannot be.
@@ -114,6 +116,7 @@ impl Default for Plan {
             interval_secs: 20,
             delay: Duration::ZERO,
             base_port: 5000,
+            more_params: BTreeMap::new(),
         }
     }
 }
@@ -244,7 +247,9 @@ impl Plan {
     pub fn params(&self) -> BTreeMap<String, i32> {
         let minutes = (24 * self.interval_secs / 60).clamp(5, 1440);
         let minutes = i32::try_from(minutes).unwrap_or(1440);
-        BTreeMap::from([("hsdir_interval".to_owned(), minutes)])
+        let mut params = BTreeMap::from([("hsdir_interval".to_owned(), minutes)]);
+        params.extend(self.more_params.clone());
+        params
     }
 
     fn local(&self, offset: u16) -> SocketAddr {
