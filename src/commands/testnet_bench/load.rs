@@ -53,7 +53,9 @@ async fn give(mut stream: TcpStream) -> io::Result<()> {
     let zeros = vec![0; CHUNK_BYTES];
     while left > 0 {
         let now = usize::try_from(left).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
-        stream.write_all(zeros.get(..now).unwrap_or_default()).await?;
+        stream
+            .write_all(zeros.get(..now).unwrap_or_default())
+            .await?;
         left -= now as u64;
     }
     stream.shutdown().await

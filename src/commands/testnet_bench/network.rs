@@ -112,7 +112,11 @@ impl Network {
 
     /// All its processes.
     pub(super) fn pids(&self) -> Vec<u32> {
-        self.summary.nodes.iter().filter_map(|node| node.pid).collect()
+        self.summary
+            .nodes
+            .iter()
+            .filter_map(|node| node.pid)
+            .collect()
     }
 
     /// Those of its relays, authorities and exits included.

@@ -23,13 +23,23 @@ type Row = (&'static str, bool, fn(&Figures) -> f64);
 
 const ROWS: [Row; 8] = [
     ("start to first page, s", false, |f| f.start_to_first_page_s),
-    ("first byte on a ready circuit, ms", false, |f| f.first_byte_ms),
+    ("first byte on a ready circuit, ms", false, |f| {
+        f.first_byte_ms
+    }),
     ("one stream, MB/s", true, |f| f.one_stream_mb_per_s),
     ("eight streams, MB/s", true, |f| f.eight_streams_mb_per_s),
-    ("CPU of all nodes through three hops, ms/MB", false, |f| f.cpu_ms_per_mb),
-    ("resident memory of a relay, MB", false, |f| f.resident_mb_per_relay),
-    ("circuits built by one middle hop, 1/s", true, |f| f.circuits_per_s),
-    ("CPU of that middle hop, ms/circuit", false, |f| f.middle_cpu_ms_per_circuit),
+    ("CPU of all nodes through three hops, ms/MB", false, |f| {
+        f.cpu_ms_per_mb
+    }),
+    ("resident memory of a relay, MB", false, |f| {
+        f.resident_mb_per_relay
+    }),
+    ("circuits built by one middle hop, 1/s", true, |f| {
+        f.circuits_per_s
+    }),
+    ("CPU of that middle hop, ms/circuit", false, |f| {
+        f.middle_cpu_ms_per_circuit
+    }),
 ];
 
 impl fmt::Display for Figures {
@@ -64,7 +74,11 @@ impl Report {
             let Some(other) = theirs.and_then(|theirs| self.median(theirs, figure)) else {
                 continue;
             };
-            let ratio = if more_is_better { own / other } else { other / own };
+            let ratio = if more_is_better {
+                own / other
+            } else {
+                other / own
+            };
             let _ = write!(table, "{other:>10.2}{ratio:>10.2} x");
         }
         table
@@ -127,8 +141,12 @@ mod tests {
         assert_eq!(median(vec![2.0, 1.0]), Some(1.0));
         assert_eq!(median(vec![]), None);
         let mut report = Report::default();
-        report.runs.insert("cepa", [1.0, 9.0, 2.0].map(figures).into());
-        report.runs.insert("tor", [4.0, 4.0, 5.0].map(figures).into());
+        report
+            .runs
+            .insert("cepa", [1.0, 9.0, 2.0].map(figures).into());
+        report
+            .runs
+            .insert("tor", [4.0, 4.0, 5.0].map(figures).into());
         let table = report.table("cepa", Some("tor"));
         let lines: Vec<_> = table.lines().collect();
         assert!(lines[1].ends_with("2.00      4.00      2.00 x"), "{table}");
