@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use cepa_client::Rules;
+use cepa_client::{ChannelPadding, Rules};
 use serde::{Deserialize, Serialize};
 
 pub use self::listener::Listener;
@@ -131,6 +131,8 @@ pub struct ClientConfig {
     pub onion_services: Vec<OnionServiceConfig>,
     /// A folder of `*.auth_private` files: keys of ours for onion services that ask for one.
     pub onion_auth_dir: Option<PathBuf>,
+    /// How channels are padded.
+    pub padding: ChannelPadding,
     /// Whether SOCKS 5 replies tell why an onion service failed (`ExtendedErrors`, F0 to F7).
     pub onion_errors: bool,
     /// Where to serve metrics, at `/metrics`.

@@ -9,10 +9,13 @@
 //! worked off, waiting requests are attached, circuits are built ahead. The sub-machines are tables
 //! and rules in files of their own; here and in the files beside they are joined.
 
+mod bias;
 mod circuits;
 mod directory;
+mod dormancy;
 mod onion;
 mod onion_circuits;
+mod padding;
 mod rules;
 mod services;
 mod socks;
@@ -32,6 +35,7 @@ use cepa_link::{ChannelKey, Established};
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::ConsensusText;
 use cepa_netdoc::microdesc::Microdesc;
+use cepa_netdoc::params::Params;
 use cepa_wire::Now;
 use cepa_wire::end::EndReason;
 
@@ -45,11 +49,14 @@ use crate::network::ClientConfig;
 use crate::onion::Visits;
 use crate::onion::services::Services;
 use crate::onion_circuits::OnionCircuits;
+use crate::path_bias::PathBias;
 use crate::plane::{ChannelClose, Event, Plane};
 use crate::pool::Pool;
 use crate::requests::Requests;
 use crate::rules::Permits;
 use crate::vanguards::Vanguards;
+use dormancy::Rest;
+use padding::PaddingParams;
 use upkeep::Upkeep;
 
 /// What was kept by [`Command::Save`]; all empty at the first start.
@@ -59,6 +66,8 @@ pub struct SavedState {
     pub guards: Option<String>,
     /// How long circuits took to be built.
     pub build_times: Option<String>,
+    /// What guards let become of circuits.
+    pub path_bias: Option<String>,
     /// Certificates of authorities.
     pub certificates: Vec<String>,
     /// The newest consensus.
@@ -84,6 +93,9 @@ pub struct Client {
     told_rules: BTreeSet<String>,
     /// Whether they leave no path at all.
     is_cut_off: bool,
+    path_bias: PathBias,
+    padding: PaddingParams,
+    rest: Rest,
     vanguards: Vanguards,
     onion: OnionCircuits,
     services: Services,
@@ -132,6 +144,9 @@ impl Client {
             permits: Permits::default(),
             told_rules: BTreeSet::new(),
             is_cut_off: false,
+            path_bias: PathBias::default(),
+            padding: PaddingParams::read(&Params::new()),
+            rest: Rest::new(now),
             vanguards: Vanguards::default(),
             onion: OnionCircuits::default(),
             services: Services::new(rng.fork(), network.is_testing),
@@ -160,6 +175,11 @@ impl Client {
                 Ok(read) => self.build_times = read,
                 Err(error) => tracing::warn!("{error}; they are learnt anew"),
             }
+        }
+        match saved.path_bias.as_deref().map(PathBias::parse) {
+            Some(Ok(read)) => self.path_bias = read,
+            Some(Err(line)) => tracing::warn!("line {line} of the kept path bias is damaged"),
+            None => {}
         }
         let certs = saved
             .certificates
@@ -217,6 +237,7 @@ impl Client {
         self.build_times.heard(now);
         let channel = self.plane.add_channel(established, now);
         self.links.opened(relay, channel, now);
+        self.negotiate_padding(channel);
         for circuit in self.pool.waiting_for(&relay) {
             self.begin_circuit(circuit, channel, now);
         }
@@ -254,13 +275,7 @@ impl Client {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
         self.plane.handle_timeout(now);
-        if self
-            .download
-            .poll_timeout()
-            .is_some_and(|at| at <= now.mono)
-        {
-            self.download.handle_timeout(now, &mut self.rng);
-        }
+        self.run_download(now);
         self.handle_onion_timeout(now);
         self.review(now);
         self.settle(now);
@@ -291,6 +306,10 @@ impl Client {
         }
         if self.guards.take_changed() {
             let saved = Saved::Guards(self.guards.encode());
+            self.commands.push_back(Command::Save(saved));
+        }
+        if self.path_bias.take_changed() {
+            let saved = Saved::PathBias(self.path_bias.encode());
             self.commands.push_back(Command::Save(saved));
         }
         if self.build_times.take_changed() {

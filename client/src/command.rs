@@ -129,6 +129,8 @@ pub enum Saved {
     Guards(String),
     /// How long circuits took to be built, as text.
     BuildTimes(String),
+    /// What guards let become of circuits, as text.
+    PathBias(String),
     /// The newest verified consensus.
     Consensus(std::sync::Arc<str>),
     /// Certificates of authorities: add it.

@@ -17,6 +17,18 @@ pub struct Directory {
     pub or: SocketAddr,
 }
 
+/// How channels that carry circuits of applications are padded (padding-spec 2.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChannelPadding {
+    /// By both sides, as the consensus says.
+    #[default]
+    Full,
+    /// By us alone, and more seldom (`ReducedConnectionPadding`).
+    Reduced,
+    /// Not at all (`ConnectionPadding 0`).
+    Off,
+}
+
 /// The settings of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClientConfig {
@@ -27,6 +39,8 @@ pub struct ClientConfig {
     /// Whether relays of one /16 may share a path: only in test networks whose relays have no
     /// addresses of their own (`EnforceDistinctSubnets 0`).
     pub subnets_shared: bool,
+    /// How channels are padded.
+    pub padding: ChannelPadding,
     /// Whether SOCKS 5 replies say what is wrong with an onion service (`ExtendedErrors`); else
     /// such a host is unreachable.
     pub onion_errors: bool,

@@ -87,6 +87,8 @@ pub(crate) struct Entry {
     /// When it is looked at again: to be closed if it is of no use any more.
     pub(crate) review_at: Instant,
     pub(crate) isolation: Option<Isolation>,
+    /// Whether streams were attached to it, and got answers; told of its guard in the end.
+    pub(crate) answered: Option<bool>,
     is_worn_out: bool,
 }
 
@@ -230,6 +232,7 @@ impl Pool {
             dirty_since: None,
             review_at: now.mono,
             isolation: None,
+            answered: None,
             is_worn_out: false,
         };
         self.entries.insert(id, entry);

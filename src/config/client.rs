@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use cepa_client::Rules;
+use cepa_client::{ChannelPadding, Rules};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -56,6 +56,9 @@ pub struct ClientTable {
     /// A folder of `*.auth_private` files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub onion_auth_dir: Option<PathBuf>,
+    /// How channels are padded: `full`, `reduced` or `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel_padding: Option<Spanned<String>>,
     /// Whether SOCKS replies tell why an onion service failed.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub onion_errors: bool,
@@ -83,6 +86,7 @@ impl ClientTable {
             log: LogTable::default(),
             paths: PathsTable::default(),
             onion_auth_dir: None,
+            channel_padding: None,
             onion_errors: true,
             metrics: None,
             onion_service: Vec::new(),
@@ -131,6 +135,10 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         distinct_subnets: table.distinct_subnets,
         onion_services,
         onion_auth_dir: table.onion_auth_dir.map(|dir| source.resolve(&dir)),
+        padding: match &table.channel_padding {
+            Some(word) => padding(source, word)?,
+            None => ChannelPadding::Full,
+        },
         onion_errors: table.onion_errors,
         metrics: table.metrics,
         log: table.log.checked(source),
@@ -153,10 +161,20 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         distinct_subnets: true,
         onion_services: Vec::new(),
         onion_auth_dir: None,
+        padding: ChannelPadding::Full,
         onion_errors: true,
         metrics: None,
         log: LogConfig::default(),
     })
+}
+
+fn padding(source: &Source, word: &Spanned<String>) -> Result<ChannelPadding, Failure> {
+    match word.get_ref().as_str() {
+        "full" => Ok(ChannelPadding::Full),
+        "reduced" => Ok(ChannelPadding::Reduced),
+        "off" => Ok(ChannelPadding::Off),
+        _ => Err(source.wrong(word, "channel_padding", "full, reduced or off")),
+    }
 }
 
 fn yes() -> bool {
@@ -226,6 +244,8 @@ mod tests {
     fn wrong_lines_are_named() {
         let error = read_text("network = \"n\"\nsocks = [\n\"127.0.0.1\"]\n").unwrap_err();
         assert!(error.to_string().contains("line 3"), "{error}");
+        let error = read_text("network = \"n\"\nchannel_padding = \"much\"\n").unwrap_err();
+        assert!(error.to_string().contains("line 2"), "{error}");
         let error = read_text("network = \"n\"\n[paths]\nentry = [\"a b\"]\n").unwrap_err();
         assert!(error.to_string().contains("line 3"), "{error}");
         assert!(read_text("").unwrap_err().to_string().contains("network"));

@@ -370,6 +370,7 @@ fn changes_of(saved: Saved) -> Vec<Change> {
     match saved {
         Saved::Guards(text) => vec![put(kept::GUARDS, String::new(), &text)],
         Saved::BuildTimes(text) => vec![put(kept::BUILD_TIMES, String::new(), &text)],
+        Saved::PathBias(text) => vec![put(kept::PATH_BIAS, String::new(), &text)],
         Saved::Consensus(text) => vec![put(kept::CONSENSUS, String::new(), &text)],
         Saved::Certificate { identity, text } => {
             vec![put(kept::CERTIFICATE, identity.to_string(), &text)]
@@ -392,6 +393,7 @@ fn saved_state(store: &mut Store, folder: &Folder) -> Result<SavedState, Failure
     Ok(SavedState {
         guards: guards::load(store, folder.path())?,
         build_times: store.texts(kept::BUILD_TIMES)?.into_iter().next(),
+        path_bias: store.texts(kept::PATH_BIAS)?.into_iter().next(),
         certificates: store.texts(kept::CERTIFICATE)?,
         consensus: store
             .texts(kept::CONSENSUS)?
@@ -412,6 +414,7 @@ fn core_config(config: &ClientConfig, network: &Network, rules: Rules) -> CoreCo
         fallbacks: fallbacks.collect(),
         rules,
         subnets_shared: !config.distinct_subnets,
+        padding: config.padding,
         onion_errors: config.onion_errors,
     }
 }

@@ -22,6 +22,8 @@ pub(crate) const EXTRA_INFO: &str = "dir-extra-info";
 pub(crate) const GUARDS: &str = "guards";
 /// How long a client's circuits took to be built, one entry.
 pub(crate) const BUILD_TIMES: &str = "build-times";
+/// What guards let become of a client's circuits, one entry.
+pub(crate) const PATH_BIAS: &str = "path-bias";
 /// Since when the ntor onion key is used: seconds since 1970, one entry.
 pub(crate) const NTOR_SINCE: &str = "ntor-since";
 

@@ -3,9 +3,9 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
-use super::network::measured;
+use super::network::command_in;
 use super::processes::Process;
 
 /// A client with a SOCKS port; it ends with this.
@@ -23,13 +23,25 @@ impl Client {
         socks: SocketAddr,
         more: &str,
     ) -> Self {
+        Self::start_in(None, network, dir, name, socks, more)
+    }
+
+    /// The same in a network namespace.
+    pub(crate) fn start_in(
+        space: Option<&str>,
+        network: &Path,
+        dir: &Path,
+        name: &str,
+        socks: SocketAddr,
+        more: &str,
+    ) -> Self {
         let text = format!(
             "socks = [\"{socks}\"]\ndata_dir = \"{name}\"\nnetwork = \"{}\"\n{more}",
             network.display()
         );
         let config = dir.join(format!("{name}.toml"));
         std::fs::write(&config, text).unwrap();
-        let mut command = Command::new(measured());
+        let mut command = command_in(space);
         command
             .arg("client")
             .arg("--config")

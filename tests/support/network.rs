@@ -14,10 +14,6 @@ use super::processes::send;
 
 /// The command under test.
 pub(crate) const CEPA: &str = env!("CARGO_BIN_EXE_cepa");
-/// The command that nodes are started with: that, or another build of it to be measured.
-pub(crate) fn measured() -> String {
-    std::env::var("CEPA_MEASURED").unwrap_or_else(|_| CEPA.to_owned())
-}
 /// How long a network may take to stop.
 pub(crate) const STOP_MAX: Duration = Duration::from_secs(2);
 /// Lines of a log that are shown after a failure, at most.
@@ -37,7 +33,12 @@ pub(crate) struct Network {
 impl Network {
     /// Starts a network in `dir` and waits until it is ready.
     pub(crate) fn up(dir: &Path, base_port: u16, extra: &[&str]) -> Self {
-        let mut launcher = Command::new(measured())
+        Self::up_in(None, dir, base_port, extra)
+    }
+
+    /// The same in a network namespace.
+    pub(crate) fn up_in(space: Option<&str>, dir: &Path, base_port: u16, extra: &[&str]) -> Self {
+        let mut launcher = command_in(space)
             .args(["testnet", "up"])
             .arg(dir)
             .args(["--base-port", &base_port.to_string()])
@@ -118,6 +119,21 @@ impl Network {
             }
         }
     }
+}
+
+/// The command that nodes are started with: the one under test, or another build to be measured.
+fn measured() -> String {
+    std::env::var("CEPA_MEASURED").unwrap_or_else(|_| CEPA.to_owned())
+}
+
+/// The command under test, in a network namespace if one is given.
+pub(crate) fn command_in(space: Option<&str>) -> Command {
+    let Some(space) = space else {
+        return Command::new(measured());
+    };
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", space, &measured()]);
+    command
 }
 
 impl Drop for Network {

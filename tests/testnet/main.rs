@@ -3,8 +3,8 @@
 //! Each test has ports of its own, so that they run side by side, on loopback addresses only.
 //! `traffic` is a network that carries what it should, `delay` one with slow links, `survival` one
 //! whose nodes are killed, `onions` one with onion services (`reload`: they change while they run),
-//! `ports` the other ways in, `bad_input` what goes wrong before there is one. `CEPA_LONG=1` makes
-//! the download 1 GB.
+//! `ports` and `transparent` the other ways in, `bad_input` what goes wrong before there is one.
+//! `CEPA_LONG=1` makes the download 1 GB.
 
 #![expect(
     clippy::unwrap_used,
@@ -21,5 +21,6 @@ mod reload;
 mod support;
 mod survival;
 mod traffic;
+mod transparent;
 
 use support::network;

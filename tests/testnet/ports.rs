@@ -28,6 +28,7 @@ fn applications_without_socks_are_served() {
     steps.step("curl through HTTP CONNECT", || connects(http));
     steps.step("what is no CONNECT is refused", || refuses(http));
     steps.step("names and addresses by DNS", || resolves(dns));
+    steps.step("tor-resolve", || tor_resolve(socks));
     steps.step("an onion name has an address", || {
         automaps(&network, dns, socks);
     });
@@ -105,6 +106,28 @@ fn resolves(dns: SocketAddr) {
         ResponseCode::NoError,
         "{reverse}"
     );
+}
+
+/// The tool that comes with Debian's `tor`, both ways.
+fn tor_resolve(socks: SocketAddr) {
+    let ask = |args: &[&str]| {
+        let mut command = Command::new("tor-resolve");
+        let output = command.args(args).arg(socks.to_string()).output();
+        let output = output.ok()?;
+        assert!(output.status.success(), "{output:?}");
+        Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    };
+    let Some(address) = ask(&["localhost"]) else {
+        println!("not tested without tor-resolve");
+        return;
+    };
+    assert_eq!(address, "127.0.0.1");
+    assert_eq!(ask(&["-x", "127.0.0.1"]).as_deref(), Some("localhost"));
+    // SOCKS 4a, the older way.
+    assert_eq!(ask(&["-4", "localhost"]).as_deref(), Some("127.0.0.1"));
+    let mut unknown = Command::new("tor-resolve");
+    unknown.args(["no-such-host.invalid", &socks.to_string()]);
+    assert!(!unknown.output().unwrap().status.success());
 }
 
 fn automaps(network: &Network, dns: SocketAddr, socks: SocketAddr) {

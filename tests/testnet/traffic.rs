@@ -35,6 +35,9 @@ fn a_network_carries_traffic_and_leaves_nothing_behind() {
         many_fetches(&network)
     });
     steps.step("an upload arrives whole", || upload(&network));
+    steps.step("who does not read stops the far end", || {
+        slow_reader(&network);
+    });
     steps.step("garbage is hung up on", || garbage(&network));
     steps.step("a closed port is told at once", || closed_port(&network));
     steps.step("an unknown name is told at once", || unknown_name(&network));
@@ -131,6 +134,60 @@ fn upload(network: &Network) {
     let body: Vec<u8> = (0..=250_u8).cycle().take(10 << 20).collect();
     let reply = fetch::post(network.socks(), server::start(), &body).unwrap();
     assert_eq!(reply, format!("10485760 {}", hex_lower(&sha256(&body))));
+}
+
+/// Bytes that a server writes until it is held up for this long, and those that it writes then.
+const HELD_UP: Duration = Duration::from_secs(2);
+const WRITTEN_THEN: u64 = 8 << 20;
+/// What the buffers of the kernel and the windows of the path may hold, and a node may grow by.
+const HELD_MAX: u64 = 96 << 20;
+const GROWTH_MAX: u64 = 32 << 20;
+
+/// Resident memory of each node, in bytes.
+fn memory(network: &Network) -> Vec<u64> {
+    let of = |pid| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = text.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+        kib.parse::<u64>().unwrap() << 10
+    };
+    network.pids().into_iter().map(of).collect()
+}
+
+fn slow_reader(network: &Network) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    let (held, is_held) = std::sync::mpsc::channel();
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_write_timeout(Some(HELD_UP)).unwrap();
+        let (block, mut written) = (vec![7; 64 << 10], 0);
+        while let Ok(len) = stream.write(&block) {
+            written += len as u64;
+            assert!(written < 1 << 30, "nothing holds it up");
+        }
+        held.send(written).unwrap();
+        stream.set_write_timeout(None).unwrap();
+        let more = vec![7; usize::try_from(WRITTEN_THEN).unwrap()];
+        stream.write_all(&more).unwrap();
+    });
+    let before = memory(network);
+    let host = server.ip().to_string();
+    let mut stream = fetch::connect(network.socks(), Some("slow"), &host, server.port()).unwrap();
+    let written = is_held.recv().unwrap();
+    let grown = before.iter().zip(memory(network));
+    let grown = grown.map(|(before, after)| after.saturating_sub(*before));
+    let most = grown.max().unwrap();
+    println!("held up after {written} bytes, the nodes grew by {most} at most");
+    assert!(written < HELD_MAX && most < GROWTH_MAX);
+    let mut len = 0;
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+        assert!(buffer[..read].iter().all(|byte| *byte == 7));
+        len += read as u64;
+    }
+    serving.join().unwrap();
+    assert_eq!(len, written + WRITTEN_THEN);
 }
 
 /// What a fetch of that length must give.

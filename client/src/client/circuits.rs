@@ -14,6 +14,7 @@ use crate::build_times::MEASURED_HOPS;
 use crate::command::LinkTarget;
 use crate::guards::{GuardAttempt, GuardEvent, GuardUsability, GuardUse};
 use crate::links::Need;
+use crate::path_bias::BiasEvent;
 use crate::paths::{self, ExitNeed, PathError, PathRules};
 use crate::plane::CircuitClose;
 use crate::pool::{CLEAN_MAX, Entry, PoolId, Purpose, REVIEW_AGAIN, SLOW_BUILD, Stage};
@@ -148,6 +149,9 @@ impl Client {
             return;
         };
         let (first, rest) = (HopSpec::clone(first), rest.clone());
+        if !matches!(entry.purpose, Purpose::Directory) {
+            self.pad_channel(channel);
+        }
         match self.plane.open_circuit(channel, first, rest, now) {
             Ok(key) => {
                 self.pool.began(id, key, now);
@@ -166,6 +170,9 @@ impl Client {
         };
         let hops = self.pool.entry(id).map_or(0, |entry| entry.hops);
         let was_building = self.note_build_time(id, hops, now);
+        if was_building {
+            self.note_bias(id, BiasEvent::Built);
+        }
         let idle_max = self.clean_max();
         let Some(entry) = self.pool.built(id, idle_max, now) else {
             return;
@@ -248,6 +255,7 @@ impl Client {
         {
             self.first_hop_failed(id, now);
         }
+        self.note_collapse(id, failed.is_none(), reason);
         if failed.is_some() {
             self.drop_circuit(id, now);
         } else {
@@ -349,7 +357,10 @@ impl Client {
     /// One more hop of a circuit stands.
     pub(super) fn circuit_hop(&mut self, key: CircuitKey, hop: usize, now: Now) {
         if let Some(id) = self.pool.by_key(key) {
-            self.note_build_time(id, hop + 1, now);
+            let is_building = self.note_build_time(id, hop + 1, now);
+            if is_building && hop == 1 {
+                self.note_bias(id, BiasEvent::Begun);
+            }
         }
     }
 
@@ -399,6 +410,7 @@ impl Client {
 
     /// Takes a circuit out of the pool; its guard is told nothing.
     pub(super) fn take_entry(&mut self, id: PoolId) -> Option<Entry> {
+        self.note_used(id);
         let entry = self.pool.remove(id)?;
         if let Some(attempt) = entry.attempt {
             self.guards.handle_end(attempt);

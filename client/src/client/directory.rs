@@ -11,10 +11,12 @@ use cepa_wire::end::EndReason;
 use cepa_wire::linkspec::LinkSpecifiers;
 
 use super::Client;
+use super::padding::PaddingParams;
 use crate::build_times::BuildTimeParams;
 use crate::command::{Command, FetchId, LinkTarget, Saved};
 use crate::fetches::{SOURCES_MAX, STAGGER, STAGGER_TESTING, Source};
 use crate::guards::{self, GuardParams, GuardUse, shuffle};
+use crate::path_bias::PathBiasParams;
 use crate::paths::{hop_spec, link_target};
 use crate::plane::StreamTarget;
 use crate::pool::{PoolId, Purpose};
@@ -103,12 +105,16 @@ impl Client {
         };
         self.build_times
             .set_params(BuildTimeParams::read(view.params()));
+        self.padding = PaddingParams::read(view.params());
         let params = GuardParams::from_consensus(view.params(), self.network.is_testing);
         let is_first = |id: &RsaId| self.permits.of(id).first;
         let found = guards::candidates(view, |one| is_first(&one.rsa_id));
         let is_live = view.consensus().lifetime.is_reasonably_live(now.wall);
         self.guards
             .handle_consensus(params, found, is_live, now, &mut self.rng);
+        let sampled: Vec<RsaId> = self.guards.sampled().collect();
+        self.path_bias
+            .set(PathBiasParams::read(view.params()), &sampled);
         self.upkeep.note_view(Some(view));
         self.review_rules();
         self.onion.network_told = false;

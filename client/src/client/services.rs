@@ -28,6 +28,7 @@ enum Verdict {
 impl Client {
     /// Hosts a service from now on; [`Command::OnionPublished`] tells when it can be found.
     pub fn add_service(&mut self, config: ServiceConfig, now: Now) -> ServiceId {
+        self.wake(now);
         let id = self.services.add(config, now);
         self.onion.used_last = Some(now.mono);
         self.settle(now);

@@ -38,6 +38,7 @@ impl Client {
             !self.requests.by_id.contains_key(&id),
             "each request has an id of its own"
         );
+        self.wake(now);
         isolation.session = self.upkeep.session;
         let full = self.requests.by_id.len() >= REQUESTS_MAX || early.len() > EARLY_BYTES_MAX;
         match outset(request, self.network.is_testing) {
@@ -180,6 +181,7 @@ impl Client {
                 request.attach(stream, circuit, now);
                 self.requests.by_stream.insert(stream, id);
                 self.pool.used(circuit, Some(&request.isolation), now);
+                self.note_tried(circuit);
                 self.send_early(id, now);
             }
             Err(error) => {
@@ -216,6 +218,7 @@ impl Client {
         let Some(id) = self.requests.by_stream.get(&stream).copied() else {
             return;
         };
+        self.note_answer(stream, true);
         let Some(request) = self.requests.remove(id) else {
             return;
         };
@@ -236,6 +239,7 @@ impl Client {
         let Some(id) = self.requests.by_stream.get(&stream).copied() else {
             return;
         };
+        self.note_answer(stream, true);
         let mut good = answers;
         let transient = good
             .iter()
@@ -255,6 +259,13 @@ impl Client {
 
     pub(super) fn request_ended(&mut self, stream: StreamKey, reason: EndReason, now: Now) {
         if let Some(id) = self.requests.by_stream.get(&stream).copied() {
+            // These are of the circuit's making, the others come from an exit that was reached.
+            let is_bad = [
+                EndReason::DESTROY,
+                EndReason::TORPROTOCOL,
+                EndReason::INTERNAL,
+            ];
+            self.note_answer(stream, !is_bad.contains(&reason));
             self.detach(id, reason, now);
         }
     }

@@ -2,6 +2,8 @@
 
 mod isolation;
 mod onion;
+mod padding;
+mod rest;
 mod rules;
 mod times;
 mod world;
@@ -50,7 +52,7 @@ fn bootstraps_and_builds_ahead() {
             Saved::Consensus(_) => 1,
             Saved::Certificate { .. } => 2,
             Saved::Microdescs(_) => 3,
-            Saved::BuildTimes(_) => 4,
+            Saved::BuildTimes(_) | Saved::PathBias(_) => 4,
         })
         .collect();
     assert!((0..4).all(|kind| kinds.contains(&kind)), "{kinds:?}");

@@ -20,6 +20,16 @@ impl Client {
         let (late, close) = (times.timeout(3).as_millis(), times.close(3).as_secs());
         let mut text =
             format!("a circuit is late after {late} ms, given up after {close} s ({learnt})\n");
+        if self.is_dormant() {
+            text.push_str("dormant: nobody has wanted anything for a day\n");
+        }
+        for (guard, counts) in self.path_bias.iter() {
+            let _ = writeln!(
+                text,
+                "  guard {guard}: of {:.0} circuits {:.0} were built, of {:.0} used {:.0} answered",
+                counts.attempts, counts.successes, counts.use_attempts, counts.use_successes
+            );
+        }
         for (_, entry) in self.pool.iter() {
             let status = entry.key().and_then(|key| self.plane.circuit_status(key));
             let streams = status.map_or(0, |status| status.stream_count);

@@ -1,7 +1,7 @@
 //! What is done without being asked: circuits built ahead, worn ones closed, time-outs, the status
 //! (path-spec 2.1.1, 2.1.6).
 //!
-//! For each kind of port that was wanted in the last hour (at first: 80) two clean circuits are
+//! For each kind of port that was wanted in the last hour (in the first one: 80) two clean circuits are
 //! kept ready, [`CLEAN_CIRCUITS_MAX`] at most.
 
 use std::collections::VecDeque;
@@ -46,6 +46,8 @@ pub(crate) struct Upkeep {
     pub(crate) session: u64,
     /// What a client that was asked for nothing yet is ready for.
     first_need: ExitNeed,
+    /// Until when it is.
+    first_until: Instant,
     /// The latest at the end.
     needs: VecDeque<(ExitNeed, Instant)>,
     links_at: Instant,
@@ -64,6 +66,7 @@ impl Upkeep {
             has_built: false,
             session: 0,
             first_need: WEB,
+            first_until: now.mono + NEED_AGE_MAX,
             needs: VecDeque::new(),
             links_at: now.mono + LINKS_REVIEW,
             learn_at: now.mono,
@@ -108,7 +111,7 @@ impl Upkeep {
             .rev()
             .filter(|(_, since)| age(*since) < NEED_AGE_MAX);
         let mut needs: Vec<ExitNeed> = young.map(|(need, _)| *need).collect();
-        if needs.is_empty() {
+        if needs.is_empty() && now.mono < self.first_until {
             needs.push(self.first_need);
         }
         needs
@@ -138,7 +141,7 @@ impl Client {
 
     /// Keeps clean circuits ready.
     pub(super) fn build_ahead(&mut self, now: Now) {
-        if !self.is_ready(now) {
+        if !self.is_ready(now) || self.is_dormant() {
             return;
         }
         // Enough circuits wait to know that there is no better guard, and none is to be tried.
@@ -157,6 +160,9 @@ impl Client {
     fn build_to_learn(&mut self, now: Now) {
         let params = self.build_times.params();
         let (every, open_max) = (params.test_every, params.learning_open_max);
+        let Some(need) = self.upkeep.needs(now).first().copied() else {
+            return;
+        };
         if !self.build_times.is_learning()
             || self.upkeep.learn_at > now.mono
             || self.upkeep.launch_after > now.mono
@@ -165,7 +171,7 @@ impl Client {
         }
         self.upkeep.learn_at = now.mono + every;
         if self.pool.clean_total(now) < open_max {
-            let launched = self.launch(self.upkeep.first_need, &[], now);
+            let launched = self.launch(need, &[], now);
             if let Err(error) = launched {
                 tracing::debug!("no path to learn from: {error}");
             }
@@ -196,6 +202,7 @@ impl Client {
         self.review_requests(now);
         self.review_fetches(now);
         self.review_onion(now);
+        self.review_rest(now);
         if self.upkeep.links_at <= now.mono {
             self.upkeep.links_at = now.mono + LINKS_REVIEW;
             let idle = {
@@ -217,7 +224,8 @@ impl Client {
         let waits = self.upkeep.launch_after > now.mono;
         let learns = self.build_times.is_learning() && self.upkeep.learn_at > now.mono;
         [
-            self.download.poll_timeout(),
+            self.download.poll_timeout().filter(|_| !self.is_dormant()),
+            self.rest_at(),
             self.pool.deadline(),
             self.requests.deadline(),
             self.fetches.deadline(),

@@ -12,12 +12,16 @@ use cepa_link::{Channel, ChannelKey, CircuitRef, Established};
 use cepa_wire::Now;
 use cepa_wire::cell::{self, CellBuf, CellMut, CircId, Command};
 use cepa_wire::destroy::DestroyReason;
+use cepa_wire::padding::PaddingNegotiate;
 use slotmap::{Key, KeyData};
 
 use super::{CircuitClose, Event, Plane};
 
 /// Cells that one call of [`Plane::take_output`] gives: about one TLS record.
 const OUTPUT_CELLS_MAX: usize = 31;
+
+/// Link protocol from which on padding is negotiated (tor-spec 4.1).
+const LINK_WITH_PADDING: u16 = 5;
 
 /// Why a channel is to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +48,8 @@ impl From<ControlFull> for ChannelClose {
 pub(super) struct PlaneChannel {
     pub(super) channel: Channel,
     pub(super) ready: bool,
+    /// How it is padded.
+    padding: Option<PaddingRange>,
 }
 
 /// How channels name a circuit.
@@ -62,6 +68,7 @@ impl Plane {
         self.channels.insert(PlaneChannel {
             channel,
             ready: false,
+            padding: None,
         })
     }
 
@@ -80,9 +87,28 @@ impl Plane {
     }
 
     /// Pads a channel that is idle for a random time in this range, or stops that.
-    pub fn set_channel_padding(&mut self, key: ChannelKey, range: Option<PaddingRange>) {
-        if let Some(entry) = self.channels.get_mut(key) {
+    pub fn pad_channel(&mut self, key: ChannelKey, range: Option<PaddingRange>) {
+        if let Some(entry) = self.channels.get_mut(key)
+            && std::mem::replace(&mut entry.padding, range) != range
+        {
             entry.channel.set_padding(range, &mut self.rng);
+        }
+    }
+
+    /// Asks the relay to pad its side of a channel, or to stop that, where the link knows how
+    /// (padding-spec 2.5).
+    pub fn negotiate_padding(&mut self, key: ChannelKey, wish: PaddingNegotiate) {
+        let Some(entry) = self.channels.get_mut(key) else {
+            return;
+        };
+        if entry.channel.link().version < LINK_WITH_PADDING {
+            return;
+        }
+        let mut cell = cell::new_cell(CircId::NONE, Command::PADDING_NEGOTIATE);
+        wish.write(cell::payload_mut(&mut cell));
+        // A queue that is full has more to say than this.
+        if entry.channel.queue_control(&cell).is_ok() {
+            self.ready.channel(key, &mut entry.ready);
         }
     }
 

@@ -130,6 +130,12 @@ impl Plane {
         Ok(key)
     }
 
+    /// True if there is any stream.
+    #[must_use]
+    pub fn has_streams(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
     /// The circuit of a stream; a key that may be stale by now.
     #[must_use]
     pub fn stream_circuit(&self, key: StreamKey) -> Option<CircuitKey> {

@@ -57,6 +57,8 @@ pub(super) struct FakeNetwork {
     /// All DATA that exits got.
     pub(super) received: Vec<u8>,
     inbox: Inbox,
+    /// Padding that relays got, and what they were told of it.
+    pub(super) padding: Vec<(RsaId, CellCommand, u8)>,
     /// Handshakes that relays have answered.
     pub(super) handshakes: usize,
     /// What relays keep for onion services.
@@ -75,6 +77,8 @@ pub(super) struct World {
     pub(super) published: Vec<crate::onion::services::ServiceId>,
     pub(super) answers: BTreeMap<RequestId, Command>,
     request_next: u64,
+    /// Of the links; from 5 on they are padded.
+    pub(super) link_version: u16,
     /// Of the port that requests come to.
     pub(super) rules: IsolationRules,
 }
@@ -173,6 +177,7 @@ impl World {
             last_begin: Vec::new(),
             received: Vec::new(),
             inbox: Vec::new(),
+            padding: Vec::new(),
             handshakes: 0,
             onion: onion::OnionRelays::default(),
             rng,
@@ -187,13 +192,18 @@ impl World {
             published: Vec::new(),
             answers: BTreeMap::new(),
             request_next: 0,
+            link_version: 4,
             rules: IsolationRules::default(),
         }
     }
 
     /// Bootstrapped.
     pub(super) fn ready() -> Self {
-        let mut world = World::start(false);
+        World::start(false).bootstrapped()
+    }
+
+    pub(super) fn bootstrapped(mut self) -> Self {
+        let world = &mut self;
         world.run();
         assert_eq!(
             world.client.status().percent,
@@ -201,7 +211,7 @@ impl World {
             "{}",
             world.client.status()
         );
-        world
+        self
     }
 
     /// Lets all happen that happens without time.
@@ -263,7 +273,7 @@ impl World {
                     return self.client.handle_channel_failed(link, now);
                 }
                 let established = Established {
-                    version: 5,
+                    version: self.link_version,
                     initiator: true,
                     peer: None,
                     peer_addr: target.addrs[0],
@@ -364,6 +374,7 @@ impl World {
             match saved {
                 Saved::Guards(text) => state.guards = Some(text),
                 Saved::BuildTimes(text) => state.build_times = Some(text),
+                Saved::PathBias(text) => state.path_bias = Some(text),
                 Saved::Consensus(text) => state.consensus = Some(text),
                 Saved::Certificate { text, .. } => state.certificates.push(text),
                 Saved::Microdescs(texts) => state.microdescs.extend(texts),
@@ -377,6 +388,7 @@ impl FakeNetwork {
     /// The authorities agree on a new consensus.
     pub(super) fn publish(&mut self, now: Now) {
         self.documents = Documents::new(&self.relays, "", now);
+        self.certificate = drawn::certificate(now);
     }
 
     fn serve(&mut self, request: &DirRequest) -> Reply {
@@ -451,6 +463,9 @@ impl FakeNetwork {
         let command = cell::command(cell);
         let payload = cell::payload_mut(cell);
         match command {
+            CellCommand::PADDING | CellCommand::PADDING_NEGOTIATE => {
+                self.padding.push((relay, command, payload[1]));
+            }
             CellCommand::CREATE_FAST => {
                 let create = CreateFast::read(payload).unwrap();
                 let (y, derivative, keys) = fast::server(&mut self.rng, &create.x);

@@ -1,0 +1,81 @@
+//! What becomes of circuits, counted for their guards (path-spec 7).
+//!
+//! A circuit to which a stream was attached counts as used; it has answered if the exit said
+//! anything that only it can say. One that we close without an answer is not counted, as it is not
+//! probed.
+
+use cepa_circuit::StreamKey;
+
+use super::Client;
+use crate::path_bias::{BiasEvent, Level};
+use crate::plane::CircuitClose;
+use crate::pool::{PoolId, Purpose};
+
+impl Client {
+    /// Counts something that happened to a circuit, if its first hop is a guard of ours.
+    pub(super) fn note_bias(&mut self, id: PoolId, event: BiasEvent) {
+        let Some(entry) = self.pool.entry(id) else {
+            return;
+        };
+        let is_counted = !matches!(entry.purpose, Purpose::Directory)
+            && self.guards.sampled().any(|guard| guard == entry.first);
+        if !is_counted {
+            return;
+        }
+        let guard = entry.first;
+        match self.path_bias.count(guard, event) {
+            None | Some(Level::Fine) => {}
+            Some(Level::Notice) => {
+                tracing::info!("guard {guard} lets fewer circuits succeed than others do");
+            }
+            Some(Level::Warn) => {
+                tracing::warn!("guard {guard} fails many circuits: it may be overloaded");
+            }
+            Some(Level::Extreme) => {
+                tracing::warn!("guard {guard} fails most circuits: it may be hostile");
+            }
+        }
+    }
+
+    /// A circuit was closed on us.
+    pub(super) fn note_collapse(&mut self, id: PoolId, was_built: bool, reason: CircuitClose) {
+        let is_theirs = matches!(
+            reason,
+            CircuitClose::Destroyed(_) | CircuitClose::Truncated(..) | CircuitClose::Violation(_)
+        );
+        let Some(entry) = self.pool.entry_mut(id).filter(|_| is_theirs && was_built) else {
+            return;
+        };
+        // One for onion services may have lost a last hop that is no relay of the path.
+        if entry.is_general() {
+            if entry.answered == Some(false) {
+                self.note_bias(id, BiasEvent::Used { answered: false });
+            }
+            self.note_bias(id, BiasEvent::Collapsed);
+        }
+    }
+
+    /// A stream was attached to a circuit.
+    pub(super) fn note_tried(&mut self, id: PoolId) {
+        if let Some(entry) = self.pool.entry_mut(id) {
+            entry.answered.get_or_insert(false);
+        }
+    }
+
+    /// An exit has answered, or a stream has failed for a reason that is the circuit's.
+    pub(super) fn note_answer(&mut self, stream: StreamKey, answered: bool) {
+        let circuit = self.plane.stream_circuit(stream);
+        let id = circuit.and_then(|key| self.pool.by_key(key));
+        if let Some(entry) = id.and_then(|id| self.pool.entry_mut(id)) {
+            entry.answered = Some(answered);
+        }
+    }
+
+    /// A circuit is forgotten.
+    pub(super) fn note_used(&mut self, id: PoolId) {
+        let entry = self.pool.entry(id);
+        if entry.is_some_and(|entry| entry.answered == Some(true) && entry.is_general()) {
+            self.note_bias(id, BiasEvent::Used { answered: true });
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The transparent port for real: two network namespaces, one with the network and a firewall that
+//! leads connections to its client (REDIRECT, TPROXY), one with a user who knows of nothing.
+//!
+//! It needs root, `ip` and `nft`, and says so where they are absent. The server's port is closed to
+//! the user's namespace, so that what he gets has gone through three hops.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::network::Network;
+use crate::support::client::Client;
+use crate::support::processes::Process;
+use crate::support::{Steps, until};
+
+const BASE_PORT: u16 = 33_200;
+const REDIRECT_PORT: u16 = BASE_PORT + 60;
+const TPROXY_PORT: u16 = BASE_PORT + 61;
+/// The server's addresses: one for each way.
+const REDIRECTED: &str = "198.51.100.7";
+const TPROXIED: &str = "198.51.100.8";
+const PAGE: &str = "seen through three hops";
+/// How long the server may take to start, and a fetch to end.
+const START_MAX: Duration = Duration::from_secs(20);
+
+/// A network namespace; it ends with this.
+struct Space(String);
+
+impl Space {
+    fn new(name: &str) -> Self {
+        let space = Space(format!("cepa-{name}-{}", std::process::id()));
+        run(Command::new("ip").args(["netns", "add", &space.0]));
+        space
+    }
+
+    /// A command in it.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.0, program]);
+        command
+    }
+
+    /// `ip` with these words in it.
+    fn ip(&self, words: &str) {
+        run(self.command("ip").args(words.split(' ')));
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        // What is left of it goes with the machine.
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+/// What is missing on this machine, if anything.
+fn missing() -> Option<&'static str> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("the rights of root");
+    }
+    let lacks = |tool: &&str| Command::new(tool).arg("-V").output().is_err();
+    ["ip", "nft", "curl", "python3"].into_iter().find(lacks)
+}
+
+#[test]
+fn a_firewall_leads_connections_to_the_client() {
+    if let Some(what) = missing() {
+        println!("not tested without {what}");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (inside, user) = (Space::new("net"), Space::new("user"));
+    connect(&inside, &user);
+    firewall(&inside);
+    std::fs::write(dir.path().join("page"), PAGE).unwrap();
+    let mut server = inside.command("python3");
+    server.args(["-m", "http.server", "80", "--directory"]);
+    let _server = Process::start(server.arg(dir.path()).stderr(Stdio::null()));
+    until(START_MAX, "the server", || {
+        fetch(&inside, REDIRECTED).filter(|text| text == PAGE)
+    });
+    let plan = ["--relays", "3", "--clients", "0"];
+    let network = Network::up_in(Some(&inside.0), dir.path(), BASE_PORT, &plan);
+    let more = format!(
+        "redirect = [\"10.99.0.1:{REDIRECT_PORT}\"]\ntproxy = [\"0.0.0.0:{TPROXY_PORT}\"]\n"
+    );
+    let socks = SocketAddr::from(([127, 0, 0, 1], BASE_PORT + 62));
+    let _client = Client::start_in(
+        Some(&inside.0),
+        &network.summary.network,
+        dir.path(),
+        "c",
+        socks,
+        &more,
+    );
+    let mut steps = Steps::default();
+    steps.step("REDIRECT", || {
+        assert_eq!(fetch(&user, REDIRECTED).as_deref(), Some(PAGE));
+    });
+    steps.step("TPROXY", || {
+        assert_eq!(fetch(&user, TPROXIED).as_deref(), Some(PAGE));
+    });
+    steps.step("who comes to the port itself is hung up on", || {
+        assert_eq!(fetch(&user, &format!("10.99.0.1:{REDIRECT_PORT}")), None);
+    });
+    steps.finish(|| network.show_logs());
+}
+
+/// The page as curl in a namespace gets it.
+fn fetch(space: &Space, host: &str) -> Option<String> {
+    let mut curl = space.command("curl");
+    curl.args(["--silent", "--fail", "--max-time", "20"]);
+    let output = curl.arg(format!("http://{host}/page")).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    output.status.success().then_some(text)
+}
+
+/// A cable between the two; all that the user does not know goes over it.
+fn connect(inside: &Space, user: &Space) {
+    let words = "link add cable type veth peer name cable netns";
+    run(Command::new("ip")
+        .args(["-n", &inside.0])
+        .args(words.split(' '))
+        .arg(&user.0));
+    for (space, address) in [(inside, "10.99.0.1/24"), (user, "10.99.0.2/24")] {
+        space.ip(&format!("address add {address} dev cable"));
+        space.ip("link set cable up");
+        space.ip("link set lo up");
+    }
+    user.ip("route add default via 10.99.0.1");
+    inside.ip(&format!("address add {REDIRECTED}/32 dev lo"));
+    inside.ip(&format!("address add {TPROXIED}/32 dev lo"));
+}
+
+fn firewall(inside: &Space) {
+    let rules = format!(
+        "table ip cepa {{
+            chain nat {{
+                type nat hook prerouting priority dstnat;
+                iifname cable ip daddr {REDIRECTED} tcp dport 80 redirect to :{REDIRECT_PORT}
+            }}
+            chain mangle {{
+                type filter hook prerouting priority mangle;
+                iifname cable ip daddr {TPROXIED} tcp dport 80 \
+                    tproxy to :{TPROXY_PORT} meta mark set 1 accept
+            }}
+            chain closed {{
+                type filter hook input priority filter;
+                iifname cable tcp dport 80 meta mark != 1 drop
+            }}
+        }}"
+    );
+    let mut nft = inside.command("nft");
+    let mut child = nft.args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(rules.as_bytes()).unwrap();
+    drop(input);
+    assert!(child.wait().unwrap().success());
+    inside.ip("rule add fwmark 1 lookup 100");
+    inside.ip("route add local default dev lo table 100");
+}
