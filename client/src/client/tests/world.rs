@@ -1,6 +1,7 @@
 //! A network in memory: relays that peel layers, extend, connect and look up, and a shell that
 //! answers the client's commands at once.
 
+mod answers;
 mod onion;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -340,21 +341,6 @@ impl World {
         self.ask(&request, early)
     }
 
-    /// The stream of a request that was answered well.
-    pub(super) fn connected(&mut self, request: RequestId) -> StreamKey {
-        match self.answers.remove(&request) {
-            Some(Command::SocksConnected { stream, .. }) => stream,
-            other => panic!("connected, not {other:?}"),
-        }
-    }
-
-    pub(super) fn failed(&mut self, request: RequestId) -> SocksStatus {
-        match self.answers.remove(&request) {
-            Some(Command::SocksFailed { status, .. }) => status,
-            other => panic!("failed, not {other:?}"),
-        }
-    }
-
     /// A relay is gone from one moment to the next.
     pub(super) fn kill(&mut self, relay: RsaId) {
         self.net.dead.insert(relay);
@@ -366,21 +352,6 @@ impl World {
         }
         self.net.truncate_at(relay);
         self.run();
-    }
-
-    pub(super) fn saved_state(&self) -> SavedState {
-        let mut state = SavedState::default();
-        for saved in self.saved.iter().cloned() {
-            match saved {
-                Saved::Guards(text) => state.guards = Some(text),
-                Saved::BuildTimes(text) => state.build_times = Some(text),
-                Saved::PathBias(text) => state.path_bias = Some(text),
-                Saved::Consensus(text) => state.consensus = Some(text),
-                Saved::Certificate { text, .. } => state.certificates.push(text),
-                Saved::Microdescs(texts) => state.microdescs.extend(texts),
-            }
-        }
-        state
     }
 }
 
