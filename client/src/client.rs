@@ -133,6 +133,7 @@ impl Client {
             Some(text) => Guards::parse(text, params)?,
             None => Guards::new(params),
         };
+        let guards = guards.with_rules(config.rules.first_hops_id());
         let download = DirectoryDownload::new(Arc::clone(&network), Interest::client(), now);
         let mut client = Client {
             plane: Plane::new(rng.fork()),

@@ -25,6 +25,8 @@ use std::time::{Duration, SystemTime};
 use cepa_crypto::{Ed25519Id, Rng, RsaId};
 use cepa_wire::Now;
 
+use crate::rules::RulesId;
+
 pub use attempts::{GuardAttempt, GuardEvent, GuardUsability};
 pub(crate) use candidates::candidates;
 pub use params::GuardParams;
@@ -138,6 +140,8 @@ pub struct Guards {
     listed: Vec<GuardCandidate>,
     bridges: Vec<GuardCandidate>,
     sets: BTreeMap<Selection, GuardSet>,
+    /// What the operator's rules say about first hops.
+    rules: RulesId,
     /// The set in use; `None` before the first consensus, when it is the default one.
     selection: Option<Selection>,
     has_warned: bool,
@@ -158,6 +162,7 @@ impl Guards {
             listed: Vec::new(),
             bridges: Vec::new(),
             sets: BTreeMap::new(),
+            rules: RulesId::default(),
             selection: None,
             has_warned: false,
             attempts: attempts::Attempts::default(),
@@ -165,6 +170,13 @@ impl Guards {
             departures: VecDeque::new(),
             changed: false,
         }
+    }
+
+    /// The same under rules of the operator's, by which candidates are judged: to be told before
+    /// the first consensus.
+    #[must_use]
+    pub fn with_rules(self, rules: RulesId) -> Self {
+        Guards { rules, ..self }
     }
 
     /// Takes the guards that a consensus lists, and its parameters (guard-spec 4.10). Guards that
@@ -224,7 +236,12 @@ impl Guards {
         let before = self.selection;
         let now_used = match self.bridges.is_empty() {
             false => Selection::Bridges,
-            true => Selection::choose(before, allowed, self.listed.len(), &self.params),
+            true => Selection::choose(
+                before,
+                self.rules,
+                (allowed, self.listed.len()),
+                &self.params,
+            ),
         };
         self.selection = Some(now_used);
         if before.is_some_and(|before| before != now_used) {
@@ -232,7 +249,7 @@ impl Guards {
             self.attempts.disown_all();
         }
         let is_extreme = allowed * 100 < self.listed.len() * self.params.extreme_percent;
-        if is_extreme && now_used == Selection::Restricted && !self.has_warned {
+        if is_extreme && matches!(now_used, Selection::Restricted(_)) && !self.has_warned {
             self.has_warned = true;
             let listed = self.listed.len();
             tracing::warn!(
@@ -266,14 +283,14 @@ impl Guards {
         let name = self.selection();
         let pool = match name {
             Selection::Bridges => &self.bridges,
-            Selection::Default | Selection::Restricted => &self.listed,
+            Selection::Default | Selection::Restricted(_) => &self.listed,
         };
         // A restricted sample is drawn from what is allowed: else it might hold none of it.
-        let is_restricted = name == Selection::Restricted;
+        let is_restricted = matches!(name, Selection::Restricted(_));
         let eligible = || pool.iter().filter(|one| !is_restricted || one.allowed);
         let sample_max = match name {
             Selection::Bridges => params::SAMPLE_MAX,
-            Selection::Default | Selection::Restricted => {
+            Selection::Default | Selection::Restricted(_) => {
                 self.params.sample_max(eligible().count())
             }
         };

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use cepa_crypto::RsaId;
+use cepa_crypto::{RsaId, digest};
 use cepa_netdoc::consensus::Consensus;
 use cepa_netdoc::routerstatus::RouterStatus;
 use cepa_wire::linkspec::LinkSpecifiers;
@@ -121,6 +121,10 @@ pub struct Rules {
     pub geoip: Arc<GeoIp>,
 }
 
+/// Names what rules say about first hops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct RulesId(pub u64);
+
 /// What a relay may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permit {
@@ -179,6 +183,27 @@ impl Rules {
         let unknown = self.exclude_unknown.unwrap_or_else(|| set.names_country());
         set.contains(relay, &self.geoip)
             || (unknown && !self.geoip.is_empty() && self.geoip.is_unknown(relay))
+    }
+
+    /// Names what they say about first hops: the same, however it is written, has the same name.
+    #[must_use]
+    pub fn first_hops_id(&self) -> RulesId {
+        let words = |set: &RelaySet| {
+            let words = set
+                .0
+                .iter()
+                .map(|pattern| pattern.to_string().to_lowercase());
+            let words: std::collections::BTreeSet<String> = words.collect();
+            words.into_iter().collect::<Vec<_>>().join(",")
+        };
+        let (entry, exclude) = (words(&self.entry), words(&self.exclude));
+        if entry.is_empty() && exclude.is_empty() && self.exclude_unknown.is_none() {
+            return RulesId::default();
+        }
+        let unknown = self.exclude_unknown;
+        let text = format!("entry {entry}\nexclude {exclude}\nunknown {unknown:?}\n");
+        let [a, b, c, d, e, f, g, h, ..] = digest::sha256(text.as_bytes());
+        RulesId(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
     }
 
     /// Whether a relay is to be used nowhere.

@@ -46,7 +46,7 @@ pub(super) fn load(store: &mut Store, folder: &Path) -> Result<Option<String>, F
 pub(super) fn told(guards: &Guards) -> String {
     let set = match guards.selection() {
         Selection::Default => "guards of the network",
-        Selection::Restricted => "guards of the network that the rules allow, which are few",
+        Selection::Restricted(_) => "guards of the network that the rules allow, which are few",
         Selection::Bridges => "bridges",
     };
     let mut lines = vec![format!(

@@ -46,6 +46,14 @@ fn world(count: u16) -> World {
 }
 
 impl World {
+    /// The same client with other rules, and who is allowed by them.
+    fn restart_with(&mut self, rules: RulesId, listed: Vec<GuardCandidate>) {
+        let text = self.guards.encode();
+        let guards = Guards::parse(&text, GuardParams::default()).unwrap();
+        self.guards = guards.with_rules(rules);
+        self.consensus(listed);
+    }
+
     fn consensus(&mut self, listed: Vec<GuardCandidate>) {
         let params = self.guards.params.clone();
         self.guards
@@ -276,12 +284,26 @@ fn few_allowed_guards_make_a_sample_of_their_own() {
     assert!(world.guards.len() <= 40);
     // A tenth: another, of allowed ones only.
     world.consensus(allow(10));
-    assert_eq!(world.guards.selection(), Selection::Restricted);
+    let restricted = world.guards.selection();
+    assert!(matches!(restricted, Selection::Restricted(_)));
     assert_eq!(world.event(), Some(GuardEvent::Unwanted(attempt)));
     assert_eq!(world.guards.len(), 20);
     let allowed = |id: &RsaId| allow(10).iter().any(|one| one.rsa == *id && one.allowed);
     assert!(world.ranked(GuardUse::Data).iter().all(allowed));
     assert_eq!(world.built(attempt), GuardUsability::Never);
+    let few = world.sampled();
+    // Other rules: others of their own, however full that sample is.
+    let mut all = candidates(200);
+    for (n, one) in (0..).zip(&mut all) {
+        one.allowed = n % 10 == 1;
+    }
+    world.restart_with(RulesId(2), all.clone());
+    assert_eq!(world.guards.selection(), Selection::Restricted(RulesId(2)));
+    let other = |id: &RsaId| all.iter().any(|one| one.rsa == *id && one.allowed);
+    assert!(world.sampled().iter().all(other) && world.guards.len() == 20);
+    // The former rules: the former guards.
+    world.restart_with(RulesId::default(), allow(10));
+    assert_eq!(world.sampled(), few);
     // And back.
     world.consensus(candidates(200));
     assert_eq!(world.guards.selection(), Selection::Default);

@@ -188,3 +188,27 @@ fn what_empties_a_hop_is_told() {
         ]
     );
 }
+
+#[test]
+fn the_same_rules_on_first_hops_have_the_same_name() {
+    let named = |entry: &[&str], exclude: &[&str]| {
+        let rules = Rules {
+            entry: set(entry),
+            exclude: set(exclude),
+            exit: set(&["x"]),
+            ..Rules::default()
+        };
+        rules.first_hops_id()
+    };
+    assert_eq!(named(&["a", "B"], &["{de}"]), named(&["b", "A"], &["{DE}"]));
+    assert_eq!(named(&[], &[]), Rules::default().first_hops_id());
+    let all = [
+        named(&["a"], &[]),
+        named(&[], &["a"]),
+        named(&["a"], &["a"]),
+        named(&[], &[]),
+    ];
+    for (at, one) in all.iter().enumerate() {
+        assert!(!all[..at].contains(one));
+    }
+}
