@@ -122,7 +122,7 @@ impl Network {
 }
 
 /// The command that nodes are started with: the one under test, or another build to be measured.
-fn measured() -> String {
+pub(crate) fn measured() -> String {
     std::env::var("CEPA_MEASURED").unwrap_or_else(|_| CEPA.to_owned())
 }
 
