@@ -324,9 +324,9 @@ pub enum TestnetCommand {
 }
 
 const BENCH_HELP: &str = "\
-Each round starts a fresh network of each program (3 authorities, 6 relays, 2 exits, a client), loads
-it, and stops it; progress goes to standard error, the table of medians to standard output. Measure
-with a release build on a machine that does nothing else.
+Each round starts a fresh network of each program (3 authorities, 6 relays, 2 exits, a client),
+loads it, and stops it; progress goes to standard error, the table of medians to standard output.
+Measure with a release build on a machine that does nothing else.
 
 Examples:
   cepa testnet bench --peer tor

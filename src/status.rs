@@ -2,8 +2,8 @@
 //!
 //! HTTP over a unix socket that only its user reaches: `GET /onion` (and `/onion?probe`) answers
 //! [`Vec<OnionStatus>`] as JSON (of a client), `GET /metrics` the text format of Prometheus, with
-//! the names that `tor`'s MetricsPort has. The commands `cepa onion status` and others ask here, so what they say
-//! comes from the process itself.
+//! the names that `tor`'s MetricsPort has. The commands `cepa onion status` and others ask here, so
+//! what they say comes from the process itself.
 
 mod ask;
 pub mod metrics;

@@ -81,7 +81,7 @@ impl Control {
         self.events.clear();
     }
 
-    /// The circuits to exits that were built since this was last asked: the nicknames of their hops.
+    /// The circuits to exits that were built since this was last asked, by nicknames.
     pub(crate) fn built(&mut self) -> Vec<Vec<String>> {
         // Events come before the answer to what is asked after them.
         self.ask("GETINFO version");

@@ -2,9 +2,9 @@
 //!
 //! `their_client`: a `tor` client, and stem, on a network of ours. `their_network`: our client and
 //! our relay in a network of `tor` authorities and relays. `paths`: rules on paths, given to both.
-//! `onions`: services and visitors of both, in either and in a mixed one. `throughput`: a measurement
-//! beside `tor`, by hand. Where `tor` is not installed a test says so in a line and passes, except
-//! under `CI=true`.
+//! `onions`: services and visitors of both, in either and in a mixed one. `throughput`: a
+//! measurement beside `tor`, by hand. Where `tor` is not installed a test says so in a line and
+//! passes, except under `CI=true`.
 
 #![expect(
     clippy::unwrap_used,

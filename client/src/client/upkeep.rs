@@ -1,8 +1,8 @@
 //! What is done without being asked: circuits built ahead, worn ones closed, time-outs, the status
 //! (path-spec 2.1.1, 2.1.6).
 //!
-//! For each kind of port that was wanted in the last hour (in the first one: 80) two clean circuits are
-//! kept ready, [`CLEAN_CIRCUITS_MAX`] at most.
+//! For each kind of port that was wanted in the last hour (in the first one: 80) two clean circuits
+//! are kept ready, [`CLEAN_CIRCUITS_MAX`] at most.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -228,7 +228,8 @@ proptest! {
             }
             Err(error) => {
                 prop_assert!(!naive_finds(&relays, &drawn, &entries, port));
-                let no_exit = !relays.iter().any(|one| drawn.let_stand(one, 2) && exits_to(one, port));
+                let is_exit = |one: &DrawnRelay| drawn.let_stand(one, 2) && exits_to(one, port);
+                let no_exit = !relays.iter().any(is_exit);
                 prop_assert_eq!(error == PathError::NoExit, no_exit);
                 prop_assert_eq!(has_exit(&view, &rules), !no_exit);
             }

@@ -1,5 +1,5 @@
-//! Over many paths each relay has the share that the weights give it (path-spec 2.2; dir-spec 3.8.3;
-//! guard-spec 4.1), by Pearson's chi-squared test.
+//! Over many paths each relay has the share that the weights give it (path-spec 2.2; dir-spec
+//! 3.8.3; guard-spec 4.1), by Pearson's chi-squared test.
 //!
 //! What is expected is worked out from the numbers of the `bandwidth-weights` line in plain sums:
 //! first the exit, then a guard that may stand with it, then a middle that may stand with both.
