@@ -61,6 +61,8 @@ pub(crate) struct Request {
     pub(crate) excluded_exits: Vec<RsaId>,
     /// An exit that did not answer, which may not have been its fault: excluded for a moment.
     late_exit: Option<(RsaId, Instant)>,
+    /// Exits that refused others the like: excluded for as long as there are any besides.
+    shunned: Vec<RsaId>,
 }
 
 /// Who can serve a request.
@@ -202,6 +204,7 @@ impl Request {
             status: SocksStatus::NOT_ALLOWED,
             excluded_exits: Vec::new(),
             late_exit: None,
+            shunned: Vec::new(),
         }
     }
 
@@ -294,6 +297,11 @@ impl Request {
     /// Takes back the exclusion of an exit that was late, if its moment is over. True if it was
     /// taken back.
     pub(crate) fn forget_late(&mut self, now: Option<Now>) -> bool {
+        if now.is_none() && !self.shunned.is_empty() {
+            let shunned = std::mem::take(&mut self.shunned);
+            self.excluded_exits.retain(|id| !shunned.contains(id));
+            return true;
+        }
         let over = |until: Instant| now.is_none_or(|now| until <= now.mono);
         let Some((exit, _)) = self.late_exit.filter(|(_, until)| over(*until)) else {
             return false;
@@ -301,6 +309,12 @@ impl Request {
         self.late_exit = None;
         self.excluded_exits.retain(|id| *id != exit);
         true
+    }
+
+    /// Keeps away from exits that have refused others the like.
+    pub(crate) fn shun(&mut self, exits: Vec<RsaId>) {
+        self.excluded_exits.extend(&exits);
+        self.shunned = exits;
     }
 
     fn verdict(&self, retriable: bool) -> Verdict {
@@ -322,9 +336,16 @@ impl Request {
     }
 }
 
+/// How long an exit that refused a port is not asked for it, if others can be.
+const REFUSAL_AGE_MAX: Duration = Duration::from_secs(3600);
+/// Refusals that are remembered.
+const REFUSALS_MAX: usize = 256;
+
 /// All requests that wait for an answer.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
+    /// Exits that said that their policy refuses what its summary allows, by port (tor-spec 6.2).
+    refusals: BTreeMap<(RsaId, u16), Instant>,
     pub(crate) by_id: BTreeMap<RequestId, Request>,
     pub(crate) by_stream: BTreeMap<StreamKey, RequestId>,
 }
@@ -336,6 +357,23 @@ impl Requests {
             self.by_stream.remove(&stream);
         }
         Some(request)
+    }
+
+    /// An exit's policy refuses what was asked of it.
+    pub(crate) fn note_refusal(&mut self, exit: RsaId, port: u16, now: Now) {
+        let is_young = |since: Instant| now.mono.saturating_duration_since(since) < REFUSAL_AGE_MAX;
+        self.refusals.retain(|_, since| is_young(*since));
+        if self.refusals.len() < REFUSALS_MAX {
+            self.refusals.insert((exit, port), now.mono);
+        }
+    }
+
+    /// The exits that refused a port lately.
+    pub(crate) fn refusals(&self, port: u16, now: Now) -> Vec<RsaId> {
+        let is_young = |since: Instant| now.mono.saturating_duration_since(since) < REFUSAL_AGE_MAX;
+        let refusals = self.refusals.iter();
+        let lately = refusals.filter(|((_, refused), since)| *refused == port && is_young(**since));
+        lately.map(|((exit, _), _)| *exit).collect()
     }
 
     pub(crate) fn waiting(&self) -> Vec<RequestId> {

@@ -69,7 +69,7 @@ fn is_as_promised(network: &Network) {
     assert_eq!(roles, expected);
     for node in nodes {
         let wanted = [
-            "config", "dir", "ed25519", "log", "nickname", "or", "pid", "role", "rsa",
+            "config", "dir", "ed25519", "log", "nickname", "or", "pid", "program", "role", "rsa",
         ];
         assert_eq!(keys(node), wanted);
         assert!(lives(u32::try_from(node["pid"].as_u64().unwrap()).unwrap()));

@@ -27,6 +27,12 @@ impl Rest {
             is_dormant: false,
         }
     }
+
+    /// As if it had not been used for so much longer.
+    #[cfg(test)]
+    pub(crate) fn skip(&mut self, time: Duration) {
+        self.used_last -= time;
+    }
 }
 
 impl Client {

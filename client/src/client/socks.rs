@@ -16,7 +16,7 @@ use cepa_wire::socks::{SocksRequest, SocksStatus};
 use super::Client;
 use crate::command::{Command, RequestId};
 use crate::isolation::Isolation;
-use crate::paths::{self, PathError, PathRules};
+use crate::paths::{self, ExitNeed, PathError, PathRules};
 use crate::plane::StreamTarget;
 use crate::pool::{PoolId, Purpose};
 use crate::requests::{
@@ -53,7 +53,10 @@ impl Client {
                 if let Via::Exit(need) = via {
                     self.upkeep.note_need(need, now);
                 }
-                let request = Request::new(target, via, isolation, early, now);
+                let mut request = Request::new(target, via, isolation, early, now);
+                if let Via::Exit(ExitNeed::Port { port, .. }) = via {
+                    request.shun(self.requests.refusals(port, now));
+                }
                 self.requests.by_id.insert(id, request);
             }
         }
@@ -274,7 +277,7 @@ impl Client {
     fn detach(&mut self, id: RequestId, reason: EndReason, now: Now) {
         // A circuit that broke says nothing against its exit.
         let broke = reason == EndReason::DESTROY;
-        self.detach_with(id, now, |request, exit| {
+        self.detach_with(id, Some(reason), now, |request, exit| {
             request.detach(reason, exit.filter(|_| !broke))
         });
     }
@@ -283,6 +286,7 @@ impl Client {
     fn detach_with(
         &mut self,
         id: RequestId,
+        reason: Option<EndReason>,
         now: Now,
         judge: impl FnOnce(&mut Request, Option<RsaId>) -> Verdict,
     ) {
@@ -300,6 +304,15 @@ impl Client {
             _ => None,
         };
         let verdict = judge(request, exit);
+        let refused = match (reason, request.via, exit) {
+            (Some(EndReason::EXITPOLICY), Via::Exit(ExitNeed::Port { port, .. }), Some(exit)) => {
+                Some((exit, port))
+            }
+            _ => None,
+        };
+        if let Some((exit, port)) = refused {
+            self.requests.note_refusal(exit, port, now);
+        }
         self.requests.by_stream.remove(&stream);
         self.close_stream(stream, EndReason::DONE, now);
         match verdict {
@@ -317,7 +330,7 @@ impl Client {
         {
             entry.wear_out(now);
         }
-        self.detach_with(id, now, |request, exit| request.time_out(exit, now));
+        self.detach_with(id, None, now, |request, exit| request.time_out(exit, now));
     }
 
     pub(super) fn review_requests(&mut self, now: Now) {

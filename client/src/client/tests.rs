@@ -171,6 +171,13 @@ fn other_exits_are_asked_where_that_may_help() {
         world.connected(request);
     }
     assert!(world.net.begins.contains(&one));
+    // It is known now: nobody asks it for that port while there is another.
+    let before = world.net.begins.len();
+    for user in ["h", "i", "j", "k", "l", "m"] {
+        let request = world.connect("example.org", 80, user, b"");
+        world.connected(request);
+    }
+    assert!(world.net.begins[before..].iter().all(|exit| *exit == two));
     // Both refuse: that is the answer.
     world.net.ends.insert(two, EndReason::EXITPOLICY);
     let request = world.connect("example.net", 80, "f", b"");
