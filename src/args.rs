@@ -12,8 +12,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use cepa_testnet::Share;
 
+use crate::config::Level;
 use crate::config::node::is_param_name;
-
 use crate::config::onion::PortTarget;
 
 /// An onion-routing network: authorities, relays and clients in one program.
@@ -463,7 +463,7 @@ pub struct UpArgs {
     /// The program that they run.
     #[arg(long, value_name = "PATH", default_value = "tor")]
     pub tor: PathBuf,
-    /// A file with further lines for each of their torrc.
+    /// A file with further lines for each of their torrc; {address} is the node's own.
     #[arg(long, value_name = "FILE")]
     pub torrc: Option<PathBuf>,
     /// A consensus parameter to vote for; may be given several times.
@@ -472,6 +472,9 @@ pub struct UpArgs {
     /// Seconds from one consensus to the next: a divisor of a day, 10 at least.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub interval: u32,
+    /// What the nodes that run Cepa log: error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log: Level,
     /// How long bytes take from node to node: 50ms, 0.2s; up to 2s.
     #[arg(long, value_name = "TIME", value_parser = delay)]
     pub delay: Option<Duration>,

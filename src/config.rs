@@ -15,6 +15,7 @@ pub mod source;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cepa_client::{ChannelPadding, Rules};
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,8 @@ pub struct RelayConfig {
     pub exit_policy: Vec<String>,
     /// Relays of the same operator: `$` and 40 hexadecimal digits, or nicknames.
     pub family: Vec<String>,
+    /// Files of family keys, as `tor --keygen-family` makes them.
+    pub family_keys: Vec<PathBuf>,
     /// Bytes a second, on average.
     pub bandwidth_rate: u64,
     /// Bytes a second, at most.
@@ -62,6 +65,12 @@ pub struct RelayConfig {
     pub testing: bool,
     /// Where to serve metrics.
     pub metrics: Option<SocketAddr>,
+    /// The link protocols that are spoken; not all of them in tests only.
+    pub link_versions: &'static [u16],
+    /// Who looks names up for streams that leave here; none: the system's servers.
+    pub name_servers: Vec<SocketAddr>,
+    /// How long a day is for keys that are rotated; other than a day in tests only.
+    pub key_day: Duration,
     /// Where the log goes.
     pub log: LogConfig,
 }
@@ -142,7 +151,7 @@ pub struct ClientConfig {
 }
 
 /// How much is logged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Failures only.

@@ -4,10 +4,10 @@
 //! Without any server only the hosts file answers. A name is looked up as it stands: the search
 //! domains of this machine are no business of a client's.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use hickory_resolver::config::{LookupIpStrategy, ResolveHosts, ResolverConfig};
+use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
@@ -52,8 +52,28 @@ pub struct Answer<T> {
 }
 
 impl Resolver {
-    /// A resolver of the system's settings. Must be called within a runtime.
-    pub fn system() -> Self {
+    /// A resolver that asks these servers, or the system's if there are none. Must be called
+    /// within a runtime.
+    pub fn new(servers: &[SocketAddr]) -> Self {
+        if servers.is_empty() {
+            return Self::system();
+        }
+        let server = |addr: &SocketAddr| {
+            let mut server = NameServerConfig::udp_and_tcp(addr.ip());
+            for connection in &mut server.connections {
+                connection.port = addr.port();
+            }
+            server
+        };
+        let servers = servers.iter().map(server).collect();
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        let provider = TokioRuntimeProvider::default();
+        Self {
+            hickory: build(Hickory::builder_with_config(config, provider)),
+        }
+    }
+
+    fn system() -> Self {
         let builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
             tracing::warn!(%error, "no settings for name look-ups: only /etc/hosts is used");
             let provider = TokioRuntimeProvider::default();

@@ -22,16 +22,18 @@ pub const METHODS: [u32; 4] = [32, 33, 34, 35];
 pub const RELAYS_MAX: usize = 20_000;
 
 /// What relays and clients of a network of ours must have; never more than we have ourselves.
-const PROTOCOLS_RELAY: &str =
-    "Cons=2 Desc=2 DirCache=2 FlowCtrl=1 Link=4 LinkAuth=3 Microdesc=2 Relay=2";
-const PROTOCOLS_CLIENT: &str = "Cons=2 Desc=2 FlowCtrl=1 Link=4 Microdesc=2 Relay=2";
-/// What they should have.
-const PROTOCOLS_RELAY_RECOMMENDED: &str = concat!(
-    "Cons=2 Desc=2 DirCache=2 FlowCtrl=1 HSDir=2 HSIntro=4-5 HSRend=2 Link=4-5 LinkAuth=3 ",
+/// All four lines are those of `tor` 0.4.9.11: authorities of both vote for the same.
+const PROTOCOLS_RELAY: &str = concat!(
+    "Cons=2 Desc=2 DirCache=2 FlowCtrl=1-2 HSDir=2 HSIntro=4-5 HSRend=2 Link=4-5 LinkAuth=3 ",
     "Microdesc=2 Relay=2-4"
 );
-const PROTOCOLS_CLIENT_RECOMMENDED: &str =
-    "Cons=2 Desc=2 DirCache=2 FlowCtrl=1 Link=4-5 Microdesc=2 Relay=2-4";
+const PROTOCOLS_CLIENT: &str = "Cons=2 Desc=2 FlowCtrl=1 Link=4 Microdesc=2 Relay=2";
+/// What they should have.
+const PROTOCOLS_RELAY_RECOMMENDED: &str = PROTOCOLS_RELAY;
+const PROTOCOLS_CLIENT_RECOMMENDED: &str = concat!(
+    "Cons=2 Desc=2 DirCache=2 FlowCtrl=1-2 HSDir=2 HSIntro=4 HSRend=2 Link=4-5 Microdesc=2 ",
+    "Relay=2-4"
+);
 
 /// A directory authority of the network, as the network's file lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]

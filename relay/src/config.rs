@@ -1,7 +1,10 @@
 //! What the operator of a relay decides.
 
 use std::net::{SocketAddrV4, SocketAddrV6};
+use std::sync::Arc;
+use std::time::Duration;
 
+use cepa_crypto::ed25519::ExpandedKeypair;
 use cepa_netdoc::family::Family;
 use cepa_netdoc::policy::AddrPolicy;
 
@@ -27,6 +30,8 @@ pub struct RelayConfig {
     pub exit_policy: AddrPolicy,
     /// The relays of the same operator.
     pub family: Family,
+    /// The keys of the families that it is in (proposal 321).
+    pub family_keys: Vec<Arc<ExpandedKeypair>>,
     /// `RelayBandwidthRate`, bytes a second.
     pub bandwidth_rate: u32,
     /// `RelayBandwidthBurst`, bytes.
@@ -40,6 +45,8 @@ pub struct RelayConfig {
     pub publishes: bool,
     /// Whether circuits may be extended to internal addresses (`ExtendAllowPrivateAddresses`).
     pub extend_allow_private: bool,
+    /// How long a day is for keys that are rotated; tests have shorter ones.
+    pub key_day: Duration,
     /// Bounds of each worker's switch.
     pub limits: Limits,
 }

@@ -7,11 +7,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use cepa_crypto::Ed25519Id;
 use cepa_netdoc::descriptor::{
     Bandwidth, BuildError, DescriptorError, DescriptorFields, ServerDescriptor,
 };
 use cepa_netdoc::extrainfo::ExtraInfo;
 use cepa_netdoc::protover::Protocols;
+use cepa_wire::cert::{Cert, CertKeyType, CertType};
 
 use crate::config::RelayConfig;
 use crate::keys::RelayKeys;
@@ -55,6 +57,7 @@ impl OwnDocuments {
         // Documents have whole seconds, and both must have the same.
         let seconds = cepa_wire::time::unix_seconds(published);
         let published = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let family_certs = family_certs(config, keys.ed25519_id(), published);
         let keys = keys.descriptor_keys();
         let extra_info = ExtraInfo::build(&config.nickname, published, &[], &keys)?;
         let extra_info = ExtraInfo::parse(&extra_info)?;
@@ -76,7 +79,7 @@ impl OwnDocuments {
             extra_info_digest: Some(extra_info.digest),
             caches_extra_info: config.serves_directory,
             family: config.family.clone(),
-            family_certs: Vec::new(),
+            family_certs,
             is_hibernating: false,
             is_hidden_service_dir: config.serves_directory,
             contact: config.contact.clone(),
@@ -99,6 +102,26 @@ impl OwnDocuments {
     pub fn body(&self) -> Arc<str> {
         format!("{}{}", self.descriptor.text, self.extra_info.text).into()
     }
+}
+
+/// How long a family certifies its members, as with `tor`; new ones come with each descriptor.
+const FAMILY_CERT_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// That each of our families has this relay among its members (proposal 321).
+fn family_certs(config: &RelayConfig, member: Ed25519Id, published: SystemTime) -> Vec<Vec<u8>> {
+    let keys = config.family_keys.iter();
+    keys.map(|key| {
+        let (kind, expires) = (CertType::FAMILY_ID, published + FAMILY_CERT_LIFE);
+        Cert::make_expanded(
+            kind,
+            expires,
+            CertKeyType::ED25519,
+            member.as_bytes(),
+            key,
+            true,
+        )
+    })
+    .collect()
 }
 
 fn platform_name() -> &'static str {

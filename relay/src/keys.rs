@@ -15,32 +15,42 @@ use cepa_crypto::ed25519::{self, ExpandedKeypair};
 use cepa_crypto::{Ed25519Id, Rng, RsaId, curve25519, rsa};
 use cepa_link::LinkKeys;
 use cepa_netdoc::descriptor::DescriptorKeys;
+use cepa_netdoc::params::Params;
 use cepa_wire::Now;
 use cepa_wire::cert::{Cert, CertKeyType, CertType};
 use zeroize::Zeroizing;
 
 use crate::key_files::{self, KeyFile, KeyFileError};
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// A day.
+pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a signing key is certified, as by `tor`.
-const SIGNING_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const SIGNING_DAYS: u32 = 30;
 /// Bits of the identity and the TAP key.
 const RSA_BITS: usize = 1024;
 
-/// How long onion keys last, by the consensus.
+/// How long keys last: onion keys by the consensus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OnionKeyLife {
+pub struct KeyLife {
+    /// After how long a signing key is made anew: half of the time for which it is certified.
+    pub signing: Duration,
     /// `onion-key-rotation-days`, 1 to 90.
     pub rotation: Duration,
     /// `onion-key-grace-period-days`, 1 to the rotation.
     pub grace: Duration,
 }
 
-impl Default for OnionKeyLife {
-    fn default() -> Self {
-        OnionKeyLife {
-            rotation: DAY * 28,
-            grace: DAY * 7,
+impl KeyLife {
+    /// What the consensus says, where a day is so long; tests have shorter ones.
+    #[must_use]
+    pub fn of(params: &Params, day: Duration) -> Self {
+        let rotation = params.value("onion-key-rotation-days", 28, 1, 90);
+        let grace = params.value("onion-key-grace-period-days", 7, 1, rotation);
+        let days = |n: i32| day * u32::try_from(n).unwrap_or(1);
+        KeyLife {
+            signing: day * SIGNING_DAYS / 2,
+            rotation: days(rotation),
+            grace: days(grace),
         }
     }
 }
@@ -219,13 +229,13 @@ impl RelayKeys {
     /// What has changed needs new files, a new descriptor, new answers to onionskins.
     pub fn rotate(
         &mut self,
-        life: OnionKeyLife,
+        life: KeyLife,
         now: Now,
         rng: &mut Rng,
     ) -> Result<Rotated, KeyFileError> {
         let age = |since: SystemTime| now.wall.duration_since(since).unwrap_or_default();
         let mut rotated = Rotated::default();
-        if age(self.signing_since) >= SIGNING_LIFE / 2 {
+        if age(self.signing_since) >= life.signing {
             (self.signing, self.signing_cert) = make_signing(&self.master, now, rng);
             self.signing_since = now.wall;
             rotated.signing = true;
@@ -301,7 +311,7 @@ fn generate_rsa(rng: &mut Rng) -> Result<rsa::Keypair, KeyFileError> {
 
 fn make_signing(master: &ExpandedKeypair, now: Now, rng: &mut Rng) -> (ed25519::Keypair, Vec<u8>) {
     let signing = ed25519::Keypair::generate(rng);
-    let (public, expires) = (signing.public(), now.wall + SIGNING_LIFE);
+    let (public, expires) = (signing.public(), now.wall + DAY * SIGNING_DAYS);
     let kind = CertType::ID_SIGNING;
     let key = public.as_bytes();
     let cert = Cert::make_expanded(kind, expires, CertKeyType::ED25519, key, master, true);
@@ -334,7 +344,7 @@ mod tests {
         let (now, mut rng) = (now(), Rng::from_seed([1; 32]));
         let mut keys = RelayKeys::generate(now, &mut rng).unwrap();
         assert!(
-            keys.rotate(OnionKeyLife::default(), now + DAY * 28, &mut rng)
+            keys.rotate(KeyLife::of(&Params::new(), DAY), now + DAY * 28, &mut rng)
                 .unwrap()
                 .onion
         );
@@ -380,7 +390,7 @@ mod tests {
     #[test]
     fn keys_are_rotated_in_time() {
         let (now, mut rng) = (now(), Rng::from_seed([2; 32]));
-        let life = OnionKeyLife::default();
+        let life = KeyLife::of(&Params::new(), DAY);
         let mut keys = RelayKeys::generate(now, &mut rng).unwrap();
         let mut rotate = |days| keys.rotate(life, now + DAY * days, &mut rng).unwrap();
         assert!(!rotate(14).any());

@@ -16,9 +16,9 @@ pub mod switch;
 
 pub use bandwidth::{BandwidthHistory, TokenBucket};
 pub use config::RelayConfig;
-pub use descriptor::OwnDocuments;
+pub use descriptor::{OwnDocuments, PROTOCOLS};
 pub use key_files::{KeyFile, KeyFileError};
-pub use keys::{OnionKeyLife, RelayKeys, Rotated};
+pub use keys::{DAY, KeyLife, RelayKeys, Rotated};
 pub use relay::{Command, Relay, Restored, TlsKeyJob};
 pub use store::{
     Asker, DirDocument, DirStore, HsDirCounts, HsDirStore, HsDuty, HsUpload, Reply, RouterDocument,

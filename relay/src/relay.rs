@@ -36,7 +36,7 @@ use tracing::{debug, info, warn};
 use crate::bandwidth::BandwidthHistory;
 use crate::config::RelayConfig;
 use crate::descriptor::OwnDocuments;
-use crate::keys::{OnionKeyLife, RelayKeys};
+use crate::keys::{KeyLife, RelayKeys};
 use crate::publish::Publisher;
 use crate::store::{DirDocument, HsDuty};
 use crate::switch::{KnownRelays, PointParams, SwitchConfig};
@@ -49,7 +49,6 @@ const KEYS_TICK: Duration = Duration::from_secs(60 * 60);
 const TLS_LIFE: Duration = Duration::from_secs(12 * 60 * 60);
 /// After a TLS key could not be made.
 const TLS_RETRY: Duration = Duration::from_secs(10);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Texts of documents that were kept from an earlier run.
 #[derive(Debug, Clone, Default)]
@@ -71,7 +70,7 @@ pub struct Relay {
     config: RelayConfig,
     network: Arc<NetworkFile>,
     keys: RelayKeys,
-    life: OnionKeyLife,
+    life: KeyLife,
     keys_due: Instant,
     tls: Option<Arc<TlsKeyAndCert>>,
     tls_due: Option<Instant>,
@@ -119,7 +118,7 @@ impl Relay {
             download: DirectoryDownload::new(Arc::clone(&network), interest, now),
             publisher: Publisher::new(network.is_testing, network.authorities.len()),
             history: BandwidthHistory::new(now.mono),
-            life: OnionKeyLife::default(),
+            life: KeyLife::of(&Params::new(), config.key_day),
             keys_due: now.mono + KEYS_TICK,
             tls: None,
             tls_due: None,
@@ -360,9 +359,11 @@ impl Relay {
         let consensus = text.consensus();
         self.publisher
             .listed(consensus.router(&self.keys.rsa_id()).is_some());
-        self.life = onion_key_life(&consensus.params);
+        self.life = KeyLife::of(&consensus.params, self.config.key_day);
         self.rotate_keys(now);
-        let padding = padding_range(&consensus.params);
+        let padding = PaddingRange::read(|name, default, min, max| {
+            consensus.params.value(name, default, min, max)
+        });
         let points = PointParams::from_consensus(&consensus.params);
         let congestion = CongestionParams::read(|name, default, min, max| {
             consensus.params.value(name, default, min, max)
@@ -511,27 +512,5 @@ impl Relay {
             }
             Err(error) => warn!(%error, "this configuration makes no descriptor"),
         }
-    }
-}
-
-fn onion_key_life(params: &Params) -> OnionKeyLife {
-    let rotation = params.value("onion-key-rotation-days", 28, 1, 90);
-    let grace = params.value("onion-key-grace-period-days", 7, 1, rotation);
-    let days = |n: i32| DAY * u32::try_from(n).unwrap_or(1);
-    OnionKeyLife {
-        rotation: days(rotation),
-        grace: days(grace),
-    }
-}
-
-fn padding_range(params: &Params) -> PaddingRange {
-    let default = PaddingRange::default();
-    let ms = |name, default: u16| {
-        u16::try_from(params.value(name, default.into(), 0, 60_000)).unwrap_or(default)
-    };
-    let low_ms = ms("nf_ito_low", default.low_ms);
-    PaddingRange {
-        low_ms,
-        high_ms: ms("nf_ito_high", default.high_ms).max(low_ms),
     }
 }

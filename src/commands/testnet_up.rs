@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use cepa_testnet::{Counts, Plan, Program, Role};
 
-use self::files::PlannedNode;
+use self::files::{PlannedNode, Settings};
 use self::processes::{Event, Processes};
 use self::progress::Progress;
 use crate::args::UpArgs;
@@ -46,7 +46,11 @@ pub fn run(args: &UpArgs) -> Result<(), Failure> {
         tor::check(&args.tor)?;
     }
     let more = args.torrc.as_deref().map(read_lines).transpose()?;
-    let network = files::write(&plan, folder.path(), &more.unwrap_or_default())?;
+    let settings = Settings {
+        torrc: more.unwrap_or_default(),
+        level: args.log,
+    };
+    let network = files::write(&plan, folder.path(), &settings)?;
     let runtime = super::runtime()?;
     let ran = runtime.block_on(async {
         let mut shutdown = Shutdown::watch(false)?;

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use cepa_link::LINK_VERSIONS;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -58,9 +60,15 @@ pub struct NodeTable {
     /// Lines of accept and reject.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exit_policy: Vec<Spanned<String>>,
+    /// Addresses with ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub name_servers: Vec<SocketAddr>,
     /// Names of relays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub family: Vec<Spanned<String>>,
+    /// Files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub family_keys: Vec<PathBuf>,
     /// Bytes a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth_rate: Option<Spanned<u64>>,
@@ -76,6 +84,12 @@ pub struct NodeTable {
     /// Where to serve metrics.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
+    /// In a test network: the one link protocol to speak instead of all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link_version: Option<Spanned<u16>>,
+    /// In a test network: how many seconds a day has for keys that are rotated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_day_secs: Option<Spanned<u32>>,
     /// Where the log goes.
     #[serde(default)]
     pub log: LogTable,
@@ -166,6 +180,8 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
             is_public(*address)
         })?;
     }
+    let key_day = key_day(source, &table)?;
+    let link_versions = link_versions(source, &table)?;
     let rate = table
         .bandwidth_rate
         .map_or(BANDWIDTH_DEFAULT, Spanned::into_inner);
@@ -189,13 +205,41 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
             .map(Spanned::into_inner)
             .collect(),
         family: table.family.into_iter().map(Spanned::into_inner).collect(),
+        family_keys: (table.family_keys.iter())
+            .map(|path| source.resolve(path))
+            .collect(),
         bandwidth_rate: rate,
         bandwidth_burst: burst,
         workers: table.workers.map_or(cores, Spanned::into_inner),
         testing: table.testing,
         metrics: table.metrics,
+        key_day,
+        link_versions,
+        name_servers: table.name_servers,
         log: table.log.checked(source),
     })
+}
+
+fn key_day(source: &Source, table: &NodeTable) -> Result<Duration, Failure> {
+    let Some(seconds) = &table.key_day_secs else {
+        return Ok(cepa_relay::DAY);
+    };
+    let expected = "at least 1, and only where testing = true";
+    source.expect(seconds, "key_day_secs", expected, |n| {
+        table.testing && *n > 0
+    })?;
+    Ok(Duration::from_secs((*seconds.get_ref()).into()))
+}
+
+fn link_versions(source: &Source, table: &NodeTable) -> Result<&'static [u16], Failure> {
+    let Some(version) = &table.link_version else {
+        return Ok(&LINK_VERSIONS);
+    };
+    let is_it = |one: &[u16]| one == [*version.get_ref()];
+    let found = LINK_VERSIONS.chunks(1).find(|one| is_it(one));
+    let expected = "4 or 5, and only where testing = true";
+    let found = found.filter(|_| table.testing);
+    found.ok_or_else(|| source.wrong(version, "link_version", expected))
 }
 
 fn check_texts(source: &Source, table: &NodeTable) -> Result<(), Failure> {

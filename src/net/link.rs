@@ -50,19 +50,29 @@ pub(crate) struct Link {
     pub(crate) pending: Vec<u8>,
 }
 
-/// Connects to the first of `addrs` that answers, from the address `bind` if it is of that
-/// family, as `identity` or as a client.
+/// How this end of a link presents itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Ours<'a> {
+    /// TLS of outgoing links.
+    pub(crate) tls: &'a ClientConfig,
+    /// The address to connect from, to addresses of its family.
+    pub(crate) bind: Option<IpAddr>,
+    /// The relay that we are; a client is none.
+    pub(crate) identity: Option<&'a Arc<LinkIdentity>>,
+    /// The link protocols that are offered.
+    pub(crate) versions: &'static [u16],
+}
+
+/// Connects to the first of `addrs` that answers.
 pub(crate) async fn open(
     addrs: &[SocketAddr],
-    bind: Option<IpAddr>,
     expect: PeerExpectation,
-    tls: &ClientConfig,
-    identity: Option<Arc<LinkIdentity>>,
+    ours: Ours<'_>,
     rng: &mut Rng,
 ) -> Result<Link, LinkError> {
     let mut failure = LinkError::NoAddress;
     for addr in addrs {
-        let tcp = match tokio::time::timeout(CONNECT_TIMEOUT, connect(*addr, bind)).await {
+        let tcp = match tokio::time::timeout(CONNECT_TIMEOUT, connect(*addr, ours.bind)).await {
             Ok(Ok(tcp)) => tcp,
             Ok(Err(e)) => {
                 failure = LinkError::Connect(e);
@@ -73,8 +83,8 @@ pub(crate) async fn open(
                 continue;
             }
         };
-        let session = TlsSession::client(tls, rng).map_err(LinkError::Tls)?;
-        let handshake = Handshake::initiator(expect, identity.clone(), *addr);
+        let session = TlsSession::client(ours.tls, rng).map_err(LinkError::Tls)?;
+        let handshake = Handshake::initiator(expect, ours.identity.cloned(), *addr, ours.versions);
         return within_time(TlsStream::new(tcp, session), handshake, rng).await;
     }
     Err(failure)
@@ -99,12 +109,13 @@ pub(crate) async fn accept(
     peer: SocketAddr,
     tls: &ServerConfig,
     identity: Arc<LinkIdentity>,
+    versions: &'static [u16],
     rng: &mut Rng,
 ) -> Result<Link, LinkError> {
     let session = TlsSession::server(tls).map_err(LinkError::Tls)?;
     within_time(
         TlsStream::new(tcp, session),
-        Handshake::responder(identity, peer),
+        Handshake::responder(identity, peer, versions),
         rng,
     )
     .await
@@ -137,6 +148,14 @@ async fn run(
         match step.map_err(LinkError::Handshake)? {
             // What is not flushed yet goes out when the channel is served.
             Step::Done(established) => {
+                tracing::debug!(
+                    version = established.version,
+                    opened = established.initiator,
+                    peer = established.peer.map(|peer| tracing::field::display(peer.rsa)),
+                    canonical = established.canonical,
+                    seen_as = %established.my_addr_seen,
+                    "a link is open"
+                );
                 return Ok(Link {
                     tls,
                     established: *established,

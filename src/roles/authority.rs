@@ -12,7 +12,7 @@ use cepa_authority::{Authority, Command, Config, Document, Keys, KnownAuthority,
 use cepa_crypto::{Ed25519Id, RsaId};
 use cepa_dir::DirRequest;
 use cepa_dir::request::{DescQuery, Round, VoteQuery};
-use cepa_link::PeerExpectation;
+use cepa_link::{LINK_VERSIONS, PeerExpectation};
 use cepa_netdoc::consensus::ConsensusText;
 use cepa_relay::{DirDocument, DirStore};
 use tokio::sync::mpsc;
@@ -237,7 +237,13 @@ impl Running {
                 rsa: Some(rsa),
                 ed: Some(ed),
             };
-            let link = link::open(&[address], bind, expect, &tls, identity, &mut rng).await;
+            let ours = link::Ours {
+                tls: &tls,
+                bind,
+                identity: identity.as_ref(),
+                versions: &LINK_VERSIONS,
+            };
+            let link = link::open(&[address], expect, ours, &mut rng).await;
             if let Err(error) = &link {
                 tracing::info!(relay = %rsa, %error, "a relay cannot be reached");
             }

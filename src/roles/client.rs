@@ -17,7 +17,7 @@ use cepa_client::{
 use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{Rng, curve25519};
 use cepa_dir::DirRequest;
-use cepa_link::PeerExpectation;
+use cepa_link::{LINK_VERSIONS, PeerExpectation};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, LocalSet};
 
@@ -307,7 +307,13 @@ impl Hands {
                 rsa: Some(target.rsa),
                 ed: target.ed,
             };
-            match link::open(&target.addrs, None, expect, &tls, None, &mut rng).await {
+            let ours = link::Ours {
+                tls: &tls,
+                bind: None,
+                identity: None,
+                versions: &LINK_VERSIONS,
+            };
+            match link::open(&target.addrs, expect, ours, &mut rng).await {
                 Ok(link) => {
                     let opened = worker.with(|client, now| {
                         client.handle_channel_opened(id, link.established, now)

@@ -14,6 +14,7 @@ use cepa_netdoc::timestamp;
 use cepa_relay::{Asker, DirDocument, DirStore, HsDirCounts, HsDirStore, HsDuty, HsUpload};
 use tokio::sync::{mpsc, oneshot};
 
+use super::fetch::kind_of;
 use crate::clock;
 use crate::http::{Handler, Limits, Peer, Reply, Request, Server};
 
@@ -117,6 +118,17 @@ impl Directory {
             let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
             store.reply(&request, asker, clock::now().wall)
         };
+        let encoding = reply
+            .headers
+            .iter()
+            .find(|(name, _)| *name == "Content-Encoding");
+        tracing::debug!(
+            path = kind_of(&http.path),
+            status = reply.status,
+            encoding = encoding.map(|(_, name)| tracing::field::debug(name)),
+            asked_for_a_diff = diff.is_some(),
+            "a document is served"
+        );
         written(reply)
     }
 

@@ -78,16 +78,43 @@ fn read(reply: Result<http::Reply, HttpError>, request: &DirRequest) -> Reply {
             return Reply::failed();
         }
     };
-    let body = Encoding::parse(reply.headers.value("Content-Encoding"))
+    let encoding = reply.headers.value("Content-Encoding");
+    let path = request.path();
+    tracing::debug!(
+        path = kind_of(&path),
+        status = reply.status,
+        encoding,
+        bytes = reply.body.len(),
+        "a directory has answered"
+    );
+    let body = Encoding::parse(encoding)
         .and_then(|encoding| encoding.decode(&reply.body, reply_bytes_max(request)));
     match body {
-        Ok(body) => Reply {
-            status: reply.status,
-            body,
-        },
+        Ok(body) => {
+            if body.starts_with(DIFF_START) {
+                tracing::debug!(bytes = body.len(), "a consensus diff");
+            }
+            Reply {
+                status: reply.status,
+                body,
+            }
+        }
         Err(error) => {
             tracing::info!(%error, "a directory's reply cannot be read");
             Reply::failed()
         }
     }
+}
+
+/// How a consensus diff begins (dir-spec 4.5).
+const DIFF_START: &[u8] = b"network-status-diff-version";
+
+/// What a path asks for, without the long list of which: for logs.
+pub(crate) fn kind_of(path: &str) -> &str {
+    let mut slashes = path.match_indices('/').map(|(at, _)| at);
+    let end = match path.contains("consensus") {
+        true => slashes.nth(4),
+        false => slashes.nth(3),
+    };
+    path.get(..end.unwrap_or(path.len())).unwrap_or(path)
 }

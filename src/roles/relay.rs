@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use cepa_crypto::Rng;
+use cepa_crypto::ed25519::ExpandedKeypair;
+use cepa_crypto::key_file::{self, Kind};
 use cepa_crypto::rsa::RsaKeyError;
 use cepa_dir::fetch::{self, FetchId, Origin};
 use cepa_dir::{DirRequest, NetworkFile};
@@ -421,7 +423,8 @@ impl Node {
             keys: receiver,
             connector: Arc::clone(&self.connector),
             bind: self.bind,
-            resolver: Resolver::system(),
+            link_versions: self.config.link_versions,
+            resolver: Resolver::new(&self.config.name_servers),
             directory: self.directory.server(http::Limits::default()),
             control: tokio::runtime::Handle::current(),
             traffic: Arc::clone(&self.traffic),
@@ -464,14 +467,29 @@ fn core_config(config: &RelayConfig) -> Result<CoreConfig, Failure> {
         dir_port: config.dir_port.unwrap_or(0),
         exit_policy,
         family: Family::parse(&config.family.join(" ")),
+        family_keys: family_keys(&config.family_keys)?,
         bandwidth_rate: u32::try_from(config.bandwidth_rate).unwrap_or(u32::MAX),
         bandwidth_burst: u32::try_from(config.bandwidth_burst).unwrap_or(u32::MAX),
         bandwidth_observed_min: if config.testing { TESTING_BANDWIDTH } else { 0 },
         serves_directory: true,
         publishes: true,
         extend_allow_private: config.testing,
+        key_day: config.key_day,
         limits: Limits::default(),
     })
+}
+
+fn family_keys(paths: &[PathBuf]) -> Result<Vec<Arc<ExpandedKeypair>>, Failure> {
+    let read = |path: &PathBuf| {
+        let Some(bytes) = keyfiles::read_secret(path)? else {
+            let advice = "make one with tor --keygen-family";
+            return fail("there is no such family key", path.display(), advice);
+        };
+        let key = key_file::read_ed25519(Kind::FamilySecret, &bytes);
+        key.map(Arc::new)
+            .map_err(|_| keyfiles::damaged(path, "a family key"))
+    };
+    paths.iter().map(read).collect()
 }
 
 fn read_keys(folder: &Folder, store: &Store, rng: &mut Rng) -> Result<RelayKeys, Failure> {

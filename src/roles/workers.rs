@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) connector: Arc<rustls::ClientConfig>,
     /// Source address of outgoing links, so that peers see the one in our descriptor.
     pub(crate) bind: Option<IpAddr>,
+    /// The link protocols that are spoken.
+    pub(crate) link_versions: &'static [u16],
     /// The look-ups of streams that leave here.
     pub(crate) resolver: Resolver,
     /// The directory, for BEGIN_DIR.
@@ -91,6 +93,7 @@ pub(crate) struct Setup {
     pub(crate) keys: watch::Receiver<Arc<NodeKeys>>,
     pub(crate) connector: Arc<rustls::ClientConfig>,
     pub(crate) bind: Option<IpAddr>,
+    pub(crate) link_versions: &'static [u16],
     pub(crate) resolver: Resolver,
     pub(crate) directory: http::Server,
     pub(crate) control: tokio::runtime::Handle,
@@ -112,6 +115,7 @@ impl Workers {
             keys: setup.keys,
             connector: setup.connector,
             bind: setup.bind,
+            link_versions: setup.link_versions,
             resolver: setup.resolver,
             directory: setup.directory,
             control: setup.control,
@@ -343,9 +347,13 @@ impl Hands {
             rsa: Some(target.rsa),
             ed: target.ed,
         };
-        let identity = Some(Arc::clone(&keys.link));
-        let (connector, bind) = (&self.shared.connector, self.shared.bind);
-        match link::open(&target.addrs, bind, expect, connector, identity, &mut rng).await {
+        let ours = link::Ours {
+            tls: &self.shared.connector,
+            bind: self.shared.bind,
+            identity: Some(&keys.link),
+            versions: self.shared.link_versions,
+        };
+        match link::open(&target.addrs, expect, ours, &mut rng).await {
             Ok(link) => self.serve_link(link).await,
             Err(error) => {
                 tracing::info!(relay = %target.rsa, %error, "no link to a relay");
@@ -367,7 +375,8 @@ impl Hands {
         tokio::task::spawn_local(async move {
             let keys = hands.shared.keys();
             let identity = Arc::clone(&keys.link);
-            let link = link::accept(tcp, peer, &keys.acceptor, identity, &mut rng).await;
+            let (tls, versions) = (&keys.acceptor, hands.shared.link_versions);
+            let link = link::accept(tcp, peer, tls, identity, versions, &mut rng).await;
             drop(place);
             match link {
                 Ok(link) => hands.serve_link(link).await,

@@ -1,23 +1,21 @@
-//! Onion services between `tor` and us, both ways, with and without client keys: in a network of
-//! ours, in one of `tor`'s, and in one where both are directories, introduction and rendezvous
-//! points. A service's folder goes from us to `tor`, and in our network back.
+//! Onion services between `tor` and us, both ways, with and without client keys, in networks where
+//! both are directories, introduction and rendezvous points. A service's folder goes from us to
+//! `tor`, and in our network back.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::matrix::{self, Board, Column};
 use crate::support::client::Client;
 use crate::support::fetch::{self, SocksError};
-use crate::support::network::{CEPA, Network};
+use crate::support::network::CEPA;
 use crate::support::onion::Service;
-use crate::support::{Steps, now, server, until};
-use crate::their_network::relay;
-use crate::tor::{Tor, is_tor_here};
-use crate::tor_network::TorNetwork;
+use crate::support::{now, server, until};
+use crate::tor::Tor;
+use crate::world::World;
 
-const OURS_PORT: u16 = 22_800;
-const THEIRS_PORT: u16 = 23_200;
 /// How long `tor` may take to bootstrap.
 const BOOTSTRAP_MAX: Duration = Duration::from_secs(120);
 /// How long its service may take until it can be visited; it waits for its own schedule.
@@ -36,52 +34,30 @@ const NOT_OURS: [&str; 6] = [
     "Your application",
 ];
 
-#[test]
-fn onion_services_in_our_network() {
-    if !is_tor_here() {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let network = Network::up(dir.path(), OURS_PORT, &["--clients", "0"]);
-    let torrc = std::fs::read_to_string(dir.path().join("torrc")).unwrap();
-    let mut steps = Steps::default();
-    steps.step("services and visitors, both ways, over our relays", || {
-        let ends = Ends::new(&network.summary.network, &torrc, dir.path(), OURS_PORT);
-        let (_visitor, address) = ends.both_ways();
-        ends.comes_back(&address);
-    });
-    steps.finish(|| network.show_logs());
-}
-
-#[test]
-fn onion_services_in_a_network_of_tor() {
-    if !is_tor_here() {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let network = TorNetwork::start(dir.path(), THEIRS_PORT, &["accept *:*"]);
-    network.wait_for(0);
-    let ends = |name: &str| {
-        let folder = dir.path().join(name);
+/// The cell of a column: in a network of both, all of whose relays are directories, introduction
+/// and rendezvous points; in a network of ours the folder comes back from `tor`, too.
+pub(crate) fn cell(board: &Board, column: Column, world: &World) {
+    board.cell(matrix::ONIONS, column, || {
+        let folder = world.folder("onions");
         std::fs::create_dir(&folder).unwrap();
-        let torrc = format!("{}DataDirectory {}/tor\n", network.common, folder.display());
-        Ends::new(&network.network_toml, &torrc, &folder, THEIRS_PORT)
-    };
-    let mut steps = Steps::default();
-    steps.step(
-        "services and visitors, both ways, over their relays",
-        || {
-            drop(ends("theirs").both_ways());
-        },
-    );
-    steps.step("the same over relays of both", || {
-        let ours: Vec<_> = (101..107)
-            .map(|number| relay(&network, dir.path(), &format!("our{number}"), number, ""))
-            .collect();
-        network.wait_for(ours.len());
-        drop(ends("mixed").both_ways());
+        let torrc = std::fs::read_to_string(world.network.folder.join("torrc")).unwrap();
+        let own = format!("DataDirectory {}/tor", folder.display());
+        let line = |line: &str| match line.starts_with("DataDirectory") {
+            true => format!("{own}\n"),
+            false => format!("{line}\n"),
+        };
+        let torrc: String = torrc.lines().map(line).collect();
+        let ends = Ends::new(
+            &world.network.summary.network,
+            &torrc,
+            &folder,
+            world.socks(40),
+        );
+        let (_visitor, address) = ends.both_ways();
+        if column == Column::TheirsAmongOurs {
+            ends.comes_back(&address);
+        }
     });
-    steps.finish(|| network.show_logs());
 }
 
 /// A network, and where the ends in it have their files and ports.
@@ -89,23 +65,23 @@ struct Ends<'a> {
     network: &'a Path,
     torrc: String,
     dir: PathBuf,
-    base_port: u16,
+    first_socks: SocketAddr,
     server: SocketAddr,
 }
 
 impl<'a> Ends<'a> {
-    fn new(network: &'a Path, torrc: &str, dir: &Path, base_port: u16) -> Self {
+    fn new(network: &'a Path, torrc: &str, dir: &Path, first_socks: SocketAddr) -> Self {
         Ends {
             network,
             torrc: torrc.to_owned(),
             dir: dir.to_owned(),
-            base_port,
+            first_socks,
             server: server::start(),
         }
     }
 
     fn socks(&self, place: u16) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.base_port + 60 + place))
+        SocketAddr::new(self.first_socks.ip(), self.first_socks.port() + place)
     }
 
     fn serve(&self, name: &str) -> Service {

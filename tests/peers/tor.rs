@@ -6,8 +6,10 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::support::now;
-use crate::support::processes::Process;
+use crate::support::processes::{Process, send};
 
 /// The word of a line that is a complaint.
 const COMPLAINTS: [&str; 2] = ["[warn]", "[err]"];
@@ -34,7 +36,7 @@ pub(crate) fn is_tor_here() -> bool {
 
 /// A `tor` that runs.
 pub(crate) struct Tor {
-    _process: Process,
+    process: Process,
     lines: Receiver<String>,
     /// What it has complained about so far.
     pub(crate) complaints: Vec<String>,
@@ -56,10 +58,15 @@ impl Tor {
             }
         });
         Self {
-            _process: process,
+            process,
             lines,
             complaints: Vec::new(),
         }
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        send(self.process.0.id(), signal);
     }
 
     /// Reads its log until a line has this in it.

@@ -57,13 +57,10 @@ pub(crate) struct TorNetwork {
     _processes: Vec<Process>,
     /// The directory ports of its authorities.
     pub(crate) dirs: Vec<SocketAddr>,
-    /// The OR port of all its relays.
-    pub(crate) or_port: u16,
     /// A `network.toml` of it.
     pub(crate) network_toml: PathBuf,
     /// What each `torrc` of it begins with.
     pub(crate) common: String,
-    folder: PathBuf,
     relays: usize,
 }
 
@@ -104,10 +101,8 @@ impl TorNetwork {
         Self {
             _processes: processes,
             dirs: authorities.iter().map(|node| node.dir).collect(),
-            or_port: base_port,
             network_toml,
             common,
-            folder: folder.to_owned(),
             relays: nodes.len(),
         }
     }
@@ -124,20 +119,6 @@ impl TorNetwork {
         };
         let first = next_after("");
         next_after(&first.valid_after)
-    }
-
-    /// Prints what its nodes complain about.
-    pub(crate) fn show_logs(&self) {
-        for entry in std::fs::read_dir(&self.folder).unwrap().flatten() {
-            let text = std::fs::read_to_string(entry.path().join("log")).unwrap_or_default();
-            let name = entry.file_name();
-            for line in text
-                .lines()
-                .filter(|l| l.contains("[warn]") || l.contains("[err]"))
-            {
-                println!("{}: {line}", name.display());
-            }
-        }
     }
 }
 

@@ -40,3 +40,10 @@ pub(crate) fn read(text: &str) -> Option<Seen> {
         relays: words("r").count(),
     })
 }
+
+/// Seconds since midnight of `YYYY-MM-DD HH:MM:SS`.
+pub(crate) fn seconds_of_day(time: &str) -> u64 {
+    let (_, clock) = time.split_once(' ').unwrap();
+    let parts = clock.split(':').map(|part| part.parse::<u64>().unwrap());
+    parts.fold(0, |sum, part| sum * 60 + part)
+}

@@ -1,7 +1,7 @@
 //! Fetches over SOCKS 5 (RFC 1928, 1929) and directly, with a limit on each read.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::server::digest_of;
@@ -55,8 +55,58 @@ pub(crate) fn connect(
     }
     stream.read_exact(&mut chosen)?;
     assert_eq!(chosen[1], 0, "no way in: {chosen:?}");
-    let mut request = vec![5, 1, 0, 3, u8::try_from(host.len()).unwrap()];
-    request.extend_from_slice(host.as_bytes());
+    ask(&mut stream, CONNECT, host, port)?;
+    Ok(stream)
+}
+
+/// The addresses of a name, by the exit (socks-extensions 1: RESOLVE).
+pub(crate) fn resolve(socks: SocketAddr, name: &str) -> Result<Bound, SocksError> {
+    look_up(socks, RESOLVE, name)
+}
+
+/// The name of an address, by the exit (RESOLVE_PTR).
+pub(crate) fn reverse(socks: SocketAddr, address: IpAddr) -> Result<Bound, SocksError> {
+    look_up(socks, RESOLVE_PTR, &address.to_string())
+}
+
+/// What a reply names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// An address.
+    Ip(IpAddr),
+    /// A name.
+    Name(String),
+}
+
+const CONNECT: u8 = 1;
+const RESOLVE: u8 = 0xF0;
+const RESOLVE_PTR: u8 = 0xF1;
+
+fn look_up(socks: SocketAddr, command: u8, what: &str) -> Result<Bound, SocksError> {
+    let mut stream = TcpStream::connect(socks)?;
+    stream.set_read_timeout(Some(READ_TIMEOUT))?;
+    stream.write_all(&[5, 1, 0])?;
+    stream.read_exact(&mut [0; 2])?;
+    ask(&mut stream, command, what, 0)
+}
+
+/// A request and its reply: names as they are, and IPv4 as a name, too.
+fn ask(stream: &mut TcpStream, command: u8, host: &str, port: u16) -> Result<Bound, SocksError> {
+    let mut request = vec![5, command, 0];
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(ip)) => {
+            request.push(4);
+            request.extend_from_slice(&ip.octets());
+        }
+        Ok(IpAddr::V4(ip)) if command == RESOLVE_PTR => {
+            request.push(1);
+            request.extend_from_slice(&ip.octets());
+        }
+        _ => {
+            request.extend_from_slice(&[3, u8::try_from(host.len()).unwrap()]);
+            request.extend_from_slice(host.as_bytes());
+        }
+    }
     request.extend_from_slice(&port.to_be_bytes());
     stream.write_all(&request)?;
     let mut head = [0; 4];
@@ -64,9 +114,21 @@ pub(crate) fn connect(
     if head[1] != 0 {
         return Err(SocksError::Refused(head[1]));
     }
-    let bound_len = if head[3] == 4 { 16 + 2 } else { 4 + 2 };
-    stream.read_exact(&mut vec![0; bound_len])?;
-    Ok(stream)
+    let mut read = |len: usize| -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        stream.read_exact(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bound = match head[3] {
+        1 => Bound::Ip(IpAddr::from(<[u8; 4]>::try_from(read(4)?).unwrap())),
+        4 => Bound::Ip(IpAddr::from(<[u8; 16]>::try_from(read(16)?).unwrap())),
+        _ => {
+            let len = read(1)?[0];
+            Bound::Name(String::from_utf8(read(len.into())?).unwrap())
+        }
+    };
+    read(2)?;
+    Ok(bound)
 }
 
 /// Fetches `http://TARGET/PATH` through a SOCKS port.
@@ -127,6 +189,44 @@ pub(crate) fn document(dir: SocketAddr, path: &str) -> Option<String> {
     let mut text = String::new();
     body_of(&stream).ok()?.read_to_string(&mut text).ok()?;
     Some(text)
+}
+
+/// What a server of metrics says; it leaves the connection open.
+pub(crate) fn metrics(addr: SocketAddr) -> std::io::Result<String> {
+    let stream = TcpStream::connect(addr)?;
+    stream.set_read_timeout(Some(READ_TIMEOUT))?;
+    let head = format!("GET /metrics HTTP/1.0\r\nHost: {addr}\r\n\r\n");
+    send(&stream, &head, &[])?;
+    let mut input = BufReader::new(&stream);
+    let (mut line, mut len) = (String::new(), u64::MAX);
+    while input.read_line(&mut line)? > 2 {
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
+            len = value.trim().parse().unwrap();
+        }
+        line.clear();
+    }
+    let mut text = String::new();
+    input.take(len).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// The content encoding and the body of a document, as they come to who accepts that encoding.
+pub(crate) fn encoded(
+    dir: SocketAddr,
+    path: &str,
+    accept: &str,
+) -> std::io::Result<(Option<String>, Vec<u8>)> {
+    let stream = TcpStream::connect(dir)?;
+    stream.set_read_timeout(Some(READ_TIMEOUT))?;
+    let head = format!("GET {path} HTTP/1.0\r\nHost: {dir}\r\nAccept-Encoding: {accept}\r\n\r\n");
+    send(&stream, &head, &[])?;
+    let mut all = Vec::new();
+    (&stream).read_to_end(&mut all)?;
+    let end = all.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let headers = String::from_utf8_lossy(&all[..end]).to_ascii_lowercase();
+    let mut lines = headers.lines();
+    let encoding = lines.find_map(|line| line.strip_prefix("content-encoding: "));
+    Ok((encoding.map(str::to_owned), all[end + 4..].to_vec()))
 }
 
 fn exchange(stream: &TcpStream, head: &str, body: &[u8]) -> std::io::Result<Fetched> {

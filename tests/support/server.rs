@@ -14,7 +14,12 @@ const BLOCK_LEN: usize = 64 << 10;
 
 /// Starts a server on a port that is free.
 pub(crate) fn start() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    start_at("127.0.0.1:0")
+}
+
+/// Starts a server at an address.
+pub(crate) fn start_at(addr: &str) -> SocketAddr {
+    let listener = TcpListener::bind(addr).unwrap();
     let addr = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -37,7 +42,10 @@ pub(crate) fn sha256_of(len: u64) -> String {
 }
 
 /// Gives `len` bytes block by block; no two blocks are the same.
-fn blocks(len: u64, mut give: impl FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
+pub(crate) fn blocks(
+    len: u64,
+    mut give: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let mut block: Vec<u8> = (0..=250).cycle().take(BLOCK_LEN).collect();
     let (mut left, mut number) = (len, 0_u64);
     while left > 0 {

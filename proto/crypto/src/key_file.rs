@@ -23,6 +23,8 @@ pub enum Kind {
     SigningCert,
     /// `secret_onion_key_ntor`: secret and public key, 32 bytes each.
     OnionKey,
+    /// `NAME.secret_family_key` (proposal 321): 64 bytes, expanded.
+    FamilySecret,
 }
 
 /// Why a key file was refused.
@@ -43,6 +45,7 @@ impl Kind {
     fn tag(self) -> [u8; TAG_LEN] {
         let text: &[u8] = match self {
             Kind::MasterSecret => b"== ed25519v1-secret: type0 ==",
+            Kind::FamilySecret => b"== ed25519v1-secret: fmly-id ==",
             Kind::MasterPublic => b"== ed25519v1-public: type0 ==",
             Kind::SigningSecret => b"== ed25519v1-secret: type4 ==",
             Kind::SigningCert => b"== ed25519v1-cert: type4 ==",

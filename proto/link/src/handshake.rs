@@ -30,7 +30,7 @@ use crate::peer_certs::PeerCertsError;
 use wire::Wire;
 
 /// The link protocols that we speak (tor-spec 4.1).
-pub const LINK_VERSIONS: [u16; 2] = [4, 5];
+pub static LINK_VERSIONS: [u16; 2] = [4, 5];
 /// Most bytes that a peer may send before the link is open. An honest one needs under 5000;
 /// VPADDING may add to that.
 pub const HANDSHAKE_BYTES_MAX: usize = 256 * 1024;
@@ -200,14 +200,16 @@ pub struct Handshake {
 
 impl Handshake {
     /// Our side opened the connection. With `identity` we authenticate ourselves as that relay,
-    /// without we are a client. The first output is there at once.
+    /// without we are a client. The first output is there at once. `versions` is
+    /// [`LINK_VERSIONS`] or, in tests, some of them.
     #[must_use]
     pub fn initiator(
         expect: PeerExpectation,
         identity: Option<Arc<LinkIdentity>>,
         peer_addr: SocketAddr,
+        versions: &'static [u16],
     ) -> Self {
-        let mut wire = Wire::new(peer_addr, &LINK_VERSIONS);
+        let mut wire = Wire::new(peer_addr, versions);
         wire.send_versions();
         let expect = initiator::ExpectVersions { expect, identity };
         Handshake {
@@ -218,10 +220,14 @@ impl Handshake {
 
     /// The peer opened the connection; we are the relay `identity`, of the TLS certificate in use.
     #[must_use]
-    pub fn responder(identity: Arc<LinkIdentity>, peer_addr: SocketAddr) -> Self {
+    pub fn responder(
+        identity: Arc<LinkIdentity>,
+        peer_addr: SocketAddr,
+        versions: &'static [u16],
+    ) -> Self {
         let expect = responder::ExpectVersions { identity };
         Handshake {
-            wire: Wire::new(peer_addr, &LINK_VERSIONS),
+            wire: Wire::new(peer_addr, versions),
             expect: Expect::ResponderVersions(expect),
         }
     }

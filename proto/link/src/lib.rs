@@ -14,5 +14,7 @@ pub mod identity;
 pub mod peer_certs;
 
 pub use channel::{AcceptError, AllocateError, Channel, ChannelKey, CircuitRef, QueueError};
-pub use handshake::{Established, Handshake, HandshakeError, PeerExpectation, Step, TlsBinding};
+pub use handshake::{
+    Established, Handshake, HandshakeError, LINK_VERSIONS, PeerExpectation, Step, TlsBinding,
+};
 pub use identity::{LinkIdentity, LinkKeys, PeerIdentity, TlsKeyAndCert};

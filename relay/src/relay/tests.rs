@@ -14,6 +14,7 @@ use cepa_netdoc::policy::AddrPolicy;
 use cepa_netdoc::timestamp;
 
 use super::*;
+use crate::keys::DAY;
 use crate::store::{Asker, DirStore};
 use crate::switch::Limits;
 
@@ -61,9 +62,11 @@ fn config() -> RelayConfig {
         dir_port: 0,
         exit_policy: AddrPolicy::parse_config(["accept *:80,reject *:*"]).unwrap(),
         family: Family::default(),
+        family_keys: Vec::new(),
         bandwidth_rate: 1 << 20,
         bandwidth_burst: 1 << 21,
         bandwidth_observed_min: 5000,
+        key_day: crate::DAY,
         serves_directory: true,
         publishes: true,
         extend_allow_private: true,

@@ -181,8 +181,9 @@ impl Switch {
         let asked = link
             .channel
             .handle_padding_negotiate(cell, self.config.padding, &mut self.rng);
-        if let Err(ignored) = asked {
-            debug!(%ignored, "no padding");
+        match asked {
+            Ok(()) => debug!("padding negotiated"),
+            Err(ignored) => debug!(%ignored, "no padding"),
         }
     }
 }

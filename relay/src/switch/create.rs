@@ -34,7 +34,10 @@ impl Switch {
         let congestion = &self.config.congestion;
         let sendme_inc_cells = congestion.is_enabled.then_some(congestion.sendme_inc_cells);
         let job = match job {
-            Ok(job) => Box::new(job.granting(sendme_inc_cells)),
+            Ok(job) => {
+                debug!(?job, "CREATE2");
+                Box::new(job.granting(sendme_inc_cells))
+            }
             Err(error) => {
                 debug!(%error, "CREATE2 refused");
                 self.refuse_create(channel, cell, DestroyReason::PROTOCOL);
@@ -70,6 +73,7 @@ impl Switch {
         if let Some(circuit) = self.circuits.get_mut(circuit) {
             circuit.open(keys, None);
         }
+        debug!("CREATED_FAST");
         if !self.queue(channel, &reply, now) {
             self.destroy(circuit, DestroyReason::RESOURCELIMIT, now);
         }
@@ -102,6 +106,7 @@ impl Switch {
             sendme_inc_cells,
             path: CongestionPath::Exit,
         });
+        debug!(has_congestion_control = congestion.is_some(), "CREATED2");
         circuit.open(reply.keys, congestion);
         let previous = circuit.previous;
         let mut cell = cell::new_cell(previous.circ_id, CellCommand::CREATED2);

@@ -13,6 +13,7 @@ use toml::Spanned;
 
 use super::{delay, tor};
 use crate::clock;
+use crate::config::Level;
 use crate::config::client::ClientTable;
 use crate::config::node::{AuthorityTable, NodeTable};
 use crate::config::onion::OnionServiceTable;
@@ -165,8 +166,17 @@ impl Written {
     }
 }
 
-/// Writes all files of a plan into a folder. `more` are further lines for each `torrc`.
-pub(super) fn write(plan: &Plan, folder: &Path, more: &str) -> Result<Written, Failure> {
+/// What nodes are told besides their plan.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    /// Further lines for the `torrc` of each `tor`.
+    pub(super) torrc: String,
+    /// What ours log.
+    pub(super) level: Level,
+}
+
+/// Writes all files of a plan into a folder.
+pub(super) fn write(plan: &Plan, folder: &Path, settings: &Settings) -> Result<Written, Failure> {
     let folder = std::fs::canonicalize(folder)
         .map_err(|error| Failure::new("cannot find this folder", folder.display(), error))?;
     let nodes = plan
@@ -190,10 +200,10 @@ pub(super) fn write(plan: &Plan, folder: &Path, more: &str) -> Result<Written, F
     )?;
     for node in &written.nodes {
         if tor::is_tor(node) {
-            let text = tor::torrc(plan, node, &network, more);
+            let text = tor::torrc(plan, node, &network, &settings.torrc);
             write_atomic(&node.config, text.as_bytes(), 0o600)?;
         } else {
-            write_config(plan, node, &folder.join("network.toml"))?;
+            write_config(plan, node, &folder.join("network.toml"), settings.level)?;
         }
     }
     written.write_summary()?;
@@ -280,8 +290,14 @@ fn network(nodes: &[PlannedNode]) -> Result<Network, Failure> {
     })
 }
 
-fn write_config(plan: &Plan, planned: &PlannedNode, network: &Path) -> Result<(), Failure> {
+fn write_config(
+    plan: &Plan,
+    planned: &PlannedNode,
+    network: &Path,
+    level: Level,
+) -> Result<(), Failure> {
     let log = LogTable {
+        level,
         file: Some(planned.log.clone()),
         ..LogTable::default()
     };
@@ -334,11 +350,15 @@ fn node_table(
             .into_iter()
             .collect(),
         family: Vec::new(),
+        family_keys: Vec::new(),
         bandwidth_rate: None,
         bandwidth_burst: None,
         workers: Some(unplaced(1)),
         testing: true,
         metrics: None,
+        key_day_secs: None,
+        link_version: None,
+        name_servers: Vec::new(),
         log,
         authority: (node.role == Role::Authority).then(|| authority_table(plan)),
     }
@@ -385,8 +405,8 @@ mod tests {
             ours,
             ..Plan::default()
         };
-        let first = write(&plan, dir.path(), "").unwrap();
-        let second = write(&plan, dir.path(), "").unwrap();
+        let first = write(&plan, dir.path(), &Settings::default()).unwrap();
+        let second = write(&plan, dir.path(), &Settings::default()).unwrap();
         let ids = |written: &Written| -> Vec<_> {
             let ids = written.nodes.iter().filter_map(|node| node.ids);
             ids.map(|ids| (ids.relay.rsa, ids.relay.ed25519, ids.v3))

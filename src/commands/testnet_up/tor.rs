@@ -6,6 +6,7 @@
 //! launcher; its stages are read from its log at notice. Orphaned, it ends by itself.
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -35,7 +36,6 @@ AuthDirTestReachability 1
 TestingDirAuthVoteHSDir *
 TestingDirAuthVoteGuard *
 V3AuthNIntervalsValid 3
-ExitPolicy reject *:*
 ";
 
 /// What exits have: all ports of all addresses, those of this machine among them.
@@ -43,7 +43,6 @@ const EXIT: &str = "\
 ExitRelay 1
 IPv6Exit 1
 ExitPolicyRejectPrivate 0
-ExitPolicy accept *:*
 ";
 
 /// Whether the program can be run at all.
@@ -63,7 +62,7 @@ pub(super) fn check(program: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The `torrc` of a node; `more` are lines of the user's.
+/// The `torrc` of a node; `more` are lines of the user's, with `{address}` for the node's own.
 pub(super) fn torrc(plan: &Plan, planned: &PlannedNode, network: &Network, more: &str) -> String {
     let node = &planned.node;
     let data_dir = export::quoted(&planned.folder);
@@ -78,7 +77,7 @@ pub(super) fn torrc(plan: &Plan, planned: &PlannedNode, network: &Network, more:
     push_ports(&mut text, plan, planned);
     match node.role {
         Role::Authority => push_voting(&mut text, plan),
-        Role::Relay => text.push_str("ExitRelay 0\nExitPolicy reject *:*\n"),
+        Role::Relay => text.push_str("ExitRelay 0\n"),
         Role::Exit => text.push_str(EXIT),
         Role::Client => {}
         Role::Onion => {
@@ -90,7 +89,14 @@ pub(super) fn torrc(plan: &Plan, planned: &PlannedNode, network: &Network, more:
             );
         }
     }
-    text.push_str(more);
+    let address = node.or.map_or(Ipv4Addr::LOCALHOST.into(), |or| or.ip());
+    text.push_str(&more.replace("{address}", &address.to_string()));
+    // Last, so that the lines of the user can refuse what they want.
+    match node.role {
+        Role::Exit => text.push_str("ExitPolicy accept *:*\n"),
+        Role::Authority | Role::Relay => text.push_str("ExitPolicy reject *:*\n"),
+        Role::Client | Role::Onion => {}
+    }
     text
 }
 
@@ -110,13 +116,9 @@ fn push_ports(text: &mut String, plan: &Plan, planned: &PlannedNode) {
         };
     }
     if let Some(or) = node.or {
-        // From its own address, or no relay would use a link from both ends.
         let ip = or.ip();
         let name = &node.nickname;
-        let _ = writeln!(
-            text,
-            "Address {ip}\nOutboundBindAddress {ip}\nContactInfo {name}@example.org"
-        );
+        let _ = writeln!(text, "Address {ip}\nContactInfo {name}@example.org");
     }
     let _ = match node.socks {
         Some(socks) => writeln!(text, "SocksPort {socks}"),

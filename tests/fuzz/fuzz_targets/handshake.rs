@@ -9,7 +9,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use cepa_crypto::{Rng, ed25519, rsa};
-use cepa_link::{Handshake, LinkIdentity, LinkKeys, PeerExpectation, Step, TlsBinding};
+use cepa_link::{
+    Handshake, LINK_VERSIONS, LinkIdentity, LinkKeys, PeerExpectation, Step, TlsBinding,
+};
 use cepa_wire::cert::{Cert, CertKeyType, CertType};
 use script::now;
 
@@ -62,9 +64,12 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let (now, mut rng) = (now(), Rng::from_seed([1; 32]));
     let addr = SocketAddr::from(([127, 0, 0, 1], 9001));
     let mut handshake = match side % 3 {
-        0 => Handshake::responder(identity(), addr),
-        1 => Handshake::initiator(PeerExpectation::default(), None, addr),
-        _ => Handshake::initiator(PeerExpectation::default(), Some(identity()), addr),
+        0 => Handshake::responder(identity(), addr, &LINK_VERSIONS),
+        1 => Handshake::initiator(PeerExpectation::default(), None, addr, &LINK_VERSIONS),
+        _ => {
+            let (anyone, us) = (PeerExpectation::default(), Some(identity()));
+            Handshake::initiator(anyone, us, addr, &LINK_VERSIONS)
+        }
     };
     let mut input = Vec::new();
     for piece in data.chunks(700) {

@@ -36,6 +36,19 @@ impl Default for PaddingRange {
 }
 
 impl PaddingRange {
+    /// The range of a consensus; `value` looks a parameter up: its name, default and bounds.
+    pub fn read(value: impl Fn(&str, i32, i32, i32) -> i32) -> Self {
+        let default = PaddingRange::default();
+        let ms = |name, default: u16| {
+            u16::try_from(value(name, default.into(), 0, 60_000)).unwrap_or(default)
+        };
+        let low_ms = ms("nf_ito_low", default.low_ms);
+        PaddingRange {
+            low_ms,
+            high_ms: ms("nf_ito_high", default.high_ms).max(low_ms),
+        }
+    }
+
     fn is_off(self) -> bool {
         self.low_ms == 0 && self.high_ms == 0
     }

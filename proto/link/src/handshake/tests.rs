@@ -414,7 +414,7 @@ fn another_relay_than_expected() {
     assert_eq!(outcome, Some(Err(HandshakeError::IdentityMismatch { got })));
 
     let anyone = PeerExpectation::default();
-    let mut client = Handshake::initiator(anyone, None, addr(BOB_ADDR));
+    let mut client = Handshake::initiator(anyone, None, addr(BOB_ADDR), &LINK_VERSIONS);
     assert_eq!(
         feed(&mut client, &bytes, usize::MAX, &tls_to(alice())),
         None
@@ -434,7 +434,7 @@ fn another_relay_than_expected() {
             ed: Some(got.ed),
         },
     ] {
-        let mut client = Handshake::initiator(wrong, None, addr(BOB_ADDR));
+        let mut client = Handshake::initiator(wrong, None, addr(BOB_ADDR), &LINK_VERSIONS);
         let outcome = feed(
             &mut client,
             &bobs_cells().concat(),
