@@ -24,7 +24,6 @@ mod support;
 mod their_client;
 mod throughput;
 mod tor;
-mod tor_network;
 mod traffic;
 mod voting;
 mod world;

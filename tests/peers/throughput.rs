@@ -13,10 +13,21 @@ use crate::support::network::Network;
 use crate::support::onion::Service;
 use crate::support::{fetch, now, server, until};
 use crate::tor::{Tor, is_tor_here};
-use crate::tor_network::TorNetwork;
 
 const OURS_PORT: u16 = 31_200;
 const THEIRS_PORT: u16 = 31_400;
+const ALL_TOR: [&str; 10] = [
+    "--authorities",
+    "0",
+    "--relays",
+    "0",
+    "--exits",
+    "0",
+    "--clients",
+    "0",
+    "--with",
+    "tor:authority=3,tor:relay=6,tor:exit=2",
+];
 const READY_MAX: Duration = Duration::from_secs(120);
 const ROUNDS: usize = 3;
 const LEN: u64 = 32_000_000;
@@ -28,19 +39,15 @@ fn six_hops_beside_tor() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    {
-        let ours = dir.path().join("ours");
-        let network = Network::up(&ours, OURS_PORT, &["--clients", "0"]);
-        let torrc = std::fs::read_to_string(ours.join("torrc")).unwrap();
-        let file = &network.summary.network;
-        measure("over relays of ours", file, &torrc, &ours, OURS_PORT);
+    for (what, port, plan) in [
+        ("over relays of ours", OURS_PORT, &["--clients", "0"][..]),
+        ("over relays of tor", THEIRS_PORT, &ALL_TOR),
+    ] {
+        let folder = dir.path().join(port.to_string());
+        let network = Network::up(&folder, port, plan);
+        let torrc = std::fs::read_to_string(folder.join("torrc")).unwrap();
+        measure(what, &network.summary.network, &torrc, &folder, port);
     }
-    let theirs = dir.path().join("theirs");
-    std::fs::create_dir(&theirs).unwrap();
-    let network = TorNetwork::start(&theirs, THEIRS_PORT, &["accept *:*"]);
-    network.wait_for(0);
-    let (file, torrc) = (&network.network_toml, &network.common);
-    measure("over relays of tor", file, torrc, &theirs, THEIRS_PORT);
 }
 
 /// Both programs at both ends, in turn.
