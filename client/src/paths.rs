@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use cepa_circuit::CongestionParams;
-use cepa_circuit::handshake::{HopKey, HopSpec};
+use cepa_circuit::handshake::{CongestionRequest, HopKey, HopSpec};
+use cepa_crypto::layer::Cipher;
 use cepa_crypto::{Rng, RsaId};
 use cepa_dir::{NetworkView, Relay, Role};
 use cepa_netdoc::params::Params;
@@ -32,6 +33,8 @@ pub const LONG_LIVED_PORTS: [u16; 12] = [
 const PAIRS_MAX: usize = 1000;
 /// The subprotocol version of Relay that promises ntor-v3 (tor-spec 9.1).
 const RELAY_NTOR_V3: u8 = 4;
+/// Those that promise CGO: to take a demand for it, and the cipher itself (tor-spec 9.1).
+const RELAY_CGO: [u8; 2] = [5, 6];
 /// The version of FlowCtrl that is congestion control (proposal 324, 2.2).
 pub(crate) const FLOW_CTRL_CONGESTION: u8 = 2;
 
@@ -297,16 +300,22 @@ pub fn congestion_params(params: &Params) -> CongestionParams {
 }
 
 /// The congestion control to ask a relay for, at the end of a general circuit: if the consensus
-/// wants it and the relay knows it (proposal 324, 10.1).
+/// wants it and the relay knows it (proposal 324, 10.1). The cipher is CGO where the relay knows
+/// that too. As with `tor`, only the last hop is asked: its layer is the one that nobody on the
+/// way may change unnoticed, whatever the others' ciphers, and circuits look like `tor`'s.
 #[must_use]
-pub fn congestion_of(relay: &Relay, params: &Params) -> Option<Arc<CongestionParams>> {
-    let protocols = &relay.protocols;
-    let is_known = protocols.supports(name::FLOW_CTRL, FLOW_CTRL_CONGESTION)
-        && protocols.supports(name::RELAY, RELAY_NTOR_V3);
-    is_known
-        .then(|| congestion_params(params))
-        .filter(|params| params.is_enabled)
-        .map(Arc::new)
+pub fn congestion_of(relay: &Relay, params: &Params) -> Option<CongestionRequest> {
+    let knows = |name, version| relay.protocols.supports(name, version);
+    let knows_relay = |versions: &[u8]| versions.iter().all(|version| knows(name::RELAY, *version));
+    let is_known = knows(name::FLOW_CTRL, FLOW_CTRL_CONGESTION) && knows_relay(&[RELAY_NTOR_V3]);
+    let cipher = if knows_relay(&RELAY_CGO) {
+        Cipher::Cgo
+    } else {
+        Cipher::Tor1
+    };
+    let params = is_known.then(|| congestion_params(params));
+    let params = Arc::new(params.filter(|params| params.is_enabled)?);
+    Some(CongestionRequest { params, cipher })
 }
 
 #[cfg(test)]

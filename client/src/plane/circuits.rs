@@ -223,7 +223,8 @@ impl Plane {
                 self.events
                     .push_back(Event::CircuitHop { circuit: key, hop });
             }
-            Ok(Received::Built(_)) => {
+            Ok(Received::Built(hop)) => {
+                tracing::debug!(hop, cipher = ?circuit.origin.cipher(hop), "circuit built");
                 circuit.built = true;
                 self.events.push_back(Event::CircuitBuilt { circuit: key });
             }

@@ -16,7 +16,7 @@ use cepa_crypto::layer::HopLayer;
 use cepa_wire::Now;
 use cepa_wire::begin::Begin;
 use cepa_wire::end::EndReason;
-use cepa_wire::relay::{RELAY_DATA_MAX, RelayCommand, StreamId};
+use cepa_wire::relay::{RelayCommand, StreamId};
 
 use super::circuits::Circuit;
 use super::streams::{PlaneStream, StreamKind};
@@ -105,12 +105,12 @@ impl Plane {
         body: &[u8],
         now: Now,
     ) -> bool {
-        let hops = match self.circuits.get(key) {
-            Some(circuit) if circuit.origin.is_built() => circuit.origin.hop_count(),
+        let origin = match self.circuits.get(key) {
+            Some(circuit) if circuit.origin.is_built() => &circuit.origin,
             _ => return false,
         };
-        match hops.checked_sub(1) {
-            Some(hop) if body.len() <= RELAY_DATA_MAX => {
+        match origin.hop_count().checked_sub(1) {
+            Some(hop) if body.len() <= origin.data_max(hop, command) => {
                 self.send_message(key, hop, command, StreamId::NONE, body, now)
             }
             _ => false,

@@ -10,7 +10,7 @@ use cepa_link::channel::QUEUE_HIGH_CELLS;
 use cepa_wire::Now;
 use cepa_wire::begin::Begin;
 use cepa_wire::end::{End, EndReason};
-use cepa_wire::relay::{RELAY_DATA_MAX, RelayCommand, StreamId};
+use cepa_wire::relay::{RelayCommand, StreamId};
 use cepa_wire::resolve::Resolve;
 
 use super::{Event, Plane};
@@ -146,7 +146,16 @@ impl Plane {
     /// listed by [`Plane::take_ready`].
     #[must_use]
     pub fn stream_room(&self, key: StreamKey) -> usize {
-        self.room_cells(key).unwrap_or(0) * RELAY_DATA_MAX
+        self.room_cells(key).unwrap_or(0) * self.data_max(key)
+    }
+
+    /// Bytes that a DATA cell takes to the hop of a stream.
+    fn data_max(&self, key: StreamKey) -> usize {
+        let entry = self.streams.get(key);
+        let circuit = entry.and_then(|entry| Some((entry.hop, self.circuits.get(entry.circuit)?)));
+        circuit.map_or(0, |(hop, circuit)| {
+            circuit.origin.data_max(hop, RelayCommand::DATA)
+        })
     }
 
     fn room_cells(&self, key: StreamKey) -> Option<usize> {
@@ -172,7 +181,7 @@ impl Plane {
             bytes.len() <= self.stream_room(key) || !self.may_send(key),
             "more bytes than the stream has room for"
         );
-        for data in bytes.chunks(RELAY_DATA_MAX) {
+        for data in bytes.chunks(self.data_max(key).max(1)) {
             let Some(entry) = self.streams.get_mut(key) else {
                 return;
             };

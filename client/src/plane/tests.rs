@@ -10,6 +10,7 @@ use cepa_circuit::onionskin::{OnionKeys, OnionskinJob};
 use cepa_circuit::{
     Congestion, CongestionPath, Forward, LocalQueue, RelayCircuit, StreamRead, WindowViolation,
 };
+use cepa_crypto::layer::RelayLayer;
 use cepa_crypto::{Ed25519Id, RsaId, curve25519};
 use cepa_link::Established;
 use cepa_link::channel::QUEUE_HIGH_CELLS;
@@ -21,7 +22,7 @@ use cepa_wire::destroy::DestroyReason;
 use cepa_wire::end::EndReason;
 use cepa_wire::host::Host;
 use cepa_wire::linkspec::LinkSpecifiers;
-use cepa_wire::relay::{self, RelayCommand, StreamId};
+use cepa_wire::relay::{RelayCommand, StreamId};
 use cepa_wire::resolve::{Answer, AnswerValue, Resolve, Resolved};
 use proptest::prelude::{any, proptest};
 
@@ -183,7 +184,8 @@ impl World {
                 let job = job.granting(Some(31));
                 let reply = job.run(&self.keys, &mut self.rng).unwrap();
                 let congestion = reply.sendme_inc_cells.map(|_| congestion());
-                let relay = RelayCircuit::new(&reply.keys.tor1());
+                let (layer, _) = RelayLayer::new(reply.cipher, reply.keys);
+                let relay = RelayCircuit::with_layer(layer);
                 self.relay = Some(relay.with_congestion(congestion));
                 self.circ_id = circ_id;
                 let mut cell = cell::new_cell(circ_id, Command::CREATED2);
@@ -197,13 +199,15 @@ impl World {
                 let relay = self.relay.as_mut().unwrap();
                 let here = relay.handle_forward(command, payload).unwrap();
                 assert!(matches!(here, Forward::Here(_)));
-                let data = relay::data(payload).unwrap();
-                match (relay::command(payload), relay::stream_id(payload)) {
+                let said = relay.format().read(payload).unwrap();
+                match (said.command, said.stream_id) {
                     (RelayCommand::SENDME, StreamId::NONE) => {
                         let queue = LocalQueue::default();
-                        relay.handle_sendme(data, queue, self.now.mono).unwrap();
+                        relay
+                            .handle_sendme(said.data, queue, self.now.mono)
+                            .unwrap();
                     }
-                    (command, id) => self.told.push((command, id, data.to_vec())),
+                    (command, id) => self.told.push((command, id, said.data.to_vec())),
                 }
             }
             command => panic!("{command:?}"),

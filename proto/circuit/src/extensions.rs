@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! list:     count u8 | (type u8 | length u8 | body (length)) (count)
-//! request:  1: congestion control, no body       3: subprotocols demanded, pairs
+//! request:  1: congestion control, no body       3: subprotocols demanded, pairs: CGO is 02 06
 //! reply:    2: congestion control, sendme_inc u8
 //! ```
 //!
 //! Unknown extensions, duplicates, any order and bytes behind the list are ignored, as `tor` does;
 //! we ourselves write ascending types, and each but once, as Arti demands.
 
+use cepa_crypto::layer::Cipher;
 use cepa_wire::{Reader, Truncated};
 
 /// A client asks for congestion control.
@@ -18,6 +19,20 @@ const CC_GRANT: u8 = 2;
 /// A client demands subprotocols of this circuit.
 const SUBPROTOCOLS: u8 = 3;
 
+/// Number of the protocol Relay and the version of it that is CGO (proposal 346, 359).
+const RELAY_CGO: &[u8; 2] = &[2, 6];
+
+/// The list that demands CGO, and what belongs to it.
+const CGO_DEMAND: &[u8] = &[
+    2,
+    CC_REQUEST,
+    0,
+    SUBPROTOCOLS,
+    2,
+    RELAY_CGO[0],
+    RELAY_CGO[1],
+];
+
 /// A list of no extensions. An empty message would be refused.
 const NONE: &[u8] = &[0];
 
@@ -26,8 +41,10 @@ const NONE: &[u8] = &[0];
 pub struct Request {
     /// Congestion control is to be used.
     pub congestion: bool,
-    /// Subprotocols are demanded.
-    pub subprotocols: bool,
+    /// Counter galois onion is demanded: version 6 of Relay.
+    pub cgo: bool,
+    /// Other subprotocols are demanded, of which there are none.
+    pub others: bool,
 }
 
 impl Request {
@@ -36,19 +53,25 @@ impl Request {
         let mut request = Request::default();
         for_each(message, |kind, body| match kind {
             CC_REQUEST => request.congestion = true,
-            SUBPROTOCOLS => request.subprotocols |= !body.is_empty(),
+            SUBPROTOCOLS => {
+                for pair in body.chunks(2) {
+                    let is_cgo = pair == RELAY_CGO;
+                    request.cgo |= is_cgo;
+                    request.others |= !is_cgo;
+                }
+            }
             _ => {}
         })?;
         Ok(request)
     }
 
-    /// The message that asks, or not, for congestion control.
+    /// The message that asks for nothing, or for congestion control, with CGO or without.
     #[must_use]
-    pub fn message(congestion: bool) -> &'static [u8] {
-        if congestion {
-            &[1, CC_REQUEST, 0]
-        } else {
-            NONE
+    pub fn message(asked: Option<Cipher>) -> &'static [u8] {
+        match asked {
+            None => NONE,
+            Some(Cipher::Tor1) => &[1, CC_REQUEST, 0],
+            Some(Cipher::Cgo) => CGO_DEMAND,
         }
     }
 }
@@ -104,18 +127,41 @@ mod tests {
 
     #[test]
     fn requests() {
-        let asks = |congestion, subprotocols| {
+        let asks = |congestion, cgo, others| {
             Ok(Request {
                 congestion,
-                subprotocols,
+                cgo,
+                others,
             })
         };
-        assert_eq!(Request::read(&[0]), asks(false, false));
-        assert_eq!(Request::read(Request::message(true)), asks(true, false));
-        assert_eq!(Request::read(Request::message(false)), asks(false, false));
-        assert_eq!(Request::read(&[2, 3, 2, 2, 6, 1, 0, 9]), asks(true, true));
-        assert_eq!(Request::read(&[2, 1, 1, 5, 1, 0]), asks(true, false));
-        assert_eq!(Request::read(&[1, 3, 0]), asks(false, false));
+        assert_eq!(Request::read(&[0]), asks(false, false, false));
+        assert_eq!(
+            Request::read(Request::message(Some(Cipher::Tor1))),
+            asks(true, false, false)
+        );
+        assert_eq!(
+            Request::read(Request::message(None)),
+            asks(false, false, false)
+        );
+        assert_eq!(
+            Request::read(&[2, 3, 2, 2, 6, 1, 0, 9]),
+            asks(true, true, false)
+        );
+        assert_eq!(Request::read(&[2, 1, 1, 5, 1, 0]), asks(true, false, false));
+        assert_eq!(Request::read(&[1, 3, 0]), asks(false, false, false));
+        let cgo = Request::message(Some(Cipher::Cgo));
+        assert_eq!(cgo, [2, 1, 0, 3, 2, 2, 6]);
+        assert_eq!(Request::read(cgo), asks(true, true, false));
+        assert_eq!(
+            Request::read(&[1, 3, 4, 2, 6, 2, 6]),
+            asks(false, true, false)
+        );
+        assert_eq!(
+            Request::read(&[1, 3, 4, 2, 6, 2, 5]),
+            asks(false, true, true)
+        );
+        assert_eq!(Request::read(&[1, 3, 3, 2, 6, 2]), asks(false, true, true));
+        assert_eq!(Request::read(&[2, 3, 1, 6, 1, 0]), asks(true, false, true));
         assert_eq!(Request::read(&[2, 1, 0]), Err(Truncated));
         assert_eq!(Request::read(&[]), Err(Truncated));
     }

@@ -2,13 +2,15 @@
 //! 332 for the extension list of ntor-v3).
 //!
 //! A [`HopSpec`] says how to reach a hop, which keys it must prove, and whether congestion control
-//! is asked for, which only ntor-v3 can do. [`begin`] gives what the CREATE2 or EXTEND2 carries,
-//! [`ClientHandshake::finish`] takes the reply, by value, and gives the keys and what was agreed
-//! on. A hop that was asked and grants nothing is used with fixed windows; one that grants what it
-//! was not asked for, or a `sendme_inc` far from the consensus's, fails.
+//! is asked for, and CGO with it, which only ntor-v3 can do. [`begin`] gives what the CREATE2 or
+//! EXTEND2 carries, [`ClientHandshake::finish`] takes the reply, by value, and gives the keys and
+//! what was agreed on. A hop that was asked for congestion control and grants nothing is used with
+//! fixed windows, but not with CGO, of whose consent a reply says nothing else; one that grants
+//! what it was not asked for, or a `sendme_inc` far from the consensus's, fails.
 
 use std::sync::Arc;
 
+use cepa_crypto::layer::Cipher;
 use cepa_crypto::ntor::NtorError;
 use cepa_crypto::ntor_v3::{self, NtorV3Error};
 use cepa_crypto::{Ed25519Id, KeyStream, Rng, RsaId, curve25519, fast, ntor};
@@ -48,8 +50,17 @@ pub struct HopSpec {
     pub link_specifiers: LinkSpecifiers,
     /// The keys that it must prove.
     pub key: HopKey,
-    /// Ask for congestion control, with these parameters; without ntor-v3 it is not asked for.
-    pub congestion: Option<Arc<CongestionParams>>,
+    /// Ask for congestion control; without ntor-v3 it is not asked for.
+    pub congestion: Option<CongestionRequest>,
+}
+
+/// What to ask a hop for with congestion control; CGO is never without it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CongestionRequest {
+    /// The parameters of congestion control.
+    pub params: Arc<CongestionParams>,
+    /// The cipher to use with it.
+    pub cipher: Cipher,
 }
 
 /// Why a hop's handshake failed; the circuit is to be closed.
@@ -76,6 +87,9 @@ pub enum HandshakeError {
     /// Congestion control was granted without being asked for.
     #[error("congestion control granted unasked")]
     UnaskedExtension,
+    /// CGO was asked for, and congestion control, which comes with it, was not granted.
+    #[error("CGO without congestion control")]
+    NoCongestion,
     /// Congestion control was granted with SENDMEs too far from the consensus's.
     #[error("congestion control granted with a SENDME for {0} cells")]
     SendmeIncrement(u8),
@@ -88,7 +102,7 @@ pub enum ClientHandshake {
     /// ntor.
     Ntor(ntor::ClientState),
     /// ntor-v3, and the congestion control asked for.
-    NtorV3(Box<ntor_v3::ClientState>, Option<Arc<CongestionParams>>),
+    NtorV3(Box<ntor_v3::ClientState>, Option<CongestionRequest>),
 }
 
 impl std::fmt::Debug for ClientHandshake {
@@ -133,7 +147,7 @@ pub fn begin(hop: &HopSpec, rng: &mut Rng) -> Result<Begun, HandshakeError> {
         }
         HopKey::NtorV3 { ed, onion_key } => {
             let verification = ntor_v3::CIRCUIT_VERIFICATION;
-            let message = Request::message(hop.congestion.is_some());
+            let message = Request::message(hop.congestion.as_ref().map(|asked| asked.cipher));
             let (state, skin) = ntor_v3::client_start(rng, ed, onion_key, message, verification)?;
             (
                 ClientHandshake::NtorV3(Box::new(state), hop.congestion.clone()),
@@ -179,10 +193,10 @@ pub fn begin_first(
 
 impl ClientHandshake {
     /// Takes the reply of CREATED2 or EXTENDED2: the keys of the hop, and what was agreed on.
-    pub fn finish(self, reply: &[u8]) -> Result<(KeyStream, Option<Congestion>), HandshakeError> {
+    pub fn finish(self, reply: &[u8]) -> Result<(KeyStream, Agreed), HandshakeError> {
         match self {
             ClientHandshake::Fast(_) => Err(HandshakeError::OtherKind),
-            ClientHandshake::Ntor(state) => Ok((state.finish(reply)?, None)),
+            ClientHandshake::Ntor(state) => Ok((state.finish(reply)?, Agreed::default())),
             ClientHandshake::NtorV3(state, asked) => {
                 let (message, keys) = state.finish(reply)?;
                 Ok((keys, agreed(&message, asked)?))
@@ -199,38 +213,56 @@ impl ClientHandshake {
     }
 }
 
+/// What a handshake has agreed on.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Agreed {
+    /// The hop's cipher.
+    pub cipher: Cipher,
+    /// The hop's congestion control, if it has any.
+    pub congestion: Option<Congestion>,
+}
+
 /// What a relay's ntor-v3 message agrees to, of what was asked.
-fn agreed(
-    message: &[u8],
-    asked: Option<Arc<CongestionParams>>,
-) -> Result<Option<Congestion>, HandshakeError> {
+fn agreed(message: &[u8], asked: Option<CongestionRequest>) -> Result<Agreed, HandshakeError> {
     let grant = Grant::read(message).map_err(|_| HandshakeError::Extensions)?;
-    match (grant.sendme_inc_cells, asked) {
-        (None, _) => Ok(None),
-        (Some(_), None) => Err(HandshakeError::UnaskedExtension),
-        (Some(cells), Some(params)) if params.accepts_sendme_inc(cells) => Ok(Some(Congestion {
-            params,
-            sendme_inc_cells: cells,
-            path: CongestionPath::Exit,
-        })),
-        (Some(cells), Some(_)) => Err(HandshakeError::SendmeIncrement(cells)),
+    let (cells, CongestionRequest { params, cipher }) = match (grant.sendme_inc_cells, asked) {
+        (None, Some(asked)) if asked.cipher == Cipher::Cgo => {
+            return Err(HandshakeError::NoCongestion);
+        }
+        (None, _) => return Ok(Agreed::default()),
+        (Some(_), None) => return Err(HandshakeError::UnaskedExtension),
+        (Some(cells), Some(asked)) => (cells, asked),
+    };
+    if !params.accepts_sendme_inc(cells) {
+        return Err(HandshakeError::SendmeIncrement(cells));
     }
+    let congestion = Some(Congestion {
+        params,
+        sendme_inc_cells: cells,
+        path: CongestionPath::Exit,
+    });
+    Ok(Agreed { cipher, congestion })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn hop(key: HopKey, asks: bool) -> HopSpec {
+    const ASKS: [Option<Cipher>; 3] = [None, Some(Cipher::Tor1), Some(Cipher::Cgo)];
+
+    fn hop(key: HopKey, asks: Option<Cipher>) -> HopSpec {
         let rsa = RsaId::from([1; 20]);
         HopSpec {
             link_specifiers: LinkSpecifiers::new(None, rsa, None, None),
             key,
-            congestion: asks.then(Arc::default),
+            congestion: asks.map(|cipher| CongestionRequest {
+                params: Arc::default(),
+                cipher,
+            }),
         }
     }
 
-    fn reply_with(message: &[u8], asks: bool) -> Result<Option<Congestion>, HandshakeError> {
+    fn reply_with(message: &[u8], asks: Option<Cipher>) -> Result<Agreed, HandshakeError> {
         let mut rng = Rng::from_seed([5; 32]);
         let onion = curve25519::SecretKey::generate(&mut rng);
         let ed = Ed25519Id::from([8; 32]);
@@ -251,9 +283,13 @@ mod tests {
 
     #[test]
     fn extension_lists() {
-        for asks in [false, true] {
-            assert_eq!(reply_with(&[0], asks), Ok(None));
-            assert_eq!(reply_with(&[1, 9, 2, 0, 0], asks), Ok(None));
+        for asks in ASKS {
+            let nothing = match asks {
+                Some(Cipher::Cgo) => Err(HandshakeError::NoCongestion),
+                _ => Ok(Agreed::default()),
+            };
+            assert_eq!(reply_with(&[0], asks), nothing);
+            assert_eq!(reply_with(&[1, 9, 2, 0, 0], asks), nothing);
             assert_eq!(reply_with(&[], asks), Err(HandshakeError::Extensions));
             assert_eq!(
                 reply_with(&[1, 9, 2, 0], asks),
@@ -261,18 +297,19 @@ mod tests {
             );
         }
         assert_eq!(
-            reply_with(&[1, 2, 1, 31], false),
+            reply_with(&[1, 2, 1, 31], None),
             Err(HandshakeError::UnaskedExtension)
         );
     }
 
     #[test]
     fn grants_near_the_consensus() {
-        for cells in 0..=255 {
-            let agreed = reply_with(&[1, 2, 1, cells], true);
+        for (cells, asked) in (0..=255).flat_map(|cells| [(cells, ASKS[1]), (cells, ASKS[2])]) {
+            let agreed = reply_with(&[1, 2, 1, cells], asked);
             if (30..=32).contains(&cells) {
-                let inc = agreed.unwrap().unwrap().sendme_inc_cells;
-                assert_eq!(inc, cells);
+                let agreed = agreed.unwrap();
+                assert_eq!(agreed.congestion.unwrap().sendme_inc_cells, cells);
+                assert_eq!(Some(agreed.cipher), asked);
             } else {
                 assert_eq!(agreed, Err(HandshakeError::SendmeIncrement(cells)));
             }
@@ -282,7 +319,7 @@ mod tests {
     #[test]
     fn replies_of_another_kind() {
         let mut rng = Rng::from_seed([6; 32]);
-        let fast = begin(&hop(HopKey::Fast, true), &mut rng).unwrap().state;
+        let fast = begin(&hop(HopKey::Fast, ASKS[1]), &mut rng).unwrap().state;
         assert_eq!(
             fast.finish(&[0; 64]).unwrap_err(),
             HandshakeError::OtherKind
@@ -292,12 +329,12 @@ mod tests {
             rsa: RsaId::from([1; 20]),
             onion_key,
         };
-        let ntor = begin(&hop(key.clone(), true), &mut rng).unwrap().state;
+        let ntor = begin(&hop(key.clone(), ASKS[1]), &mut rng).unwrap().state;
         assert_eq!(
             ntor.finish_fast(&[0; 20], &[0; 20]).unwrap_err(),
             HandshakeError::OtherKind
         );
-        let ntor = begin(&hop(key, true), &mut rng).unwrap().state;
+        let ntor = begin(&hop(key, ASKS[1]), &mut rng).unwrap().state;
         assert!(matches!(
             ntor.finish(&[9; 64]),
             Err(HandshakeError::Ntor(_))

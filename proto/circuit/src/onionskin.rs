@@ -3,11 +3,13 @@
 //! [`OnionskinJob::run`] is pure and takes a good part of a millisecond's work off the data path:
 //! the shell runs it on other threads. ntor and ntor-v3 are answered; TAP and CREATE_FAST inside
 //! CREATE2 are refused. Of ntor-v3's extensions, congestion control is granted to all who ask, in
-//! whatever position of a circuit (Arti asks every hop that lists FlowCtrl=2, and insists); a
-//! demand for subprotocols is refused, since none that could be demanded is offered. Every error's
-//! consequence is DESTROY, reason 1.
+//! whatever position of a circuit (Arti asks every hop that lists FlowCtrl=2, and insists), and so
+//! is CGO to who asks for it with congestion control. The reply does not tell of CGO. Every other
+//! demand for subprotocols is refused, since none is offered; so is CGO without congestion control,
+//! as its cells cannot say a stream-level SENDME. Every error's consequence is DESTROY, reason 1.
 
 use cepa_crypto::curve25519::SecretKey;
+use cepa_crypto::layer::Cipher;
 use cepa_crypto::{Ed25519Id, KeyStream, Rng, RsaId, ntor, ntor_v3};
 use cepa_wire::create::{CREATE2_DATA_MAX, Create2, HandshakeType};
 
@@ -59,6 +61,8 @@ pub struct OnionskinReply {
     pub data: Vec<u8>,
     /// The keys of the circuit.
     pub keys: KeyStream,
+    /// The cipher of the circuit.
+    pub cipher: Cipher,
     /// Congestion control was asked for and granted, with SENDMEs for so many cells.
     pub sendme_inc_cells: Option<u8>,
 }
@@ -107,12 +111,13 @@ impl OnionskinJob {
             return Ok(OnionskinReply {
                 data: data.to_vec(),
                 keys: stream,
+                cipher: Cipher::Tor1,
                 sendme_inc_cells: None,
             });
         }
         let request = ntor_v3::server(skin, &keys.ed, &keys.ntor, VERIFICATION)
             .map_err(|_| OnionskinError::Handshake)?;
-        let sendme_inc_cells = self.granted(request.message())?;
+        let (sendme_inc_cells, cipher) = self.granted(request.message())?;
         let mut message = Vec::new();
         Grant { sendme_inc_cells }.write(&mut message);
         let (data, keys) = request
@@ -121,17 +126,21 @@ impl OnionskinJob {
         Ok(OnionskinReply {
             data,
             keys,
+            cipher,
             sendme_inc_cells,
         })
     }
 
     /// What is granted of what the encrypted message of an ntor-v3 onionskin asks for.
-    fn granted(&self, message: &[u8]) -> Result<Option<u8>, OnionskinError> {
+    fn granted(&self, message: &[u8]) -> Result<(Option<u8>, Cipher), OnionskinError> {
         let asked = Request::read(message).map_err(|_| OnionskinError::Extensions)?;
-        if asked.subprotocols {
-            return Err(OnionskinError::Subprotocols);
+        let sendme_inc_cells = self.sendme_inc_cells.filter(|_| asked.congestion);
+        match asked {
+            Request { others: true, .. } => Err(OnionskinError::Subprotocols),
+            Request { cgo: false, .. } => Ok((sendme_inc_cells, Cipher::Tor1)),
+            _ if sendme_inc_cells.is_none() => Err(OnionskinError::Subprotocols),
+            _ => Ok((sendme_inc_cells, Cipher::Cgo)),
         }
-        Ok(self.sendme_inc_cells.filter(|_| asked.congestion))
     }
 }
 
@@ -183,7 +192,7 @@ mod tests {
         let keys = keys(&mut rng);
         let subprotocols = Err(OnionskinError::Subprotocols);
         type Case = (&'static [u8], Result<&'static [u8], OnionskinError>);
-        let cases: [Case; 10] = [
+        let cases: [Case; 15] = [
             (&[0], Ok(&[0])),
             (&[1, 1, 0], Ok(&[1, 2, 1, 31])),
             (&[2, 9, 1, 7, 1, 0], Ok(&[1, 2, 1, 31])),
@@ -191,7 +200,12 @@ mod tests {
             (&[0, 5, 5, 5], Ok(&[0])),
             (&[1, 3, 0], Ok(&[0])),
             (&[1, 3, 2, 2, 6], subprotocols),
-            (&[2, 1, 0, 3, 2, 2, 6], subprotocols),
+            (&[2, 1, 0, 3, 2, 2, 6], Ok(&[1, 2, 1, 31])),
+            (&[2, 3, 2, 2, 6, 1, 0], Ok(&[1, 2, 1, 31])),
+            (&[2, 1, 0, 3, 4, 2, 6, 2, 6], Ok(&[1, 2, 1, 31])),
+            (&[2, 1, 0, 3, 4, 2, 6, 2, 5], subprotocols),
+            (&[2, 1, 0, 3, 2, 11, 2], subprotocols),
+            (&[2, 1, 0, 3, 3, 2, 6, 2], subprotocols),
             (&[1, 3, 1, 2], subprotocols),
             (&[2, 1, 0], Err(OnionskinError::Extensions)),
         ];
@@ -204,12 +218,18 @@ mod tests {
                 ntor_v3::client_start(&mut rng, &keys.ed, key, message, VERIFICATION).unwrap();
             let job = job(HandshakeType::NTOR_V3, &skin).granting(sendme_inc_cells);
             let reply = job.run(&keys, &mut rng);
+            let asks_cgo = message.windows(2).any(|pair| pair == [2, 6]);
+            let expected = match sendme_inc_cells {
+                None if asks_cgo => subprotocols,
+                _ => expected,
+            };
             assert_eq!(reply.as_ref().err(), expected.as_ref().err());
             if let (Ok(reply), Ok(expected)) = (reply, expected) {
                 let (message, stream) = state.finish(&reply.data).unwrap();
                 let expected = sendme_inc_cells.map_or(&[0][..], |_| expected);
                 assert_eq!(message, expected);
                 assert_eq!(reply.sendme_inc_cells.is_some(), expected.len() == 4);
+                assert_eq!(reply.cipher == Cipher::Cgo, asks_cgo);
                 assert_eq!(stream.prefix(), reply.keys.prefix());
             }
         }

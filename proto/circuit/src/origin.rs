@@ -16,19 +16,19 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use cepa_crypto::layer::{self, HopLayer};
+use cepa_crypto::layer::{self, Cipher, HopLayer};
 use cepa_crypto::{KeyStream, Rng};
 use cepa_wire::cell::{self, CellBuf, CircId, Command};
 use cepa_wire::create::{Created2, CreatedFast};
 use cepa_wire::destroy::DestroyReason;
 use cepa_wire::extend::{Extend2, Extended2};
-use cepa_wire::relay::{self, LengthError, RelayCommand, StreamId};
+use cepa_wire::relay::{RelayCellError, RelayCommand, RelayFormat, RelayMessage, StreamId};
 use cepa_wire::sendme::{self, Sendme, SendmeError};
 use cepa_wire::{TooLong, Truncated};
 use zeroize::Zeroizing;
 
 use crate::congestion::{Congestion, LocalQueue};
-use crate::handshake::{self, ClientHandshake, HandshakeError, HopKey, HopSpec};
+use crate::handshake::{self, Agreed, ClientHandshake, HandshakeError, HopKey, HopSpec};
 use crate::hop_window::HopWindow;
 use crate::relay::RELAY_EARLY_CELLS_MAX;
 use crate::window::{SendmeTag, WindowViolation};
@@ -57,9 +57,9 @@ pub enum OriginViolation {
     /// The new hop did not prove its keys.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    /// A relay cell that claims more data than it holds.
+    /// A relay cell against its format.
     #[error(transparent)]
-    Length(#[from] LengthError),
+    RelayCell(#[from] RelayCellError),
     /// A malformed SENDME.
     #[error(transparent)]
     Sendme(#[from] SendmeError),
@@ -265,6 +265,23 @@ impl OriginCircuit {
         self.windows.get(hop).map_or(0, HopWindow::room_cells)
     }
 
+    /// Most bytes in the body of such a message to this hop; 0 before that stands.
+    #[must_use]
+    pub fn data_max(&self, hop: usize, command: RelayCommand) -> usize {
+        self.format(hop)
+            .map_or(0, |format| format.data_max(command))
+    }
+
+    /// The cipher of a hop, once that stands.
+    #[must_use]
+    pub fn cipher(&self, hop: usize) -> Option<Cipher> {
+        self.layers.get(hop).map(HopLayer::cipher)
+    }
+
+    fn format(&self, hop: usize) -> Option<RelayFormat> {
+        self.cipher(hop).map(RelayFormat::from)
+    }
+
     /// The window of a hop, once that stands.
     #[must_use]
     pub fn window(&self, hop: usize) -> Option<&HopWindow> {
@@ -298,6 +315,7 @@ impl OriginCircuit {
         data: &[u8],
         rng: &mut Rng,
     ) -> Result<(CellBuf, SendmeTag), TooLong> {
+        let format = self.format(hop).ok_or(TooLong)?;
         let layers = self.layers.get_mut(..=hop).ok_or(TooLong)?;
         let early = command == RelayCommand::EXTEND2 && self.early_cells_left > 0;
         let link_command = if early {
@@ -307,7 +325,7 @@ impl OriginCircuit {
         };
         let mut cell = cell::new_cell(self.circ_id, link_command);
         let payload = cell::payload_mut(&mut cell);
-        relay::write(payload, command, stream_id, data, rng)?;
+        format.write(payload, command, stream_id, data, rng)?;
         let tag = layer::originate(layers, link_command.0, payload).ok_or(TooLong)?;
         self.early_cells_left -= u8::from(early);
         Ok((cell, tag))
@@ -351,28 +369,28 @@ impl OriginCircuit {
             _ => return Err(OriginViolation::UnexpectedCell(command)),
         };
         let payload = cell::payload(cell);
-        let (keys, congestion) = if command == Command::CREATED_FAST {
-            let created = CreatedFast::read(payload)?;
-            (state.finish_fast(&created.y, &created.derivative)?, None)
+        let (keys, agreed) = if command == Command::CREATED_FAST {
+            let CreatedFast { y, derivative } = CreatedFast::read(payload)?;
+            (state.finish_fast(&y, &derivative)?, Agreed::default())
         } else {
             state.finish(Created2::read(payload)?.data)?
         };
-        self.add_hop(keys, congestion, rng, send)
+        self.add_hop(keys, agreed, rng, send)
     }
 
     /// A new hop stands: on to the next, if there is one.
     fn add_hop(
         &mut self,
         keys: KeyStream,
-        congestion: Option<Congestion>,
+        agreed: Agreed,
         rng: &mut Rng,
         send: &mut SendCell<'_>,
     ) -> Result<Received<'static>, OriginViolation> {
         let hop = self.layers.len();
-        let (keys, kh) = keys.tor1_with_kh();
+        let (layer, kh) = HopLayer::new(agreed.cipher, keys);
         self.kh = BindingKey(kh);
-        self.layers.push(HopLayer::tor1(&keys));
-        self.windows.push(HopWindow::new(congestion));
+        self.layers.push(layer);
+        self.windows.push(HopWindow::new(agreed.congestion));
         let Some(next) = self.rest.pop_front() else {
             self.build = Build::Built;
             return Ok(Received::Built(hop));
@@ -434,9 +452,13 @@ impl OriginCircuit {
         let Some((hop, tag)) = layer::peel(&mut self.layers, Command::RELAY.0, payload) else {
             return Ok(Received::Dropped(Dropped::Unrecognized));
         };
-        let data = relay::data(payload)?;
-        let stream_id = relay::stream_id(payload);
-        match relay::command(payload) {
+        let format = self.format(hop).expect("the layer that was peeled");
+        let RelayMessage {
+            command,
+            stream_id,
+            data,
+        } = format.read(payload)?;
+        match command {
             RelayCommand::DATA => self.handle_data(hop, &tag, rng, send),
             RelayCommand::SENDME if stream_id == StreamId::NONE => {
                 return self.handle_sendme(hop, data, queue, now);
@@ -448,7 +470,6 @@ impl OriginCircuit {
             RelayCommand::DROP => return Ok(Received::Dropped(Dropped::Padding)),
             _ => {}
         }
-        let command = relay::command(payload);
         Ok(Received::Message {
             hop,
             command,
@@ -499,8 +520,8 @@ impl OriginCircuit {
         let from_last = hop + 1 == self.layers.len();
         match std::mem::replace(&mut self.build, Build::Closed) {
             Build::ExpectExtended(state) if from_last => {
-                let (keys, congestion) = state.finish(Extended2::read(data)?.data)?;
-                self.add_hop(keys, congestion, rng, send)
+                let (keys, agreed) = state.finish(Extended2::read(data)?.data)?;
+                self.add_hop(keys, agreed, rng, send)
             }
             _ => Err(OriginViolation::UnexpectedExtended),
         }

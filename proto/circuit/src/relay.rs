@@ -14,7 +14,7 @@ use std::time::Instant;
 use cepa_crypto::layer::RelayLayer;
 use cepa_crypto::{Rng, tor1};
 use cepa_wire::cell::Payload;
-use cepa_wire::relay::{self, RelayCommand, StreamId};
+use cepa_wire::relay::{RelayCommand, RelayFormat, StreamId};
 use cepa_wire::sendme::{Sendme, SendmeError};
 use cepa_wire::{TooLong, cell::Command};
 
@@ -64,11 +64,17 @@ impl std::fmt::Debug for RelayCircuit {
 }
 
 impl RelayCircuit {
-    /// A circuit under the keys that its handshake gave.
+    /// A circuit with the tor1 cipher.
     #[must_use]
     pub fn new(keys: &tor1::Keys) -> Self {
+        Self::with_layer(RelayLayer::tor1(keys))
+    }
+
+    /// A circuit with the layer that its handshake gave.
+    #[must_use]
+    pub fn with_layer(layer: RelayLayer) -> Self {
         RelayCircuit {
-            layer: RelayLayer::tor1(keys),
+            layer,
             window: HopWindow::new(None),
             early_cells: 0,
         }
@@ -85,6 +91,12 @@ impl RelayCircuit {
     #[must_use]
     pub fn window(&self) -> &HopWindow {
         &self.window
+    }
+
+    /// How messages lie in the cells of this circuit.
+    #[must_use]
+    pub fn format(&self) -> RelayFormat {
+        self.layer.cipher().into()
     }
 
     /// Takes the client's layer off a RELAY or RELAY_EARLY cell.
@@ -119,7 +131,8 @@ impl RelayCircuit {
         rng: &mut Rng,
         now: Instant,
     ) -> Result<(), TooLong> {
-        relay::write(payload, command, stream_id, data, rng)?;
+        self.format()
+            .write(payload, command, stream_id, data, rng)?;
         let tag = self.layer.originate_backward(Command::RELAY.0, payload);
         if command == RelayCommand::DATA {
             self.window.packaged(&tag, now);
@@ -160,6 +173,7 @@ impl RelayCircuit {
 mod tests {
     use super::*;
     use crate::congestion::tests::epoch;
+    use cepa_wire::relay;
 
     const STREAM: StreamId = StreamId(5);
 

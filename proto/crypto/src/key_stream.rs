@@ -8,7 +8,7 @@ use core::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::tor1;
+use crate::{cgo, tor1};
 
 /// Bytes of key material.
 pub const MATERIAL_LEN: usize = 192;
@@ -42,14 +42,23 @@ impl KeyStream {
     /// The keys of the tor1 cell cipher, and KH, which binds an ESTABLISH_INTRO to its circuit
     /// (rend-spec-v3 3.1.1): the 20 bytes after the keys, or the KH of CREATE_FAST.
     pub fn tor1_with_kh(self) -> (tor1::Keys, Zeroizing<[u8; 20]>) {
+        let (keys, rest) = self.material.split_first_chunk().expect("72 of 192");
+        (tor1::Keys::read(keys), self.kh(rest))
+    }
+
+    /// The same for the CGO cell cipher.
+    pub fn cgo_with_kh(self) -> (cgo::Keys, Zeroizing<[u8; 20]>) {
+        let (keys, rest) = self.material.split_first_chunk().expect("160 of 192");
+        (cgo::Keys::read(keys), self.kh(rest))
+    }
+
+    fn kh(&self, rest: &[u8]) -> Zeroizing<[u8; 20]> {
         let mut kh = Zeroizing::new([0; 20]);
-        let (keys, rest) = self.material.split_at(tor1::KEYS_LEN);
         kh.copy_from_slice(match &self.kh {
             Some(kh) => &**kh,
             None => &rest[..20],
         });
-        let keys = keys.try_into().expect("split at the length of the array");
-        (tor1::Keys::read(keys), kh)
+        kh
     }
 
     /// The first bytes of the material.
@@ -78,6 +87,7 @@ mod tests {
         );
         assert_eq!((keys.kb[15], kh[19]), (71, 91));
         assert_eq!(*stream().with_kh(&[7; 20]).tor1_with_kh().1, [7; 20]);
+        assert_eq!(stream().cgo_with_kh().1[0], 160);
         assert_eq!(stream().tor1().kf, keys.kf);
         assert_eq!(format!("{:?} {keys:?}", stream()), "KeyStream tor1::Keys");
     }

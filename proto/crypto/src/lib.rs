@@ -5,6 +5,7 @@
 //! are zeroized on drop, compared in constant time, and shown by no `Debug`. What comes from
 //! outside is hostile: each reader is total and names what was wrong.
 
+pub mod cgo;
 pub mod client_auth;
 pub mod curve25519;
 mod der;

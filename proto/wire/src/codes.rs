@@ -20,6 +20,12 @@ macro_rules! codes {
                 #[doc = concat!("Number ", stringify!($value), ".")]
                 pub const $code: $name = $name($value);
             )*
+
+            /// Whether it is one of the numbers with a name.
+            #[must_use]
+            pub fn is_known(self) -> bool {
+                matches!(self.0, $($value)|*)
+            }
         }
 
         impl std::fmt::Display for $name {

@@ -11,11 +11,11 @@
 use crate::create::{HandshakeType, len16};
 use crate::linkspec::{LinkSpecifierError, LinkSpecifiers};
 use crate::reader::{Reader, Truncated};
-use crate::relay::RELAY_DATA_MAX;
+use crate::relay::RELAY_BODY_MAX;
 use crate::writer::{TooLong, Writer};
 
 /// Most bytes of reply in an EXTENDED2 message.
-pub const EXTENDED2_DATA_MAX: usize = RELAY_DATA_MAX - 2;
+pub const EXTENDED2_DATA_MAX: usize = RELAY_BODY_MAX - 2;
 
 /// Why an EXTEND2 message is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -64,7 +64,7 @@ impl<'a> Extend2<'a> {
         w.u16(self.handshake_type.0);
         w.bytes(&len);
         w.bytes(self.data);
-        if out.len() - start > RELAY_DATA_MAX {
+        if out.len() - start > RELAY_BODY_MAX {
             out.truncate(start);
             return Err(TooLong);
         }
@@ -176,6 +176,6 @@ mod tests {
             (Err(TooLong), &[1][..])
         );
         assert_eq!(Extended2 { data }.write(&mut out), Err(TooLong));
-        assert_eq!(Extended2 { data: &data[..496] }.write(&mut out), Ok(()));
+        assert_eq!(Extended2 { data: &data[..486] }.write(&mut out), Ok(()));
     }
 }

@@ -20,7 +20,7 @@ use crate::codes::codes;
 use crate::extension::Extensions;
 use crate::intro_plaintext::IntroPlaintext;
 use crate::reader::{Reader, Truncated};
-use crate::relay::RELAY_DATA_MAX;
+use crate::relay::RELAY_BODY_MAX;
 use crate::writer::{TooLong, Writer};
 
 const LEGACY_KEY_ID: [u8; 20] = [0; 20];
@@ -111,12 +111,12 @@ impl<'a> Introduce<'a> {
         keys: &IntroKeys,
         plaintext: &IntroPlaintext,
     ) -> Result<Vec<u8>, TooLong> {
-        let mut clear = Zeroizing::new(Vec::with_capacity(RELAY_DATA_MAX));
+        let mut clear = Zeroizing::new(Vec::with_capacity(RELAY_BODY_MAX));
         plaintext.write(&mut clear)?;
         let padded_len = clear.len().max(PADDED_LEN - HEAD_LEN);
         clear.resize(padded_len, 0);
         keys.crypt(&mut clear);
-        let mut out = Vec::with_capacity(RELAY_DATA_MAX);
+        let mut out = Vec::with_capacity(RELAY_BODY_MAX);
         let mut w = Writer::new(&mut out);
         w.bytes(&LEGACY_KEY_ID);
         auth_key::write(auth_key, &mut w);
@@ -125,7 +125,7 @@ impl<'a> Introduce<'a> {
         w.bytes(&clear);
         let mac = keys.mac(&out);
         out.extend_from_slice(&mac);
-        if out.len() > RELAY_DATA_MAX {
+        if out.len() > RELAY_BODY_MAX {
             return Err(TooLong);
         }
         Ok(out)

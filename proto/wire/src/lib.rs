@@ -28,6 +28,7 @@ pub mod netinfo;
 pub mod padding;
 pub mod reader;
 pub mod relay;
+pub mod relay_v1;
 pub mod rendezvous;
 pub mod resolve;
 pub mod sendme;

@@ -6,18 +6,24 @@
 //! ```
 //!
 //! Looked at and filled in place. A length beyond [`RELAY_DATA_MAX`] is an error whose consequence
-//! is to close the circuit; the padding is never read. Message bodies have a file each.
+//! is to close the circuit; the padding is never read. Version 1 is in [`crate::relay_v1`], and
+//! [`RelayFormat`] is either. Message bodies have a file each.
 
 use cepa_crypto::Rng;
+use cepa_crypto::layer::Cipher;
 
 use crate::cell::{PAYLOAD_LEN, Payload};
 use crate::codes::codes;
+use crate::relay_v1;
 use crate::writer::TooLong;
 
 /// Bytes before the data.
 pub const RELAY_HEADER_LEN: usize = 11;
 /// Most bytes of data in a version 0 relay cell (tor-spec 6.1).
 pub const RELAY_DATA_MAX: usize = PAYLOAD_LEN - RELAY_HEADER_LEN;
+/// Most bytes of a message's body that fit a relay cell of either version: what bounds the bodies
+/// that we write, but for DATA.
+pub const RELAY_BODY_MAX: usize = relay_v1::STREAM_DATA_MAX;
 /// Zero bytes between data and random padding, as room allows (tor-spec 6.1, proposal 289).
 const PADDING_GAP_LEN: usize = 4;
 
@@ -72,6 +78,88 @@ impl StreamId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("relay cell claims {0} bytes of data")]
 pub struct LengthError(pub u16);
+
+/// What a decrypted relay cell does against its format; the circuit is to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RelayCellError {
+    /// More is claimed than the cell holds.
+    #[error(transparent)]
+    Length(#[from] LengthError),
+    /// Version 1: a command that has no name, so that what follows cannot be told.
+    #[error("relay command {0} is unknown")]
+    Command(RelayCommand),
+    /// Version 1: a message about a stream, about none.
+    #[error("{0} without a stream id")]
+    NoStream(RelayCommand),
+}
+
+/// A message in a relay cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayMessage<'c> {
+    /// What it is.
+    pub command: RelayCommand,
+    /// Which stream it is about.
+    pub stream_id: StreamId,
+    /// Its body.
+    pub data: &'c [u8],
+}
+
+/// How messages lie in the relay cells of a hop: as its cipher wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayFormat {
+    /// This file's, under tor1 and between the ends of an onion service's circuit.
+    V0,
+    /// That of [`crate::relay_v1`], under CGO.
+    V1,
+}
+
+impl From<Cipher> for RelayFormat {
+    fn from(cipher: Cipher) -> Self {
+        match cipher {
+            Cipher::Tor1 => RelayFormat::V0,
+            Cipher::Cgo => RelayFormat::V1,
+        }
+    }
+}
+
+impl RelayFormat {
+    /// Most bytes in the body of such a message.
+    #[must_use]
+    pub fn data_max(self, command: RelayCommand) -> usize {
+        match self {
+            RelayFormat::V0 => RELAY_DATA_MAX,
+            RelayFormat::V1 => relay_v1::data_max(command),
+        }
+    }
+
+    /// Reads a decrypted cell.
+    pub fn read(self, payload: &Payload) -> Result<RelayMessage<'_>, RelayCellError> {
+        match self {
+            RelayFormat::V0 => Ok(RelayMessage {
+                command: command(payload),
+                stream_id: stream_id(payload),
+                data: data(payload)?,
+            }),
+            RelayFormat::V1 => relay_v1::read(payload),
+        }
+    }
+
+    /// Fills `payload` with a message, whose layer puts the digest or tag in. [`TooLong`] if it
+    /// does not fit; then `payload` is unchanged.
+    pub fn write(
+        self,
+        payload: &mut Payload,
+        command: RelayCommand,
+        stream_id: StreamId,
+        data: &[u8],
+        rng: &mut Rng,
+    ) -> Result<(), TooLong> {
+        match self {
+            RelayFormat::V0 => write(payload, command, stream_id, data, rng),
+            RelayFormat::V1 => relay_v1::write(payload, command, stream_id, data, rng),
+        }
+    }
+}
 
 /// What the message is.
 #[must_use]
@@ -143,10 +231,15 @@ pub fn write(
     ];
     header.copy_from_slice(&fields);
     data_out.copy_from_slice(data);
+    pad(padding, rng);
+    Ok(())
+}
+
+/// Fills what a message leaves of its cell.
+pub(crate) fn pad(padding: &mut [u8], rng: &mut Rng) {
     let (gap, random) = padding.split_at_mut(padding.len().min(PADDING_GAP_LEN));
     gap.fill(0);
     rng.fill(random);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::host::{Host, HostError};
 use crate::reader::{Reader, Truncated};
-use crate::relay::RELAY_DATA_MAX;
+use crate::relay::{RELAY_BODY_MAX, RELAY_DATA_MAX};
 use crate::writer::{TooLong, Writer};
 
 /// Bytes of an answer besides its value.
@@ -206,7 +206,7 @@ impl Resolved {
             .answers
             .iter()
             .try_for_each(|answer| write_answer(answer, out));
-        if written.is_err() || out.len() - start > RELAY_DATA_MAX {
+        if written.is_err() || out.len() - start > RELAY_BODY_MAX {
             out.truncate(start);
             return Err(TooLong);
         }

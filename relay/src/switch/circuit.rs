@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use cepa_circuit::{CircuitKey, Congestion, RelayCircuit, StreamKey};
 use cepa_crypto::KeyStream;
+use cepa_crypto::layer::{Cipher, RelayLayer};
 use cepa_link::{ChannelKey, CircuitRef};
 use cepa_wire::cell::{CellBuf, CircId, Payload};
 use cepa_wire::relay::StreamId;
@@ -150,9 +151,9 @@ pub(super) struct Circuit {
 
 impl Circuit {
     /// The handshake is done.
-    pub(super) fn open(&mut self, keys: KeyStream, congestion: Option<Congestion>) {
-        let (keys, kh) = keys.tor1_with_kh();
-        self.relay = Some(RelayCircuit::new(&keys).with_congestion(congestion));
+    pub(super) fn open(&mut self, cipher: Cipher, keys: KeyStream, window: Option<Congestion>) {
+        let (layer, kh) = RelayLayer::new(cipher, keys);
+        self.relay = Some(RelayCircuit::with_layer(layer).with_congestion(window));
         self.kh = kh;
     }
 

@@ -10,6 +10,7 @@ use cepa_circuit::{
     CircuitKey, Congestion, CongestionPath, OnionskinError, OnionskinJob, OnionskinReply,
 };
 use cepa_crypto::fast;
+use cepa_crypto::layer::Cipher;
 use cepa_link::{AcceptError, ChannelKey};
 use cepa_wire::Now;
 use cepa_wire::cell::{self, CellBuf, Command as CellCommand};
@@ -71,7 +72,7 @@ impl Switch {
         let mut reply = cell::new_cell(cell::circ_id(cell), CellCommand::CREATED_FAST);
         CreatedFast { y, derivative }.write(cell::payload_mut(&mut reply));
         if let Some(circuit) = self.circuits.get_mut(circuit) {
-            circuit.open(keys, None);
+            circuit.open(Cipher::Tor1, keys, None);
         }
         debug!("CREATED_FAST");
         if !self.queue(channel, &reply, now) {
@@ -106,8 +107,12 @@ impl Switch {
             sendme_inc_cells,
             path: CongestionPath::Exit,
         });
-        debug!(has_congestion_control = congestion.is_some(), "CREATED2");
-        circuit.open(reply.keys, congestion);
+        debug!(
+            has_congestion_control = congestion.is_some(),
+            cipher = ?reply.cipher,
+            "CREATED2"
+        );
+        circuit.open(reply.cipher, reply.keys, congestion);
         let previous = circuit.previous;
         let mut cell = cell::new_cell(previous.circ_id, CellCommand::CREATED2);
         let written = Created2 { data: &reply.data }.write(cell::payload_mut(&mut cell));

@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use cepa_circuit::CircuitKey;
+use cepa_circuit::{CircuitKey, RelayCircuit};
 use cepa_wire::Now;
 use cepa_wire::destroy::DestroyReason;
 use cepa_wire::establish_intro::{
@@ -193,11 +193,17 @@ impl Switch {
         body: &[u8],
         now: Now,
     ) {
+        let format = self.circuit_relay(key).map(RelayCircuit::format);
         let next = self.circuits.get_mut(key).map(|circuit| &mut circuit.next);
-        let Some(Next::Intro(point)) = next else {
+        let (Some(Next::Intro(point)), Some(format)) = (next, format) else {
             let action = PointAction::CircuitDead;
             return self.end_introduce(client, IntroduceStatus::UNKNOWN_ID, action, now);
         };
+        // What came in one cell need not fit one of the service's.
+        if body.len() > format.data_max(RelayCommand::INTRODUCE2) {
+            let action = PointAction::Malformed;
+            return self.end_introduce(client, IntroduceStatus::CANT_RELAY, action, now);
+        }
         let limiter = point.limiter.as_mut();
         if limiter.is_some_and(|limiter| !limiter.lets_through(now.mono)) {
             let action = PointAction::RateLimited;

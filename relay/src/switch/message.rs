@@ -1,14 +1,15 @@
 //! Relay messages that are for us (tor-spec 5.1.2, 5.4, 6.1, 6.2, 7.3; rend-spec-v3 3.1 to 4.2).
 //!
 //! A message that makes no sense here, or that we do not know, is dropped, as a peer newer than us
-//! may send it; a fault in lengths, windows or SENDMEs ends the circuit. DATA counts for the
+//! may send it; a fault in lengths, windows or SENDMEs ends the circuit, and under CGO an unknown
+//! command or a missing stream id as well. DATA counts for the
 //! circuit's window whether or not its stream is known.
 
-use cepa_circuit::{CircuitKey, LocalQueue, SendmeTag};
+use cepa_circuit::{CircuitKey, LocalQueue, RelayCircuit, SendmeTag};
 use cepa_wire::Now;
 use cepa_wire::cell::{self, Command as CellCommand, Payload};
 use cepa_wire::destroy::DestroyReason;
-use cepa_wire::relay::{self, RelayCommand, StreamId};
+use cepa_wire::relay::{RelayCommand, RelayMessage, StreamId};
 use cepa_wire::sendme::{self, Sendme};
 use tracing::{debug, trace};
 
@@ -24,9 +25,15 @@ impl Switch {
         tag: SendmeTag,
         now: Now,
     ) {
-        let (command, id) = (relay::command(payload), relay::stream_id(payload));
-        let data = match relay::data(payload) {
-            Ok(data) => data,
+        let Some(relay) = self.circuit_relay(key) else {
+            return;
+        };
+        let RelayMessage {
+            command,
+            stream_id: id,
+            data,
+        } = match relay.format().read(payload) {
+            Ok(message) => message,
             Err(error) => {
                 debug!(%error, "circuit destroyed");
                 return self.destroy(key, DestroyReason::PROTOCOL, now);
@@ -69,6 +76,10 @@ impl Switch {
         }
     }
 
+    pub(super) fn circuit_relay(&self, key: CircuitKey) -> Option<&RelayCircuit> {
+        self.circuits.get(key)?.relay.as_ref()
+    }
+
     fn handle_data(
         &mut self,
         key: CircuitKey,
@@ -80,10 +91,7 @@ impl Switch {
         let Some(circuit) = self.circuits.get_mut(key) else {
             return;
         };
-        let due = circuit
-            .relay
-            .as_mut()
-            .is_some_and(cepa_circuit::RelayCircuit::delivered);
+        let due = circuit.relay.as_mut().is_some_and(RelayCircuit::delivered);
         if due && let Some(tag) = sendme::SendmeTag::from_bytes(tag.as_bytes()) {
             let mut body = Vec::with_capacity(23);
             Sendme::Authenticated(tag).write(&mut body);

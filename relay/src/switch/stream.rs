@@ -11,7 +11,7 @@ use cepa_link::channel::QUEUE_HIGH_CELLS;
 use cepa_wire::Now;
 use cepa_wire::connected::Connected;
 use cepa_wire::end::{End, EndReason};
-use cepa_wire::relay::{RELAY_DATA_MAX, RelayCommand, StreamId};
+use cepa_wire::relay::{RelayCommand, StreamId};
 use cepa_wire::resolve::{Answer, AnswerValue};
 
 use super::Switch;
@@ -30,7 +30,13 @@ impl Switch {
         };
         let cells = self.room_cells(edge).unwrap_or(0);
         edge.waits_for_room.set(cells == 0);
-        cells * RELAY_DATA_MAX
+        cells * self.data_max(edge)
+    }
+
+    /// Bytes that a DATA cell takes on the circuit of a stream.
+    fn data_max(&self, edge: &super::edge::Edge) -> usize {
+        let relay = edge.circuit.and_then(|key| self.circuit_relay(key));
+        relay.map_or(0, |relay| relay.format().data_max(RelayCommand::DATA))
     }
 
     fn room_cells(&self, edge: &super::edge::Edge) -> Option<usize> {
@@ -47,7 +53,8 @@ impl Switch {
 
     /// Packages bytes of the socket into DATA cells; at most [`Switch::stream_room`] of them.
     pub fn stream_send(&mut self, key: StreamKey, bytes: &[u8], now: Now) {
-        for data in bytes.chunks(RELAY_DATA_MAX) {
+        let cell_max = self.streams.get(key).map_or(0, |edge| self.data_max(edge));
+        for data in bytes.chunks(cell_max.max(1)) {
             let Some(edge) = self.streams.get_mut(key) else {
                 return;
             };

@@ -1,6 +1,7 @@
 //! Switches wired in memory, with a client that speaks cells.
 
 mod attacks;
+mod cgo;
 mod flow;
 mod net;
 mod paths;

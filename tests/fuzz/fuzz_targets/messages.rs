@@ -4,9 +4,13 @@
 
 use cepa_wire::Reader;
 use cepa_wire::{
-    auth, begin, certs, connected, create, end, extend, linkspec, netinfo, padding, relay, resolve,
+    auth, begin, certs, connected, create, end, extend, linkspec, netinfo, padding, relay, relay_v1, resolve,
     sendme, versions, xon,
 };
+
+fn rng() -> cepa_crypto::Rng {
+    cepa_crypto::Rng::from_seed([1; 32])
+}
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let _ = begin::Begin::read(data);
@@ -29,6 +33,12 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         *to = *from;
     }
     let _ = relay::data(&payload);
+    if let Ok(said) = relay_v1::read(&payload) {
+        let mut again = payload;
+        relay_v1::write(&mut again, said.command, said.stream_id, said.data, &mut rng())
+            .expect("it was read");
+        assert_eq!(relay_v1::read(&again), Ok(said));
+    }
     let _ = netinfo::Netinfo::read(&payload);
     let _ = padding::PaddingNegotiate::read(&payload);
     let _ = create::Create2::read(&payload);

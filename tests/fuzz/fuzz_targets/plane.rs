@@ -12,11 +12,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cepa_circuit::handshake::CongestionRequest;
 use cepa_circuit::onionskin::{OnionKeys, OnionskinJob};
 use cepa_circuit::{
     CircuitKey, Congestion, CongestionPath, Forward, RelayCircuit, StreamKey,
 };
 use cepa_client::plane::{HopKey, HopSpec, Plane, StreamTarget};
+use cepa_crypto::layer::{Cipher, RelayLayer};
 use cepa_crypto::{Rng, curve25519, fast};
 use cepa_link::ChannelKey;
 use cepa_wire::Now;
@@ -28,7 +30,7 @@ use cepa_wire::end::EndReason;
 use cepa_wire::extend::{Extend2, Extended2};
 use cepa_wire::host::Host;
 use cepa_wire::linkspec::LinkSpecifiers;
-use cepa_wire::relay::{self, RelayCommand, StreamId};
+use cepa_wire::relay::{RelayCommand, StreamId};
 use cepa_wire::resolve::Resolve;
 use script::{Script, identity, link, now};
 
@@ -135,11 +137,18 @@ impl World {
             onion_key,
         };
         let link_specifiers = LinkSpecifiers::new(None, self.keys.rsa, None, None);
+        let cipher = match step & 0x60 {
+            0x60 => Cipher::Cgo,
+            _ => Cipher::Tor1,
+        };
         let hop = |key| HopSpec {
             link_specifiers: link_specifiers.clone(),
             key,
             // Of hops with ntor-v3 only.
-            congestion: Some(Arc::default()),
+            congestion: Some(CongestionRequest {
+                cipher,
+                ..CongestionRequest::default()
+            }),
         };
         let first = if step & 0x80 == 0 {
             HopKey::Fast
@@ -183,7 +192,8 @@ impl World {
                 created
                     .write(cell::payload_mut(&mut cell))
                     .expect("it fits");
-                self.stands(id, RelayCircuit::new(&reply.keys.tor1()), &mut cell);
+                let (layer, _) = RelayLayer::new(reply.cipher, reply.keys);
+                self.stands(id, RelayCircuit::with_layer(layer), &mut cell);
             }
             Command::CREATE_FAST => {
                 let create = CreateFast::read(payload).expect("ours");
@@ -216,12 +226,12 @@ impl World {
         let Some(hop) = relays.iter_mut().position(is_here) else {
             return;
         };
-        let Ok(data) = relay::data(payload) else {
+        let Ok(said) = relays[hop].format().read(payload) else {
             return;
         };
-        match relay::command(payload) {
+        match said.command {
             RelayCommand::EXTEND2 if relays.len() < HOPS_MAX => {
-                let extend = Extend2::read(data).expect("ours");
+                let extend = Extend2::read(said.data).expect("ours");
                 let create = Create2 {
                     handshake_type: extend.handshake_type,
                     data: extend.data,
@@ -239,12 +249,13 @@ impl World {
                         sendme_inc_cells,
                         path: CongestionPath::Exit,
                     });
-                    let relay = RelayCircuit::new(&reply.keys.tor1());
+                    let (layer, _) = RelayLayer::new(reply.cipher, reply.keys);
+                    let relay = RelayCircuit::with_layer(layer);
                     relays.push(relay.with_congestion(congestion));
                 }
             }
             RelayCommand::BEGIN | RelayCommand::BEGIN_DIR | RelayCommand::RESOLVE => {
-                self.stream_ids.push(relay::stream_id(payload));
+                self.stream_ids.push(said.stream_id);
             }
             _ => {}
         }
@@ -286,11 +297,13 @@ impl World {
         let stream = stream.unwrap_or_default();
         let count = 1 + u8::from(command == RelayCommand::DATA) * (script.byte() % 64);
         let body = script.bytes();
-        let body = body
-            .get(..body.len().min(relay::RELAY_DATA_MAX))
-            .unwrap_or_default();
+        let said = RelayCommand(command.0 & 0x7f);
+        let body_max = relays
+            .get(hop)
+            .map_or(0, |relay| relay.format().data_max(said));
+        let body = body.get(..body.len().min(body_max)).unwrap_or_default();
         for _ in 0..count {
-            self.say(id, hop, RelayCommand(command.0 & 0x7f), stream, body);
+            self.say(id, hop, said, stream, body);
         }
     }
 

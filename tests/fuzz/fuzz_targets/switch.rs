@@ -16,18 +16,18 @@ use std::time::Duration;
 
 use cepa_circuit::{OnionKeys, StreamKey};
 use cepa_crypto::ed25519::Keypair;
-use cepa_crypto::layer::HopLayer;
-use cepa_crypto::{Rng, curve25519, fast};
+use cepa_crypto::layer::{Cipher, HopLayer};
+use cepa_crypto::{Rng, curve25519, fast, ntor_v3};
 use cepa_link::ChannelKey;
 use cepa_link::channel::PaddingRange;
 use cepa_netdoc::policy::AddrPolicy;
 use cepa_relay::{KnownRelays, Limits, PointParams, Switch, SwitchCommand, SwitchConfig, WorkerId};
 use cepa_wire::Now;
 use cepa_wire::cell::{self, CELL_LEN, CellBuf, CircId, Command};
-use cepa_wire::create::{CreateFast, CreatedFast};
+use cepa_wire::create::{Create2, CreateFast, Created2, CreatedFast, HandshakeType};
 use cepa_wire::end::EndReason;
 use cepa_wire::establish_intro::{DosParams, EstablishIntro};
-use cepa_wire::relay::{self, RelayCommand, StreamId};
+use cepa_wire::relay::{RelayCommand, RelayFormat, StreamId};
 use cepa_wire::resolve::{Answer, AnswerValue};
 use script::{Script, identity, link, now};
 
@@ -35,6 +35,11 @@ use script::{Script, identity, link, now};
 const SOCKET_LEN: usize = 2000;
 /// Circuit ids that are the client's; as many more are the relay's before us.
 const CLIENT_IDS: u32 = 8;
+
+enum Begun {
+    Fast(fast::ClientState),
+    Cgo(ntor_v3::ClientState),
+}
 
 struct World {
     switch: Switch,
@@ -48,8 +53,8 @@ struct World {
     /// Layers and KH, by circuit id: those of the client's, below [`CLIENT_IDS`], and of the relay
     /// before.
     layers: BTreeMap<u32, (HopLayer, [u8; 20])>,
-    /// X of a CREATE_FAST that waits for its answer.
-    begun: BTreeMap<u32, fast::ClientState>,
+    /// Handshakes that wait for their answer: CREATE_FAST, or ntor-v3 that asks for CGO.
+    begun: BTreeMap<u32, Begun>,
     /// Ids of circuits towards the relay behind.
     next_ids: Vec<CircId>,
     commands: Vec<SwitchCommand>,
@@ -115,6 +120,7 @@ impl World {
     fn step(&mut self, step: u8, script: &mut Script<'_>) {
         match step % 8 {
             0 => self.raw_cell(step, script),
+            1 if step & 0xc0 == 0xc0 => self.create_cgo(script),
             1 => self.create_fast(script),
             2 | 3 => self.message(step, script),
             4 => self.answer(step),
@@ -176,8 +182,31 @@ impl World {
         let (state, x) = fast::client_start(&mut self.rng);
         let mut cell = cell::new_cell(CircId(id), Command::CREATE_FAST);
         CreateFast { x }.write(cell::payload_mut(&mut cell));
-        self.begun.insert(id, state);
+        self.begun.insert(id, Begun::Fast(state));
         self.deliver(self.origin(CircId(id)), &mut cell);
+        self.take_output();
+    }
+
+    fn create_cgo(&mut self, script: &mut Script<'_>) {
+        let id = u32::from(script.byte() % 16) | CircId::INITIATOR_BIT;
+        let asks = [2, 1, 0, 3, 2, 2, 6];
+        let onion = *self.keys.ntor[0].public();
+        let verification = ntor_v3::CIRCUIT_VERIFICATION;
+        let ed = self.keys.ed;
+        let (state, data) =
+            ntor_v3::client_start(&mut self.rng, &ed, &onion, &asks, verification).expect("a key");
+        let mut cell = cell::new_cell(CircId(id), Command::CREATE2);
+        let create = Create2 {
+            handshake_type: HandshakeType::NTOR_V3,
+            data: &data,
+        };
+        create.write(cell::payload_mut(&mut cell)).expect("it fits");
+        self.begun.insert(id, Begun::Cgo(state));
+        self.deliver(self.origin(CircId(id)), &mut cell);
+        while let Some(command) = self.switch.poll_command() {
+            self.take(command);
+        }
+        self.answer(0);
         self.take_output();
     }
 
@@ -187,8 +216,10 @@ impl World {
         let command = RelayCommand(script.byte());
         let stream = StreamId(u16::from(script.byte()));
         let body = script.bytes();
+        let layer = self.layers.get(&id).map(|(layer, _)| layer.cipher());
+        let format = RelayFormat::from(layer.unwrap_or_default());
         let body = body
-            .get(..body.len().min(relay::RELAY_DATA_MAX))
+            .get(..body.len().min(format.data_max(command)))
             .unwrap_or_default();
         let made = (step & 0x40 != 0).then(|| self.point_message(id, command, body));
         let body = made.flatten().unwrap_or_else(|| body.to_vec());
@@ -200,7 +231,9 @@ impl World {
         };
         let mut cell = cell::new_cell(CircId(id), outer);
         let payload = cell::payload_mut(&mut cell);
-        relay::write(payload, command, stream, &body, &mut self.rng).expect("it fits");
+        format
+            .write(payload, command, stream, &body, &mut self.rng)
+            .expect("it fits");
         if let Some((layer, _)) = self.layers.get_mut(&id) {
             layer.originate_forward(outer.0, payload);
         }
@@ -347,7 +380,7 @@ impl World {
             for cell in cells {
                 let id = cell::circ_id(cell);
                 match cell::command(cell) {
-                    Command::CREATED_FAST => self.created(id, cell),
+                    Command::CREATED_FAST | Command::CREATED2 => self.created(id, cell),
                     Command::CREATE2 => self.next_ids.push(id),
                     _ => {}
                 }
@@ -356,14 +389,23 @@ impl World {
     }
 
     fn created(&mut self, id: CircId, cell: &CellBuf) {
-        let Some(state) = self.begun.remove(&id.0) else {
-            return;
+        // Of two handshakes for one id the second is dropped, and its keys with it.
+        let (cipher, keys) = match (self.begun.remove(&id.0), cell::command(cell)) {
+            (Some(Begun::Fast(state)), Command::CREATED_FAST) => {
+                let created = CreatedFast::read(cell::payload(cell)).expect("it was written");
+                let keys = state.finish(&created.y, &created.derivative);
+                (Cipher::Tor1, keys.ok())
+            }
+            (Some(Begun::Cgo(state)), Command::CREATED2) => {
+                let created = Created2::read(cell::payload(cell)).expect("it was written");
+                let keys = state.finish(created.data).map(|(_, keys)| keys);
+                (Cipher::Cgo, keys.ok())
+            }
+            _ => return,
         };
-        let created = CreatedFast::read(cell::payload(cell)).expect("it was written");
-        // Of two CREATE_FAST for one id the second is dropped, and its X with it.
-        if let Ok(keys) = state.finish(&created.y, &created.derivative) {
-            let (keys, kh) = keys.tor1_with_kh();
-            self.layers.insert(id.0, (HopLayer::tor1(&keys), *kh));
+        if let Some(keys) = keys {
+            let (layer, kh) = HopLayer::new(cipher, keys);
+            self.layers.insert(id.0, (layer, *kh));
         }
     }
 

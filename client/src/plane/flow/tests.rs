@@ -1,9 +1,9 @@
 //! Congestion control at the client's end: windows, XON and XOFF, and exits that lie.
 
-use std::sync::Arc;
-
+use cepa_circuit::handshake::CongestionRequest;
 use cepa_circuit::origin::OriginViolation;
 use cepa_circuit::{CircuitKey, WindowViolation};
+use cepa_crypto::layer::Cipher;
 use cepa_wire::destroy::DestroyReason;
 use cepa_wire::end::EndReason;
 use cepa_wire::relay::StreamId;
@@ -16,13 +16,20 @@ use super::*;
 impl World {
     /// With a stream at a hop that was asked for congestion control, and grants it.
     fn congested() -> (World, CircuitKey, StreamKey, StreamId) {
+        World::congested_with(Cipher::Tor1)
+    }
+
+    fn congested_with(cipher: Cipher) -> (World, CircuitKey, StreamKey, StreamId) {
         let mut world = world();
         let mut hop = world.hop();
         hop.key = HopKey::NtorV3 {
             ed: world.keys.ed,
             onion_key: *world.keys.ntor[0].public(),
         };
-        hop.congestion = Some(Arc::default());
+        hop.congestion = Some(CongestionRequest {
+            cipher,
+            ..CongestionRequest::default()
+        });
         let opened = world
             .plane
             .open_circuit(world.channel, hop, Vec::new(), world.now);
@@ -45,6 +52,30 @@ fn fill(world: &mut World, stream: StreamKey) -> usize {
         world.run();
     }
     world.told_count(RelayCommand::DATA) - before
+}
+
+#[test]
+fn cells_are_as_long_as_the_cipher_has_them() {
+    for (cipher, len) in [(Cipher::Tor1, 498), (Cipher::Cgo, 488)] {
+        let (mut world, circuit, stream, id) = World::congested_with(cipher);
+        assert_eq!(world.plane.stream_room(stream), 32 * len);
+        assert_eq!(fill(&mut world, stream), 124);
+        let data = (RelayCommand::DATA, id, vec![1; len]);
+        assert_eq!(world.told.last(), Some(&data));
+        // What comes back is counted and acknowledged, and the SENDMEs are right.
+        for _ in 0..3 {
+            for _ in 0..31 {
+                world.say(RelayCommand::DATA, id, &vec![2; len]);
+            }
+            let mut out = Vec::new();
+            world.plane.stream_take(stream, &mut out, 31 * len);
+            assert_eq!(out.len(), 31 * len);
+            world.plane.stream_written(stream, 31 * len, world.now);
+        }
+        world.run();
+        assert_eq!(world.relay.as_ref().unwrap().room_cells(), 124);
+        assert!(world.plane.circuit_status(circuit).is_some());
+    }
 }
 
 #[test]

@@ -349,7 +349,7 @@ fn refused_streams_and_those_that_visitors_give_up() {
 fn back_pressure_reaches_over_the_rendezvous() {
     let mut meeting = joined();
     let [ours, theirs] = meeting.accept();
-    let window = 500 * RELAY_DATA_MAX;
+    let window = 500 * cepa_wire::relay::RELAY_DATA_MAX;
     assert_eq!(meeting.push(SERVICE, theirs, 10 * window), window);
     let [_, second] = meeting.accept();
     assert_eq!(meeting.push(SERVICE, second, 10 * window), window);

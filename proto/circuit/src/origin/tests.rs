@@ -1,15 +1,19 @@
 //! The origin against a chain of relays in memory.
 
+mod cgo;
 mod congestion;
 
 use super::*;
 use crate::congestion::CongestionPath;
 use crate::congestion::tests::epoch;
+use crate::handshake::CongestionRequest;
 use crate::onionskin::{OnionKeys, OnionskinJob};
 use crate::relay::{Forward, RelayCircuit};
+use cepa_crypto::layer::{Cipher, RelayLayer};
 use cepa_crypto::{Ed25519Id, RsaId, curve25519, fast, tor1};
 use cepa_wire::create::{Create2, CreateFast};
 use cepa_wire::linkspec::LinkSpecifiers;
+use cepa_wire::relay::{self, LengthError};
 use proptest::prelude::{any, proptest};
 
 const ID: CircId = CircId(0x8000_0001);
@@ -77,7 +81,8 @@ impl Chain {
         let relay = &mut self.relays[at];
         let reply = job.run(&relay.keys, &mut self.rng).unwrap();
         let congestion = reply.sendme_inc_cells.map(|_| congestion());
-        let circuit = RelayCircuit::new(&reply.keys.tor1()).with_congestion(congestion);
+        let (layer, _) = RelayLayer::new(reply.cipher, reply.keys);
+        let circuit = RelayCircuit::with_layer(layer).with_congestion(congestion);
         relay.circuit = Some(circuit);
         reply.data
     }
@@ -117,13 +122,8 @@ impl Chain {
                 .as_mut()
                 .expect("the circuit ends before the cell");
             if let Forward::Here(tag) = circuit.handle_forward(command, payload).unwrap() {
-                let data = relay::data(payload).unwrap().to_vec();
-                let message = (
-                    relay::command(payload),
-                    relay::stream_id(payload),
-                    data,
-                    tag,
-                );
+                let said = circuit.format().read(payload).unwrap();
+                let message = (said.command, said.stream_id, said.data.to_vec(), tag);
                 return self.message(at, command, message);
             }
         }
@@ -497,7 +497,10 @@ fn lengths_beyond_the_cell() {
     payload[9..11].copy_from_slice(&499u16.to_be_bytes());
     tor1::RelayCrypt::new(&keys).originate_backward(payload);
     let error = circuit.handle_cell(&mut cell, QUEUE, &mut rng, &mut |_| {}, epoch());
-    assert_eq!(error, Err(OriginViolation::Length(LengthError(499))));
+    assert_eq!(
+        error,
+        Err(OriginViolation::RelayCell(LengthError(499).into()))
+    );
 }
 
 proptest! {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cepa_circuit::StreamKey;
 use cepa_circuit::stream_flow::QUEUE_MAX_CELLS;
-use cepa_crypto::layer::HopLayer;
+use cepa_crypto::layer::{Cipher, HopLayer};
 use cepa_crypto::ntor_v3;
 use cepa_wire::cell::Command as Cell;
 use cepa_wire::create::HandshakeType;
@@ -20,7 +20,13 @@ use super::streams::{exit, open};
 use crate::switch::SwitchConfig;
 
 /// An ntor-v3 handshake with the relay behind the path, and this message; its reply's message.
-fn extend_v3(net: &mut Net, path: &mut Path, node: usize, message: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn extend_v3(
+    net: &mut Net,
+    path: &mut Path,
+    node: usize,
+    message: &[u8],
+) -> Option<Vec<u8>> {
+    let is_cgo = message.ends_with(&[3, 2, 2, 6]);
     let keys = &net.nodes[node].keys;
     let (ed, onion) = (keys.ed, *keys.ntor[0].public());
     let verification = ntor_v3::CIRCUIT_VERIFICATION;
@@ -47,7 +53,13 @@ fn extend_v3(net: &mut Net, path: &mut Path, node: usize, message: &[u8]) -> Opt
     let (message, keys) = state
         .finish(Extended2::read(&reply.data).unwrap().data)
         .unwrap();
-    path.hops.push(HopLayer::tor1(&keys.tor1()));
+    let cipher = match is_cgo {
+        true => Cipher::Cgo,
+        false => Cipher::Tor1,
+    };
+    let (layer, kh) = HopLayer::new(cipher, keys);
+    path.hops.push(layer);
+    path.kh = *kh;
     Some(message)
 }
 

@@ -17,7 +17,7 @@ use cepa_wire::cell::{self, CELL_LEN, CellBuf, CircId, Command as Cell};
 use cepa_wire::create::{Create2, CreateFast, Created2, CreatedFast, HandshakeType};
 use cepa_wire::extend::{Extend2, Extended2};
 use cepa_wire::linkspec::LinkSpecifiers;
-use cepa_wire::relay::{self, RelayCommand, StreamId};
+use cepa_wire::relay::{RelayCommand, RelayFormat, StreamId};
 
 use crate::switch::*;
 
@@ -447,7 +447,10 @@ impl Path {
     ) -> CellBuf {
         let mut cell = cell::new_cell(self.circ_id, cell_command);
         let payload = cell::payload_mut(&mut cell);
-        relay::write(payload, command, id, data, &mut net.rng).unwrap();
+        let format = RelayFormat::from(self.hops[hop].cipher());
+        format
+            .write(payload, command, id, data, &mut net.rng)
+            .unwrap();
         layer::originate(&mut self.hops[..=hop], cell_command.0, payload).unwrap();
         cell
     }
@@ -479,11 +482,13 @@ impl Path {
         );
         let payload = cell::payload_mut(&mut cell);
         let (hop, tag) = layer::peel(&mut self.hops, Cell::RELAY.0, payload).expect("recognised");
+        let format = RelayFormat::from(self.hops[hop].cipher());
+        let said = format.read(payload).unwrap();
         Some(Message {
             hop,
-            command: relay::command(payload),
-            stream: relay::stream_id(payload),
-            data: relay::data(payload).unwrap().to_vec(),
+            command: said.command,
+            stream: said.stream_id,
+            data: said.data.to_vec(),
             tag: tag.as_bytes().to_vec(),
         })
     }

@@ -8,6 +8,8 @@ use cepa_wire::establish_intro::{DosParams, EstablishIntro};
 use cepa_wire::introduce::IntroduceStatus;
 use cepa_wire::relay::{RelayCommand, StreamId};
 
+use super::cgo::ASKS_CGO;
+use super::flow::extend_v3;
 use super::net::{Message, Net, Path, extend2_body};
 use crate::switch::{Limits, PointAction, PointCell, PointCounts, SwitchConfig};
 
@@ -51,13 +53,18 @@ impl World {
         }
     }
 
-    /// A circuit of two hops that ends at the point, by this one of its workers.
+    /// A circuit of two hops that ends at the point, by this one of its workers. Every other one
+    /// has the CGO cipher there.
     pub(super) fn path(&mut self, worker: usize) -> Path {
         let guard = 1 + worker % self.guards;
         let client = self.net.client((guard, 0));
         self.next_id += 1;
         let mut path = Path::create(&mut self.net, client, self.next_id, guard);
-        path.extend(&mut self.net, 0);
+        if self.next_id % 2 == 0 {
+            extend_v3(&mut self.net, &mut path, 0, ASKS_CGO).expect("it is granted");
+        } else {
+            path.extend(&mut self.net, 0);
+        }
         path
     }
 
@@ -178,7 +185,7 @@ impl World {
     }
 }
 
-fn introduce1(key: &Keypair, what: &[u8]) -> Vec<u8> {
+pub(super) fn introduce1(key: &Keypair, what: &[u8]) -> Vec<u8> {
     let key = key.public();
     [&[0; 20][..], &[2, 0, 32], &key.as_bytes()[..], &[0], what].concat()
 }
@@ -278,7 +285,7 @@ fn establish_intro_that_is_refused() {
 }
 
 #[test]
-fn introduce1_that_is_refused() {
+pub(super) fn introduce1_that_is_refused() {
     for workers in [1, 2] {
         let mut world = World::new(workers);
         let key = keypair(7);

@@ -8,7 +8,7 @@ fn built_with_congestion() -> (OriginCircuit, Chain) {
     let mut specs = chain.hops();
     // It is not asked of a hop with plain ntor.
     for hop in &mut specs {
-        hop.congestion = Some(std::sync::Arc::default());
+        hop.congestion = Some(CongestionRequest::default());
     }
     let mut circuit = begin(&mut chain, specs);
     read_all(&mut circuit, &mut chain);
