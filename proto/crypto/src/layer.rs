@@ -69,11 +69,11 @@ pub enum Cipher {
 /// KH, which binds an ESTABLISH_INTRO to its circuit (rend-spec-v3 3.1.1).
 pub type BindingKey = Zeroizing<[u8; 20]>;
 
-/// A relay's layer of one circuit, both directions. CGO's is boxed: it is the larger by far.
+/// A relay's layer of one circuit, both directions.
 #[derive(Debug)]
 pub enum RelayLayer {
     /// AES-128-CTR and SHA-1.
-    Tor1(tor1::RelayCrypt),
+    Tor1(Box<tor1::RelayCrypt>),
     /// Counter galois onion.
     Cgo(Box<cgo::RelayCrypt>),
 }
@@ -81,7 +81,7 @@ pub enum RelayLayer {
 impl RelayLayer {
     /// A fresh tor1 layer.
     pub fn tor1(keys: &tor1::Keys) -> RelayLayer {
-        RelayLayer::Tor1(tor1::RelayCrypt::new(keys))
+        RelayLayer::Tor1(Box::new(tor1::RelayCrypt::new(keys)))
     }
 
     /// A fresh CGO layer.

@@ -24,7 +24,7 @@ macro_rules! codes {
             /// Whether it is one of the numbers with a name.
             #[must_use]
             pub fn is_known(self) -> bool {
-                matches!(self.0, $($value)|*)
+                [$($value),*].contains(&self.0)
             }
         }
 

@@ -60,7 +60,7 @@ impl World {
         let client = self.net.client((guard, 0));
         self.next_id += 1;
         let mut path = Path::create(&mut self.net, client, self.next_id, guard);
-        if self.next_id % 2 == 0 {
+        if self.next_id.is_multiple_of(2) {
             extend_v3(&mut self.net, &mut path, 0, ASKS_CGO).expect("it is granted");
         } else {
             path.extend(&mut self.net, 0);
