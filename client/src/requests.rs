@@ -63,6 +63,8 @@ pub(crate) struct Request {
     late_exit: Option<(RsaId, Instant)>,
     /// Exits that refused others the like: excluded for as long as there are any besides.
     shunned: Vec<RsaId>,
+    /// The service is known to be slow, or was met anew already.
+    pub(crate) is_patient: bool,
 }
 
 /// Who can serve a request.
@@ -205,6 +207,7 @@ impl Request {
             excluded_exits: Vec::new(),
             late_exit: None,
             shunned: Vec::new(),
+            is_patient: false,
         }
     }
 
@@ -329,8 +332,8 @@ impl Request {
     pub(crate) fn deadline(&self) -> Instant {
         match self.state {
             State::Waiting => self.until,
-            // A service is not asked twice.
-            State::Attached { .. } if self.wish().is_none() => self.until,
+            // A service whose circuit is alive is not asked twice.
+            State::Attached { .. } if self.is_patient => self.until,
             State::Attached { since, .. } => self.until.min(since + ANSWER_MAX),
         }
     }

@@ -1,6 +1,6 @@
 //! Onion services between `tor` and us, both ways, with and without client keys, in networks where
 //! both are directories, introduction and rendezvous points. A service's folder goes from us to
-//! `tor`, and in our network back.
+//! `tor`, and back.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ const NOT_OURS: [&str; 6] = [
 ];
 
 /// The cell of a column: in a network of both, all of whose relays are directories, introduction
-/// and rendezvous points; in a network of ours the folder comes back from `tor`, too.
+/// and rendezvous points.
 pub(crate) fn cell(board: &Board, column: Column, world: &World) {
     board.cell(matrix::ONIONS, column, || {
         let folder = world.folder("onions");
@@ -54,9 +54,7 @@ pub(crate) fn cell(board: &Board, column: Column, world: &World) {
             world.socks(40),
         );
         let (_visitor, address) = ends.both_ways();
-        if column == Column::TheirsAmongOurs {
-            ends.comes_back(&address);
-        }
+        ends.comes_back(&address);
     });
 }
 
@@ -164,6 +162,8 @@ impl<'a> Ends<'a> {
     }
 
     /// What `tor` has written in a service's folder is good for us; its last revision is outdone.
+    /// Relays of `tor` may hold its circuits for long after its end, and pass on what nobody
+    /// answers: then our visitor looks for the service anew.
     fn comes_back(&self, open_address: &str) {
         let back = self.serve("their-open");
         assert_eq!(back.address, open_address);

@@ -47,6 +47,11 @@ impl Client {
         self.settle(now);
     }
 
+    /// A service has these virtual ports from now on. Streams that are open stay.
+    pub fn change_service_ports(&mut self, id: ServiceId, ports: Vec<u16>) {
+        self.services.change_ports(id, ports);
+    }
+
     /// How the hosted services stand.
     #[must_use]
     pub fn service_statuses(&self) -> Vec<ServiceStatus> {

@@ -351,6 +351,14 @@ impl Client {
                 self.cancel_stream(id, now);
                 self.refuse(id, SocksStatus::TTL_EXPIRED);
                 self.cancel_visit(visit, now);
+            } else if self
+                .requests
+                .by_id
+                .get(&id)
+                .and_then(Request::visit)
+                .is_some()
+            {
+                self.doubt_visit(id, now);
             } else {
                 self.time_out(id, now);
             }

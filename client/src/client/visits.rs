@@ -120,6 +120,25 @@ impl Client {
         }
     }
 
+    /// A service has not answered a request for long. If nothing came over its circuit since, that
+    /// may be dead, and relays have not told: then the service is met anew, once.
+    pub(super) fn doubt_visit(&mut self, id: RequestId, now: Now) {
+        let Some(request) = self.requests.by_id.get_mut(&id) else {
+            return;
+        };
+        let State::Attached { stream, since, .. } = request.state else {
+            return;
+        };
+        request.is_patient = true;
+        let circuit = self.plane.stream_circuit(stream);
+        let status = circuit.and_then(|key| self.plane.circuit_status(key));
+        if let Some(visit) = request.visit()
+            && status.is_some_and(|status| status.heard_at <= since)
+        {
+            self.visits.abandon(visit, now);
+        }
+    }
+
     /// Our side of a stream is over; perhaps it was the last one of a visit.
     pub(super) fn close_stream(&mut self, stream: StreamKey, reason: EndReason, now: Now) {
         let circuit = self.plane.stream_circuit(stream);

@@ -10,6 +10,7 @@
 //! event has the true reason.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use cepa_circuit::origin::{BuildError, Dropped, OriginCircuit, OriginViolation, Received};
 use cepa_circuit::{CircuitKey, HalfClosed, LocalQueue, StreamKey};
@@ -77,6 +78,8 @@ pub struct CircuitStatus {
     pub stream_count: usize,
     /// Cells that no honest hop would have sent, and that were dropped.
     pub dropped_cells: u64,
+    /// When a cell last came over it, or it was begun.
+    pub heard_at: Instant,
 }
 
 /// A circuit and its streams.
@@ -93,6 +96,7 @@ pub(super) struct Circuit {
     /// The stream that sent last: behind it the next round of wake-ups begins.
     pub(super) sent_last: StreamId,
     pub(super) dropped_cells: u64,
+    heard_at: Instant,
     /// Whether messages without a stream are told, and streams of the peer's taken.
     pub(super) onion: OnionUse,
 }
@@ -132,6 +136,7 @@ impl Plane {
                 stream_id_next,
                 sent_last: StreamId::NONE,
                 dropped_cells: 0,
+                heard_at: now.mono,
                 onion: OnionUse::default(),
             })
         })?;
@@ -179,6 +184,7 @@ impl Plane {
             is_built: circuit.origin.is_built(),
             stream_count: circuit.streams.len(),
             dropped_cells: circuit.dropped_cells,
+            heard_at: circuit.heard_at,
         })
     }
 
@@ -190,6 +196,7 @@ impl Plane {
         let Some(entry) = self.channels.get_mut(circuit.channel) else {
             return;
         };
+        circuit.heard_at = now.mono;
         let circ_id = circuit.origin.circ_id();
         let queue = LocalQueue {
             cells: entry.channel.queued(circ_id),

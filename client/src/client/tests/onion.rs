@@ -311,6 +311,19 @@ fn a_removed_service_leaves_nothing() {
 }
 
 #[test]
+fn ports_change_while_a_service_is_hosted() {
+    let mut net = hosted();
+    let [_, theirs] = net.visit("");
+    let circuit = net.circuit(theirs);
+    net.world
+        .client
+        .change_service_ports(net.service, vec![PORT + 1]);
+    assert_eq!(net.circuit(theirs), circuit, "what is open stays");
+    let request = net.ask(PORT, "");
+    assert_eq!(net.world.failed(request), SocksStatus::CONNECTION_REFUSED);
+}
+
+#[test]
 fn a_killed_relay_of_a_rendezvous_is_survived() {
     for (side, place) in [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2)] {
         let mut net = hosted();
@@ -368,6 +381,36 @@ fn relays_that_swallow_all_are_survived() {
         net.world.net.frozen.insert(victim);
         net.visit_within(60, "other");
     }
+}
+
+#[test]
+fn a_dead_rendezvous_of_which_nobody_tells_is_left() {
+    let mut net = hosted();
+    let [ours, _] = net.visit("");
+    // The rendezvous point does not pass cells on any more, and says nothing.
+    net.world.net.onion.joined.clear();
+    let before = net.circuit(ours);
+    let [ours, _] = net.visit_within(30, "");
+    assert_ne!(net.circuit(ours), before);
+}
+
+#[test]
+fn a_slow_service_is_waited_for_on_the_same_circuit() {
+    let mut net = hosted();
+    let [first, first_theirs] = net.visit("");
+    let request = net.ask(PORT, "");
+    let theirs = net.visitor();
+    // Its program takes half a minute, while another stream shows that the circuit is alive.
+    for _ in 0..30 {
+        let now = net.world.now;
+        net.world.client.stream_send(first_theirs, b"!", now);
+        net.world.wait(Duration::from_secs(1));
+        assert_eq!(net.take(first), b"!");
+    }
+    let now = net.world.now;
+    assert!(net.world.client.onion_stream_connected(theirs, now));
+    net.world.run();
+    net.world.connected(request);
 }
 
 #[test]
