@@ -134,6 +134,10 @@ fn their_exit(board: &Board, world: &World) {
         let labels = ["type=\"ntor_v3\"", "action=\"processed\""];
         assert!(world.counted(exit, ONIONSKINS, &labels) > 0);
     });
+    board.cell(matrix::CGO, COLUMN, || {
+        carries(socks);
+        logged(world, "exits", &["circuit built", "hop=2", "Some(Cgo)"]).unwrap();
+    });
     exit_cells(board, COLUMN, socks);
     board.cell(matrix::XOFF, COLUMN, || {
         traffic::slow_reader(socks);

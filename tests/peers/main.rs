@@ -1,10 +1,9 @@
 //! Debian's `tor`, and stem's parsers, at the other end.
 //!
 //! `matrix`: what works with `tor`, in both directions, as a table. `their_client`: a `tor` client,
-//! and stem, on a network of ours. `paths`: rules on paths, given to both. `cgo`: the newer cell
-//! cipher, through exits of both. By hand: `throughput`, a measurement beside `tor`, and `rounds`, a
-//! relay of ours through 240 rounds of `tor`. Where `tor` is not installed a test says so in a line
-//! and passes, except under `CI=true`.
+//! and stem, on a network of ours. `paths`: rules on paths, given to both. By hand: `throughput`, a
+//! measurement beside `tor`, and `rounds`, a relay of ours through 240 rounds of `tor`. Where `tor`
+//! is not installed a test says so in a line and passes, except under `CI=true`.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,7 +13,6 @@
 
 mod among_ours;
 mod among_theirs;
-mod cgo;
 mod control;
 mod family;
 mod matrix;

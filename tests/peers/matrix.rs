@@ -68,6 +68,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(PADDING_SENT, &[]),
     row(NTOR, &["Relay=2"]),
     row(NTOR_V3, &["Relay=4", "FlowCtrl=1", "FlowCtrl=2"]),
+    row(CGO, &["Relay=5", "Relay=6"]),
     row(XOFF, &["FlowCtrl=2"]),
     row(CREATE_FAST, &[]),
     row(UPLOADS, &["Desc=2"]),
@@ -101,6 +102,7 @@ pub(crate) const PADDING_NEGOTIATED: &str = "channel padding negotiated";
 pub(crate) const PADDING_SENT: &str = "channel padding sent";
 pub(crate) const NTOR: &str = "ntor";
 pub(crate) const NTOR_V3: &str = "ntor-v3, congestion control";
+pub(crate) const CGO: &str = "counter galois onion, v1 relay messages";
 pub(crate) const XOFF: &str = "XOFF and XON for an end that is slow";
 pub(crate) const CREATE_FAST: &str = "CREATE_FAST";
 pub(crate) const UPLOADS: &str = "relays upload to authorities, and are listed";

@@ -20,6 +20,9 @@ const BASE_PORT: u16 = 33_000;
 const DELAY: Duration = Duration::from_millis(50);
 /// Links of a path, there and back.
 const LINKS: u32 = 6;
+/// Round trips of a path that a stream takes at least if it waits for a circuit to be built: those
+/// to one, two and three hops, and its own.
+const CIRCUIT_TRIPS: f64 = 1.0 / 3.0 + 2.0 / 3.0 + 1.0 + 1.0;
 /// How long circuits that are predicted may take to stand again.
 const REBUILD_MAX: Duration = Duration::from_secs(10);
 /// What a killed guard may cost the user.
@@ -99,6 +102,13 @@ fn round_trips(time: Duration) -> f64 {
     time.as_secs_f64() / (LINKS * DELAY).as_secs_f64()
 }
 
+/// The middle one: a machine that is busy elsewhere makes single ones late.
+fn median(times: &[f64]) -> f64 {
+    let mut times = times.to_vec();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
 fn first_byte(network: &Network, server: SocketAddr) {
     predicted(network, 2);
     let socks = network.socks();
@@ -106,7 +116,7 @@ fn first_byte(network: &Network, server: SocketAddr) {
         .map(|_| round_trips(time_to_first_byte(socks, "one", server).unwrap()))
         .collect();
     println!("round trips to the first byte on one circuit: {times:.3?}");
-    assert!(times.iter().all(|trips| *trips <= 1.3), "{times:?}");
+    assert!(median(&times) <= 1.3, "{times:?}");
 }
 
 fn new_streams(network: &Network, server: SocketAddr) {
@@ -126,7 +136,9 @@ fn new_streams(network: &Network, server: SocketAddr) {
         });
     }
     println!("round trips to the first byte of 12 users: {times:.3?}");
-    assert!(times.iter().all(|trips| *trips <= 1.3), "{times:?}");
+    assert!(median(&times) <= 1.3, "{times:?}");
+    let waited = times.iter().filter(|trips| **trips >= CIRCUIT_TRIPS);
+    assert!(waited.count() == 0, "{times:?}");
 }
 
 fn with_curl(network: &Network, server: SocketAddr) {
