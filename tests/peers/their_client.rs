@@ -11,6 +11,9 @@ use crate::tor::{Tor, is_here, is_tor_here};
 const BASE_PORT: u16 = 22_000;
 /// How long `tor` may take to bootstrap.
 const BOOTSTRAP_MAX: Duration = Duration::from_secs(120);
+/// How long `tor` may take to the next consensus: it waits for most of one's life, and again if
+/// that try came too early.
+const NEXT_MAX: Duration = Duration::from_secs(180);
 /// What `tor` says of the machine or of testing, not of our network.
 const NOT_OURS: [&str; 5] = [
     "You have used DirAuthority",
@@ -84,7 +87,7 @@ fn tor_fetches(dir: &Path) {
     let taken = |text: &str| text.matches("Loaded microdesc consensus").count();
     let read = || std::fs::read_to_string(&info).unwrap();
     let first = taken(&read());
-    crate::support::until(Duration::from_secs(90), "another consensus at tor", || {
+    crate::support::until(NEXT_MAX, "another consensus at tor", || {
         (taken(&read()) > first || read().matches("consensus diff").count() > 1).then_some(())
     });
     let complaints = tor.complaints_but(&NOT_OURS);

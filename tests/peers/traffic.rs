@@ -16,7 +16,7 @@ const DOWN_LEN: u64 = 1_000_000;
 /// What is posted.
 const UP_LEN: usize = 300_000;
 /// More than the buffers of all sockets on the way hold.
-const SLOW_LEN: u64 = 48_000_000;
+const SLOW_LEN: u64 = 96_000_000;
 /// After so long without a byte the sender has been stopped.
 const STALLED: Duration = Duration::from_secs(3);
 /// How long it may take until it is.

@@ -4,8 +4,8 @@
 
 use cepa_wire::Reader;
 use cepa_wire::{
-    auth, begin, certs, connected, create, end, extend, linkspec, netinfo, padding, relay, relay_v1, resolve,
-    sendme, versions, xon,
+    auth, begin, certs, connected, create, end, extend, linkspec, netinfo, padding, relay,
+    relay_v1, resolve, sendme, versions, xon,
 };
 
 fn rng() -> cepa_crypto::Rng {
@@ -35,8 +35,14 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let _ = relay::data(&payload);
     if let Ok(said) = relay_v1::read(&payload) {
         let mut again = payload;
-        relay_v1::write(&mut again, said.command, said.stream_id, said.data, &mut rng())
-            .expect("it was read");
+        relay_v1::write(
+            &mut again,
+            said.command,
+            said.stream_id,
+            said.data,
+            &mut rng(),
+        )
+        .expect("it was read");
         assert_eq!(relay_v1::read(&again), Ok(said));
     }
     let _ = netinfo::Netinfo::read(&payload);

@@ -14,9 +14,7 @@ use std::time::Duration;
 
 use cepa_circuit::handshake::CongestionRequest;
 use cepa_circuit::onionskin::{OnionKeys, OnionskinJob};
-use cepa_circuit::{
-    CircuitKey, Congestion, CongestionPath, Forward, RelayCircuit, StreamKey,
-};
+use cepa_circuit::{CircuitKey, Congestion, CongestionPath, Forward, RelayCircuit, StreamKey};
 use cepa_client::plane::{HopKey, HopSpec, Plane, StreamTarget};
 use cepa_crypto::layer::{Cipher, RelayLayer};
 use cepa_crypto::{Rng, curve25519, fast};
