@@ -28,10 +28,13 @@ PathsNeededToBuildCircuits 0.67
 ShutdownWaitLength 2
 ";
 
-/// What authorities have, besides their intervals.
+/// What authorities have, besides their intervals. All relays are as young as the network: by the
+/// median of their uptimes half of them would not be Stable, and no guards of `tor`.
 const AUTHORITY: &str = "\
 AuthoritativeDirectory 1
 V3AuthoritativeDirectory 1
+AuthDirVoteStableGuaranteeMinUptime 0
+AuthDirVoteStableGuaranteeMTBF 0
 AuthDirTestReachability 1
 TestingDirAuthVoteHSDir *
 TestingDirAuthVoteGuard *
