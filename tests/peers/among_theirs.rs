@@ -16,7 +16,7 @@ use crate::support::fetch::{self, Bound};
 use crate::support::{dns, server, until};
 use crate::tor::Tor;
 use crate::traffic::{self, carries, carries_to};
-use crate::world::World;
+use crate::world::{Ours, World};
 
 const BASE_PORT: u16 = 22_400;
 const COLUMN: Column = Column::OursAmongTheirs;
@@ -36,8 +36,8 @@ pub(crate) fn run(board: &Board) {
     let args: Vec<_> = args.split_whitespace().collect();
     let mut world = World::up(dir.path(), BASE_PORT, "", &args);
     let names = dns::start();
-    let exit = format!("exit_policy = [\"accept *:*\"]\nname_servers = [\"{names}\"]");
-    let _exit = world.relay("ourexit", 102, &exit);
+    let policy = format!("exit_policy = [\"accept *:*\"]\nname_servers = [\"{names}\"]");
+    let exit = world.relay("ourexit", 102, &policy);
     let _old = world.relay("ourold", 103, "link_version = 4");
     let family = Family::start(&world);
     world.settle();
@@ -53,7 +53,7 @@ pub(crate) fn run(board: &Board) {
     let world = &world;
     std::thread::scope(|scope| {
         scope.spawn(|| our_client(board, world));
-        scope.spawn(|| our_exit(board, world));
+        scope.spawn(|| our_exit(board, world, &exit));
         scope.spawn(|| our_guard_and_middle(board, world));
         scope.spawn(|| others(board, world));
         scope.spawn(|| onions::cell(board, COLUMN, world));
@@ -106,7 +106,7 @@ const ONLY_NTOR_V3: &str = "tor takes ntor-v3 where Relay=5-6 is promised; \
     it leaves ntor to introduction and rendezvous points";
 
 /// A `tor` client whose exit is ours.
-fn our_exit(board: &Board, world: &World) {
+fn our_exit(board: &Board, world: &World, exit: &Ours) {
     let pins = "EntryNodes torrelay1\nMiddleNodes torrelay3\nExitNodes ourexit";
     let (_tor, socks) = world.tor_client("exits", 2, pins);
     board.cell(matrix::EXIT_IPV4, COLUMN, || carries(socks));
@@ -128,7 +128,7 @@ fn our_exit(board: &Board, world: &World) {
         traffic::slow_reader(socks);
         logged(world, "ourexit", &["flow control came", "XOFF"]).unwrap();
         logged(world, "ourexit", &["flow control came", "XON"]).unwrap();
-        traffic::slow_server(socks);
+        traffic::slow_server_behind(socks, exit.pid());
         logged(world, "ourexit", &["flow control goes", "XOFF"]).unwrap();
     });
 }

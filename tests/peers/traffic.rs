@@ -1,12 +1,13 @@
 //! Bytes through a SOCKS port, checked one by one: there and back, and while an end is slow.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::support::fetch::{self, connect};
+use crate::support::processes::resident;
 use crate::support::{now, server, until};
 
 /// How long the first fetch may take, with all that a client tries again.
@@ -17,6 +18,8 @@ const DOWN_LEN: u64 = 1_000_000;
 const UP_LEN: usize = 300_000;
 /// More than the buffers of all sockets on the way hold.
 const SLOW_LEN: u64 = 96_000_000;
+/// What an exit may hold of it, and grow by besides.
+const HELD_MAX: u64 = 16_000_000;
 /// After so long without a byte the sender has been stopped.
 const STALLED: Duration = Duration::from_secs(3);
 /// How long it may take until it is.
@@ -59,18 +62,38 @@ pub(crate) fn slow_reader(socks: SocketAddr) {
 
 /// A program sends more than there is room for to a server that does not read for a while.
 pub(crate) fn slow_server(socks: SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
     let sent = Arc::new(AtomicU64::new(0));
-    let count = Arc::clone(&sent);
-    let mut stream = connect(socks, None, "127.0.0.1", port).unwrap();
-    let (mut server, _) = listener.accept().unwrap();
-    std::thread::spawn(move || write_slowly_taken(&mut stream, &count));
+    let mut server = uploads(socks, &sent);
     wait_for_stall(&sent);
     assert_eq!(digest(&mut server), server::sha256_of(SLOW_LEN));
 }
 
-fn write_slowly_taken(stream: &mut std::net::TcpStream, count: &AtomicU64) {
+/// The same by a `tor` client and an exit of ours: the exit keeps none of it.
+///
+/// Whether the program is stopped depends on `tor`, which may read all that it is given before it
+/// heeds XOFF: in networks of its own, too, it was seen to hold over 100 MB.
+pub(crate) fn slow_server_behind(socks: SocketAddr, exit: u32) {
+    let before = resident(exit);
+    let sent = Arc::new(AtomicU64::new(0));
+    let mut server = uploads(socks, &sent);
+    wait_for_rest(&sent);
+    let grown = resident(exit).saturating_sub(before);
+    assert!(grown < HELD_MAX, "the exit holds {grown} bytes");
+    assert_eq!(digest(&mut server), server::sha256_of(SLOW_LEN));
+}
+
+/// Writes to a server, as long as it can; gives the server's end.
+fn uploads(socks: SocketAddr, sent: &Arc<AtomicU64>) -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut stream = connect(socks, None, "127.0.0.1", port).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    let count = Arc::clone(sent);
+    std::thread::spawn(move || write_slowly_taken(&mut stream, &count));
+    server
+}
+
+fn write_slowly_taken(stream: &mut TcpStream, count: &AtomicU64) {
     // Whoever does not get all of it, says so.
     let _ = server::blocks(SLOW_LEN, |block| {
         for piece in block.chunks(4096) {
@@ -83,10 +106,18 @@ fn write_slowly_taken(stream: &mut std::net::TcpStream, count: &AtomicU64) {
 }
 
 fn wait_for_stall(sent: &AtomicU64) {
+    wait_for_rest(sent);
+    assert!(
+        sent.load(Ordering::Relaxed) < SLOW_LEN,
+        "nobody stopped the sender"
+    );
+}
+
+/// Waits until the sender has been stopped, or is through.
+fn wait_for_rest(sent: &AtomicU64) {
     let (mut last, mut since) = (0, now());
     until(STALL_MAX, "the sender is stopped", || {
         let count = sent.load(Ordering::Relaxed);
-        assert!(count < SLOW_LEN, "nobody stopped the sender");
         if count != last || count == 0 {
             (last, since) = (count, now());
         }
@@ -94,7 +125,7 @@ fn wait_for_stall(sent: &AtomicU64) {
     });
 }
 
-fn digest(stream: &mut std::net::TcpStream) -> String {
+fn digest(stream: &mut TcpStream) -> String {
     stream.set_read_timeout(Some(STALL_MAX)).unwrap();
     let (sha256, len) = server::digest_of(&mut stream.take(SLOW_LEN)).unwrap();
     assert_eq!(len, SLOW_LEN);

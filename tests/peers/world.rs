@@ -45,8 +45,13 @@ pub(crate) struct World {
 }
 
 /// A relay of ours that was added; it ends with this.
-pub(crate) struct Ours {
-    _process: Process,
+pub(crate) struct Ours(Process);
+
+impl Ours {
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.0.id()
+    }
 }
 
 impl World {
@@ -123,7 +128,7 @@ impl World {
             .spawn();
         let mut process = Process(child.unwrap());
         wait_for(&mut process.0, "published");
-        Ours { _process: process }
+        Ours(process)
     }
 
     /// The identity of a relay that is yet to be started, in a folder made by `tor`.

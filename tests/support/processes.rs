@@ -34,6 +34,14 @@ pub(crate) fn lives(pid: u32) -> bool {
     test_kill_process(raw(pid)).is_ok() && !stat.contains(") Z ")
 }
 
+/// The memory of a process that is resident, in bytes.
+pub(crate) fn resident(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+    kib.parse::<u64>().unwrap() << 10
+}
+
 fn raw(pid: u32) -> Pid {
     Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
 }

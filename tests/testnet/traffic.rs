@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::support::fetch::{self, Fetched, SocksError};
 use crate::support::network::{Network, STOP_MAX};
-use crate::support::processes::lives;
+use crate::support::processes::{lives, resident};
 use crate::support::{Steps, now, server};
 
 /// What `at once` may take.
@@ -145,13 +145,7 @@ const GROWTH_MAX: u64 = 32 << 20;
 
 /// Resident memory of each node, in bytes.
 fn memory(network: &Network) -> Vec<u64> {
-    let of = |pid| {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = text.lines().find(|line| line.starts_with("VmRSS:"));
-        let kib = line.unwrap().split_whitespace().nth(1).unwrap();
-        kib.parse::<u64>().unwrap() << 10
-    };
-    network.pids().into_iter().map(of).collect()
+    network.pids().into_iter().map(resident).collect()
 }
 
 fn slow_reader(network: &Network) {

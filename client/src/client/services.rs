@@ -36,6 +36,7 @@ impl Client {
     }
 
     /// Hosts a service with other ports, clients, limits or introduction points from now on.
+    /// Streams that are open stay.
     pub fn change_service(&mut self, id: ServiceId, config: ServiceConfig, now: Now) {
         self.services.change(id, config, now);
         self.settle(now);
@@ -45,11 +46,6 @@ impl Client {
     pub fn remove_service(&mut self, id: ServiceId, now: Now) {
         self.services.remove(id, now);
         self.settle(now);
-    }
-
-    /// A service has these virtual ports from now on. Streams that are open stay.
-    pub fn change_service_ports(&mut self, id: ServiceId, ports: Vec<u16>) {
-        self.services.change_ports(id, ports);
     }
 
     /// How the hosted services stand.

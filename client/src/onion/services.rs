@@ -104,13 +104,6 @@ impl Services {
         });
     }
 
-    /// It has these virtual ports from now on.
-    pub fn change_ports(&mut self, id: ServiceId, ports: Vec<u16>) {
-        if let Some(service) = self.services.get_mut(&id) {
-            service.config.ports = ports;
-        }
-    }
-
     /// Takes what became of a circuit, or of the network.
     pub fn handle_event(&mut self, event: Event<'_>, now: Now) {
         match event {

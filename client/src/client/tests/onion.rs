@@ -315,9 +315,9 @@ fn ports_change_while_a_service_is_hosted() {
     let mut net = hosted();
     let [_, theirs] = net.visit("");
     let circuit = net.circuit(theirs);
-    net.world
-        .client
-        .change_service_ports(net.service, vec![PORT + 1]);
+    let config = ServiceConfig::new(identity(1), vec![PORT + 1]);
+    let now = net.world.now;
+    net.world.client.change_service(net.service, config, now);
     assert_eq!(net.circuit(theirs), circuit, "what is open stays");
     let request = net.ask(PORT, "");
     assert_eq!(net.world.failed(request), SocksStatus::CONNECTION_REFUSED);
