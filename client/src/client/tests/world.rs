@@ -145,7 +145,11 @@ impl World {
     }
 
     fn make(with_fallback: bool, rules: Rules, state: SavedState, now: Now) -> Self {
-        let mut rng = Rng::from_seed([42; 32]);
+        Self::drawn(42, with_fallback, rules, state, now)
+    }
+
+    fn drawn(seed: u8, with_fallback: bool, rules: Rules, state: SavedState, now: Now) -> Self {
+        let mut rng = Rng::from_seed([seed; 32]);
         let (relays, keys) = relays(&mut rng);
         let documents = Documents::new(&relays, "", now);
         let config = ClientConfig {
@@ -201,6 +205,12 @@ impl World {
     /// Bootstrapped.
     pub(super) fn ready() -> Self {
         World::start(false).bootstrapped()
+    }
+
+    /// Bootstrapped, with other relays and other luck for each seed.
+    pub(super) fn ready_from(seed: u8) -> Self {
+        let (rules, state) = (Rules::default(), SavedState::default());
+        World::drawn(seed, false, rules, state, start()).bootstrapped()
     }
 
     pub(super) fn bootstrapped(mut self) -> Self {

@@ -78,7 +78,7 @@ impl Chosen {
 pub(super) enum Stage {
     /// A point is to be chosen.
     Choosing,
-    /// No path was found; another point is chosen then.
+    /// No path was found, or all points failed just now; another is chosen then.
     Resting { until: Instant },
     /// A descriptor is being fetched.
     Fetching,
@@ -196,6 +196,23 @@ impl Tries {
             subcredential: opened.subcredential,
             congestion: congestion(opened.plaintext.flow_control.as_ref(), shared),
         })
+    }
+
+    /// When the first of the points that failed just now may be tried again; none if all of them
+    /// were tried often enough.
+    pub(super) fn rested_at(
+        &self,
+        opened: &Opened,
+        shared: &Shared,
+        now: Instant,
+    ) -> Option<Instant> {
+        let rested = opened.plaintext.intro_points.iter().filter_map(|point| {
+            let auth_key = point.auth_key.as_bytes();
+            let tries = self.by_point.get(auth_key).copied().unwrap_or(0);
+            let is_left = tries < TRIES_PER_POINT_MAX && hop(point).is_some();
+            is_left.then(|| shared.failures.rested_at(auth_key, now))?
+        });
+        rested.min().filter(|_| self.all < TRIES_MAX)
     }
 
     /// Why the visit fails if it does now; none if nothing was tried.

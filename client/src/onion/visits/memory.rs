@@ -172,6 +172,13 @@ impl IntroFailures {
         }
     }
 
+    /// When a point that stands badly now may be tried again.
+    pub(super) fn rested_at(&self, auth_key: &[u8; 32], now: Instant) -> Option<Instant> {
+        let is_bad = self.standing(auth_key, now) == Standing::Bad;
+        let failure = self.failures.get(auth_key).filter(|_| is_bad)?;
+        Some(failure.last + self.rest_min)
+    }
+
     /// Forgets a point's failures: it worked.
     pub(super) fn forget(&mut self, auth_key: &[u8; 32]) {
         self.failures.remove(auth_key);

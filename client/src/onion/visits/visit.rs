@@ -140,8 +140,15 @@ impl Visit {
             match chosen {
                 Some(chosen) => self.open_introduction(chosen, shared, now),
                 None if self.tries.is_last_resort => {
-                    let error = self.tries.verdict();
-                    return Need::End(error.unwrap_or(VisitError::IntroductionFailed));
+                    let rested_at =
+                        opened.and_then(|it| self.tries.rested_at(it, shared, now.mono));
+                    let Some(until) = rested_at else {
+                        let error = self.tries.verdict();
+                        return Need::End(error.unwrap_or(VisitError::IntroductionFailed));
+                    };
+                    // The service may be about to come back there, or to say where it is.
+                    self.tries.is_last_resort = false;
+                    self.introduction = Stage::Resting { until };
                 }
                 None => {
                     self.introduction = Stage::Fetching;

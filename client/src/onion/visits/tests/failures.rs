@@ -236,16 +236,28 @@ fn directories_that_have_nothing_are_not_asked_again_for_long() {
 fn all_points_refuse_and_no_directory_knows_better() {
     let mut world = World::new();
     world.intros = repeat(Intro::Nack(1), 100);
+    let begun = world.now.mono;
     assert_eq!(world.error(), VisitError::IntroductionFailed);
     assert_eq!(world.asked.len(), 6);
-    assert_eq!(world.count("open Introduce"), 3);
-    // They rest; after that they are tried before the visitor gives up.
-    assert_eq!(world.error(), VisitError::IntroductionFailed);
-    assert_eq!(world.count("open Introduce"), 3);
-    world.pass(3 * SECOND);
+    // They rest, and are tried once more before the visitor gives up.
+    let took = world.now.mono - begun;
+    assert!((2 * SECOND..5 * SECOND).contains(&took), "{took:?}");
+    assert_eq!(world.count("open Introduce"), 6);
     world.intros.clear();
     world.ready();
-    assert_eq!(world.count("open Introduce"), 4);
+    assert_eq!(world.count("open Introduce"), 7);
+}
+
+#[test]
+fn a_service_that_is_about_to_come_back_is_waited_for() {
+    for mut world in [World::new(), World::in_public()] {
+        world.intros = repeat(Intro::Nack(1), 3);
+        let begun = world.now.mono;
+        world.ready();
+        assert_eq!(world.count("open Introduce"), 4);
+        let took = world.now.mono - begun;
+        assert!(took <= 12 * SECOND, "{took:?}");
+    }
 }
 
 #[test]
