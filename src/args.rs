@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cepa_client::RelayPattern;
+use cepa_client::{RelayPattern, VanguardMode};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use cepa_testnet::Share;
@@ -172,6 +172,9 @@ pub struct ClientArgs {
     /// Relays to use nowhere.
     #[arg(long, value_name = "RELAYS", value_delimiter = ',')]
     pub exclude: Vec<RelayPattern>,
+    /// How firmly the hops behind the guard are kept in circuits for onion services: full, lite, off
+    #[arg(long, value_name = "MODE")]
+    pub vanguards: Option<VanguardMode>,
     /// Started by a launcher: stages to standard output, stop when standard input ends.
     #[arg(long, hide = true)]
     pub launched: bool,
@@ -193,7 +196,11 @@ ExcludeExitNodes and StrictNodes mean:
   exit = [\"{de}\"]               # countries: geoip and geoip6 name files of tor's format
   exclude = [\"192.0.2.0/24\", \"[2001:db8::]/32\"]
   exclude_exit = [\"{??}\"]
-  strict = true                  # not even where an onion service chose an excluded relay";
+  strict = true                  # not even where an onion service chose an excluded relay
+
+vanguards = \"full\" (before any table; or --vanguards full) keeps second hops for days and third hops
+for hours in circuits for onion services, also over restarts; \"lite\", which is what there is without
+a word unless the network says otherwise, only second hops until it ends; \"off\" neither.";
 
 /// The questions to a running client.
 #[derive(Debug, Subcommand)]
@@ -238,6 +245,7 @@ const SERVE_HELP: &str = "\
 The folder is as tor's HiddenServiceDir: hostname, hs_ed25519_secret_key, authorized_clients/. One
 that tor made can be used as it is, and the other way round. Several services in one process:
 [[onion_service]] tables in the configuration of `cepa client --config`. SIGHUP reads both again.
+A service that is there for long and has enemies does well with --vanguards full (vanguards-spec).
 
 Examples:
   cepa onion serve --network network.toml 80=127.0.0.1:8080
@@ -258,6 +266,9 @@ pub struct ServeArgs {
     /// A port of the service, and where it leads: 80=127.0.0.1:8080, 80=8080, 22=unix:PATH, 80
     #[arg(value_name = "PORT=TARGET", required = true)]
     pub ports: Vec<PortTarget>,
+    /// How firmly the hops behind the guard are kept in circuits for onion services: full, lite, off
+    #[arg(long, value_name = "MODE")]
+    pub vanguards: Option<VanguardMode>,
     /// Started by a launcher: stages to standard output, stop when standard input ends.
     #[arg(long, hide = true)]
     pub launched: bool,

@@ -105,6 +105,7 @@ fn serve_config(args: &ServeArgs) -> Result<ClientConfig, Failure> {
     config.socks.clear();
     let data_dir = args.data_dir.clone();
     config.data_dir = data_dir.unwrap_or_else(|| args.dir.join("client"));
+    config.vanguards = args.vanguards;
     config.onion_services = vec![OnionServiceConfig::new(
         args.dir.clone(),
         args.ports.clone(),
@@ -128,6 +129,7 @@ fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> {
     if let Some(data_dir) = &args.data_dir {
         config.data_dir.clone_from(data_dir);
     }
+    config.vanguards = args.vanguards.or(config.vanguards);
     let rules = &mut config.rules;
     for (set, given) in [
         (&mut rules.entry, &args.entry),

@@ -68,6 +68,8 @@ pub struct SavedState {
     pub build_times: Option<String>,
     /// What guards let become of circuits.
     pub path_bias: Option<String>,
+    /// The vanguards of full mode.
+    pub vanguards: Option<String>,
     /// Certificates of authorities.
     pub certificates: Vec<String>,
     /// The newest consensus.
@@ -148,7 +150,7 @@ impl Client {
             path_bias: PathBias::default(),
             padding: PaddingParams::read(&Params::new()),
             rest: Rest::new(now),
-            vanguards: Vanguards::default(),
+            vanguards: Vanguards::new(config.vanguards),
             onion: OnionCircuits::default(),
             services: Services::new(rng.fork(), network.is_testing),
             visits: Visits::new(rng.fork(), network.is_testing),
@@ -181,6 +183,12 @@ impl Client {
             Some(Ok(read)) => self.path_bias = read,
             Some(Err(line)) => tracing::warn!("line {line} of the kept path bias is damaged"),
             None => {}
+        }
+        let vanguards = saved.vanguards.as_deref().unwrap_or_default();
+        for line in self.vanguards.restore(vanguards, now) {
+            tracing::error!(
+                "line {line} of the kept vanguards is damaged: another takes its place"
+            );
         }
         let certs = saved
             .certificates
@@ -311,6 +319,10 @@ impl Client {
         }
         if self.path_bias.take_changed() {
             let saved = Saved::PathBias(self.path_bias.encode());
+            self.commands.push_back(Command::Save(saved));
+        }
+        if self.vanguards.take_changed() {
+            let saved = Saved::Vanguards(self.vanguards.encode(now));
             self.commands.push_back(Command::Save(saved));
         }
         if self.build_times.take_changed() {

@@ -131,6 +131,8 @@ pub enum Saved {
     BuildTimes(String),
     /// What guards let become of circuits, as text.
     PathBias(String),
+    /// The vanguards of full mode, as text.
+    Vanguards(String),
     /// The newest verified consensus.
     Consensus(std::sync::Arc<str>),
     /// Certificates of authorities: add it.

@@ -117,6 +117,16 @@ pub(crate) struct Documents {
 impl Documents {
     /// Of these relays, valid from `now` for a minute.
     pub(crate) fn new(relays: &[DrawnRelay], weights: &str, now: Now) -> Self {
+        Self::with_params(relays, weights, "", now)
+    }
+
+    /// The same, with parameters of the network.
+    pub(crate) fn with_params(
+        relays: &[DrawnRelay],
+        weights: &str,
+        params: &str,
+        now: Now,
+    ) -> Self {
         let mut relays = relays.to_vec();
         relays.sort_by_key(|relay| relay.rsa);
         let microdescs: Vec<String> = relays.iter().map(DrawnRelay::microdesc).collect();
@@ -152,7 +162,7 @@ impl Documents {
             .map(str::to_owned)
             .to_vec(),
             protocols: RequiredProtocols::default(),
-            params: Params::new(),
+            params: Params::parse(params).unwrap(),
             shared_rand_previous: None,
             shared_rand_current: None,
             authorities: Vec::new(),

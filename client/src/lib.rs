@@ -33,3 +33,4 @@ pub use isolation::{Isolation, IsolationRules, Protocol};
 pub use network::{ChannelPadding, ClientConfig, Directory};
 pub use requests::EARLY_BYTES_MAX;
 pub use rules::{GeoIp, RelayPattern, RelaySet, Rules};
+pub use vanguards::VanguardMode;

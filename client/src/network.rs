@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use cepa_crypto::{Ed25519Id, RsaId};
 
 use crate::rules::Rules;
+use crate::vanguards::VanguardMode;
 
 /// A relay that serves the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct ClientConfig {
     pub subnets_shared: bool,
     /// How channels are padded.
     pub padding: ChannelPadding,
+    /// Which vanguards circuits for onion services have; none: as the network wants.
+    pub vanguards: Option<VanguardMode>,
     /// Whether SOCKS 5 replies say what is wrong with an onion service (`ExtendedErrors`); else
     /// such a host is unreachable.
     pub onion_errors: bool,

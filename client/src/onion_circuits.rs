@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! Waiting ──a path of three hops──▶ Path ─┬─ ends there ─▶ Ready ──▶ told Closed
-//!    ▲                                    └─ Extending ──────▲
+//!    ▲                                    ├─ Middle ─┐       ▲
+//!    │                                    └─▶ Extending ─────┘
 //!    └────────── it failed, a few times ──────────┘──▶ told NoPath, LastHop, Timeout
 //! ```
 //!
@@ -22,6 +23,7 @@ use cepa_wire::Now;
 use crate::command::FetchId;
 use crate::onion::{CircuitName, Ending, LastHop, Owner, Purpose, VisitId};
 use crate::pool::PoolId;
+use crate::vanguards::VanguardMode;
 
 /// Most circuits that have names. A bound of ours; a service meets each visitor on one.
 pub(crate) const NAMED_MAX: usize = 768;
@@ -56,6 +58,8 @@ pub(crate) enum Stage {
     Waiting,
     /// It has one that is ready or in the making.
     Path(PoolId),
+    /// A hop behind the path is being added, so that the last one does not see vanguards.
+    Middle(PoolId, RsaId),
     /// The last hop, as its peers are to know it, is being added.
     Extending(PoolId, Box<HopSpec>),
     /// It stands.
@@ -72,6 +76,8 @@ pub(crate) struct Named {
     pub(crate) until: Instant,
     /// Relays of our choice that could not be reached.
     pub(crate) avoided: Vec<RsaId>,
+    /// Whether a middle stands between the path and the last hop.
+    pub(crate) has_middle: bool,
     failures: u32,
     suspicions: u32,
 }
@@ -97,6 +103,7 @@ impl Named {
             stage: Stage::Waiting,
             until: now.mono + OPEN_MAX,
             avoided: Vec::new(),
+            has_middle: false,
             failures: 0,
             suspicions: 0,
         }
@@ -106,13 +113,28 @@ impl Named {
     pub(crate) fn pool(&self) -> Option<PoolId> {
         match self.stage {
             Stage::Waiting => None,
-            Stage::Path(id) | Stage::Extending(id, _) | Stage::Ready(id) => Some(id),
+            Stage::Path(id) | Stage::Middle(id, _) | Stage::Extending(id, _) | Stage::Ready(id) => {
+                Some(id)
+            }
         }
     }
 
-    /// True if the third hop is the last.
-    pub(crate) fn ends_at_path(&self) -> bool {
-        self.purpose == Purpose::Rendezvous && matches!(self.last, LastHop::Any(_))
+    /// Waits for another path.
+    pub(crate) fn release(&mut self) {
+        (self.stage, self.has_middle) = (Stage::Waiting, false);
+    }
+
+    /// True if the third hop may be the last.
+    pub(crate) fn ends_at_path(&self, mode: VanguardMode) -> bool {
+        let is_ours = matches!(self.last, LastHop::Any(_));
+        mode != VanguardMode::Full && self.purpose == Purpose::Rendezvous && is_ours
+    }
+
+    /// Whether a middle is to hide the third layer of vanguards from the last hop, which others
+    /// have chosen (proposal 292, 1.2).
+    pub(crate) fn wants_middle(&self, mode: VanguardMode) -> bool {
+        let by_others = [Purpose::Fetch, Purpose::Introduce, Purpose::Meet];
+        mode == VanguardMode::Full && by_others.contains(&self.purpose)
     }
 
     /// A try has failed: how the circuit has ended, unless it is worth another.
@@ -126,7 +148,10 @@ impl Named {
         {
             self.avoided.extend(last.link_specifiers.rsa_id());
         }
-        self.stage = Stage::Waiting;
+        if let Stage::Middle(_, id) = self.stage {
+            self.avoided.push(id);
+        }
+        self.release();
         if !ours && failure == Failure::LastHop {
             return Some(Ending::LastHop);
         }

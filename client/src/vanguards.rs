@@ -1,156 +1,188 @@
-//! Vanguards-lite: which few relays may ever be a second hop of circuits for onion services
-//! (proposal 333; vanguards-spec).
+//! Vanguards: which few relays may ever be a second hop, and in full mode a third, of circuits for
+//! onion services (vanguards-spec; proposals 292 and 333).
 //!
 //! A stranger who makes a client or a service build circuits at will would sooner or later own the
-//! hop behind the guard, and see the guard. So that hop is one of a handful, each kept for a
-//! random time, the longer of two draws between the network's bounds. As in `tor` the set is not
-//! kept across restarts. A relay that is not listed any more is replaced.
+//! hop behind the guard, and see the guard. So that hop is one of a handful, each kept for a random
+//! time, the longer of two draws between the network's bounds. A relay that is not listed any more
+//! is replaced. The sets of full mode survive restarts; as in `tor` those of lite mode do not.
+//!
+//! A relay may be listed for an hour after it died. One that cannot be reached rests, and if fewer
+//! than two answer others stand in, drawn once and kept: as many as the set has, so that whoever
+//! fails our circuits at will gains no more than a second set. (`tor` and Arti wait in vain then.)
 
-use std::time::{Duration, Instant};
+mod layer;
+
+use std::str::FromStr;
+use std::time::Instant;
 
 use cepa_crypto::{Rng, RsaId};
-use cepa_dir::{NetworkView, Relay, Role};
+use cepa_dir::NetworkView;
 use cepa_netdoc::params::Params;
-use cepa_netdoc::routerstatus::Flags;
 use cepa_wire::Now;
 
 use crate::rules::Permits;
+use layer::{Layer, Lifetimes};
 
-const DAY_SECONDS: i32 = 86_400;
-
-/// One of them.
-#[derive(Debug, Clone, Copy)]
-struct Vanguard {
-    id: RsaId,
-    until: Instant,
+/// Which sets there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VanguardMode {
+    /// None: any relay may be the second hop.
+    Off,
+    /// Second hops.
+    #[default]
+    Lite,
+    /// Second and third hops.
+    Full,
 }
 
-/// The second hops of circuits for onion services.
-#[derive(Debug, Default)]
+/// A word that names no mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not full, lite or off")]
+pub struct VanguardModeError;
+
+impl FromStr for VanguardMode {
+    type Err = VanguardModeError;
+
+    fn from_str(word: &str) -> Result<Self, VanguardModeError> {
+        match word {
+            "full" => Ok(VanguardMode::Full),
+            "lite" => Ok(VanguardMode::Lite),
+            "off" => Ok(VanguardMode::Off),
+            _ => Err(VanguardModeError),
+        }
+    }
+}
+
+/// The second and third hops of circuits for onion services.
+#[derive(Debug)]
 pub struct Vanguards {
-    layer2: Vec<Vanguard>,
+    /// What the operator wants; the network decides else.
+    wanted: Option<VanguardMode>,
+    mode: VanguardMode,
+    layer2: Layer,
+    layer3: Layer,
+    is_changed: bool,
 }
 
 impl Vanguards {
-    /// Replaces those that are too old, or listed no more, so that there are as many as the network
-    /// wants (`guard-hs-l2-number`) or has.
-    pub fn refresh(&mut self, view: &NetworkView, permits: &Permits, now: Now, rng: &mut Rng) {
-        let usable = |relay: &Relay| {
-            relay.flags.contains(Flags::RUNNING | Flags::VALID) && permits.of(&relay.rsa_id).any
-        };
-        self.layer2
-            .retain(|one| one.until > now.mono && view.relay(&one.id).is_some_and(usable));
-        let wanted = view.params().value("guard-hs-l2-number", 4, 1, 19);
-        let wanted = usize::try_from(wanted).unwrap_or(1);
-        self.layer2.truncate(wanted);
-        while self.layer2.len() < wanted {
-            let is_new =
-                |relay: &Relay| usable(relay) && !self.layer2.iter().any(|v| v.id == relay.rsa_id);
-            let draw = |rng: &mut Rng, flags: Flags| {
-                let fits = |relay: &Relay| is_new(relay) && relay.flags.contains(flags);
-                view.choose(rng, Role::Middle, fits)
-                    .map(|relay| relay.rsa_id)
-            };
-            let id = draw(rng, Flags::FAST | Flags::STABLE).or_else(|| draw(rng, Flags::NONE));
-            let Some(id) = id else { return };
-            let until = now.mono + lifetime(view.params(), rng);
-            self.layer2.push(Vanguard { id, until });
+    /// None yet.
+    #[must_use]
+    pub fn new(wanted: Option<VanguardMode>) -> Self {
+        Vanguards {
+            wanted,
+            mode: wanted.unwrap_or_default(),
+            layer2: Layer::default(),
+            layer3: Layer::default(),
+            is_changed: false,
         }
     }
 
-    /// Those in use.
-    pub fn layer2(&self) -> impl Iterator<Item = RsaId> {
-        self.layer2.iter().map(|one| one.id)
+    /// What there is as of the last consensus.
+    #[must_use]
+    pub fn mode(&self) -> VanguardMode {
+        self.mode
+    }
+
+    /// Takes what [`Vanguards::encode`] wrote, in full mode; else it stays where it is kept. The
+    /// lines that are damaged come back by their numbers: all else is taken.
+    pub fn restore(&mut self, text: &str, now: Now) -> Vec<usize> {
+        let mut damaged = Vec::new();
+        if self.mode != VanguardMode::Full {
+            return damaged;
+        }
+        for (at, line) in text.lines().enumerate() {
+            let read = match line.split_once(' ') {
+                Some(("layer2", rest)) => self.layer2.restore(rest, now),
+                Some(("layer3", rest)) => self.layer3.restore(rest, now),
+                _ => None,
+            };
+            if read.is_none() {
+                damaged.push(at + 1);
+            }
+        }
+        damaged
+    }
+
+    /// As text: a line each, the layer, the identity, and until when it is kept.
+    #[must_use]
+    pub fn encode(&self, now: Now) -> String {
+        let mut text = String::new();
+        self.layer2.write("layer2", now, &mut text);
+        self.layer3.write("layer3", now, &mut text);
+        text
+    }
+
+    /// True once after something changed that is to be kept.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
+    }
+
+    /// Replaces those that are too old, or listed no more, so that there are as many as the network
+    /// wants (`guard-hs-l2-number`, `guard-hs-l3-number`) or has, and enough that answer.
+    pub fn refresh(&mut self, view: &NetworkView, permits: &Permits, now: Now, rng: &mut Rng) {
+        let params = view.params();
+        self.mode = self.wanted.unwrap_or_else(|| mode_of(params));
+        if self.mode == VanguardMode::Off {
+            return;
+        }
+        let [second, third] = Lifetimes::read(params);
+        let mut is_changed = self.layer2.refresh(second, view, permits, now, rng);
+        if self.mode == VanguardMode::Full {
+            is_changed |= self.layer3.refresh(third, view, permits, now, rng);
+            self.is_changed |= is_changed;
+        }
+    }
+
+    /// Second hops; `None` if any relay may be one.
+    #[must_use]
+    pub fn layer2(&self, now: Now) -> Option<Vec<RsaId>> {
+        (self.mode != VanguardMode::Off).then(|| self.layer2.in_use(now))
+    }
+
+    /// Third hops; `None` if any relay may be one.
+    #[must_use]
+    pub fn layer3(&self, now: Now) -> Option<Vec<RsaId>> {
+        (self.mode == VanguardMode::Full).then(|| self.layer3.in_use(now))
+    }
+
+    /// A path could not be extended to its hop of this index, the guard's being 0; by the word of
+    /// the hop before, or for want of an answer.
+    pub fn handle_failure(&mut self, hop: usize, id: &RsaId, is_told: bool, now: Now) {
+        if let Some(layer) = self.layer_of(hop) {
+            layer.handle_failure(id, is_told, now);
+        }
+    }
+
+    /// The hop of this index stands.
+    pub fn handle_answer(&mut self, hop: usize, id: &RsaId) {
+        if let Some(layer) = self.layer_of(hop) {
+            layer.handle_answer(id);
+        }
+    }
+
+    fn layer_of(&mut self, hop: usize) -> Option<&mut Layer> {
+        match (hop, self.mode) {
+            (1, VanguardMode::Lite | VanguardMode::Full) => Some(&mut self.layer2),
+            (2, VanguardMode::Full) => Some(&mut self.layer3),
+            _ => None,
+        }
     }
 
     /// When [`Vanguards::refresh`] has something to do, without a new consensus.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.layer2.iter().map(|one| one.until).min()
+        let layers = [self.layer2.poll_timeout(), self.layer3.poll_timeout()];
+        layers.into_iter().flatten().min()
     }
 }
 
-/// How long one is kept: the longer of two uniform draws (proposal 333, section 1).
-fn lifetime(params: &Params, rng: &mut Rng) -> Duration {
-    let bound = |name, default| params.value(name, default, 1, i32::MAX).unsigned_abs();
-    let min = bound("guard-hs-l2-lifetime-min", DAY_SECONDS);
-    let max = bound("guard-hs-l2-lifetime-max", 12 * DAY_SECONDS).max(min);
-    let span = u64::from(max - min) + 1;
-    let drawn = rng.below(span).max(rng.below(span));
-    Duration::from_secs(u64::from(min) + drawn)
+/// What the network wants of clients that have no will of their own.
+fn mode_of(params: &Params) -> VanguardMode {
+    match params.value("vanguards-lite-enabled", 1, 0, 1) {
+        0 => VanguardMode::Off,
+        _ => VanguardMode::Lite,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::drawn::{Documents, DrawnRelay, start};
-
-    fn relays(count: u8) -> Vec<DrawnRelay> {
-        let mut rng = Rng::from_seed([3; 32]);
-        (1..=count).map(|n| DrawnRelay::new(n, &mut rng)).collect()
-    }
-
-    #[test]
-    fn four_that_are_kept_for_days_and_replaced_one_by_one() {
-        let (now, mut rng) = (start(), Rng::from_seed([4; 32]));
-        let view = Documents::new(&relays(12), "", now).view();
-        let mut vanguards = Vanguards::default();
-        vanguards.refresh(&view, &Permits::default(), now, &mut rng);
-        let first: Vec<RsaId> = vanguards.layer2().collect();
-        assert_eq!(first.len(), 4);
-        let day = Duration::from_secs(86_400);
-        let mut unique = first.clone();
-        unique.sort_unstable();
-        unique.dedup();
-        assert_eq!(unique.len(), 4);
-        let soonest = vanguards.poll_timeout().unwrap();
-        assert!(soonest >= now.mono + day && soonest <= now.mono + 12 * day);
-        let just_before = now + (soonest - now.mono - Duration::from_secs(1));
-        vanguards.refresh(&view, &Permits::default(), just_before, &mut rng);
-        assert_eq!(vanguards.layer2().collect::<Vec<_>>(), first);
-        vanguards.refresh(
-            &view,
-            &Permits::default(),
-            now + (soonest - now.mono),
-            &mut rng,
-        );
-        let second: Vec<RsaId> = vanguards.layer2().collect();
-        // The one may be drawn again, for another time.
-        assert!(second.iter().filter(|id| first.contains(id)).count() >= 3);
-        assert!(vanguards.poll_timeout().unwrap() > soonest);
-        // Not listed any more: replaced at once.
-        let gone = second[0];
-        let mut fewer = relays(12);
-        fewer.retain(|relay| relay.rsa != gone);
-        let view = Documents::new(&fewer, "", now).view();
-        vanguards.refresh(&view, &Permits::default(), now, &mut rng);
-        assert!(vanguards.layer2().all(|id| id != gone));
-        assert_eq!(vanguards.layer2().count(), 4);
-    }
-
-    #[test]
-    fn as_many_as_a_small_network_has() {
-        let (now, mut rng) = (start(), Rng::from_seed([4; 32]));
-        let mut few = relays(3);
-        for relay in &mut few {
-            relay.flags.remove(Flags::FAST);
-        }
-        let view = Documents::new(&few, "", now).view();
-        let mut vanguards = Vanguards::default();
-        vanguards.refresh(&view, &Permits::default(), now, &mut rng);
-        assert_eq!(vanguards.layer2().count(), 3);
-    }
-
-    #[test]
-    fn lifetimes_are_the_longer_of_two_draws() {
-        let mut rng = Rng::from_seed([5; 32]);
-        let params = Params::new();
-        let days: Vec<f64> = (0..2000)
-            .map(|_| lifetime(&params, &mut rng).as_secs_f64() / 86_400.0)
-            .collect();
-        assert!(days.iter().all(|days| (1.0..=12.0).contains(days)));
-        // The mean of the longer of two is two thirds of the span.
-        let mean = days.iter().sum::<f64>() / 2000.0;
-        assert!((8.0..8.7).contains(&mean), "{mean}");
-    }
-}
+mod tests;

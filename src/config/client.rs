@@ -59,6 +59,9 @@ pub struct ClientTable {
     /// How channels are padded: `full`, `reduced` or `off`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channel_padding: Option<Spanned<String>>,
+    /// Vanguards of circuits for onion services: `full`, `lite` or `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vanguards: Option<Spanned<String>>,
     /// Whether SOCKS replies tell why an onion service failed.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub onion_errors: bool,
@@ -87,6 +90,7 @@ impl ClientTable {
             paths: PathsTable::default(),
             onion_auth_dir: None,
             channel_padding: None,
+            vanguards: None,
             onion_errors: true,
             metrics: None,
             onion_service: Vec::new(),
@@ -139,6 +143,14 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
             Some(word) => padding(source, word)?,
             None => ChannelPadding::Full,
         },
+        vanguards: match &table.vanguards {
+            Some(word) => {
+                let mode = word.get_ref().parse();
+                let wrong = |_| source.wrong(word, "vanguards", "full, lite or off");
+                Some(mode.map_err(wrong)?)
+            }
+            None => None,
+        },
         onion_errors: table.onion_errors,
         metrics: table.metrics,
         log: table.log.checked(source),
@@ -162,6 +174,7 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         onion_services: Vec::new(),
         onion_auth_dir: None,
         padding: ChannelPadding::Full,
+        vanguards: None,
         onion_errors: true,
         metrics: None,
         log: LogConfig::default(),
@@ -213,10 +226,11 @@ mod tests {
 
     #[test]
     fn reads_a_client() {
-        let text = "network = \"n.toml\"\ndata_dir = \"d\"\n[paths]\nexit = [\"exit1\"]\n";
+        let text = "network = \"n.toml\"\ndata_dir = \"d\"\nvanguards = \"full\"\n[paths]\nexit = [\"exit1\"]\n";
         let config = read_text(text).unwrap();
         assert_eq!(config.socks, [SOCKS_DEFAULT.into()]);
         assert_eq!(config.rules.exit.0, ["exit1".parse().unwrap()]);
+        assert_eq!(config.vanguards, Some(cepa_client::VanguardMode::Full));
     }
 
     #[test]
@@ -245,6 +259,8 @@ mod tests {
         let error = read_text("network = \"n\"\nsocks = [\n\"127.0.0.1\"]\n").unwrap_err();
         assert!(error.to_string().contains("line 3"), "{error}");
         let error = read_text("network = \"n\"\nchannel_padding = \"much\"\n").unwrap_err();
+        assert!(error.to_string().contains("line 2"), "{error}");
+        let error = read_text("network = \"n\"\nvanguards = \"all\"\n").unwrap_err();
         assert!(error.to_string().contains("line 2"), "{error}");
         let error = read_text("network = \"n\"\n[paths]\nentry = [\"a b\"]\n").unwrap_err();
         assert!(error.to_string().contains("line 3"), "{error}");

@@ -377,6 +377,7 @@ fn changes_of(saved: Saved) -> Vec<Change> {
         Saved::Guards(text) => vec![put(kept::GUARDS, String::new(), &text)],
         Saved::BuildTimes(text) => vec![put(kept::BUILD_TIMES, String::new(), &text)],
         Saved::PathBias(text) => vec![put(kept::PATH_BIAS, String::new(), &text)],
+        Saved::Vanguards(text) => vec![put(kept::VANGUARDS, String::new(), &text)],
         Saved::Consensus(text) => vec![put(kept::CONSENSUS, String::new(), &text)],
         Saved::Certificate { identity, text } => {
             vec![put(kept::CERTIFICATE, identity.to_string(), &text)]
@@ -400,6 +401,7 @@ fn saved_state(store: &mut Store, folder: &Folder) -> Result<SavedState, Failure
         guards: guards::load(store, folder.path())?,
         build_times: store.texts(kept::BUILD_TIMES)?.into_iter().next(),
         path_bias: store.texts(kept::PATH_BIAS)?.into_iter().next(),
+        vanguards: store.texts(kept::VANGUARDS)?.into_iter().next(),
         certificates: store.texts(kept::CERTIFICATE)?,
         consensus: store
             .texts(kept::CONSENSUS)?
@@ -421,6 +423,7 @@ fn core_config(config: &ClientConfig, network: &Network, rules: Rules) -> CoreCo
         rules,
         subnets_shared: !config.distinct_subnets,
         padding: config.padding,
+        vanguards: config.vanguards,
         onion_errors: config.onion_errors,
     }
 }

@@ -24,6 +24,8 @@ pub(crate) const GUARDS: &str = "guards";
 pub(crate) const BUILD_TIMES: &str = "build-times";
 /// What guards let become of a client's circuits, one entry.
 pub(crate) const PATH_BIAS: &str = "path-bias";
+/// A client's vanguards in full mode, one entry.
+pub(crate) const VANGUARDS: &str = "vanguards";
 /// Since when the ntor onion key is used: seconds since 1970, one entry.
 pub(crate) const NTOR_SINCE: &str = "ntor-since";
 

@@ -256,6 +256,9 @@ impl Client {
             self.first_hop_failed(id, now);
         }
         self.note_collapse(id, failed.is_none(), reason);
+        if let Some(hop) = failed {
+            self.blame_vanguards(id, hop, reason, now);
+        }
         if failed.is_some() {
             self.drop_circuit(id, now);
         } else {
@@ -271,6 +274,33 @@ impl Client {
             .and_then(|entry| entry.attempt.take());
         if let Some(attempt) = attempt {
             self.guards.handle_failure(attempt, now);
+        }
+    }
+
+    /// A circuit ended while the hop of this index was being added.
+    fn blame_vanguards(&mut self, id: PoolId, hop: usize, reason: CircuitClose, now: Now) {
+        match reason {
+            CircuitClose::Truncated(before, _) if before + 1 == hop => {
+                self.vanguard_failed(id, hop, true, now);
+            }
+            // `tor`'s relays say the same if they die and if they cannot reach the next one.
+            CircuitClose::Truncated(before, _) => {
+                for hop in before + 1..=hop {
+                    self.vanguard_failed(id, hop, false, now);
+                }
+            }
+            CircuitClose::Destroyed(_) if hop == 1 => self.vanguard_failed(id, hop, true, now),
+            CircuitClose::Violation(_) => self.vanguard_failed(id, hop, true, now),
+            _ => {}
+        }
+    }
+
+    /// A circuit for onion services did not get to its hop of this index.
+    fn vanguard_failed(&mut self, id: PoolId, hop: usize, is_told: bool, now: Now) {
+        let path = self.pool.entry(id).and_then(|entry| entry.onion_path());
+        if let Some(relay) = path.and_then(|path| path.get(hop)) {
+            self.vanguards
+                .handle_failure(hop, &relay.rsa_id, is_told, now);
         }
     }
 
@@ -315,6 +345,7 @@ impl Client {
             if hops == 0 {
                 self.first_hop_failed(id, now);
             }
+            self.vanguard_failed(id, hops, false, now);
             self.drop_circuit(id, now);
             return true;
         }
@@ -327,6 +358,7 @@ impl Client {
             if self.build_times.late(hops > 0) {
                 tracing::info!("most circuits are late: their times are learnt anew");
             }
+            self.vanguard_failed(id, hops, false, now);
             self.release_path(id);
         }
         if self.pool.entry(id).is_some_and(|entry| entry.is_slow(now)) {
@@ -357,6 +389,10 @@ impl Client {
     /// One more hop of a circuit stands.
     pub(super) fn circuit_hop(&mut self, key: CircuitKey, hop: usize, now: Now) {
         if let Some(id) = self.pool.by_key(key) {
+            let path = self.pool.entry(id).and_then(|entry| entry.onion_path());
+            if let Some(relay) = path.and_then(|path| path.get(hop)) {
+                self.vanguards.handle_answer(hop, &relay.rsa_id);
+            }
             let is_building = self.note_build_time(id, hop + 1, now);
             if is_building && hop == 1 {
                 self.note_bias(id, BiasEvent::Begun);

@@ -2,7 +2,7 @@
 //! (proposal 333 for the paths; [`crate::onion_circuits`] for the states).
 //!
 //! Paths of three hops are kept ready once onion services are in use; each wish takes one, as it is
-//! or with one hop more, so that most circuits cost one round trip.
+//! or with one hop more, so that most circuits cost one round trip; with full vanguards, two more.
 
 use cepa_circuit::CircuitKey;
 use cepa_circuit::handshake::HopSpec;
@@ -14,15 +14,16 @@ use cepa_wire::Now;
 use cepa_wire::destroy::DestroyReason;
 
 use super::Client;
-use crate::onion::{Ending, Event, LastHop};
+use crate::onion::{Ending, Event, LastHop, Purpose};
 use crate::onion_circuits::{
     DOOMED_FOR, EXTEND_MAX, Failure, Name, Named, PENDING_PATHS_MAX, READY_PATHS, Stage,
 };
-use crate::paths::onion::{self, OnionRules, is_rendezvous_point};
+use crate::paths::onion::{self, Behind, OnionRules, is_rendezvous_point};
 use crate::paths::{PathError, hop_spec};
 use crate::plane::CircuitClose;
 use crate::pool::{self, CLEAN_MAX, Entry, PoolId};
 use crate::rules::Subject;
+use crate::vanguards::VanguardMode;
 
 impl Client {
     /// The circuit of a name, if all its hops stand.
@@ -78,10 +79,11 @@ impl Client {
             self.end_named(name, Ending::LastHop, now);
             return true;
         }
+        let ends_at_path = named.ends_at_path(self.vanguards.mode());
         let free = self.free_paths(now);
         let fitting = free.filter(|(_, entry)| {
             let path = entry.onion_path();
-            path.is_some_and(|path| fits(named, path))
+            path.is_some_and(|path| fits(named, ends_at_path, path))
         });
         let best = fitting.min_by_key(|(id, entry)| (entry.built().is_none(), *id));
         if let Some((id, entry)) = best {
@@ -93,7 +95,7 @@ impl Client {
             return true;
         }
         let rendezvous_excluded = match &named.last {
-            LastHop::Any(excluded) if named.ends_at_path() => Some(excluded.clone()),
+            LastHop::Any(excluded) if ends_at_path => Some(excluded.clone()),
             _ => None,
         };
         let last = last_id(&named.last);
@@ -168,10 +170,11 @@ impl Client {
         };
         self.vanguards
             .refresh(view, &self.permits, now, &mut self.rng);
-        let vanguards: Vec<RsaId> = self.vanguards.layer2().collect();
+        let (layer2, layer3) = (self.vanguards.layer2(now), self.vanguards.layer3(now));
         let rules = OnionRules {
             entries: &entries,
-            vanguards: &vanguards,
+            layer2: layer2.as_deref(),
+            layer3: layer3.as_deref(),
             last: last.as_ref(),
             ends,
             permits: &self.permits,
@@ -179,8 +182,8 @@ impl Client {
         };
         let path = onion::choose(view, &rules, &mut self.rng)?;
         let (target, first, rest) = path.specs(names_ed25519(view.params()));
-        // Guards that the last hop rules out do not keep the circuit waiting.
-        let is_excluded = |id: &RsaId| view.relay(id).is_none() || last == Some(*id);
+        // Guards that cannot be used do not keep the circuit waiting.
+        let is_excluded = |id: &RsaId| view.relay(id).is_none();
         let excluded = self.guards.sampled().filter(is_excluded).collect();
         let attempt = self.begin_attempt(&target.rsa, excluded, now);
         let purpose = pool::Purpose::Onion(Box::new(path.hops));
@@ -218,6 +221,10 @@ impl Client {
         };
         match &named.stage {
             Stage::Path(_) => self.continue_named(name, id, key, now),
+            Stage::Middle(..) => {
+                named.has_middle = true;
+                self.extend_named(name, id, key, now);
+            }
             Stage::Extending(_, last) => {
                 let last = HopSpec::clone(last);
                 self.finish_named(name, id, key, &last, now);
@@ -226,8 +233,55 @@ impl Client {
         }
     }
 
-    /// The path of a circuit stands: the last hop is added, or is there.
+    /// The path of a circuit stands: what comes behind is added, or it is there.
     fn continue_named(&mut self, name: Name, id: PoolId, key: CircuitKey, now: Now) {
+        let mut rng = self.rng.fork();
+        let (Some(named), Some(entry)) = (self.onion.by_name.get(&name), self.pool.entry(id))
+        else {
+            return;
+        };
+        let Some(path) = entry.onion_path() else {
+            return;
+        };
+        let mode = self.vanguards.mode();
+        if named.ends_at_path(mode) {
+            let [.., last] = path;
+            let last = hop_spec(last, true);
+            return self.finish_named(name, id, key, &last, now);
+        }
+        if !named.wants_middle(mode) {
+            return self.extend_named(name, id, key, now);
+        }
+        let mut excluded = named.avoided.clone();
+        excluded.extend(last_id(&named.last));
+        let behind = self.behind(path, &excluded);
+        let Some(view) = self.download.view() else {
+            return;
+        };
+        let Some(middle) = behind.middle(view, &mut rng) else {
+            return self.end_named(name, Ending::NoPath, now);
+        };
+        let (spec, middle) = (
+            hop_spec(middle, names_ed25519(view.params())),
+            middle.rsa_id,
+        );
+        self.add_hop(name, key, spec, Stage::Middle(id, middle), now);
+    }
+
+    /// What may come behind a path.
+    fn behind<'a>(&'a self, path: &'a [Relay; 3], excluded: &'a [RsaId]) -> Behind<'a> {
+        Behind {
+            path,
+            excluded,
+            permits: &self.permits,
+            is_distinct: self.vanguards.mode() != VanguardMode::Full,
+            distinct_subnets: !self.config.subnets_shared,
+        }
+    }
+
+    /// All hops before the last one stand.
+    fn extend_named(&mut self, name: Name, id: PoolId, key: CircuitKey, now: Now) {
+        let mut rng = self.rng.fork();
         let (Some(named), Some(entry)) = (self.onion.by_name.get(&name), self.pool.entry(id))
         else {
             return;
@@ -235,11 +289,6 @@ impl Client {
         let (Some(path), Some(view)) = (entry.onion_path(), self.download.view()) else {
             return;
         };
-        if named.ends_at_path() {
-            let [.., last] = path;
-            let last = hop_spec(last, true);
-            return self.finish_named(name, id, key, &last, now);
-        }
         let with_ed = names_ed25519(view.params());
         let specs = |relay: &Relay| (hop_spec(relay, with_ed), hop_spec(relay, true));
         let found = match &named.last {
@@ -247,10 +296,12 @@ impl Client {
             LastHop::Told(spec) => Some((HopSpec::clone(spec), HopSpec::clone(spec))),
             LastHop::Any(excluded) => {
                 let excluded = [excluded.as_slice(), &named.avoided].concat();
-                let distinct = !self.config.subnets_shared;
-                let permits = &self.permits;
-                onion::choose_intro_point(view, path, &excluded, permits, distinct, &mut self.rng)
-                    .map(specs)
+                let behind = self.behind(path, &excluded);
+                let chosen = match named.purpose {
+                    Purpose::Rendezvous => behind.rendezvous_point(view, &mut rng),
+                    _ => behind.intro_point(view, &mut rng),
+                };
+                chosen.map(specs)
             }
         };
         let Some((spec, told)) = found else {
@@ -260,10 +311,16 @@ impl Client {
             };
             return self.end_named(name, ending, now);
         };
-        if let Some(named) = self.onion.by_name.get_mut(&name) {
-            named.stage = Stage::Extending(id, Box::new(told));
-        }
-        if let Some(entry) = self.pool.entry_mut(id) {
+        self.add_hop(name, key, spec, Stage::Extending(id, Box::new(told)), now);
+    }
+
+    /// Extends the circuit of a name by one hop.
+    fn add_hop(&mut self, name: Name, key: CircuitKey, spec: HopSpec, stage: Stage, now: Now) {
+        let Some(named) = self.onion.by_name.get_mut(&name) else {
+            return;
+        };
+        named.stage = stage;
+        if let Some(entry) = named.pool().and_then(|id| self.pool.entry_mut(id)) {
             entry.review_at = now.mono + EXTEND_MAX;
         }
         if let Err(error) = self.plane.extend_circuit(key, spec, now) {
@@ -302,7 +359,7 @@ impl Client {
         let named = self.onion.unbind(id);
         let named = named.and_then(|name| self.onion.by_name.get_mut(&name));
         if let Some(named) = named {
-            named.stage = Stage::Waiting;
+            named.release();
         }
     }
 
@@ -340,8 +397,13 @@ impl Client {
         };
         match named.stage {
             Stage::Ready(_) => self.end_named(name, Ending::Closed, now),
-            Stage::Extending(..) => self.drop_named(name, blame(reason), now),
-            Stage::Path(_) | Stage::Waiting => self.drop_named(name, Failure::Path, now),
+            Stage::Extending(..) => {
+                let before_last = 2 + usize::from(named.has_middle);
+                self.drop_named(name, blame(reason, before_last), now);
+            }
+            Stage::Path(_) | Stage::Middle(..) | Stage::Waiting => {
+                self.drop_named(name, Failure::Path, now)
+            }
         }
     }
 
@@ -364,6 +426,10 @@ impl Client {
             }
             Some(Stage::Extending(..)) => {
                 self.drop_named(name, Failure::Timeout, now);
+                true
+            }
+            Some(Stage::Middle(..)) => {
+                self.drop_named(name, Failure::Path, now);
                 true
             }
             _ => false,
@@ -397,15 +463,16 @@ impl Client {
 }
 
 /// Whether a path can be one of this circuit.
-fn fits(named: &Named, path: &[Relay; 3]) -> bool {
-    let [.., third] = path;
+fn fits(named: &Named, ends_at_path: bool, path: &[Relay; 3]) -> bool {
+    let [_, second, third] = path;
     match &named.last {
-        LastHop::Any(excluded) if named.ends_at_path() => {
+        LastHop::Any(excluded) if ends_at_path => {
             is_rendezvous_point(third) && !excluded.contains(&third.rsa_id)
         }
+        // The guard stays, whoever comes last.
         last => {
             let last = last_id(last);
-            path.iter().all(|hop| Some(hop.rsa_id) != last)
+            [second, third].iter().all(|hop| Some(hop.rsa_id) != last)
         }
     }
 }
@@ -419,10 +486,11 @@ fn last_id(last: &LastHop) -> Option<RsaId> {
     }
 }
 
-/// Who is to blame that a circuit of three hops ended while another was added.
-fn blame(reason: Option<CircuitClose>) -> Failure {
+/// Who is to blame that a circuit ended while its last hop was added behind this one.
+fn blame(reason: Option<CircuitClose>, before_last: usize) -> Failure {
     match reason {
-        Some(CircuitClose::Truncated(2, _) | CircuitClose::Violation(_)) => Failure::LastHop,
+        Some(CircuitClose::Truncated(hop, _)) if hop == before_last => Failure::LastHop,
+        Some(CircuitClose::Violation(_)) => Failure::LastHop,
         Some(CircuitClose::Truncated(..) | CircuitClose::Destroyed(_)) => Failure::Suspicion,
         _ => Failure::Path,
     }

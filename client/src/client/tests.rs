@@ -6,6 +6,7 @@ mod padding;
 mod rest;
 mod rules;
 mod times;
+mod vanguards;
 mod world;
 
 use std::time::Duration;
@@ -52,7 +53,7 @@ fn bootstraps_and_builds_ahead() {
             Saved::Consensus(_) => 1,
             Saved::Certificate { .. } => 2,
             Saved::Microdescs(_) => 3,
-            Saved::BuildTimes(_) | Saved::PathBias(_) => 4,
+            Saved::BuildTimes(_) | Saved::PathBias(_) | Saved::Vanguards(_) => 4,
         })
         .collect();
     assert!((0..4).all(|kind| kinds.contains(&kind)), "{kinds:?}");

@@ -23,8 +23,8 @@ fn identity(seed: u8) -> ExpandedKeypair {
 }
 
 /// A network with a service that has been published.
-struct Hosted {
-    world: World,
+pub(super) struct Hosted {
+    pub(super) world: World,
     service: ServiceId,
     host: String,
 }
@@ -33,7 +33,7 @@ fn hosted_with(change: impl FnOnce(&mut ServiceConfig)) -> Hosted {
     hosted_in(World::ready(), change)
 }
 
-fn hosted_in(mut world: World, change: impl FnOnce(&mut ServiceConfig)) -> Hosted {
+pub(super) fn hosted_in(mut world: World, change: impl FnOnce(&mut ServiceConfig)) -> Hosted {
     world.client.config.onion_errors = true;
     let mut config = ServiceConfig::new(identity(1), vec![PORT]);
     change(&mut config);
@@ -62,7 +62,7 @@ impl Hosted {
     }
 
     /// A stream as the visitor and as the service has it.
-    fn visit(&mut self, user: &str) -> [StreamKey; 2] {
+    pub(super) fn visit(&mut self, user: &str) -> [StreamKey; 2] {
         let request = self.ask(PORT, user);
         let theirs = self.visitor();
         let now = self.world.now;
@@ -94,21 +94,46 @@ impl Hosted {
     }
 
     /// The relays of the circuit of a stream, without the peer.
-    fn path(&self, stream: StreamKey) -> Vec<RsaId> {
+    pub(super) fn path(&self, stream: StreamKey) -> Vec<RsaId> {
         let client = &self.world.client;
         let id = client.pool.by_key(self.circuit(stream)).unwrap();
         let path = client.pool.entry(id).unwrap().onion_path().unwrap();
         path.iter().map(|relay| relay.rsa_id).collect()
     }
 
+    /// Second hops.
+    pub(super) fn layer2(&self) -> Vec<RsaId> {
+        let (client, now) = (&self.world.client, self.world.now);
+        client.vanguards.layer2(now).unwrap()
+    }
+
     /// Gets in again within so many seconds.
-    fn visit_within(&mut self, seconds: u32, user: &str) -> [StreamKey; 2] {
+    pub(super) fn visit_within(&mut self, seconds: u32, user: &str) -> [StreamKey; 2] {
         let request = self.ask(PORT, user);
         for _ in 0..seconds {
             if !self.world.visitors.is_empty() {
                 break;
             }
             self.world.wait(Duration::from_secs(1));
+        }
+        let theirs = self.visitor();
+        let now = self.world.now;
+        assert!(self.world.client.onion_stream_connected(theirs, now));
+        self.world.run();
+        [self.world.connected(request), theirs]
+    }
+
+    /// Gets in within so many seconds, asking again whenever it was refused.
+    pub(super) fn visit_again_within(&mut self, seconds: u32) -> [StreamKey; 2] {
+        let mut request = self.ask(PORT, "");
+        for _ in 0..seconds {
+            if !self.world.visitors.is_empty() {
+                break;
+            }
+            self.world.wait(Duration::from_secs(1));
+            if self.world.answers.remove(&request).is_some() {
+                request = self.ask(PORT, "");
+            }
         }
         let theirs = self.visitor();
         let now = self.world.now;
@@ -154,7 +179,7 @@ fn paths_are_those_of_vanguards_lite() {
     let mut net = hosted();
     net.visit("");
     let guard = net.world.client.guards.primary()[0];
-    let layer2: Vec<RsaId> = net.world.client.vanguards.layer2().collect();
+    let layer2 = net.layer2();
     let mut lengths = Vec::new();
     for (name, named) in &net.world.client.onion.by_name {
         let Stage::Ready(id) = named.stage else {
@@ -339,6 +364,21 @@ fn a_killed_relay_of_a_rendezvous_is_survived() {
             let [ours, _] = net.visit_within(30, "");
             assert!(!net.path(ours).contains(&victim), "{seed}: {side} {place}");
         }
+    }
+}
+
+#[test]
+fn the_death_of_all_vanguards_is_survived() {
+    for seed in 1..=12 {
+        let mut net = hosted_in(World::drawn_as((seed, 16), ClientConfig::default()), |_| {});
+        net.visit("");
+        let victims = net.layer2();
+        assert_eq!(victims.len(), 4);
+        for victim in &victims {
+            net.world.kill(*victim);
+        }
+        let [ours, _] = net.visit_within(30, "");
+        assert!(net.path(ours).iter().all(|id| !victims.contains(id)));
     }
 }
 

@@ -84,11 +84,11 @@ pub(super) struct World {
     pub(super) rules: IsolationRules,
 }
 
-/// An authority, five guards and two exits to the web.
-fn relays(rng: &mut Rng) -> (Vec<DrawnRelay>, BTreeMap<RsaId, OnionKeys>) {
+/// An authority, five guards, two exits to the web, and others that are neither.
+fn relays(count: u8, rng: &mut Rng) -> (Vec<DrawnRelay>, BTreeMap<RsaId, OnionKeys>) {
     let mut keys = BTreeMap::new();
     let mut relays: Vec<DrawnRelay> = Vec::new();
-    for n in 1..=8 {
+    for n in 1..=count {
         let mut relay = DrawnRelay::new(n, rng);
         if n == 1 || n > 6 {
             relay.flags.remove(Flags::GUARD);
@@ -96,7 +96,7 @@ fn relays(rng: &mut Rng) -> (Vec<DrawnRelay>, BTreeMap<RsaId, OnionKeys>) {
         if n > 1 {
             relay.flags.insert(Flags::HS_DIR);
         }
-        if n > 6 {
+        if n == 7 || n == 8 {
             relay.flags.insert(Flags::EXIT);
             relay.policy = Some("accept 80,443");
         }
@@ -145,12 +145,22 @@ impl World {
     }
 
     fn make(with_fallback: bool, rules: Rules, state: SavedState, now: Now) -> Self {
-        Self::drawn(42, with_fallback, rules, state, now)
+        let config = ClientConfig {
+            rules,
+            ..ClientConfig::default()
+        };
+        Self::drawn((42, 8), with_fallback, config, state, now)
     }
 
-    fn drawn(seed: u8, with_fallback: bool, rules: Rules, state: SavedState, now: Now) -> Self {
+    fn drawn(
+        (seed, count): (u8, u8),
+        with_fallback: bool,
+        config: ClientConfig,
+        state: SavedState,
+        now: Now,
+    ) -> Self {
         let mut rng = Rng::from_seed([seed; 32]);
-        let (relays, keys) = relays(&mut rng);
+        let (relays, keys) = relays(count, &mut rng);
         let documents = Documents::new(&relays, "", now);
         let config = ClientConfig {
             fallbacks: (with_fallback.then(|| &relays[3]).into_iter())
@@ -160,8 +170,7 @@ impl World {
                     or: SocketAddr::from((relay.ip, 5000)),
                 })
                 .collect(),
-            rules,
-            ..ClientConfig::default()
+            ..config
         };
         let network = Arc::new(drawn::network(&relays[0]));
         let client = Client::new(config, network, state, rng.fork(), now).unwrap();
@@ -209,8 +218,22 @@ impl World {
 
     /// Bootstrapped, with other relays and other luck for each seed.
     pub(super) fn ready_from(seed: u8) -> Self {
-        let (rules, state) = (Rules::default(), SavedState::default());
-        World::drawn(seed, false, rules, state, start()).bootstrapped()
+        World::drawn_as((seed, 8), ClientConfig::default())
+    }
+
+    /// Bootstrapped, with such settings, from a seed and a number of relays.
+    pub(super) fn drawn_as(draw: (u8, u8), config: ClientConfig) -> Self {
+        World::drawn(draw, false, config, SavedState::default(), start()).bootstrapped()
+    }
+
+    /// The same, with what was kept.
+    pub(super) fn restarted(
+        draw: (u8, u8),
+        config: ClientConfig,
+        state: SavedState,
+        now: Now,
+    ) -> Self {
+        World::drawn(draw, false, config, state, now).bootstrapped()
     }
 
     pub(super) fn bootstrapped(mut self) -> Self {
@@ -307,6 +330,12 @@ impl World {
             } => {
                 let asked = self.client.onion.asked.get(&fetch);
                 let named = asked.and_then(|asked| self.client.onion.by_name.get(&asked.name));
+                let over = named.and_then(|named| {
+                    let key = self.client.pool.entry(named.pool()?)?.key()?;
+                    let hops = self.client.plane.circuit_status(key)?.hop_count;
+                    Some((named.purpose, hops))
+                });
+                self.net.onion.asked.extend(over);
                 let reply = Some(match named.map(|named| &named.last) {
                     Some(LastHop::Listed(id)) => {
                         let id = *id;
@@ -514,6 +543,7 @@ impl FakeNetwork {
             return;
         }
         let path: Vec<RsaId> = hops.0.iter().map(|(id, _)| *id).collect();
+        self.onion.said.push((command, path.clone()));
         match command {
             RelayCommand::EXTEND2 => self.extend(key, here, &data),
             RelayCommand::BEGIN_DIR => self.say(key, here, RelayCommand::CONNECTED, id, &[]),

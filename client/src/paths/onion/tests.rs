@@ -44,7 +44,8 @@ const FREE: &Permits = &Permits::FREE;
 fn rules<'a>(entries: &'a [RsaId], vanguards: &'a [RsaId]) -> OnionRules<'a> {
     OnionRules {
         entries,
-        vanguards,
+        layer2: Some(vanguards),
+        layer3: None,
         last: None,
         ends: None,
         permits: FREE,
@@ -81,7 +82,7 @@ proptest! {
             None => *third != last,
         };
         let exists_without = |barred: Option<&RsaId>| {
-            entries.iter().filter(|id| Some(*id) != barred).any(|first| {
+            entries.iter().any(|first| {
                 running.iter().filter(|id| Some(*id) != barred).any(|second| {
                     let different = |third: &&RsaId| ![first, second].contains(third);
                     first != second && running.iter().filter(different).any(beside)
@@ -96,8 +97,8 @@ proptest! {
                 let once: BTreeSet<RsaId> = [first, second, third].into();
                 prop_assert_eq!(once.len(), 3);
                 prop_assert!(beside(&third));
-                if rules.last.is_some_and(|last| once.contains(last)) {
-                    prop_assert!(!exists_without(rules.last), "once, wherever that is possible");
+                if rules.last.is_some_and(|last| *last == second) {
+                    prop_assert!(!exists_without(rules.last), "apart, wherever that is possible");
                 }
             }
             Err(_) => prop_assert!(!exists_without(None)),
@@ -132,24 +133,28 @@ fn rules_hold_where_there_is_a_choice() {
         seconds.insert(second);
         let barred = [1, 2, 3, 4, 5, 8].map(id);
         assert!(!barred.contains(&third));
-        let intro = choose_intro_point(&view, &path.hops, &[id(9)], FREE, true, &mut rng).unwrap();
+        let behind = Behind {
+            path: &path.hops,
+            excluded: &[id(9)],
+            permits: FREE,
+            is_distinct: true,
+            distinct_subnets: true,
+        };
+        let intro = behind.intro_point(&view, &mut rng).unwrap();
         let barred = [1, 2, 3, 4, 5, 9].map(id);
         assert!(!barred.contains(&intro.rsa_id) && ![second, third].contains(&intro.rsa_id));
     }
     assert_eq!(seconds, [id(6), id(7)].into());
-    // The guard is to come last: another guard, and none if that is the only one.
+    // The guard is to come last, too: it stays the guard, or its absence would tell who it is.
     let rules = OnionRules {
         last: Some(&entries[0]),
         ..rules(&entries, &vanguards)
     };
-    let path = choose(&view, &rules, &mut rng).unwrap();
-    assert_eq!(path.hops[0].rsa_id, id(12));
-    let only = OnionRules {
-        entries: &entries[..1],
-        ..rules
-    };
-    let path = choose(&view, &only, &mut rng).unwrap();
-    assert!(path.hops[0].rsa_id == id(1) && path.hops[2].rsa_id != id(1));
+    for _ in 0..50 {
+        let path = choose(&view, &rules, &mut rng).unwrap();
+        assert_eq!(path.hops[0].rsa_id, id(1));
+        assert!(path.hops[1..].iter().all(|hop| hop.rsa_id != id(1)));
+    }
     assert!(
         choose(
             &view,
@@ -161,4 +166,58 @@ fn rules_hold_where_there_is_a_choice() {
         )
         .is_err()
     );
+}
+
+#[test]
+fn full_vanguards_bind_and_near_relays_may_stand_together() {
+    let mut rng = Rng::from_seed([9; 32]);
+    let mut relays: Vec<DrawnRelay> = (1..=12).map(|n| DrawnRelay::new(n, &mut rng)).collect();
+    for relay in &mut relays {
+        relay.family_ids.push("ed25519:one".to_owned());
+    }
+    let view = Documents::new(&relays, "", start()).view();
+    let id = |n: usize| RsaId::from([n as u8; 20]);
+    let entries = [id(1), id(2)];
+    let (second, third) = ([1, 3, 4, 5].map(id), [2, 3, 4, 6, 7, 8].map(id));
+    let mut seen = [BTreeSet::new(), BTreeSet::new()];
+    for last in [None, Some(&id(1)), Some(&id(3)), Some(&id(6))] {
+        let full = OnionRules {
+            layer3: Some(&third),
+            last,
+            ..rules(&entries, &second)
+        };
+        for _ in 0..200 {
+            let path = choose(&view, &full, &mut rng).unwrap();
+            let [a, b, c] = path.hops.each_ref().map(|hop| hop.rsa_id);
+            assert_eq!(a, id(1));
+            assert!(second.contains(&b) && third.contains(&c));
+            assert!(a != b && b != c && a != c && Some(&b) != last && Some(&c) != last);
+            seen[0].insert(b);
+            seen[1].insert(c);
+        }
+    }
+    assert_eq!(seen[0], [3, 4, 5].map(id).into());
+    assert_eq!(seen[1], third.into());
+    // Rather none than one of others.
+    let none = OnionRules {
+        layer3: Some(&third[..1]),
+        last: Some(&third[0]),
+        ..rules(&entries, &second)
+    };
+    assert!(choose(&view, &none, &mut rng).is_err());
+}
+
+#[test]
+fn without_vanguards_any_relay_is_a_second_hop() {
+    let mut rng = Rng::from_seed([9; 32]);
+    let relays: Vec<DrawnRelay> = (1..=12).map(|n| DrawnRelay::new(n, &mut rng)).collect();
+    let view = Documents::new(&relays, "", start()).view();
+    let entries = [relays[0].rsa];
+    let off = OnionRules {
+        layer2: None,
+        ..rules(&entries, &[])
+    };
+    let second = |rng: &mut Rng| choose(&view, &off, rng).unwrap().hops[1].rsa_id;
+    let seen: BTreeSet<RsaId> = (0..1000).map(|_| second(&mut rng)).collect();
+    assert_eq!(seen.len(), 11);
 }

@@ -17,6 +17,7 @@ use cepa_wire::relay::{RelayCommand, StreamId};
 use cepa_wire::rendezvous::{EstablishRendezvous, Rendezvous1};
 
 use super::FakeNetwork;
+use crate::onion::Purpose;
 
 type Key = (ChannelKey, CircId);
 
@@ -37,6 +38,10 @@ pub(crate) struct OnionRelays {
     /// Relays that have no descriptors.
     pub(crate) forgetful: bool,
     pub(crate) introductions: usize,
+    /// What clients said to hops, and over which paths.
+    pub(crate) said: Vec<(RelayCommand, Vec<RsaId>)>,
+    /// For what directories were asked, and over how many hops.
+    pub(crate) asked: Vec<(Purpose, usize)>,
     /// Circuits that had a relay that is gone.
     pub(super) dead: Vec<Key>,
 }
