@@ -172,7 +172,7 @@ pub struct ClientArgs {
     /// Relays to use nowhere.
     #[arg(long, value_name = "RELAYS", value_delimiter = ',')]
     pub exclude: Vec<RelayPattern>,
-    /// How firmly the hops behind the guard are kept in circuits for onion services: full, lite, off
+    /// How long hops behind the guard are kept in circuits for onion services: full, lite or off
     #[arg(long, value_name = "MODE")]
     pub vanguards: Option<VanguardMode>,
     /// Started by a launcher: stages to standard output, stop when standard input ends.
@@ -198,9 +198,9 @@ ExcludeExitNodes and StrictNodes mean:
   exclude_exit = [\"{??}\"]
   strict = true                  # not even where an onion service chose an excluded relay
 
-vanguards = \"full\" (before any table; or --vanguards full) keeps second hops for days and third hops
-for hours in circuits for onion services, also over restarts; \"lite\", which is what there is without
-a word unless the network says otherwise, only second hops until it ends; \"off\" neither.";
+vanguards = \"full\" (before any table; or --vanguards full) keeps second hops for days and third
+hops for hours in circuits for onion services, also over restarts; \"lite\", which is what there is
+without a word unless the network says otherwise, only second hops until it ends; \"off\" neither.";
 
 /// The questions to a running client.
 #[derive(Debug, Subcommand)]
@@ -266,7 +266,7 @@ pub struct ServeArgs {
     /// A port of the service, and where it leads: 80=127.0.0.1:8080, 80=8080, 22=unix:PATH, 80
     #[arg(value_name = "PORT=TARGET", required = true)]
     pub ports: Vec<PortTarget>,
-    /// How firmly the hops behind the guard are kept in circuits for onion services: full, lite, off
+    /// How long hops behind the guard are kept in circuits for onion services: full, lite or off
     #[arg(long, value_name = "MODE")]
     pub vanguards: Option<VanguardMode>,
     /// Started by a launcher: stages to standard output, stop when standard input ends.

@@ -226,7 +226,8 @@ mod tests {
 
     #[test]
     fn reads_a_client() {
-        let text = "network = \"n.toml\"\ndata_dir = \"d\"\nvanguards = \"full\"\n[paths]\nexit = [\"exit1\"]\n";
+        let text = "network = \"n.toml\"\ndata_dir = \"d\"\nvanguards = \"full\"\n\
+            [paths]\nexit = [\"exit1\"]\n";
         let config = read_text(text).unwrap();
         assert_eq!(config.socks, [SOCKS_DEFAULT.into()]);
         assert_eq!(config.rules.exit.0, ["exit1".parse().unwrap()]);

@@ -1,3 +1,5 @@
+//! Both layers of vanguards: how many, for how long, which of them when some do not answer.
+
 use std::time::Duration;
 
 use cepa_netdoc::routerstatus::Flags;
