@@ -200,7 +200,11 @@ ExcludeExitNodes and StrictNodes mean:
 
 vanguards = \"full\" (before any table; or --vanguards full) keeps second hops for days and third
 hops for hours in circuits for onion services, also over restarts; \"lite\", which is what there is
-without a word unless the network says otherwise, only second hops until it ends; \"off\" neither.";
+without a word unless the network says otherwise, only second hops until it ends; \"off\" neither.
+
+Padding, at the top of a configuration (full, reduced or off):
+  channel_padding = \"full\"       # tor's ConnectionPadding and ReducedConnectionPadding
+  circuit_padding = \"full\"       # of visits to onion services: CircuitPadding and its kin";
 
 /// The questions to a running client.
 #[derive(Debug, Subcommand)]

@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cepa_client::{ChannelPadding, Rules, VanguardMode};
+use cepa_client::{ChannelPadding, CircuitPadding, Rules, VanguardMode};
 use serde::{Deserialize, Serialize};
 
 pub use self::listener::Listener;
@@ -144,6 +144,8 @@ pub struct ClientConfig {
     pub padding: ChannelPadding,
     /// Which vanguards circuits for onion services have; none: as the network wants.
     pub vanguards: Option<VanguardMode>,
+    /// Whether circuits to onion services are.
+    pub circuit_padding: CircuitPadding,
     /// Whether SOCKS 5 replies tell why an onion service failed (`ExtendedErrors`, F0 to F7).
     pub onion_errors: bool,
     /// Where to serve metrics, at `/metrics`.

@@ -10,6 +10,7 @@
 //! and rules in files of their own; here and in the files beside they are joined.
 
 mod bias;
+mod circuit_padding;
 mod circuits;
 mod directory;
 mod dormancy;

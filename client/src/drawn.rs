@@ -90,7 +90,9 @@ impl DrawnRelay {
             flags: self.flags,
             flags_unknown: Vec::new(),
             version: None,
-            protocols: "HSDir=2 HSIntro=4-5 HSRend=1-2 Link=4-5 LinkAuth=3 Relay=2-4".to_owned(),
+            protocols: "HSDir=2 HSIntro=4-5 HSRend=1-2 Link=4-5 LinkAuth=3 Padding=2 \
+                        Relay=2-4"
+                .to_owned(),
             bandwidth: Some(Bandwidth {
                 bandwidth: self.bandwidth,
                 ..Bandwidth::default()

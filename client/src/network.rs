@@ -30,6 +30,18 @@ pub enum ChannelPadding {
     Off,
 }
 
+/// Whether padding machines hide a visitor's circuits (padding-spec 3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CircuitPadding {
+    /// Where the consensus and the relays allow.
+    #[default]
+    Full,
+    /// Only by machines that cost little, of which there are none yet (`ReducedCircuitPadding`).
+    Reduced,
+    /// Not at all (`CircuitPadding 0`).
+    Off,
+}
+
 /// The settings of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClientConfig {
@@ -44,6 +56,8 @@ pub struct ClientConfig {
     pub padding: ChannelPadding,
     /// Which vanguards circuits for onion services have; none: as the network wants.
     pub vanguards: Option<VanguardMode>,
+    /// How circuits are padded.
+    pub circuit_padding: CircuitPadding,
     /// Whether SOCKS 5 replies say what is wrong with an onion service (`ExtendedErrors`); else
     /// such a host is unreachable.
     pub onion_errors: bool,

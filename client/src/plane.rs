@@ -17,6 +17,7 @@ mod event;
 mod flow;
 mod messages;
 mod onion;
+mod padding;
 mod ready;
 mod streams;
 
@@ -32,6 +33,7 @@ pub use channels::ChannelClose;
 pub use circuits::{CircuitClose, CircuitStatus, OpenCircuitError};
 pub use event::Event;
 pub use onion::{INBOUND_STREAMS_MAX, JoinError};
+pub use padding::{RETIRED_FOR, RETIRED_MAX};
 pub use streams::{OpenStreamError, STREAM_ROOM_MAX_CELLS, StreamTarget};
 
 /// All channels, circuits and streams of a client.
@@ -42,6 +44,7 @@ pub struct Plane {
     streams: SlotMap<StreamKey, streams::PlaneStream>,
     ready: ready::Ready,
     paced: flow::Paced,
+    padding: padding::Padding,
     events: VecDeque<Event>,
     rng: Rng,
 }
@@ -56,6 +59,7 @@ impl Plane {
             streams: SlotMap::with_key(),
             ready: ready::Ready::default(),
             paced: flow::Paced::default(),
+            padding: padding::Padding::default(),
             events: VecDeque::new(),
             rng,
         }

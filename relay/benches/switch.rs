@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use cepa_circuit::OnionKeys;
+use cepa_circuit::{OnionKeys, PaddingParams};
 use cepa_crypto::curve25519::SecretKey;
 use cepa_crypto::{Ed25519Id, Rng, RsaId};
 use cepa_link::channel::PaddingRange;
@@ -82,6 +82,7 @@ impl Bench {
                 low_ms: 0,
                 high_ms: 0,
             },
+            circuit_padding: PaddingParams::default(),
             limits: Limits {
                 circuits_per_channel_max: 100_000,
                 ..Limits::default()

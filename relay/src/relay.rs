@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cepa_circuit::CongestionParams;
+use cepa_circuit::{CongestionParams, PaddingParams};
 use cepa_crypto::Rng;
 use cepa_crypto::rsa::RsaKeyError;
 use cepa_dir::fetch::{self, FetchId, Interest, Refusal};
@@ -82,6 +82,7 @@ pub struct Relay {
     padding: PaddingRange,
     points: PointParams,
     congestion: Arc<CongestionParams>,
+    circuit_padding: PaddingParams,
     commands: VecDeque<Command>,
     rng: Rng,
 }
@@ -127,6 +128,7 @@ impl Relay {
             padding: PaddingRange::default(),
             points: PointParams::default(),
             congestion: Arc::default(),
+            circuit_padding: PaddingParams::default(),
             commands: VecDeque::new(),
             config,
             network,
@@ -361,15 +363,13 @@ impl Relay {
             .listed(consensus.router(&self.keys.rsa_id()).is_some());
         self.life = KeyLife::of(&consensus.params, self.config.key_day);
         self.rotate_keys(now);
-        let padding = PaddingRange::read(|name, default, min, max| {
-            consensus.params.value(name, default, min, max)
-        });
+        let value = |name: &str, default, min, max| consensus.params.value(name, default, min, max);
+        let padding = (PaddingRange::read(value), PaddingParams::read(value));
         let points = PointParams::from_consensus(&consensus.params);
-        let congestion = CongestionParams::read(|name, default, min, max| {
-            consensus.params.value(name, default, min, max)
-        });
-        if (padding, points, &congestion) != (self.padding, self.points, &self.congestion) {
-            (self.padding, self.points) = (padding, points);
+        let congestion = CongestionParams::read(value);
+        let held = (self.padding, self.circuit_padding);
+        if (padding, points, &congestion) != (held, self.points, &self.congestion) {
+            ((self.padding, self.circuit_padding), self.points) = (padding, points);
             self.congestion = Arc::new(congestion);
             self.configure_switches();
         }
@@ -443,6 +443,7 @@ impl Relay {
             points: self.points,
             congestion: Arc::clone(&self.congestion),
             padding: self.padding,
+            circuit_padding: self.circuit_padding,
             limits: self.config.limits,
         };
         self.commands.push_back(Command::Switch(Arc::new(config)));

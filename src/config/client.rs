@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use cepa_client::{ChannelPadding, Rules};
+use cepa_client::{ChannelPadding, CircuitPadding, Rules};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -62,6 +62,9 @@ pub struct ClientTable {
     /// Vanguards of circuits for onion services: `full`, `lite` or `off`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vanguards: Option<Spanned<String>>,
+    /// Whether circuits to onion services are padded: `full`, `reduced` or `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit_padding: Option<Spanned<String>>,
     /// Whether SOCKS replies tell why an onion service failed.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub onion_errors: bool,
@@ -91,6 +94,7 @@ impl ClientTable {
             onion_auth_dir: None,
             channel_padding: None,
             vanguards: None,
+            circuit_padding: None,
             onion_errors: true,
             metrics: None,
             onion_service: Vec::new(),
@@ -140,7 +144,7 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         onion_services,
         onion_auth_dir: table.onion_auth_dir.map(|dir| source.resolve(&dir)),
         padding: match &table.channel_padding {
-            Some(word) => padding(source, word)?,
+            Some(word) => channel_padding(source, word)?,
             None => ChannelPadding::Full,
         },
         vanguards: match &table.vanguards {
@@ -150,6 +154,10 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
                 Some(mode.map_err(wrong)?)
             }
             None => None,
+        },
+        circuit_padding: match &table.circuit_padding {
+            Some(word) => circuit_padding(source, word)?,
+            None => CircuitPadding::Full,
         },
         onion_errors: table.onion_errors,
         metrics: table.metrics,
@@ -175,18 +183,28 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         onion_auth_dir: None,
         padding: ChannelPadding::Full,
         vanguards: None,
+        circuit_padding: CircuitPadding::Full,
         onion_errors: true,
         metrics: None,
         log: LogConfig::default(),
     })
 }
 
-fn padding(source: &Source, word: &Spanned<String>) -> Result<ChannelPadding, Failure> {
+fn channel_padding(source: &Source, word: &Spanned<String>) -> Result<ChannelPadding, Failure> {
     match word.get_ref().as_str() {
         "full" => Ok(ChannelPadding::Full),
         "reduced" => Ok(ChannelPadding::Reduced),
         "off" => Ok(ChannelPadding::Off),
         _ => Err(source.wrong(word, "channel_padding", "full, reduced or off")),
+    }
+}
+
+fn circuit_padding(source: &Source, word: &Spanned<String>) -> Result<CircuitPadding, Failure> {
+    match word.get_ref().as_str() {
+        "full" => Ok(CircuitPadding::Full),
+        "reduced" => Ok(CircuitPadding::Reduced),
+        "off" => Ok(CircuitPadding::Off),
+        _ => Err(source.wrong(word, "circuit_padding", "full, reduced or off")),
     }
 }
 
@@ -259,10 +277,14 @@ mod tests {
     fn wrong_lines_are_named() {
         let error = read_text("network = \"n\"\nsocks = [\n\"127.0.0.1\"]\n").unwrap_err();
         assert!(error.to_string().contains("line 3"), "{error}");
-        let error = read_text("network = \"n\"\nchannel_padding = \"much\"\n").unwrap_err();
-        assert!(error.to_string().contains("line 2"), "{error}");
-        let error = read_text("network = \"n\"\nvanguards = \"all\"\n").unwrap_err();
-        assert!(error.to_string().contains("line 2"), "{error}");
+        for line in [
+            "channel_padding = \"much\"",
+            "circuit_padding = \"much\"",
+            "vanguards = \"all\"",
+        ] {
+            let error = read_text(&format!("network = \"n\"\n{line}\n")).unwrap_err();
+            assert!(error.to_string().contains("line 2"), "{error}");
+        }
         let error = read_text("network = \"n\"\n[paths]\nentry = [\"a b\"]\n").unwrap_err();
         assert!(error.to_string().contains("line 3"), "{error}");
         assert!(read_text("").unwrap_err().to_string().contains("network"));

@@ -424,6 +424,7 @@ fn core_config(config: &ClientConfig, network: &Network, rules: Rules) -> CoreCo
         subnets_shared: !config.distinct_subnets,
         padding: config.padding,
         vanguards: config.vanguards,
+        circuit_padding: config.circuit_padding,
         onion_errors: config.onion_errors,
     }
 }

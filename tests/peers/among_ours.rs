@@ -11,6 +11,7 @@ use rustix::process::Signal;
 
 use crate::among_theirs::{NO_LZMA, ROUNDS_MAX, exit_cells, logged, one_channel, padding_cells};
 use crate::family::{self, Family};
+use crate::machines;
 use crate::matrix::{self, Board, Column};
 use crate::onions;
 use crate::support::documents::consensus;
@@ -60,6 +61,7 @@ pub(crate) fn run(board: &Board) {
         scope.spawn(|| their_guard_and_middle(board, world));
         scope.spawn(|| others(board, world));
         scope.spawn(|| onions::cell(board, COLUMN, world));
+        scope.spawn(|| machines::cell(board, COLUMN, world));
     });
     family.cells(board, COLUMN, world);
     board.cell(matrix::NO_WARNING, COLUMN, || {

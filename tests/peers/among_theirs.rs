@@ -10,6 +10,7 @@ use cepa_dir::encoding::Encoding;
 use rustix::process::Signal;
 
 use crate::family::{self, Family};
+use crate::machines;
 use crate::matrix::{self, Board, Column};
 use crate::onions;
 use crate::support::fetch::{self, Bound};
@@ -57,6 +58,7 @@ pub(crate) fn run(board: &Board) {
         scope.spawn(|| our_guard_and_middle(board, world));
         scope.spawn(|| others(board, world));
         scope.spawn(|| onions::cell(board, COLUMN, world));
+        scope.spawn(|| machines::cell(board, COLUMN, world));
     });
     family.cells(board, COLUMN, world);
     board.cell(matrix::NO_WARNING, COLUMN, || {

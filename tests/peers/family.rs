@@ -12,8 +12,8 @@ use crate::world::{Ours, World};
 
 /// How many relays this adds to a network.
 pub(crate) const RELAYS: usize = 2;
-const OURS: &str = "ourfamily";
-const THEIRS: &str = "torfamily";
+pub(crate) const OURS: &str = "ourfamily";
+pub(crate) const THEIRS: &str = "torfamily";
 
 /// The two relays.
 pub(crate) struct Family {

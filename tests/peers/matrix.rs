@@ -76,6 +76,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(FAMILY_LISTS, &[]),
     row(FAMILY_KEYS, &[]),
     row(ONIONS, &["HSDir=2", "HSIntro=4", "HSIntro=5", "HSRend=2"]),
+    row(MACHINES, &["Padding=2"]),
     row(NO_WARNING, &[]),
 ];
 
@@ -110,6 +111,7 @@ pub(crate) const VOTING: &str = "authorities vote together, ten rounds";
 pub(crate) const FAMILY_LISTS: &str = "family by lists";
 pub(crate) const FAMILY_KEYS: &str = "family by keys";
 pub(crate) const ONIONS: &str = "onion services, visited and hosted, with and without client keys";
+pub(crate) const MACHINES: &str = "circuit padding machines of onion visits";
 pub(crate) const NO_WARNING: &str = "no warning of tor names one of ours";
 
 /// The cells so far.

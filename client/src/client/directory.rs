@@ -11,6 +11,7 @@ use cepa_wire::end::EndReason;
 use cepa_wire::linkspec::LinkSpecifiers;
 
 use super::Client;
+use super::circuit_padding;
 use super::padding::PaddingParams;
 use crate::build_times::BuildTimeParams;
 use crate::command::{Command, FetchId, LinkTarget, Saved};
@@ -106,6 +107,8 @@ impl Client {
         self.build_times
             .set_params(BuildTimeParams::read(view.params()));
         self.padding = PaddingParams::read(view.params());
+        let circuit_padding = circuit_padding::allowed(view.params(), self.config.circuit_padding);
+        self.plane.set_circuit_padding(circuit_padding);
         let params = GuardParams::from_consensus(view.params(), self.network.is_testing);
         let is_first = |id: &RsaId| self.permits.of(id).first;
         let found = guards::candidates(view, |one| is_first(&one.rsa_id));

@@ -56,6 +56,7 @@ impl Client {
             } => {
                 if let Some(key) = self.standing((owner, circuit)) {
                     self.plane.send_control(key, command, &body, now);
+                    self.hide_circuit((owner, circuit), command, now);
                 }
             }
             Action::Join {
@@ -154,6 +155,7 @@ impl Client {
     ) {
         let name = self.pool.by_key(key).and_then(|id| self.onion.name_of(id));
         let Some((owner, circuit)) = name else { return };
+        self.hide_circuit((owner, circuit), command, now);
         let message = Event::Message {
             circuit,
             command,

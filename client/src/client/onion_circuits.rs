@@ -46,7 +46,7 @@ impl Client {
         if let Some(id) = named.pool() {
             let key = self.take_entry(id).and_then(|entry| entry.key());
             if let Some(key) = key {
-                self.plane.close_circuit(key, DestroyReason::NONE, now);
+                self.plane.retire_circuit(key, now);
             }
         }
     }

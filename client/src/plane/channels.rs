@@ -207,12 +207,14 @@ impl Plane {
             .values()
             .filter_map(|entry| entry.channel.poll_timeout())
             .chain(self.paced.next)
+            .chain(self.padding.next())
             .min()
     }
 
-    /// Lets streams go on at their rates, and sends the channel padding that is due.
+    /// Lets streams go on at their rates, and sends the padding that is due.
     pub fn handle_timeout(&mut self, now: Now) {
         self.handle_pace(now);
+        self.handle_padding(now);
         for (key, entry) in &mut self.channels {
             entry.channel.handle_timeout(now, &mut self.rng);
             if entry.channel.has_output() {

@@ -23,6 +23,7 @@ use cepa_wire::relay::{RelayCommand, StreamId};
 
 use super::channels::{circuit_ref, destroy_cell};
 use super::onion::OnionUse;
+use super::padding::CircuitPadding;
 use super::{Event, HopSpec, Plane};
 
 /// Why a circuit was closed.
@@ -99,6 +100,7 @@ pub(super) struct Circuit {
     heard_at: Instant,
     /// Whether messages without a stream are told, and streams of the peer's taken.
     pub(super) onion: OnionUse,
+    pub(super) padding: CircuitPadding,
 }
 
 impl Plane {
@@ -138,6 +140,7 @@ impl Plane {
                 dropped_cells: 0,
                 heard_at: now.mono,
                 onion: OnionUse::default(),
+                padding: CircuitPadding::default(),
             })
         })?;
         self.ready.channel(channel, &mut entry.ready);
@@ -235,7 +238,7 @@ impl Plane {
                 circuit.built = true;
                 self.events.push_back(Event::CircuitBuilt { circuit: key });
             }
-            Ok(Received::Dropped(Dropped::Padding)) => {}
+            Ok(Received::Dropped(Dropped::Padding(hop))) => self.handle_drop(key, hop),
             Ok(Received::Dropped(Dropped::Unrecognized)) => circuit.dropped_cells += 1,
             Ok(Received::Truncated(hop, reason)) => {
                 self.destroy_circuit(key, CircuitClose::Truncated(hop, reason));
@@ -304,6 +307,7 @@ impl Plane {
             debug_assert!(false, "what we say fits a cell, and we say it to a hop");
             return false;
         };
+        self.padding.note(command);
         self.ready.channel(circuit.channel, &mut entry.ready);
         if entry.channel.queue(&cell, now).is_err() {
             self.destroy_circuit(key, CircuitClose::QueueFull);

@@ -30,6 +30,9 @@ impl Plane {
         let Some(entry) = self.circuits.get_mut(circuit) else {
             return;
         };
+        if stream_id == StreamId::NONE && command == RelayCommand::PADDING_NEGOTIATED {
+            return self.handle_negotiated(circuit, hop, data);
+        }
         if stream_id == StreamId::NONE {
             return self.handle_control(circuit, hop, command, data);
         }

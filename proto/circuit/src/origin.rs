@@ -93,8 +93,8 @@ pub enum BuildError {
 pub enum Dropped {
     /// No hop's layer recognises it.
     Unrecognized,
-    /// A DROP message: long-range padding (tor-spec 7.2).
-    Padding,
+    /// A DROP message of the hop of this index: long-range padding (tor-spec 7.2).
+    Padding(usize),
 }
 
 /// What a cell from the channel means.
@@ -467,7 +467,7 @@ impl OriginCircuit {
             RelayCommand::TRUNCATED => {
                 return Ok(Received::Truncated(hop, DestroyReason::read(data)));
             }
-            RelayCommand::DROP => return Ok(Received::Dropped(Dropped::Padding)),
+            RelayCommand::DROP => return Ok(Received::Dropped(Dropped::Padding(hop))),
             _ => {}
         }
         Ok(Received::Message {

@@ -11,6 +11,7 @@ pub mod begin;
 pub mod cell;
 pub mod cert;
 pub mod certs;
+pub mod circuit_padding;
 mod codes;
 pub mod connected;
 pub mod create;

@@ -163,6 +163,7 @@ impl Switch {
         relay.backward(cell::payload_mut(cell));
         let previous = circuit.previous;
         cell::set_header(cell, previous.circ_id, Command::RELAY);
+        self.padding_budget.note(false);
         if !self.queue(previous.channel, cell, now) {
             self.destroy(key, DestroyReason::RESOURCELIMIT, now);
         }

@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 
 use super::command::WorkerId;
 use super::intro::IntroPoint;
+use super::padding::Padding;
 use super::point::{CircuitPlace, Cookie};
 
 /// Most circuits that a switch can name.
@@ -147,6 +148,7 @@ pub(super) struct Circuit {
     pub(super) streams: BTreeMap<StreamId, StreamKey>,
     /// The stream behind which the next round of wake-ups begins, so that all get their turn.
     pub(super) woken_last: StreamId,
+    pub(super) padding: Padding,
 }
 
 impl Circuit {
@@ -166,6 +168,7 @@ impl Circuit {
             has_introduced: false,
             streams: BTreeMap::new(),
             woken_last: StreamId::NONE,
+            padding: Padding::default(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_circuit::CongestionParams;
+use cepa_circuit::{CongestionParams, PaddingParams};
 use cepa_crypto::{Ed25519Id, RsaId};
 use cepa_link::channel::PaddingRange;
 use cepa_netdoc::params::Params;
@@ -98,6 +98,8 @@ pub struct SwitchConfig {
     pub congestion: Arc<CongestionParams>,
     /// The consensus's `nf_ito_low` and `nf_ito_high`, for channel padding.
     pub padding: PaddingRange,
+    /// The consensus's `circpad_…`, for circuit padding.
+    pub circuit_padding: PaddingParams,
     /// Bounds.
     pub limits: Limits,
 }

@@ -71,7 +71,8 @@ impl Switch {
             RelayCommand::XOFF | RelayCommand::XON => {
                 self.handle_flow_message(key, id, command, data, now);
             }
-            RelayCommand::DROP => {}
+            RelayCommand::PADDING_NEGOTIATE => self.handle_negotiate_machine(key, data, now),
+            RelayCommand::DROP => self.handle_drop(key),
             _ => trace!(%command, "message dropped"),
         }
     }
@@ -148,6 +149,7 @@ impl Switch {
             self.destroy(key, DestroyReason::RESOURCELIMIT, now);
             return false;
         }
+        self.padding_budget.note(command == RelayCommand::DROP);
         true
     }
 }

@@ -24,6 +24,7 @@ mod foreign;
 mod intro;
 mod memory;
 mod message;
+mod padding;
 mod point;
 mod rendezvous;
 mod stream;
@@ -34,7 +35,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cepa_circuit::{CircuitKey, StreamKey};
+use cepa_circuit::{CircuitKey, PaddingBudget, PaddingSchedule, StreamKey};
 use cepa_crypto::Rng;
 use cepa_link::{Channel, ChannelKey, CircuitRef, Established};
 use cepa_wire::Now;
@@ -88,6 +89,9 @@ pub struct Switch {
     ready_streams: Vec<StreamKey>,
     /// Streams that wait for what their rate allows.
     paced_streams: Vec<StreamKey>,
+    /// Circuits with padding to send.
+    padding: PaddingSchedule,
+    padding_budget: PaddingBudget,
     drained: Vec<CircuitRef>,
     onionskins: usize,
     /// Cells in the queues of all channels.
@@ -131,6 +135,8 @@ impl Switch {
             ready_channels: Vec::new(),
             ready_streams: Vec::new(),
             paced_streams: Vec::new(),
+            padding: PaddingSchedule::default(),
+            padding_budget: PaddingBudget::default(),
             drained: Vec::new(),
             onionskins: 0,
             queued_cells: 0,
@@ -242,13 +248,15 @@ impl Switch {
     /// When [`Switch::handle_timeout`] wants to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_tick.into_iter().chain(self.next_pace).min()
+        let timers = [self.next_tick, self.next_pace, self.padding.next()];
+        timers.into_iter().flatten().min()
     }
 
     /// Lets streams go on at their rates, sends due padding, and closes channels that have been
     /// idle for long.
     pub fn handle_timeout(&mut self, now: Now) {
         self.handle_pace(now);
+        self.handle_padding(now);
         if self.next_tick.is_none_or(|tick| now.mono < tick) {
             return;
         }

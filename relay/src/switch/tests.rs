@@ -4,6 +4,7 @@ mod attacks;
 mod cgo;
 mod flow;
 mod net;
+mod padding;
 mod paths;
 mod points;
 mod rendezvous;

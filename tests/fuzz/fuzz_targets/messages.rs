@@ -4,8 +4,8 @@
 
 use cepa_wire::Reader;
 use cepa_wire::{
-    auth, begin, certs, connected, create, end, extend, linkspec, netinfo, padding, relay,
-    relay_v1, resolve, sendme, versions, xon,
+    auth, begin, certs, circuit_padding, connected, create, end, extend, linkspec, netinfo,
+    padding, relay, relay_v1, resolve, sendme, versions, xon,
 };
 
 fn rng() -> cepa_crypto::Rng {
@@ -23,6 +23,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let _ = sendme::Sendme::read(data);
     let _ = xon::Xon::read(data);
     let _ = xon::Xoff::read(data);
+    let _ = circuit_padding::NegotiateMachine::read(data);
+    let _ = circuit_padding::MachineNegotiated::read(data);
     let _ = certs::Certs::read(data);
     let _ = auth::AuthChallenge::read(data);
     let _ = auth::Authenticate::read(data);

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_circuit::{OnionKeys, StreamKey};
+use cepa_circuit::{OnionKeys, PaddingParams, StreamKey};
 use cepa_crypto::ed25519::Keypair;
 use cepa_crypto::layer::{Cipher, HopLayer};
 use cepa_crypto::{Rng, curve25519, fast, ntor_v3};
@@ -77,6 +77,7 @@ fn world() -> World {
             low_ms: 1500,
             high_ms: 9500,
         },
+        circuit_padding: PaddingParams::default(),
         limits: Limits {
             circuits_per_channel_max: 20,
             streams_per_circuit_max: 10,

@@ -51,7 +51,7 @@ pub(super) fn hosted_in(mut world: World, change: impl FnOnce(&mut ServiceConfig
     }
 }
 
-fn hosted() -> Hosted {
+pub(super) fn hosted() -> Hosted {
     hosted_with(|_| {})
 }
 
@@ -89,7 +89,7 @@ impl Hosted {
         out
     }
 
-    fn circuit(&self, stream: StreamKey) -> CircuitKey {
+    pub(super) fn circuit(&self, stream: StreamKey) -> CircuitKey {
         self.world.client.plane.stream_circuit(stream).unwrap()
     }
 

@@ -451,7 +451,7 @@ impl FakeNetwork {
     }
 
     /// The hop of an index says something to the client.
-    fn say(
+    pub(super) fn say(
         &mut self,
         key: (ChannelKey, CircId),
         hop: usize,

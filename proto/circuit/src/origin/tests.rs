@@ -408,7 +408,7 @@ fn cells_that_nobody_waits_for() {
     assert_eq!(
         seen,
         [
-            "Ok(Dropped(Padding))",
+            "Ok(Dropped(Padding(1)))",
             "Ok(Truncated(0, DestroyReason(8)))",
             "Err(UnexpectedExtended)",
             "Ok(Destroyed(DestroyReason(10)))"

@@ -63,7 +63,7 @@ fn create_v3(net: &mut Net, client: usize, message: &[u8]) -> Result<Path, u8> {
 }
 
 /// Three hops, with CGO where a bit of `mix` is set.
-fn three(mix: usize) -> (Net, Path) {
+pub(super) fn three(mix: usize) -> (Net, Path) {
     let mut net = Net::with(&[2, 2, 1], |_| {});
     net.link((0, 0), (1, 0));
     net.link((1, 1), (2, 0));

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use cepa_circuit::{OnionKeys, StreamKey};
+use cepa_circuit::{OnionKeys, PaddingParams, StreamKey};
 use cepa_crypto::curve25519::SecretKey;
 use cepa_crypto::layer::{self, HopLayer};
 use cepa_crypto::{Ed25519Id, Rng, RsaId, ntor};
@@ -71,6 +71,7 @@ pub(super) fn config(n: usize) -> SwitchConfig {
             low_ms: 0,
             high_ms: 0,
         },
+        circuit_padding: PaddingParams::default(),
         limits: Limits::default(),
     }
 }

@@ -10,6 +10,9 @@ use cepa_link::ChannelKey;
 use cepa_netdoc::hs_descriptor::HsDescriptor;
 use cepa_wire::Now;
 use cepa_wire::cell::{self, CellBuf, CircId, Command as CellCommand};
+use cepa_wire::circuit_padding::{
+    MachineCommand, MachineNegotiated, MachineType, NegotiateMachine,
+};
 use cepa_wire::destroy::DestroyReason;
 use cepa_wire::establish_intro::{EstablishIntro, IntroEstablished};
 use cepa_wire::introduce::{Introduce, IntroduceAck, IntroduceStatus};
@@ -42,6 +45,10 @@ pub(crate) struct OnionRelays {
     pub(crate) said: Vec<(RelayCommand, Vec<RsaId>)>,
     /// For what directories were asked, and over how many hops.
     pub(crate) asked: Vec<(Purpose, usize)>,
+    /// What concerns padding that relays were told: the circuit, the hop, what, and its body.
+    pub(crate) padding: Vec<(Key, usize, RelayCommand, Vec<u8>)>,
+    /// They know no padding machines.
+    pub(crate) refuses_machines: bool,
     /// Circuits that had a relay that is gone.
     pub(super) dead: Vec<Key>,
 }
@@ -125,7 +132,37 @@ impl FakeNetwork {
                 let command = RelayCommand::RENDEZVOUS2;
                 self.say(visitor, last, command, none, meet.handshake);
             }
+            RelayCommand::DROP => self.onion.padding.push((key, here, command, data.to_vec())),
+            RelayCommand::PADDING_NEGOTIATE => self.pad(key, here, data),
             _ => {}
+        }
+    }
+
+    /// What a relay does that is asked for a padding machine.
+    fn pad(&mut self, key: Key, here: usize, data: &[u8]) {
+        let (none, negotiated) = (StreamId::NONE, RelayCommand::PADDING_NEGOTIATED);
+        let command = RelayCommand::PADDING_NEGOTIATE;
+        self.onion.padding.push((key, here, command, data.to_vec()));
+        let is_accepted = !self.onion.refuses_machines;
+        let asked = NegotiateMachine::read(data).unwrap();
+        let mut answer = MachineNegotiated {
+            command: asked.command,
+            is_accepted,
+            machine: asked.machine,
+            counter: asked.counter,
+        };
+        let mut body = Vec::new();
+        answer.write(&mut body);
+        self.say(key, here, negotiated, none, &body);
+        let is_intro = asked.machine == MachineType::HIDE_INTRO;
+        for _ in 0..if is_intro { 8 } else { 1 } * u8::from(is_accepted) {
+            self.say(key, here, RelayCommand::DROP, none, &[]);
+        }
+        if is_intro && is_accepted {
+            answer.command = MachineCommand::Stop;
+            body.clear();
+            answer.write(&mut body);
+            self.say(key, here, negotiated, none, &body);
         }
     }
 
