@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 use cepa_testnet::NodeSummary;
 use rustix::process::Signal;
 
-use crate::among_theirs::{NO_LZMA, ROUNDS_MAX, exit_cells, logged, one_channel, padding_cells};
+use crate::among_theirs::{
+    NO_LZMA, PADDING, PADDING_MAX, ROUNDS_MAX, exit_cells, logged, one_channel, padding_cells,
+};
 use crate::family::{self, Family};
 use crate::machines;
 use crate::matrix::{self, Board, Column};
@@ -37,7 +39,7 @@ pub(crate) fn run(board: &Board) {
         resolv.display()
     );
     let args = "--authorities 3 --relays 2 --exits 1 --clients 0 --with tor:relay=2,tor:exit=1";
-    let args: Vec<_> = args.split_whitespace().collect();
+    let args: Vec<_> = args.split_whitespace().chain(PADDING).collect();
     let mut world = World::up(dir.path(), BASE_PORT, &more, &args);
     let _relay = world.relay("ourrelay", 101, "");
     let _old = world.relay("ourold", 103, "link_version = 4");
@@ -182,7 +184,7 @@ fn their_guard_and_middle(board: &Board, world: &World) {
         assert!(world.counted(guard, ONIONSKINS, &labels) > 0);
     });
     board.cell(matrix::PADDING_SENT, COLUMN, || {
-        until(ROUNDS_MAX, "a PADDING cell at tor", || {
+        until(PADDING_MAX, "a PADDING cell at tor", || {
             send(guard.pid.unwrap(), Signal::USR1);
             padding_cells(&world.tor_log("torrelay2")).filter(|count| *count > 0)
         });

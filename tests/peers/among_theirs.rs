@@ -23,8 +23,11 @@ const BASE_PORT: u16 = 22_400;
 const COLUMN: Column = Column::OursAmongTheirs;
 /// How long something may take that comes with the next consensus.
 pub(crate) const ROUNDS_MAX: Duration = Duration::from_secs(60);
-/// How long padding may take to be sent: half of the consensus's longest time, and a bit.
-const PADDING_MAX: Duration = Duration::from_secs(60);
+/// Channels are padded after a second and a half without a cell at the latest: a client that
+/// follows consensuses ten seconds apart, and learns how long circuits take, is seldom idle for long.
+pub(crate) const PADDING: [&str; 4] = ["--param", "nf_ito_low=500", "--param", "nf_ito_high=1500"];
+/// How long padding may take to be sent.
+pub(crate) const PADDING_MAX: Duration = Duration::from_secs(60);
 /// Documents, as long as they may be.
 const DOCUMENT_LEN_MAX: usize = 10 << 20;
 
@@ -34,7 +37,7 @@ pub(crate) fn run(board: &Board) {
     // Guards have to be stable, in the eyes of `tor`: relay1 is as old as the network.
     let args = "--authorities 0 --relays 1 --exits 0 --clients 0 --log debug \
                 --with tor:authority=3,tor:relay=3,tor:exit=1";
-    let args: Vec<_> = args.split_whitespace().collect();
+    let args: Vec<_> = args.split_whitespace().chain(PADDING).collect();
     let mut world = World::up(dir.path(), BASE_PORT, "", &args);
     let names = dns::start();
     let policy = format!("exit_policy = [\"accept *:*\"]\nname_servers = [\"{names}\"]");

@@ -50,7 +50,7 @@ impl Switch {
         let Some((stream, edge)) = self.edge_mut(key, id) else {
             return;
         };
-        debug!(%command, "flow control came");
+        debug!(%command, ?message, "flow control came");
         match edge.stream.handle_message(message, now.mono) {
             Ok(()) if message == FlowMessage::Xoff => {}
             Ok(()) => {
@@ -87,7 +87,7 @@ impl Switch {
                 RelayCommand::XON
             }
         };
-        debug!(%command, "flow control goes");
+        debug!(%command, ?message, "flow control goes");
         self.send_message(circuit, command, id, &body, now);
     }
 
