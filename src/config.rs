@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cepa_client::{ChannelPadding, CircuitPadding, Rules, VanguardMode};
+use cepa_netdoc::protover::Protocols;
 use serde::{Deserialize, Serialize};
 
 pub use self::listener::Listener;
@@ -67,6 +68,8 @@ pub struct RelayConfig {
     pub metrics: Option<SocketAddr>,
     /// The link protocols that are spoken; not all of them in tests only.
     pub link_versions: &'static [u16],
+    /// The subprotocols that are promised; not all of them in tests only.
+    pub protocols: Protocols,
     /// Who looks names up for streams that leave here; none: the system's servers.
     pub name_servers: Vec<SocketAddr>,
     /// How long a day is for keys that are rotated; other than a day in tests only.

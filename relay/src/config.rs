@@ -7,6 +7,7 @@ use std::time::Duration;
 use cepa_crypto::ed25519::ExpandedKeypair;
 use cepa_netdoc::family::Family;
 use cepa_netdoc::policy::AddrPolicy;
+use cepa_netdoc::protover::Protocols;
 
 use crate::switch::Limits;
 
@@ -45,6 +46,8 @@ pub struct RelayConfig {
     pub publishes: bool,
     /// Whether circuits may be extended to internal addresses (`ExtendAllowPrivateAddresses`).
     pub extend_allow_private: bool,
+    /// The subprotocols that it promises: [`PROTOCOLS`](crate::PROTOCOLS), or fewer in tests.
+    pub protocols: Protocols,
     /// How long a day is for keys that are rotated; tests have shorter ones.
     pub key_day: Duration,
     /// Bounds of each worker's switch.

@@ -12,7 +12,7 @@ use cepa_netdoc::descriptor::{
     Bandwidth, BuildError, DescriptorError, DescriptorFields, ServerDescriptor,
 };
 use cepa_netdoc::extrainfo::ExtraInfo;
-use cepa_netdoc::protover::Protocols;
+
 use cepa_wire::cert::{Cert, CertKeyType, CertType};
 
 use crate::config::RelayConfig;
@@ -68,7 +68,7 @@ impl OwnDocuments {
             dir_port: config.dir_port,
             or_address_v6: config.or_address_v6,
             platform: format!("Cepa {} on {}", config.version, platform_name()),
-            protocols: Protocols::parse(PROTOCOLS).unwrap_or_default(),
+            protocols: config.protocols.clone(),
             published,
             uptime_seconds: uptime.as_secs(),
             bandwidth: Bandwidth {

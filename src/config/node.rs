@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cepa_link::LINK_VERSIONS;
+use cepa_netdoc::protover::Protocols;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -87,6 +88,9 @@ pub struct NodeTable {
     /// In a test network: the one link protocol to speak instead of all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link_version: Option<Spanned<u16>>,
+    /// In a test network: the subprotocols to promise instead of all that are spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocols: Option<Spanned<String>>,
     /// In a test network: how many seconds a day has for keys that are rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_day_secs: Option<Spanned<u32>>,
@@ -182,6 +186,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
     }
     let key_day = key_day(source, &table)?;
     let link_versions = link_versions(source, &table)?;
+    let protocols = protocols(source, &table)?;
     let rate = table
         .bandwidth_rate
         .map_or(BANDWIDTH_DEFAULT, Spanned::into_inner);
@@ -215,6 +220,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         metrics: table.metrics,
         key_day,
         link_versions,
+        protocols,
         name_servers: table.name_servers,
         log: table.log.checked(source),
     })
@@ -240,6 +246,20 @@ fn link_versions(source: &Source, table: &NodeTable) -> Result<&'static [u16], F
     let expected = "4 or 5, and only where testing = true";
     let found = found.filter(|_| table.testing);
     found.ok_or_else(|| source.wrong(version, "link_version", expected))
+}
+
+fn protocols(source: &Source, table: &NodeTable) -> Result<Protocols, Failure> {
+    let all = Protocols::parse(cepa_relay::PROTOCOLS).unwrap_or_default();
+    let Some(text) = &table.protocols else {
+        return Ok(all);
+    };
+    let fewer = Protocols::parse(text.get_ref()).ok();
+    let fewer = fewer.filter(|fewer| table.testing && all.contains_all(fewer));
+    let expected = format!(
+        "some of {}, and only where testing = true",
+        cepa_relay::PROTOCOLS
+    );
+    fewer.ok_or_else(|| source.wrong(text, "protocols", &expected))
 }
 
 fn check_texts(source: &Source, table: &NodeTable) -> Result<(), Failure> {

@@ -470,6 +470,7 @@ fn core_config(config: &RelayConfig) -> Result<CoreConfig, Failure> {
         family_keys: family_keys(&config.family_keys)?,
         bandwidth_rate: u32::try_from(config.bandwidth_rate).unwrap_or(u32::MAX),
         bandwidth_burst: u32::try_from(config.bandwidth_burst).unwrap_or(u32::MAX),
+        protocols: config.protocols.clone(),
         bandwidth_observed_min: if config.testing { TESTING_BANDWIDTH } else { 0 },
         serves_directory: true,
         publishes: true,

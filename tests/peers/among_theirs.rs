@@ -31,6 +31,11 @@ pub(crate) const PADDING_MAX: Duration = Duration::from_secs(60);
 /// Documents, as long as they may be.
 const DOCUMENT_LEN_MAX: usize = 10 << 20;
 
+/// A relay of ours that promises no more than what those of 2019 did: `tor` takes ntor-v3 where it
+/// finds Relay=5-6.
+const OLD: &str = "link_version = 4\nprotocols = \"Cons=2 Desc=2 DirCache=2 FlowCtrl=1 HSDir=2 \
+    HSIntro=4-5 HSRend=2 Link=4 LinkAuth=3 Microdesc=2 Relay=2\"";
+
 /// Runs all cells of the column.
 pub(crate) fn run(board: &Board) {
     let dir = tempfile::tempdir().unwrap();
@@ -42,7 +47,7 @@ pub(crate) fn run(board: &Board) {
     let names = dns::start();
     let policy = format!("exit_policy = [\"accept *:*\"]\nname_servers = [\"{names}\"]");
     let exit = world.relay("ourexit", 102, &policy);
-    let _old = world.relay("ourold", 103, "link_version = 4");
+    let _old = world.relay("ourold", 103, OLD);
     let family = Family::start(&world);
     world.settle();
     board.cell(matrix::UPLOADS, COLUMN, || {
@@ -105,10 +110,6 @@ fn our_client(board: &Board, world: &World) {
 
 /// Why lzma is no cell that could be run.
 pub(crate) const NO_LZMA: &str = "not spoken: who asks names what it takes, and ours names zstd";
-
-/// Why a relay of ours sees ntor of `tor` only where its path is nobody's choice of here.
-const ONLY_NTOR_V3: &str = "tor takes ntor-v3 where Relay=5-6 is promised; \
-    it leaves ntor to introduction and rendezvous points";
 
 /// A `tor` client whose exit is ours.
 fn our_exit(board: &Board, world: &World, exit: &Ours) {
@@ -186,7 +187,6 @@ fn our_guard_and_middle(board: &Board, world: &World) {
         let (_tor, socks) = world.tor_client("middle", 4, pins);
         carries(socks);
     });
-    board.cannot(matrix::NTOR, COLUMN, ONLY_NTOR_V3);
     board.cell(matrix::PADDING_SENT, COLUMN, || {
         until(PADDING_MAX, "a PADDING cell at tor", || {
             tor.signal(Signal::USR1);
@@ -213,6 +213,10 @@ fn others(board: &Board, world: &World) {
         let (_tor, socks) = world.tor_client("old", 5, pins);
         carries(socks);
         logged(world, "ourold", &["a link is open", "version=4", "peer="]).unwrap();
+    });
+    board.cell(matrix::NTOR, COLUMN, || {
+        logged(world, "ourold", &["CREATE2", "NTOR\n"]).unwrap();
+        assert_eq!(logged(world, "ourold", &["CREATE2", "NTOR_V3"]), None);
     });
     board.cell(matrix::PADDING_NEGOTIATED, COLUMN, || {
         let pins = "EntryNodes relay1\nMiddleNodes torrelay1\nExitNodes torexit1\n\

@@ -1,6 +1,6 @@
-//! Onion services between `tor` and us, both ways, with and without client keys, in networks where
-//! both are directories, introduction and rendezvous points. A service's folder goes from us to
-//! `tor`, and back.
+//! Onion services between `tor` and us, both ways, with and without client keys, where directories,
+//! introduction and rendezvous points are ours, `tor`'s, or of both. A service's folder goes from us
+//! to `tor`, and back.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,11 @@ use crate::support::fetch::{self, SocksError};
 use crate::support::network::CEPA;
 use crate::support::onion::Service;
 use crate::support::{now, server, until};
-use crate::tor::Tor;
+use crate::tor::{Tor, is_tor_here};
 use crate::world::World;
 
+const OURS_PORT: u16 = 24_400;
+const THEIRS_PORT: u16 = 24_800;
 /// How long `tor` may take to bootstrap.
 const BOOTSTRAP_MAX: Duration = Duration::from_secs(120);
 /// How long its service may take until it can be visited; it waits for its own schedule.
@@ -34,28 +36,55 @@ const NOT_OURS: [&str; 6] = [
     "Your application",
 ];
 
-/// The cell of a column: in a network of both, all of whose relays are directories, introduction
-/// and rendezvous points.
+/// The cell of a column: in a network of both.
 pub(crate) fn cell(board: &Board, column: Column, world: &World) {
-    board.cell(matrix::ONIONS, column, || {
-        let folder = world.folder("onions");
-        std::fs::create_dir(&folder).unwrap();
-        let torrc = std::fs::read_to_string(world.network.folder.join("torrc")).unwrap();
-        let own = format!("DataDirectory {}/tor", folder.display());
-        let line = |line: &str| match line.starts_with("DataDirectory") {
-            true => format!("{own}\n"),
-            false => format!("{line}\n"),
-        };
-        let torrc: String = torrc.lines().map(line).collect();
-        let ends = Ends::new(
-            &world.network.summary.network,
-            &torrc,
-            &folder,
-            world.socks(40),
-        );
-        let (_visitor, address) = ends.both_ways();
-        ends.comes_back(&address);
-    });
+    board.cell(matrix::ONIONS, column, || meet(world));
+}
+
+/// Services and visitors of both kinds meet over the relays of a network, all of which are
+/// directories, introduction and rendezvous points.
+fn meet(world: &World) {
+    let folder = world.folder("onions");
+    std::fs::create_dir(&folder).unwrap();
+    let torrc = std::fs::read_to_string(world.network.folder.join("torrc")).unwrap();
+    let own = format!("DataDirectory {}/tor", folder.display());
+    let line = |line: &str| match line.starts_with("DataDirectory") {
+        true => format!("{own}\n"),
+        false => format!("{line}\n"),
+    };
+    let torrc: String = torrc.lines().map(line).collect();
+    let ends = Ends::new(
+        &world.network.summary.network,
+        &torrc,
+        &folder,
+        world.socks(40),
+    );
+    let (_visitor, address) = ends.both_ways();
+    ends.comes_back(&address);
+}
+
+#[test]
+fn onions_over_relays_of_ours() {
+    meet_over(
+        OURS_PORT,
+        "--authorities 3 --relays 4 --exits 1 --clients 0",
+    );
+}
+
+#[test]
+fn onions_over_relays_of_tor() {
+    let args = "--authorities 0 --relays 0 --exits 0 --clients 0 \
+                --with tor:authority=3,tor:relay=4,tor:exit=1";
+    meet_over(THEIRS_PORT, args);
+}
+
+fn meet_over(base_port: u16, args: &str) {
+    if !is_tor_here() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let args: Vec<_> = args.split_whitespace().collect();
+    meet(&World::up(dir.path(), base_port, "", &args));
 }
 
 /// A network, and where the ends in it have their files and ports.

@@ -15,7 +15,7 @@ use crate::network::{CEPA, Network};
 use crate::support::processes::send;
 use crate::support::{Steps, now, server, until};
 
-const BASE_PORT: u16 = 33_000;
+const BASE_PORT: u16 = 31_600;
 /// The delay of a link, one way.
 const DELAY: Duration = Duration::from_millis(50);
 /// Links of a path, there and back.

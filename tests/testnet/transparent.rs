@@ -14,7 +14,7 @@ use crate::support::client::Client;
 use crate::support::processes::Process;
 use crate::support::{Steps, until};
 
-const BASE_PORT: u16 = 33_200;
+const BASE_PORT: u16 = 31_800;
 const REDIRECT_PORT: u16 = BASE_PORT + 60;
 const TPROXY_PORT: u16 = BASE_PORT + 61;
 /// The server's addresses: one for each way.

@@ -11,6 +11,7 @@ use cepa_netdoc::extrainfo::split_extra_infos;
 use cepa_netdoc::family::Family;
 use cepa_netdoc::microdesc::split_microdescs;
 use cepa_netdoc::policy::AddrPolicy;
+use cepa_netdoc::protover::Protocols;
 use cepa_netdoc::timestamp;
 
 use super::*;
@@ -66,6 +67,7 @@ fn config() -> RelayConfig {
         bandwidth_rate: 1 << 20,
         bandwidth_burst: 1 << 21,
         bandwidth_observed_min: 5000,
+        protocols: Protocols::parse(crate::PROTOCOLS).unwrap(),
         key_day: crate::DAY,
         serves_directory: true,
         publishes: true,

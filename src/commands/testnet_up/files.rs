@@ -358,6 +358,7 @@ fn node_table(
         metrics: None,
         key_day_secs: None,
         link_version: None,
+        protocols: None,
         name_servers: Vec::new(),
         log,
         authority: (node.role == Role::Authority).then(|| authority_table(plan)),
