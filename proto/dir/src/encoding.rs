@@ -1,14 +1,15 @@
 //! How the bodies of directory replies are compressed (dir-spec 6.1 and what `tor` does).
 //!
-//! `identity`, `deflate` (zlib), `gzip` and `x-zstd` are spoken; `x-tor-lzma` is recognised and
-//! never chosen. A compressed body of a stranger is expanded only up to a bound, and one that
-//! grows too fast is taken for a bomb, by the same rule as `tor`'s.
+//! `identity`, `deflate` (zlib), `gzip`, `x-zstd` and `x-tor-lzma` (the `lzma_alone` format) are
+//! spoken. A compressed body of a stranger is expanded only up to a bound, and one that grows too
+//! fast is taken for a bomb, by the same rule as `tor`'s.
 
 use std::io::{self, Read, Write};
 
 use flate2::Compression;
 use flate2::read::{GzDecoder, ZlibDecoder};
 use flate2::write::{GzEncoder, ZlibEncoder};
+use lzma_rust2::{LzmaOptions, LzmaReader, LzmaWriter};
 
 /// Up to this size any growth is believed.
 const BOMB_BYTES: usize = 5 << 20;
@@ -16,6 +17,10 @@ const BOMB_BYTES: usize = 5 << 20;
 const BOMB_FACTOR: usize = 25;
 /// The level for documents that are compressed once and served often.
 const ZSTD_LEVEL: i32 = 9;
+/// Of the presets of lzma, whose memory and time grow with them: 2 MB are looked back.
+const LZMA_PRESET: u32 = 2;
+/// What expanding lzma may take: the same as in `tor`.
+const LZMA_MEMORY_KB: u32 = 16 << 10;
 /// Entries of an Accept-Encoding header that are read.
 const ACCEPT_ITEMS_MAX: usize = 32;
 
@@ -30,6 +35,8 @@ pub enum Encoding {
     Gzip,
     /// Zstandard.
     Zstd,
+    /// lzma.
+    Lzma,
 }
 
 /// Why a body cannot be expanded.
@@ -54,6 +61,7 @@ impl Encoding {
             Encoding::Deflate => "deflate",
             Encoding::Gzip => "gzip",
             Encoding::Zstd => "x-zstd",
+            Encoding::Lzma => "x-tor-lzma",
         }
     }
 
@@ -64,16 +72,17 @@ impl Encoding {
             Some("deflate" | "x-deflate") => Ok(Encoding::Deflate),
             Some("gzip" | "x-gzip") => Ok(Encoding::Gzip),
             Some("x-zstd" | "zstd") => Ok(Encoding::Zstd),
+            Some("x-tor-lzma") => Ok(Encoding::Lzma),
             Some(other) => Err(DecodeError::Unknown(other.chars().take(32).collect())),
         }
     }
 
     /// What clients of ours accept, best first.
     pub fn accept_header() -> &'static str {
-        "x-zstd, deflate, gzip, identity"
+        "x-zstd, x-tor-lzma, deflate, gzip, identity"
     }
 
-    /// The best coding that the asker takes. Without a header, a path that ends in `.z` means
+    /// The best coding that the asker takes; lzma is the slowest to make, and comes last. Without a header, a path that ends in `.z` means
     /// deflate and any other identity, as the protocol had it before there were headers.
     pub fn choose(accept: Option<&str>, z: bool) -> Self {
         let Some(accept) = accept else {
@@ -90,10 +99,14 @@ impl Encoding {
                     .is_some_and(|item| item.trim().eq_ignore_ascii_case(name))
             })
         };
-        [Encoding::Zstd, Encoding::Deflate, Encoding::Gzip]
-            .into_iter()
-            .find(|encoding| offered(encoding.name()))
-            .unwrap_or(Encoding::Identity)
+        let by_cost = [
+            Encoding::Zstd,
+            Encoding::Deflate,
+            Encoding::Gzip,
+            Encoding::Lzma,
+        ];
+        let taken = by_cost.into_iter().find(|one| offered(one.name()));
+        taken.unwrap_or(Encoding::Identity)
     }
 
     /// Compresses a whole document.
@@ -111,6 +124,7 @@ impl Encoding {
                 encoder.write_all(body).and_then(|()| encoder.finish())
             }
             Encoding::Zstd => zstd::bulk::compress(body, ZSTD_LEVEL),
+            Encoding::Lzma => lzma(body),
         };
         encoded.expect("compression into memory does not fail")
     }
@@ -126,8 +140,19 @@ impl Encoding {
                 let decoder = zstd::Decoder::new(body).map_err(DecodeError::Damaged)?;
                 expand(decoder, len_max)
             }
+            Encoding::Lzma => {
+                let decoder = LzmaReader::new_mem_limit(body, LZMA_MEMORY_KB, None);
+                expand(decoder.map_err(DecodeError::Damaged)?, len_max)
+            }
         }
     }
+}
+
+fn lzma(body: &[u8]) -> io::Result<Vec<u8>> {
+    let options = LzmaOptions::with_preset(LZMA_PRESET);
+    let mut encoder = LzmaWriter::new_use_header(Vec::new(), &options, None)?;
+    encoder.write_all(body)?;
+    encoder.finish()
 }
 
 fn expand(reader: impl Read, len_max: usize) -> Result<Vec<u8>, DecodeError> {
@@ -149,11 +174,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [Encoding; 4] = [
+    const ALL: [Encoding; 5] = [
         Encoding::Identity,
         Encoding::Deflate,
         Encoding::Gzip,
         Encoding::Zstd,
+        Encoding::Lzma,
     ];
 
     #[test]
@@ -166,12 +192,13 @@ mod tests {
             Encoding::Zstd
         );
         assert_eq!(choose(Some("gzip;q=0.5, identity"), true), Encoding::Gzip);
-        assert_eq!(choose(Some("x-tor-lzma"), true), Encoding::Identity);
+        assert_eq!(choose(Some("x-tor-lzma"), true), Encoding::Lzma);
+        assert_eq!(choose(Some("x-lzma"), true), Encoding::Identity);
     }
 
     #[test]
     fn a_bomb_is_refused() {
-        for encoding in [Encoding::Deflate, Encoding::Gzip, Encoding::Zstd] {
+        for encoding in &ALL[1..] {
             let bomb = encoding.encode(&vec![0; BOMB_BYTES * 2]);
             assert!(matches!(
                 encoding.decode(&bomb, usize::MAX),

@@ -15,6 +15,7 @@ pub(super) struct Document {
     deflate: OnceLock<Arc<[u8]>>,
     gzip: OnceLock<Arc<[u8]>>,
     zstd: OnceLock<Arc<[u8]>>,
+    lzma: OnceLock<Arc<[u8]>>,
 }
 
 impl Document {
@@ -27,6 +28,7 @@ impl Document {
             deflate: OnceLock::new(),
             gzip: OnceLock::new(),
             zstd: OnceLock::new(),
+            lzma: OnceLock::new(),
         }
     }
 
@@ -38,6 +40,7 @@ impl Document {
             Encoding::Deflate => (&self.deflate, Some(encoding)),
             Encoding::Gzip => (&self.gzip, Some(encoding)),
             Encoding::Zstd => (&self.zstd, Some(encoding)),
+            Encoding::Lzma => (&self.lzma, Some(encoding)),
         };
         let make = || match bytes {
             None => Arc::from(self.text.as_bytes()),
