@@ -40,7 +40,7 @@ fn relays_of_ours_stay_through_rounds_of_tor() {
     let _relay = world.relay("ourrelay", 101, &day);
     let _exit = world.relay("ourexit", 102, &exit);
     let mut before = world.wait_for(2);
-    let pins = "MiddleNodes ourrelay\nExitNodes ourexit";
+    let pins = "EntryNodes torrelay1\nMiddleNodes ourrelay\nExitNodes ourexit";
     let (_tor, socks) = world.tor_client("client", 0, pins);
     let server = server::start();
 
