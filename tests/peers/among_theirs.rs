@@ -24,7 +24,7 @@ const COLUMN: Column = Column::OursAmongTheirs;
 /// How long something may take that comes with the next consensus.
 pub(crate) const ROUNDS_MAX: Duration = Duration::from_secs(60);
 /// Channels are padded after a second and a half without a cell at the latest: a client that
-/// follows consensuses ten seconds apart, and learns how long circuits take, is seldom idle for long.
+/// follows consensuses ten seconds apart, and learns how long circuits take, is seldom idle long.
 pub(crate) const PADDING: [&str; 4] = ["--param", "nf_ito_low=500", "--param", "nf_ito_high=1500"];
 /// How long padding may take to be sent.
 pub(crate) const PADDING_MAX: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
 //! Onion services between `tor` and us, both ways, with and without client keys, where directories,
-//! introduction and rendezvous points are ours, `tor`'s, or of both. A service's folder goes from us
-//! to `tor`, and back.
+//! introduction and rendezvous points are ours, `tor`'s, or of both. A service's folder goes from
+//! us to `tor`, and back.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -17,8 +17,8 @@ const DOWN_LEN: u64 = 1_000_000;
 /// What is posted.
 const UP_LEN: usize = 300_000;
 /// More than the buffers of all sockets on the way hold, when nothing is read ahead. It is not
-/// much more, as a `tor` client that did not read for a while tells the exit to be slow for long: it
-/// counts that while as time that its socket needed.
+/// much more, as a `tor` client that did not read for a while tells the exit to be slow for long:
+/// it counts that while as time that its socket needed.
 const SLOW_LEN: u64 = 32_000_000;
 /// What is sent to a server that is slow: far more than that.
 const SLOW_UP_LEN: u64 = 96_000_000;

@@ -82,8 +82,9 @@ impl Encoding {
         "x-zstd, x-tor-lzma, deflate, gzip, identity"
     }
 
-    /// The best coding that the asker takes; lzma is the slowest to make, and comes last. Without a header, a path that ends in `.z` means
-    /// deflate and any other identity, as the protocol had it before there were headers.
+    /// The best coding that the asker takes; lzma is the slowest to make, and comes last. Without
+    /// a header, a path that ends in `.z` means deflate and any other identity, as the protocol had
+    /// it before there were headers.
     pub fn choose(accept: Option<&str>, z: bool) -> Self {
         let Some(accept) = accept else {
             return if z {

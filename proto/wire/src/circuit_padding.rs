@@ -1,5 +1,6 @@
 //! PADDING_NEGOTIATE and PADDING_NEGOTIATED, the relay messages by which a client and a hop agree
-//! on a padding machine for a circuit (padding-spec 3.1). [`crate::padding`] is for channels.
+//! on a padding machine for a circuit (padding-spec 3.1). The cell of a channel is
+//! [`crate::padding`].
 //!
 //! ```text
 //! PADDING_NEGOTIATE   version 1 (0) | command 1 | machine 1 | unused 1  | counter 4

@@ -11,7 +11,12 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         let _ = DirRequest::parse("POST", text, None);
         let _ = Encoding::choose(Some(text), true);
     }
-    for encoding in [Encoding::Deflate, Encoding::Gzip, Encoding::Zstd, Encoding::Lzma] {
+    for encoding in [
+        Encoding::Deflate,
+        Encoding::Gzip,
+        Encoding::Zstd,
+        Encoding::Lzma,
+    ] {
         let _ = encoding.decode(data, 1 << 20);
     }
 });
