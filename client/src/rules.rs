@@ -18,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use cepa_crypto::{RsaId, digest};
+use cepa_dir::{NetworkView, Role};
 use cepa_netdoc::consensus::Consensus;
 use cepa_netdoc::routerstatus::RouterStatus;
 use cepa_wire::linkspec::LinkSpecifiers;
@@ -271,6 +272,27 @@ impl Permits {
             None => Permit::ALL,
             Some(by_id) => by_id.get(id).copied().unwrap_or(Permit::NONE),
         }
+    }
+
+    /// Whether a relay of the consensus is excluded.
+    #[must_use]
+    pub fn shuns(&self, id: &RsaId) -> bool {
+        let permit = self.by_id.as_ref().and_then(|by_id| by_id.get(id));
+        permit.is_some_and(|permit| !permit.any)
+    }
+
+    /// Whether enough of the network is known to make paths (path-spec 2.1.1): of all of it, and
+    /// of the relays that may stand at each place.
+    #[must_use]
+    pub fn know_enough(&self, view: &NetworkView) -> bool {
+        view.is_enough_of(|role, id| {
+            let permit = self.of(id);
+            match role {
+                Role::Guard => permit.first,
+                Role::Middle => permit.middle,
+                Role::Exit => permit.exit,
+            }
+        })
     }
 }
 

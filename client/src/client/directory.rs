@@ -81,7 +81,7 @@ impl Client {
                 let texts = found.into_iter().map(|(_, text)| text).collect();
                 self.commands
                     .push_back(Command::Save(Saved::Microdescs(texts)));
-                self.upkeep.note_view(self.download.view());
+                self.upkeep.note_view(self.download.view(), &self.permits);
                 self.review_rules();
                 self.onion.network_told = false;
             }
@@ -118,7 +118,7 @@ impl Client {
         let sampled: Vec<RsaId> = self.guards.sampled().collect();
         self.path_bias
             .set(PathBiasParams::read(view.params()), &sampled);
-        self.upkeep.note_view(Some(view));
+        self.upkeep.note_view(Some(view), &self.permits);
         self.review_rules();
         self.onion.network_told = false;
     }

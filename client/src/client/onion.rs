@@ -222,7 +222,8 @@ impl Client {
         };
         self.vanguards
             .refresh(view, &self.permits, now, &mut self.rng);
-        self.visits.handle_event(Event::Network(view), now);
-        self.services.handle_event(Event::Network(view), now);
+        let network = || Event::Network(view, &self.permits);
+        self.visits.handle_event(network(), now);
+        self.services.handle_event(network(), now);
     }
 }

@@ -27,7 +27,8 @@ impl Client {
     /// Finds out whether the rules leave any path, and tells which of them empties which hop.
     pub(super) fn review_rules(&mut self) {
         self.is_cut_off = false;
-        let Some(view) = self.download.view().filter(|view| view.is_enough()) else {
+        let view = self.download.view();
+        let Some(view) = view.filter(|view| self.permits.know_enough(view)) else {
             return;
         };
         let distinct = !self.config.subnets_shared;

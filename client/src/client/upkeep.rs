@@ -14,6 +14,7 @@ use super::Client;
 use crate::bootstrap::Facts;
 use crate::command::Command;
 use crate::paths::{ExitNeed, PathError};
+use crate::rules::Permits;
 
 /// Clean circuits that are kept for each need.
 pub(crate) const CLEAN_EACH: usize = 2;
@@ -86,13 +87,13 @@ impl Upkeep {
     }
 
     /// The view has changed.
-    pub(crate) fn note_view(&mut self, view: Option<&NetworkView>) {
+    pub(crate) fn note_view(&mut self, view: Option<&NetworkView>, permits: &Permits) {
         let Some(view) = view else { return };
         let listed = view.consensus().routers.len().max(1);
         let percent = view.relays().len() * 100 / listed;
         self.descriptors_percent = u8::try_from(percent).unwrap_or(100);
         self.has_view = true;
-        self.is_enough = view.is_enough();
+        self.is_enough = permits.know_enough(view);
         let serves_web = view.relays().iter().any(|relay| WEB.is_met_by(relay));
         self.first_need = if serves_web { WEB } else { ExitNeed::Any };
     }

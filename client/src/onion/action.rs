@@ -19,6 +19,8 @@ use cepa_dir::fetch::Reply;
 use cepa_dir::{DirRequest, NetworkView};
 use cepa_wire::relay::RelayCommand;
 
+use crate::rules::Permits;
+
 /// Names a circuit; the machine that asks for it chooses the name, and uses it once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CircuitName(pub u64);
@@ -159,8 +161,8 @@ pub enum Event<'a> {
         /// How.
         ending: Ending,
     },
-    /// There is a new consensus.
-    Network(&'a NetworkView),
+    /// There is a new consensus; and what the operator's rules say to its relays.
+    Network(&'a NetworkView, &'a Permits),
 }
 
 /// For the log: what happens to which circuit, and neither keys nor addresses of services.
@@ -214,7 +216,7 @@ impl fmt::Display for Event<'_> {
             Event::Ended { circuit, ending } => {
                 write!(f, "circuit {} has ended: {ending:?}", circuit.0)
             }
-            Event::Network(_) => write!(f, "a consensus"),
+            Event::Network(..) => write!(f, "a consensus"),
         }
     }
 }

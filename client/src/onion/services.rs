@@ -30,6 +30,7 @@ use cepa_dir::{NetworkView, hsring};
 use cepa_wire::Now;
 
 use super::action::{Action, CircuitName, Event};
+use crate::rules::Permits;
 use circuits::{Circuits, Context, Part};
 use service::{Network, Service};
 
@@ -107,7 +108,7 @@ impl Services {
     /// Takes what became of a circuit, or of the network.
     pub fn handle_event(&mut self, event: Event<'_>, now: Now) {
         match event {
-            Event::Network(view) => self.handle_network(view, now),
+            Event::Network(view, permits) => self.handle_network(view, permits, now),
             Event::Built { circuit, kh, .. } => {
                 self.with_owner(circuit, now, |service, part, ctx| {
                     service.handle_built(circuit, part, kh, ctx);
@@ -140,9 +141,10 @@ impl Services {
         self.fill_room(now);
     }
 
-    fn handle_network(&mut self, view: &NetworkView, now: Now) {
+    fn handle_network(&mut self, view: &NetworkView, permits: &Permits, now: Now) {
         self.network = Some(Box::new(Network {
             view: view.clone(),
+            permits: permits.clone(),
             rings: hsring::store_rings(view),
         }));
         self.for_all(now, |service, network, ctx| {

@@ -167,7 +167,10 @@ impl Visits {
     /// Takes what became of a circuit, or a new consensus.
     pub fn handle_event(&mut self, event: Event<'_>, now: Now) {
         match event {
-            Event::Network(view) => self.handle_network(view, now),
+            Event::Network(view, permits) => {
+                self.shared.permits = permits.clone();
+                self.handle_network(view, now);
+            }
             Event::Built { circuit, last, .. } => match self.shared.circuits.role(circuit) {
                 Some(Role::Fetch(identity)) => {
                     if let Some(fetch) = self.fetches.get_mut(&identity) {

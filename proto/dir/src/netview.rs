@@ -16,7 +16,7 @@ use cepa_netdoc::consensus::{Consensus, ConsensusText};
 use cepa_netdoc::microdesc::Microdesc;
 use cepa_netdoc::params::Params;
 use cepa_netdoc::protover::Protocols;
-use cepa_netdoc::routerstatus::RouterStatus;
+use cepa_netdoc::routerstatus::{Flags, RouterStatus};
 
 use crate::hsring::HsSchedule;
 use weights::Weights;
@@ -213,22 +213,44 @@ impl NetworkView {
     /// 1: the product of the shares of guards, middles and exits by weight (path-spec 2.1.1). In a
     /// network without exits, onion services still make paths: middles count twice.
     pub fn usable_fraction(&self) -> f64 {
-        let guard = self.fraction(Role::Guard).unwrap_or(0.0);
-        let middle = self.fraction(Role::Middle).unwrap_or(0.0);
-        guard * middle * self.fraction(Role::Exit).unwrap_or(middle)
+        self.usable_fraction_of(|_, _| true)
+    }
+
+    /// The same for one who lets only some relays have a role. Of each role the lesser share
+    /// counts, that of all relays or of these: a cache that gave out one relay after the other
+    /// would else see, by when circuits begin, which ones these are.
+    pub fn usable_fraction_of(&self, may: impl Fn(Role, &RsaId) -> bool) -> f64 {
+        let share = |role: Role| {
+            let ours = |status: &RouterStatus| may(role, &status.rsa_id);
+            let all = self.fraction(role, |status| role.allows(status.flags))?;
+            let flagged = self.fraction(role, |status| role.allows(status.flags) && ours(status));
+            // Whoever names relays without the flag may mean them: exits go by their policy.
+            let is_running = |flags: Flags| flags.contains(Flags::RUNNING | Flags::VALID);
+            let any = || self.fraction(role, |status| is_running(status.flags) && ours(status));
+            // One who leaves none has no path, whatever is known, and is to be told.
+            Some(all.min(flagged.or_else(any).unwrap_or(1.0)))
+        };
+        let guard = share(Role::Guard).unwrap_or(0.0);
+        let middle = share(Role::Middle).unwrap_or(0.0);
+        guard * middle * share(Role::Exit).unwrap_or(middle)
     }
 
     /// Whether enough is known to build circuits: `min_paths_for_circs_pct` of all paths.
     pub fn is_enough(&self) -> bool {
-        let percent = self.params().value("min_paths_for_circs_pct", 60, 25, 95);
-        self.usable_fraction() * 100.0 >= f64::from(percent)
+        self.is_enough_of(|_, _| true)
     }
 
-    /// The known share of one role's weight; none if no relay has the role.
-    fn fraction(&self, role: Role) -> Option<f64> {
+    /// The same, by [`NetworkView::usable_fraction_of`].
+    pub fn is_enough_of(&self, may: impl Fn(Role, &RsaId) -> bool) -> bool {
+        let percent = self.params().value("min_paths_for_circs_pct", 60, 25, 95);
+        self.usable_fraction_of(may) * 100.0 >= f64::from(percent)
+    }
+
+    /// The known share of the weight that some relays have in a role; none if there are none.
+    fn fraction(&self, role: Role, is_one: impl Fn(&RouterStatus) -> bool) -> Option<f64> {
         let (mut known, mut all) = ((0_u64, 0_u32), (0_u64, 0_u32));
         for status in &self.consensus().routers {
-            if !role.allows(status.flags) {
+            if !is_one(status) {
                 continue;
             }
             let weight = self.weigh(status, role);

@@ -24,7 +24,9 @@ use cepa_wire::relay::RelayCommand;
 use super::circuits::{Context, Part};
 use super::config::{DosLimits, IntroPointStatus};
 use super::point::{Age, Point, Stage};
+use super::service::Network;
 use crate::onion::action::{CircuitName, Ending, LastHop};
+use crate::paths::onion::is_intro_point;
 
 /// Tries to reach a point again before another takes its place
 /// (`tor`: `MAX_INTRO_POINT_CIRCUIT_RETRIES`).
@@ -135,12 +137,12 @@ impl IntroPoints {
     }
 
     /// Does what is due: replaces, chooses and opens.
-    pub(super) fn advance(&mut self, view: &NetworkView, ctx: &mut Context<'_>) {
+    pub(super) fn advance(&mut self, network: &Network, ctx: &mut Context<'_>) {
         self.expire(ctx);
         self.settle(ctx);
         if self.outage_until.is_none_or(|until| until <= ctx.now.mono) {
             self.outage_until = None;
-            self.choose(view, ctx);
+            self.choose(network, ctx);
             self.open(ctx);
         }
         self.note_lack(ctx);
@@ -237,12 +239,13 @@ impl IntroPoints {
     }
 
     /// Chooses as many as are missing.
-    fn choose(&mut self, view: &NetworkView, ctx: &mut Context<'_>) {
+    fn choose(&mut self, network: &Network, ctx: &mut Context<'_>) {
+        let view = &network.view;
         let extra = view.params().value("hs_intro_num_extra", 2, 0, 128);
         let extra = usize::try_from(extra).unwrap_or_default().min(self.wanted);
         let target = self.wanted + if self.is_settled { 0 } else { extra };
         while self.count(Age::Fresh) < target && self.exhausted_until.is_none() {
-            let Some(relay) = self.draw(view, ctx) else {
+            let Some(relay) = self.draw(network, ctx) else {
                 self.exhausted_until = Some(ctx.now.mono + SHUN_MIN);
                 return;
             };
@@ -255,10 +258,13 @@ impl IntroPoints {
         self.points.iter().filter(|point| point.age == age).count()
     }
 
-    fn draw<'v>(&self, view: &'v NetworkView, ctx: &mut Context<'_>) -> Option<&'v Relay> {
-        let now = ctx.now.mono;
+    fn draw<'v>(&self, network: &'v Network, ctx: &mut Context<'_>) -> Option<&'v Relay> {
+        let (view, now) = (&network.view, ctx.now.mono);
         let is_other = |relay: &Relay| {
-            relay.ed25519_id.is_some() && !self.points.iter().any(|it| it.relay == relay.rsa_id)
+            relay.ed25519_id.is_some()
+                && is_intro_point(relay)
+                && network.permits.of(&relay.rsa_id).any
+                && !self.points.iter().any(|it| it.relay == relay.rsa_id)
         };
         let is_free = |relay: &Relay| !self.shunned.contains_key(&relay.rsa_id) && is_other(relay);
         let is_forgiven = |relay: &Relay| {

@@ -23,11 +23,14 @@ use super::publisher::Publisher;
 use super::uploads::Uploads;
 use crate::onion::action::{CircuitName, Ending};
 use crate::paths::congestion_params;
+use crate::rules::Permits;
 
 /// What services are to know of the network.
 #[derive(Debug)]
 pub(super) struct Network {
     pub(super) view: NetworkView,
+    /// What the operator's rules say to its relays.
+    pub(super) permits: Permits,
     pub(super) rings: [HsRing; 2],
 }
 
@@ -183,7 +186,7 @@ impl Service {
     pub(super) fn advance(&mut self, network: &Network, ctx: &mut Context<'_>) -> Advance {
         self.uploads.handle_timeout(&mut self.publisher, ctx);
         self.counts.rdv_error_count += self.meetings.handle_timeout(ctx);
-        self.points.advance(&network.view, ctx);
+        self.points.advance(network, ctx);
         if let Some(points) = self.points.listing() {
             self.publisher.set_points(points, ctx.now, ctx.rng);
         }

@@ -89,6 +89,8 @@ impl Fetch {
         let mut hsdirs = ring.responsible(&blinded);
         hsdirs.retain(|id| shared.asked.allows(*blinded.as_bytes(), *id, now.mono));
         shared.shuffle(&mut hsdirs);
+        // The first in this order is asked last.
+        hsdirs.sort_by_key(|id| shared.permits.of(id).any);
         let mut fetch = Fetch {
             address,
             period,

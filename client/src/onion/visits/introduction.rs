@@ -162,7 +162,8 @@ pub(super) struct Tries {
 }
 
 impl Tries {
-    /// Draws a point among those that were tried least, and counts the try.
+    /// Draws a point among those that were tried least, and counts the try. Those that the
+    /// operator's rules exclude come last.
     pub(super) fn choose(
         &mut self,
         opened: &Opened,
@@ -182,7 +183,9 @@ impl Tries {
                 Standing::Bad => false,
             };
             let is_allowed = is_allowed && tries < TRIES_PER_POINT_MAX && hop(point).is_some();
-            is_allowed.then_some((standing, tries))
+            let id = point.link_specifiers.rsa_id();
+            let is_shunned = id.is_some_and(|id| shared.permits.shuns(&id));
+            is_allowed.then_some((is_shunned, standing, tries))
         };
         let points = &opened.plaintext.intro_points;
         let best = points.iter().filter_map(rank).min()?;

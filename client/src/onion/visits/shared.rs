@@ -9,6 +9,8 @@ use cepa_circuit::congestion::CongestionParams;
 use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{Rng, curve25519};
 
+use crate::rules::Permits;
+
 use super::cache::DescriptorCache;
 use super::circuits::Circuits;
 use super::memory::{AskedDirectories, IntroFailures};
@@ -22,6 +24,8 @@ pub(super) struct Shared {
     pub(super) asked: AskedDirectories,
     pub(super) failures: IntroFailures,
     pub(super) client_keys: BTreeMap<OnionAddress, curve25519::SecretKey>,
+    /// What the operator's rules say: what is excluded comes last (`ExcludeNodes` of `tor`).
+    pub(super) permits: Permits,
     /// What the consensus says of congestion control.
     pub(super) congestion: Option<CongestionParams>,
 }
@@ -35,6 +39,7 @@ impl Shared {
             asked: AskedDirectories::new(testing),
             failures: IntroFailures::new(testing),
             client_keys: BTreeMap::new(),
+            permits: Permits::default(),
             congestion: None,
         }
     }

@@ -197,3 +197,30 @@ fn each_position_has_its_weights() {
     let more = all.replace("Wmm=20", "Wmm=20000");
     assert_eq!(weighed(&more, Role::Middle, Flags::NONE), 1_000_000);
 }
+
+#[test]
+fn what_may_be_used_must_be_known() {
+    let mut view = view();
+    let routers = view.consensus().routers.clone();
+    let guards: Vec<&RouterStatus> = (routers.iter())
+        .filter(|one| Role::Guard.allows(one.flags))
+        .collect();
+    let (missing, known) = (guards[0], guards[1]);
+    let mut found = microdescs();
+    found.retain(|one| Some(one.digest) != missing.microdesc_digest);
+    view.add_microdescs(found);
+    let all = view.usable_fraction();
+    assert!(0.0 < all && all < 1.0);
+    let only = |role: Role, id: RsaId| move |one: Role, other: &RsaId| one != role || *other == id;
+    // The one that may be used is the one that is missing.
+    for role in [Role::Guard, Role::Middle] {
+        assert_eq!(view.usable_fraction_of(only(role, missing.rsa_id)), 0.0);
+        assert!(!view.is_enough_of(only(role, missing.rsa_id)));
+        // It is another: no more than what is known of all.
+        let share = view.usable_fraction_of(only(role, known.rsa_id));
+        assert!((share - all).abs() < 1e-9, "{share} {all}");
+    }
+    // A set that leaves none does not wait for what never comes.
+    let none = |role: Role, _: &RsaId| role != Role::Guard;
+    assert!((view.usable_fraction_of(none) - all).abs() < 1e-9);
+}

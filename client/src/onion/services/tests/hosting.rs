@@ -15,6 +15,8 @@ use crate::onion::services::{
     DosLimits, IntroPointState, ServiceConfig, ServiceOutcome, ServiceStatus,
 };
 
+use crate::rules::{RelaySet, Rules};
+
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -418,4 +420,25 @@ fn visitors_find_it_through_all_periods_whatever_their_consensus() {
             service: status(&world).service
         }]
     );
+}
+
+#[test]
+fn introduction_points_are_none_of_the_excluded() {
+    let mut world = World::new(12, 1);
+    let identity = world.identity();
+    let id = world.add(ServiceConfig::new(identity, vec![80]));
+    let excluded = ["relay1", "relay2", "relay3", "relay4", "relay5", "relay6"];
+    let rules = Rules {
+        exclude: RelaySet(excluded.map(|word| word.parse().unwrap()).to_vec()),
+        ..Rules::default()
+    };
+    world.permits = rules.permits(world.view.consensus());
+    world.tell_network();
+    world.run();
+    let statuses = world.services.statuses();
+    let service = statuses.iter().find(|one| one.service == id).unwrap();
+    assert!(service.intro_points.len() >= 3);
+    for point in &service.intro_points {
+        assert!(!world.permits.shuns(&point.relay), "{}", point.relay);
+    }
 }

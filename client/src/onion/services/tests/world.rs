@@ -24,6 +24,7 @@ use crate::drawn::{Documents, DrawnRelay, start};
 use crate::onion::action::{Action, CircuitName, Ending, Event, LastHop, Purpose};
 use crate::onion::services::{ServiceConfig, ServiceId, ServiceOutcome, Services};
 use crate::paths;
+use crate::rules::Permits;
 
 /// Votings of the test's network, in seconds; a period has 24 of them.
 pub(super) const VOTING_SECONDS: u64 = 20;
@@ -58,6 +59,8 @@ pub(super) struct World {
     pub(super) services: Services,
     pub(super) relays: Vec<DrawnRelay>,
     pub(super) view: NetworkView,
+    /// What the operator's rules say to the relays.
+    pub(super) permits: Permits,
     /// Relays that circuits do not reach.
     pub(super) dead: BTreeSet<RsaId>,
     /// Whether circuits are built at all.
@@ -109,6 +112,7 @@ impl World {
             rng,
             relays,
             view,
+            permits: Permits::default(),
             dead: BTreeSet::new(),
             is_online: true,
             is_lazy: false,
@@ -149,7 +153,7 @@ impl World {
 
     pub(super) fn tell_network(&mut self) {
         self.services
-            .handle_event(Event::Network(&self.view), self.now);
+            .handle_event(Event::Network(&self.view, &self.permits), self.now);
     }
 
     /// A consensus of this moment.

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use cepa_crypto::{curve25519, ed25519};
+use cepa_crypto::{RsaId, curve25519, ed25519};
 
 use super::super::visit::{IDLE_MAX, VISIT_MAX};
 use super::super::*;
 use super::world::{Dir, World};
 use crate::onion::action::Purpose;
+use crate::rules::{RelaySet, Rules};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -257,4 +258,40 @@ fn a_new_identity_forgets() {
     world.visits.request(world.address, &other, world.now);
     world.run();
     assert_eq!(world.count("open Fetch"), 2);
+}
+
+#[test]
+fn excluded_relays_come_last() {
+    for seed in 1..=10 {
+        let mut world = World::new();
+        world.visits.shared.rng = Rng::from_seed([seed; 32]);
+        // Half of the directories, and the relays of two of the three introduction points.
+        let points: Vec<RsaId> = (world.points.iter())
+            .map(|point| RsaId::from([point.relay as u8 + 1; 20]))
+            .collect();
+        let is_excluded = |id: &RsaId| points[..2].contains(id) || id.as_bytes()[0] % 2 == 0;
+        let relays = (0..=255).map(|n| RsaId::from([n; 20]));
+        let excluded: Vec<String> = relays
+            .filter(|id| is_excluded(id) && *id != points[2])
+            .map(|id| format!("${id}"))
+            .collect();
+        let rules = Rules {
+            exclude: RelaySet(excluded.iter().map(|word| word.parse().unwrap()).collect()),
+            ..Rules::default()
+        };
+        world.permits = rules.permits(world.view().consensus());
+        world.meet_network();
+        world.dirs = (0..6).map(|_| Dir::Missing).collect();
+        assert_eq!(world.error(), VisitError::DescriptorNotFound);
+        let shunned: Vec<bool> = world
+            .asked
+            .iter()
+            .map(|id| world.permits.shuns(id))
+            .collect();
+        assert!(shunned.is_sorted() && shunned.len() == 6, "{shunned:?}");
+        world.dirs.clear();
+        world.pass(Duration::from_secs(6));
+        world.ready();
+        assert_eq!(world.introduced, points[2..]);
+    }
 }

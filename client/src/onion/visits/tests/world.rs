@@ -26,6 +26,7 @@ use cepa_wire::rendezvous::{EstablishRendezvous, Rendezvous2};
 use super::super::*;
 use crate::drawn::{Documents, DrawnRelay, start};
 use crate::onion::action::{Ending, LastHop, Purpose};
+use crate::rules::Permits;
 
 /// What a directory does when it is asked.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,7 +68,7 @@ pub(super) enum Rend {
 pub(super) struct Keys {
     auth: ed25519::Keypair,
     enc: curve25519::SecretKey,
-    relay: usize,
+    pub(super) relay: usize,
 }
 
 /// A circuit as the world sees it.
@@ -86,6 +87,8 @@ pub(super) struct World {
     pub(super) clients: Vec<curve25519::PublicKey>,
     pub(super) points: Vec<Keys>,
     pub(super) revision: u64,
+    /// What the operator's rules say to the relays.
+    pub(super) permits: Permits,
     /// What happens next; good if nothing is said.
     pub(super) dirs: VecDeque<Dir>,
     pub(super) intros: VecDeque<Intro>,
@@ -93,6 +96,8 @@ pub(super) struct World {
     /// What the machine asked for, in order.
     pub(super) trace: Vec<String>,
     pub(super) asked: Vec<RsaId>,
+    /// Introduction points to which circuits were wanted.
+    pub(super) introduced: Vec<RsaId>,
     pub(super) rng: Rng,
     /// The service's layers of the circuits that it came to.
     service_layers: BTreeMap<CircuitName, HopLayer>,
@@ -136,6 +141,8 @@ impl World {
             asked: Vec::new(),
             service_layers: BTreeMap::new(),
             period: None,
+            introduced: Vec::new(),
+            permits: Permits::default(),
             signing: ed25519::Keypair::generate(&mut rng),
             identity,
             relays,
@@ -193,7 +200,8 @@ impl World {
         let ring = fetch_ring(&view);
         assert_eq!(ring.len(), 12);
         self.period = Some(ring.period());
-        self.visits.handle_event(Event::Network(&view), self.now);
+        self.visits
+            .handle_event(Event::Network(&view, &self.permits), self.now);
     }
 
     pub(super) fn period(&self) -> TimePeriod {
@@ -300,6 +308,9 @@ impl World {
                 last,
             } => {
                 self.trace.push(format!("open {purpose:?}"));
+                if let LastHop::Told(spec) = last {
+                    self.introduced.extend(spec.link_specifiers.rsa_id());
+                }
                 let opened = Circuit {
                     purpose: *purpose,
                     last: last.clone(),
