@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cepa_client::Isolation;
 use cepa_client::onion::services::{ServiceConfig, Services};
 use cepa_client::onion::{Event, Outcome, Visits};
+use cepa_client::rules::Permits;
 use cepa_crypto::ed25519::{Keypair, PublicKey};
 use cepa_crypto::onion::{OnionAddress, TimePeriod, blind};
 use cepa_crypto::{Rng, RsaId};
@@ -198,7 +199,8 @@ impl World {
             if minute == host.lag
                 && let Some(view) = self.views.first()
             {
-                host.services.handle_event(Event::Network(view), self.now);
+                host.services
+                    .handle_event(Event::Network(view, &Permits::FREE), self.now);
             }
             let due = host.services.poll_timeout();
             if due.is_some_and(|due| due <= self.now.mono) {
@@ -256,7 +258,7 @@ impl World {
         );
         let up = up(&self.churn);
         let mut now = self.now;
-        visits.handle_event(Event::Network(view), now);
+        visits.handle_event(Event::Network(view, &Permits::FREE), now);
         visits.request(host.address, &isolation, now);
         self.report.visits += 1;
         for _ in 0..VISIT_SECS_MAX {

@@ -269,7 +269,8 @@ fn excluded_relays_come_last() {
         let points: Vec<RsaId> = (world.points.iter())
             .map(|point| RsaId::from([point.relay as u8 + 1; 20]))
             .collect();
-        let is_excluded = |id: &RsaId| points[..2].contains(id) || id.as_bytes()[0] % 2 == 0;
+        let is_excluded =
+            |id: &RsaId| points[..2].contains(id) || id.as_bytes()[0].is_multiple_of(2);
         let relays = (0..=255).map(|n| RsaId::from([n; 20]));
         let excluded: Vec<String> = relays
             .filter(|id| is_excluded(id) && *id != points[2])
