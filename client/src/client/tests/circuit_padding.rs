@@ -63,8 +63,8 @@ fn a_visitors_circuits_are_hidden() {
 
     // The introduction circuit is not wanted any more, and is there for a while all the same.
     let intro = net.world.net.onion.padding.iter();
-    let intro = intro.filter(|asked| asked.2 == RelayCommand::PADDING_NEGOTIATE);
-    let intro = intro.last().unwrap().0;
+    let mut intro = intro.filter(|asked| asked.2 == RelayCommand::PADDING_NEGOTIATE);
+    let intro = intro.next_back().unwrap().0;
     let is_there = |net: &Hosted| net.world.net.has(intro);
     assert!(is_there(&net));
     net.world.wait(RETIRED_FOR - Duration::from_secs(5));
