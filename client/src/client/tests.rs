@@ -15,6 +15,7 @@ use std::time::Duration;
 use cepa_circuit::StreamRead;
 use cepa_crypto::RsaId;
 use cepa_wire::end::EndReason;
+use cepa_wire::relay::RelayCommand;
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksStatus};
 
 use super::*;
@@ -350,4 +351,42 @@ fn an_application_that_hangs_up_is_forgotten() {
     );
     assert_eq!(world.net.received, b"more");
     assert!(!world.answers.contains_key(&request));
+}
+
+#[test]
+fn data_that_crosses_our_end_counts_for_the_circuit_and_is_borne_within_its_window() {
+    let mut world = World::ready();
+    let request = world.connect("example.net", 80, "", b"");
+    let stream = world.connected(request);
+    let circuit = world.client.plane.stream_circuit(stream).unwrap();
+    let dropped = |world: &World| {
+        let status = world.client.plane.circuit_status(circuit);
+        status.expect("the circuit stands").dropped_cells
+    };
+    let sendmes = |world: &World| {
+        let said = world.net.onion.said.iter();
+        said.filter(|(command, _)| *command == RelayCommand::SENDME)
+            .count()
+    };
+    world
+        .client
+        .stream_close(stream, EndReason::DONE, world.now);
+    world.run();
+    assert_eq!((dropped(&world), sendmes(&world)), (0, 0));
+    // A whole window of the stream was under way: the circuit acknowledges each hundred.
+    for _ in 0..500 {
+        world.net.say_to_all(&[1; 498]);
+    }
+    world.run();
+    assert_eq!((dropped(&world), sendmes(&world)), (0, 5));
+    // What no honest exit would have sent is counted against it; the circuit's own window goes on.
+    for _ in 0..100 {
+        world.net.say_to_all(&[1; 498]);
+    }
+    world.run();
+    assert_eq!((dropped(&world), sendmes(&world)), (100, 6));
+    // Other streams are none the worse for it.
+    let request = world.connect("example.net", 80, "", b"");
+    let stream = world.connected(request);
+    assert_eq!(world.client.plane.stream_circuit(stream), Some(circuit));
 }
