@@ -78,7 +78,8 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Reports to the log, and to the launcher if there is one.
+    /// Reports to the log, and to the launcher if there is one; without one, standard output has
+    /// the addresses of onion services, a line each.
     pub fn new(launched: bool) -> Self {
         Self { launched }
     }
@@ -90,6 +91,8 @@ impl Reporter {
         }
         if self.launched {
             crate::terminal::say(&format!("{STATUS_PREFIX}{stage}"));
+        } else if let Stage::OnionUp(address) = stage {
+            crate::terminal::say(address);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Onion services in a network of ours: hosted, visited, restarted, killed.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -11,7 +12,7 @@ use crate::reload;
 use crate::support::fetch::{self, SocksError};
 use crate::support::network::{CEPA, Network};
 use crate::support::onion::Service;
-use crate::support::processes::send;
+use crate::support::processes::{Process, send};
 use crate::support::{Steps, now, server, until};
 
 const BASE_PORT: u16 = 21_400;
@@ -31,6 +32,12 @@ fn onion_services_are_hosted_and_visited() {
     steps.step("the network's own service shows its page", || {
         shows_its_page(&network);
     });
+    steps.step(
+        "a service that is hosted by hand prints its address",
+        || {
+            prints_its_address(&network, dir.path(), server);
+        },
+    );
     steps.step("64 MB each way, and 100 streams at once", || {
         carries(&network, dir.path(), server);
     });
@@ -99,6 +106,20 @@ pub(crate) fn visit(
     let fetched = fetch::fetch_from(network.socks(), Some(user), (address, 80), &path)?;
     assert_eq!(fetched.sha256, server::sha256_of(len));
     Ok(())
+}
+
+fn prints_its_address(network: &Network, dir: &Path, server: SocketAddr) {
+    let dir = dir.join("printed");
+    let mut command = Command::new(CEPA);
+    command.args(["onion", "serve", "--network"]);
+    command.arg(&network.summary.network).arg("--dir").arg(&dir);
+    command.arg(format!("80={server}"));
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut process = Process(child.unwrap());
+    let mut line = String::new();
+    let mut output = BufReader::new(process.0.stdout.as_mut().unwrap());
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, std::fs::read_to_string(dir.join("hostname")).unwrap());
 }
 
 fn shows_its_page(network: &Network) {
