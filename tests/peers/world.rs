@@ -55,14 +55,18 @@ impl Ours {
 }
 
 impl World {
-    /// Starts a network in `dir`; `more` are lines for each `torrc`, `args` say what it is made of.
+    /// Starts a network in `dir`; `more` are lines for each `torrc`, `args` say what it is made of,
+    /// and how long its rounds are if not [`INTERVAL_SECS`].
     pub(crate) fn up(dir: &Path, base_port: u16, more: &str, args: &[&str]) -> Self {
         let torrc = dir.join("more.torrc");
         let metrics = format!("MetricsPort {{address}}:{}\n", base_port + METRICS_PORT);
         std::fs::write(&torrc, format!("{TORRC}{metrics}{more}")).unwrap();
         let torrc = torrc.display().to_string();
         let interval = INTERVAL_SECS.to_string();
-        let mut all = vec!["--interval", &interval, "--torrc", &torrc];
+        let mut all = vec!["--torrc", &torrc];
+        if !args.contains(&"--interval") {
+            all.extend(["--interval", &interval]);
+        }
         all.extend(args);
         let network = Network::up(&dir.join("net"), base_port, &all);
         let mut world = Self {
