@@ -15,7 +15,7 @@ use crate::world::World;
 const BASE_PORT: u16 = 23_600;
 /// Rounds in a row.
 const ROUNDS: usize = 10;
-/// Seconds of a round, of which votes have a fifth: with half of both, a busy machine may make `tor`
+/// Seconds of a round, of which votes have a fifth. With half of that a busy machine may make `tor`
 /// post a vote too late, and warn of the answer.
 const INTERVAL_SECS: u64 = 20;
 /// How long the next consensus may take until all authorities have it with all signatures.
