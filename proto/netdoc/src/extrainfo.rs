@@ -215,8 +215,13 @@ mod tests {
             let mut bytes = text.as_bytes().to_vec();
             prop_assume!(at < bytes.len() && bytes[at] != byte);
             bytes[at] = byte;
-            let result = ExtraInfo::parse(std::str::from_utf8(&bytes).unwrap());
-            prop_assert!(result.is_err() || at >= text.find("router-signature").unwrap());
+            // The spare bits of an Ed25519 signature's last letter are covered by the RSA signature
+            // alone, which only the descriptor's key can check.
+            let descriptor = split_descriptors(TOR_DESCRIPTORS).next().unwrap();
+            let descriptor = ServerDescriptor::parse(descriptor).unwrap();
+            let is_taken = ExtraInfo::parse(std::str::from_utf8(&bytes).unwrap())
+                .is_ok_and(|extra_info| extra_info.check_against(&descriptor).is_ok());
+            prop_assert!(!is_taken || at >= text.find("router-signature").unwrap());
         }
 
         #[test]
