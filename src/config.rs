@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cepa_client::{ChannelPadding, CircuitPadding, Rules, VanguardMode};
+use cepa_client::{PaddingLevel, Rules, VanguardMode};
 use cepa_netdoc::protover::Protocols;
 use serde::{Deserialize, Serialize};
 
@@ -144,11 +144,11 @@ pub struct ClientConfig {
     /// A folder of `*.auth_private` files: keys of ours for onion services that ask for one.
     pub onion_auth_dir: Option<PathBuf>,
     /// How channels are padded.
-    pub padding: ChannelPadding,
+    pub padding: PaddingLevel,
     /// Which vanguards circuits for onion services have; none: as the network wants.
     pub vanguards: Option<VanguardMode>,
     /// Whether circuits to onion services are.
-    pub circuit_padding: CircuitPadding,
+    pub circuit_padding: PaddingLevel,
     /// Whether SOCKS 5 replies tell why an onion service failed (`ExtendedErrors`, F0 to F7).
     pub onion_errors: bool,
     /// Where to serve metrics, at `/metrics`.

@@ -30,7 +30,7 @@ pub use bootstrap::{BootstrapStatus, Phase};
 pub use client::{Client, SavedState};
 pub use command::{Command, FetchId, LinkId, LinkTarget, RequestId, Saved};
 pub use isolation::{Isolation, IsolationRules, Protocol};
-pub use network::{ChannelPadding, CircuitPadding, ClientConfig, Directory};
+pub use network::{ClientConfig, Directory, PaddingLevel, PaddingLevelError};
 pub use requests::EARLY_BYTES_MAX;
 pub use rules::{GeoIp, RelayPattern, RelaySet, Rules};
 pub use vanguards::VanguardMode;

@@ -1,6 +1,7 @@
 //! What a client is told before it starts, beside the authorities: its settings.
 
 use std::net::SocketAddr;
+use std::str::FromStr;
 
 use cepa_crypto::{Ed25519Id, RsaId};
 
@@ -18,28 +19,36 @@ pub struct Directory {
     pub or: SocketAddr,
 }
 
-/// How channels that carry circuits of applications are padded (padding-spec 2.5).
+/// How much padding an operator wants: of channels that carry circuits of applications
+/// (padding-spec 2.5), and by the machines that hide a visitor's circuits (padding-spec 3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ChannelPadding {
-    /// By both sides, as the consensus says.
+pub enum PaddingLevel {
+    /// As the consensus says: channels by both sides, circuits where relays know the machines.
     #[default]
     Full,
-    /// By us alone, and more seldom (`ReducedConnectionPadding`).
+    /// Channels by us alone, and more seldom (`ReducedConnectionPadding`); circuits only by
+    /// machines that cost little, of which there are none yet (`ReducedCircuitPadding`).
     Reduced,
-    /// Not at all (`ConnectionPadding 0`).
+    /// Not at all (`ConnectionPadding 0`, `CircuitPadding 0`).
     Off,
 }
 
-/// Whether padding machines hide a visitor's circuits (padding-spec 3.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CircuitPadding {
-    /// Where the consensus and the relays allow.
-    #[default]
-    Full,
-    /// Only by machines that cost little, of which there are none yet (`ReducedCircuitPadding`).
-    Reduced,
-    /// Not at all (`CircuitPadding 0`).
-    Off,
+/// A word that names no level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not full, reduced or off")]
+pub struct PaddingLevelError;
+
+impl FromStr for PaddingLevel {
+    type Err = PaddingLevelError;
+
+    fn from_str(word: &str) -> Result<Self, PaddingLevelError> {
+        match word {
+            "full" => Ok(PaddingLevel::Full),
+            "reduced" => Ok(PaddingLevel::Reduced),
+            "off" => Ok(PaddingLevel::Off),
+            _ => Err(PaddingLevelError),
+        }
+    }
 }
 
 /// The settings of a client.
@@ -53,11 +62,11 @@ pub struct ClientConfig {
     /// addresses of their own (`EnforceDistinctSubnets 0`).
     pub subnets_shared: bool,
     /// How channels are padded.
-    pub padding: ChannelPadding,
+    pub padding: PaddingLevel,
     /// Which vanguards circuits for onion services have; none: as the network wants.
     pub vanguards: Option<VanguardMode>,
     /// How circuits are padded.
-    pub circuit_padding: CircuitPadding,
+    pub circuit_padding: PaddingLevel,
     /// Whether SOCKS 5 replies say what is wrong with an onion service (`ExtendedErrors`); else
     /// such a host is unreachable.
     pub onion_errors: bool,

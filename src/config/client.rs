@@ -2,8 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use cepa_client::{ChannelPadding, CircuitPadding, Rules};
+use cepa_client::{PaddingLevel, Rules};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -125,6 +126,10 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         Some(data_dir) => source.resolve(&data_dir),
         None => default_data_dir()?,
     };
+    let padding = |key, word| -> Result<PaddingLevel, Failure> {
+        let padding: Option<_> = level(source, word, key, "full, reduced or off")?;
+        Ok(padding.unwrap_or_default())
+    };
     Ok(ClientConfig {
         socks: match socks.is_empty() {
             // A file that only hosts opens no port.
@@ -143,22 +148,14 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         distinct_subnets: table.distinct_subnets,
         onion_services,
         onion_auth_dir: table.onion_auth_dir.map(|dir| source.resolve(&dir)),
-        padding: match &table.channel_padding {
-            Some(word) => channel_padding(source, word)?,
-            None => ChannelPadding::Full,
-        },
-        vanguards: match &table.vanguards {
-            Some(word) => {
-                let mode = word.get_ref().parse();
-                let wrong = |_| source.wrong(word, "vanguards", "full, lite or off");
-                Some(mode.map_err(wrong)?)
-            }
-            None => None,
-        },
-        circuit_padding: match &table.circuit_padding {
-            Some(word) => circuit_padding(source, word)?,
-            None => CircuitPadding::Full,
-        },
+        padding: padding("channel_padding", table.channel_padding.as_ref())?,
+        vanguards: level(
+            source,
+            table.vanguards.as_ref(),
+            "vanguards",
+            "full, lite or off",
+        )?,
+        circuit_padding: padding("circuit_padding", table.circuit_padding.as_ref())?,
         onion_errors: table.onion_errors,
         metrics: table.metrics,
         log: table.log.checked(source),
@@ -181,31 +178,27 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         distinct_subnets: true,
         onion_services: Vec::new(),
         onion_auth_dir: None,
-        padding: ChannelPadding::Full,
+        padding: PaddingLevel::Full,
         vanguards: None,
-        circuit_padding: CircuitPadding::Full,
+        circuit_padding: PaddingLevel::Full,
         onion_errors: true,
         metrics: None,
         log: LogConfig::default(),
     })
 }
 
-fn channel_padding(source: &Source, word: &Spanned<String>) -> Result<ChannelPadding, Failure> {
-    match word.get_ref().as_str() {
-        "full" => Ok(ChannelPadding::Full),
-        "reduced" => Ok(ChannelPadding::Reduced),
-        "off" => Ok(ChannelPadding::Off),
-        _ => Err(source.wrong(word, "channel_padding", "full, reduced or off")),
-    }
-}
-
-fn circuit_padding(source: &Source, word: &Spanned<String>) -> Result<CircuitPadding, Failure> {
-    match word.get_ref().as_str() {
-        "full" => Ok(CircuitPadding::Full),
-        "reduced" => Ok(CircuitPadding::Reduced),
-        "off" => Ok(CircuitPadding::Off),
-        _ => Err(source.wrong(word, "circuit_padding", "full, reduced or off")),
-    }
+/// The level that a word stands for, if there is a word.
+fn level<T: FromStr>(
+    source: &Source,
+    word: Option<&Spanned<String>>,
+    key: &str,
+    words: &str,
+) -> Result<Option<T>, Failure> {
+    let level = word.map(|word| {
+        let level = word.get_ref().parse();
+        level.map_err(|_| source.wrong(word, key, words))
+    });
+    level.transpose()
 }
 
 fn yes() -> bool {

@@ -33,7 +33,7 @@ const ROUNDS: usize = 3;
 const LEN: u64 = 32_000_000;
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement of two minutes, which says something on a quiet machine only"]
 fn six_hops_beside_tor() {
     if !is_tor_here() {
         return;

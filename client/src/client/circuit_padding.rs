@@ -16,7 +16,7 @@ use cepa_wire::circuit_padding::MachineType;
 use cepa_wire::relay::RelayCommand;
 
 use super::Client;
-use crate::network::CircuitPadding;
+use crate::network::PaddingLevel;
 use crate::onion::Owner;
 use crate::onion_circuits::Name;
 
@@ -24,12 +24,12 @@ use crate::onion_circuits::Name;
 const PADDING_MACHINES: u8 = 2;
 
 /// What a consensus and the operator allow.
-pub(super) fn allowed(params: &Params, wish: CircuitPadding) -> PaddingParams {
+pub(super) fn allowed(params: &Params, wish: PaddingLevel) -> PaddingParams {
     let read = |name: &str, default, min, max| params.value(name, default, min, max);
     let consensus = PaddingParams::read(read);
     PaddingParams {
-        is_disabled: consensus.is_disabled || wish == CircuitPadding::Off,
-        is_reduced: consensus.is_reduced || wish == CircuitPadding::Reduced,
+        is_disabled: consensus.is_disabled || wish == PaddingLevel::Off,
+        is_reduced: consensus.is_reduced || wish == PaddingLevel::Reduced,
         ..consensus
     }
 }

@@ -10,7 +10,7 @@ use cepa_netdoc::params::Params;
 use cepa_wire::padding::PaddingNegotiate;
 
 use super::Client;
-use crate::network::ChannelPadding;
+use crate::network::PaddingLevel;
 
 /// How long channels may be idle, as the consensus has it (padding-spec 2.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl PaddingParams {
 impl Client {
     /// A channel stands: its relay hears if it is not to pad.
     pub(super) fn negotiate_padding(&mut self, channel: ChannelKey) {
-        if self.config.padding != ChannelPadding::Full {
+        if self.config.padding != PaddingLevel::Full {
             self.plane
                 .negotiate_padding(channel, PaddingNegotiate::Stop);
         }
@@ -54,9 +54,9 @@ impl Client {
     /// A circuit that is not for the directory begins on a channel.
     pub(super) fn pad_channel(&mut self, channel: ChannelKey) {
         let range = match self.config.padding {
-            ChannelPadding::Full => Some(self.padding.full),
-            ChannelPadding::Reduced => Some(self.padding.reduced),
-            ChannelPadding::Off => None,
+            PaddingLevel::Full => Some(self.padding.full),
+            PaddingLevel::Reduced => Some(self.padding.reduced),
+            PaddingLevel::Off => None,
         };
         self.plane.pad_channel(channel, range);
     }

@@ -9,7 +9,7 @@ use cepa_wire::relay::{RelayCommand, StreamId};
 use super::onion::{Hosted, hosted};
 use super::*;
 use crate::client::circuit_padding::allowed;
-use crate::network::CircuitPadding;
+use crate::network::PaddingLevel;
 use crate::plane::RETIRED_FOR;
 
 const SECOND: usize = 1;
@@ -33,7 +33,7 @@ fn drops(net: &Hosted) -> Vec<usize> {
     drops.map(|asked| asked.1).collect()
 }
 
-fn with(padding: CircuitPadding) -> Hosted {
+fn with(padding: PaddingLevel) -> Hosted {
     let mut net = hosted();
     net.world.client.config.circuit_padding = padding;
     let now = net.world.now;
@@ -43,7 +43,7 @@ fn with(padding: CircuitPadding) -> Hosted {
 
 #[test]
 fn a_visitors_circuits_are_hidden() {
-    let mut net = with(CircuitPadding::Full);
+    let mut net = with(PaddingLevel::Full);
     assert_eq!(machines(&net), [], "a service's are not");
     let [ours, _] = net.visit("");
     net.world.wait(Duration::from_millis(1));
@@ -78,7 +78,7 @@ fn a_visitors_circuits_are_hidden() {
 
 #[test]
 fn whoever_wants_less_asks_for_nothing() {
-    for padding in [CircuitPadding::Off, CircuitPadding::Reduced] {
+    for padding in [PaddingLevel::Off, PaddingLevel::Reduced] {
         let mut net = with(padding);
         net.visit("");
         net.world.wait(Duration::from_secs(1));
@@ -89,20 +89,20 @@ fn whoever_wants_less_asks_for_nothing() {
 #[test]
 fn the_consensus_has_its_say() {
     let consensus = |name: &str| Params::parse(&format!("{name}=1")).unwrap();
-    let full = CircuitPadding::Full;
+    let full = PaddingLevel::Full;
     let none = allowed(&consensus("circpad_padding_disabled"), full);
     assert!(none.is_disabled && !none.is_reduced);
     let less = allowed(&consensus("circpad_padding_reduced"), full);
     assert!(!less.is_disabled && less.is_reduced);
     let all = allowed(&Params::new(), full);
     assert!(!all.is_disabled && !all.is_reduced);
-    assert!(allowed(&Params::new(), CircuitPadding::Off).is_disabled);
-    assert!(allowed(&Params::new(), CircuitPadding::Reduced).is_reduced);
+    assert!(allowed(&Params::new(), PaddingLevel::Off).is_disabled);
+    assert!(allowed(&Params::new(), PaddingLevel::Reduced).is_reduced);
 }
 
 #[test]
 fn padding_that_nobody_asked_for_is_counted() {
-    let mut net = with(CircuitPadding::Full);
+    let mut net = with(PaddingLevel::Full);
     net.world.net.onion.refuses_machines = true;
     let [ours, _] = net.visit("");
     let circuit = net.circuit(ours);

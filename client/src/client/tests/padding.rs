@@ -3,11 +3,11 @@
 use cepa_wire::cell::Command as CellCommand;
 
 use super::*;
-use crate::network::ChannelPadding;
+use crate::network::PaddingLevel;
 
 /// PADDING cells that the guard and other relays got within a minute, and whether the first relay
 /// was told to stop.
-fn padded(version: u16, padding: ChannelPadding) -> (usize, usize, bool) {
+fn padded(version: u16, padding: PaddingLevel) -> (usize, usize, bool) {
     let mut world = World::start(false);
     world.link_version = version;
     world.client.config.padding = padding;
@@ -38,11 +38,11 @@ fn padded(version: u16, padding: ChannelPadding) -> (usize, usize, bool) {
 #[test]
 fn the_guards_channel_is_padded() {
     // One in 1.5 to 9.5 s; fetches from the guard, which these documents need often, come between.
-    let (mine, others, stops) = padded(5, ChannelPadding::Full);
+    let (mine, others, stops) = padded(5, PaddingLevel::Full);
     assert!((2..=20).contains(&mine), "{mine}");
     assert_eq!((others, stops), (0, false), "directories are not padded");
-    let (mine, _, stops) = padded(5, ChannelPadding::Reduced);
+    let (mine, _, stops) = padded(5, PaddingLevel::Reduced);
     assert!((1..=6).contains(&mine) && stops, "{mine}");
-    assert_eq!(padded(5, ChannelPadding::Off), (0, 0, true));
-    assert_eq!(padded(4, ChannelPadding::Reduced), (0, 0, false));
+    assert_eq!(padded(5, PaddingLevel::Off), (0, 0, true));
+    assert_eq!(padded(4, PaddingLevel::Reduced), (0, 0, false));
 }
