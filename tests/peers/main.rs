@@ -17,6 +17,7 @@ mod control;
 mod family;
 mod machines;
 mod matrix;
+mod netinfo;
 mod onions;
 mod paths;
 mod rounds;

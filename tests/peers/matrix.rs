@@ -1,9 +1,9 @@
 //! What works with `tor`: a table whose rows are abilities and whose columns are directions.
 //!
-//! Three networks run at once: one of `tor` with nodes of ours in it (`among_theirs`), one of ours
-//! with nodes of `tor` (`among_ours`), and one whose authorities are of both (`voting`). A cell is
-//! a test of its own; all are tried, whatever came of the others. With `CEPA_MATRIX=FILE` the table
-//! is written there, too, as Markdown.
+//! Four networks run at once: one of `tor` with nodes of ours in it (`among_theirs`), one of ours
+//! with nodes of `tor` (`among_ours`), one whose authorities are of both (`voting`), and a small one
+//! in a namespace (`netinfo`). A cell is a test of its own; all are tried, whatever came of the
+//! others. With `CEPA_MATRIX=FILE` the table is written there, too, as Markdown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use std::sync::Mutex;
 
 use crate::support::now;
 use crate::tor::is_tor_here;
-use crate::{among_ours, among_theirs, voting};
+use crate::{among_ours, among_theirs, netinfo, voting};
 
 /// A direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -203,6 +203,7 @@ fn the_matrix() {
         scope.spawn(|| among_theirs::run(&board));
         scope.spawn(|| among_ours::run(&board));
         scope.spawn(|| voting::run(&board));
+        scope.spawn(|| netinfo::run(&board));
     });
     let table = board.markdown();
     println!("{table}");

@@ -13,6 +13,7 @@ pub(crate) mod network;
 pub(crate) mod onion;
 pub(crate) mod processes;
 pub(crate) mod server;
+pub(crate) mod space;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::network::Network;
 use crate::support::client::Client;
 use crate::support::processes::Process;
+use crate::support::space::{Space, run};
 use crate::support::{Steps, until};
 
 const BASE_PORT: u16 = 31_800;
@@ -24,58 +25,25 @@ const PAGE: &str = "seen through three hops";
 /// How long the server may take to start, and a fetch to end.
 const START_MAX: Duration = Duration::from_secs(20);
 
-/// A network namespace; it ends with this.
-struct Space(String);
-
-impl Space {
-    fn new(name: &str) -> Self {
-        let space = Space(format!("cepa-{name}-{}", std::process::id()));
-        run(Command::new("ip").args(["netns", "add", &space.0]));
-        space
-    }
-
-    /// A command in it.
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.0, program]);
-        command
-    }
-
-    /// `ip` with these words in it.
-    fn ip(&self, words: &str) {
-        run(self.command("ip").args(words.split(' ')));
-    }
-}
-
-impl Drop for Space {
-    fn drop(&mut self) {
-        // What is left of it goes with the machine.
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
-}
-
-/// What is missing on this machine, if anything.
-fn missing() -> Option<&'static str> {
-    if !rustix::process::geteuid().is_root() {
-        return Some("the rights of root");
-    }
+/// The two namespaces; what is missing on this machine if there can be none.
+fn spaces() -> Result<(Space, Space), &'static str> {
     let lacks = |tool: &&str| Command::new(tool).arg("-V").output().is_err();
-    ["ip", "nft", "curl", "python3"].into_iter().find(lacks)
+    match ["nft", "curl", "python3"].into_iter().find(lacks) {
+        Some(missing) => Err(missing),
+        None => Ok((Space::new("net")?, Space::new("user")?)),
+    }
 }
 
 #[test]
 fn a_firewall_leads_connections_to_the_client() {
-    if let Some(what) = missing() {
-        println!("not tested without {what}");
-        return;
-    }
+    let (inside, user) = match spaces() {
+        Ok(both) => both,
+        Err(missing) => {
+            println!("not tested: {missing}");
+            return;
+        }
+    };
     let dir = tempfile::tempdir().unwrap();
-    let (inside, user) = (Space::new("net"), Space::new("user"));
     connect(&inside, &user);
     firewall(&inside);
     std::fs::write(dir.path().join("page"), PAGE).unwrap();
@@ -131,7 +99,6 @@ fn connect(inside: &Space, user: &Space) {
     for (space, address) in [(inside, "10.99.0.1/24"), (user, "10.99.0.2/24")] {
         space.ip(&format!("address add {address} dev cable"));
         space.ip("link set cable up");
-        space.ip("link set lo up");
     }
     user.ip("route add default via 10.99.0.1");
     inside.ip(&format!("address add {REDIRECTED}/32 dev lo"));

@@ -1,0 +1,47 @@
+//! Network namespaces: addresses and routes that a test may do with as it likes.
+
+use std::process::Command;
+
+/// A network namespace, whose loopback is up; it ends with this.
+pub(crate) struct Space(pub(crate) String);
+
+impl Space {
+    /// Makes one; what is missing on this machine if it can't be.
+    pub(crate) fn new(name: &str) -> Result<Self, &'static str> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("a network namespace takes the rights of root");
+        }
+        if Command::new("ip").arg("-V").output().is_err() {
+            return Err("a network namespace takes the command ip");
+        }
+        let space = Space(format!("cepa-{name}-{}", std::process::id()));
+        run(Command::new("ip").args(["netns", "add", &space.0]));
+        space.ip("link set lo up");
+        Ok(space)
+    }
+
+    /// A command in it.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.0, program]);
+        command
+    }
+
+    /// `ip` with these words in it.
+    pub(crate) fn ip(&self, words: &str) {
+        run(self.command("ip").args(words.split(' ')));
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        // What is left of it goes with the machine.
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+/// Runs a command that must succeed.
+pub(crate) fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
