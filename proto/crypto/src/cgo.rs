@@ -68,12 +68,34 @@ impl fmt::Debug for Keys {
     }
 }
 
+/// A key of POLYVAL, wiped when it goes. A hash takes a copy of it, which the stack soon writes over;
+/// to wipe each copy as well (the feature `zeroize` of the crate) takes as long as the hash.
+struct HashKey(Polyval);
+
+impl HashKey {
+    fn new(key: &[u8]) -> HashKey {
+        HashKey(Polyval::new_from_slice(key).expect("16 bytes"))
+    }
+
+    fn begin(&self) -> Polyval {
+        self.0.clone()
+    }
+}
+
+impl Drop for HashKey {
+    fn drop(&mut self) {
+        self.0 = Polyval::new(&polyval::Key::default());
+        // Whoever may look at it keeps the line above from being left out.
+        core::hint::black_box(&mut self.0);
+    }
+}
+
 /// One direction of one hop; `C` is the way in which its block goes, out of `KB`.
 struct Direction<C> {
     block: C,
-    mask: Polyval,
+    mask: HashKey,
     stream: Aes128Enc,
-    stream_start: Polyval,
+    stream_start: HashKey,
     nonce: Tag,
     previous: Tag,
 }
@@ -82,12 +104,11 @@ impl<C: KeyInit> Direction<C> {
     /// The state of `KB | KU | K | B | nonce`.
     fn new(keys: &[u8]) -> Direction<C> {
         let key = |n: usize| &keys[16 * n..16 * (n + 1)];
-        let polyval = |n| Polyval::new_from_slice(key(n)).expect("16 bytes");
         Direction {
             block: C::new_from_slice(key(0)).expect("16 bytes"),
-            mask: polyval(1),
+            mask: HashKey::new(key(1)),
             stream: Aes128Enc::new_from_slice(key(2)).expect("16 bytes"),
-            stream_start: polyval(3),
+            stream_start: HashKey::new(key(3)),
             nonce: key(4).try_into().expect("16 bytes"),
             previous: [0; TAG_LEN],
         }
@@ -98,7 +119,7 @@ impl<C: KeyInit> Direction<C> {
         let (with_command, aligned) = rest.split_at(FIRST_LEN);
         let mut first = [command; 16];
         first[1..].copy_from_slice(with_command);
-        let mut mask = self.mask.clone();
+        let mut mask = self.mask.begin();
         mask.update(&[self.previous.into(), first.into()]);
         mask.update_padded(aligned);
         u128::from_ne_bytes(mask.finalize().into())
@@ -106,7 +127,7 @@ impl<C: KeyInit> Direction<C> {
 
     /// Adds a key stream that depends on a tag, and begins at a block of it.
     fn add_stream(&self, tag: &Tag, block: u8, bytes: &mut [u8]) {
-        let mut start = self.stream_start.clone();
+        let mut start = self.stream_start.begin();
         start.update(&[(*tag).into()]);
         let mut counter = start.finalize();
         counter[15] = (counter[15] & 0xc0) + block;
