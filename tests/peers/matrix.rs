@@ -1,8 +1,8 @@
 //! What works with `tor`: a table whose rows are abilities and whose columns are directions.
 //!
 //! Four networks run at once: one of `tor` with nodes of ours in it (`among_theirs`), one of ours
-//! with nodes of `tor` (`among_ours`), one whose authorities are of both (`voting`), and a small one
-//! in a namespace (`netinfo`). A cell is a test of its own; all are tried, whatever came of the
+//! with nodes of `tor` (`among_ours`), one whose authorities are of both (`voting`), and a small
+//! one in a namespace (`netinfo`). A cell is a test of its own; all are tried, whatever came of the
 //! others. With `CEPA_MATRIX=FILE` the table is written there, too, as Markdown.
 
 use std::collections::{BTreeMap, BTreeSet};

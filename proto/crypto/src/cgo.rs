@@ -68,8 +68,8 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// A key of POLYVAL, wiped when it goes. A hash takes a copy of it, which the stack soon writes over;
-/// to wipe each copy as well (the feature `zeroize` of the crate) takes as long as the hash.
+/// A key of POLYVAL, wiped when it goes. A hash takes a copy of it, which the stack soon writes
+/// over; to wipe each copy as well (the feature `zeroize` of the crate) takes as long as the hash.
 struct HashKey(Polyval);
 
 impl HashKey {
