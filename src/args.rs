@@ -209,7 +209,7 @@ Padding, at the top of a configuration (full, reduced or off):
 /// The questions to a running client.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
-    /// Say which relays are its guards, since when, and why.
+    /// Say which relays are its guards, since when, and why; and which its vanguards.
     Guards(ClientAskArgs),
     /// Say which circuits it has, and how long they may take.
     Circuits(ClientAskArgs),

@@ -13,7 +13,7 @@
 mod layer;
 
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use cepa_crypto::{Rng, RsaId};
 use cepa_dir::NetworkView;
@@ -51,6 +51,21 @@ impl FromStr for VanguardMode {
             _ => Err(VanguardModeError),
         }
     }
+}
+
+/// What becomes of a vanguard, for its operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VanguardStatus {
+    /// Its place in a path, of which the guard has 0: 1 or 2.
+    pub hop: usize,
+    /// Who it is.
+    pub id: RsaId,
+    /// Until when it is kept.
+    pub until: SystemTime,
+    /// Whether it only stands in for others.
+    pub is_spare: bool,
+    /// Whether it failed, and is not tried for a while.
+    pub is_resting: bool,
 }
 
 /// The second and third hops of circuits for onion services.
@@ -158,6 +173,17 @@ impl Vanguards {
         if let Some(layer) = self.layer_of(hop) {
             layer.handle_answer(id);
         }
+    }
+
+    /// Those of the mode that there is, second hops first.
+    pub fn statuses(&self, now: Now) -> impl Iterator<Item = VanguardStatus> {
+        let layers = match self.mode {
+            VanguardMode::Off => [None, None],
+            VanguardMode::Lite => [Some(&self.layer2), None],
+            VanguardMode::Full => [Some(&self.layer2), Some(&self.layer3)],
+        };
+        let layers = (1..).zip(layers.into_iter().flatten());
+        layers.flat_map(move |(hop, layer)| layer.statuses(hop, now))
     }
 
     fn layer_of(&mut self, hop: usize) -> Option<&mut Layer> {

@@ -24,7 +24,6 @@ pub fn onions(args: &SimOnionsArgs) -> Result<(), Failure> {
         ..Size::default()
     };
     let base = clock::now().mono;
-    let reports = each_seed(args.seed, args.seeds, |seed| onions::run(seed, size, base));
     terminal::say(&format!(
         "{} relays, {} services, {} days a seed",
         size.relays, size.services, size.days
@@ -32,12 +31,10 @@ pub fn onions(args: &SimOnionsArgs) -> Result<(), Failure> {
     terminal::say(
         "seed  uploads (refused)  visits (failed)  look-ups (missed)  at 0, 1, 2, ... directories",
     );
-    let (mut failed, mut missed) = (0, 0);
-    for (seed, report) in &reports {
-        say(*seed, report);
-        failed += report.failed.len();
-        missed += report.missed;
-    }
+    let run = |seed| onions::run(seed, size, base);
+    let reports = each_seed(args.seed, args.seeds, run, say);
+    let failed: usize = reports.values().map(|report| report.failed.len()).sum();
+    let missed: u64 = reports.values().map(|report| report.missed).sum();
     match failed as u64 + missed {
         0 => Ok(()),
         _ => fail(
@@ -51,7 +48,13 @@ pub fn onions(args: &SimOnionsArgs) -> Result<(), Failure> {
 /// A year of guards a seed: a table of all.
 pub fn guards(args: &SimGuardsArgs) -> Result<(), Failure> {
     let start = clock::now();
-    let years = each_seed(args.seed, args.seeds, |seed| guards::year(seed, start));
+    let run = |seed| guards::year(seed, start);
+    let ended = |seed, _: &_| {
+        if terminal::is_watched() {
+            terminal::complain(&format!("seed {seed} has ended"));
+        }
+    };
+    let years = each_seed(args.seed, args.seeds, run, ended);
     let table = Summary::new(years.into_values().collect()).to_string();
     terminal::say(table.trim_end());
     Ok(())
@@ -76,8 +79,13 @@ fn say(seed: u64, report: &Report) {
     }
 }
 
-/// Runs seeds from `first` on, on every core.
-fn each_seed<T: Send>(first: u64, seeds: u16, run: impl Fn(u64) -> T + Sync) -> BTreeMap<u64, T> {
+/// Runs seeds from `first` on, on every core, and says what came of each when it has ended.
+fn each_seed<T: Send>(
+    first: u64,
+    seeds: u16,
+    run: impl Fn(u64) -> T + Sync,
+    ended: impl Fn(u64, &T) + Sync,
+) -> BTreeMap<u64, T> {
     let (next, done) = (AtomicU64::new(first), Mutex::new(BTreeMap::new()));
     let end = first.saturating_add(u64::from(seeds));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -92,6 +100,7 @@ fn each_seed<T: Send>(first: u64, seeds: u16, run: impl Fn(u64) -> T + Sync) -> 
                     let report = run(seed);
                     // A poisoned lock: another thread has panicked, and so does the scope.
                     if let Ok(mut done) = done.lock() {
+                        ended(seed, &report);
                         done.insert(seed, report);
                     }
                 }

@@ -281,7 +281,9 @@ impl Hands {
                 });
             }
             "/guards" => {
-                let told = self.worker.with(|client, _| guards::told(client.guards()));
+                let told = self.worker.with(|client, now| {
+                    guards::told(client.guards()) + &client.vanguards_told(now)
+                });
                 let _ = query.answer.send(Reply::new(200).with_body(told));
             }
             "/circuits" => {

@@ -1,11 +1,13 @@
-//! The circuits of a client in words, a line each, for its operator.
+//! The circuits and vanguards of a client in words, a line each, for its operator.
 
 use std::fmt::Write as _;
 
+use cepa_netdoc::timestamp;
 use cepa_wire::Now;
 
 use super::Client;
 use crate::pool::{Entry, Purpose, Stage};
+use crate::vanguards::VanguardMode;
 
 impl Client {
     /// How long circuits may take, then each circuit: what for, how far, by which guard, to which
@@ -45,6 +47,33 @@ impl Client {
                 "  {kind}: {stage}, {use_}; by {}{to}; {streams} streams; {age} s old",
                 entry.first
             );
+        }
+        text
+    }
+
+    /// The vanguards, none before there is a consensus: which hop each is, until when, and whether
+    /// it rests or only stands in.
+    #[must_use]
+    pub fn vanguards_told(&self, now: Now) -> String {
+        let mode = match self.vanguards.mode() {
+            VanguardMode::Off => return "no vanguards\n".to_owned(),
+            VanguardMode::Lite => "lite",
+            VanguardMode::Full => "full",
+        };
+        let mut text = format!("vanguards of circuits for onion services ({mode}):\n");
+        for one in self.vanguards.statuses(now) {
+            let relay = self.view().and_then(|view| view.relay(&one.id));
+            let nickname = relay.map_or("not listed", |relay| &relay.nickname);
+            let hop = if one.hop == 1 { "second" } else { "third" };
+            let until = timestamp::encode(one.until);
+            let minute = until.rsplit_once(':').map_or(&*until, |(minute, _)| minute);
+            let _ = write!(text, "  {nickname} ({}): {hop} hop until {minute}", one.id);
+            text.push_str(if one.is_spare { "; stands in" } else { "" });
+            text.push_str(if one.is_resting {
+                "; rests after it failed\n"
+            } else {
+                "\n"
+            });
         }
         text
     }

@@ -18,6 +18,7 @@ use cepa_netdoc::routerstatus::{Flags, RouterStatus};
 use cepa_netdoc::timestamp;
 use cepa_wire::Now;
 
+use super::VanguardStatus;
 use crate::rules::Permits;
 
 const HOUR_SECONDS: i32 = 3600;
@@ -186,6 +187,18 @@ impl Layer {
         if let Some(one) = self.members.iter_mut().find(|one| one.id == *id) {
             (one.failures, one.rests_until) = (0, None);
         }
+    }
+
+    /// Each of them, with what becomes of it.
+    pub(super) fn statuses(&self, hop: usize, now: Now) -> impl Iterator<Item = VanguardStatus> {
+        let status = move |(place, one): (usize, &Vanguard)| VanguardStatus {
+            hop,
+            id: one.id,
+            until: now.wall + one.until.saturating_duration_since(now.mono),
+            is_spare: place >= self.wanted,
+            is_resting: !one.answers(now),
+        };
+        self.members.iter().enumerate().map(status)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

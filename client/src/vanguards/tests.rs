@@ -193,6 +193,14 @@ fn those_that_fail_rest_and_a_second_set_is_the_most() {
     let with_spare = vanguards.layer2(now).unwrap();
     assert_eq!((with_spare.len(), with_spare[0]), (2, first[3]));
     assert!(!first.contains(&with_spare[1]));
+    let told: Vec<_> = vanguards.statuses(now).collect();
+    assert!(told.iter().all(|one| one.hop == 1 && one.until > now.wall));
+    let told: Vec<_> = told
+        .iter()
+        .map(|one| (one.is_spare, one.is_resting))
+        .collect();
+    let (rests, stays, stands_in) = ((false, true), (false, false), (true, false));
+    assert_eq!(told, [rests, rests, rests, stays, stands_in]);
     now = now + Duration::from_secs(10);
     assert_eq!(vanguards.layer2(now).unwrap(), first);
     for id in &first[..3] {
