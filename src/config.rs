@@ -36,15 +36,15 @@ pub struct RelayConfig {
     pub nickname: String,
     /// How to reach the operator.
     pub contact: Option<String>,
-    /// The address in the descriptor.
-    pub address: IpAddr,
+    /// The address in the descriptor; without it the one that authorities see.
+    pub address: Option<IpAddr>,
     /// An IPv6 address for the same `or_port`, if it has one.
     pub ipv6_address: Option<Ipv6Addr>,
     /// The port of the onion-routing protocol.
     pub or_port: u16,
     /// The port of the directory over plain HTTP; authorities have one, relays need none.
     pub dir_port: Option<u16>,
-    /// The address to listen on: `address` unless the file says otherwise.
+    /// The address to listen on: `address`, or any without it, unless the file says otherwise.
     pub listen: IpAddr,
     /// Keys and documents.
     pub data_dir: PathBuf,
@@ -79,6 +79,11 @@ pub struct RelayConfig {
 }
 
 impl RelayConfig {
+    /// The source address of outgoing links; none: as the system likes.
+    pub fn source(&self) -> Option<IpAddr> {
+        Some(self.listen).filter(|ip| !ip.is_unspecified())
+    }
+
     /// Where to listen for channels.
     pub fn or_listen(&self) -> SocketAddr {
         SocketAddr::new(self.listen, self.or_port)
@@ -87,11 +92,6 @@ impl RelayConfig {
     /// Where to listen for directory requests, if there is a directory port.
     pub fn dir_listen(&self) -> Option<SocketAddr> {
         self.dir_port.map(|port| SocketAddr::new(self.listen, port))
-    }
-
-    /// Where others reach the OR port.
-    pub fn or_address(&self) -> SocketAddr {
-        SocketAddr::new(self.address, self.or_port)
     }
 }
 

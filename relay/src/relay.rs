@@ -14,6 +14,7 @@ mod command;
 mod tests;
 
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -213,6 +214,16 @@ impl Relay {
         self.configure_switches();
         self.make_link_identity(now);
         self.advance(now);
+    }
+
+    /// Others reach it at this address. If that is another one than before, they are told.
+    pub fn set_address(&mut self, ip: Ipv4Addr, now: Now) {
+        if *self.config.or_address.ip() != ip {
+            info!("this relay is now at {ip}");
+            let mut config = self.config.clone();
+            config.or_address.set_ip(ip);
+            self.set_config(config, now);
+        }
     }
 
     /// The answer to [`Command::Fetch`].

@@ -4,11 +4,12 @@
 //! wrong one is told so.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cepa_link::LINK_VERSIONS;
+use cepa_netdoc::policy::is_internal;
 use cepa_netdoc::protover::Protocols;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
@@ -42,7 +43,8 @@ pub struct NodeTable {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contact: Option<Spanned<String>>,
     /// The address of the descriptor.
-    pub address: Spanned<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<Spanned<IpAddr>>,
     /// An IPv6 address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv6_address: Option<Ipv6Addr>,
@@ -169,6 +171,10 @@ impl NodeFile {
                 .source
                 .lacks("dir_port", "a port: authorities vote over it"));
         }
+        if self.table.address.is_none() {
+            let expected = "the address that the network file has";
+            return Err(self.source.lacks("address", expected));
+        }
         let relay = check_relay(&self.source, self.table)?;
         check_authority(&self.source, relay, table)
     }
@@ -177,13 +183,11 @@ impl NodeFile {
 fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure> {
     check_texts(source, &table)?;
     check_numbers(source, &table)?;
-    let address = *table.address.get_ref();
-    if !table.testing {
+    if let Some(address) = table.address.as_ref().filter(|_| !table.testing) {
         let expected = "a public address (testing = true allows others)";
-        source.expect(&table.address, "address", expected, |address| {
-            is_public(*address)
-        })?;
+        source.expect(address, "address", expected, |ip| !is_internal(*ip))?;
     }
+    let address = table.address.as_ref().map(|address| *address.get_ref());
     let key_day = key_day(source, &table)?;
     let link_versions = link_versions(source, &table)?;
     let protocols = protocols(source, &table)?;
@@ -201,7 +205,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         ipv6_address: table.ipv6_address,
         or_port: table.or_port.into_inner(),
         dir_port: table.dir_port.map(Spanned::into_inner),
-        listen: table.listen.unwrap_or(address),
+        listen: (table.listen.or(address)).unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         data_dir: source.resolve(&table.data_dir),
         network: source.resolve(&table.network),
         exit_policy: table
@@ -448,21 +452,6 @@ fn is_policy_line(line: &str) -> bool {
         && !pattern.contains(char::is_whitespace)
 }
 
-/// Whether other machines may reach this address at all.
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            !(v4.is_private()
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_unspecified()
-                || v4.is_multicast()
-                || v4.is_broadcast())
-        }
-        IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unspecified() || v6.is_multicast()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -516,6 +505,17 @@ mod tests {
             error.contains("line 9") && error.contains("exit_policy"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn an_address_may_be_left_to_the_authorities() {
+        let text = RELAY.replace("address = \"127.4.0.1\"\n", "");
+        let config = file(&text).unwrap().into_relay().unwrap();
+        assert_eq!(config.address, None);
+        assert_eq!(config.or_listen(), "0.0.0.0:5000".parse().unwrap());
+        let text = format!("{text}dir_port = 5001\n[authority]\n");
+        let error = file(&text).unwrap().into_authority().unwrap_err();
+        assert!(error.to_string().contains("address is missing"), "{error}");
     }
 
     #[test]

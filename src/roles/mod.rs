@@ -1,5 +1,6 @@
 //! The roles, each wired to the world: sockets, timers, the store, the log.
 
+mod address;
 mod applications;
 pub mod authority;
 pub mod client;

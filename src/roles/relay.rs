@@ -4,7 +4,7 @@
 //! An authority runs the same node with its own core beside it (`roles::authority`).
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, SocketAddrV6};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +28,7 @@ use cepa_relay::{
 };
 use tokio::sync::{mpsc, watch};
 
+use super::address::AddressFinder;
 use super::directory::{Directory, Upload};
 use super::workers::{NodeKeys, Setup, Workers};
 use super::{fetch as exchange, kept, network_file};
@@ -58,6 +59,7 @@ enum Event {
     Fetched(FetchId, fetch::Reply),
     Uploaded(usize, u16),
     TlsKey(Box<Result<TlsKeyAndCert, RsaKeyError>>),
+    Address(Ipv4Addr),
 }
 
 /// Runs a relay until `shutdown`.
@@ -66,7 +68,11 @@ pub async fn run(
     reporter: Reporter,
     mut shutdown: Shutdown,
 ) -> Result<(), Failure> {
-    let mut node = Node::start(config, None, reporter, &shutdown).await?;
+    let mut stops = shutdown.clone();
+    let mut node = tokio::select! {
+        node = Node::start(config, None, reporter, &shutdown) => node?,
+        () = stops.wait() => return Ok(()),
+    };
     loop {
         node.drain()?;
         let timeout = node.timeout();
@@ -140,11 +146,10 @@ impl Node {
         let keys = read_keys(&folder, &store, &mut rng)?;
         let listener = listen::listen(config.or_listen(), "or_port").await?;
         let is_authority = beside.is_some();
-        let (dir_store, uploads) = match beside {
-            Some(beside) => (beside.store, Some(beside.uploads)),
-            None => (DirStore::new(None), None),
+        let directory = match beside {
+            Some(beside) => Directory::new(beside.store, Some(beside.uploads)),
+            None => Directory::new(DirStore::new(None), None),
         };
-        let directory = Directory::new(dir_store, uploads);
         if let Some(addr) = config.dir_listen() {
             let listener = listen::listen(addr, "dir_port").await?;
             let server = directory.server(http::Limits::default());
@@ -155,11 +160,20 @@ impl Node {
             None => None,
         };
         let (sockets, queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
-        let core = core_config(&config)?;
+        let connector = tls::client_config(tls::provider()).map_err(tls_failure)?;
+        let (answers, events) = mpsc::unbounded_channel();
+        let finder = AddressFinder {
+            network: Arc::clone(&network),
+            connector: Arc::clone(&connector),
+            bind: config.source(),
+            versions: config.link_versions,
+            testing: config.testing,
+            rng: rng.fork(),
+        };
+        let address = find_address(config.address, finder, answers.clone()).await;
+        let core = core_config(&config, address)?;
         let mut relay = Relay::new(core, Arc::clone(&network), keys, clock::now(), rng.fork());
         relay.restore(&restored(&store)?, clock::now());
-        let (answers, events) = mpsc::unbounded_channel();
-        let bind = Some(config.listen).filter(|ip| !ip.is_unspecified());
         Ok(Node {
             relay,
             directory,
@@ -167,8 +181,8 @@ impl Node {
             network,
             reporter,
             rng,
-            connector: tls::client_config(tls::provider()).map_err(tls_failure)?,
-            bind,
+            connector,
+            bind: config.source(),
             folder,
             workers: None,
             keys: None,
@@ -208,6 +222,7 @@ impl Node {
                 self.relay.handle_upload(authority, status, now);
             }
             Event::TlsKey(made) => self.relay.handle_tls_key(*made, now),
+            Event::Address(ip) => self.relay.set_address(ip, now),
         }
     }
 
@@ -445,11 +460,32 @@ fn tls_failure(error: rustls::Error) -> Failure {
     Failure::new("TLS cannot be set up", "this process", error)
 }
 
-fn core_config(config: &RelayConfig) -> Result<CoreConfig, Failure> {
-    let IpAddr::V4(ip) = config.address else {
+/// The address that the operator names, or that authorities see; then what they see from time to
+/// time from now on is an event.
+async fn find_address(
+    named: Option<IpAddr>,
+    mut finder: AddressFinder,
+    answers: mpsc::UnboundedSender<Event>,
+) -> IpAddr {
+    if let Some(address) = named {
+        return address;
+    }
+    let address = finder.find().await;
+    tracing::info!("the authorities see this relay at {address}, which it tells others");
+    tokio::spawn(async move {
+        while answers
+            .send(Event::Address(finder.find_again().await))
+            .is_ok()
+        {}
+    });
+    address.into()
+}
+
+fn core_config(config: &RelayConfig, address: IpAddr) -> Result<CoreConfig, Failure> {
+    let IpAddr::V4(ip) = address else {
         return fail(
             "a relay needs an IPv4 address",
-            config.address,
+            address,
             "set address to one",
         );
     };

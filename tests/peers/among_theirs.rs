@@ -48,10 +48,11 @@ pub(crate) fn run(board: &Board) {
     let policy = format!("exit_policy = [\"accept *:*\"]\nname_servers = [\"{names}\"]");
     let exit = world.relay("ourexit", 102, &policy);
     let _old = world.relay("ourold", 103, OLD);
+    let _told = world.relay("ourtold", 105, "listen = \"127.105.0.1\"");
     let family = Family::start(&world);
     world.settle();
     board.cell(matrix::UPLOADS, COLUMN, || {
-        world.wait_for(2 + family::RELAYS);
+        world.wait_for(3 + family::RELAYS);
         for dir in world.dirs() {
             for name in ["ourexit", "ourold"] {
                 let path = format!("/tor/server/fp/{}", world.fingerprint(name));
@@ -70,7 +71,7 @@ pub(crate) fn run(board: &Board) {
     });
     family.cells(board, COLUMN, world);
     board.cell(matrix::NO_WARNING, COLUMN, || {
-        let added = [("ourexit", 102), ("ourold", 103)];
+        let added = [("ourexit", 102), ("ourold", 103), ("ourtold", 105)];
         let complaints = world.complaints(&added);
         assert!(complaints.is_empty(), "{complaints:?}");
     });
@@ -131,11 +132,11 @@ fn our_exit(board: &Board, world: &World, exit: &Ours) {
     });
     exit_cells(board, COLUMN, socks);
     board.cell(matrix::XOFF, COLUMN, || {
-        traffic::slow_reader(socks);
-        logged(world, "ourexit", &["flow control came", "XOFF"]).unwrap();
-        logged(world, "ourexit", &["flow control came", "XON"]).unwrap();
-        traffic::slow_server_behind(socks, exit.pid());
-        logged(world, "ourexit", &["flow control goes", "XOFF"]).unwrap();
+        let came = |what| logged(world, "ourexit", &["flow control came", what]);
+        let goes = |what| logged(world, "ourexit", &["flow control goes", what]);
+        traffic::slow_reader(socks, || came("XOFF").is_some());
+        came("XON").unwrap();
+        traffic::slow_server_behind(socks, exit.pid(), || goes("XOFF").is_some());
     });
 }
 
@@ -238,6 +239,12 @@ fn others(board: &Board, world: &World) {
         let seen = format!("seen_as={}", world.address("relay1").ip());
         let words = ["a link is open", "opened=true", &seen];
         logged(world, "relay1", &words).unwrap();
+        // One that was told no address has asked the authorities for it.
+        let path = format!("/tor/server/fp/{}", world.fingerprint("ourtold"));
+        for dir in world.dirs() {
+            let text = until(ROUNDS_MAX, "ourtold", || fetch::document(dir, &path));
+            assert!(text.starts_with("router ourtold 127.105.0.1 "), "{text}");
+        }
     });
     board.cell(matrix::ONE_CHANNEL, COLUMN, || {
         // The path of "reduced" was from relay1 to torrelay1.

@@ -48,9 +48,9 @@ pub(crate) fn carries(socks: SocketAddr) {
     carries_to(socks, "127.0.0.1", server::start().port());
 }
 
-/// A server sends more than there is room for to a program that does not read for a while; all of
-/// it comes in the end.
-pub(crate) fn slow_reader(socks: SocketAddr) {
+/// A server sends more than there is room for to a program that does not read until it
+/// `is_stopped`; all of it comes in the end.
+pub(crate) fn slow_reader(socks: SocketAddr, is_stopped: impl Fn() -> bool) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let sent = Arc::new(AtomicU64::new(0));
@@ -60,15 +60,16 @@ pub(crate) fn slow_reader(socks: SocketAddr) {
         write_slowly_taken(&mut stream, SLOW_LEN, &count);
     });
     let mut stream = connect(socks, None, "127.0.0.1", port).unwrap();
-    wait_for_stall(&sent, SLOW_LEN);
+    wait_for_stall(&sent, SLOW_LEN, is_stopped);
     comes_whole(&mut stream, SLOW_LEN);
 }
 
-/// A program sends more than there is room for to a server that does not read for a while.
-pub(crate) fn slow_server(socks: SocketAddr) {
+/// A program sends more than there is room for to a server that does not read until it
+/// `is_stopped`.
+pub(crate) fn slow_server(socks: SocketAddr, is_stopped: impl Fn() -> bool) {
     let sent = Arc::new(AtomicU64::new(0));
     let mut server = uploads(socks, &sent);
-    wait_for_stall(&sent, SLOW_UP_LEN);
+    wait_for_stall(&sent, SLOW_UP_LEN, is_stopped);
     comes_whole(&mut server, SLOW_UP_LEN);
 }
 
@@ -76,11 +77,11 @@ pub(crate) fn slow_server(socks: SocketAddr) {
 ///
 /// Whether the program is stopped depends on `tor`, which may read all that it is given before it
 /// heeds XOFF: in networks of its own, too, it was seen to hold over 100 MB.
-pub(crate) fn slow_server_behind(socks: SocketAddr, exit: u32) {
+pub(crate) fn slow_server_behind(socks: SocketAddr, exit: u32, is_stopped: impl Fn() -> bool) {
     let before = resident(exit);
     let sent = Arc::new(AtomicU64::new(0));
     let mut server = uploads(socks, &sent);
-    wait_for_rest(&sent);
+    wait_for_rest(&sent, is_stopped);
     let grown = resident(exit).saturating_sub(before);
     assert!(grown < HELD_MAX, "the exit holds {grown} bytes");
     comes_whole(&mut server, SLOW_UP_LEN);
@@ -109,23 +110,24 @@ fn write_slowly_taken(stream: &mut TcpStream, len: u64, count: &AtomicU64) {
     let _ = stream.shutdown(std::net::Shutdown::Write);
 }
 
-fn wait_for_stall(sent: &AtomicU64, len: u64) {
-    wait_for_rest(sent);
+fn wait_for_stall(sent: &AtomicU64, len: u64, is_stopped: impl Fn() -> bool) {
+    wait_for_rest(sent, is_stopped);
     assert!(
         sent.load(Ordering::Relaxed) < len,
         "nobody stopped the sender"
     );
 }
 
-/// Waits until the sender has been stopped, or is through.
-fn wait_for_rest(sent: &AtomicU64) {
+/// Waits until the far end has been stopped, and the sender rests, or is through. That it rests
+/// alone may have other causes on a busy machine.
+fn wait_for_rest(sent: &AtomicU64, is_stopped: impl Fn() -> bool) {
     let (mut last, mut since) = (0, now());
     until(STALL_MAX, "the sender is stopped", || {
         let count = sent.load(Ordering::Relaxed);
         if count != last || count == 0 {
             (last, since) = (count, now());
         }
-        (now().duration_since(since) > STALLED).then_some(())
+        (now().duration_since(since) > STALLED && is_stopped()).then_some(())
     });
 }
 

@@ -110,12 +110,17 @@ impl World {
         self.dir.join(name)
     }
 
-    /// A relay of ours at 127.NUMBER.0.1 with these further lines, once it has published.
+    /// A relay of ours at 127.NUMBER.0.1 with these further lines, once it has published. If the
+    /// lines say where it listens, it is left to learn its address from the authorities.
     pub(crate) fn relay(&self, name: &str, number: u8, more: &str) -> Ours {
         let network = self.network.summary.network.display();
+        let address = match more.contains("listen = ") {
+            true => String::new(),
+            false => format!("address = \"127.{number}.0.1\""),
+        };
         let text = format!(
             "nickname = \"{name}\"\ncontact = \"{name}@example.org\"\n\
-             address = \"127.{number}.0.1\"\nor_port = {}\ndata_dir = \"{name}\"\n\
+             {address}\nor_port = {}\ndata_dir = \"{name}\"\n\
              network = \"{network}\"\ntesting = true\n{more}\n\
              [log]\nlevel = \"debug\"\nfile = \"{name}/log\"\n",
             self.base_port

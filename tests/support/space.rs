@@ -27,6 +27,13 @@ impl Space {
         command
     }
 
+    /// All that connects to 127/8 comes from this address, which no interface has.
+    pub(crate) fn come_from(&self, address: &str) {
+        self.ip(&format!("route replace local {address} dev lo"));
+        let words = "route replace local 127.0.0.0/8 dev lo table local src";
+        self.ip(&format!("{words} {address}"));
+    }
+
     /// `ip` with these words in it.
     pub(crate) fn ip(&self, words: &str) {
         run(self.command("ip").args(words.split(' ')));

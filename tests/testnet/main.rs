@@ -2,8 +2,9 @@
 //!
 //! Each test has ports of its own, so that they run side by side, on loopback addresses only.
 //! `traffic` is a network that carries what it should, `delay` one with slow links, `survival` one
-//! whose nodes are killed, `onions` one with onion services (`reload`: they change while they run),
-//! `ports` and `transparent` the other ways in, `bad_input` what goes wrong before there is one.
+//! whose nodes are killed, `address` one with a relay that moves, `onions` one with onion services
+//! (`reload`: they change while they run), `ports` and `transparent` the other ways in, `bad_input`
+//! what goes wrong before there is one.
 //! `CEPA_LONG=1` makes the download 1 GB.
 
 #![expect(
@@ -12,6 +13,7 @@
     reason = "a test may fail, and says what it saw"
 )]
 
+mod address;
 mod bad_input;
 mod delay;
 mod onions;

@@ -271,10 +271,25 @@ fn rotated_keys_and_a_new_configuration_are_published() {
     relay.set_config(changed, later);
     outside.run(&mut relay, later);
     assert_eq!(outside.uploads.len(), before + 3);
+    // Another address is told; the same one is no news.
+    let moved = "198.51.100.9".parse().unwrap();
+    relay.set_address(moved, later);
+    relay.set_address(moved, later);
+    outside.run(&mut relay, later);
+    assert_eq!(outside.uploads.len(), before + 6);
+    assert!(
+        relay
+            .own()
+            .unwrap()
+            .descriptor
+            .text
+            .contains(" 198.51.100.9 ")
+    );
+    let before = outside.uploads.len();
     let month = now + DAY * 28;
     let onion = relay.keys().onion_keys().ntor[0].public().to_owned();
     outside.run(&mut relay, month);
-    assert!(outside.uploads.len() >= before + 6);
+    assert!(outside.uploads.len() >= before + 3);
     let keys = relay.keys().onion_keys();
     assert_eq!((keys.ntor.len(), *keys.ntor[1].public()), (2, onion));
     assert!(relay.poll_timeout().is_some());

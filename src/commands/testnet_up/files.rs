@@ -338,7 +338,7 @@ fn node_table(
     NodeTable {
         nickname: unplaced(node.nickname.clone()),
         contact: Some(unplaced(format!("{}@example.org", node.nickname))),
-        address: unplaced::<IpAddr>(or.ip()),
+        address: Some(unplaced::<IpAddr>(or.ip())),
         ipv6_address: None,
         or_port: unplaced(or.port()),
         dir_port: node.dir.map(|dir| unplaced(dir.port())),
