@@ -93,7 +93,11 @@ impl HalfClosed {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::congestion::{Congestion, CongestionParams, CongestionPath};
+    use crate::stream_flow::{QUEUE_MAX_CELLS, StreamSide};
     use cepa_wire::end::EndReason;
 
     #[test]
@@ -115,6 +119,26 @@ mod tests {
         assert!(!tolerated(RelayCommand::DATA));
         assert!(tolerated(RelayCommand::END));
         assert!(!tolerated(RelayCommand::END));
+    }
+
+    #[test]
+    fn with_congestion_control_as_much_as_a_queue_holds_may_be_under_way() {
+        let congestion = Congestion {
+            params: Arc::new(CongestionParams::default()),
+            sendme_inc_cells: 31,
+            path: CongestionPath::Exit,
+        };
+        let id = StreamId(9);
+        let stream = Stream::begin(id).with_congestion(Some(&congestion), StreamSide::Client);
+        let mut half = HalfClosed::default();
+        half.add(&stream);
+        let mut tolerated = |command| half.handle(id, command) == Late::Tolerated;
+        assert!(tolerated(RelayCommand::CONNECTED));
+        assert!(tolerated(RelayCommand::XOFF) && tolerated(RelayCommand::XON));
+        assert!((0..QUEUE_MAX_CELLS).all(|_| tolerated(RelayCommand::DATA)));
+        assert!(!tolerated(RelayCommand::DATA));
+        assert!(tolerated(RelayCommand::END));
+        assert!(!tolerated(RelayCommand::XON));
     }
 
     #[test]
