@@ -10,6 +10,11 @@ pub mod metrics;
 pub mod relay;
 mod serve;
 
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 pub use ask::ask;
@@ -17,6 +22,21 @@ pub use serve::{Query, Sockets};
 
 /// The name of the socket in a data folder.
 pub const SOCKET: &str = "status.sock";
+
+/// Most bytes of the path by which a socket is bound or connected to (`sun_path`, without its 0).
+const SOCKET_PATH_MAX: usize = 107;
+
+/// A path to the socket in a data folder, and what keeps that path good. A folder whose own path is
+/// too long for sockets is opened, and goes by its number.
+fn socket_in(folder: &Path) -> io::Result<(PathBuf, Option<File>)> {
+    let path = folder.join(SOCKET);
+    if path.as_os_str().len() <= SOCKET_PATH_MAX {
+        return Ok((path, None));
+    }
+    let open = File::open(folder)?;
+    let path = Path::new("/proc/self/fd").join(open.as_raw_fd().to_string());
+    Ok((path.join(SOCKET), Some(open)))
+}
 
 /// How an onion service is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,4 +111,24 @@ pub struct IntroPoint {
     pub since_secs: Option<u64>,
     /// Introductions that came by it.
     pub introductions: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    #[test]
+    fn a_socket_may_be_deep_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("d".repeat(100)).join("e".repeat(100));
+        std::fs::create_dir_all(&deep).unwrap();
+        for folder in [dir.path(), &deep] {
+            let (path, _open) = socket_in(folder).unwrap();
+            let _listener = UnixListener::bind(path).unwrap();
+            assert!(folder.join(SOCKET).exists());
+            let (path, _open) = socket_in(folder).unwrap();
+            UnixStream::connect(path).unwrap();
+        }
+    }
 }

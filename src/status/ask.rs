@@ -17,7 +17,11 @@ pub fn ask(data_dir: &Path, path: &str) -> Result<Vec<u8>, Failure> {
     let shown = socket.display().to_string();
     let runtime = crate::commands::runtime()?;
     let reply = runtime.block_on(async {
-        let stream = match UnixStream::connect(&socket).await {
+        let connected = match super::socket_in(data_dir) {
+            Ok((path, _open)) => UnixStream::connect(path).await,
+            Err(error) => Err(error),
+        };
+        let stream = match connected {
             Ok(stream) => stream,
             Err(error) => {
                 let advice = format!("is a client with this data folder running? ({error})");

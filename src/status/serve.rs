@@ -48,7 +48,8 @@ impl Sockets {
         let path = folder.join(super::SOCKET);
         // Of a process that was killed: the folder's lock is ours.
         let _ = std::fs::remove_file(&path);
-        let listener = match UnixListener::bind(&path) {
+        let bound = super::socket_in(folder).and_then(|(path, _open)| UnixListener::bind(path));
+        let listener = match bound {
             Ok(listener) => listener,
             Err(error) => return fail("cannot open this socket", path.display(), error),
         };
