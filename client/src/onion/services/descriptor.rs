@@ -184,17 +184,17 @@ impl Descriptor {
                 is_refused |= last.is_some_and(|last| last.revision == directory.offered);
             }
         }
-        if is_refused {
-            self.outdo(content, now, rng);
-        }
         let is_old = |(mono, wall): (Instant, SystemTime)| mono <= now.mono || wall <= now.wall;
         if self.next_upload.is_some_and(is_old) {
             self.want(Renewal::All, now.mono);
         }
+        // A new text for more of them is one for those who refuse, too; there is one in a second.
         match self.renewal {
-            Some((renewal, at)) if at <= now.mono => self.make(renewal, content, now, rng),
-            _ => Vec::new(),
+            Some((renewal, at)) if at <= now.mono => return self.make(renewal, content, now, rng),
+            _ if is_refused => self.outdo(content, now, rng),
+            _ => {}
         }
+        Vec::new()
     }
 
     /// Makes another text for those who have refused this one: they may hold one of the same

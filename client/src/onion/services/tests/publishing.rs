@@ -302,6 +302,32 @@ fn visitors_find_a_descriptor_for_days() {
     }
 }
 
+#[test]
+fn a_directory_that_is_down_does_not_put_off_the_others() {
+    let (mut now, mut rng) = (start(), Rng::from_seed([8; 32]));
+    let mut publisher = publisher(&Keypair::generate(&mut rng).expand());
+    publisher.handle_rings(&Network::small(now).store, now, &mut rng);
+    publisher.set_points(points(3, &mut rng), now, &mut rng);
+    let (mut taken, mut down) = (BTreeMap::new(), None);
+    for _ in 0..48 {
+        while let Some(upload) = publisher.poll_upload() {
+            let is_taken = *down.get_or_insert(upload.hsdir) != upload.hsdir;
+            if is_taken {
+                taken.insert((upload.hsdir, upload.blinded), now.mono);
+            }
+            publisher.handle_uploaded(upload.id, is_taken, now, &mut rng);
+        }
+        let age_max = Duration::from_secs(2 * HOUR_SECONDS + HOUR_SECONDS / 4);
+        assert!(
+            taken
+                .values()
+                .all(|at| now.mono.duration_since(*at) <= age_max)
+        );
+        now = after(now, Duration::from_secs(HOUR_SECONDS / 4));
+        publisher.handle_timeout(now, &mut rng);
+    }
+}
+
 /// What the issue asks for, with printed counts.
 #[test]
 #[ignore = "takes minutes: 20 seeds of 50 services among 200 relays for 14 days"]
