@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cepa_client::{PaddingLevel, Rules, VanguardMode};
+use cepa_netdoc::policy::is_internal;
 use cepa_netdoc::protover::Protocols;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,12 @@ use crate::error::Failure;
 
 /// The default of `bandwidth_rate` and `bandwidth_burst`, in bytes a second: as good as no limit.
 pub const BANDWIDTH_DEFAULT: u64 = 1 << 30;
+
+/// Whether other machines may reach this one at an address.
+pub(crate) fn is_public(address: IpAddr) -> bool {
+    let is_broadcast = address == IpAddr::from([255; 4]);
+    !(is_internal(address) || address.is_multicast() || is_broadcast)
+}
 
 /// A relay, or the relay side of an authority.
 #[derive(Debug, Clone)]

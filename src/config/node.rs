@@ -9,13 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cepa_link::LINK_VERSIONS;
-use cepa_netdoc::policy::is_internal;
 use cepa_netdoc::protover::Protocols;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::source::{LogTable, Source};
-use super::{AuthorityConfig, BANDWIDTH_DEFAULT, RelayConfig};
+use super::{AuthorityConfig, BANDWIDTH_DEFAULT, RelayConfig, is_public};
 use crate::error::{Failure, fail};
 
 /// Seconds of a day, which each voting interval divides (dir-spec 1.4).
@@ -185,7 +184,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
     check_numbers(source, &table)?;
     if let Some(address) = table.address.as_ref().filter(|_| !table.testing) {
         let expected = "a public address (testing = true allows others)";
-        source.expect(address, "address", expected, |ip| !is_internal(*ip))?;
+        source.expect(address, "address", expected, |ip| is_public(*ip))?;
     }
     let address = table.address.as_ref().map(|address| *address.get_ref());
     let key_day = key_day(source, &table)?;
@@ -516,6 +515,28 @@ mod tests {
         let text = format!("{text}dir_port = 5001\n[authority]\n");
         let error = file(&text).unwrap().into_authority().unwrap_err();
         assert!(error.to_string().contains("address is missing"), "{error}");
+    }
+
+    #[test]
+    fn an_address_is_one_that_others_reach() {
+        let is_taken = |address: &str| {
+            let text = RELAY
+                .replace("127.4.0.1", address)
+                .replace("= true", "= false");
+            file(&text).and_then(NodeFile::into_relay).is_ok()
+        };
+        assert!(is_taken("203.0.113.5") && is_taken("2001:db8::5"));
+        let refused = [
+            "10.0.0.1",
+            "100.64.0.1",
+            "0.0.0.0",
+            "127.0.0.1",
+            "::1",
+            "fd00::1",
+        ];
+        assert!(!refused.into_iter().any(is_taken));
+        let of_many = ["224.0.0.1", "255.255.255.255", "ff02::1"];
+        assert!(!of_many.into_iter().any(is_taken));
     }
 
     #[test]

@@ -12,10 +12,10 @@ use cepa_crypto::Rng;
 use cepa_dir::NetworkFile;
 use cepa_dir::network::Authority;
 use cepa_link::PeerExpectation;
-use cepa_netdoc::policy::is_internal;
 use rustls::ClientConfig;
 use tokio::task::JoinSet;
 
+use crate::config::is_public;
 use crate::net::link::{self, Ours};
 
 /// The wait after nobody has answered, which doubles up to the second.
@@ -47,7 +47,7 @@ impl AddressFinder {
         loop {
             let advice = "it asks again; `address` in its configuration would tell it";
             match self.ask().await {
-                Some(ip) if self.testing || !is_internal(ip.into()) => return ip,
+                Some(ip) if self.testing || is_public(ip.into()) => return ip,
                 Some(ip) => tracing::warn!(
                     "the authorities see this relay at {ip}, where nobody else reaches it: {advice}"
                 ),
