@@ -330,7 +330,7 @@ fn a_directory_that_is_down_does_not_put_off_the_others() {
 
 /// What the issue asks for, with printed counts.
 #[test]
-#[ignore = "takes minutes: 20 seeds of 50 services among 200 relays for 14 days"]
+#[ignore = "takes 25 minutes: 20 seeds of 50 services among 200 relays for 14 days"]
 fn visitors_find_a_descriptor_for_a_fortnight() {
     for seed in 1..=20 {
         let mut simulation = Simulation::new(seed, 50);
