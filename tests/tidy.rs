@@ -40,7 +40,7 @@ const SHELL_ONLY: [&str; 15] = [
 ];
 
 /// Which of our crates each one may use (DESIGN.md, "The house").
-const ARROWS: [(&str, &str, &[&str]); 11] = [
+const ARROWS: [(&str, &str, &[&str]); 12] = [
     ("cepa-crypto", "proto/crypto", &[]),
     ("cepa-wire", "proto/wire", &["cepa-crypto"]),
     ("cepa-netdoc", "proto/netdoc", &["cepa-crypto", "cepa-wire"]),
@@ -55,6 +55,7 @@ const ARROWS: [(&str, &str, &[&str]); 11] = [
         "proto/circuit",
         &["cepa-crypto", "cepa-wire"],
     ),
+    ("cepa-limits", "proto/limits", &["cepa-crypto", "cepa-wire"]),
     (
         "cepa-authority",
         "authority",
@@ -70,6 +71,7 @@ const ARROWS: [(&str, &str, &[&str]); 11] = [
             "cepa-dir",
             "cepa-link",
             "cepa-circuit",
+            "cepa-limits",
         ],
     ),
     (
@@ -82,6 +84,7 @@ const ARROWS: [(&str, &str, &[&str]); 11] = [
             "cepa-dir",
             "cepa-link",
             "cepa-circuit",
+            "cepa-limits",
         ],
     ),
     (
@@ -94,6 +97,7 @@ const ARROWS: [(&str, &str, &[&str]); 11] = [
             "cepa-dir",
             "cepa-link",
             "cepa-circuit",
+            "cepa-limits",
             "cepa-authority",
             "cepa-relay",
             "cepa-client",
@@ -109,6 +113,7 @@ const ARROWS: [(&str, &str, &[&str]); 11] = [
             "cepa-dir",
             "cepa-link",
             "cepa-circuit",
+            "cepa-limits",
             "cepa-authority",
             "cepa-relay",
             "cepa-client",
