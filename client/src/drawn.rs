@@ -22,6 +22,9 @@ pub(crate) fn start() -> Now {
     }
 }
 
+/// What a relay can do unless a test says otherwise.
+const PROTOCOLS: &str = "HSDir=2 HSIntro=4-5 HSRend=1-2 Link=4-5 LinkAuth=3 Padding=2 Relay=2-4";
+
 /// A relay of a test's network.
 #[derive(Debug, Clone)]
 pub(crate) struct DrawnRelay {
@@ -35,6 +38,8 @@ pub(crate) struct DrawnRelay {
     pub(crate) policy: Option<&'static str>,
     /// What stands on the line `family`.
     pub(crate) family: Vec<String>,
+    /// The subprotocols that the consensus tells.
+    pub(crate) protocols: &'static str,
     pub(crate) family_ids: Vec<String>,
     pub(crate) ntor: [u8; 32],
 }
@@ -58,6 +63,7 @@ impl DrawnRelay {
             policy: None,
             family: Vec::new(),
             family_ids: Vec::new(),
+            protocols: PROTOCOLS,
             ntor: *ntor.public().as_bytes(),
         }
     }
@@ -90,9 +96,7 @@ impl DrawnRelay {
             flags: self.flags,
             flags_unknown: Vec::new(),
             version: None,
-            protocols: "HSDir=2 HSIntro=4-5 HSRend=1-2 Link=4-5 LinkAuth=3 Padding=2 \
-                        Relay=2-4"
-                .to_owned(),
+            protocols: self.protocols.to_owned(),
             bandwidth: Some(Bandwidth {
                 bandwidth: self.bandwidth,
                 ..Bandwidth::default()

@@ -249,10 +249,10 @@ impl fmt::Display for Path {
 impl Path {
     /// What to connect to, the first hop, and the hops behind it.
     #[must_use]
-    pub fn specs(&self, with_ed: bool) -> (LinkTarget, HopSpec, Vec<HopSpec>) {
+    pub fn specs(&self, params: &Params) -> (LinkTarget, HopSpec, Vec<HopSpec>) {
         let [entry, middle, exit] = &self.hops;
-        let rest = vec![hop_spec(middle, with_ed), hop_spec(exit, with_ed)];
-        (link_target(entry), hop_spec(entry, with_ed), rest)
+        let rest = vec![hop(middle, params), hop(exit, params)];
+        (link_target(entry), hop(entry, params), rest)
     }
 }
 
@@ -270,8 +270,20 @@ pub fn link_target(relay: &Relay) -> LinkTarget {
     }
 }
 
-/// How to extend to a relay. Its Ed25519 identity is told only where the network wants that
-/// (`ExtendByEd25519ID`); ntor-v3 is spoken with all that know it.
+/// A relay as a hop of a circuit in a network of these parameters: its Ed25519 identity is told
+/// only where the network wants that (`ExtendByEd25519ID`), and it is asked for congestion control
+/// and CGO if it knows them.
+#[must_use]
+pub fn hop(relay: &Relay, params: &Params) -> HopSpec {
+    let with_ed = params.value("ExtendByEd25519ID", 0, 0, 1) == 1;
+    HopSpec {
+        congestion: congestion_of(relay, params),
+        ..hop_spec(relay, with_ed)
+    }
+}
+
+/// Where a relay is and which keys it must prove, with its Ed25519 identity or without; ntor-v3 is
+/// spoken with all that know it.
 #[must_use]
 pub fn hop_spec(relay: &Relay, with_ed: bool) -> HopSpec {
     let knows_v3 = relay.protocols.supports(name::RELAY, RELAY_NTOR_V3);
@@ -299,12 +311,12 @@ pub fn congestion_params(params: &Params) -> CongestionParams {
     CongestionParams::read(|name, default, min, max| params.value(name, default, min, max))
 }
 
-/// The congestion control to ask a relay for, at the end of a general circuit: if the consensus
-/// wants it and the relay knows it (proposal 324, 10.1). The cipher is CGO where the relay knows
-/// that too. As with `tor`, only the last hop is asked: its layer is the one that nobody on the
-/// way may change unnoticed, whatever the others' ciphers, and circuits look like `tor`'s.
+/// The congestion control to ask a relay for: if the consensus wants it and the relay knows it
+/// (proposal 324, 10.1). The cipher is CGO where the relay knows that too. Every hop is asked, as
+/// by `tor` from 0.4.9.12 on: a layer without CGO can be changed unnoticed by who is before it
+/// (TROVE-2026-033).
 #[must_use]
-pub fn congestion_of(relay: &Relay, params: &Params) -> Option<CongestionRequest> {
+fn congestion_of(relay: &Relay, params: &Params) -> Option<CongestionRequest> {
     let knows = |name, version| relay.protocols.supports(name, version);
     let knows_relay = |versions: &[u8]| versions.iter().all(|version| knows(name::RELAY, *version));
     let is_known = knows(name::FLOW_CTRL, FLOW_CTRL_CONGESTION) && knows_relay(&[RELAY_NTOR_V3]);

@@ -49,12 +49,8 @@ impl Client {
         };
         let path = paths::choose(view, &rules, &mut self.rng)?;
         tracing::debug!(%path, "a circuit is begun");
-        let with_ed = view.params().value("ExtendByEd25519ID", 0, 0, 1) == 1;
-        let (target, first, mut rest) = path.specs(with_ed);
+        let (target, first, rest) = path.specs(view.params());
         let [_, _, exit] = path.hops;
-        if let Some(last) = rest.last_mut() {
-            last.congestion = paths::congestion_of(&exit, view.params());
-        }
         // Guards that this exit rules out do not keep the circuit waiting.
         let is_excluded = |id: &RsaId| {
             let relay = view.relay(id);

@@ -18,7 +18,7 @@ use crate::command::{Command, FetchId, LinkTarget, Saved};
 use crate::fetches::{SOURCES_MAX, STAGGER, STAGGER_TESTING, Source};
 use crate::guards::{self, GuardParams, GuardUse, shuffle};
 use crate::path_bias::PathBiasParams;
-use crate::paths::{hop_spec, link_target};
+use crate::paths::{hop, link_target};
 use crate::plane::StreamTarget;
 use crate::pool::{PoolId, Purpose};
 
@@ -146,7 +146,7 @@ impl Client {
                 sources.extend(match (view.relay(id), status) {
                     (Some(relay), _) => Some(Source {
                         target: link_target(relay),
-                        hop: hop_spec(relay, false),
+                        hop: hop(relay, view.params()),
                     }),
                     (None, Some(status)) => Some(by_status(status)),
                     (None, None) => None,

@@ -19,7 +19,7 @@ use crate::onion_circuits::{
     DOOMED_FOR, EXTEND_MAX, Failure, Name, Named, PENDING_PATHS_MAX, READY_PATHS, Stage,
 };
 use crate::paths::onion::{self, Behind, OnionRules, is_rendezvous_point};
-use crate::paths::{PathError, hop_spec};
+use crate::paths::{PathError, hop, hop_spec};
 use crate::plane::CircuitClose;
 use crate::pool::{self, CLEAN_MAX, Entry, PoolId};
 use crate::rules::Subject;
@@ -181,7 +181,7 @@ impl Client {
             distinct_subnets: !self.config.subnets_shared,
         };
         let path = onion::choose(view, &rules, &mut self.rng)?;
-        let (target, first, rest) = path.specs(names_ed25519(view.params()));
+        let (target, first, rest) = path.specs(view.params());
         // Guards that cannot be used do not keep the circuit waiting.
         let is_excluded = |id: &RsaId| view.relay(id).is_none();
         let excluded = self.guards.sampled().filter(is_excluded).collect();
@@ -261,10 +261,7 @@ impl Client {
         let Some(middle) = behind.middle(view, &mut rng) else {
             return self.end_named(name, Ending::NoPath, now);
         };
-        let (spec, middle) = (
-            hop_spec(middle, names_ed25519(view.params())),
-            middle.rsa_id,
-        );
+        let (spec, middle) = (hop(middle, view.params()), middle.rsa_id);
         self.add_hop(name, key, spec, Stage::Middle(id, middle), now);
     }
 
@@ -289,8 +286,7 @@ impl Client {
         let (Some(path), Some(view)) = (entry.onion_path(), self.download.view()) else {
             return;
         };
-        let with_ed = names_ed25519(view.params());
-        let specs = |relay: &Relay| (hop_spec(relay, with_ed), hop_spec(relay, true));
+        let specs = |relay: &Relay| (hop(relay, view.params()), hop_spec(relay, true));
         let found = match &named.last {
             LastHop::Listed(relay) => view.relay(relay).map(specs),
             LastHop::Told(spec) => Some((HopSpec::clone(spec), HopSpec::clone(spec))),
@@ -494,9 +490,4 @@ fn blame(reason: Option<CircuitClose>, before_last: usize) -> Failure {
         Some(CircuitClose::Truncated(..) | CircuitClose::Destroyed(_)) => Failure::Suspicion,
         _ => Failure::Path,
     }
-}
-
-/// Whether hops are told the Ed25519 identity of the next one.
-fn names_ed25519(params: &cepa_netdoc::params::Params) -> bool {
-    params.value("ExtendByEd25519ID", 0, 0, 1) == 1
 }

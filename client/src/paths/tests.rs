@@ -388,3 +388,17 @@ fn hops_as_they_are_extended_to() {
     );
     assert_eq!(target.ed, Some(relays[0].ed));
 }
+
+#[test]
+fn every_hop_is_asked_for_what_it_knows() {
+    let mut rng = seed();
+    let mut relays = eight(&mut rng);
+    relays[1].protocols = "FlowCtrl=1-2 Relay=2-6";
+    relays[2].protocols = "FlowCtrl=1-2 Relay=2-4";
+    let view = Documents::new(&relays, WEIGHTS, start()).view();
+    let hops = [1, 2, 3].map(|at: usize| view.relay(&relays[at].rsa).unwrap().clone());
+    let (_, first, rest) = Path { hops }.specs(view.params());
+    let asked = [&first, &rest[0], &rest[1]];
+    let ciphers = asked.map(|hop| hop.congestion.as_ref().map(|asked| asked.cipher));
+    assert_eq!(ciphers, [Some(Cipher::Cgo), Some(Cipher::Tor1), None]);
+}

@@ -5,7 +5,7 @@
 //!               └──────┴──────┴──────┴───────┴──────┴──────────┴─────────┴─▶ IntroDrop
 //! ```
 //!
-//! Invariants: one message costs at most two key agreements and one look at each bounded list,
+//! Invariants: one message costs at most three key agreements and one look at each bounded list,
 //! and their number a second is bounded. What is not authenticated leaves nothing behind, so that
 //! a stranger cannot fill the replay caches.
 
@@ -135,6 +135,10 @@ impl Introductions {
             return Err(IntroDrop::CookieReplay);
         }
         self.check(&plaintext)?;
+        // With such a key no handshake ends, whatever the relay does (TROVE-2026-030).
+        if point.enc.diffie_hellman(&plaintext.onion_key).is_none() {
+            return Err(IntroDrop::LinkSpecifiers);
+        }
         let (handshake, keys) =
             hs_ntor::service_rendezvous(ctx.rng, &point.enc, &client_key, &auth_key)
                 .map_err(|_| IntroDrop::Mac)?;

@@ -132,6 +132,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_reason_of_an_end_is_success() {
+        // `tor` told applications so of reason 0, up to 0.4.9.12.
+        for reason in 0..=255 {
+            let status = SocksStatus::from(EndReason(reason));
+            assert_ne!(status, SocksStatus::SUCCEEDED, "{reason}");
+        }
+    }
+
+    #[test]
     fn socks4() {
         let granted = reply(SocksVersion::V4, SocksStatus::SUCCEEDED, None);
         assert_eq!(granted, [0, 0x5A, 0, 0, 0, 0, 0, 0]);

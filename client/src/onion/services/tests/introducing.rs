@@ -102,7 +102,17 @@ fn what_cannot_be_done_is_dropped_by_its_reason() {
         solution: [3; 16],
     };
     let rsa = RsaId::from([0; 20]);
-    let changes: [(IntroDrop, Change); 5] = [
+    let mut small_order = [0; 32];
+    small_order[0] = 1;
+    let changes: [(IntroDrop, Change); 7] = [
+        (
+            IntroDrop::LinkSpecifiers,
+            Box::new(|it| it.onion_key = [0; 32].into()),
+        ),
+        (
+            IntroDrop::LinkSpecifiers,
+            Box::new(move |it| it.onion_key = small_order.into()),
+        ),
         (
             IntroDrop::ProofOfWork,
             Box::new(move |it| it.pow = Some(pow)),
