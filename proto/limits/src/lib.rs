@@ -2,3 +2,18 @@
 //!
 //! Pure machines, shared by all doors (OR port, DirPort, BEGIN_DIR, SOCKS, control): no I/O and no
 //! clock. The shell asks before it lets a stranger in, and tells when he has left.
+
+pub mod account;
+pub mod dos;
+mod history;
+mod meter;
+pub mod places;
+mod source;
+pub mod strangers;
+
+pub use account::Account;
+pub use dos::{DosCounts, DosParams, DosRule};
+pub use meter::{Meter, Rate};
+pub use places::{PlaceLimits, Places, Refused, Ticket};
+pub use source::Source;
+pub use strangers::{Denied, Door, DoorCounts, DoorRules, Entered, Strangers};
