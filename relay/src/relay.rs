@@ -10,6 +10,8 @@
 //! accepted. What is downloaded is checked by [`DirectoryDownload`] before it comes here.
 
 mod command;
+mod keys;
+mod restore;
 #[cfg(test)]
 mod tests;
 
@@ -23,13 +25,9 @@ use cepa_crypto::Rng;
 use cepa_crypto::rsa::RsaKeyError;
 use cepa_dir::fetch::{self, FetchId, Interest, Refusal};
 use cepa_dir::{DirectoryDownload, Flavour, NetworkFile};
+use cepa_link::TlsKeyAndCert;
 use cepa_link::channel::PaddingRange;
-use cepa_link::{LinkIdentity, TlsKeyAndCert};
-use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::ConsensusText;
-use cepa_netdoc::descriptor::ServerDescriptor;
-use cepa_netdoc::extrainfo::ExtraInfo;
-use cepa_netdoc::microdesc::Microdesc;
 use cepa_netdoc::params::Params;
 use cepa_wire::Now;
 use tracing::{debug, info, warn};
@@ -43,6 +41,7 @@ use crate::store::{DirDocument, HsDuty};
 use crate::switch::{KnownRelays, PointParams, SwitchConfig};
 
 pub use command::{Command, TlsKeyJob};
+pub use restore::Restored;
 
 /// How often keys are looked at.
 const KEYS_TICK: Duration = Duration::from_secs(60 * 60);
@@ -50,21 +49,6 @@ const KEYS_TICK: Duration = Duration::from_secs(60 * 60);
 const TLS_LIFE: Duration = Duration::from_secs(12 * 60 * 60);
 /// After a TLS key could not be made.
 const TLS_RETRY: Duration = Duration::from_secs(10);
-
-/// Texts of documents that were kept from an earlier run.
-#[derive(Debug, Clone, Default)]
-pub struct Restored {
-    /// Authority certificates.
-    pub certificates: Vec<String>,
-    /// Consensuses, at most one of a flavour.
-    pub consensuses: Vec<String>,
-    /// Microdescriptors.
-    pub microdescs: Vec<String>,
-    /// Server descriptors.
-    pub server_descs: Vec<String>,
-    /// Extra-infos.
-    pub extra_infos: Vec<String>,
-}
 
 /// The control core of a relay.
 pub struct Relay {
@@ -141,59 +125,6 @@ impl Relay {
         relay.configure_switches();
         relay.make_tls_key();
         relay
-    }
-
-    /// Takes what an earlier run kept; what is damaged or has ended is left out. To be called
-    /// before anything else.
-    pub fn restore(&mut self, kept: &Restored, now: Now) {
-        let certs = kept
-            .certificates
-            .iter()
-            .filter_map(|text| AuthCert::parse(text).ok());
-        let certs: Vec<AuthCert> = certs.collect();
-        self.download.restore_certificates(certs.clone(), now);
-        for cert in certs {
-            self.serve(DirDocument::Certificate(Arc::new(cert)));
-        }
-        for text in &kept.consensuses {
-            match ConsensusText::parse(text.as_str()) {
-                Ok(text) => {
-                    if let Err(refusal) = self.offer_consensus(text, now) {
-                        info!(%refusal, "a consensus that was kept is not used");
-                    }
-                }
-                Err(error) => warn!(%error, "a consensus that was kept is damaged"),
-            }
-        }
-        let mut microdescs = Vec::new();
-        for text in &kept.microdescs {
-            let Ok(microdesc) = Microdesc::parse(text) else {
-                continue;
-            };
-            self.serve(DirDocument::Microdesc(
-                microdesc.digest,
-                text.as_str().into(),
-            ));
-            microdescs.push(microdesc);
-        }
-        self.download.restore_microdescs(microdescs);
-        let mut digests = Vec::new();
-        for text in &kept.server_descs {
-            let Ok(desc) = ServerDescriptor::parse(text) else {
-                continue;
-            };
-            digests.push(desc.digest);
-            self.serve(DirDocument::ServerDesc((&desc).into()));
-        }
-        self.download.restore_server_descs(digests);
-        for text in &kept.extra_infos {
-            let Ok(info) = ExtraInfo::parse(text) else {
-                continue;
-            };
-            self.serve(DirDocument::ExtraInfo((&info).into()));
-        }
-        self.tell_switches_of_relays();
-        self.advance(now);
     }
 
     /// Takes a consensus that did not come by a fetch: one that the authority beside this relay
@@ -410,39 +341,6 @@ impl Relay {
         self.commands.extend(duty);
     }
 
-    fn rotate_keys(&mut self, now: Now) {
-        let rotated = match self.keys.rotate(self.life, now, &mut self.rng) {
-            Ok(rotated) => rotated,
-            Err(error) => return warn!(%error, "keys could not be rotated"),
-        };
-        if !rotated.any() {
-            return;
-        }
-        info!(?rotated, "keys rotated");
-        self.save_keys();
-        if rotated.onion || rotated.grace_over {
-            self.hand_out_onion_keys();
-        }
-        if rotated.signing {
-            self.make_link_identity(now);
-        }
-        if rotated.onion || rotated.signing {
-            self.publisher.changed();
-        }
-    }
-
-    fn save_keys(&mut self) {
-        let files = self.keys.files(&self.config.nickname);
-        let ntor_since = self.keys.ntor_since();
-        self.commands
-            .push_back(Command::SaveKeys { files, ntor_since });
-    }
-
-    fn hand_out_onion_keys(&mut self) {
-        self.commands
-            .push_back(Command::OnionKeys(Arc::new(self.keys.onion_keys())));
-    }
-
     fn configure_switches(&mut self) {
         let config = SwitchConfig {
             rsa: self.keys.rsa_id(),
@@ -458,31 +356,6 @@ impl Relay {
             limits: self.config.limits,
         };
         self.commands.push_back(Command::Switch(Arc::new(config)));
-    }
-
-    fn make_tls_key(&mut self) {
-        self.tls_due = None;
-        let identity = Arc::clone(self.keys.identity());
-        self.commands
-            .push_back(Command::MakeTlsKey(TlsKeyJob { identity }));
-    }
-
-    fn make_link_identity(&mut self, now: Now) {
-        let Some(tls) = &self.tls else { return };
-        let v4 = std::net::IpAddr::V4(*self.config.or_address.ip());
-        let v6 = self
-            .config
-            .or_address_v6
-            .map(|address| std::net::IpAddr::V6(*address.ip()));
-        let addresses: Vec<_> = std::iter::once(v4).chain(v6).collect();
-        let keys = self.keys.link_keys();
-        match LinkIdentity::make(keys, &tls.cert_der, &addresses, now, &mut self.rng) {
-            Ok(identity) => {
-                let (tls, identity) = (Arc::clone(tls), Arc::new(identity));
-                self.commands.push_back(Command::Link { tls, identity });
-            }
-            Err(error) => warn!(%error, "links cannot be authenticated"),
-        }
     }
 
     /// Makes new documents if that is due, and uploads where that is.

@@ -3,53 +3,44 @@
 //! One loop: await an event, apply it, keep what changed, do what the core asks, wait again.
 //! An authority runs the same node with its own core beside it (`roles::authority`).
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, SocketAddrV6};
-use std::path::PathBuf;
+mod core;
+mod keys;
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use cepa_crypto::Rng;
-use cepa_crypto::ed25519::ExpandedKeypair;
-use cepa_crypto::key_file::{self, Kind};
 use cepa_crypto::rsa::RsaKeyError;
 use cepa_dir::fetch::{self, FetchId, Origin};
 use cepa_dir::{DirRequest, NetworkFile};
 use cepa_link::{LinkIdentity, TlsKeyAndCert};
 use cepa_netdoc::consensus::ConsensusText;
-use cepa_netdoc::family::Family;
-use cepa_netdoc::policy::AddrPolicy;
 use cepa_netdoc::routerstatus::Flags;
 use cepa_relay::relay::Command;
-use cepa_relay::{
-    DirDocument, DirStore, KeyFile, Limits, Relay, RelayConfig as CoreConfig, RelayKeys, Restored,
-    SwitchCounts, key_files,
-};
+use cepa_relay::{DirDocument, DirStore, Relay, SwitchCounts};
 use tokio::sync::{mpsc, watch};
 
+use self::core::{core_config, find_address, restored};
+use self::keys::read_keys;
 use super::address::AddressFinder;
 use super::directory::{Directory, Upload};
-use super::workers::{NodeKeys, Setup, Workers};
+use super::workers::{NodeKeys, Workers};
 use super::{fetch as exchange, kept, network_file};
 use crate::clock;
 use crate::config::RelayConfig;
-use crate::dns::Resolver;
-use crate::error::{Failure, fail};
+use crate::error::Failure;
 use crate::folder::Folder;
 use crate::http::{self, Reply};
-use crate::keyfiles;
 use crate::launched::{Reporter, Shutdown, Stage};
 use crate::listen;
 use crate::net::worker::Traffic;
 use crate::network::Network;
 use crate::status::relay::{RelayStatus, relay as relay_metrics};
 use crate::status::{Query, Sockets};
-use crate::store::{Change, Durability, Store};
+use crate::store::{Durability, Store};
 use crate::tls;
-
-/// What a relay of a network that has just begun says of its bandwidth, bytes a second.
-const TESTING_BANDWIDTH: u32 = 10 << 20;
 
 /// How often the core is told of the bytes that were moved.
 const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
@@ -380,179 +371,8 @@ impl Node {
             self.reporter.report(&Stage::Consensus(relays));
         }
     }
-
-    fn save_keys(&mut self, files: &[KeyFile], since: SystemTime) -> Result<(), Failure> {
-        self.folder.keys()?;
-        for file in files {
-            let path = self.folder.path().join(file.path);
-            match &file.bytes {
-                Some(bytes) => keyfiles::write_secret(&path, bytes)?,
-                None => keyfiles::remove(&path)?,
-            }
-        }
-        let secs = cepa_wire::time::unix_seconds(since);
-        let change = Change::Put {
-            kind: kept::NTOR_SINCE,
-            key: String::new(),
-            bytes: secs.to_string().into_bytes(),
-        };
-        Ok(self.store.apply(&[change])?)
-    }
-
-    fn set_onion_keys(&mut self, onion: Arc<cepa_circuit::OnionKeys>) {
-        if let Some(sender) = &self.keys {
-            sender.send_modify(|keys| {
-                *keys = Arc::new(NodeKeys {
-                    acceptor: Arc::clone(&keys.acceptor),
-                    link: Arc::clone(&keys.link),
-                    onion: Arc::clone(&onion),
-                });
-            });
-        }
-        self.onion = Some(onion);
-    }
-
-    /// New links are accepted and opened with these keys; the first time, the workers start.
-    fn set_link(&mut self, key: &TlsKeyAndCert, link: Arc<LinkIdentity>) -> Result<(), Failure> {
-        let acceptor = tls::server_config(tls::provider(), key).map_err(tls_failure)?;
-        let (Some(onion), Some(switch)) = (&self.onion, &self.switch) else {
-            return fail(
-                "keys came in the wrong order",
-                "the relay core",
-                "this is a bug",
-            );
-        };
-        let keys = Arc::new(NodeKeys {
-            acceptor,
-            link,
-            onion: Arc::clone(onion),
-        });
-        if let Some(sender) = &self.keys {
-            sender.send_replace(keys);
-            return Ok(());
-        }
-        let (sender, receiver) = watch::channel(keys);
-        let setup = Setup {
-            workers: self.config.workers,
-            config: Arc::clone(switch),
-            keys: receiver,
-            connector: Arc::clone(&self.connector),
-            bind: self.bind,
-            link_versions: self.config.link_versions,
-            resolver: Resolver::new(&self.config.name_servers),
-            directory: self.directory.server(http::Limits::default()),
-            control: tokio::runtime::Handle::current(),
-            traffic: Arc::clone(&self.traffic),
-            bandwidth: (self.config.bandwidth_rate, self.config.bandwidth_burst),
-        };
-        let workers = Workers::start(setup, &mut self.rng)?;
-        if let Some(listener) = self.listener.take() {
-            tokio::spawn(workers.clone().accept(listener));
-        }
-        self.workers = Some(workers);
-        self.keys = Some(sender);
-        self.reporter.report(&Stage::Listening);
-        Ok(())
-    }
 }
 
 fn tls_failure(error: rustls::Error) -> Failure {
     Failure::new("TLS cannot be set up", "this process", error)
-}
-
-/// The address that the operator names, or that authorities see; then what they see from time to
-/// time from now on is an event.
-async fn find_address(
-    named: Option<IpAddr>,
-    mut finder: AddressFinder,
-    answers: mpsc::UnboundedSender<Event>,
-) -> IpAddr {
-    if let Some(address) = named {
-        return address;
-    }
-    let address = finder.find().await;
-    tracing::info!("the authorities see this relay at {address}, which it tells others");
-    tokio::spawn(async move {
-        while answers
-            .send(Event::Address(finder.find_again().await))
-            .is_ok()
-        {}
-    });
-    address.into()
-}
-
-fn core_config(config: &RelayConfig, address: IpAddr) -> Result<CoreConfig, Failure> {
-    let IpAddr::V4(ip) = address else {
-        return fail(
-            "a relay needs an IPv4 address",
-            address,
-            "set address to one",
-        );
-    };
-    let lines = config.exit_policy.iter().map(String::as_str);
-    let exit_policy = AddrPolicy::parse_config(lines)
-        .map_err(|error| Failure::new("the exit policy cannot be read", "exit_policy", error))?;
-    Ok(CoreConfig {
-        nickname: config.nickname.clone(),
-        contact: config.contact.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        or_address: SocketAddrV4::new(ip, config.or_port),
-        or_address_v6: config
-            .ipv6_address
-            .map(|ip| SocketAddrV6::new(ip, config.or_port, 0, 0)),
-        dir_port: config.dir_port.unwrap_or(0),
-        exit_policy,
-        family: Family::parse(&config.family.join(" ")),
-        family_keys: family_keys(&config.family_keys)?,
-        bandwidth_rate: u32::try_from(config.bandwidth_rate).unwrap_or(u32::MAX),
-        bandwidth_burst: u32::try_from(config.bandwidth_burst).unwrap_or(u32::MAX),
-        protocols: config.protocols.clone(),
-        bandwidth_observed_min: if config.testing { TESTING_BANDWIDTH } else { 0 },
-        serves_directory: true,
-        publishes: true,
-        extend_allow_private: config.testing,
-        key_day: config.key_day,
-        limits: Limits::default(),
-    })
-}
-
-fn family_keys(paths: &[PathBuf]) -> Result<Vec<Arc<ExpandedKeypair>>, Failure> {
-    let read = |path: &PathBuf| {
-        let Some(bytes) = keyfiles::read_secret(path)? else {
-            let advice = "make one with tor --keygen-family";
-            return fail("there is no such family key", path.display(), advice);
-        };
-        let key = key_file::read_ed25519(Kind::FamilySecret, &bytes);
-        key.map(Arc::new)
-            .map_err(|_| keyfiles::damaged(path, "a family key"))
-    };
-    paths.iter().map(read).collect()
-}
-
-fn read_keys(folder: &Folder, store: &Store, rng: &mut Rng) -> Result<RelayKeys, Failure> {
-    folder.keys()?;
-    let mut files = BTreeMap::new();
-    for name in key_files::READ_FILES {
-        let path: PathBuf = folder.path().join(name);
-        if let Some(bytes) = keyfiles::read_secret(&path)? {
-            files.insert(name.to_owned(), bytes);
-        }
-    }
-    let since = store
-        .texts(kept::NTOR_SINCE)?
-        .first()
-        .and_then(|text| text.parse().ok());
-    let since = SystemTime::UNIX_EPOCH + Duration::from_secs(since.unwrap_or(0));
-    RelayKeys::parse(&files, since, clock::now(), rng)
-        .map_err(|error| Failure::new("the keys cannot be used", folder.path().display(), error))
-}
-
-fn restored(store: &Store) -> Result<Restored, Failure> {
-    Ok(Restored {
-        certificates: store.texts(kept::CERTIFICATE)?,
-        consensuses: store.texts(kept::CONSENSUS)?,
-        microdescs: store.texts(kept::MICRODESC)?,
-        server_descs: store.texts(kept::SERVER_DESC)?,
-        extra_infos: store.texts(kept::EXTRA_INFO)?,
-    })
 }

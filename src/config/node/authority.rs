@@ -1,0 +1,142 @@
+//! The table `[authority]`: the times of voting (dir-spec 1.4) and what goes into votes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use crate::config::source::Source;
+use crate::config::{AuthorityConfig, RelayConfig};
+use crate::error::Failure;
+
+/// Seconds of a day, which each voting interval divides (dir-spec 1.4).
+const DAY_SECS: u32 = 86_400;
+/// The shortest voting interval that peers accept, in seconds.
+pub const INTERVAL_SECS_MIN: u32 = 10;
+/// The shortest delay of votes or signatures that peers accept, in seconds.
+const DELAY_SECS_MIN: u32 = 2;
+/// The longest default of a delay, in seconds (dir-spec 1.4).
+const DELAY_SECS_DEFAULT: u32 = 300;
+
+/// The table `[authority]`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthorityTable {
+    /// Seconds; an hour without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub voting_interval: Option<Spanned<u32>>,
+    /// Seconds; a fifth of the interval without it, 300 at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vote_delay: Option<Spanned<u32>>,
+    /// Seconds; the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dist_delay: Option<Spanned<u32>>,
+    /// Testing: relays that have published before the first vote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_vote_after_relays: Option<Spanned<usize>>,
+    /// Versions of `tor` to recommend, joined by commas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recommended_versions: Option<Spanned<String>>,
+    /// Consensus parameters.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, Spanned<i32>>,
+}
+
+/// Checks the table.
+pub(super) fn check(
+    source: &Source,
+    relay: RelayConfig,
+    table: AuthorityTable,
+) -> Result<AuthorityConfig, Failure> {
+    let interval = table
+        .voting_interval
+        .as_ref()
+        .map_or(3600, |interval| *interval.get_ref());
+    let shortest = if relay.testing {
+        INTERVAL_SECS_MIN
+    } else {
+        300
+    };
+    if let Some(value) = &table.voting_interval {
+        let expected = format!("a divisor of a day (86400 seconds), {shortest} at least");
+        source.expect(value, "voting_interval", &expected, |secs| {
+            *secs >= shortest && DAY_SECS.is_multiple_of(*secs)
+        })?;
+    }
+    let delay_default = DELAY_SECS_DEFAULT.min(interval / 5);
+    let vote = table
+        .vote_delay
+        .as_ref()
+        .map_or(delay_default, |delay| *delay.get_ref());
+    let dist = table
+        .dist_delay
+        .as_ref()
+        .map_or(delay_default, |delay| *delay.get_ref());
+    for (key, delay) in [
+        ("vote_delay", &table.vote_delay),
+        ("dist_delay", &table.dist_delay),
+    ] {
+        if let Some(delay) = delay {
+            let expected = "2 seconds or more, both delays together less than half the interval";
+            source.expect(delay, key, expected, |secs| {
+                *secs >= DELAY_SECS_MIN
+                    && u64::from(vote) + u64::from(dist) < u64::from(interval) / 2
+            })?;
+        }
+    }
+    check_votes(source, &relay, &table)?;
+    Ok(AuthorityConfig {
+        relay,
+        voting_interval_secs: interval,
+        vote_delay_secs: vote,
+        dist_delay_secs: dist,
+        params: table
+            .params
+            .into_iter()
+            .map(|(k, v)| (k, v.into_inner()))
+            .collect(),
+        first_vote_after_relays: table.first_vote_after_relays.map(Spanned::into_inner),
+        recommended_versions: table.recommended_versions.map(Spanned::into_inner),
+    })
+}
+
+/// What an authority is to put into its votes.
+fn check_votes(
+    source: &Source,
+    relay: &RelayConfig,
+    table: &AuthorityTable,
+) -> Result<(), Failure> {
+    if let Some(relays) = &table.first_vote_after_relays {
+        let expected = "to stand in a test network only (testing = true)";
+        source.expect(relays, "first_vote_after_relays", expected, |_| {
+            relay.testing
+        })?;
+    }
+    if let Some(versions) = &table.recommended_versions {
+        let expected = "versions such as 0.4.9.11, joined by commas";
+        source.expect(versions, "recommended_versions", expected, |text| {
+            is_versions(text)
+        })?;
+    }
+    for (name, value) in &table.params {
+        let expected = "names of params without spaces or equals signs";
+        source.expect(value, "params", expected, |_| is_param_name(name))?;
+    }
+    Ok(())
+}
+
+/// A list of versions as votes have it: no spaces, no empty one (dir-spec 3.4.1).
+fn is_versions(text: &str) -> bool {
+    text.split(',').all(|version| {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+        version.starts_with(|first: char| first.is_ascii_digit()) && version.bytes().all(is_word)
+    })
+}
+
+/// Whether a consensus parameter can have this name.
+pub fn is_param_name(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}

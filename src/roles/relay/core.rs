@@ -1,0 +1,103 @@
+//! What the core of a relay is told at its start: the operator's configuration, its address, what
+//! an earlier run kept.
+
+use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cepa_crypto::ed25519::ExpandedKeypair;
+use cepa_crypto::key_file::{self, Kind};
+use cepa_netdoc::family::Family;
+use cepa_netdoc::policy::AddrPolicy;
+use cepa_relay::{Limits, RelayConfig as CoreConfig, Restored};
+use tokio::sync::mpsc;
+
+use super::Event;
+use crate::config::RelayConfig;
+use crate::error::{Failure, fail};
+use crate::keyfiles;
+use crate::roles::address::AddressFinder;
+use crate::roles::kept;
+use crate::store::Store;
+
+/// What a relay of a network that has just begun says of its bandwidth, bytes a second.
+const TESTING_BANDWIDTH: u32 = 10 << 20;
+
+/// The address that the operator names, or that authorities see; then what they see from time to
+/// time from now on is an event.
+pub(super) async fn find_address(
+    named: Option<IpAddr>,
+    mut finder: AddressFinder,
+    answers: mpsc::UnboundedSender<Event>,
+) -> IpAddr {
+    if let Some(address) = named {
+        return address;
+    }
+    let address = finder.find().await;
+    tracing::info!("the authorities see this relay at {address}, which it tells others");
+    tokio::spawn(async move {
+        while answers
+            .send(Event::Address(finder.find_again().await))
+            .is_ok()
+        {}
+    });
+    address.into()
+}
+
+pub(super) fn core_config(config: &RelayConfig, address: IpAddr) -> Result<CoreConfig, Failure> {
+    let IpAddr::V4(ip) = address else {
+        return fail(
+            "a relay needs an IPv4 address",
+            address,
+            "set address to one",
+        );
+    };
+    let lines = config.exit_policy.iter().map(String::as_str);
+    let exit_policy = AddrPolicy::parse_config(lines)
+        .map_err(|error| Failure::new("the exit policy cannot be read", "exit_policy", error))?;
+    Ok(CoreConfig {
+        nickname: config.nickname.clone(),
+        contact: config.contact.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        or_address: SocketAddrV4::new(ip, config.or_port),
+        or_address_v6: config
+            .ipv6_address
+            .map(|ip| SocketAddrV6::new(ip, config.or_port, 0, 0)),
+        dir_port: config.dir_port.unwrap_or(0),
+        exit_policy,
+        family: Family::parse(&config.family.join(" ")),
+        family_keys: family_keys(&config.family_keys)?,
+        bandwidth_rate: u32::try_from(config.bandwidth_rate).unwrap_or(u32::MAX),
+        bandwidth_burst: u32::try_from(config.bandwidth_burst).unwrap_or(u32::MAX),
+        protocols: config.protocols.clone(),
+        bandwidth_observed_min: if config.testing { TESTING_BANDWIDTH } else { 0 },
+        serves_directory: true,
+        publishes: true,
+        extend_allow_private: config.testing,
+        key_day: config.key_day,
+        limits: Limits::default(),
+    })
+}
+
+pub(super) fn family_keys(paths: &[PathBuf]) -> Result<Vec<Arc<ExpandedKeypair>>, Failure> {
+    let read = |path: &PathBuf| {
+        let Some(bytes) = keyfiles::read_secret(path)? else {
+            let advice = "make one with tor --keygen-family";
+            return fail("there is no such family key", path.display(), advice);
+        };
+        let key = key_file::read_ed25519(Kind::FamilySecret, &bytes);
+        key.map(Arc::new)
+            .map_err(|_| keyfiles::damaged(path, "a family key"))
+    };
+    paths.iter().map(read).collect()
+}
+
+pub(super) fn restored(store: &Store) -> Result<Restored, Failure> {
+    Ok(Restored {
+        certificates: store.texts(kept::CERTIFICATE)?,
+        consensuses: store.texts(kept::CONSENSUS)?,
+        microdescs: store.texts(kept::MICRODESC)?,
+        server_descs: store.texts(kept::SERVER_DESC)?,
+        extra_infos: store.texts(kept::EXTRA_INFO)?,
+    })
+}

@@ -1,0 +1,130 @@
+//! The keys of a running relay: read, saved, handed to the workers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cepa_crypto::Rng;
+use cepa_link::{LinkIdentity, TlsKeyAndCert};
+use cepa_relay::{KeyFile, RelayKeys, key_files};
+use tokio::sync::watch;
+
+use super::{Node, tls_failure};
+use crate::clock;
+use crate::dns::Resolver;
+use crate::error::{Failure, fail};
+use crate::folder::Folder;
+use crate::http;
+use crate::keyfiles;
+use crate::launched::Stage;
+use crate::roles::kept;
+use crate::roles::workers::{NodeKeys, Setup, Workers};
+use crate::store::{Change, Store};
+use crate::tls;
+
+impl Node {
+    pub(super) fn save_keys(
+        &mut self,
+        files: &[KeyFile],
+        since: SystemTime,
+    ) -> Result<(), Failure> {
+        self.folder.keys()?;
+        for file in files {
+            let path = self.folder.path().join(file.path);
+            match &file.bytes {
+                Some(bytes) => keyfiles::write_secret(&path, bytes)?,
+                None => keyfiles::remove(&path)?,
+            }
+        }
+        let secs = cepa_wire::time::unix_seconds(since);
+        let change = Change::Put {
+            kind: kept::NTOR_SINCE,
+            key: String::new(),
+            bytes: secs.to_string().into_bytes(),
+        };
+        Ok(self.store.apply(&[change])?)
+    }
+
+    pub(super) fn set_onion_keys(&mut self, onion: Arc<cepa_circuit::OnionKeys>) {
+        if let Some(sender) = &self.keys {
+            sender.send_modify(|keys| {
+                *keys = Arc::new(NodeKeys {
+                    acceptor: Arc::clone(&keys.acceptor),
+                    link: Arc::clone(&keys.link),
+                    onion: Arc::clone(&onion),
+                });
+            });
+        }
+        self.onion = Some(onion);
+    }
+
+    /// New links are accepted and opened with these keys; the first time, the workers start.
+    pub(super) fn set_link(
+        &mut self,
+        key: &TlsKeyAndCert,
+        link: Arc<LinkIdentity>,
+    ) -> Result<(), Failure> {
+        let acceptor = tls::server_config(tls::provider(), key).map_err(tls_failure)?;
+        let (Some(onion), Some(switch)) = (&self.onion, &self.switch) else {
+            return fail(
+                "keys came in the wrong order",
+                "the relay core",
+                "this is a bug",
+            );
+        };
+        let keys = Arc::new(NodeKeys {
+            acceptor,
+            link,
+            onion: Arc::clone(onion),
+        });
+        if let Some(sender) = &self.keys {
+            sender.send_replace(keys);
+            return Ok(());
+        }
+        let (sender, receiver) = watch::channel(keys);
+        let setup = Setup {
+            workers: self.config.workers,
+            config: Arc::clone(switch),
+            keys: receiver,
+            connector: Arc::clone(&self.connector),
+            bind: self.bind,
+            link_versions: self.config.link_versions,
+            resolver: Resolver::new(&self.config.name_servers),
+            directory: self.directory.server(http::Limits::default()),
+            control: tokio::runtime::Handle::current(),
+            traffic: Arc::clone(&self.traffic),
+            bandwidth: (self.config.bandwidth_rate, self.config.bandwidth_burst),
+        };
+        let workers = Workers::start(setup, &mut self.rng)?;
+        if let Some(listener) = self.listener.take() {
+            tokio::spawn(workers.clone().accept(listener));
+        }
+        self.workers = Some(workers);
+        self.keys = Some(sender);
+        self.reporter.report(&Stage::Listening);
+        Ok(())
+    }
+}
+
+pub(super) fn read_keys(
+    folder: &Folder,
+    store: &Store,
+    rng: &mut Rng,
+) -> Result<RelayKeys, Failure> {
+    folder.keys()?;
+    let mut files = BTreeMap::new();
+    for name in key_files::READ_FILES {
+        let path: PathBuf = folder.path().join(name);
+        if let Some(bytes) = keyfiles::read_secret(&path)? {
+            files.insert(name.to_owned(), bytes);
+        }
+    }
+    let since = store
+        .texts(kept::NTOR_SINCE)?
+        .first()
+        .and_then(|text| text.parse().ok());
+    let since = SystemTime::UNIX_EPOCH + Duration::from_secs(since.unwrap_or(0));
+    RelayKeys::parse(&files, since, clock::now(), rng)
+        .map_err(|error| Failure::new("the keys cannot be used", folder.path().display(), error))
+}
