@@ -7,13 +7,16 @@
 //! ```
 //!
 //! A slow source delays a fetch by [`STAGGER`] only; once a source is connected, no other is asked
-//! beside it. Tables only; circuits and streams are the client's business.
+//! beside it. One that answered with nothing of use is asked after all others for a while, so that
+//! no guard or fallback can keep a client from what an honest one has. Tables only; circuits and
+//! streams are the client's business.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use cepa_circuit::StreamKey;
 use cepa_circuit::handshake::HopSpec;
+use cepa_crypto::RsaId;
 use cepa_dir::DirRequest;
 use cepa_dir::fetch::{FetchId as DownloadId, Reply};
 use cepa_wire::Now;
@@ -29,6 +32,13 @@ pub(crate) const STAGGER_TESTING: Duration = Duration::from_millis(300);
 pub(crate) const SOURCES_MAX: usize = 8;
 /// How long one source may take in all.
 pub(crate) const ATTEMPT_MAX: Duration = Duration::from_secs(120);
+/// How long a source that had nothing of use is asked last.
+const USELESS_FOR: Duration = Duration::from_secs(10 * 60);
+/// Sources of which that is remembered; as many as are asked in so long.
+const USELESS_MAX: usize = 64;
+/// Fetches of which is remembered who answered; a consensus may wait for a while before it turns
+/// out to be of no use.
+const ANSWERED_MAX: usize = 64;
 
 /// Where to ask.
 #[derive(Debug, Clone)]
@@ -54,6 +64,8 @@ pub(crate) struct Fetch {
 pub(crate) struct Attempt {
     pub(crate) download: DownloadId,
     pub(crate) circuit: PoolId,
+    /// Who is asked.
+    pub(crate) relay: RsaId,
     pub(crate) stream: Option<StreamKey>,
     connected: bool,
     until: Instant,
@@ -64,6 +76,10 @@ pub(crate) struct Attempt {
 pub(crate) struct Fetches {
     pub(crate) downloads: BTreeMap<DownloadId, Fetch>,
     pub(crate) attempts: BTreeMap<FetchId, Attempt>,
+    /// Who answered which fetch, the last one last.
+    answered: VecDeque<(DownloadId, RsaId)>,
+    /// Who is asked last, and until when.
+    useless: BTreeMap<RsaId, Instant>,
     id_next: u64,
 }
 
@@ -89,7 +105,7 @@ impl Fetches {
     pub(crate) fn begin(
         &mut self,
         download: DownloadId,
-        circuit: PoolId,
+        (circuit, relay): (PoolId, RsaId),
         stagger: Duration,
         now: Now,
     ) -> FetchId {
@@ -97,6 +113,7 @@ impl Fetches {
         let attempt = Attempt {
             download,
             circuit,
+            relay,
             stream: None,
             connected: false,
             until: now.mono + ATTEMPT_MAX,
@@ -118,6 +135,34 @@ impl Fetches {
         if let Some(fetch) = self.downloads.get_mut(&attempt.download) {
             fetch.stagger_at = None;
         }
+    }
+
+    /// The source of this attempt has answered.
+    pub(crate) fn note_answer(&mut self, attempt: &Attempt) {
+        if self.answered.len() >= ANSWERED_MAX {
+            self.answered.pop_front();
+        }
+        self.answered.push_back((attempt.download, attempt.relay));
+    }
+
+    /// What answered this fetch was of no use.
+    pub(crate) fn note_useless(&mut self, download: DownloadId, now: Now) {
+        let Some((_, relay)) = self.answered.iter().find(|(id, _)| *id == download) else {
+            return;
+        };
+        self.useless.retain(|_, until| *until > now.mono);
+        if self.useless.len() < USELESS_MAX {
+            self.useless.insert(*relay, now.mono + USELESS_FOR);
+        }
+    }
+
+    /// Puts those last that had nothing of use.
+    pub(crate) fn sort(&self, sources: &mut [Source], now: Now) {
+        let is_useless = |one: &Source| {
+            let until = self.useless.get(&one.target.rsa);
+            until.is_some_and(|until| *until > now.mono)
+        };
+        sources.sort_by_key(is_useless);
     }
 
     /// Keeps an answer that was no good, in case that none is.

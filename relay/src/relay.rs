@@ -286,6 +286,8 @@ impl Relay {
                     }
                     refusal => warn!(?flavour, %refusal, "consensus refused"),
                 },
+                // Each fetch asks an authority that is drawn anew.
+                fetch::Command::Useless(_) => {}
             }
         }
         if has_relays {

@@ -41,6 +41,7 @@ impl Client {
         let download = attempt.download;
         match reply {
             Some(reply) if matches!(reply.status, 200 | 304) => {
+                self.fetches.note_answer(&attempt);
                 for other in self.fetches.of(download) {
                     self.cancel(other, now);
                 }
@@ -94,6 +95,7 @@ impl Client {
                     refusal => tracing::warn!("{flavour} consensus refused: {refusal}"),
                 }
             }
+            fetch::Command::Useless(id) => self.fetches.note_useless(id, now),
             fetch::Command::ServerDescs(_) | fetch::Command::ExtraInfos(_) => {}
         }
     }
@@ -131,6 +133,7 @@ impl Client {
         if sources.is_empty() {
             tracing::warn!("`exclude` leaves nobody to ask for directory documents");
         }
+        self.fetches.sort(&mut sources, now);
         sources.truncate(SOURCES_MAX);
         sources
     }
@@ -213,7 +216,7 @@ impl Client {
                 }
             };
             let Some(circuit) = circuit else { continue };
-            let attempt = self.fetches.begin(download, circuit, stagger, now);
+            let attempt = self.fetches.begin(download, (circuit, relay), stagger, now);
             if let Some(key) = built {
                 self.ask(attempt, key, now);
             }

@@ -45,6 +45,11 @@ pub const IN_FLIGHT_MAX: usize = 3;
 pub const CERTS_PER_AUTHORITY_MAX: usize = 4;
 /// Certificates that one reply may bring.
 const REPLY_CERTS_MAX: usize = 256;
+/// Certificates that are asked for at a time: what fits into the URL of a DirPort.
+pub const CERTS_ASKED_MAX: usize = 96;
+/// How often certificates are asked for that the consensus in force can do without: anybody may
+/// have added a signature to it by a key that does not exist.
+const SPARE_CERT_TRIES_MAX: u8 = 4;
 
 /// The largest body, decompressed, that a reply may have.
 pub fn reply_bytes_max(request: &DirRequest) -> usize {
@@ -137,6 +142,9 @@ pub enum Command {
     ExtraInfos(Vec<ExtraInfo>),
     /// A consensus was refused: for the log.
     Refused(Flavour, Refusal),
+    /// The directory that answered this fetch had nothing, or little, of what was wanted: better
+    /// ask another next time.
+    Useless(FetchId),
 }
 
 /// Why a consensus was refused.
@@ -169,6 +177,9 @@ pub enum Refusal {
     /// Not more than half of the authorities signed.
     #[error("consensus is signed by {0} of {1} authorities only")]
     Signatures(usize, usize),
+    /// It names signing keys of which no directory had the certificates.
+    #[error("consensus is signed with keys that no directory knows")]
+    Certificates,
 }
 
 /// How a fetch ended: the status and the decompressed body, or status 0 if nothing came.
@@ -206,7 +217,9 @@ pub struct DirectoryDownload {
     interest: Interest,
     slots: Vec<Slot>,
     certs: Vec<AuthCert>,
-    missing_certs: BTreeSet<(RsaId, RsaId)>,
+    /// Certificates that the consensuses in force can do without.
+    spare_certs: BTreeSet<(RsaId, RsaId)>,
+    spare_cert_tries: u8,
     certs_in_flight: Option<FetchId>,
     certs_retry: Retry,
     view: Option<NetworkView>,
@@ -226,7 +239,8 @@ impl DirectoryDownload {
         Self {
             slots: interest.flavours.iter().map(slot).collect(),
             certs: Vec::new(),
-            missing_certs: BTreeSet::new(),
+            spare_certs: BTreeSet::new(),
+            spare_cert_tries: 0,
             certs_in_flight: None,
             certs_retry: Retry::new(is_testing, now),
             view: None,
@@ -266,7 +280,7 @@ impl DirectoryDownload {
         if let Some(slot) = self.slots.get(at) {
             slot.check(&text, now, is_testing)?;
         }
-        self.judge(at, text, now, rng)
+        self.judge(at, text, None, now, rng)
     }
 
     /// Takes microdescriptors that were kept; those that the consensus does not list are dropped.
@@ -294,16 +308,19 @@ impl DirectoryDownload {
             .iter()
             .position(|slot| slot.in_flight == Some(id))
         {
-            self.consensus_reply(at, &reply, now, rng);
+            self.consensus_reply(at, id, &reply, now, rng);
         } else if self.certs_in_flight == Some(id) {
             self.certs_in_flight = None;
-            self.certificates_reply(&reply, now, rng);
+            self.certificates_reply(id, &reply, now, rng);
         } else if let Some(asked) = self.microdescs.end(id) {
-            self.microdescs_reply(&asked, &reply, now, rng);
+            let found = self.microdescs_reply(&asked, &reply, now, rng);
+            self.note_found(id, found, asked.len());
         } else if let Some(asked) = self.server_descs.end(id) {
-            self.server_descs_reply(&asked, &reply, now, rng);
+            let found = self.server_descs_reply(&asked, &reply, now, rng);
+            self.note_found(id, found, asked.len());
         } else if let Some(asked) = self.extra_infos.end(id) {
-            self.extra_infos_reply(&asked, &reply, now, rng);
+            let found = self.extra_infos_reply(&asked, &reply, now, rng);
+            self.note_found(id, found, asked.len());
         }
         self.handle_timeout(now, rng);
     }
@@ -397,7 +414,7 @@ impl DirectoryDownload {
 
     /// Whether a consensus waits for certificates of its signers.
     pub fn is_waiting_for_certificates(&self) -> bool {
-        self.slots.iter().any(|slot| slot.pending.is_some())
+        self.slots.iter().any(|slot| !slot.candidates.is_empty())
     }
 
     /// Whether every document that the consensuses list is at hand.

@@ -111,3 +111,17 @@ fn circuits_are_counted_for_their_guards() {
             .any(|(id, counts)| **id == guard && counts.attempts > 20.0)
     );
 }
+
+#[test]
+fn a_directory_of_no_use_is_asked_last() {
+    let mut world = World::start(true);
+    // The fallback directory, which is asked before the authority.
+    let fallback = world.client.config.fallbacks[0].rsa;
+    world.net.liars.insert(fallback);
+    world.run();
+    assert!(world.client.view().is_none());
+    for _ in 0..20 {
+        world.wait(Duration::from_millis(500));
+    }
+    assert_eq!(world.client.status().percent, 100);
+}

@@ -41,6 +41,8 @@ pub(super) struct FakeNetwork {
     relays: Vec<DrawnRelay>,
     keys: BTreeMap<RsaId, OnionKeys>,
     dead: BTreeSet<RsaId>,
+    /// Directories that answer with an empty document, whatever is asked for.
+    pub(super) liars: BTreeSet<RsaId>,
     /// Relays that swallow all that they get.
     pub(super) frozen: BTreeSet<RsaId>,
     channels: BTreeMap<ChannelKey, RsaId>,
@@ -188,11 +190,17 @@ impl World {
                     Some((named.purpose, hops))
                 });
                 self.net.onion.asked.extend(over);
+                let attempt = self.client.fetches.attempts.get(&fetch);
+                let is_lie = attempt.is_some_and(|one| self.net.liars.contains(&one.relay));
                 let reply = Some(match named.map(|named| &named.last) {
                     Some(LastHop::Listed(id)) => {
                         let id = *id;
                         self.net.serve_onion(id, &request, &body, now)
                     }
+                    _ if is_lie => Reply {
+                        status: 200,
+                        body: Vec::new(),
+                    },
                     _ => self.net.serve(&request),
                 });
                 self.client.handle_dir_reply(fetch, reply, now);

@@ -1,10 +1,11 @@
 //! What is asked of directories, and what is made of their replies.
 
+use super::slot::{CANDIDATE_AGE_MAX, Candidate};
 use super::{
-    AuthCert, BTreeSet, CERTS_PER_AUTHORITY_MAX, CertQuery, Command, ConsensusText, DirRequest,
-    DirectoryDownload, ExtraInfo, FetchId, Flavour, IdPrefix, Microdesc, NetworkView, Now, Origin,
-    REPLY_CERTS_MAX, Refusal, Reply, Rng, ServerDescriptor, When, split_certs, split_descriptors,
-    split_extra_infos, split_microdescs,
+    AuthCert, BTreeSet, CERTS_ASKED_MAX, CERTS_PER_AUTHORITY_MAX, CertQuery, Command,
+    ConsensusText, DirRequest, DirectoryDownload, ExtraInfo, FetchId, Flavour, IdPrefix, Microdesc,
+    NetworkView, Now, Origin, REPLY_CERTS_MAX, Refusal, Reply, Rng, RsaId, SPARE_CERT_TRIES_MAX,
+    ServerDescriptor, When, split_certs, split_descriptors, split_extra_infos, split_microdescs,
 };
 
 impl DirectoryDownload {
@@ -29,10 +30,15 @@ impl DirectoryDownload {
         let Some(slot) = self.slots.get_mut(at) else {
             return;
         };
-        slot.expire(now);
-        if !slot.is_due(now) {
-            return;
+        let (flavour, over) = (slot.flavour, slot.expire(now));
+        for from in over {
+            self.commands
+                .push_back(Command::Refused(flavour, Refusal::Certificates));
+            self.commands.extend(from.map(Command::Useless));
         }
+        let Some(slot) = self.slots.get(at).filter(|slot| slot.is_due(now)) else {
+            return;
+        };
         let (flavour, diff_from) = (slot.flavour, slot.diff_bases());
         let signers = self
             .network
@@ -54,19 +60,37 @@ impl DirectoryDownload {
     }
 
     pub(super) fn wants_certificates(&self) -> bool {
-        !self.missing_certs.is_empty() && self.certs_in_flight.is_none()
+        let candidates = self.slots.iter().flat_map(|slot| &slot.candidates);
+        let is_any = !self.spare_certs.is_empty() || candidates.count() > 0;
+        is_any && self.certs_in_flight.is_none()
     }
 
     pub(super) fn ask_certificates(&mut self, now: Now, rng: &mut Rng) {
         if !self.wants_certificates() || self.certs_retry.next > now.mono {
             return;
         }
-        let pairs = self.missing_certs.iter().copied().collect();
+        let candidates = self.slots.iter().flat_map(|slot| &slot.candidates);
+        let missing = candidates.flat_map(|one| one.missing.iter().copied());
+        let pairs: BTreeSet<_> = missing.chain(self.spare_certs.iter().copied()).collect();
+        let mut pairs: Vec<_> = pairs.into_iter().collect();
+        if pairs.len() > CERTS_ASKED_MAX {
+            // So that each has its turn, whoever brought the others.
+            let start = rng.below(u64::try_from(pairs.len()).unwrap_or(1));
+            pairs.rotate_left(usize::try_from(start).unwrap_or_default());
+            pairs.truncate(CERTS_ASKED_MAX);
+        }
         let id = self.fetch(DirRequest::Certificates(CertQuery::Pairs(pairs)), rng);
         self.certs_in_flight = Some(id);
     }
 
-    pub(super) fn consensus_reply(&mut self, at: usize, reply: &Reply, now: Now, rng: &mut Rng) {
+    pub(super) fn consensus_reply(
+        &mut self,
+        at: usize,
+        id: FetchId,
+        reply: &Reply,
+        now: Now,
+        rng: &mut Rng,
+    ) {
         let is_testing = self.network.is_testing;
         let Some(slot) = self.slots.get_mut(at) else {
             return;
@@ -79,12 +103,16 @@ impl DirectoryDownload {
             status => Err(Refusal::NotServed(status)),
         };
         slot.is_whole |= matches!(read, Err(Refusal::Diff(_)));
-        let judged = read.and_then(|text| self.judge(at, text, now, rng));
+        let judged = read.and_then(|text| self.judge(at, text, Some(id), now, rng));
         if let Err(refusal) = judged {
             if let Some(slot) = self.slots.get_mut(at) {
                 slot.retry.fail(now, rng);
             }
+            // Who has none says so, and another is asked anyway.
+            let has_none = matches!(refusal, Refusal::NotServed(_));
             self.commands.push_back(Command::Refused(flavour, refusal));
+            self.commands
+                .extend((!has_none).then_some(Command::Useless(id)));
         }
     }
 
@@ -94,26 +122,36 @@ impl DirectoryDownload {
         &mut self,
         at: usize,
         text: ConsensusText,
+        from: Option<FetchId>,
         now: Now,
         rng: &mut Rng,
     ) -> Result<(), Refusal> {
         let trusted = self.network.v3_identities();
         let signers = text.signers(&self.certs, &trusted, now.wall);
+        let missing = one_each(&signers.missing_certs);
         if signers.is_majority(trusted.len()) {
-            self.missing_certs = signers.missing_certs;
+            (self.spare_certs, self.spare_cert_tries) = (missing, 0);
             self.accept(at, text, now, rng);
-        } else if signers.could_be_majority(trusted.len()) {
-            if !signers.missing_certs.is_subset(&self.missing_certs) {
-                self.certs_retry.succeed(now.mono);
-            }
-            self.missing_certs.extend(signers.missing_certs);
-            if let Some(slot) = self.slots.get_mut(at) {
-                slot.pending = Some(text);
-            }
-        } else {
+            return Ok(());
+        }
+        if !signers.could_be_majority(trusted.len()) {
             return Err(Refusal::Signatures(signers.good.len(), trusted.len()));
         }
-        Ok(())
+        let candidate = Candidate {
+            text,
+            from,
+            missing,
+            until: now.mono + CANDIDATE_AGE_MAX,
+        };
+        let is_testing = self.network.is_testing;
+        let slot = self.slots.get_mut(at);
+        match slot.is_some_and(|slot| slot.wait(candidate, is_testing, now)) {
+            true => {
+                self.certs_retry.succeed(now.mono);
+                Ok(())
+            }
+            false => Err(Refusal::Certificates),
+        }
     }
 
     fn accept(&mut self, at: usize, text: ConsensusText, now: Now, rng: &mut Rng) {
@@ -172,7 +210,7 @@ impl DirectoryDownload {
             return false;
         }
         let key = (id, cert.signing_key_digest);
-        self.missing_certs.remove(&key);
+        self.spare_certs.remove(&key);
         let digest = cert.digest;
         self.certs
             .retain(|held| (held.identity, held.signing_key_digest) != key);
@@ -187,7 +225,13 @@ impl DirectoryDownload {
         self.certs.iter().any(|held| held.digest == digest)
     }
 
-    pub(super) fn certificates_reply(&mut self, reply: &Reply, now: Now, rng: &mut Rng) {
+    pub(super) fn certificates_reply(
+        &mut self,
+        id: FetchId,
+        reply: &Reply,
+        now: Now,
+        rng: &mut Rng,
+    ) {
         let mut added = Vec::new();
         for text in split_certs(reply.text()).take(REPLY_CERTS_MAX) {
             let Ok(cert) = AuthCert::parse(text) else {
@@ -197,27 +241,64 @@ impl DirectoryDownload {
                 added.push(cert);
             }
         }
+        self.spare_cert_tries = self.spare_cert_tries.saturating_add(1);
+        if self.spare_cert_tries >= SPARE_CERT_TRIES_MAX {
+            self.spare_certs.clear();
+        }
         match added.is_empty() {
-            true => self.certs_retry.fail(now, rng),
+            true => {
+                self.certs_retry.fail(now, rng);
+                self.commands.push_back(Command::Useless(id));
+            }
             false => {
                 self.certs_retry.succeed(now.mono);
                 self.commands.push_back(Command::Certificates(added));
             }
         }
         for at in 0..self.slots.len() {
-            let Some(slot) = self.slots.get_mut(at) else {
-                continue;
-            };
-            let flavour = slot.flavour;
-            let Some(text) = slot.pending.take() else {
-                continue;
-            };
-            if let Err(refusal) = self.judge(at, text, now, rng) {
-                if let Some(slot) = self.slots.get_mut(at) {
-                    slot.retry.fail(now, rng);
-                }
+            self.judge_again(at, now, rng);
+        }
+    }
+
+    /// Looks at what waits, after certificates have come or were not to be had.
+    fn judge_again(&mut self, at: usize, now: Now, rng: &mut Rng) {
+        let Some(slot) = self.slots.get_mut(at) else {
+            return;
+        };
+        let (flavour, trusted) = (slot.flavour, self.network.v3_identities());
+        let mut waiting = std::mem::take(&mut slot.candidates);
+        // The newest first, if more than one is confirmed.
+        let lifetime = |one: &Candidate| one.text.consensus().lifetime.valid_after;
+        let of = |one: &Candidate| one.text.signers(&self.certs, &trusted, now.wall);
+        let good = waiting.iter().enumerate().rev();
+        let good = good.filter(|(_, one)| of(one).is_majority(trusted.len()));
+        let good = good.max_by_key(|(_, one)| lifetime(one));
+        if let Some(one) = good.and_then(|(index, _)| waiting.get(index).cloned()) {
+            // It is one of those that were checked when they came.
+            let _ = self.judge(at, one.text, one.from, now, rng);
+            return;
+        }
+        waiting.retain_mut(|one| {
+            let signers = of(one);
+            one.missing = one_each(&signers.missing_certs);
+            let may_be = signers.could_be_majority(trusted.len());
+            if !may_be {
+                let refusal = Refusal::Signatures(signers.good.len(), trusted.len());
                 self.commands.push_back(Command::Refused(flavour, refusal));
             }
+            self.commands.extend(one.from.map(Command::Useless));
+            may_be
+        });
+        if let Some(slot) = self.slots.get_mut(at) {
+            slot.candidates = waiting;
+            slot.end_patience(now, rng);
+        }
+    }
+
+    /// Says so if a directory had less than half of what it was asked for.
+    pub(super) fn note_found(&mut self, id: FetchId, found: usize, asked: usize) {
+        if found * 2 < asked {
+            self.commands.push_back(Command::Useless(id));
         }
     }
 
@@ -227,7 +308,7 @@ impl DirectoryDownload {
         reply: &Reply,
         now: Now,
         rng: &mut Rng,
-    ) {
+    ) -> usize {
         let mut found = Vec::new();
         for text in split_microdescs(reply.text()).take(asked.len()) {
             if let Ok(microdesc) = Microdesc::parse(text)
@@ -238,12 +319,14 @@ impl DirectoryDownload {
         }
         self.microdescs.settle(!found.is_empty(), now, rng);
         if found.is_empty() {
-            return;
+            return 0;
         }
+        let count = found.len();
         if let Some(view) = &mut self.view {
             view.add_microdescs(found.iter().map(|(microdesc, _)| microdesc.clone()));
         }
         self.commands.push_back(Command::Microdescs(found));
+        count
     }
 
     pub(super) fn server_descs_reply(
@@ -252,7 +335,7 @@ impl DirectoryDownload {
         reply: &Reply,
         now: Now,
         rng: &mut Rng,
-    ) {
+    ) -> usize {
         let mut found = Vec::new();
         for text in split_descriptors(reply.text()).take(asked.len()) {
             if let Ok(descriptor) = ServerDescriptor::parse(text)
@@ -268,9 +351,11 @@ impl DirectoryDownload {
             }
         }
         self.server_descs.settle(!found.is_empty(), now, rng);
-        if !found.is_empty() {
+        let count = found.len();
+        if count > 0 {
             self.commands.push_back(Command::ServerDescs(found));
         }
+        count
     }
 
     pub(super) fn extra_infos_reply(
@@ -279,7 +364,7 @@ impl DirectoryDownload {
         reply: &Reply,
         now: Now,
         rng: &mut Rng,
-    ) {
+    ) -> usize {
         let mut found = Vec::new();
         for text in split_extra_infos(reply.text()).take(asked.len()) {
             if let Ok(extra_info) = ExtraInfo::parse(text)
@@ -289,8 +374,17 @@ impl DirectoryDownload {
             }
         }
         self.extra_infos.settle(!found.is_empty(), now, rng);
-        if !found.is_empty() {
+        let count = found.len();
+        if count > 0 {
             self.commands.push_back(Command::ExtraInfos(found));
         }
+        count
     }
+}
+
+/// One key of each authority: a good consensus has no more, and a bad one asks for no more.
+fn one_each(missing: &BTreeSet<(RsaId, RsaId)>) -> BTreeSet<(RsaId, RsaId)> {
+    let mut seen = BTreeSet::new();
+    let is_first = |pair: &&(RsaId, RsaId)| seen.insert(pair.0);
+    missing.iter().filter(is_first).copied().collect()
 }

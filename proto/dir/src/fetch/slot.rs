@@ -1,9 +1,15 @@
-//! One flavour of consensus: the one that is held, the one that waits for certificates, and when
-//! to ask for the next (dir-spec 5.1).
+//! One flavour of consensus: the one that is held, those that wait for certificates, and when to
+//! ask for the next (dir-spec 5.1).
+//!
+//! What waits blocks nothing: whoever serves a document that names keys which do not exist would
+//! otherwise keep all others from being asked. For one answer about the certificates the next
+//! question waits, then another directory is asked, and the documents beside each other until one
+//! is confirmed. A forger has [`CANDIDATES_MAX`] of them, and each for [`CANDIDATE_AGE_MAX`].
 
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
-use cepa_crypto::Rng;
+use cepa_crypto::{Rng, RsaId};
 use cepa_netdoc::consensus::{ConsensusText, Flavour, Lifetime};
 use cepa_netdoc::diff;
 use cepa_wire::time::Now;
@@ -16,13 +22,36 @@ const FUTURE_MAX: Duration = Duration::from_secs(60 * 60);
 /// Caches wait so long after `fresh-until` before they ask the authorities.
 const CACHE_WAIT: Duration = Duration::from_secs(120);
 
+/// Consensuses of a flavour that wait for certificates at a time; the oldest gives way.
+pub(super) const CANDIDATES_MAX: usize = 3;
+/// How long a consensus waits for certificates (`tor`: DELAY_WHILE_FETCHING_CERTS).
+pub(super) const CANDIDATE_AGE_MAX: Duration = Duration::from_secs(20 * 60);
+/// How long no other directory is asked while the first answer about certificates is awaited.
+const CERTS_PATIENCE: Duration = Duration::from_secs(10);
+/// The same in a test network, where all are near.
+const CERTS_PATIENCE_TESTING: Duration = Duration::from_secs(2);
+
+/// A consensus that enough authorities have signed if certificates that are not at hand say so.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    pub(super) text: ConsensusText,
+    /// The fetch that brought it, if one did.
+    pub(super) from: Option<FetchId>,
+    /// The certificates that would confirm it: identity and signing key.
+    pub(super) missing: BTreeSet<(RsaId, RsaId)>,
+    /// It is given up then.
+    pub(super) until: Instant,
+}
+
 /// A flavour that is kept up to date.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
     pub(super) flavour: Flavour,
     pub(super) held: Option<ConsensusText>,
-    /// Signed by enough authorities if certificates that are not at hand say so.
-    pub(super) pending: Option<ConsensusText>,
+    /// Oldest first.
+    pub(super) candidates: VecDeque<Candidate>,
+    /// No other directory is asked before the first answer about the newest candidate.
+    is_patient: bool,
     pub(super) in_flight: Option<FetchId>,
     pub(super) retry: Retry,
     /// A diff did not work: the next request asks for the whole document.
@@ -35,7 +64,8 @@ impl Slot {
         Self {
             flavour,
             held: None,
-            pending: None,
+            candidates: VecDeque::new(),
+            is_patient: false,
             in_flight: None,
             retry,
             is_whole: false,
@@ -44,11 +74,39 @@ impl Slot {
 
     /// Whether to ask now.
     pub(super) fn is_due(&self, now: Now) -> bool {
-        self.in_flight.is_none() && self.pending.is_none() && self.retry.next <= now.mono
+        self.in_flight.is_none() && self.retry.next <= now.mono
     }
 
     pub(super) fn timeout(&self) -> Option<Instant> {
-        (self.in_flight.is_none() && self.pending.is_none()).then_some(self.retry.next)
+        let ask = self.in_flight.is_none().then_some(self.retry.next);
+        let candidates = self.candidates.iter().map(|one| one.until);
+        ask.into_iter().chain(candidates).min()
+    }
+
+    /// Keeps a consensus until its certificates come. `false`: it waits already.
+    pub(super) fn wait(&mut self, candidate: Candidate, is_testing: bool, now: Now) -> bool {
+        let text = candidate.text.text();
+        if self.candidates.iter().any(|one| one.text.text() == text) {
+            return false;
+        }
+        if self.candidates.len() >= CANDIDATES_MAX {
+            self.candidates.pop_front();
+        }
+        self.candidates.push_back(candidate);
+        self.is_patient = true;
+        self.retry.next = now.mono
+            + match is_testing {
+                true => CERTS_PATIENCE_TESTING,
+                false => CERTS_PATIENCE,
+            };
+        true
+    }
+
+    /// An answer about certificates has not confirmed the candidates: another directory is asked.
+    pub(super) fn end_patience(&mut self, now: Now, rng: &mut Rng) {
+        if std::mem::take(&mut self.is_patient) {
+            self.retry.fail(now, rng);
+        }
     }
 
     /// The bases of which a diff will do.
@@ -112,16 +170,22 @@ impl Slot {
         let delay = at.duration_since(when.now.wall).unwrap_or_default();
         self.retry.succeed(when.now.mono + delay);
         self.held = Some(text);
-        self.pending = None;
+        self.candidates.clear();
+        self.is_patient = false;
+        // What still comes was asked for before.
+        self.in_flight = None;
         self.is_whole = false;
     }
 
-    /// Drops a consensus that has waited until its end.
-    pub(super) fn expire(&mut self, now: Now) {
-        let is_over = |text: &ConsensusText| text.consensus().lifetime.valid_until < now.wall;
-        if self.pending.as_ref().is_some_and(is_over) {
-            self.pending = None;
-        }
+    /// Drops what has waited for too long; says which fetches brought it.
+    pub(super) fn expire(&mut self, now: Now) -> Vec<Option<FetchId>> {
+        let is_over = |one: &Candidate| {
+            one.until <= now.mono || one.text.consensus().lifetime.valid_until < now.wall
+        };
+        let over = self.candidates.iter().filter(|one| is_over(one));
+        let from = over.map(|one| one.from).collect();
+        self.candidates.retain(|one| !is_over(one));
+        from
     }
 }
 

@@ -355,3 +355,138 @@ fn failures_are_tried_again_later() {
     // A reply to a fetch that is long over is ignored.
     download.handle_reply(FetchId(0), Reply::failed(), now, &mut rng);
 }
+
+/// The same consensus with signatures by keys that do not exist.
+fn forged(text: &str, key: u8) -> String {
+    let key = cepa_crypto::encoding::hex_upper(&[key; 20]);
+    let line = |line: &str| match line.strip_prefix("directory-signature ") {
+        Some(words) => {
+            let (rest, _) = words.rsplit_once(' ').unwrap();
+            format!("directory-signature {rest} {key}\n")
+        }
+        None => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}
+
+/// A directory that answers with a new forgery each time, and has nothing else.
+fn lie(request: &DirRequest, key: u8) -> Reply {
+    let text = match request {
+        DirRequest::Consensus { flavour, .. } => match flavour {
+            Flavour::Ns => real!("consensus-2"),
+            Flavour::Microdesc => real!("consensus-microdesc-2"),
+        },
+        _ => {
+            return Reply {
+                status: 200,
+                body: Vec::new(),
+            };
+        }
+    };
+    Reply {
+        status: 200,
+        body: forged(text, key).into_bytes(),
+    }
+}
+
+/// Runs a download for so long; `is_honest` says who answers as `serve` does, all others lie.
+/// Gives how many requests for consensuses and how many for certificates there were.
+fn run(
+    download: &mut DirectoryDownload,
+    (start, secs): (Now, u64),
+    rng: &mut Rng,
+    is_honest: impl Fn(usize) -> bool,
+) -> (usize, usize) {
+    let (mut consensuses, mut certificates) = (0, 0);
+    let (mut now, end) = (start, start + Duration::from_secs(secs));
+    download.handle_timeout(now, rng);
+    while now.mono < end.mono && !download.is_complete() {
+        while let Some(command) = download.poll_command() {
+            let Command::Fetch { id, request, from } = command else {
+                continue;
+            };
+            consensuses += usize::from(matches!(request, DirRequest::Consensus { .. }));
+            if let DirRequest::Certificates(CertQuery::Pairs(pairs)) = &request {
+                certificates += 1;
+                assert!(pairs.len() <= CERTS_ASKED_MAX);
+            }
+            let (Origin::DirPort(one) | Origin::BeginDir { fallback: one }) = from;
+            let key = u8::try_from(id.0 % 256).unwrap();
+            let reply = match is_honest(one) {
+                true => serve(&request),
+                false => lie(&request, key),
+            };
+            download.handle_reply(id, reply, now, rng);
+        }
+        now = now + Duration::from_millis(100);
+        if download.poll_timeout().is_some_and(|due| due <= now.mono) {
+            download.handle_timeout(now, rng);
+        }
+    }
+    for slot in &download.slots {
+        assert!(slot.candidates.len() <= slot::CANDIDATES_MAX);
+    }
+    (consensuses, certificates)
+}
+
+#[test]
+fn one_honest_directory_is_enough() {
+    for interest in [Interest::client(), Interest::cache()] {
+        for seed in 0..20 {
+            let (now, mut rng) = (at(NEW), Rng::from_seed([seed; 32]));
+            let mut download = DirectoryDownload::new(network(), interest.clone(), now);
+            // The documents end after 55 seconds.
+            run(&mut download, (now, 50), &mut rng, |one| one == 0);
+            assert!(download.is_complete(), "seed {seed}, {interest:?}");
+        }
+    }
+}
+
+#[test]
+fn forgeries_neither_stop_nor_hasten_the_asking() {
+    let (now, mut rng) = (at(NEW), Rng::from_seed([7; 32]));
+    let mut download = DirectoryDownload::new(network(), Interest::client(), now);
+    let (consensuses, certificates) = run(&mut download, (now, 50), &mut rng, |_| false);
+    // Retries of a test network come within two seconds.
+    assert!((20..=120).contains(&consensuses), "{consensuses}");
+    assert!((20..=120).contains(&certificates), "{certificates}");
+    assert!(download.is_waiting_for_certificates());
+    // What waits is given up with the document's own end.
+    let later = now + Duration::from_secs(60);
+    download.handle_timeout(later, &mut rng);
+    assert!(!download.is_waiting_for_certificates());
+}
+
+#[test]
+fn who_had_nothing_of_use_is_named() {
+    let (now, mut rng) = (at(NEW), Rng::from_seed([8; 32]));
+    let mut download = DirectoryDownload::new(network(), Interest::client(), now);
+    let (commands, requests) = drive(&mut download, now, &mut rng, |request| lie(request, 1));
+    assert_eq!(requests.len(), 2);
+    let useless = commands.iter().filter_map(|command| match command {
+        Command::Useless(id) => Some(id.0),
+        _ => None,
+    });
+    // The fetch of certificates, and the one that brought the consensus.
+    assert_eq!(useless.collect::<Vec<_>>(), [1, 0]);
+}
+
+#[test]
+fn a_signature_that_is_not_needed_is_not_asked_for_for_ever() {
+    let (now, mut rng) = (at(NEW), Rng::from_seed([9; 32]));
+    let mut download = DirectoryDownload::new(network(), Interest::client(), now);
+    download.restore_certificates(certs(), now);
+    // One of three signatures is by a key that does not exist.
+    let good = real!("consensus-microdesc-2");
+    let (signed, last) = good.split_at(good.rfind("directory-signature").unwrap());
+    let text = ConsensusText::parse(signed.to_owned() + &forged(last, 7)).unwrap();
+    download.offer_consensus(text, now, &mut rng).unwrap();
+    let (mut asked, mut at) = (0, now);
+    for _ in 0..150 {
+        let (_, requests) = drive(&mut download, at, &mut rng, serve);
+        let is_certs = |one: &&DirRequest| matches!(one, DirRequest::Certificates(_));
+        asked += requests.iter().filter(is_certs).count();
+        at = at + Duration::from_millis(100);
+    }
+    assert_eq!(asked, usize::from(SPARE_CERT_TRIES_MAX));
+}

@@ -82,6 +82,7 @@ impl World {
             relays,
             keys,
             dead: BTreeSet::new(),
+            liars: BTreeSet::new(),
             frozen: BTreeSet::new(),
             channels: BTreeMap::new(),
             circuits: BTreeMap::new(),
