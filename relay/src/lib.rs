@@ -24,7 +24,7 @@ pub use store::{
     Asker, DirDocument, DirStore, HsDirCounts, HsDirStore, HsDuty, HsUpload, Reply, RouterDocument,
 };
 pub use switch::{
-    ChannelClose, Command as SwitchCommand, Handover, KnownRelays, Limits, LinkTarget, PointAction,
-    PointCell, PointCounts, PointParams, StreamCounts, Switch, SwitchConfig, SwitchCounts,
-    WorkerId,
+    ChannelClose, Command as SwitchCommand, Handover, KnownRelays, Limits, LinkTarget,
+    MemoryCounts, PointAction, PointCell, PointCounts, PointParams, StreamCounts, Switch,
+    SwitchConfig, SwitchCounts, WorkerId,
 };

@@ -157,8 +157,8 @@ impl Plane {
                 Ok(())
             }
             Command::CREATE | Command::CREATE2 | Command::CREATE_FAST => {
-                let refusal = destroy_cell(circ_id, DestroyReason::PROTOCOL);
-                entry.channel.queue_control(&refusal)?;
+                let reason = DestroyReason::PROTOCOL;
+                entry.channel.queue_refusal(circ_id, reason)?;
                 self.ready.channel(key, &mut entry.ready);
                 Ok(())
             }
@@ -230,11 +230,4 @@ fn is_of_handshake(command: Command) -> bool {
         command,
         Command::VERSIONS | Command::CERTS | Command::AUTH_CHALLENGE | Command::AUTHENTICATE
     )
-}
-
-/// A DESTROY cell.
-pub(super) fn destroy_cell(circ_id: CircId, reason: DestroyReason) -> CellBuf {
-    let mut cell = cell::new_cell(circ_id, Command::DESTROY);
-    reason.write(cell::payload_mut(&mut cell));
-    cell
 }

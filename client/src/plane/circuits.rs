@@ -21,7 +21,7 @@ use cepa_wire::destroy::DestroyReason;
 use cepa_wire::end::EndReason;
 use cepa_wire::relay::{RelayCommand, StreamId};
 
-use super::channels::{circuit_ref, destroy_cell};
+use super::channels::circuit_ref;
 use super::onion::OnionUse;
 use super::padding::CircuitPadding;
 use super::{Event, HopSpec, Plane};
@@ -322,9 +322,9 @@ impl Plane {
             return;
         };
         if let Some(entry) = self.channels.get_mut(circuit.channel) {
-            let cell = destroy_cell(circuit.origin.circ_id(), DestroyReason::NONE);
+            let (circ_id, reason) = (circuit.origin.circ_id(), DestroyReason::NONE);
             // A peer that does not read learns of it when the channel closes.
-            if entry.channel.queue_control(&cell).is_ok() {
+            if entry.channel.queue_destroy(circ_id, reason).is_ok() {
                 self.ready.channel(circuit.channel, &mut entry.ready);
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! queue(cell) ──> ring of the circuit ──EWMA──┐
-//! queue_control(cell) ──> control ring ──first─┴──> take_output ──> one TLS record
+//! queue_destroy(id) ──> list of ids ─half─────┤
+//! queue_control(cell) ──> control ring ─first─┴──> take_output ──> one TLS record
 //! ```
 //!
 //! One plane owns a channel. Every queue is bounded; what a bound refuses is a named error with the
@@ -19,7 +20,8 @@ use std::time::Instant;
 
 use cepa_crypto::rng::Rng;
 use cepa_wire::Now;
-use cepa_wire::cell::{self, CellBuf, CircId};
+use cepa_wire::cell::{self, CellBuf, CircId, Command};
+use cepa_wire::destroy::DestroyReason;
 
 use crate::handshake::Established;
 use circuits::{Circuits, Entry};
@@ -47,8 +49,13 @@ pub const QUEUE_LOW_CELLS: usize = 64;
 /// Longest queue of a circuit. An honest peer stays far below: windows allow 1000 cells, and the
 /// slow start of congestion control 5000 (proposal 324). `tor` closes such a circuit too.
 pub const QUEUE_MAX_CELLS: usize = 8192;
-/// Most control cells that wait; a peer that provokes more without reading is cut off.
+/// Most control cells that wait, and most refusals of circuits; a peer that provokes more without
+/// reading is cut off.
 pub const CONTROL_MAX_CELLS: usize = 4096;
+
+/// Most DESTROYs of circuits that wait: as many as a channel has circuits. A peer whose circuits
+/// are closed again and again, and that does not read it, is cut off.
+pub const DESTROYS_MAX: usize = CIRCUITS_MAX;
 
 /// Why a cell was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -61,10 +68,30 @@ pub enum QueueError {
     Full,
 }
 
-/// [`CONTROL_MAX_CELLS`] wait already: the peer does not read; close the channel.
+/// [`CONTROL_MAX_CELLS`] or [`DESTROYS_MAX`] wait already: the peer does not read; close the
+/// channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many control cells wait for a peer that does not read")]
 pub struct ControlFull;
+
+/// A DESTROY that waits; most are many at once, and it becomes a cell only when it is sent.
+struct Destroy {
+    circ_id: CircId,
+    reason: DestroyReason,
+    /// No circuit has had this id here.
+    is_refusal: bool,
+}
+
+/// A circuit that has cells queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Since when the first of them has waited.
+    pub since: Instant,
+    /// The circuit's id here.
+    pub circ_id: CircId,
+    /// What the owner calls it.
+    pub circuit: CircuitRef,
+}
 
 /// An established link.
 pub struct Channel {
@@ -73,6 +100,8 @@ pub struct Channel {
     schedule: Schedule,
     pool: Pool,
     control: VecDeque<CellBuf>,
+    destroys: VecDeque<Destroy>,
+    refusals: usize,
     queued_cells: usize,
     opened: Instant,
     last_sent: Instant,
@@ -89,6 +118,8 @@ impl Channel {
             schedule: Schedule::new(now.mono),
             pool: Pool::default(),
             control: VecDeque::new(),
+            destroys: VecDeque::new(),
+            refusals: 0,
             queued_cells: 0,
             opened: now.mono,
             last_sent: now.mono,
@@ -165,13 +196,13 @@ impl Channel {
             if ring.len() >= QUEUE_MAX_CELLS {
                 return Err(QueueError::Full);
             }
-            ring.push(cell, since_opened);
+            self.pool.push(ring, cell, since_opened);
             entry.over_high |= ring.len() >= QUEUE_HIGH_CELLS;
             self.queued_cells += 1;
             return Ok(ring.len());
         }
         let mut ring = self.pool.take();
-        ring.push(cell, since_opened);
+        self.pool.push(&mut ring, cell, since_opened);
         entry.ring = Some(ring);
         self.schedule.push(slot, entry);
         self.circuits.became_active();
@@ -179,7 +210,49 @@ impl Channel {
         Ok(1)
     }
 
-    /// Queues a cell of the channel itself (PADDING, DESTROY, ...), which goes before all others.
+    /// Queues the DESTROY of a circuit. It goes before what circuits have queued, but takes no more
+    /// than half of the channel from them (as in `tor`).
+    pub fn queue_destroy(
+        &mut self,
+        circ_id: CircId,
+        reason: DestroyReason,
+    ) -> Result<(), ControlFull> {
+        if self.destroys.len() >= DESTROYS_MAX {
+            return Err(ControlFull);
+        }
+        self.destroys.push_back(Destroy {
+            circ_id,
+            reason,
+            is_refusal: false,
+        });
+        Ok(())
+    }
+
+    /// Queues the DESTROY that answers a CREATE cell which is refused.
+    pub fn queue_refusal(
+        &mut self,
+        circ_id: CircId,
+        reason: DestroyReason,
+    ) -> Result<(), ControlFull> {
+        if self.refusals >= CONTROL_MAX_CELLS || self.destroys.len() >= DESTROYS_MAX {
+            return Err(ControlFull);
+        }
+        self.refusals += 1;
+        self.destroys.push_back(Destroy {
+            circ_id,
+            reason,
+            is_refusal: true,
+        });
+        Ok(())
+    }
+
+    /// DESTROY cells that wait.
+    #[must_use]
+    pub fn queued_destroys(&self) -> usize {
+        self.destroys.len()
+    }
+
+    /// Queues a cell of the channel itself (PADDING, ...), which goes before all others.
     pub fn queue_control(&mut self, cell: &CellBuf) -> Result<(), ControlFull> {
         if self.control.len() >= CONTROL_MAX_CELLS {
             return Err(ControlFull);
@@ -204,7 +277,7 @@ impl Channel {
     /// Cells queued for all circuits and for the channel itself.
     #[must_use]
     pub fn queued_total(&self) -> usize {
-        self.queued_cells + self.control.len()
+        self.queued_cells + self.control.len() + self.destroys.len()
     }
 
     /// True if [`Channel::take_output`] has something to give.
@@ -216,31 +289,39 @@ impl Channel {
     /// Bytes of memory in queues and in the pool of their rings.
     #[must_use]
     pub fn queue_bytes(&self) -> usize {
-        let rings: usize = self.circuits.entries().map(Entry::ring_bytes).sum();
-        rings + self.pool.bytes() + self.control.capacity() * cell::CELL_LEN
+        self.pool.bytes()
+            + self.control.capacity() * cell::CELL_LEN
+            + self.destroys.capacity() * size_of::<Destroy>()
     }
 
-    /// The circuit whose first queued cell has waited longest, and since when: the first to go when
-    /// memory runs out (tor-spec 7.6 calls for no more than that some circuit goes).
-    #[must_use]
-    pub fn oldest_queued(&self) -> Option<(CircId, CircuitRef, Instant)> {
-        let waiting = self.circuits.entries().filter_map(|entry| {
-            let since = entry.ring.as_ref()?.oldest()?;
-            Some((since, entry.circ_id, entry.circuit))
-        });
-        let (since, id, circuit) = waiting.min()?;
-        Some((id, circuit, self.opened + since))
+    /// The circuits that have cells queued, in no order; those that have none cost nothing.
+    pub fn waiting(&self) -> impl Iterator<Item = Waiting> + '_ {
+        let slots = self.schedule.slots();
+        slots.filter_map(|slot| {
+            let entry = self.circuits.entry(slot)?;
+            Some(Waiting {
+                since: self.opened + entry.ring.as_ref()?.oldest()?,
+                circ_id: entry.circ_id,
+                circuit: entry.circuit,
+            })
+        })
+    }
+
+    /// Gives the rings back that no circuit uses now.
+    pub fn trim_pool(&mut self) {
+        self.pool.trim();
     }
 
     /// Gives the memory of idle queues back.
     pub fn trim(&mut self) {
-        self.pool = Pool::default();
+        self.pool.trim();
         self.control.shrink_to_fit();
+        self.destroys.shrink_to_fit();
     }
 
-    /// Appends up to `cells_max` whole cells to `out`: control cells, then the circuits that sent
-    /// least of late. Adds to `drained` each circuit that fell from [`QUEUE_HIGH_CELLS`] to
-    /// [`QUEUE_LOW_CELLS`]. Returns how many cells it appended.
+    /// Appends up to `cells_max` whole cells to `out`: control cells, DESTROYs, then the circuits
+    /// that sent least of late. Adds to `drained` each circuit that fell from [`QUEUE_HIGH_CELLS`]
+    /// to [`QUEUE_LOW_CELLS`]. Returns how many cells it appended.
     pub fn take_output(
         &mut self,
         out: &mut Vec<u8>,
@@ -254,6 +335,7 @@ impl Channel {
             out.extend_from_slice(&cell);
         }
         left -= control;
+        left -= self.take_destroys(out, left);
         let weight = self.schedule.weight(now.mono, &mut self.circuits);
         while left > 0 {
             let Some((slot, limit)) = self.schedule.pop(&self.circuits) else {
@@ -281,6 +363,22 @@ impl Channel {
             self.last_sent = now.mono;
         }
         taken
+    }
+
+    /// Appends DESTROY cells: at most `room`, and half of that while circuits have cells queued.
+    fn take_destroys(&mut self, out: &mut Vec<u8>, room: usize) -> usize {
+        let share = match self.queued_cells {
+            0 => room,
+            _ => room.div_ceil(2),
+        };
+        let count = self.destroys.len().min(share);
+        for destroy in self.destroys.drain(..count) {
+            let mut cell = cell::new_cell(destroy.circ_id, Command::DESTROY);
+            destroy.reason.write(cell::payload_mut(&mut cell));
+            out.extend_from_slice(&cell);
+            self.refusals -= usize::from(destroy.is_refusal);
+        }
+        count
     }
 }
 

@@ -176,7 +176,7 @@ impl Switch {
     }
 
     fn handle_padding_negotiate(&mut self, channel: ChannelKey, cell: &CellBuf) {
-        let Some(link) = self.channels.get_mut(channel) else {
+        let Some(link) = self.channels.link_mut(channel) else {
             return;
         };
         let asked = link

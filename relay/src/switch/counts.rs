@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
+use super::memory::MemoryCounts;
+
 /// How much there is of everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SwitchCounts {
@@ -26,6 +28,8 @@ pub struct SwitchCounts {
     pub streams_taken: StreamCounts,
     /// What is done for onion services.
     pub points: PointCounts,
+    /// What the memory limit has done.
+    pub memory: MemoryCounts,
 }
 
 /// Streams by how they began.
@@ -77,6 +81,7 @@ impl AddAssign<&SwitchCounts> for SwitchCounts {
         self.streams_taken.begin_dir += other.streams_taken.begin_dir;
         self.streams_taken.resolve += other.streams_taken.resolve;
         self.points += &other.points;
+        self.memory += other.memory;
     }
 }
 

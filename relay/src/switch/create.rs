@@ -136,7 +136,7 @@ impl Switch {
         let circuits_max = limits.circuits_max.min(CIRCUITS_MAX - 1);
         let link = self
             .channels
-            .get_mut(channel)
+            .link_mut(channel)
             .ok_or(ChannelClose::Unknown)?;
         let is_full =
             self.circuits.len() >= circuits_max || link.accepted >= limits.circuits_per_channel_max;
@@ -179,9 +179,12 @@ impl Switch {
         reason: DestroyReason,
     ) {
         let circ_id = cell::circ_id(cell);
-        let is_free = |link: &super::Link| link.channel.circuit(circ_id).is_none();
+        let is_free = |link: &super::channels::Link| link.channel.circuit(circ_id).is_none();
         if circ_id != cell::CircId::NONE && self.channels.get(channel).is_some_and(is_free) {
-            self.send_destroy(channel, circ_id, reason);
+            let queued = self.channels.queue_refusal(channel, circ_id, reason);
+            if queued.is_err() {
+                self.close_unread(channel);
+            }
         }
     }
 }

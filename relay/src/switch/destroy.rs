@@ -7,7 +7,7 @@
 use cepa_circuit::CircuitKey;
 use cepa_link::ChannelKey;
 use cepa_wire::Now;
-use cepa_wire::cell::{self, CellBuf, CircId, Command as CellCommand};
+use cepa_wire::cell::{self, CellBuf, CircId};
 use cepa_wire::destroy::DestroyReason;
 use cepa_wire::relay::{RelayCommand, StreamId};
 
@@ -76,9 +76,10 @@ impl Switch {
         circ_id: CircId,
         reason: DestroyReason,
     ) {
-        let mut cell = cell::new_cell(circ_id, CellCommand::DESTROY);
-        reason.write(cell::payload_mut(&mut cell));
-        self.queue_control(channel, &cell);
+        let queued = self.channels.queue_destroy(channel, circ_id, reason);
+        if queued.is_err() {
+            self.close_unread(channel);
+        }
     }
 
     pub(super) fn handle_destroy(&mut self, channel: ChannelKey, cell: &mut CellBuf, now: Now) {
@@ -150,9 +151,6 @@ impl Switch {
         let Some(link) = self.channels.remove(channel) else {
             return;
         };
-        self.queued_cells = self
-            .queued_cells
-            .saturating_sub(link.channel.queued_total());
         let reason = DestroyReason::CHANNEL_CLOSED;
         for (circ_id, circuit) in link.channel.circuit_refs() {
             let place = Place::unpack(circuit);

@@ -24,6 +24,7 @@ use tracing::debug;
 
 use super::Switch;
 use super::command::Command;
+use super::memory::Held;
 
 /// Seconds for which a client may believe that an address is refused, or does not resolve.
 pub(super) const REFUSED_TTL_SECS: u32 = 60;
@@ -52,6 +53,8 @@ pub(super) struct Edge {
     pub(super) waits_for_room: Cell<bool>,
     /// It is in `paced_streams`.
     pub(super) is_paced: bool,
+    /// Since when bytes have waited for the socket.
+    pub(super) held: Held,
 }
 
 impl Switch {
@@ -155,6 +158,7 @@ impl Switch {
             listed: false,
             waits_for_room: Cell::new(true),
             is_paced: false,
+            held: Held::default(),
         });
         circuit.streams.insert(id, stream);
         let taken = &mut self.streams_taken;
@@ -216,6 +220,7 @@ impl Switch {
         };
         match edge.stream.handle_data(data, now.mono) {
             Ok(()) => {
+                edge.held.came(data.len(), now.mono);
                 self.inbound_bytes += data.len();
                 self.list_stream(stream);
                 self.send_stream_flow(stream, now);

@@ -198,7 +198,7 @@ impl Switch {
         create: &Payload,
         now: Now,
     ) -> Option<CircId> {
-        let link = self.channels.get_mut(channel)?;
+        let link = self.channels.link_mut(channel)?;
         let circ_id = link.channel.allocate(&mut self.rng, circuit).ok()?;
         link.idle_since = None;
         let mut cell = cell::new_cell(circ_id, CellCommand::CREATE2);

@@ -11,6 +11,7 @@
 //! ends what the specification says it ends: a cell, a circuit, a channel.
 
 mod cells;
+mod channels;
 mod circuit;
 mod command;
 mod config;
@@ -42,6 +43,7 @@ use cepa_wire::Now;
 use cepa_wire::cell::{self, CellBuf};
 use slotmap::SlotMap;
 
+use channels::Channels;
 use circuit::{Circuit, Place};
 use edge::Edge;
 use point::Points;
@@ -49,6 +51,7 @@ use point::Points;
 pub use command::{ChannelClose, Command, Handover, LinkTarget, WORKERS_MAX, WorkerId};
 pub use config::{KnownRelays, Limits, PointParams, SwitchConfig};
 pub use counts::{PointAction, PointCell, PointCounts, StreamCounts, SwitchCounts};
+pub use memory::MemoryCounts;
 pub use point::{CircuitPlace, PointItem, PointKey};
 
 /// Cells of one [`Switch::take_output`]: as many as fit one TLS record of 16 KiB.
@@ -56,26 +59,13 @@ pub const OUTPUT_CELLS_MAX: usize = 31;
 /// How often channels are looked at for padding and idleness.
 const TICK: Duration = Duration::from_secs(1);
 
-/// A channel as the switch holds it.
-struct Link {
-    channel: Channel,
-    /// It is in `ready_channels`.
-    listed: bool,
-    /// Since when it has had no circuit.
-    idle_since: Option<Instant>,
-    /// Circuits that the peer made and that are still there.
-    accepted: usize,
-    /// The shell was asked to close it.
-    closing: bool,
-}
-
 /// One worker's part of the relay.
 pub struct Switch {
     worker: WorkerId,
     config: Arc<SwitchConfig>,
     relays: Arc<KnownRelays>,
     rng: Rng,
-    channels: SlotMap<ChannelKey, Link>,
+    channels: Channels,
     circuits: SlotMap<CircuitKey, Circuit>,
     streams: SlotMap<StreamKey, Edge>,
     commands: VecDeque<Command>,
@@ -85,7 +75,6 @@ pub struct Switch {
     streams_taken: StreamCounts,
     /// By worker.
     handover: Vec<Vec<Handover>>,
-    ready_channels: Vec<ChannelKey>,
     ready_streams: Vec<StreamKey>,
     /// Streams that wait for what their rate allows.
     paced_streams: Vec<StreamKey>,
@@ -94,8 +83,7 @@ pub struct Switch {
     padding_budget: PaddingBudget,
     drained: Vec<CircuitRef>,
     onionskins: usize,
-    /// Cells in the queues of all channels.
-    queued_cells: usize,
+    memory_counts: MemoryCounts,
     /// Bytes that streams hold for their sockets.
     inbound_bytes: usize,
     next_tick: Option<Instant>,
@@ -109,7 +97,7 @@ impl std::fmt::Debug for Switch {
             .field("channels", &self.channels.len())
             .field("circuits", &self.circuits.len())
             .field("streams", &self.streams.len())
-            .field("queued_cells", &self.queued_cells)
+            .field("queued_cells", &self.channels.queued_cells())
             .finish_non_exhaustive()
     }
 }
@@ -124,7 +112,7 @@ impl Switch {
             config,
             relays: Arc::default(),
             rng,
-            channels: SlotMap::with_key(),
+            channels: Channels::default(),
             circuits: SlotMap::with_key(),
             streams: SlotMap::with_key(),
             commands: VecDeque::new(),
@@ -132,14 +120,13 @@ impl Switch {
             point_counts: PointCounts::default(),
             streams_taken: StreamCounts::default(),
             handover: (0..workers).map(|_| Vec::new()).collect(),
-            ready_channels: Vec::new(),
             ready_streams: Vec::new(),
             paced_streams: Vec::new(),
             padding: PaddingSchedule::default(),
             padding_budget: PaddingBudget::default(),
             drained: Vec::new(),
             onionskins: 0,
-            queued_cells: 0,
+            memory_counts: MemoryCounts::default(),
             inbound_bytes: 0,
             next_tick: None,
             next_pace: None,
@@ -165,10 +152,11 @@ impl Switch {
             channels_initiated: channels.filter(|it| it.channel.link().initiator).count(),
             circuits: self.circuits.len(),
             streams: self.streams.len(),
-            queued_cells: self.queued_cells,
+            queued_cells: self.channels.queued_cells(),
             onionskins: self.onionskins,
             streams_taken: self.streams_taken,
             points: self.point_counts.clone(),
+            memory: self.memory_counts,
         }
     }
 
@@ -180,14 +168,7 @@ impl Switch {
             channel.set_padding(Some(self.config.padding), &mut self.rng);
         }
         self.next_tick.get_or_insert(now.mono + TICK);
-        let idle_since = Some(now.mono);
-        self.channels.insert(Link {
-            channel,
-            listed: false,
-            idle_since,
-            accepted: 0,
-            closing: false,
-        })
+        self.channels.insert(channel, now)
     }
 
     /// What the handshake of a channel found out.
@@ -198,15 +179,11 @@ impl Switch {
 
     /// Appends up to about one TLS record of cells to `out`, in scheduling order.
     pub fn take_output(&mut self, channel: ChannelKey, out: &mut Vec<u8>, now: Now) {
-        let Some(link) = self.channels.get_mut(channel) else {
-            return;
-        };
         let mut drained = std::mem::take(&mut self.drained);
-        let before = link.channel.queued_total();
-        link.channel
-            .take_output(out, OUTPUT_CELLS_MAX, now, &mut drained);
-        let sent = before.saturating_sub(link.channel.queued_total());
-        self.queued_cells = self.queued_cells.saturating_sub(sent);
+        self.channels.change(channel, |link| {
+            link.channel
+                .take_output(out, OUTPUT_CELLS_MAX, now, &mut drained)
+        });
         for place in drained.drain(..).map(Place::unpack) {
             if place.worker == self.worker {
                 self.wake_streams(place.circuit);
@@ -226,17 +203,12 @@ impl Switch {
     /// Moves out the channels that have new output and the streams that have new input or room
     /// since last asked; each stands there once.
     pub fn take_ready(&mut self, channels: &mut Vec<ChannelKey>, streams: &mut Vec<StreamKey>) {
-        for key in &self.ready_channels {
-            if let Some(link) = self.channels.get_mut(*key) {
-                link.listed = false;
-            }
-        }
+        self.channels.take_ready(channels);
         for key in &self.ready_streams {
             if let Some(edge) = self.streams.get_mut(*key) {
                 edge.listed = false;
             }
         }
-        channels.append(&mut self.ready_channels);
         streams.append(&mut self.ready_streams);
     }
 
@@ -262,25 +234,16 @@ impl Switch {
         }
         self.next_tick = (!self.channels.is_empty()).then_some(now.mono + TICK);
         let idle_max = self.config.limits.channel_idle;
-        let mut idle = Vec::new();
-        for (key, link) in &mut self.channels {
-            let before = link.channel.queued_total();
-            link.channel.handle_timeout(now, &mut self.rng);
-            let padded = link.channel.queued_total() - before;
-            self.queued_cells += padded;
-            if padded > 0 && !link.listed {
-                link.listed = true;
-                self.ready_channels.push(key);
-            }
+        let rng = &mut self.rng;
+        let idle = self.channels.tick(|link| {
+            link.channel.handle_timeout(now, rng);
             if link.channel.circuit_count() > 0 {
                 link.idle_since = None;
-            } else {
-                let since = *link.idle_since.get_or_insert(now.mono);
-                if now.mono.saturating_duration_since(since) >= idle_max {
-                    idle.push(key);
-                }
+                return false;
             }
-        }
+            let since = *link.idle_since.get_or_insert(now.mono);
+            now.mono.saturating_duration_since(since) >= idle_max
+        });
         for key in idle {
             self.close_channel(key, ChannelClose::Idle, now);
         }
@@ -289,54 +252,32 @@ impl Switch {
     /// Queues a cell for the circuit that its id names on a channel of ours. `false`: there is no
     /// such circuit, or its queue is full.
     fn queue(&mut self, channel: ChannelKey, cell: &CellBuf, now: Now) -> bool {
-        let Some(link) = self.channels.get_mut(channel) else {
-            return false;
-        };
-        if link.channel.queue(cell, now).is_err() {
-            return false;
-        }
-        self.queued_cells += 1;
-        if !link.listed {
-            link.listed = true;
-            self.ready_channels.push(channel);
-        }
-        true
+        self.channels.queue(channel, cell, now)
     }
 
-    /// Queues a cell of the channel itself; a channel whose peer does not read is closed.
-    fn queue_control(&mut self, channel: ChannelKey, cell: &CellBuf) {
-        let Some(link) = self.channels.get_mut(channel) else {
+    /// A channel whose peer provokes answers without reading them is closed.
+    fn close_unread(&mut self, channel: ChannelKey) {
+        let Some(link) = self.channels.link_mut(channel) else {
             return;
         };
-        if link.channel.queue_control(cell).is_err() {
-            if std::mem::replace(&mut link.closing, true) {
-                return;
-            }
+        if !std::mem::replace(&mut link.closing, true) {
             let reason = ChannelClose::NotReading;
             self.commands
                 .push_back(Command::CloseChannel { channel, reason });
-            return;
-        }
-        self.queued_cells += 1;
-        if !link.listed {
-            link.listed = true;
-            self.ready_channels.push(channel);
         }
     }
 
-    /// Forgets a circuit on a channel, and the cells queued for it.
-    fn forget(&mut self, channel: ChannelKey, circ_id: cell::CircId) {
-        let Some(link) = self.channels.get_mut(channel) else {
-            return;
+    /// Forgets a circuit on a channel, and the cells queued for it; `false` if there is none.
+    fn forget(&mut self, channel: ChannelKey, circ_id: cell::CircId) -> bool {
+        let Some(circuit) = self.channels.forget(channel, circ_id) else {
+            return false;
         };
-        let before = link.channel.queued_total();
-        let Some(circuit) = link.channel.remove(circ_id) else {
-            return;
-        };
-        self.queued_cells -= before - link.channel.queued_total();
-        if Place::unpack(circuit).side == circuit::Side::Previous {
+        if let Some(link) = self.channels.link_mut(channel)
+            && Place::unpack(circuit).side == circuit::Side::Previous
+        {
             link.accepted = link.accepted.saturating_sub(1);
         }
+        true
     }
 
     /// The batch of items for another worker, to be given to its [`Switch::handle_handover`].

@@ -90,9 +90,9 @@ impl Switch {
         };
         let before = edge.stream.inbound_bytes();
         let read = edge.stream.take(out, max);
-        self.inbound_bytes = self
-            .inbound_bytes
-            .saturating_sub(before - edge.stream.inbound_bytes());
+        let taken = before - edge.stream.inbound_bytes();
+        edge.held.taken(taken);
+        self.inbound_bytes = self.inbound_bytes.saturating_sub(taken);
         if read.end.is_some() {
             self.drop_edge(key);
         }

@@ -66,10 +66,6 @@ impl Entry {
     pub(super) fn queued(&self) -> usize {
         self.ring.as_ref().map_or(0, Ring::len)
     }
-
-    pub(super) fn ring_bytes(&self) -> usize {
-        self.ring.as_ref().map_or(0, Ring::bytes)
-    }
 }
 
 /// All circuits of a channel.
@@ -124,6 +120,11 @@ impl Circuits {
         ))
     }
 
+    pub(super) fn entry(&self, slot: Slot) -> Option<&Entry> {
+        let entry = self.slots.get(slot.index as usize)?.as_ref()?;
+        (entry.generation == slot.generation).then_some(entry)
+    }
+
     pub(super) fn entry_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
         let entry = self.slots.get_mut(slot.index as usize)?.as_mut()?;
         (entry.generation == slot.generation).then_some(entry)
@@ -131,8 +132,7 @@ impl Circuits {
 
     /// True if the entry is still there and has cells queued.
     pub(super) fn is_active(&self, slot: Slot) -> bool {
-        let entry = self.slots.get(slot.index as usize).and_then(Option::as_ref);
-        entry.is_some_and(|entry| entry.generation == slot.generation && entry.ring.is_some())
+        self.entry(slot).is_some_and(|entry| entry.ring.is_some())
     }
 
     pub(super) fn allocate(

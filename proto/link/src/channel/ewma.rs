@@ -109,6 +109,11 @@ impl Schedule {
         Some((turn.slot, limit))
     }
 
+    /// The circuits in the heap, in no order; among them some that are gone.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.heap.iter().map(|turn| turn.slot)
+    }
+
     /// Entries in the heap, stale ones too.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {

@@ -194,6 +194,12 @@ fn queues_are_bounded() {
     let padding = cell::new_cell(CircId::NONE, Command::PADDING);
     (0..CONTROL_MAX_CELLS).for_each(|_| channel.queue_control(&padding).unwrap());
     assert_eq!(channel.queue_control(&padding), Err(ControlFull));
+    let reason = DestroyReason::PROTOCOL;
+    (0..CONTROL_MAX_CELLS).for_each(|_| channel.queue_refusal(id(2), reason).unwrap());
+    assert_eq!(channel.queue_refusal(id(2), reason), Err(ControlFull));
+    assert_eq!(channel.queue_destroy(id(2), reason), Ok(()));
+    take(&mut channel, CONTROL_MAX_CELLS + 2, now());
+    assert_eq!(channel.queue_refusal(id(2), reason), Ok(()));
 }
 
 #[test]
@@ -247,19 +253,48 @@ fn circuits_that_come_and_go_leave_nothing_behind() {
 }
 
 #[test]
-fn the_oldest_queue_is_found() {
-    let mut channel = with_circuits(3);
-    assert_eq!(channel.oldest_queued(), None);
-    for (number, ms) in [(1, 30), (2, 10), (3, 20), (2, 40)] {
+fn what_waits_is_told_with_its_age() {
+    let mut channel = with_circuits(4);
+    assert_eq!(channel.waiting().count(), 0);
+    for (number, ms) in [(1, 30), (2, 10), (3, 20), (2, 40), (4, 5)] {
         channel
             .queue(&cell_of(number, 0), later(Duration::from_millis(ms)))
             .unwrap();
     }
-    let oldest = later(Duration::from_millis(10)).mono;
+    channel.remove(id(4));
+    let mut waiting: Vec<_> = channel.waiting().collect();
+    waiting.sort_by_key(|waiting| waiting.since);
+    let expected = [(2, 10), (3, 20), (1, 30)].map(|(number, ms)| Waiting {
+        since: later(Duration::from_millis(ms)).mono,
+        circ_id: id(number),
+        circuit: CircuitRef(number.into()),
+    });
+    assert_eq!(waiting, expected);
+}
+
+/// A circuit that is closed leaves less than it held, and others are not kept waiting by many.
+#[test]
+fn destroys_are_small_and_share_the_channel() {
+    let mut channel = with_circuits(1000);
+    (1..=1000).for_each(|number| queue(&mut channel, number, 1));
+    let held = channel.queue_bytes();
+    for number in 2..=1000 {
+        channel.remove(id(number));
+        channel
+            .queue_destroy(id(number), DestroyReason::RESOURCELIMIT)
+            .unwrap();
+    }
+    channel.trim();
+    assert!(channel.queue_bytes() < held / 20, "{held}");
     assert_eq!(
-        channel.oldest_queued(),
-        Some((id(2), CircuitRef(2), oldest))
+        (channel.queued_destroys(), channel.queued_total()),
+        (999, 1000)
     );
+    let sent = take(&mut channel, 4, now());
+    assert_eq!(sent, [(2, 5), (3, 5), (1, 0),]);
+    assert_eq!(take(&mut channel, 4, now()).len(), 4);
+    while channel.queue_destroy(id(1), DestroyReason::NONE).is_ok() {}
+    assert_eq!(channel.queued_destroys(), DESTROYS_MAX);
 }
 
 #[test]

@@ -311,6 +311,66 @@ fn the_memory_limit_takes_the_oldest() {
     assert_eq!(path.destroyed(&mut net), 5);
 }
 
+/// Many links ask for circuits and read no answer, again and again. What is closed is the oldest
+/// tenth, not all; its work is in proportion to what is closed, and what it leaves is little.
+#[test]
+fn the_memory_limit_costs_in_proportion() {
+    const LINKS: usize = 20;
+    const CIRCUITS: u32 = 1500;
+    let cells_max = 10_000;
+    let mut net = Net::with(&[1], |config| config.limits.queued_cells_max = cells_max);
+    let clients: Vec<usize> = (0..LINKS).map(|_| net.client((0, 0))).collect();
+    let channels: Vec<_> = clients
+        .iter()
+        .map(|client| net.channel_of_client(*client).2)
+        .collect();
+    let mut now = net.now;
+    let switch = &mut net.nodes[0].switches[0];
+    let mut made = 0;
+    for number in 0..CIRCUITS {
+        now = now + std::time::Duration::from_millis(1);
+        for channel in &channels {
+            let id = CircId(0x8000_0001 + number);
+            let mut cell = cell::new_cell(id, Cell::CREATE_FAST);
+            switch.handle_cells(*channel, &mut cell, now).unwrap();
+            made += 1;
+            let circuits = switch.counts().circuits;
+            assert!(circuits <= cells_max, "{circuits}");
+            // A pass leaves what it need not take.
+            assert!(circuits >= made.min(cells_max * 8 / 10), "{circuits}");
+        }
+    }
+    let counts = switch.counts().memory;
+    assert_eq!(counts.closed, (made - switch.counts().circuits) as u64);
+    assert!(counts.passes <= 2 * counts.closed / (cells_max as u64 / 10));
+    assert!(counts.considered <= 12 * counts.closed, "{counts:?}");
+    // The youngest are left.
+    let oldest = switch.channels.waiting().map(|(_, waiting)| waiting.since);
+    assert!(oldest.min().unwrap() > net.now.mono + std::time::Duration::from_millis(900));
+}
+
+/// Circuits that are idle cost a pass nothing.
+#[test]
+fn the_memory_limit_looks_at_what_is_queued() {
+    let mut net = Net::with(&[1], |config| config.limits.queued_cells_max = 400);
+    let (idle, busy) = (net.client((0, 0)), net.client((0, 0)));
+    for number in 1..=500 {
+        Path::create_fast(&mut net, idle, 0x8000_0000 + number);
+    }
+    let (_, _, key) = net.channel_of_client(busy);
+    let now = net.now;
+    let switch = &mut net.nodes[0].switches[0];
+    for number in 1..=500 {
+        let mut cell = cell::new_cell(CircId(0x8000_0000 + number), Cell::CREATE_FAST);
+        switch.handle_cells(key, &mut cell, now).unwrap();
+    }
+    let memory = switch.counts().memory;
+    assert!(memory.closed > 0 && memory.considered <= 400 * memory.passes);
+    let (_, _, key) = net.channel_of_client(idle);
+    let link = net.nodes[0].switches[0].channels.get(key).unwrap();
+    assert_eq!(link.channel.circuit_count(), 500);
+}
+
 #[test]
 fn the_memory_limit_reaches_streams() {
     let net = Net::with(&[1, 1, 1], |config| config.limits.queued_cells_max = 50);

@@ -156,12 +156,8 @@ fn a_circuit_that_ends_while_its_channel_is_looked_for() {
     switches[0].handle_cells(key, &mut destroy, now).unwrap();
     net.run();
     assert_eq!(counts(&net), [0, 0]);
-    assert_eq!(
-        net.nodes[0].switches[1].channels[channel]
-            .channel
-            .circuit_count(),
-        0
-    );
+    let link = net.nodes[0].switches[1].channels.get(channel).unwrap();
+    assert_eq!(link.channel.circuit_count(), 0);
 }
 
 #[test]
