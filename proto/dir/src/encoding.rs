@@ -213,6 +213,26 @@ mod tests {
         ));
     }
 
+    #[test]
+    fn a_body_that_ends_early_or_goes_on_is_no_endless_work() {
+        // TROVE-2026-021 and 022: a truncated stream was waited for without end, and bombs were let
+        // through in pieces.
+        let text: Vec<u8> = (0..2000_u32).flat_map(u32::to_be_bytes).collect();
+        for encoding in &ALL[1..] {
+            let whole = encoding.encode(&text);
+            for len in 0..whole.len() {
+                let cut = encoding.decode(&whole[..len], usize::MAX);
+                assert!(cut.is_err() || cut.is_ok_and(|it| it.len() <= text.len()));
+            }
+            let piece = encoding.encode(&vec![0; 1 << 20]);
+            let decoded = encoding.decode(&piece.repeat(64), usize::MAX);
+            assert!(
+                decoded.map_or(0, |it| it.len()) <= BOMB_BYTES,
+                "{encoding:?}"
+            );
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_encoded_is_decoded(body: Vec<u8>) {

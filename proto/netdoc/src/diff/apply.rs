@@ -3,6 +3,10 @@
 use crate::consensus::{CONSENSUS_BYTES_MAX, ConsensusText};
 use crate::diff::{DiffError, DiffHeader, document_digest};
 
+/// Commands of one diff, at most: a document at its bound that changed in every second line has not
+/// as many (TROVE-2026-042: diffs are bounded in what they cost, too).
+pub(super) const COMMANDS_MAX: usize = 1 << 18;
+
 /// What a command does with the lines from `from` through `to`, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Command {
@@ -35,23 +39,26 @@ pub(super) fn run(base: &str, script: &str) -> Result<String, DiffError> {
     let starts = line_starts(base);
     let lines = starts.len().saturating_sub(1);
     // Lines before `left` are not yet dealt with; `parts` is the result from its end on.
-    let (mut left, mut parts, mut bytes) = (lines, Vec::new(), 0);
-    let mut keep = |parts: &mut Vec<_>, from: usize, to: usize| {
-        let (from, to) = (starts.get(from).copied(), starts.get(to).copied());
-        let part = from
-            .zip(to)
-            .and_then(|(from, to)| base.get(from..to))
-            .unwrap_or_default();
-        bytes += part.len();
+    let (mut left, mut parts, mut bytes, mut commands) = (lines, Vec::new(), 0, 0);
+    let mut keep = |parts: &mut Vec<_>, part| {
+        bytes += str::len(part);
         parts.push(part);
-        if bytes > CONSENSUS_BYTES_MAX {
-            Err(DiffError::TooLarge)
-        } else {
-            Ok(())
+        match bytes > CONSENSUS_BYTES_MAX {
+            true => Err(DiffError::TooLarge),
+            false => Ok(()),
         }
+    };
+    let unchanged = |from: usize, to: usize| {
+        let (from, to) = (starts.get(from).copied(), starts.get(to).copied());
+        let part = from.zip(to).and_then(|(from, to)| base.get(from..to));
+        part.unwrap_or_default()
     };
     let mut rest = script;
     while !rest.is_empty() {
+        commands += 1;
+        if commands > COMMANDS_MAX {
+            return Err(DiffError::TooLarge);
+        }
         let (line, after) = rest.split_once('\n').ok_or(DiffError::Truncated)?;
         rest = after;
         let command = command(line, lines, left == lines && parts.is_empty())?;
@@ -62,15 +69,15 @@ pub(super) fn run(base: &str, script: &str) -> Result<String, DiffError> {
         if to > left {
             return Err(DiffError::Order);
         }
-        keep(&mut parts, to, left)?;
+        keep(&mut parts, unchanged(to, left))?;
         left = from - 1;
         if !matches!(command, Command::Delete { .. }) {
             let (added, after) = added_lines(rest)?;
-            parts.push(added);
+            keep(&mut parts, added)?;
             rest = after;
         }
     }
-    keep(&mut parts, 0, left)?;
+    keep(&mut parts, unchanged(0, left))?;
     parts.reverse();
     Ok(parts.concat())
 }

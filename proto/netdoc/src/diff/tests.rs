@@ -168,3 +168,18 @@ proptest! {
         let _ = apply::run("one\ntwo\nthree\nfour\n", &script);
     }
 }
+
+#[test]
+fn what_a_diff_may_cost_is_bounded() {
+    let many = "1a\nx\n.\n".repeat(apply::COMMANDS_MAX);
+    assert!(apply::run("a\nb\n", &many).is_ok());
+    let one_more = format!("2d\n{many}");
+    let refused = apply::run("a\nb\n", &one_more);
+    assert_eq!(refused, Err(DiffError::TooLarge));
+    let half = "x".repeat(DIFF_BYTES_MAX / 2 + 1);
+    let base = format!("{half}\n");
+    let doubled = format!("1a\n{half}\n.\n");
+    assert_eq!(apply::run(&base, &doubled), Err(DiffError::TooLarge));
+    let long = "x".repeat(DIFF_BYTES_MAX + 1);
+    assert_eq!(DiffHeader::parse(&long), Err(DiffError::TooLarge));
+}
