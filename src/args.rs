@@ -81,7 +81,8 @@ A configuration:
   data_dir = \"auth\"             # holds keys/authority_signing_key, authority_certificate
   network = \"network.toml\"      # all authorities, this one included
   [authority]
-  voting_interval = 3600        # seconds; a divisor of a day";
+  voting_interval = 3600        # seconds; a divisor of a day
+  auth_dir_max_servers_per_addr = 2   # relays that may be Running on one address; 0: any number";
 
 /// `cepa authority keygen`.
 #[derive(Debug, Subcommand)]

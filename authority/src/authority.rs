@@ -44,6 +44,8 @@ pub struct Authority {
     next: Schedule,
     /// Our last vote: never are there two of one interval.
     own_vote: Option<VoteText>,
+    /// The interval for which we could make no vote that can be read.
+    unvoted: Option<SystemTime>,
     /// Votes and signatures that came before the round that they are for.
     early_votes: BTreeMap<RsaId, VoteText>,
     early_signatures: BTreeMap<RsaId, DetachedSignatures>,
@@ -69,6 +71,7 @@ impl Authority {
             round: None,
             next,
             own_vote: None,
+            unvoted: None,
             early_votes: BTreeMap::new(),
             early_signatures: BTreeMap::new(),
             started: now.wall,
@@ -119,12 +122,23 @@ impl Authority {
             self.restore_consensus(text, now.wall);
         }
         self.restore_votes(votes);
-        for [descriptor, extra_info] in descriptors.into_values() {
+        for (key, [descriptor, extra_info]) in descriptors {
             let (mut commands, body) = (Vec::new(), descriptor + &extra_info);
-            self.relays
-                .upload(&body, Source::Taken, &self.config, now.wall, &mut commands);
+            let config = &self.config;
+            let reply = self
+                .relays
+                .upload(&body, Source::Stored, config, now.wall, &mut commands);
             // They are in the store already.
             commands.retain(|command| !matches!(command, Command::Put(_)));
+            if reply.status != 200 {
+                tracing::info!(
+                    relay = key,
+                    reason = reply.reason,
+                    "a relay is not taken over"
+                );
+                let kinds = [RowKind::Descriptor, RowKind::ExtraInfo];
+                commands.extend(kinds.map(|kind| Command::Drop(kind, key.clone())));
+            }
             self.commands.extend(commands);
         }
     }
@@ -205,7 +219,8 @@ impl Authority {
 
     /// How [`Command::TestReachability`] ended.
     pub fn handle_reachability(&mut self, rsa: &RsaId, reached: bool, now: Now) {
-        self.relays.handle_reachability(rsa, reached, now.wall);
+        self.relays
+            .handle_reachability(rsa, reached, &self.config, now.wall);
         self.advance(now);
     }
 
@@ -253,14 +268,15 @@ impl Authority {
             .handle_timeout(&self.config, now.wall, &mut commands);
         self.commands.extend(commands);
         self.advance_rounds(now);
-        let due = self.due();
+        let due = self.due(now.wall);
         self.deadline = Some(now.mono + due.duration_since(now.wall).unwrap_or(Duration::ZERO));
     }
 
     /// When something is due next, by the wall clock.
-    fn due(&self) -> SystemTime {
-        let test = self.relays.next_test(&self.config);
-        let round = self.round.as_ref().map(|round| {
+    fn due(&self, now: SystemTime) -> SystemTime {
+        let test = self.relays.next_test(&self.config, now);
+        let round = self.round.as_ref().filter(|round| !round.is_void);
+        let round = round.map(|round| {
             let at = &round.schedule;
             match &round.signing {
                 None if !round.votes_fetched => at.fetch_votes,

@@ -79,8 +79,9 @@ pub(crate) fn thresholds(relays: &Relays, config: &Config, now: SystemTime) -> F
     }
 }
 
-/// Relays beyond the number that may share an address. Authorities, those that are Running, and
-/// those with the most bandwidth stay (dir-spec 3.4.1, "Sybil").
+/// Relays beyond the number that may be Running on one address. Authorities and those with the most
+/// bandwidth stay (dir-spec 3.4.1, "Sybil"). Those that are not Running do not count, as in `tor`
+/// since 0.4.9.14: descriptors with another's address cost nothing.
 pub(crate) fn sybils(relays: &Relays, config: &Config, now: SystemTime) -> BTreeSet<RsaId> {
     let most = match config.relays_per_address_max {
         0 => return BTreeSet::new(),
@@ -89,13 +90,10 @@ pub(crate) fn sybils(relays: &Relays, config: &Config, now: SystemTime) -> BTree
     let mut by_address: BTreeMap<Ipv4Addr, Vec<_>> = BTreeMap::new();
     for (id, relay) in relays.iter() {
         let is_authority = config.authorities.iter().any(|one| one.rsa_id == *id);
-        let is_running = relay.is_running(config, now);
-        let rank = (
-            !is_authority,
-            !is_running,
-            Reverse(relay.bandwidth_kb()),
-            *id,
-        );
+        if !relay.is_running(config, now) {
+            continue;
+        }
+        let rank = (!is_authority, Reverse(relay.bandwidth_kb()), *id);
         let address = *relay.desc.or_address.ip();
         by_address.entry(address).or_default().push(rank);
     }

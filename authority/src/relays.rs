@@ -1,8 +1,12 @@
 //! The relays that an authority knows: descriptors, key pins, reachability (dir-spec 3.2, 3.4.2).
 //!
 //! What is refused ([`crate::uploads`]) leaves what was there before. The two identity keys of a
-//! relay belong together for ever. A relay is Running while links to it could be opened lately.
-//! Who was not heard of for two days is forgotten, but for keys and history.
+//! relay belong together for ever, once it was reached. A relay is Running while links to it could
+//! be opened lately ([`reach`]). Who was not heard of for two days is forgotten, but for keys and
+//! history; of a stranger whom nobody could reach nothing is kept ([`places`]).
+
+mod places;
+mod reach;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,49 +22,21 @@ use crate::command::{Command, Document, Reply, Row, RowKind};
 use crate::config::{Config, METHODS, RELAYS_MAX};
 use crate::history::History;
 use crate::uploads::{self, Source};
+use places::{Places, Room};
+use reach::{ReachTimes, TestsDue};
 
 /// A descriptor older than this is neither taken nor voted for.
 pub(crate) const AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// A relay that was not heard of for so long is forgotten.
 const FORGET_AGE: Duration = Duration::from_secs(48 * 60 * 60);
+/// So often it is looked who that is.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// What is known of a relay's past is forgotten so long after the last word of it.
 const HISTORY_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// After a failed test the next one comes so soon, at first: a relay that has just started may
-/// publish a moment before its port answers.
-const RETRY: Duration = Duration::from_secs(1);
-/// How many of the tests come so soon.
-const RETRIES_MAX: u32 = 5;
-
 /// Replaced descriptors of one relay that are still served; those of a day, as a rule.
 const REPLACED_MAX: usize = 4;
-
-/// Times between tests of one relay, and how long a good one counts.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ReachTimes {
-    test_every: Duration,
-    running_for: Duration,
-}
-
-impl ReachTimes {
-    /// `tor`'s: 1280 s and 45 min. In a test network each interval, and two of them, so that a
-    /// relay that was killed is missed soon.
-    pub(crate) fn new(config: &Config) -> Self {
-        let interval = Duration::from_secs(u64::from(config.timing.interval_secs));
-        if config.is_testing {
-            ReachTimes {
-                test_every: interval,
-                running_for: interval * 2,
-            }
-        } else {
-            ReachTimes {
-                test_every: Duration::from_secs(1280),
-                running_for: Duration::from_secs(45 * 60),
-            }
-        }
-    }
-}
 
 /// A relay.
 #[derive(Debug, Clone)]
@@ -71,12 +47,24 @@ pub(crate) struct Relay {
     pub(crate) microdescs: Vec<Option<[u8; 32]>>,
     /// How it was in the past.
     pub(crate) history: History,
+    /// When a test last reached it at its address.
     reached: Option<SystemTime>,
     tested: Option<SystemTime>,
     /// Tests that failed since the last good one.
     failures: u32,
     /// Descriptors before this one that are still served: consensuses name them for a while.
     replaced: VecDeque<[u8; 20]>,
+}
+
+/// What a descriptor was that came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inserted {
+    /// Of a relay that was not known.
+    New(RsaId),
+    /// Of one that has another address.
+    Moved(RsaId),
+    /// Another one of a relay at the same address.
+    Renewed,
 }
 
 /// All relays.
@@ -86,6 +74,10 @@ pub(crate) struct Relays {
     pins: BTreeMap<RsaId, Ed25519Id>,
     pinned: BTreeMap<Ed25519Id, RsaId>,
     histories: BTreeMap<RsaId, History>,
+    places: Places,
+    tests_due: TestsDue,
+    /// When the last look was for those that are to be forgotten.
+    swept: Option<SystemTime>,
 }
 
 impl Relays {
@@ -142,13 +134,22 @@ impl Relays {
             return Reply::refused("Ed25519 identity key or RSA identity key has changed.");
         }
         let known = self.by_id.get(&desc.identity);
-        if known.is_none() && self.by_id.len() >= RELAYS_MAX {
-            return Reply::refused("Too many relays are known.");
-        }
         if let Some(refusal) = known.and_then(|known| uploads::old(&desc, &known.desc, source)) {
             return refusal;
         }
-        self.insert(Arc::new(desc), extra_info.map(Arc::new), now, commands);
+        match self
+            .places
+            .room(&desc.identity, *desc.or_address.ip(), config)
+        {
+            Room::Free => {}
+            Room::Of(stranger) => {
+                self.remove(&stranger, commands);
+            }
+            Room::Full(reason) => return Reply::refused(reason),
+        }
+        let extra_info = extra_info.map(Arc::new);
+        let plan = self.insert(Arc::new(desc), extra_info, now, commands);
+        self.plan(plan, source, ReachTimes::new(config), now);
         Reply::ok("OK")
     }
 
@@ -165,7 +166,7 @@ impl Relays {
         extra_info: Option<Arc<ExtraInfo>>,
         now: SystemTime,
         commands: &mut Vec<Command>,
-    ) {
+    ) -> Inserted {
         let id = desc.identity;
         let microdescs = serve_microdescs(&desc, commands);
         commands.push(put(RowKind::Descriptor, &id, &desc.text));
@@ -179,9 +180,6 @@ impl Relays {
         }
         self.pinned.insert(desc.ed25519, id);
         let before = self.by_id.remove(&id);
-        let moved = before
-            .as_ref()
-            .is_none_or(|known| known.desc.or_address != desc.or_address);
         let mut replaced = VecDeque::new();
         if let Some(known) = &before {
             replaced.clone_from(&known.replaced);
@@ -190,12 +188,22 @@ impl Relays {
         if replaced.len() > REPLACED_MAX {
             commands.extend(replaced.pop_front().map(Command::Withdraw));
         }
-        let (history, reached, tested) = match before {
-            Some(known) if !moved => (known.history, known.reached, known.tested),
-            Some(known) => (known.history, None, None),
+        let inserted = match &before {
+            None => Inserted::New(id),
+            Some(known) if known.desc.or_address != desc.or_address => Inserted::Moved(id),
+            Some(_) => Inserted::Renewed,
+        };
+        if !matches!(inserted, Inserted::Renewed) {
+            self.places.take(id, *desc.or_address.ip());
+        }
+        let (history, reached, tested, failures) = match before {
+            Some(known) if inserted == Inserted::Renewed => {
+                (known.history, known.reached, known.tested, known.failures)
+            }
+            Some(known) => (known.history, None, known.tested, 0),
             None => {
                 let history = self.histories.remove(&id).unwrap_or(History::new(now));
-                (history, history.reached, None)
+                (history, history.reached, None, 0)
             }
         };
         let relay = Relay {
@@ -204,51 +212,84 @@ impl Relays {
             history,
             reached,
             tested,
-            failures: 0,
+            failures,
             replaced,
         };
         self.by_id.insert(id, relay);
+        inserted
     }
 
-    /// Starts the tests that are due, brings histories up to date, forgets who is gone.
+    /// Plans the test of a relay that has come or has a new address.
+    fn plan(&mut self, inserted: Inserted, source: Source, times: ReachTimes, now: SystemTime) {
+        let (Inserted::New(id) | Inserted::Moved(id)) = inserted else {
+            return;
+        };
+        let Some(relay) = self.by_id.get(&id) else {
+            return;
+        };
+        let is_stranger = relay.reached.is_none();
+        let at = match source {
+            Source::Stored if !is_stranger => times.spread(&id, now),
+            _ => times.moved(relay.tested, now),
+        };
+        self.tests_due.plan(id, is_stranger, at);
+    }
+
+    /// Starts the tests that are due, and forgets who is gone.
     pub(crate) fn handle_timeout(
         &mut self,
         config: &Config,
         now: SystemTime,
         commands: &mut Vec<Command>,
     ) {
+        let swept = self.swept.filter(|swept| *swept <= now);
+        if swept.is_none_or(|swept| swept + FORGET_EVERY <= now) {
+            self.forget(now, commands);
+            self.keep_to_the_clock(config, now);
+            self.swept = Some(now);
+        }
         let times = ReachTimes::new(config);
-        self.forget(now, commands);
-        for relay in self.by_id.values_mut() {
-            if relay.next_test(times) <= now {
-                relay.tested = Some(now);
-                commands.push(Command::TestReachability {
-                    address: relay.desc.or_address.into(),
-                    rsa_id: relay.desc.identity,
-                    ed25519: relay.desc.ed25519,
-                });
-            }
+        while let Some(id) = self.tests_due.pop(times, now) {
+            let Some(relay) = self.by_id.get_mut(&id) else {
+                continue;
+            };
+            relay.tested = Some(now);
+            commands.push(Command::TestReachability {
+                address: relay.desc.or_address.into(),
+                rsa_id: relay.desc.identity,
+                ed25519: relay.desc.ed25519,
+            });
+            let is_stranger = relay.reached.is_none();
+            self.tests_due.plan(id, is_stranger, now + times.test_every);
+        }
+    }
+
+    /// If the clock was set back, tests are planned anew.
+    fn keep_to_the_clock(&mut self, config: &Config, now: SystemTime) {
+        if self.swept.is_none_or(|swept| swept <= now) {
+            return;
+        }
+        let times = ReachTimes::new(config);
+        for (id, relay) in &mut self.by_id {
+            relay.tested = relay.tested.filter(|tested| *tested <= now);
+            let is_stranger = relay.reached.is_none();
+            self.tests_due.plan(*id, is_stranger, times.spread(id, now));
         }
     }
 
     /// Forgets relays that were not heard of for long, and later their histories.
     fn forget(&mut self, now: SystemTime, commands: &mut Vec<Command>) {
-        let histories = &mut self.histories;
-        self.by_id.retain(|id, relay| {
-            let is_gone = relay.desc.published + FORGET_AGE <= now;
-            if is_gone {
-                let replaced = relay.replaced.iter().copied();
-                let digests = replaced.chain([relay.desc.digest]);
-                commands.extend(digests.map(Command::Withdraw));
-                commands.push(Command::Drop(RowKind::Descriptor, id.to_string()));
-                commands.push(Command::Drop(RowKind::ExtraInfo, id.to_string()));
-                if histories.len() < RELAYS_MAX {
-                    histories.insert(*id, relay.history);
-                }
+        let is_gone = |relay: &Relay| relay.desc.published + FORGET_AGE <= now;
+        let gone = self.by_id.iter().filter(|(_, relay)| is_gone(relay));
+        let gone: Vec<RsaId> = gone.map(|(id, _)| *id).collect();
+        for id in gone {
+            if let Some(history) = self.remove(&id, commands)
+                && self.histories.len() < RELAYS_MAX
+            {
+                self.histories.insert(id, history);
             }
-            !is_gone
-        });
-        histories.retain(|id, history| {
+        }
+        self.histories.retain(|id, history| {
             let is_void = history.recorded + HISTORY_AGE <= now;
             if is_void {
                 commands.push(Command::Drop(RowKind::History, id.to_string()));
@@ -257,24 +298,55 @@ impl Relays {
         });
     }
 
+    /// Removes a relay. Its history, and its pin, stay if it was ever reached.
+    fn remove(&mut self, id: &RsaId, commands: &mut Vec<Command>) -> Option<History> {
+        let relay = self.by_id.remove(id)?;
+        self.places.leave(id);
+        self.tests_due.cancel(id);
+        let replaced = relay.replaced.iter().copied();
+        let digests = replaced.chain([relay.desc.digest]);
+        commands.extend(digests.map(Command::Withdraw));
+        let drop = |kind| Command::Drop(kind, id.to_string());
+        commands.extend([RowKind::Descriptor, RowKind::ExtraInfo].map(drop));
+        if relay.reached.or(relay.history.reached).is_some() {
+            return Some(relay.history);
+        }
+        self.pins.remove(id);
+        self.pinned.remove(&relay.desc.ed25519);
+        commands.extend([RowKind::KeyPin, RowKind::History].map(drop));
+        None
+    }
+
     /// When the next test is due.
-    pub(crate) fn next_test(&self, config: &Config) -> Option<SystemTime> {
-        let times = ReachTimes::new(config);
-        self.by_id
-            .values()
-            .map(|relay| relay.next_test(times))
-            .min()
+    pub(crate) fn next_test(&self, config: &Config, now: SystemTime) -> Option<SystemTime> {
+        self.tests_due.next(ReachTimes::new(config), now)
     }
 
     /// How a test ended.
-    pub(crate) fn handle_reachability(&mut self, rsa: &RsaId, reached: bool, now: SystemTime) {
-        if let Some(relay) = self.by_id.get_mut(rsa)
-            && reached
-        {
+    pub(crate) fn handle_reachability(
+        &mut self,
+        rsa: &RsaId,
+        reached: bool,
+        config: &Config,
+        now: SystemTime,
+    ) {
+        let Some(relay) = self.by_id.get_mut(rsa) else {
+            return;
+        };
+        let times = ReachTimes::new(config);
+        if reached {
             relay.reached = Some(now);
             relay.failures = 0;
-        } else if let Some(relay) = self.by_id.get_mut(rsa) {
+            self.places.reached(rsa);
+            self.tests_due.plan(*rsa, false, now + times.test_every);
+        } else {
             relay.failures = relay.failures.saturating_add(1);
+            let is_stranger = relay.reached.is_none();
+            if is_stranger {
+                self.places.failed(rsa, now);
+            }
+            let at = times.again(relay.failures, now);
+            self.tests_due.plan(*rsa, is_stranger, at);
         }
     }
 
@@ -295,20 +367,6 @@ impl Relays {
 }
 
 impl Relay {
-    /// When it is to be tested next: at once if it never was, soon after a first failure.
-    fn next_test(&self, times: ReachTimes) -> SystemTime {
-        let Some(tested) = self.tested else {
-            return SystemTime::UNIX_EPOCH;
-        };
-        let is_first_failure = (1..=RETRIES_MAX).contains(&self.failures);
-        tested
-            + if is_first_failure {
-                RETRY.min(times.test_every)
-            } else {
-                times.test_every
-            }
-    }
-
     /// Whether it gets the flag Running.
     pub(crate) fn is_running(&self, config: &Config, now: SystemTime) -> bool {
         let times = ReachTimes::new(config);
@@ -326,10 +384,15 @@ impl Relay {
 
     /// What it can carry, in kilobytes a second, as far as it is believed without measurement.
     pub(crate) fn bandwidth_kb(&self) -> u32 {
-        const BELIEVED_MAX_KB: u32 = 10_000;
-        let of = &self.desc.bandwidth;
-        (of.average.min(of.burst).min(of.observed) / 1000).min(BELIEVED_MAX_KB)
+        believed_kb(&self.desc)
     }
+}
+
+/// What a relay with this descriptor can carry, in kilobytes a second, as far as it is believed.
+pub(crate) fn believed_kb(desc: &ServerDescriptor) -> u32 {
+    const BELIEVED_MAX_KB: u32 = 10_000;
+    let of = &desc.bandwidth;
+    (of.average.min(of.burst).min(of.observed) / 1000).min(BELIEVED_MAX_KB)
 }
 
 /// Serves the microdescriptors that our methods make of a descriptor, and says their digests.

@@ -31,6 +31,8 @@ pub(crate) struct Round {
     pub(crate) votes_fetched: bool,
     /// The consensus that is being signed.
     pub(crate) signing: Option<Signing>,
+    /// The votes make no consensus that anybody could read: nothing more comes of this round.
+    pub(crate) is_void: bool,
 }
 
 /// A consensus in both flavours, with the signatures that are there.
@@ -53,6 +55,7 @@ impl Round {
             votes,
             votes_fetched: false,
             signing: None,
+            is_void: false,
         }
     }
 
@@ -67,7 +70,8 @@ impl Round {
     pub(crate) fn may_compute(&self, config: &Config, now: SystemTime) -> bool {
         let all = self.votes.len() >= config.authorities.len();
         let is_time = now >= self.schedule.compute || (self.schedule.late && all);
-        self.signing.is_none() && is_time && self.votes.len() >= config.majority()
+        let may = self.signing.is_none() && !self.is_void;
+        may && is_time && self.votes.len() >= config.majority()
     }
 
     /// Whether the time to compute has passed without enough votes.
@@ -77,7 +81,7 @@ impl Round {
             && self.votes.len() < config.majority()
     }
 
-    /// Computes the consensus of the votes and signs it.
+    /// Computes the consensus of the votes, reads it as others will, and signs it.
     pub(crate) fn compute(&mut self, config: &Config, keys: &Keys, is_shared_random_fresh: bool) {
         let votes: Vec<VoteText> = self.votes.values().cloned().collect();
         let ballot = Ballot {
@@ -86,6 +90,7 @@ impl Round {
             is_shared_random_fresh,
         };
         let Some(computed) = compute(&ballot) else {
+            self.is_void = true;
             return;
         };
         let (mut ns, mut microdesc) = (computed.ns, computed.microdesc);
@@ -93,13 +98,15 @@ impl Round {
         let own = keys.cert.identity;
         ns.signatures = vec![ns.sign(own, &keys.signing)];
         microdesc.signatures = vec![microdesc.sign(own, &keys.signing)];
-        self.signing = Some(Signing {
+        let signing = Signing {
             ns,
             microdesc,
             ns_digest,
             microdesc_digest,
             fetched: false,
-        });
+        };
+        self.is_void = signing.publish().is_none();
+        self.signing = (!self.is_void).then_some(signing);
     }
 
     /// Whether it is time to publish, and enough have signed.

@@ -9,12 +9,14 @@ use std::time::{Duration, SystemTime};
 
 use cepa_netdoc::descriptor::{ServerDescriptor, split_descriptors};
 use cepa_netdoc::extrainfo::{ExtraInfo, split_extra_infos};
+use cepa_netdoc::microdesc::{self, Microdesc};
 use cepa_netdoc::policy::is_internal;
 
 use crate::command::Reply;
 use crate::compute::version_numbers;
-use crate::config::Config;
+use crate::config::{Config, METHODS};
 use crate::relays::AGE_MAX;
+use crate::vote;
 
 /// A descriptor may be from so far in the future (`tor`: ROUTER_ALLOW_SKEW).
 const FUTURE_MAX: Duration = Duration::from_secs(12 * 60 * 60);
@@ -28,8 +30,10 @@ const TOR_VERSION_MIN: [u32; 4] = [0, 4, 8, 0];
 pub(crate) enum Source {
     /// The relay itself.
     Relay,
-    /// Another authority, or an earlier run: it is taken already.
+    /// Another authority, which has taken it already.
     Taken,
+    /// An earlier run.
+    Stored,
 }
 
 /// The descriptor of a body, and the extra-info that belongs to it, if it is there.
@@ -89,6 +93,15 @@ pub(crate) fn check(
         || ipv6.is_some_and(|address| is_internal((*address.ip()).into()));
     if is_private && !config.allows_private_addresses {
         return refuse("Rejected: Address is a private address.");
+    }
+    // What is taken is voted for, and whoever gets the vote must be able to read it.
+    vote::check(desc)
+        .map_err(|reason| Reply::refused(format!("Rejected: not fit for a vote: {reason}")))?;
+    for method in METHODS {
+        let text = microdesc::from_descriptor(desc, method);
+        if let Some(Err(error)) = text.map(|text| Microdesc::parse(&text)) {
+            return refuse(&format!("Rejected: not fit for a microdescriptor: {error}"));
+        }
     }
     Ok(())
 }

@@ -1,21 +1,27 @@
 //! Our vote: what we think of each relay, signed (dir-spec 3.4.1).
 //!
 //! A relay is in it while its descriptor is of the last day and its protocols can be read; `tor`
-//! refuses a vote in which they cannot.
+//! refuses a vote in which they cannot. What a descriptor would add to a vote is looked at when it
+//! is uploaded ([`check`]), and again before the vote is posted: each entry must come back from
+//! the reader of votes as it is, and one that does not is left out, not the vote.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cepa_netdoc::consensus::{DirSource, Lifetime, VotingDelay};
+use cepa_netdoc::consensus::{DirSource, Lifetime, StatusError, VotingDelay};
+use cepa_netdoc::descriptor::ServerDescriptor;
 use cepa_netdoc::params::Params;
 use cepa_netdoc::routerstatus::{Bandwidth, Flags, RouterStatus};
 use cepa_netdoc::vote::{
-    FlagThresholds, SharedRandVote, Vote, VoteRouter, VoteText, VotedEd25519, VotedMicrodesc,
+    FlagThresholds, SharedRandVote, Stats, Vote, VoteRouter, VoteText, VotedEd25519, VotedMicrodesc,
 };
 use cepa_wire::time::unix_seconds;
 
 use crate::config::{Config, Keys, METHODS};
 use crate::flags;
-use crate::relays::{AGE_MAX, Relay, Relays};
+use crate::relays::{AGE_MAX, Relay, Relays, believed_kb};
 use crate::schedule::Schedule;
 
 /// The flags on which each authority has an opinion.
@@ -31,6 +37,17 @@ const KNOWN_FLAGS: [&str; 10] = [
     "V2Dir",
     "Valid",
 ];
+
+/// The flags on which it may have one.
+const OTHER_FLAGS: [&str; 3] = ["BadExit", "MiddleOnly", "Running"];
+
+/// Most bytes that one relay may add to a vote: 1000 for the summary of its policy, about 800 for
+/// all that a usual relay adds, and as much again for what is to come. Without it, descriptors of
+/// 20 kB whose `proto` line fills them would fill a vote with a thousand relays.
+const ENTRY_LEN_MAX: usize = 3072;
+/// Most bytes of all entries: a vote is posted, and `tor` takes no upload of 16 MiB or more
+/// (`MAX_DIR_UL_SIZE`). Beyond it the longest entries are left out.
+const ENTRIES_LEN_MAX: usize = (16 << 20) - (512 << 10);
 
 /// How long an authority of the public network waits before it says who is Running: so long it
 /// takes to have tested all relays (`TestingAuthDirTimeToLearnReachability`).
@@ -50,15 +67,22 @@ pub(crate) struct View<'a> {
 }
 
 impl View<'_> {
-    /// Makes and signs our vote for the round of `schedule`; none if we are no authority.
+    /// Makes and signs our vote for the round of `schedule`, and reads it.
+    ///
+    /// # Errors
+    /// [`NoVote`] if there is nothing to post.
     pub(crate) fn vote(
         &self,
         keys: &Keys,
         shared_rand: SharedRandVote,
         schedule: &Schedule,
-    ) -> Option<VoteText> {
+    ) -> Result<VoteText, NoVote> {
         let config = self.config;
-        let us = config.authority(&keys.cert.identity)?;
+        let us = config
+            .authority(&keys.cert.identity)
+            .ok_or(NoVote::Unlisted)?;
+        let known_flags = self.known_flags();
+        let routers = |needs| readable(self.routers(needs), &known_flags);
         let needs = flags::thresholds(self.relays, config, self.now);
         let start = schedule.valid_after;
         let timing = config.timing;
@@ -77,7 +101,8 @@ impl View<'_> {
             client_versions: config.recommended_versions.clone(),
             server_versions: config.recommended_versions.clone(),
             protocols: config.protocols.clone(),
-            known_flags: self.known_flags(),
+            routers: routers(&needs),
+            known_flags,
             flag_thresholds: Some(needs.to_string()),
             params: params(config),
             bandwidth_file_headers: None,
@@ -94,10 +119,9 @@ impl View<'_> {
             shared_rand,
             legacy_dir_key: None,
             certificate: keys.cert.clone(),
-            routers: self.routers(&needs),
             signature: None,
         };
-        Some(vote.sign(&keys.signing))
+        read_back(vote.sign(&keys.signing))
     }
 
     fn knows_who_runs(&self) -> bool {
@@ -133,7 +157,8 @@ impl View<'_> {
             if !self.knows_who_runs() {
                 flags.remove(Flags::RUNNING);
             }
-            router(relay, flags, self.now)
+            let stats = relay.history.stats(self.now).rounded();
+            router(&relay.desc, &relay.microdescs, flags, stats)
         });
         routers.collect()
     }
@@ -150,8 +175,98 @@ fn params(config: &Config) -> Params {
     params
 }
 
-fn router(relay: &Relay, flags: Flags, now: SystemTime) -> VoteRouter {
-    let desc = &relay.desc;
+/// Why we do not vote.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoVote {
+    /// The network does not know us.
+    #[error("this authority is not in its own network file")]
+    Unlisted,
+    /// What we were told to vote for is nothing that a vote can hold.
+    #[error("its vote could not be read by anybody: {0}")]
+    Unreadable(#[from] StatusError),
+    /// The same.
+    #[error("its vote would be read as another one")]
+    Altered,
+}
+
+/// The vote, if it says to others what it says to us.
+fn read_back(made: VoteText) -> Result<VoteText, NoVote> {
+    let read = VoteText::parse(Arc::clone(made.text()))?;
+    match read.vote().encode() == **made.text() && read.vote().routers == made.vote().routers {
+        true => Ok(read),
+        false => Err(NoVote::Altered),
+    }
+}
+
+/// Whether the entry that a descriptor would have may stand in a vote; its reason if not. One
+/// whose protocols cannot be read has none: `tor` keeps its descriptor and does not vote for it.
+pub(crate) fn check(desc: &ServerDescriptor) -> Result<(), String> {
+    if desc.protocols().is_none() {
+        return Ok(());
+    }
+    let names = KNOWN_FLAGS.iter().chain(&OTHER_FLAGS);
+    let mut known: Vec<String> = names.map(|name| (*name).to_owned()).collect();
+    known.sort_unstable();
+    let flags = known.iter().filter_map(|name| Flags::from_name(name));
+    let flags = flags.fold(Flags::NONE, std::ops::BitOr::bitor);
+    // The longest that these may become; each method's microdescriptor may be another one.
+    let digests = METHODS.map(|method| Some([method.to_le_bytes()[0]; 32]));
+    let stats = Stats {
+        wfu: 1.0,
+        time_known_seconds: u64::from(u32::MAX),
+        mtbf_seconds: f64::from(u32::MAX),
+    };
+    match router(desc, &digests, flags, stats).check(&known) {
+        Ok(0..=ENTRY_LEN_MAX) => Ok(()),
+        Ok(len) => Err(format!(
+            "it would take {len} bytes of a vote, {ENTRY_LEN_MAX} at most"
+        )),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The entries that all will read, as many as a vote may hold.
+fn readable(mut routers: Vec<VoteRouter>, known_flags: &[String]) -> Vec<VoteRouter> {
+    let mut lens = Vec::with_capacity(routers.len());
+    routers.retain(|router| match router.check(known_flags) {
+        Ok(len) => {
+            lens.push((Reverse(len), router.status.rsa_id));
+            true
+        }
+        Err(error) => {
+            let relay = router.status.rsa_id;
+            tracing::error!(%relay, %error, "a relay is left out of our vote");
+            false
+        }
+    });
+    let mut over: usize = lens.iter().map(|(len, _)| len.0).sum();
+    over = over.saturating_sub(ENTRIES_LEN_MAX);
+    if over > 0 {
+        lens.sort_unstable();
+        let mut left_out = BTreeSet::new();
+        for (len, id) in lens {
+            if over == 0 {
+                break;
+            }
+            over = over.saturating_sub(len.0);
+            left_out.insert(id);
+        }
+        tracing::error!(
+            relays = left_out.len(),
+            "our vote is full: the longest entries go"
+        );
+        routers.retain(|router| !left_out.contains(&router.status.rsa_id));
+    }
+    routers
+}
+
+/// The entry of a relay with this descriptor and these microdescriptors, one each of [`METHODS`].
+fn router(
+    desc: &ServerDescriptor,
+    digests: &[Option<[u8; 32]>],
+    flags: Flags,
+    stats: Stats,
+) -> VoteRouter {
     let status = RouterStatus {
         nickname: desc.nickname.clone(),
         rsa_id: desc.identity,
@@ -168,7 +283,7 @@ fn router(relay: &Relay, flags: Flags, now: SystemTime) -> VoteRouter {
         version: version(desc.platform.as_deref()),
         protocols: desc.proto.clone(),
         bandwidth: Some(Bandwidth {
-            bandwidth: relay.bandwidth_kb(),
+            bandwidth: believed_kb(desc),
             ..Bandwidth::default()
         }),
         policy: Some(desc.policy.summary_ipv4()),
@@ -177,24 +292,28 @@ fn router(relay: &Relay, flags: Flags, now: SystemTime) -> VoteRouter {
     VoteRouter {
         status,
         ed25519: Some(VotedEd25519::Id(desc.ed25519)),
-        stats: Some(relay.history.stats(now)),
-        microdescs: microdescs(relay),
+        stats: Some(stats),
+        microdescs: microdescs(digests),
     }
 }
 
-/// `Tor 0.4.9.11` of the platform of a `tor`; others have no version (dir-spec 3.4.1, `v`).
+/// `Tor 0.4.9.11` of the platform of a `tor`; others have no version (dir-spec 3.4.1, `v`). It ends
+/// where `tor` ends it, at white space or `#`; a subversion revision, ` (r…`, belongs to it.
 fn version(platform: Option<&str>) -> Option<String> {
-    let mut words = platform?.split(' ');
-    match (words.next(), words.next()) {
-        (Some("Tor"), Some(version)) => Some(format!("Tor {version}")),
-        _ => None,
+    const ENDS: [char; 4] = [' ', '\t', '\r', '#'];
+    let rest = platform?.strip_prefix("Tor ")?;
+    let mut end = rest.find(ENDS).unwrap_or(rest.len());
+    if rest.get(end..).is_some_and(|tail| tail.starts_with(" (r")) {
+        let tail = rest.get(end + 1..).unwrap_or_default();
+        end += 1 + tail.find(ENDS).unwrap_or(tail.len());
     }
+    Some(format!("Tor {}", rest.get(..end).unwrap_or_default()))
 }
 
 /// One `m` line for each microdescriptor, with the methods that make it.
-fn microdescs(relay: &Relay) -> Vec<VotedMicrodesc> {
+fn microdescs(digests: &[Option<[u8; 32]>]) -> Vec<VotedMicrodesc> {
     let mut lines: Vec<VotedMicrodesc> = Vec::new();
-    for (method, digest) in METHODS.into_iter().zip(&relay.microdescs) {
+    for (method, digest) in METHODS.into_iter().zip(digests) {
         match lines.last_mut() {
             Some(line) if line.digest == *digest => line.methods.push(method),
             _ => lines.push(VotedMicrodesc {

@@ -331,6 +331,9 @@ fn core_config(config: &AuthorityConfig, network: &Network) -> Result<Config, Fa
         }
     };
     core.first_vote_after_relays = config.first_vote_after_relays;
+    if let Some(most) = config.auth_dir_max_servers_per_addr {
+        core.relays_per_address_max = most;
+    }
     core.recommended_versions
         .clone_from(&config.recommended_versions);
     for (name, value) in &config.params {

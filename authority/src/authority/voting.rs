@@ -19,7 +19,7 @@ use super::{Authority, FETCHED_DESCRIPTORS_MAX};
 use crate::command::{Command, Document, Reply, RowKind};
 use crate::round::Round;
 use crate::schedule::Schedule;
-use crate::vote;
+use crate::vote::{self, NoVote};
 
 /// Intervals after which a network without a consensus votes by the grid, even if relays that
 /// were to come first have not.
@@ -262,8 +262,8 @@ impl Authority {
             let is_for_now = round.schedule.valid_after == schedule.valid_after;
             round.signing.is_some() || (round.schedule.late && is_for_now)
         });
-        let has_expired = self.keys.cert.expires < now;
-        let may_begin = self.config.is_testing && !goes_on && !has_expired;
+        let is_vain = self.keys.cert.expires < now || self.unvoted == Some(schedule.valid_after);
+        let may_begin = self.config.is_testing && !goes_on && !is_vain;
         let begins = may_begin && !self.has_live_consensus(now);
         let enough = begins && self.relays.running(&self.config, now) >= relays;
         enough.then_some(schedule)
@@ -296,9 +296,13 @@ impl Authority {
         self.shared_random
             .advance(start, &timing, own, &mut self.rng);
         self.put_shared_random();
-        let Some(vote) = self.vote_for(&schedule, now) else {
-            tracing::error!("this authority is not in its own network file");
-            return;
+        let vote = match self.vote_for(&schedule, now) {
+            Ok(vote) => vote,
+            Err(error) => {
+                tracing::error!(%error, "this authority does not vote");
+                self.unvoted = Some(start);
+                return;
+            }
         };
         tracing::info!(
             relays = vote.vote().routers.len(),
@@ -333,14 +337,14 @@ impl Authority {
     }
 
     /// Our vote for a round: the one that there is already, or a new one.
-    fn vote_for(&mut self, schedule: &Schedule, now: Now) -> Option<VoteText> {
+    fn vote_for(&mut self, schedule: &Schedule, now: Now) -> Result<VoteText, NoVote> {
         let start = schedule.valid_after;
         let held = self
             .own_vote
             .clone()
             .filter(|held| held.vote().lifetime.valid_after == start);
-        if held.is_some() {
-            return held;
+        if let Some(held) = held {
+            return Ok(held);
         }
         let (timing, own) = (self.config.timing, self.keys.cert.identity);
         let shared_rand = self.shared_random.vote(start, &timing, own);

@@ -85,6 +85,53 @@ fn it_is_the_consensus_of_three_of_four() {
     );
 }
 
+/// Each of four authorities invents as many flags as a vote may have, and gives them to all: the
+/// consensus has more than any vote, and is read.
+#[test]
+fn flags_that_one_authority_invents_do_not_end_the_consensus() {
+    let texts = [
+        vector!("four/vote-auth0"),
+        vector!("four/vote-auth1"),
+        vector!("four/vote-auth2"),
+        vector!("four/vote-auth3"),
+    ];
+    let votes: Vec<VoteText> = texts
+        .iter()
+        .enumerate()
+        .map(|(index, text)| {
+            let lines = text.lines().map(|line| {
+                let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+                if matches!(words[0].as_str(), "known-flags" | "s") {
+                    let known = text.lines().find(|line| line.starts_with("known-flags "));
+                    let own = known.unwrap().split(' ').count() - 1;
+                    words.extend((own..64).map(|n| format!("X{index}invented{n}")));
+                    words[1..].sort_unstable();
+                }
+                words.join(" ") + "\n"
+            });
+            VoteText::parse(lines.collect::<String>()).unwrap()
+        })
+        .collect();
+    let ballot = Ballot {
+        votes: &votes,
+        authorities: 4,
+        is_shared_random_fresh: false,
+    };
+    let computed = compute(&ballot).unwrap();
+    assert!(computed.ns.known_flags.len() > 200);
+    for mut consensus in [computed.ns, computed.microdesc] {
+        consensus.signatures = votes[0].vote().signature.clone().into_iter().collect();
+        let read = ConsensusText::parse(consensus.encode()).unwrap();
+        assert_eq!(read.consensus().known_flags, consensus.known_flags);
+        assert!(
+            read.consensus()
+                .routers
+                .iter()
+                .all(|one| one.flags_unknown.len() > 200)
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn weights_of_each_kind_sum_to_the_scale(

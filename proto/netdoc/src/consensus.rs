@@ -23,7 +23,7 @@ use crate::routerstatus::{EntryKind, RouterStatus};
 
 pub(crate) use encode::{encode_dir_source, encode_optional, encode_timing, word_list};
 pub use lifetime::{INTERVAL_MIN, Lifetime, REASONABLY_LIVE, TESTING_INTERVAL_MIN, VotingDelay};
-pub(crate) use parse::{Preamble, contact, missing, once};
+pub(crate) use parse::{Preamble, line, missing, once};
 pub use sharedrand::{COMMIT_TEXT_LEN, SharedRandCommit, SharedRandValue};
 pub use signature::{DigestAlgorithm, DirectorySignature, SIGNATURE_LEN_MAX, Signers};
 pub use text::{ConsensusText, SIGNATURE_KEYWORD};

@@ -11,7 +11,7 @@ mod build;
 mod parse;
 mod signature;
 
-pub use build::{BuildError, DescriptorFields, DescriptorKeys};
+pub use build::{BuildError, DescriptorFields, DescriptorKeys, sign_descriptor};
 pub(crate) use signature::{RouterSignatures, append_signatures};
 
 use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};

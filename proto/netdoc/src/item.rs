@@ -14,6 +14,13 @@ use memchr::memchr;
 
 use crate::timestamp;
 
+/// Longest line of any document, in bytes: `tor` refuses a document with a longer one. Texts that
+/// are kept as they stand (`v`, `pr`, `contact`, ...) have no other bound, so that what one reader
+/// takes all take.
+pub const LINE_LEN_MAX: usize = 128 * 1024;
+/// Most arguments of a line whose arguments are looked at one by one, as in `tor`.
+pub const ARGS_MAX: usize = 512;
+
 /// What a caller is ready to walk through: no document is larger, none has more items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -35,6 +42,9 @@ pub enum ItemError {
     /// The last line has no newline.
     #[error("line at byte {0} does not end")]
     UnfinishedLine(usize),
+    /// A line is longer than [`LINE_LEN_MAX`].
+    #[error("line at byte {0} is longer than {LINE_LEN_MAX} bytes")]
+    LineTooLong(usize),
     /// A line does not start with a keyword of letters, digits and hyphens.
     #[error("line at byte {0} has no valid keyword")]
     BadKeyword(usize),
@@ -199,6 +209,9 @@ impl<'a> Items<'a> {
     fn line(&self, at: usize) -> Result<(&'a str, usize), ItemError> {
         let rest = self.text.get(at..).unwrap_or_default();
         let len = memchr(b'\n', rest.as_bytes()).ok_or(ItemError::UnfinishedLine(at))?;
+        if len > LINE_LEN_MAX {
+            return Err(ItemError::LineTooLong(at));
+        }
         let line = rest.get(..len).unwrap_or_default();
         if memchr(0, line.as_bytes()).is_some() {
             return Err(ItemError::NulByte(at));

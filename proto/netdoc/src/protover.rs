@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::item::LINE_LEN_MAX;
+
 /// Longest name of a subprotocol, in bytes (`tor`'s `MAX_PROTOCOL_NAME_LENGTH`).
 pub const NAME_LEN_MAX: usize = 100;
-/// Most entries of a list; today's relays list thirteen.
-pub const ENTRIES_MAX: usize = 256;
 /// Highest version.
 pub const VERSION_MAX: u8 = 63;
 
@@ -25,9 +25,10 @@ pub enum BadProtocols {
     /// A version is no number from 0 to 63, or a range falls.
     #[error("not a version from 0 to 63, or not a range of them")]
     BadRange,
-    /// More than [`ENTRIES_MAX`] entries.
-    #[error("more than {ENTRIES_MAX} entries")]
-    TooManyEntries,
+    /// Longer than a line may be. `tor` has no other bound on the entries, and a vote that one
+    /// authority reads all must read.
+    #[error("longer than {LINE_LEN_MAX} bytes")]
+    TooLong,
 }
 
 /// Names of the subprotocols that there are (tor-spec.txt section 9; `FlowCtrl` and `Conflux`
@@ -76,11 +77,10 @@ impl Protocols {
     /// Reads a list; entries of one name are joined.
     pub fn parse(text: &str) -> Result<Self, BadProtocols> {
         let mut entries = BTreeMap::new();
-        let words = text.split(' ').filter(|word| !word.is_empty());
-        for (index, entry) in words.enumerate() {
-            if index >= ENTRIES_MAX {
-                return Err(BadProtocols::TooManyEntries);
-            }
+        if text.len() > LINE_LEN_MAX {
+            return Err(BadProtocols::TooLong);
+        }
+        for entry in text.split(' ').filter(|word| !word.is_empty()) {
             let (name, versions) = entry.split_once('=').ok_or(BadProtocols::BadEntry)?;
             if !is_name(name) {
                 return Err(BadProtocols::BadEntry);

@@ -14,7 +14,8 @@ use std::time::SystemTime;
 
 use cepa_crypto::{RsaId, encoding};
 
-use crate::item::{Item, ItemError};
+use crate::consensus::AUTHORITIES_MAX;
+use crate::item::{ARGS_MAX, Item, ItemError};
 use crate::policy::PortPolicy;
 use crate::protover::Protocols;
 use crate::timestamp;
@@ -23,10 +24,10 @@ pub use flags::Flags;
 
 /// Most `a` lines of an entry; `tor` writes one at most.
 pub const ADDRESSES_MAX: usize = 8;
-/// Most known flags of a document: `tor` holds them in 64 bits.
-pub const KNOWN_FLAGS_MAX: usize = 64;
-/// The longest `v` line that is kept, in bytes.
-pub const VERSION_LEN_MAX: usize = 256;
+/// Most known flags of a vote: `tor` holds them in 64 bits.
+pub const VOTED_FLAGS_MAX: usize = 64;
+/// Most known flags of a consensus: those of the most votes that there may be, and NoEdConsensus.
+pub const KNOWN_FLAGS_MAX: usize = AUTHORITIES_MAX * VOTED_FLAGS_MAX + 1;
 
 /// Which kind of document an entry stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,10 +255,7 @@ impl EntryReader {
         match item.keyword {
             "a" => self.address(item),
             "s" => self.flags(item, known),
-            "v" if item.args_text.len() <= VERSION_LEN_MAX => {
-                once(item, &mut self.status.version, item.args_text.to_owned())
-            }
-            "v" => Err(item.bad_argument(0)),
+            "v" => once(item, &mut self.status.version, item.args_text.to_owned()),
             "pr" => self.protocols(item),
             "w" => once(item, &mut self.status.bandwidth, bandwidth(item)?),
             "p" if self.kind != EntryKind::Microdesc => {
@@ -304,7 +302,7 @@ impl EntryReader {
             return Err(ItemError::Repeated(item.keyword.to_owned()));
         }
         for (at, name) in item.args().enumerate() {
-            if at >= KNOWN_FLAGS_MAX || known.binary_search_by(|flag| (**flag).cmp(name)).is_err() {
+            if at >= ARGS_MAX || known.binary_search_by(|flag| (**flag).cmp(name)).is_err() {
                 return Err(item.bad_argument(at));
             }
             match Flags::from_name(name) {

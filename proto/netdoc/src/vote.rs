@@ -8,6 +8,7 @@
 //! checked by [`VoteText::is_signed`]. Encoding a parsed vote of `tor` gives its bytes again.
 
 mod encode;
+mod entry;
 mod parse;
 mod stats;
 
@@ -24,6 +25,7 @@ use crate::consensus::{
 use crate::params::Params;
 use crate::routerstatus::RouterStatus;
 
+pub use entry::EntryError;
 pub use stats::{FlagThresholds, Stats};
 
 /// The largest vote that is read; those of the live network have about 7 MB.

@@ -383,6 +383,7 @@ fn authority_table(plan: &Plan) -> AuthorityTable {
             .then(|| unplaced(plan.relays_in_all())),
         params: params.into_iter().collect(),
         recommended_versions: Some(unplaced(PEER_VERSION.to_owned())),
+        auth_dir_max_servers_per_addr: None,
     }
 }
 

@@ -37,6 +37,9 @@ pub struct AuthorityTable {
     /// Versions of `tor` to recommend, joined by commas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recommended_versions: Option<Spanned<String>>,
+    /// Relays that may be Running on one address; 2 without it, any number in a test network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_dir_max_servers_per_addr: Option<usize>,
     /// Consensus parameters.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, Spanned<i32>>,
@@ -97,6 +100,7 @@ pub(super) fn check(
             .collect(),
         first_vote_after_relays: table.first_vote_after_relays.map(Spanned::into_inner),
         recommended_versions: table.recommended_versions.map(Spanned::into_inner),
+        auth_dir_max_servers_per_addr: table.auth_dir_max_servers_per_addr,
     })
 }
 

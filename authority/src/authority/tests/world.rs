@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use cepa_crypto::ed25519::Keypair;
 use cepa_crypto::{curve25519, rsa};
-use cepa_netdoc::descriptor::{Bandwidth, DescriptorFields, DescriptorKeys};
+use cepa_netdoc::descriptor::{Bandwidth, DescriptorFields, DescriptorKeys, sign_descriptor};
 use cepa_netdoc::family::Family;
 use cepa_netdoc::policy::AddrPolicy;
 use cepa_wire::cert::{Cert, CertKeyType, CertType};
@@ -114,14 +114,25 @@ pub(super) fn descriptor(
         overload_general: None,
     };
     f(&mut fields);
-    let keys = DescriptorKeys {
+    let keys = descriptor_keys(index, &signing_cert);
+    fields.build(&keys).unwrap()
+}
+
+fn descriptor_keys(index: usize, signing_cert: &[u8]) -> DescriptorKeys<'_> {
+    let keys = &RELAY_KEYS[index];
+    DescriptorKeys {
         identity: &keys.identity,
         tap_onion: Some(&keys.tap),
         ntor_onion: &keys.ntor,
         signing: &keys.signing,
-        signing_cert: &signing_cert,
-    };
-    fields.build(&keys).unwrap()
+        signing_cert,
+    }
+}
+
+/// A descriptor with other lines, signed anew, whatever they say.
+pub(super) fn signed_again(index: usize, text: &str, change: impl Fn(&str) -> String) -> String {
+    let unsigned = text.split("router-sig-ed25519 ").next().unwrap();
+    sign_descriptor(&change(unsigned), &descriptor_keys(index, &[]))
 }
 
 pub(super) fn config() -> Config {

@@ -16,11 +16,6 @@ use crate::params::Params;
 use crate::protover::Protocols;
 use crate::routerstatus::{EntryReader, KNOWN_FLAGS_MAX, RouterStatus};
 
-/// The longest list of versions, in bytes.
-const VERSIONS_LEN_MAX: usize = 8192;
-/// The longest contact line, in bytes.
-const CONTACT_LEN_MAX: usize = 1024;
-
 const LIMITS: Limits = Limits {
     bytes_max: CONSENSUS_BYTES_MAX,
     items_max: ROUTERS_MAX * 16 + 4096,
@@ -60,8 +55,8 @@ impl Preamble {
                     },
                 )?;
             }
-            "client-versions" => once(item, &mut self.client_versions, versions(item)?)?,
-            "server-versions" => once(item, &mut self.server_versions, versions(item)?)?,
+            "client-versions" => once(item, &mut self.client_versions, line(item))?,
+            "server-versions" => once(item, &mut self.server_versions, line(item))?,
             "known-flags" => once(item, &mut self.known_flags, known_flags(item)?)?,
             "params" => {
                 let params = Params::parse(item.args_text);
@@ -121,19 +116,9 @@ pub(crate) fn missing(keyword: &str) -> StatusError {
     ItemError::Missing(keyword.to_owned()).into()
 }
 
-/// The contact line, within its bound.
-pub(crate) fn contact(item: &Item<'_>) -> Result<String, StatusError> {
-    match item.args_text.len() {
-        0..=CONTACT_LEN_MAX => Ok(item.args_text.to_owned()),
-        _ => Err(item.bad_argument(0).into()),
-    }
-}
-
-fn versions(item: &Item<'_>) -> Result<String, StatusError> {
-    match item.args_text.len() {
-        0..=VERSIONS_LEN_MAX => Ok(item.args_text.to_owned()),
-        _ => Err(item.bad_argument(0).into()),
-    }
+/// A line that is kept as it stands.
+pub(crate) fn line(item: &Item<'_>) -> String {
+    item.args_text.to_owned()
 }
 
 fn known_flags(item: &Item<'_>) -> Result<Vec<String>, StatusError> {
@@ -274,7 +259,7 @@ impl Reader {
             return Ok(());
         };
         match item.keyword {
-            "contact" => once(item, &mut last.contact, contact(item)?),
+            "contact" => once(item, &mut last.contact, line(item)),
             "vote-digest" => {
                 let id: cepa_crypto::RsaId = item.arg_as(0)?;
                 once(item, &mut last.vote_digest, *id.as_bytes())

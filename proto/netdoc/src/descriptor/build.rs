@@ -111,6 +111,14 @@ impl DescriptorKeys<'_> {
     }
 }
 
+/// A descriptor's text, up to its signatures, with the signatures: whatever the text says, which
+/// need not be anything that [`DescriptorFields::build`] would write.
+pub fn sign_descriptor(unsigned: &str, keys: &DescriptorKeys<'_>) -> String {
+    let mut text = unsigned.to_owned();
+    append_signatures(&mut text, keys.signing, keys.identity);
+    text
+}
+
 impl DescriptorFields {
     /// Writes and signs the descriptor.
     pub fn build(&self, keys: &DescriptorKeys<'_>) -> Result<String, BuildError> {

@@ -105,7 +105,7 @@ impl Vote {
 }
 
 impl VoteRouter {
-    fn encode(&self, out: &mut String) {
+    pub(super) fn encode(&self, out: &mut String) {
         self.status.encode_vote(out);
         match &self.ed25519 {
             None => {}

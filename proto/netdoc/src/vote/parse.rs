@@ -8,20 +8,17 @@ use cepa_crypto::{Ed25519Id, RsaId};
 
 use crate::authcert::AuthCert;
 use crate::consensus::{
-    DirSource, DirectorySignature, Preamble, ROUTERS_MAX, SharedRandCommit, StatusError, contact,
+    DirSource, DirectorySignature, Preamble, ROUTERS_MAX, SharedRandCommit, StatusError, line,
     missing, once,
 };
 use crate::item::{Item, Items, Limits};
-use crate::routerstatus::{EntryKind, EntryReader, digest};
+use crate::routerstatus::VOTED_FLAGS_MAX;
+use crate::vote::entry::EntryInVote;
 use crate::vote::{
-    COMMITS_MAX, METHODS_MAX, MICRODESCS_MAX, SharedRandVote, Stats, VOTE_BYTES_MAX, Vote,
-    VoteRouter, VotedEd25519, VotedMicrodesc,
+    COMMITS_MAX, METHODS_MAX, SharedRandVote, VOTE_BYTES_MAX, Vote, VoteRouter, VotedEd25519,
 };
 
-/// The longest line for people that is kept, in bytes.
-const LINE_LEN_MAX: usize = 2048;
-
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     bytes_max: VOTE_BYTES_MAX,
     items_max: ROUTERS_MAX * 24 + 4096,
 };
@@ -34,14 +31,6 @@ enum Part {
     Certificate,
     Routers,
     Footer,
-}
-
-/// An entry that is being read.
-struct Entry {
-    reader: EntryReader,
-    ed25519: Option<VotedEd25519>,
-    stats: Option<Stats>,
-    microdescs: Vec<VotedMicrodesc>,
 }
 
 #[derive(Default)]
@@ -61,7 +50,7 @@ struct Reader {
     certificate_start: usize,
     certificate: Option<AuthCert>,
     known_flags: Vec<String>,
-    entry: Option<Entry>,
+    entry: Option<EntryInVote>,
     routers: Vec<VoteRouter>,
     ed25519_seen: BTreeSet<Ed25519Id>,
     signature: Option<DirectorySignature>,
@@ -106,6 +95,9 @@ impl Reader {
                 .known_flags
                 .clone()
                 .ok_or_else(|| missing("known-flags"))?;
+            if self.known_flags.len() > VOTED_FLAGS_MAX {
+                return Err(StatusError::TooMany("known flags"));
+            }
         }
         if part >= Part::Routers && self.certificate.is_none() {
             return Err(missing("dir-key-certification"));
@@ -129,9 +121,9 @@ impl Reader {
             "network-status-version" | "vote-status" => Err(StatusError::Kind),
             "consensus-methods" => once(item, &mut self.methods, methods(item)?),
             "published" => once(item, &mut self.published, item.timestamp(0)?),
-            "flag-thresholds" => once(item, &mut self.flag_thresholds, line(item)?),
-            "bandwidth-file-headers" => once(item, &mut self.bandwidth_file_headers, line(item)?),
-            "bandwidth-file-digest" => once(item, &mut self.bandwidth_file_digest, line(item)?),
+            "flag-thresholds" => once(item, &mut self.flag_thresholds, line(item)),
+            "bandwidth-file-headers" => once(item, &mut self.bandwidth_file_headers, line(item)),
+            "bandwidth-file-digest" => once(item, &mut self.bandwidth_file_digest, line(item)),
             _ => self.preamble.item(item).map(drop),
         }
     }
@@ -139,7 +131,7 @@ impl Reader {
     fn authority(&mut self, item: &Item<'_>) -> Result<(), StatusError> {
         match item.keyword {
             "dir-source" => once(item, &mut self.dir_source, DirSource::parse(item)?),
-            "contact" => once(item, &mut self.contact, contact(item)?),
+            "contact" => once(item, &mut self.contact, line(item)),
             "legacy-dir-key" => once(item, &mut self.legacy_dir_key, item.arg_as(0)?),
             "shared-rand-participate" => {
                 self.shared_rand.participates = true;
@@ -184,65 +176,31 @@ impl Reader {
             if self.routers.len() >= ROUTERS_MAX {
                 return Err(StatusError::TooMany("routers"));
             }
-            let reader = EntryReader::start(EntryKind::Vote, item)?;
-            self.entry = Some(Entry {
-                reader,
-                ed25519: None,
-                stats: None,
-                microdescs: vec![],
-            });
+            self.entry = Some(EntryInVote::start(item)?);
             return Ok(());
         }
-        let Some(entry) = &mut self.entry else {
-            return Ok(());
-        };
-        match item.keyword {
-            "id" if item.arg(0)? == "ed25519" => {
-                let id = match item.arg(1)? {
-                    "none" => VotedEd25519::None,
-                    text => VotedEd25519::Id(Ed25519Id::from(digest::<32>(item, 1, text)?)),
-                };
-                if let VotedEd25519::Id(id) = id
-                    && !self.ed25519_seen.insert(id)
-                {
-                    return Err(StatusError::Order("Ed25519 identities"));
-                }
-                once(item, &mut entry.ed25519, id)
-            }
-            "stats" => once(item, &mut entry.stats, Stats::parse(item)?),
-            "m" => {
-                if entry.microdescs.len() >= MICRODESCS_MAX {
-                    return Err(StatusError::TooMany("m lines"));
-                }
-                entry.microdescs.push(microdesc(item)?);
-                Ok(())
-            }
-            _ => Ok(entry.reader.item(item, &self.known_flags)?),
+        match &mut self.entry {
+            Some(entry) => entry.item(item, &self.known_flags),
+            None => Ok(()),
         }
     }
 
     fn end_entry(&mut self) -> Result<(), StatusError> {
-        let Some(Entry {
-            reader,
-            ed25519,
-            stats,
-            microdescs,
-        }) = self.entry.take()
-        else {
+        let Some(entry) = self.entry.take() else {
             return Ok(());
         };
-        let status = reader.finish()?;
+        let router = entry.finish()?;
         if let Some(before) = self.routers.last()
-            && before.status.rsa_id >= status.rsa_id
+            && before.status.rsa_id >= router.status.rsa_id
         {
             return Err(StatusError::Order("routers"));
         }
-        self.routers.push(VoteRouter {
-            status,
-            ed25519,
-            stats,
-            microdescs,
-        });
+        if let Some(VotedEd25519::Id(id)) = router.ed25519
+            && !self.ed25519_seen.insert(id)
+        {
+            return Err(StatusError::Order("Ed25519 identities"));
+        }
+        self.routers.push(router);
         Ok(())
     }
 
@@ -312,13 +270,6 @@ impl Reader {
     }
 }
 
-fn line(item: &Item<'_>) -> Result<String, StatusError> {
-    match item.args_text.len() {
-        0..=LINE_LEN_MAX => Ok(item.args_text.to_owned()),
-        _ => Err(item.bad_argument(0).into()),
-    }
-}
-
 fn methods(item: &Item<'_>) -> Result<Vec<u32>, StatusError> {
     let mut methods = Vec::new();
     for (at, word) in item.args().enumerate() {
@@ -331,20 +282,4 @@ fn methods(item: &Item<'_>) -> Result<Vec<u32>, StatusError> {
         true => Err(item.bad_argument(0).into()),
         false => Ok(methods),
     }
-}
-
-fn microdesc(item: &Item<'_>) -> Result<VotedMicrodesc, StatusError> {
-    let mut methods = Vec::new();
-    for word in item.arg(0)?.split(',') {
-        if methods.len() >= METHODS_MAX {
-            return Err(StatusError::TooMany("methods"));
-        }
-        methods.push(word.parse().map_err(|_| item.bad_argument(0))?);
-    }
-    let sha256 = item
-        .args()
-        .skip(1)
-        .find_map(|word| word.strip_prefix("sha256="));
-    let digest = sha256.map(|text| digest::<32>(item, 1, text)).transpose()?;
-    Ok(VotedMicrodesc { methods, digest })
 }

@@ -40,6 +40,17 @@ pub struct FlagThresholds {
 }
 
 impl Stats {
+    /// What is left of the numbers once they are written: six digits behind the point, and whole
+    /// seconds.
+    pub fn rounded(self) -> Self {
+        let written = |text: String, value: f64| text.parse().unwrap_or(value);
+        Self {
+            wfu: written(format!("{:.6}", self.wfu), self.wfu),
+            mtbf_seconds: written(format!("{:.0}", self.mtbf_seconds), self.mtbf_seconds),
+            ..self
+        }
+    }
+
     pub(super) fn parse(item: &Item<'_>) -> Result<Self, ItemError> {
         let mut stats = Self::default();
         for (at, word) in item.args().enumerate() {
