@@ -1,0 +1,161 @@
+//! Attacks on networks of processes, by a client that can do what an honest one can't.
+//!
+//! Each attack says what honest people and the victim felt: a row of the table that is printed,
+//! and written to `CEPA_HOSTILE=FILE`. `relays` is a network whose relays are attacked, while
+//! somebody fetches through them; `authorities` one whose authorities are, over voting rounds.
+//! `CEPA_HOSTILE_ONLY=WORD` runs the attacks with that word in their name, and those that await
+//! their mend among them.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may fail, and says what it saw"
+)]
+
+mod attacker;
+mod bodies;
+mod doors;
+mod extend;
+mod floods;
+mod forged;
+mod liars;
+mod memory;
+mod onions;
+mod poison;
+mod policy;
+mod sockets;
+#[path = "../support/mod.rs"]
+mod support;
+mod table;
+mod trial;
+mod world;
+
+use support::Steps;
+use world::World;
+
+/// An attack: its name, and what it does.
+type Attack = (&'static str, fn(&World));
+
+/// What relays are exposed to.
+const ON_RELAYS: &[Attack] = &[
+    ("policy: none", policy::no_policy),
+    ("policy: re-entry", policy::reentry),
+    ("doors: silent", doors::silent),
+    ("doors: silent of many", doors::silent_of_many),
+    ("doors: slow TLS", doors::slow_tls),
+    ("doors: no VERSIONS", doors::no_versions),
+    ("doors: no NETINFO", doors::no_netinfo),
+    ("doors: idle links", doors::idle_links),
+    ("doors: endless handshakes", doors::endless_handshakes),
+    ("sockets: BEGIN and END", sockets::begin_end),
+    ("sockets: destroyed", sockets::destroyed),
+    ("sockets: unread server", sockets::unread_server),
+    ("sockets: exhausted", sockets::exhausted),
+    ("extend: chosen way", extend::chosen_way),
+    ("extend: blackhole", extend::blackhole),
+    ("floods: onionskins", floods::onionskins),
+    ("floods: garbage", floods::garbage),
+    ("floods: padding", floods::padding),
+    ("floods: RELAY_EARLY", floods::early),
+    ("floods: points", floods::points),
+    ("liars: SENDME", liars::sendme),
+    ("onions: unread", onions::unread),
+    ("onions: filled", onions::filled),
+    ("bodies: tunnelled", bodies::tunnelled),
+    ("memory: circuits", memory::circuits),
+    ("memory: unread", memory::unread),
+];
+
+/// What authorities are exposed to.
+const ON_AUTHORITIES: &[Attack] = &[
+    ("bodies: repeated", bodies::repeated),
+    ("bodies: questions", bodies::questions),
+    ("bodies: 16 MiB", bodies::bodies),
+    ("bodies: strange votes", bodies::strange_votes),
+    ("bodies: heads", bodies::heads),
+    ("bodies: heads of many", bodies::heads_of_many),
+    ("forged: consensus", forged::consensus),
+    ("poison: control bytes", poison::control_bytes),
+    ("poison: many places", poison::many_places),
+    ("poison: long lines", poison::long_lines),
+];
+
+/// Attacks that succeed still: run only if asked for.
+const AWAITED: &[&str] = &[
+    "policy: none",
+    "policy: re-entry",
+    "doors: silent",
+    "doors: silent of many",
+    "doors: slow TLS",
+    "doors: no VERSIONS",
+    "doors: no NETINFO",
+    "sockets: BEGIN and END",
+    "sockets: destroyed",
+    "sockets: unread server",
+    "extend: chosen way",
+    "extend: blackhole",
+    "floods: onionskins",
+    "bodies: tunnelled",
+    "memory: circuits",
+    "memory: unread",
+    "liars: SENDME",
+    "onions: unread",
+    "onions: filled",
+    "bodies: repeated",
+    "bodies: 16 MiB",
+    "bodies: questions",
+    "bodies: strange votes",
+    "bodies: heads",
+    "bodies: heads of many",
+    "poison: control bytes",
+    "poison: many places",
+    "poison: long lines",
+];
+
+#[test]
+fn no_stranger_stops_a_relay() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = [
+        "--authorities",
+        "1",
+        "--relays",
+        "4",
+        "--exits",
+        "2",
+        "--param",
+        "sendme_accept_min_version=1",
+    ];
+    let world = World::up(dir.path().to_owned(), 26_000, &plan).with_user();
+    attack(&world, ON_RELAYS);
+}
+
+#[test]
+fn no_stranger_stops_a_consensus() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = [
+        "--relays",
+        "1",
+        "--exits",
+        "1",
+        "--clients",
+        "0",
+        "--interval",
+        "10",
+    ];
+    let world = World::up(dir.path().to_owned(), 26_200, &plan);
+    attack(&world, ON_AUTHORITIES);
+}
+
+fn attack(world: &World, attacks: &[Attack]) {
+    let only = std::env::var("CEPA_HOSTILE_ONLY").unwrap_or_default();
+    let mut steps = Steps::default();
+    let is_chosen = |name: &&str| match only.is_empty() {
+        true => !AWAITED.contains(name),
+        false => name.contains(&only),
+    };
+    for (name, attack) in attacks.iter().filter(|(name, _)| is_chosen(name)) {
+        steps.step(name, || attack(world));
+    }
+    table::print();
+    steps.finish(|| world.network.show_logs());
+}

@@ -1,0 +1,78 @@
+//! What a stranger may make a relay keep: circuits, and cells that it does not read.
+
+use std::time::Duration;
+
+use crate::attacker::circuit::many_fast;
+use crate::attacker::link::{BATCH, Link};
+use crate::attacker::{ATTACKER, one_of_many, tcp};
+use crate::trial::Flood;
+use crate::world::{GUARD, World};
+
+/// Circuits that are asked for on one link: less than a channel takes.
+const CIRCUITS_PER_LINK: usize = 16_000;
+
+/// Circuits of one address, as fast as it can.
+pub(crate) fn circuits(world: &World) {
+    let or = world.target(GUARD).or;
+    let mut trial = world.newcomers("circuits of one address", GUARD);
+    let flood = Flood::start(4, move |_, goes_on| {
+        let (mut asked, mut links) = (0, Vec::new());
+        // Links stay, and their circuits with them.
+        while goes_on() && links.len() < 5 {
+            let Ok(mut link) = Link::open(ATTACKER, or) else {
+                continue;
+            };
+            for _ in 0..CIRCUITS_PER_LINK / BATCH {
+                let cells = many_fast(&mut link, BATCH);
+                if !goes_on() || link.send(&cells).is_err() || link.drain().is_err() {
+                    break;
+                }
+                asked += BATCH as u64;
+            }
+            links.push(link);
+        }
+        while goes_on() {
+            // Read, so that nothing but the circuits is kept.
+            links.retain_mut(|link| link.drain().is_ok());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        asked
+    });
+    std::thread::sleep(Duration::from_secs(6));
+    trial.during();
+    let cost = format!("{} CREATE_FAST", flood.stop());
+    trial.end(&cost, 96, 32);
+}
+
+/// Answers that nobody reads, over links of as many addresses, up to the limit of memory.
+pub(crate) fn unread(world: &World) {
+    let or = world.target(GUARD).or;
+    let mut trial = world.newcomers("answers that nobody reads", GUARD);
+    let flood = Flood::start(4, move |thread, goes_on| {
+        let (mut asked, mut links) = (0, Vec::new());
+        while goes_on() && links.len() < 10 {
+            let from = one_of_many(thread * 100 + links.len());
+            let stream = tcp::dial_with(from, or, Some(4096));
+            let Ok(mut link) = stream.and_then(Link::over) else {
+                continue;
+            };
+            link.set_timeout(Duration::from_secs(2));
+            for _ in 0..CIRCUITS_PER_LINK / BATCH {
+                let cells = many_fast(&mut link, BATCH);
+                if !goes_on() || link.send(&cells).is_err() {
+                    break;
+                }
+                asked += BATCH as u64;
+            }
+            links.push(link);
+        }
+        while goes_on() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        asked
+    });
+    std::thread::sleep(Duration::from_secs(8));
+    trial.during();
+    let cost = format!("{} CREATE_FAST, no answer read", flood.stop());
+    trial.end(&cost, 512, 64);
+}
