@@ -3,19 +3,25 @@
 //! The same server answers the directory port (TCP) and BEGIN_DIR streams (an in-memory pipe).
 //! Peers speak HTTP/1.0 with bodies that may end with the connection; Arti reads header names as
 //! they are written, so ours are in title case. What comes in is bounded in bytes, time and number
-//! by `Limits`. Which document answers which path is the caller's handler, not decided here.
+//! by `Limits`, a body by what its head is (`body`). Which document answers which path is the
+//! caller's handler, not decided here.
 
+mod body;
+mod budget;
 pub mod client;
 pub mod server;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cepa_limits::Source;
 
+pub use body::{Admission, Door, Look, Looked};
+pub use budget::{Budget, Reservation};
 pub use client::{HttpError, request, request_tcp};
 pub use server::Server;
 
@@ -26,7 +32,7 @@ pub struct Limits {
     pub head_len_max: usize,
     /// Headers of a message.
     pub headers_max: usize,
-    /// Bytes of a body, as it is on the wire.
+    /// Bytes of a reply's body, as it is on the wire; for a request's, see [`Door`].
     pub body_len_max: usize,
     /// Time for a head to arrive.
     pub head_timeout: Duration,
@@ -79,6 +85,29 @@ pub enum Peer {
     Circuit,
     /// A BEGIN_DIR stream of the client at the other end of the link.
     Neighbour,
+}
+
+/// Whose share of what all share something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sender {
+    /// A host.
+    Host(Source),
+    /// Somebody at the other end of a circuit; they cannot be told from each other.
+    Circuit,
+    /// Clients with a link to us.
+    Neighbour,
+    /// A host that is served before all others: an authority.
+    Known(IpAddr),
+}
+
+impl From<Peer> for Sender {
+    fn from(peer: Peer) -> Self {
+        match peer {
+            Peer::Address(addr) => Sender::Host(Source::of(addr.ip())),
+            Peer::Circuit => Sender::Circuit,
+            Peer::Neighbour => Sender::Neighbour,
+        }
+    }
 }
 
 /// A request, received or to be sent.

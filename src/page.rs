@@ -11,7 +11,7 @@ use cepa_crypto::digest::sha256;
 use cepa_crypto::encoding::hex_lower;
 use tokio::net::TcpListener;
 
-use crate::http::{Handler, Limits, Reply, Request, Server};
+use crate::http::{Admission, Budget, Door, Handler, Limits, Peer, Reply, Request, Sender, Server};
 use crate::launched::Shutdown;
 
 /// What a test network's page says.
@@ -20,15 +20,26 @@ pub const PAGE: &str = "This page came through three hops of an onion-routing ne
 const BYTES_MAX: usize = 64 << 20;
 /// The longest body that is taken.
 const POST_LEN_MAX: usize = 64 << 20;
+/// Bytes of all bodies that are being sent.
+const POSTS_LEN_MAX: usize = 1 << 30;
 
 /// Serves the page until `shutdown`.
 pub async fn serve(listener: TcpListener, shutdown: Shutdown) {
-    let limits = Limits {
-        body_len_max: POST_LEN_MAX,
-        ..Limits::default()
-    };
+    let limits = Limits::default();
+    let budget = Budget::new(POSTS_LEN_MAX);
+    let door: Door = Arc::new(move |request| {
+        let Peer::Address(addr) = request.peer else {
+            return Err(Reply::new(403));
+        };
+        Ok(Admission {
+            len_max: POST_LEN_MAX,
+            reservation: budget.reserve(Sender::Known(addr.ip())),
+            look: None,
+        })
+    });
     let handler: Handler = Arc::new(|request| Box::pin(std::future::ready(answer(&request))));
-    Server::new(handler, limits).serve(listener, shutdown).await;
+    let server = Server::new(handler, limits).with_door(door);
+    server.serve(listener, shutdown).await;
 }
 
 /// Where the page is, for a person.

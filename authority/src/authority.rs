@@ -15,7 +15,6 @@ use std::time::{Duration, Instant, SystemTime};
 use cepa_crypto::{Ed25519Id, Rng, RsaId};
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::{ConsensusText, Flavour};
-use cepa_netdoc::descriptor::split_descriptors;
 use cepa_netdoc::detached::DetachedSignatures;
 use cepa_netdoc::vote::VoteText;
 use cepa_wire::Now;
@@ -23,14 +22,15 @@ use cepa_wire::Now;
 use crate::command::{Command, Document, Reply, Row, RowKind};
 use crate::config::{Config, Keys};
 use crate::history::History;
+use crate::intake;
 use crate::relays::Relays;
 use crate::round::Round;
 use crate::schedule::Schedule;
 use crate::srv::SharedRandom;
-use crate::uploads::Source;
+use crate::uploads::{RelayUpload, Source};
 
 /// Descriptors that are asked for at once (dir-spec 4.2: what fits into one request).
-const FETCHED_DESCRIPTORS_MAX: usize = 96;
+pub(crate) const FETCHED_DESCRIPTORS_MAX: usize = 96;
 
 /// A directory authority.
 pub struct Authority {
@@ -123,11 +123,15 @@ impl Authority {
         }
         self.restore_votes(votes);
         for (key, [descriptor, extra_info]) in descriptors {
-            let (mut commands, body) = (Vec::new(), descriptor + &extra_info);
+            let mut commands = Vec::new();
             let config = &self.config;
-            let reply = self
-                .relays
-                .upload(&body, Source::Stored, config, now.wall, &mut commands);
+            let reply = match RelayUpload::read(&(descriptor + &extra_info)) {
+                Ok(upload) => {
+                    let relays = &mut self.relays;
+                    relays.upload(upload, Source::Stored, config, now.wall, &mut commands)
+                }
+                Err(refusal) => refusal,
+            };
             // They are in the store already.
             commands.retain(|command| !matches!(command, Command::Put(_)));
             if reply.status != 200 {
@@ -187,10 +191,19 @@ impl Authority {
 
     /// The body of a POST to `/tor/`: a descriptor, its extra-info behind it.
     pub fn handle_descriptor(&mut self, body: &str, now: Now) -> Reply {
+        self.handle_upload(RelayUpload::read(body), now)
+    }
+
+    /// The same, read beside the loop.
+    pub fn handle_upload(&mut self, upload: Result<RelayUpload, Reply>, now: Now) -> Reply {
         let mut commands = Vec::new();
-        let reply = self
-            .relays
-            .upload(body, Source::Relay, &self.config, now.wall, &mut commands);
+        let reply = upload.map_or_else(
+            |refusal| refusal,
+            |upload| {
+                self.relays
+                    .upload(upload, Source::Relay, &self.config, now.wall, &mut commands)
+            },
+        );
         if reply.status != 200 {
             tracing::info!(reason = reply.reason, "a descriptor is refused");
         }
@@ -201,16 +214,18 @@ impl Authority {
 
     /// Descriptors that [`Command::FetchDescriptors`] brought, one behind the other.
     pub fn handle_fetched_descriptors(&mut self, body: &str, now: Now) {
+        self.handle_read_descriptors(intake::read_descriptors(body), now);
+    }
+
+    /// The same, read beside the loop.
+    pub fn handle_read_descriptors(&mut self, read: Vec<RelayUpload>, now: Now) {
         let mut commands = Vec::new();
-        for text in split_descriptors(body).take(FETCHED_DESCRIPTORS_MAX) {
+        for upload in read {
             let reply =
                 self.relays
-                    .upload(text, Source::Taken, &self.config, now.wall, &mut commands);
+                    .upload(upload, Source::Taken, &self.config, now.wall, &mut commands);
             if reply.status != 200 {
-                tracing::info!(
-                    reason = reply.reason,
-                    "another authority's descriptor is refused"
-                );
+                intake::log_refused_descriptor(&reply);
             }
         }
         self.commands.extend(commands);

@@ -88,8 +88,8 @@ pub enum Document {
     Descriptor(Arc<ServerDescriptor>),
     /// A relay's extra-info: `/tor/extra/…`.
     ExtraInfo(Arc<ExtraInfo>),
-    /// A microdescriptor by its SHA-256: `/tor/micro/d/…`.
-    Microdesc([u8; 32], Arc<str>),
+    /// A microdescriptor by its SHA-256, and whose it is: `/tor/micro/d/…`.
+    Microdesc([u8; 32], Arc<str>, RsaId),
     /// A certificate: `/tor/keys/…`.
     Certificate(Arc<AuthCert>),
     /// A vote of the round that goes on: `/tor/status-vote/next/<v3 id>` (and `authority`).

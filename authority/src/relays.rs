@@ -21,7 +21,7 @@ use cepa_wire::time::unix_seconds;
 use crate::command::{Command, Document, Reply, Row, RowKind};
 use crate::config::{Config, METHODS, RELAYS_MAX};
 use crate::history::History;
-use crate::uploads::{self, Source};
+use crate::uploads::{self, RelayUpload, Source};
 use places::{Places, Room};
 use reach::{ReachTimes, TestsDue};
 
@@ -110,19 +110,16 @@ impl Relays {
         self.histories.insert(rsa, history);
     }
 
-    /// A descriptor, its extra-info behind it, from an upload, another authority or an earlier run.
+    /// A descriptor, its extra-info with it, from an upload, another authority or an earlier run.
     pub(crate) fn upload(
         &mut self,
-        body: &str,
+        upload: RelayUpload,
         source: Source,
         config: &Config,
         now: SystemTime,
         commands: &mut Vec<Command>,
     ) -> Reply {
-        let (desc, extra_info) = match uploads::read(body) {
-            Ok(read) => read,
-            Err(refusal) => return refusal,
-        };
+        let RelayUpload { desc, extra_info } = upload;
         if let Err(refusal) = uploads::check(&desc, config, now) {
             return refusal;
         }
@@ -147,8 +144,7 @@ impl Relays {
             }
             Room::Full(reason) => return Reply::refused(reason),
         }
-        let extra_info = extra_info.map(Arc::new);
-        let plan = self.insert(Arc::new(desc), extra_info, now, commands);
+        let plan = self.insert(desc, extra_info, now, commands);
         self.plan(plan, source, ReachTimes::new(config), now);
         Reply::ok("OK")
     }
@@ -406,7 +402,8 @@ fn serve_microdescs(desc: &ServerDescriptor, commands: &mut Vec<Command>) -> Vec
         if let (Some(digest), Some(text)) = (digest, text)
             && digests.last() != Some(&Some(digest))
         {
-            commands.push(Command::Serve(Document::Microdesc(digest, text.into())));
+            let document = Document::Microdesc(digest, text.into(), desc.identity);
+            commands.push(Command::Serve(document));
         }
         digests.push(digest);
     }

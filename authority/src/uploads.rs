@@ -5,6 +5,7 @@
 //! matters is answered with 200, but the last one is kept. Unlike `tor`, which answers 200 even to
 //! what it cannot read, whatever is refused gets 400 and the reason.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cepa_netdoc::descriptor::{ServerDescriptor, split_descriptors};
@@ -36,8 +37,32 @@ pub(crate) enum Source {
     Stored,
 }
 
-/// The descriptor of a body, and the extra-info that belongs to it, if it is there.
-pub(crate) fn read(body: &str) -> Result<(ServerDescriptor, Option<ExtraInfo>), Reply> {
+/// A descriptor that was read, its signatures verified, and the extra-info that belongs to it, if
+/// it was there.
+#[derive(Debug, Clone)]
+pub struct RelayUpload {
+    /// The descriptor.
+    pub(crate) desc: Arc<ServerDescriptor>,
+    /// Its extra-info.
+    pub(crate) extra_info: Option<Arc<ExtraInfo>>,
+}
+
+impl RelayUpload {
+    /// Reads the body of a POST to `/tor/`. This is the costly part, and needs no authority: it is
+    /// a job beside its loop.
+    ///
+    /// # Errors
+    /// The refusal of what is malformed or badly signed.
+    pub fn read(body: &str) -> Result<Self, Reply> {
+        let (desc, extra_info) = read(body)?;
+        Ok(RelayUpload {
+            desc: Arc::new(desc),
+            extra_info: extra_info.map(Arc::new),
+        })
+    }
+}
+
+fn read(body: &str) -> Result<(ServerDescriptor, Option<ExtraInfo>), Reply> {
     if body.starts_with('\u{feff}') {
         return Err(Reply::refused("descriptor(s) or extrainfo(s) had BOM."));
     }

@@ -21,7 +21,8 @@ pub use key_files::{KeyFile, KeyFileError};
 pub use keys::{DAY, KeyLife, RelayKeys, Rotated};
 pub use relay::{Command, Relay, Restored, TlsKeyJob};
 pub use store::{
-    Asker, DirDocument, DirStore, HsDirCounts, HsDirStore, HsDuty, HsUpload, Reply, RouterDocument,
+    Asker, DirDocument, DirStore, Found, HsDirCounts, HsDirStore, HsDuty, HsUpload, Reply,
+    RouterDocument,
 };
 pub use switch::{
     ChannelClose, Command as SwitchCommand, Handover, KnownRelays, Limits, LinkTarget,

@@ -8,6 +8,7 @@
 mod consensuses;
 mod document;
 mod hsdir;
+mod microdescs;
 mod reply;
 mod routers;
 #[cfg(test)]
@@ -15,7 +16,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use cepa_crypto::RsaId;
 use cepa_dir::Flavour;
@@ -27,19 +28,22 @@ use cepa_netdoc::vote::VoteText;
 
 use consensuses::Consensuses;
 use document::Document;
+use microdescs::Microdescs;
 
 pub use consensuses::BASES_MAX;
 pub use hsdir::{
     HS_DESCRIPTORS_LEN_MAX, HS_DESCRIPTORS_MAX, HsDirCounts, HsDirStore, HsDuty, HsRefusal,
     HsUpload,
 };
-pub use reply::{Asker, Reply};
-pub use routers::{ROUTER_DOCUMENTS_MAX, RouterDocument, RouterDocuments};
+pub use microdescs::{
+    MICRODESC_UNLISTED_MAX, MICRODESCS_LEN_MAX, MICRODESCS_MAX, MICRODESCS_OF_RELAY_MAX,
+};
+pub use reply::{Asker, Found, Reply};
+pub use routers::{
+    ROUTER_DOCUMENTS_LEN_MAX, ROUTER_DOCUMENTS_MAX, ROUTER_DOCUMENTS_OF_RELAY_MAX, RouterDocument,
+    RouterDocuments,
+};
 
-/// How long a microdescriptor is kept that no consensus lists any more (dir-spec 4.5: a week).
-pub const MICRODESC_UNLISTED_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Most microdescriptors.
-pub const MICRODESCS_MAX: usize = 100_000;
 /// Most authority certificates.
 pub const CERTIFICATES_MAX: usize = 256;
 /// Most votes of one round.
@@ -54,6 +58,8 @@ pub enum DirDocument {
     Certificate(Arc<AuthCert>),
     /// A microdescriptor, by SHA-256 of its text.
     Microdesc([u8; 32], Arc<str>),
+    /// The same, made of what this relay has uploaded.
+    MadeMicrodesc([u8; 32], Arc<str>, RsaId),
     /// A server descriptor.
     ServerDesc(RouterDocument),
     /// An extra-info document.
@@ -92,12 +98,6 @@ impl From<&ExtraInfo> for RouterDocument {
     }
 }
 
-#[derive(Debug)]
-struct HeldMicrodesc {
-    text: Arc<str>,
-    listed: SystemTime,
-}
-
 /// Votes of a round, by author.
 type Votes = BTreeMap<RsaId, VoteText>;
 
@@ -107,7 +107,7 @@ pub struct DirStore {
     ns: Consensuses,
     microdesc: Consensuses,
     certificates: BTreeMap<(RsaId, RsaId), Arc<AuthCert>>,
-    microdescs: BTreeMap<[u8; 32], HeldMicrodesc>,
+    microdescs: Microdescs,
     server_descs: RouterDocuments,
     extra_infos: RouterDocuments,
     own: Option<(Arc<str>, Arc<str>)>,
@@ -134,7 +134,12 @@ impl DirStore {
         match document {
             DirDocument::Consensus(text) => self.insert_consensus(text, now),
             DirDocument::Certificate(cert) => self.insert_certificate(cert, now),
-            DirDocument::Microdesc(digest, text) => self.insert_microdesc(digest, text, now),
+            DirDocument::Microdesc(digest, text) => {
+                self.microdescs.insert(digest, text, None, now);
+            }
+            DirDocument::MadeMicrodesc(digest, text, relay) => {
+                self.microdescs.insert(digest, text, Some(relay), now);
+            }
             DirDocument::ServerDesc(desc) => self.server_descs.insert(desc),
             DirDocument::ExtraInfo(info) => self.extra_infos.insert(info),
             DirDocument::Own(desc, info) => {
@@ -174,20 +179,9 @@ impl DirStore {
         let consensus = Arc::clone(text.consensus());
         match consensus.flavour {
             Flavour::Microdesc => {
-                for digest in consensus
-                    .routers
-                    .iter()
-                    .filter_map(|one| one.microdesc_digest)
-                {
-                    if let Some(held) = self.microdescs.get_mut(&digest) {
-                        held.listed = held.listed.max(now);
-                    }
-                }
-                let is_old = |held: &HeldMicrodesc| {
-                    now.duration_since(held.listed)
-                        .is_ok_and(|age| age > MICRODESC_UNLISTED_MAX)
-                };
-                self.microdescs.retain(|_, held| !is_old(held));
+                let routers = consensus.routers.iter();
+                let listed = routers.filter_map(|one| one.microdesc_digest).collect();
+                self.microdescs.set_listed(&listed, now);
                 self.microdesc.insert(text);
             }
             Flavour::Ns => {
@@ -206,17 +200,6 @@ impl DirStore {
             self.certificates
                 .insert((cert.identity, cert.signing_key_digest), cert);
         }
-    }
-
-    fn insert_microdesc(&mut self, digest: [u8; 32], text: Arc<str>, now: SystemTime) {
-        if self.microdescs.len() >= MICRODESCS_MAX {
-            let oldest = self.microdescs.iter().min_by_key(|(_, held)| held.listed);
-            if let Some(digest) = oldest.map(|(digest, _)| *digest) {
-                self.microdescs.remove(&digest);
-            }
-        }
-        self.microdescs
-            .insert(digest, HeldMicrodesc { text, listed: now });
     }
 
     /// The consensus in force.

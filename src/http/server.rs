@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::service::service_fn;
@@ -13,25 +13,32 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::{Handler, Limits, Peer, Reply, Request, read_headers};
+use super::{Door, Handler, Limits, Peer, Reply, Request, body, read_headers};
 use crate::launched::Shutdown;
 
 /// Answers requests by a handler. Cheap to clone; the clones share the bound on connections.
 #[derive(Clone)]
 pub struct Server {
     handler: Handler,
+    door: Door,
     limits: Limits,
     places: Arc<Semaphore>,
 }
 
 impl Server {
-    /// A server that is not yet reachable.
+    /// A server that is not yet reachable. Requests with a body are refused.
     pub fn new(handler: Handler, limits: Limits) -> Self {
         Self {
             handler,
+            door: body::shut(),
             limits,
             places: Arc::new(Semaphore::new(limits.connections_max)),
         }
+    }
+
+    /// The same with bodies where this door lets them in.
+    pub fn with_door(self, door: Door) -> Self {
+        Self { door, ..self }
     }
 
     /// Accepts connections until `shutdown`; must be called within a runtime.
@@ -88,27 +95,31 @@ impl Server {
     ) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
         let reply = match self.receive(request, peer).await {
             Ok(request) => (self.handler)(request).await,
-            Err(status) => Reply::new(status),
+            Err(refusal) => refusal,
         };
         Ok(render(reply))
     }
 
-    /// The whole request, or the status that refuses it.
-    async fn receive(&self, request: hyper::Request<Incoming>, peer: Peer) -> Result<Request, u16> {
-        let (head, body) = request.into_parts();
-        let body = match Limited::new(body, self.limits.body_len_max).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => return Err(413),
-            Err(_) => return Err(400),
-        };
+    /// The whole request, or the reply that refuses it.
+    async fn receive(
+        &self,
+        request: hyper::Request<Incoming>,
+        peer: Peer,
+    ) -> Result<Request, Reply> {
+        let (head, incoming) = request.into_parts();
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-        Ok(Request {
+        let mut request = Request {
             method: head.method.as_str().to_owned(),
             path: path.to_owned(),
             headers: read_headers(&head.headers),
-            body,
+            body: Bytes::new(),
             peer,
-        })
+        };
+        if body::is_there(&incoming) {
+            let admission = (self.door)(&request)?;
+            request.body = admission.read(incoming).await?;
+        }
+        Ok(request)
     }
 }
 
@@ -154,6 +165,7 @@ fn printable(reason: String) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Admission, Budget, Looked};
     use super::*;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -172,7 +184,24 @@ mod tests {
                 }
             })
         });
-        Server::new(handler, limits)
+        let budget = Budget::new(1000);
+        let door: Door = Arc::new(move |request: &Request| match request.path.as_str() {
+            "/x" => Ok(Admission {
+                len_max: 100,
+                reservation: budget.reserve(request.peer.into()),
+                look: Some(Box::new(|bytes: &[u8]| match bytes.first() {
+                    Some(b'-') => Looked::Refused(Reply::new(400).with_reason("a bad start")),
+                    _ => Looked::Good(Box::new(())),
+                })),
+            }),
+            "/small" => Ok(Admission {
+                len_max: 1000,
+                reservation: budget.reserve(request.peer.into()),
+                look: None,
+            }),
+            _ => Err(Reply::new(404)),
+        });
+        Server::new(handler, limits).with_door(door)
     }
 
     async fn exchange(limits: Limits, sent: &[u8]) -> String {
@@ -218,17 +247,52 @@ mod tests {
 
     #[tokio::test]
     async fn refuses_what_is_too_large_or_no_http() {
-        let limits = Limits {
-            body_len_max: 2,
-            ..Limits::default()
-        };
-        let sent = b"POST /x HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc";
-        assert!(exchange(limits, sent).await.starts_with("HTTP/1.0 413 "));
+        let long = format!(
+            "POST /x HTTP/1.0\r\nContent-Length: 101\r\n\r\n{}",
+            "a".repeat(101)
+        );
+        let text = exchange(Limits::default(), long.as_bytes()).await;
+        assert!(text.starts_with("HTTP/1.0 413 "), "{text}");
         let long = format!("GET / HTTP/1.0\r\nX: {}\r\n\r\n", "a".repeat(40_000));
         let text = exchange(Limits::default(), long.as_bytes()).await;
         assert!(text.starts_with("HTTP/1.1 431 "), "{text}");
         let text = exchange(Limits::default(), b"\0\0garbage\r\n\r\n").await;
         assert!(!text.contains(" 200 "), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_judged_before_it_is_read() {
+        let status = async |head: &str, body: &[u8]| {
+            let sent = [head.as_bytes(), b"\r\n\r\n", body].concat();
+            let text = exchange(Limits::default(), &sent).await;
+            let status = text.split(' ').nth(1).unwrap_or_default().to_owned();
+            status.parse::<u16>().unwrap_or(0)
+        };
+        // By the head: nothing of what is announced ever comes.
+        let announced = "HTTP/1.1\r\nContent-Length: 16777216";
+        assert_eq!(
+            status(&format!("POST /nowhere {announced}"), b"").await,
+            404
+        );
+        assert_eq!(status(&format!("GET /nowhere {announced}"), b"").await, 404);
+        assert_eq!(status(&format!("POST /x {announced}"), b"").await, 413);
+        // By its bytes, whatever was announced.
+        let chunked = "POST /x HTTP/1.1\r\nTransfer-Encoding: chunked";
+        let chunk = |len: usize| format!("{len:x}\r\n{}\r\n", "a".repeat(len));
+        let fits = chunk(60) + &chunk(40) + "0\r\n\r\n";
+        assert_eq!(status(chunked, fits.as_bytes()).await, 200);
+        let long = chunk(60) + &chunk(41);
+        assert_eq!(status(chunked, long.as_bytes()).await, 413);
+        let head = "POST /x HTTP/1.1\r\nContent-Length: 50";
+        assert_eq!(status(head, b"a").await, 400, "the rest is missing");
+        assert_eq!(status(head, &[b'-'; 50]).await, 400);
+        // By what all may send: a fifth of it is for one.
+        let head = "POST /small HTTP/1.1\r\nContent-Length";
+        assert_eq!(status(&format!("{head}: 200"), &[b'a'; 200]).await, 503);
+        assert_eq!(
+            status("POST /x HTTP/1.1\r\nContent-Length: 90", &[b'a'; 90]).await,
+            200
+        );
     }
 
     #[tokio::test]

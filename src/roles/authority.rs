@@ -1,25 +1,31 @@
 //! Runs a directory authority until it is stopped: the relay that it also is, and its own core.
 //!
 //! One loop for both: await an event, apply it, persist what changed, do what the cores ask, wait
-//! again. What is posted to the DirPort is answered by the core, one after the other.
+//! again. What is posted to the DirPort or fetched comes to it read and verified (`uploads`), is
+//! judged by the core, some at a time, and answered when it is persisted.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cepa_authority::schedule::Timing;
-use cepa_authority::{Authority, Command, Config, Document, Keys, KnownAuthority, Row, RowKind};
+use cepa_authority::{
+    Authority, Command, Config, Document, Keys, KnownAuthority, RelayUpload, Row, RowKind,
+    read_descriptors, read_signatures,
+};
 use cepa_crypto::{Ed25519Id, RsaId};
 use cepa_dir::DirRequest;
 use cepa_dir::request::{DescQuery, Round, VoteQuery};
 use cepa_link::{LINK_VERSIONS, PeerExpectation};
 use cepa_netdoc::consensus::ConsensusText;
+use cepa_netdoc::detached::DetachedSignatures;
+use cepa_netdoc::vote::VoteText;
 use cepa_relay::{DirDocument, DirStore};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::directory::{UPLOADS_MAX, Upload};
 use super::fetch as exchange;
 use super::relay::{Beside, Node};
+use super::uploads::{self, Read, Upload, Uploads};
 use crate::clock;
 use crate::config::AuthorityConfig;
 use crate::error::{Failure, fail};
@@ -30,11 +36,14 @@ use crate::net::link;
 use crate::network::Network;
 use crate::store::Change;
 
+/// Uploads that are judged before what they changed is persisted.
+const UPLOADS_AT_ONCE: usize = 32;
+
 /// The answers to what the core asked for.
 enum Event {
-    Votes(String),
-    Signatures(String),
-    Descriptors(String),
+    Votes(Vec<VoteText>),
+    Signatures(Option<DetachedSignatures>),
+    Descriptors(Vec<RelayUpload>),
     Reached(RsaId, bool),
 }
 
@@ -58,17 +67,21 @@ pub async fn run(
             "add it there, on all machines of the network",
         );
     }
-    let (sender, mut uploads) = mpsc::channel(UPLOADS_MAX);
+    let authorities = network.authorities.iter();
+    let addresses = authorities.map(|one| (one.v3_ident, one.dir.ip().to_canonical()));
+    let core = core_config(&config, &network)?;
+    let (sender, mut queue) = Uploads::new(addresses.collect());
     let beside = Beside {
         store: DirStore::new(Some(own)),
-        uploads: sender,
+        uploads: sender.clone(),
     };
     let node = Node::start(config.relay.clone(), Some(beside), reporter, &shutdown).await?;
     let keys = Keys {
         cert: keys.certificate,
         signing: keys.signing,
     };
-    let mut running = Running::new(node, core_config(&config, &network)?, keys)?;
+    let mut running = Running::new(node, core, keys, sender)?;
+    let mut waiting = Vec::with_capacity(UPLOADS_AT_ONCE);
     loop {
         running.drain()?;
         let node_timeout = running.node.timeout();
@@ -80,7 +93,9 @@ pub async fn run(
         tokio::select! {
             () = running.node.next_event() => {}
             Some(event) = running.events.recv() => running.handle(event),
-            Some(upload) = uploads.recv() => running.handle_upload(upload),
+            _ = queue.recv_many(&mut waiting, UPLOADS_AT_ONCE) => {
+                waiting.drain(..).for_each(|upload| running.handle_upload(upload));
+            }
             () = tokio::time::sleep_until(timeout.into()) => {
                 running.node.handle_timeout();
                 running.authority.handle_timeout(clock::now());
@@ -94,13 +109,16 @@ pub async fn run(
 struct Running {
     node: Node,
     authority: Authority,
+    uploads: Uploads,
+    /// Answers to uploads that are not persisted yet.
+    answered: Vec<(oneshot::Sender<Reply>, Reply)>,
     relays_reported: usize,
     events: mpsc::UnboundedReceiver<Event>,
     answers: mpsc::UnboundedSender<Event>,
 }
 
 impl Running {
-    fn new(mut node: Node, config: Config, keys: Keys) -> Result<Self, Failure> {
+    fn new(mut node: Node, config: Config, keys: Keys, uploads: Uploads) -> Result<Self, Failure> {
         let mut rows = Vec::new();
         for kind in RowKind::ALL {
             let entries = node.store.entries(kind.name())?.into_iter();
@@ -112,6 +130,8 @@ impl Running {
         Ok(Running {
             node,
             authority,
+            uploads,
+            answered: Vec::new(),
             relays_reported: 0,
             events,
             answers,
@@ -121,30 +141,24 @@ impl Running {
     fn handle(&mut self, event: Event) {
         let now = clock::now();
         match event {
-            Event::Votes(body) => self.authority.handle_fetched_votes(&body, now),
-            Event::Signatures(body) => self.authority.handle_fetched_signatures(&body, now),
-            Event::Descriptors(body) => self.authority.handle_fetched_descriptors(&body, now),
+            Event::Votes(votes) => self.authority.handle_read_votes(votes, now),
+            Event::Signatures(Some(read)) => {
+                self.authority.handle_read_signatures(Ok(read), now);
+            }
+            Event::Signatures(None) => {}
+            Event::Descriptors(read) => self.authority.handle_read_descriptors(read, now),
             Event::Reached(rsa, reached) => self.authority.handle_reachability(&rsa, reached, now),
         }
     }
 
     fn handle_upload(&mut self, upload: Upload) {
         let now = clock::now();
-        let reply = match std::str::from_utf8(&upload.body) {
-            Ok(body) => match upload.request {
-                DirRequest::PostDescriptor => self.authority.handle_descriptor(body, now),
-                DirRequest::PostVote => self.authority.handle_vote(body, now),
-                DirRequest::PostSignatures => self.authority.handle_signatures(body, now),
-                _ => cepa_authority::Reply::refused("No such upload"),
-            },
-            Err(_) => cepa_authority::Reply::refused("Not UTF-8"),
+        let reply = match upload.read {
+            Read::Descriptor(read) => self.authority.handle_upload(read, now),
+            Read::Vote(read) => self.authority.handle_read_vote(read, now),
+            Read::Signatures(read) => self.authority.handle_read_signatures(read, now),
         };
-        let mut answer = Reply::new(reply.status).with_reason(reply.reason);
-        if reply.is_not_new {
-            answer.headers.push("X-Descriptor-Not-New", "Yes");
-        }
-        // Whoever does not wait for the answer needs none.
-        let _ = upload.answer.send(answer);
+        self.answered.push((upload.answer, uploads::answer(reply)));
     }
 
     /// Persists what changed, then does what both cores ask for.
@@ -168,6 +182,11 @@ impl Running {
             }
         }
         tokio::task::block_in_place(|| self.node.store.apply(&changes))?;
+        self.uploads.set_door(self.authority.vote_door());
+        for (answer, reply) in self.answered.drain(..) {
+            // Whoever does not wait for it needs none.
+            let _ = answer.send(reply);
+        }
         for command in commands {
             self.run_command(command);
         }
@@ -192,14 +211,21 @@ impl Running {
             }
             Command::FetchVotes { from, of } => {
                 let request = DirRequest::Votes(Round::Next, VoteQuery::Identities(of));
-                self.fetch(from.into(), request, Event::Votes);
+                let door = self.authority.vote_door();
+                self.fetch(from.into(), request, move |body| {
+                    Event::Votes(door.read_all(body, clock::now().wall))
+                });
             }
             Command::FetchSignatures { from } => {
-                self.fetch(from.into(), DirRequest::Signatures, Event::Signatures);
+                self.fetch(from.into(), DirRequest::Signatures, |body| {
+                    Event::Signatures(read_signatures(body).ok())
+                });
             }
             Command::FetchDescriptors { from, digests } => {
                 let request = DirRequest::ServerDescs(DescQuery::Digests(digests));
-                self.fetch(from.into(), request, Event::Descriptors);
+                self.fetch(from.into(), request, |body| {
+                    Event::Descriptors(read_descriptors(body))
+                });
             }
             Command::TestReachability {
                 address,
@@ -215,12 +241,20 @@ impl Running {
         }
     }
 
-    fn fetch(&self, from: SocketAddr, request: DirRequest, event: fn(String) -> Event) {
+    /// Asks another authority, and reads its reply beside this loop.
+    fn fetch<F>(&self, from: SocketAddr, request: DirRequest, read: F)
+    where
+        F: FnOnce(&str) -> Event + Send + 'static,
+    {
         let answers = self.answers.clone();
         tokio::spawn(async move {
             let reply = exchange::over_dir_port(from, &request).await;
-            if let (200, Ok(body)) = (reply.status, String::from_utf8(reply.body)) {
-                let _ = answers.send(event(body));
+            let (200, Ok(body)) = (reply.status, String::from_utf8(reply.body)) else {
+                return;
+            };
+            let read = tokio::task::spawn_blocking(move || read(&body));
+            if let Ok(event) = read.await {
+                let _ = answers.send(event);
             }
         });
     }
@@ -260,8 +294,8 @@ impl Running {
             Document::ExtraInfo(info) => {
                 directory.insert(DirDocument::ExtraInfo(info.as_ref().into()));
             }
-            Document::Microdesc(digest, text) => {
-                directory.insert(DirDocument::Microdesc(digest, text));
+            Document::Microdesc(digest, text, relay) => {
+                directory.insert(DirDocument::MadeMicrodesc(digest, text, relay));
             }
             Document::Certificate(cert) => directory.insert(DirDocument::Certificate(cert)),
             Document::NextVote(vote) => directory.insert(DirDocument::NextVote(vote)),

@@ -1,50 +1,51 @@
 //! The directory that a node serves: over its DirPort and over BEGIN_DIR streams alike.
 //!
 //! Documents are answered from the shared [`DirStore`]; uploads go to the authority's loop, which
-//! answers each (dir-spec 4.1). A node that is no authority has nothing to be uploaded to: 404.
-//! Descriptors of onion services are in a store of their own, for who comes over a circuit.
+//! answers each (dir-spec 4.1). A node that is no authority has nothing to be uploaded to: 404, by
+//! the head alone. Descriptors of onion services are in a store of their own, for who comes over a
+//! circuit.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use bytes::Bytes;
 use cepa_dir::DirRequest;
 use cepa_dir::request::{DIFF_HEADER, RequestError};
 use cepa_netdoc::consensus::Flavour;
+use cepa_netdoc::hs_descriptor::HS_DESCRIPTOR_LEN_MAX;
 use cepa_netdoc::timestamp;
 use cepa_relay::{Asker, DirDocument, DirStore, HsDirCounts, HsDirStore, HsDuty, HsUpload};
-use tokio::sync::{mpsc, oneshot};
 
 use super::fetch::kind_of;
+use super::replies::{Replies, written};
+use super::uploads::Uploads;
 use crate::clock;
-use crate::http::{Handler, Limits, Peer, Reply, Request, Server};
+use crate::http::{Admission, Budget, Door, Handler, Limits, Peer, Reply, Request, Server};
 
-/// An upload that waits for its answer.
-pub(crate) struct Upload {
-    /// Which kind.
-    pub(crate) request: DirRequest,
-    /// What was sent.
-    pub(crate) body: Bytes,
-    /// Where the answer goes.
-    pub(crate) answer: oneshot::Sender<Reply>,
-}
-
-/// Uploads that wait at most; the next one is told to come back.
-pub(crate) const UPLOADS_MAX: usize = 256;
+/// Bytes of descriptors of onion services that are being sent at a time.
+const ONION_BODIES_LEN_MAX: usize = 8 << 20;
 
 /// The documents of a node, and the server that answers from them.
 #[derive(Clone)]
 pub(crate) struct Directory {
     store: Arc<RwLock<DirStore>>,
     onions: Arc<Mutex<HsDirStore>>,
-    uploads: Option<mpsc::Sender<Upload>>,
+    onion_bodies: Budget,
+    replies: Replies,
+    uploads: Option<Uploads>,
 }
 
 impl Directory {
-    /// A directory without documents.
-    pub(crate) fn new(store: DirStore, uploads: Option<mpsc::Sender<Upload>>) -> Self {
+    /// A directory without documents, which serves these addresses before all others.
+    pub(crate) fn new(
+        store: DirStore,
+        uploads: Option<Uploads>,
+        authorities: impl IntoIterator<Item = IpAddr>,
+    ) -> Self {
         Directory {
             store: Arc::new(RwLock::new(store)),
             onions: Arc::default(),
+            onion_bodies: Budget::new(ONION_BODIES_LEN_MAX),
+            replies: Replies::new(authorities),
             uploads,
         }
     }
@@ -92,44 +93,67 @@ impl Directory {
             let directory = directory.clone();
             Box::pin(async move { directory.answer(request).await })
         });
-        Server::new(handler, limits)
+        let directory = self.clone();
+        let door: Door = Arc::new(move |request| directory.admit(request));
+        Server::new(handler, limits).with_door(door)
+    }
+
+    /// What may follow the head of a request.
+    fn admit(&self, http: &Request) -> Result<Admission, Reply> {
+        let request = match DirRequest::parse(&http.method, &http.path, None) {
+            Ok((request, _)) => request,
+            Err(error) => return Err(refused(error)),
+        };
+        match request {
+            DirRequest::PostHsDescriptor if http.peer != Peer::Circuit => {
+                Err(written(HsDirStore::reply_not_anonymous()))
+            }
+            DirRequest::PostHsDescriptor => Ok(Admission {
+                len_max: HS_DESCRIPTOR_LEN_MAX,
+                reservation: self.onion_bodies.reserve(http.peer.into()),
+                look: None,
+            }),
+            request if request.is_post() => match &self.uploads {
+                Some(uploads) => uploads.admit(&request, http),
+                None => Err(Reply::new(404)),
+            },
+            _ => Err(Reply::new(400).with_reason("A GET has no body")),
+        }
     }
 
     async fn answer(&self, http: Request) -> Reply {
         let diff = http.headers.value(DIFF_HEADER);
         let (request, z) = match DirRequest::parse(&http.method, &http.path, diff) {
             Ok(read) => read,
-            Err(RequestError::NotFound) => return Reply::new(404),
-            Err(RequestError::Malformed) => return Reply::new(400),
-            Err(RequestError::Method) => return Reply::new(405),
+            Err(error) => return refused(error),
         };
         if let DirRequest::HsDescriptor(_) | DirRequest::PostHsDescriptor = request {
             return self.answer_onion(&request, &http);
         }
         if request.is_post() {
-            return self.take(request, http).await;
+            return match &self.uploads {
+                Some(uploads) => uploads.take(request, http).await,
+                None => Reply::new(404),
+            };
         }
         let asker = Asker {
             accept_encoding: http.headers.value("Accept-Encoding"),
             z,
             if_modified_since: http.headers.value("If-Modified-Since").and_then(http_date),
         };
-        let reply = {
+        let found = {
             let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
-            store.reply(&request, asker, clock::now().wall)
+            store.find(&request, asker, clock::now().wall)
         };
-        let encoding = reply
-            .headers
-            .iter()
-            .find(|(name, _)| *name == "Content-Encoding");
+        let reply = self.replies.make(found, http.peer).await;
         tracing::debug!(
             path = kind_of(&http.path),
             status = reply.status,
-            encoding = encoding.map(|(_, name)| tracing::field::debug(name)),
+            encoding = reply.headers.value("Content-Encoding"),
             asked_for_a_diff = diff.is_some(),
             "a document is served"
         );
-        written(reply)
+        reply
     }
 
     fn answer_onion(&self, request: &DirRequest, http: &Request) -> Reply {
@@ -143,32 +167,14 @@ impl Directory {
             }
         })
     }
-
-    async fn take(&self, request: DirRequest, http: Request) -> Reply {
-        let Some(uploads) = &self.uploads else {
-            return Reply::new(404);
-        };
-        let (answer, answered) = oneshot::channel();
-        let upload = Upload {
-            request,
-            body: http.body,
-            answer,
-        };
-        if uploads.try_send(upload).is_err() {
-            return Reply::new(503).with_reason("Too many uploads, try again later");
-        }
-        answered.await.unwrap_or_else(|_| Reply::new(503))
-    }
 }
 
-fn written(reply: cepa_relay::Reply) -> Reply {
-    let mut answer = Reply::new(reply.status)
-        .with_reason(reply.reason)
-        .with_body(Bytes::from_owner(reply.body));
-    for (name, value) in reply.headers {
-        answer.headers.push(name, value);
-    }
-    answer
+fn refused(error: RequestError) -> Reply {
+    Reply::new(match error {
+        RequestError::NotFound => 404,
+        RequestError::Malformed => 400,
+        RequestError::Method => 405,
+    })
 }
 
 /// Reads `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 5.6.7).
@@ -191,7 +197,7 @@ mod tests {
 
     #[tokio::test]
     async fn descriptors_of_onion_services_are_for_who_comes_over_a_circuit() {
-        let directory = Directory::new(DirStore::new(None), None);
+        let directory = Directory::new(DirStore::new(None), None, []);
         let get = Request::get(&DirRequest::HsDescriptor([7; 32]).path());
         let post = Request::post("/tor/hs/3/publish", "no descriptor");
         for (request, status) in [(get, 404), (post, 400)] {

@@ -15,8 +15,10 @@ mod onion;
 mod ports;
 mod registry;
 pub mod relay;
+mod replies;
 mod socks;
 mod transparent;
+mod uploads;
 mod workers;
 
 use std::net::{SocketAddr, SocketAddrV4};

@@ -25,7 +25,8 @@ use tokio::sync::{mpsc, watch};
 use self::core::{core_config, find_address, restored};
 use self::keys::read_keys;
 use super::address::AddressFinder;
-use super::directory::{Directory, Upload};
+use super::directory::Directory;
+use super::uploads::Uploads;
 use super::workers::{NodeKeys, Workers};
 use super::{fetch as exchange, kept, network_file};
 use crate::clock;
@@ -80,7 +81,7 @@ pub(crate) struct Beside {
     /// The documents, of which those of the round are the authority's.
     pub(crate) store: DirStore,
     /// Where uploads go.
-    pub(crate) uploads: mpsc::Sender<Upload>,
+    pub(crate) uploads: Uploads,
 }
 
 /// A running relay.
@@ -137,10 +138,7 @@ impl Node {
         let keys = read_keys(&folder, &store, &mut rng)?;
         let listener = listen::listen(config.or_listen(), "or_port").await?;
         let is_authority = beside.is_some();
-        let directory = match beside {
-            Some(beside) => Directory::new(beside.store, Some(beside.uploads)),
-            None => Directory::new(DirStore::new(None), None),
-        };
+        let directory = directory(beside, &network);
         if let Some(addr) = config.dir_listen() {
             let listener = listen::listen(addr, "dir_port").await?;
             let server = directory.server(http::Limits::default());
@@ -370,6 +368,16 @@ impl Node {
         {
             self.reporter.report(&Stage::Consensus(relays));
         }
+    }
+}
+
+/// The documents that are served, an authority's or none, to authorities first.
+fn directory(beside: Option<Beside>, network: &NetworkFile) -> Directory {
+    let addresses = network.authorities.iter();
+    let addresses = addresses.map(|one| IpAddr::V4(*one.dir_addr.ip()));
+    match beside {
+        Some(beside) => Directory::new(beside.store, Some(beside.uploads), addresses),
+        None => Directory::new(DirStore::new(None), None, addresses),
     }
 }
 

@@ -17,6 +17,7 @@ use cepa_wire::Now;
 
 use super::{Authority, FETCHED_DESCRIPTORS_MAX};
 use crate::command::{Command, Document, Reply, RowKind};
+use crate::intake::{VoteDoor, read_signatures};
 use crate::round::Round;
 use crate::schedule::Schedule;
 use crate::vote::{self, NoVote};
@@ -26,30 +27,56 @@ use crate::vote::{self, NoVote};
 const PATIENCE_INTERVALS: u32 = 2;
 
 impl Authority {
+    /// What votes may come now.
+    #[must_use]
+    pub fn vote_door(&self) -> VoteDoor {
+        let going_on = self.round.as_ref();
+        let votes = going_on.map(|round| &round.votes);
+        let votes = votes.into_iter().flatten().chain(&self.early_votes);
+        VoteDoor {
+            authorities: self.config.v3_identities(),
+            timing: Some(self.config.timing),
+            starts: going_on
+                .map(|round| round.schedule.valid_after)
+                .into_iter()
+                .chain([self.next.valid_after])
+                .collect(),
+            held: votes
+                .map(|(author, vote)| (*author, *vote.digest()))
+                .collect(),
+        }
+    }
+
     /// A vote that was posted to us.
     pub fn handle_vote(&mut self, body: &str, now: Now) -> Reply {
-        let reply = match self.take_vote(body, true, now.wall) {
+        self.handle_read_vote(self.vote_door().read(body, now.wall), now)
+    }
+
+    /// The same, read beside the loop by [`Authority::vote_door`].
+    pub fn handle_read_vote(&mut self, read: Result<VoteText, Reply>, now: Now) -> Reply {
+        let taken = read.and_then(|text| {
+            let taken = self.take_vote(text, true, now.wall);
+            taken.map_err(Reply::refused)
+        });
+        let reply = match taken {
             Ok(()) => Reply::ok("Vote stored"),
-            Err(reason) => {
-                tracing::info!(reason, "a vote is refused");
-                Reply::refused(reason)
-            }
+            Err(reply) => reply,
         };
+        if reply.status != 200 {
+            tracing::info!(reason = reply.reason, "a vote is refused");
+        }
         self.advance(now);
         reply
     }
 
     /// Votes that we asked for, one behind the other.
     pub fn handle_fetched_votes(&mut self, body: &str, now: Now) {
-        const START: &str = "network-status-version 3";
-        let starts = body.match_indices(START).map(|(at, _)| at);
-        let starts: Vec<usize> = starts
-            .filter(|at| *at == 0 || body.as_bytes().get(at - 1) == Some(&b'\n'))
-            .take(self.config.authorities.len())
-            .collect();
-        for (index, start) in starts.iter().enumerate() {
-            let end = starts.get(index + 1).copied().unwrap_or(body.len());
-            let text = body.get(*start..end).unwrap_or_default();
+        self.handle_read_votes(self.vote_door().read_all(body, now.wall), now);
+    }
+
+    /// The same, read beside the loop by [`Authority::vote_door`].
+    pub fn handle_read_votes(&mut self, votes: Vec<VoteText>, now: Now) {
+        for text in votes {
             if let Err(reason) = self.take_vote(text, false, now.wall) {
                 tracing::info!(reason, "a vote that was fetched is not used");
             }
@@ -59,32 +86,40 @@ impl Authority {
 
     /// Detached signatures that were posted to us.
     pub fn handle_signatures(&mut self, body: &str, now: Now) -> Reply {
-        let reply = match DetachedSignatures::parse(body) {
-            Ok(detached) => match self.take_signatures(&detached, now.wall) {
+        self.handle_read_signatures(read_signatures(body), now)
+    }
+
+    /// The same, read beside the loop.
+    pub fn handle_read_signatures(
+        &mut self,
+        read: Result<DetachedSignatures, Reply>,
+        now: Now,
+    ) -> Reply {
+        let reply = read.map_or_else(
+            |refusal| refusal,
+            |detached| match self.take_signatures(&detached, now.wall) {
                 Ok(()) => Reply::ok("Signatures stored"),
-                Err(reason) => {
-                    tracing::info!(reason, "signatures are refused");
-                    Reply::refused(reason)
-                }
+                Err(reason) => Reply::refused(reason),
             },
-            Err(error) => Reply::refused(format!("Malformed signatures: {error}")),
-        };
+        );
+        if reply.status != 200 {
+            tracing::info!(reason = reply.reason, "signatures are refused");
+        }
         self.advance(now);
         reply
     }
 
     /// Detached signatures that we asked for.
     pub fn handle_fetched_signatures(&mut self, body: &str, now: Now) {
-        if let Ok(detached) = DetachedSignatures::parse(body)
-            && let Err(reason) = self.take_signatures(&detached, now.wall)
-        {
-            tracing::info!(reason, "signatures that were fetched are not used");
-        }
-        self.advance(now);
+        self.handle_read_signatures(read_signatures(body), now);
     }
 
-    fn take_vote(&mut self, body: &str, is_posted: bool, now: SystemTime) -> Result<(), String> {
-        let text = VoteText::parse(body).map_err(|error| format!("Malformed vote: {error}"))?;
+    fn take_vote(
+        &mut self,
+        text: VoteText,
+        is_posted: bool,
+        now: SystemTime,
+    ) -> Result<(), String> {
         let vote = Arc::clone(text.vote());
         let author = vote.author();
         if self.config.authority(&author).is_none() {

@@ -17,6 +17,8 @@ const BOMB_BYTES: usize = 5 << 20;
 const BOMB_FACTOR: usize = 25;
 /// The level for documents that are compressed once and served often.
 const ZSTD_LEVEL: i32 = 9;
+/// The level for what is compressed for one asker alone.
+const ZSTD_LEVEL_QUICK: i32 = 3;
 /// Of the presets of lzma, whose memory and time grow with them: 2 MB are looked back.
 const LZMA_PRESET: u32 = 2;
 /// What expanding lzma may take: the same as in `tor`.
@@ -110,6 +112,33 @@ impl Encoding {
         taken.unwrap_or(Encoding::Identity)
     }
 
+    /// The best coding for what is compressed for this asker alone: never lzma, whose time anybody
+    /// could ask for (`tor`: srv_meth_pref_streaming_compression).
+    pub fn choose_quick(accept: Option<&str>, z: bool) -> Self {
+        match Self::choose(accept, z) {
+            Encoding::Lzma => Encoding::Identity,
+            other => other,
+        }
+    }
+
+    /// Compresses what is served once.
+    pub fn encode_quickly(self, body: Vec<u8>) -> Vec<u8> {
+        let encoded = match self {
+            Encoding::Identity => return body,
+            Encoding::Deflate => {
+                let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+                encoder.write_all(&body).and_then(|()| encoder.finish())
+            }
+            Encoding::Gzip => {
+                let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+                encoder.write_all(&body).and_then(|()| encoder.finish())
+            }
+            Encoding::Zstd => zstd::bulk::compress(&body, ZSTD_LEVEL_QUICK),
+            Encoding::Lzma => lzma(&body),
+        };
+        encoded.expect("compression into memory does not fail")
+    }
+
     /// Compresses a whole document.
     pub fn encode(self, body: &[u8]) -> Vec<u8> {
         // Writing to memory fails only by a bug of the library; the plain bytes would then go out
@@ -195,6 +224,12 @@ mod tests {
         assert_eq!(choose(Some("gzip;q=0.5, identity"), true), Encoding::Gzip);
         assert_eq!(choose(Some("x-tor-lzma"), true), Encoding::Lzma);
         assert_eq!(choose(Some("x-lzma"), true), Encoding::Identity);
+        let quick = Encoding::choose_quick;
+        assert_eq!(
+            quick(Some("x-tor-lzma, identity"), true),
+            Encoding::Identity
+        );
+        assert_eq!(quick(Some("x-tor-lzma, gzip"), true), Encoding::Gzip);
     }
 
     #[test]
@@ -237,8 +272,9 @@ mod tests {
         #[test]
         fn what_is_encoded_is_decoded(body: Vec<u8>) {
             for encoding in ALL {
-                let coded = encoding.encode(&body);
-                prop_assert_eq!(encoding.decode(&coded, body.len()).ok(), Some(body.clone()));
+                for coded in [encoding.encode(&body), encoding.encode_quickly(body.clone())] {
+                    prop_assert_eq!(encoding.decode(&coded, body.len()).ok(), Some(body.clone()));
+                }
             }
         }
 

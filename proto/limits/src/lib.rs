@@ -8,6 +8,7 @@ pub mod dos;
 mod history;
 mod meter;
 pub mod places;
+pub mod shares;
 mod source;
 pub mod strangers;
 
@@ -15,5 +16,6 @@ pub use account::Account;
 pub use dos::{DosCounts, DosParams, DosRule};
 pub use meter::{Meter, Rate};
 pub use places::{PlaceLimits, Places, Refused, Ticket};
+pub use shares::Shares;
 pub use source::Source;
 pub use strangers::{Denied, Door, DoorCounts, DoorRules, Entered, Strangers};

@@ -7,6 +7,7 @@
 //! ones, known flags and parameters are sorted, exactly one signature. The signature itself is
 //! checked by [`VoteText::is_signed`]. Encoding a parsed vote of `tor` gives its bytes again.
 
+mod claim;
 mod encode;
 mod entry;
 mod parse;
@@ -25,6 +26,7 @@ use crate::consensus::{
 use crate::params::Params;
 use crate::routerstatus::RouterStatus;
 
+pub use claim::{CLAIM_LEN_MAX, VoteClaim};
 pub use entry::EntryError;
 pub use stats::{FlagThresholds, Stats};
 

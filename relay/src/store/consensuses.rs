@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use cepa_netdoc::consensus::ConsensusText;
-use cepa_netdoc::diff;
 
 use super::document::Document;
 
@@ -18,8 +17,8 @@ pub const BASES_MAX: usize = 8;
 struct Base {
     text: ConsensusText,
     digest: [u8; 32],
-    /// The way from it to the current one; `None` inside if there is none.
-    diff: OnceLock<Option<Arc<Document>>>,
+    /// The way from it to the current one.
+    diff: OnceLock<Arc<Document>>,
 }
 
 /// The current consensus of a flavour.
@@ -45,8 +44,8 @@ pub(super) struct Consensuses {
 pub(super) enum Found {
     /// He has the current one.
     Same,
-    /// The way from one of his to the current one.
-    Diff(Arc<Document>),
+    /// The way from one of his to the current one, and that one, should there be no way.
+    Diff(Arc<Document>, Arc<Document>),
     /// The current one.
     Whole(Arc<Document>),
 }
@@ -114,14 +113,11 @@ impl Consensuses {
         if has.contains(&current.digest) {
             return Some(Found::Same);
         }
-        let bases = self.bases.iter().filter(|base| has.contains(&base.digest));
-        let diff = bases.into_iter().find_map(|base| {
-            let make = || {
-                let diff = diff::make(&base.text, &current.text).ok()?;
-                Some(Arc::new(Document::new(diff.into())))
-            };
-            base.diff.get_or_init(make).clone()
-        });
-        Some(diff.map_or_else(|| Found::Whole(Arc::clone(&current.document)), Found::Diff))
+        let whole = Arc::clone(&current.document);
+        let Some(base) = self.bases.iter().find(|base| has.contains(&base.digest)) else {
+            return Some(Found::Whole(whole));
+        };
+        let make = || Arc::new(Document::diff(base.text.clone(), current.text.clone()));
+        Some(Found::Diff(Arc::clone(base.diff.get_or_init(make)), whole))
     }
 }

@@ -1,9 +1,12 @@
 //! Answers to directory requests (dir-spec 4.2 to 4.6, 6.1; proposals 140 and 227).
 //!
-//! A list of documents is answered with those that are there; with none of them the status is 404.
-//! A consensus is served only while it is reasonably live, and only if more than half of the
-//! authorities that the asker names have signed it; who has it already is told so (304).
+//! A list of documents is answered with those that are there, each once however often it was named;
+//! with none of them the status is 404. What is found is a [`Found`]; making a reply of it may take
+//! long, and needs no store. A consensus is served only while it is reasonably live, and only if
+//! more than half of the authorities that the asker names have signed it; who has it already is
+//! told so (304).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,7 +16,7 @@ use cepa_dir::request::{CertQuery, DescQuery, IdPrefix, Round, VoteQuery};
 use cepa_dir::{DirRequest, Flavour};
 use cepa_netdoc::consensus::Consensus;
 
-use super::consensuses::Found;
+use super::consensuses;
 use super::document::Document;
 use super::routers::RouterDocuments;
 use super::{DirStore, Votes};
@@ -75,18 +78,92 @@ impl Reply {
         }
     }
 
+    fn vary(mut self) -> Self {
+        let vary = "X-Or-Diff-From-Consensus, Accept-Encoding".to_owned();
+        self.headers.push(("Vary", vary));
+        self
+    }
+}
+
+/// What is there for an asker.
+#[derive(Debug)]
+pub struct Found(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// Nothing to be made any more.
+    Reply(Reply),
+    /// One document, which is shared by all who ask for it.
+    Document(Arc<Document>, Encoding),
+    /// A consensus, or the way to it from another one.
+    Consensus(Option<Arc<Document>>, Arc<Document>, Encoding),
+    /// Documents of this asker's choice.
+    Texts(Vec<Arc<str>>, Encoding),
+}
+
+impl Found {
+    fn not_found() -> Self {
+        Found(Kind::Reply(Reply::not_found()))
+    }
+
     fn document(document: Option<&Arc<Document>>, encoding: Encoding) -> Self {
-        document.map_or_else(Reply::not_found, |document| {
-            Reply::body(document.encoded(encoding), encoding)
+        document.map_or_else(Self::not_found, |document| {
+            Found(Kind::Document(Arc::clone(document), encoding))
         })
     }
 
-    fn texts<'a>(texts: impl Iterator<Item = &'a str>, encoding: Encoding) -> Self {
-        let text = texts.fold(String::new(), |all, text| all + text);
-        if text.is_empty() {
-            return Reply::not_found();
+    fn texts<'a>(texts: impl Iterator<Item = &'a Arc<str>>, encoding: Encoding) -> Self {
+        let texts: Vec<_> = texts.cloned().collect();
+        match texts.is_empty() {
+            true => Self::not_found(),
+            false => Found(Kind::Texts(texts, encoding)),
         }
-        Reply::body(encoding.encode(text.as_bytes()).into(), encoding)
+    }
+
+    /// Whether the reply is there at once, as somebody has asked for the same before.
+    #[must_use]
+    pub fn is_made(&self) -> bool {
+        match &self.0 {
+            Kind::Reply(_) => true,
+            Kind::Document(document, encoding) | Kind::Consensus(None, document, encoding) => {
+                document.is_made(*encoding)
+            }
+            Kind::Consensus(Some(diff), whole, encoding) => {
+                let is_there = || diff.encoded(*encoding).is_some() || whole.is_made(*encoding);
+                diff.is_made(*encoding) && is_there()
+            }
+            Kind::Texts(..) => false,
+        }
+    }
+
+    /// The bytes that are this asker's alone, while all others share theirs.
+    #[must_use]
+    pub fn own_bytes(&self) -> usize {
+        match &self.0 {
+            Kind::Texts(texts, _) => texts.iter().map(|text| text.len()).sum(),
+            _ => 0,
+        }
+    }
+
+    /// The reply. Unless [`Found::is_made`], that may take seconds.
+    #[must_use]
+    pub fn render(self) -> Reply {
+        match self.0 {
+            Kind::Reply(reply) => reply,
+            Kind::Document(document, encoding) => document
+                .encoded(encoding)
+                .map_or_else(Reply::not_found, |body| Reply::body(body, encoding)),
+            Kind::Consensus(diff, whole, encoding) => {
+                let diff = diff.and_then(|diff| diff.encoded(encoding));
+                let body = diff.or_else(|| whole.encoded(encoding));
+                body.map_or_else(Reply::not_found, |body| Reply::body(body, encoding).vary())
+            }
+            Kind::Texts(texts, encoding) => {
+                let texts: Vec<_> = texts.iter().map(|text| text.as_bytes()).collect();
+                let body = encoding.encode_quickly(texts.concat());
+                Reply::body(body.into(), encoding)
+            }
+        }
     }
 }
 
@@ -95,85 +172,90 @@ impl DirStore {
     /// ([`super::HsDirStore`]), are answered by others: 404.
     #[must_use]
     pub fn reply(&self, request: &DirRequest, asker: Asker<'_>, now: SystemTime) -> Reply {
+        self.find(request, asker, now).render()
+    }
+
+    /// The same without what takes time.
+    #[must_use]
+    pub fn find(&self, request: &DirRequest, asker: Asker<'_>, now: SystemTime) -> Found {
         let encoding = Encoding::choose(asker.accept_encoding, asker.z);
+        // What is compressed for one asker alone.
+        let quick = Encoding::choose_quick(asker.accept_encoding, asker.z);
         match request {
             DirRequest::Consensus {
                 flavour,
                 signers,
                 diff_from,
-            } => self.reply_consensus(*flavour, signers, diff_from, asker, now),
+            } => self.find_consensus(*flavour, signers, diff_from, asker, now),
             DirRequest::NextConsensus(Flavour::Ns) => {
-                Reply::document(self.next_ns.as_ref(), encoding)
+                Found::document(self.next_ns.as_ref(), encoding)
             }
             DirRequest::NextConsensus(Flavour::Microdesc) => {
-                Reply::document(self.next_microdesc.as_ref(), encoding)
+                Found::document(self.next_microdesc.as_ref(), encoding)
             }
-            DirRequest::Certificates(query) => self.reply_certificates(query, encoding),
+            DirRequest::Certificates(query) => self.find_certificates(query, quick),
             DirRequest::Microdescs(digests) => {
-                let held = digests
-                    .iter()
-                    .filter_map(|digest| self.microdescs.get(digest));
-                Reply::texts(held.map(|held| &*held.text), encoding)
+                let held = once_each(digests).filter_map(|digest| self.microdescs.get(digest));
+                Found::texts(held, quick)
             }
             DirRequest::ServerDescs(query) => {
                 let own = self.own.as_ref().map(|(desc, _)| desc);
-                reply_routers(&self.server_descs, own, query, encoding)
+                find_routers(&self.server_descs, own, query, quick, now)
             }
             DirRequest::ExtraInfos(query) => {
                 let own = self.own.as_ref().map(|(_, info)| info);
-                reply_routers(&self.extra_infos, own, query, encoding)
+                find_routers(&self.extra_infos, own, query, quick, now)
             }
             DirRequest::Votes(Round::Next, query) => {
-                self.reply_votes(&self.next_votes, query, encoding)
+                self.find_votes(&self.next_votes, query, quick)
             }
             DirRequest::Votes(Round::Current, query) => {
-                self.reply_votes(&self.current_votes, query, encoding)
+                self.find_votes(&self.current_votes, query, quick)
             }
-            DirRequest::Signatures => Reply::document(self.next_signatures.as_ref(), encoding),
+            DirRequest::Signatures => Found::document(self.next_signatures.as_ref(), encoding),
             DirRequest::PostDescriptor
             | DirRequest::PostVote
             | DirRequest::PostSignatures
             | DirRequest::HsDescriptor(_)
-            | DirRequest::PostHsDescriptor => Reply::not_found(),
+            | DirRequest::PostHsDescriptor => Found::not_found(),
         }
     }
 
-    fn reply_consensus(
+    fn find_consensus(
         &self,
         flavour: Flavour,
         signers: &[IdPrefix],
         diff_from: &[[u8; 32]],
         asker: Asker<'_>,
         now: SystemTime,
-    ) -> Reply {
+    ) -> Found {
         let consensuses = self.consensuses(flavour);
         let Some(current) = consensuses.current() else {
-            return Reply::not_found();
+            return Found::not_found();
         };
         let consensus = current.text.consensus();
         if !consensus.lifetime.is_reasonably_live(now) || !is_signed_by(consensus, signers) {
-            return Reply::not_found();
+            return Found::not_found();
         }
         let valid_after = consensus.lifetime.valid_after;
         if asker
             .if_modified_since
             .is_some_and(|since| valid_after <= since)
         {
-            return Reply::not_modified();
+            return Found(Kind::Reply(Reply::not_modified()));
         }
         let encoding = Encoding::choose(asker.accept_encoding, asker.z);
-        let document = match consensuses.find(diff_from) {
-            None => return Reply::not_found(),
-            Some(Found::Same) => return Reply::not_modified(),
-            Some(Found::Diff(document) | Found::Whole(document)) => document,
-        };
-        let mut reply = Reply::document(Some(&document), encoding);
-        let vary = "X-Or-Diff-From-Consensus, Accept-Encoding".to_owned();
-        reply.headers.push(("Vary", vary));
-        reply
+        match consensuses.find(diff_from) {
+            None => Found::not_found(),
+            Some(consensuses::Found::Same) => Found(Kind::Reply(Reply::not_modified())),
+            Some(consensuses::Found::Diff(diff, whole)) => {
+                Found(Kind::Consensus(Some(diff), whole, encoding))
+            }
+            Some(consensuses::Found::Whole(whole)) => Found(Kind::Consensus(None, whole, encoding)),
+        }
     }
 
-    fn reply_certificates(&self, query: &CertQuery, encoding: Encoding) -> Reply {
+    fn find_certificates(&self, query: &CertQuery, encoding: Encoding) -> Found {
         let is_asked = |id: &RsaId, key: &RsaId| match query {
             CertQuery::All => true,
             CertQuery::Own => Some(*id) == self.own_v3,
@@ -185,10 +267,11 @@ impl DirStore {
             .certificates
             .iter()
             .filter(|((id, key), _)| is_asked(id, key));
-        Reply::texts(held.map(|(_, cert)| cert.text.as_str()), encoding)
+        let texts: Vec<Arc<str>> = held.map(|(_, cert)| cert.text.as_str().into()).collect();
+        Found::texts(texts.iter(), encoding)
     }
 
-    fn reply_votes(&self, votes: &Votes, query: &VoteQuery, encoding: Encoding) -> Reply {
+    fn find_votes(&self, votes: &Votes, query: &VoteQuery, encoding: Encoding) -> Found {
         let is_asked = |id: &RsaId, digest: &[u8; 20]| match query {
             VoteQuery::Own => Some(*id) == self.own_v3,
             VoteQuery::Identities(ids) => ids.contains(id),
@@ -197,7 +280,7 @@ impl DirStore {
         let held = votes
             .iter()
             .filter(|(id, vote)| is_asked(id, vote.digest()));
-        Reply::texts(held.map(|(_, vote)| &**vote.text()), encoding)
+        Found::texts(held.map(|(_, vote)| vote.text()), encoding)
     }
 }
 
@@ -212,24 +295,29 @@ fn is_signed_by(consensus: &Consensus, signers: &[IdPrefix]) -> bool {
     signers.is_empty() || signers.iter().filter(has_signed).count() * 2 > signers.len()
 }
 
-fn reply_routers(
+fn find_routers(
     documents: &RouterDocuments,
     own: Option<&Arc<str>>,
     query: &DescQuery,
     encoding: Encoding,
-) -> Reply {
+    now: SystemTime,
+) -> Found {
     match query {
-        DescQuery::All => Reply::texts(documents.newest().map(|text| &**text), encoding),
-        DescQuery::Own => Reply::texts(own.into_iter().map(|text| &**text), encoding),
+        DescQuery::All => Found::document(documents.all(now).as_ref(), encoding),
+        DescQuery::Own => Found::texts(own.into_iter(), encoding),
         DescQuery::Digests(digests) => {
-            let held = digests
-                .iter()
-                .filter_map(|digest| documents.by_digest(digest));
-            Reply::texts(held.map(|text| &**text), encoding)
+            let held = once_each(digests).filter_map(|digest| documents.by_digest(digest));
+            Found::texts(held, encoding)
         }
         DescQuery::Relays(ids) => {
-            let held = ids.iter().filter_map(|id| documents.of_relay(id));
-            Reply::texts(held.map(|text| &**text), encoding)
+            let held = once_each(ids).filter_map(|id| documents.of_relay(id));
+            Found::texts(held, encoding)
         }
     }
+}
+
+/// What is named, in that order, but not again what was named before.
+fn once_each<T: Ord>(named: &[T]) -> impl Iterator<Item = &T> {
+    let mut seen = BTreeSet::new();
+    named.iter().filter(move |one| seen.insert(*one))
 }

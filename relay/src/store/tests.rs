@@ -260,6 +260,111 @@ fn all_microdescs() -> String {
 }
 
 #[test]
+fn what_is_named_often_is_answered_once() {
+    let store = filled();
+    let desc = split_descriptors(real!("server-descriptors"))
+        .next()
+        .unwrap();
+    let desc = ServerDescriptor::parse(desc).unwrap();
+    let extra = split_extra_infos(real!("extra-infos")).next().unwrap();
+    let extra = ExtraInfo::parse(extra).unwrap();
+    let microdesc = split_microdescs(real!("microdescs")).next().unwrap();
+    let digest = Microdesc::parse(microdesc).unwrap().digest;
+    let cert = AuthCert::parse(split_certs(real!("keys")).next().unwrap()).unwrap();
+    let repeat = |one: String, separator: &str| vec![one; 100].join(separator);
+    let hex = |bytes: &[u8]| cepa_crypto::encoding::hex_upper(bytes);
+    let key = format!("{}-{}", cert.identity, cert.signing_key_digest);
+    let named = cepa_crypto::encoding::base64_unpadded(&digest);
+    let paths = [
+        (
+            "server/d/",
+            repeat(hex(&desc.digest), "+"),
+            desc.text.as_str(),
+        ),
+        (
+            "server/fp/",
+            repeat(desc.identity.to_string(), "+"),
+            &desc.text,
+        ),
+        (
+            "extra/d/",
+            repeat(hex(&extra.digest.sha1), "+"),
+            &extra.text,
+        ),
+        (
+            "extra/fp/",
+            repeat(extra.identity.to_string(), "+"),
+            &extra.text,
+        ),
+        ("micro/d/", repeat(named, "-"), microdesc),
+        (
+            "keys/fp/",
+            repeat(cert.identity.to_string(), "+"),
+            &cert.text,
+        ),
+        ("keys/fp-sk/", repeat(key, "+"), &cert.text),
+    ];
+    for (start, named, once) in paths {
+        let reply = text(&get(&store, &format!("/tor/{start}{named}"), PLAIN));
+        assert_eq!(reply.len(), once.len(), "{start}");
+        assert_eq!(reply, once, "{start}");
+    }
+}
+
+#[test]
+fn all_together_are_made_once() {
+    let mut store = filled();
+    let all = |store: &DirStore, later: u64| {
+        let now = now() + Duration::from_secs(later);
+        let request = DirRequest::ServerDescs(cepa_dir::request::DescQuery::All);
+        let asker = Asker {
+            accept_encoding: Some("x-tor-lzma, deflate"),
+            ..PLAIN
+        };
+        let found = store.find(&request, asker, now);
+        let (is_made, own) = (found.is_made(), found.own_bytes());
+        (is_made, own, found.render())
+    };
+    let (is_made, own, first) = all(&store, 0);
+    assert_eq!((is_made, own), (false, 0));
+    let (is_made, _, again) = all(&store, 1000);
+    assert!(is_made && Arc::ptr_eq(&first.body, &again.body));
+    // With one more it is the same for some seconds.
+    let mut new = RouterDocument::from(
+        &ServerDescriptor::parse(
+            split_descriptors(real!("server-descriptors"))
+                .next()
+                .unwrap(),
+        )
+        .unwrap(),
+    );
+    new.identity = RsaId::from([7; 20]);
+    new.digest = [7; 20];
+    store.insert(DirDocument::ServerDesc(new), now());
+    assert!(all(&store, 4).0 && !all(&store, 6).0);
+    assert!(text(&all(&store, 6).2).len() > text(&first).len());
+}
+
+#[test]
+fn one_relay_has_so_many_documents_and_no_more() {
+    let mut documents = RouterDocuments::default();
+    let mut insert = |relay: u8, n: u32| {
+        let mut digest = [relay; 20];
+        digest[..4].copy_from_slice(&n.to_be_bytes());
+        documents.insert(RouterDocument {
+            digest,
+            identity: RsaId::from([relay; 20]),
+            published: UNIX_EPOCH + Duration::from_secs(n.into()),
+            text: "x".repeat(50_000).into(),
+        });
+    };
+    insert(1, 0);
+    (0..1000).for_each(|n| insert(2, n));
+    assert_eq!(documents.len(), 1 + ROUTER_DOCUMENTS_OF_RELAY_MAX);
+    assert!(documents.of_relay(&RsaId::from([1; 20])).is_some());
+}
+
+#[test]
 fn what_nobody_lists_goes_in_time() {
     let mut store = filled();
     let week = now() + MICRODESC_UNLISTED_MAX + Duration::from_secs(1);
@@ -272,7 +377,11 @@ fn what_nobody_lists_goes_in_time() {
         DirDocument::Consensus(consensus(real!("consensus-1"))),
         week,
     );
-    assert_eq!(store.microdescs.len(), 9, "the consensus lists them still");
+    assert_eq!(
+        store.microdescs.count(),
+        9,
+        "the consensus lists them still"
+    );
     assert!(!store.server_descs.is_empty() && store.server_descs.len() <= before);
     assert!(store.extra_infos.is_empty());
 }

@@ -1,0 +1,234 @@
+//! What is uploaded to an authority, from the head of the request to the authority's loop.
+//!
+//! ```text
+//! head ─▶ admitted? ─▶ body, within its bound and the budget ─▶ a place ─▶ read by a job ─▶ loop
+//!                       (a vote: whose is it?)             (a share for each)
+//! ```
+//! Anybody may send, so the loop gets only what was read and verified, and never waits for it. A
+//! vote is read to its certificate first: each authority has one on its way from its own address
+//! and one from anywhere else, as it may have another address than it is known by.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
+use cepa_authority::{RelayUpload, VoteDoor, VoteLook, read_signatures};
+use cepa_crypto::RsaId;
+use cepa_dir::DirRequest;
+use cepa_netdoc::detached::{DETACHED_BYTES_MAX, DetachedSignatures};
+use cepa_netdoc::vote::{VOTE_BYTES_MAX, VoteText};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::clock;
+use crate::http::{Admission, Budget, Look, Looked, Peer, Reply, Request, Sender};
+
+/// Uploads that wait for a job or for the loop at most; of one address a fifth.
+pub(crate) const UPLOADS_MAX: usize = 256;
+/// Bytes of an upload to `/tor/`: twice a descriptor and its extra-info, of which `tor` takes
+/// 20,000 and 50,000 (MAX_DESCRIPTOR_UPLOAD_SIZE, MAX_EXTRAINFO_UPLOAD_SIZE).
+const RELAY_UPLOAD_LEN_MAX: usize = 2 * (20_000 + 50_000);
+/// Bytes of descriptors and signatures on their way, of all senders.
+const BODIES_LEN_MAX: usize = 32 << 20;
+/// Bytes of votes on their way from elsewhere than their authors' addresses.
+const FOREIGN_VOTES_LEN_MAX: usize = 2 * VOTE_BYTES_MAX;
+
+type Refusal = cepa_authority::Reply;
+
+/// What was read of an upload.
+pub(crate) enum Read {
+    /// A relay's.
+    Descriptor(Result<RelayUpload, Refusal>),
+    /// An authority's vote.
+    Vote(Result<VoteText, Refusal>),
+    /// Signatures of authorities.
+    Signatures(Result<DetachedSignatures, Refusal>),
+}
+
+/// An upload that waits for its answer.
+pub(crate) struct Upload {
+    /// What it is.
+    pub(crate) read: Read,
+    /// Where the answer goes.
+    pub(crate) answer: oneshot::Sender<Reply>,
+}
+
+/// The way of uploads to an authority's loop. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Uploads(Arc<Shared>);
+
+struct Shared {
+    queue: mpsc::Sender<Upload>,
+    /// Which votes may come; none before the loop has said so.
+    door: RwLock<VoteDoor>,
+    /// The authorities' identities and addresses.
+    authorities: Vec<(RsaId, IpAddr)>,
+    waiting: Budget,
+    bodies: Budget,
+    votes: Budget,
+    foreign_votes: Budget,
+    /// Whose votes are on their way, and whether from their authors' own addresses.
+    coming: Arc<Mutex<BTreeSet<(RsaId, bool)>>>,
+    descriptor_jobs: Arc<Semaphore>,
+    vote_jobs: Arc<Semaphore>,
+}
+
+/// A vote on its way.
+struct Coming {
+    coming: Arc<Mutex<BTreeSet<(RsaId, bool)>>>,
+    which: (RsaId, bool),
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        lock(&self.coming).remove(&self.which);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Uploads {
+    /// The way to a loop, which takes them from the queue.
+    pub(crate) fn new(authorities: Vec<(RsaId, IpAddr)>) -> (Self, mpsc::Receiver<Upload>) {
+        let (queue, uploads) = mpsc::channel(UPLOADS_MAX);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let shared = Shared {
+            queue,
+            door: RwLock::default(),
+            waiting: Budget::new(UPLOADS_MAX),
+            bodies: Budget::new(BODIES_LEN_MAX),
+            votes: Budget::new(authorities.len().saturating_mul(VOTE_BYTES_MAX)),
+            foreign_votes: Budget::new(FOREIGN_VOTES_LEN_MAX),
+            authorities,
+            coming: Arc::default(),
+            descriptor_jobs: Arc::new(Semaphore::new((cores / 2).max(1))),
+            vote_jobs: Arc::new(Semaphore::new(1)),
+        };
+        (Uploads(Arc::new(shared)), uploads)
+    }
+
+    /// From now on these votes may come.
+    pub(crate) fn set_door(&self, door: VoteDoor) {
+        *self.0.door.write().unwrap_or_else(PoisonError::into_inner) = door;
+    }
+
+    /// What may follow the head of an upload.
+    pub(crate) fn admit(&self, request: &DirRequest, http: &Request) -> Result<Admission, Reply> {
+        let sender = Sender::from(http.peer);
+        match request {
+            DirRequest::PostDescriptor => Ok(Admission {
+                len_max: RELAY_UPLOAD_LEN_MAX,
+                reservation: self.0.bodies.reserve(sender),
+                look: None,
+            }),
+            DirRequest::PostSignatures => Ok(Admission {
+                len_max: DETACHED_BYTES_MAX,
+                reservation: self.0.bodies.reserve(sender),
+                look: None,
+            }),
+            DirRequest::PostVote => self.admit_vote(http.peer),
+            _ => Err(Reply::new(404)),
+        }
+    }
+
+    fn admit_vote(&self, peer: Peer) -> Result<Admission, Reply> {
+        let Peer::Address(addr) = peer else {
+            let reason = "Votes come to the directory port";
+            return Err(Reply::new(403).with_reason(reason));
+        };
+        let ip = addr.ip().to_canonical();
+        let is_known = self.0.authorities.iter().any(|(_, known)| *known == ip);
+        let budget = match is_known {
+            true => &self.0.votes,
+            false => &self.0.foreign_votes,
+        };
+        Ok(Admission {
+            len_max: VOTE_BYTES_MAX,
+            // Strangers get no further than the certificate of an authority.
+            reservation: budget.reserve(Sender::Known(ip)),
+            look: Some(self.look_at_vote(ip)),
+        })
+    }
+
+    fn look_at_vote(&self, ip: IpAddr) -> Look {
+        let shared = Arc::clone(&self.0);
+        Box::new(move |head| {
+            let door = shared.door.read().unwrap_or_else(PoisonError::into_inner);
+            let author = match door.look(head, clock::now().wall) {
+                VoteLook::More => return Looked::More,
+                VoteLook::Refused(refusal) => return Looked::Refused(answer(refusal)),
+                VoteLook::Of(author) => author,
+            };
+            let which = (author, shared.authorities.contains(&(author, ip)));
+            if !lock(&shared.coming).insert(which) {
+                let reason = "A vote of this authority is on its way already";
+                return Looked::Refused(Reply::new(503).with_reason(reason));
+            }
+            let coming = Arc::clone(&shared.coming);
+            Looked::Good(Box::new(Coming { coming, which }))
+        })
+    }
+
+    /// Reads an upload, and gives the answer of the loop to it.
+    pub(crate) async fn take(&self, request: DirRequest, http: Request) -> Reply {
+        let mut place = self.0.waiting.reserve(http.peer.into());
+        // Votes are few, one an author.
+        if request != DirRequest::PostVote && !place.grow(1) {
+            return too_many();
+        }
+        let Some(read) = self.read(request, http.body).await else {
+            return Reply::new(503);
+        };
+        let (answer, answered) = oneshot::channel();
+        if self.0.queue.try_send(Upload { read, answer }).is_err() {
+            return too_many();
+        }
+        answered.await.unwrap_or_else(|_| Reply::new(503))
+    }
+
+    /// A job beside the runtime's threads. `None` if it is stopped.
+    async fn read(&self, request: DirRequest, body: Bytes) -> Option<Read> {
+        let jobs = match request {
+            DirRequest::PostDescriptor => &self.0.descriptor_jobs,
+            _ => &self.0.vote_jobs,
+        };
+        let place = Arc::clone(jobs).acquire_owned().await.ok()?;
+        let shared = Arc::clone(&self.0);
+        let job = tokio::task::spawn_blocking(move || {
+            let read = shared.read_now(&request, &body);
+            drop((body, place));
+            read
+        });
+        job.await.ok()
+    }
+}
+
+impl Shared {
+    fn read_now(&self, request: &DirRequest, body: &[u8]) -> Read {
+        let text = std::str::from_utf8(body).map_err(|_| Refusal::refused("Not UTF-8"));
+        match request {
+            DirRequest::PostVote => {
+                let door = self.door.read().unwrap_or_else(PoisonError::into_inner);
+                let door = door.clone();
+                Read::Vote(text.and_then(|text| door.read(text, clock::now().wall)))
+            }
+            DirRequest::PostSignatures => Read::Signatures(text.and_then(read_signatures)),
+            _ => Read::Descriptor(text.and_then(RelayUpload::read)),
+        }
+    }
+}
+
+fn too_many() -> Reply {
+    Reply::new(503).with_reason("Too many uploads, try again later")
+}
+
+/// An answer of the authority as the server sends it.
+pub(crate) fn answer(reply: Refusal) -> Reply {
+    let mut answer = Reply::new(reply.status).with_reason(reply.reason);
+    if reply.is_not_new {
+        answer.headers.push("X-Descriptor-Not-New", "Yes");
+    }
+    answer
+}
