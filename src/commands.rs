@@ -12,17 +12,20 @@ use crate::args::{
     Args, AuthorityArgs, AuthorityCommand, ClientArgs, ClientAskArgs, ClientCommand, Command,
     NodeArgs, OnionCommand, ServeArgs, SimCommand, TestnetCommand,
 };
-use crate::config::{self, ClientConfig, Listener, OnionServiceConfig};
+use crate::config::{
+    self, AuthorityConfig, ClientConfig, Listener, OnionServiceConfig, RelayConfig,
+};
 use crate::error::{Failure, fail};
 use crate::launched::{Reporter, Shutdown};
-use crate::reload::Reread;
+use crate::reload::{Reread, Signals};
+use crate::roles::Told;
 use crate::{logs, roles, status, terminal};
 
 /// Runs the command that was asked for.
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Authority(args) => authority(args),
-        Command::Relay(args) => relay(&args),
+        Command::Relay(args) => relay(args),
         Command::Client(args) => client(args),
         Command::Onion(args) => match args.command {
             OnionCommand::Serve(args) => onion_serve(args),
@@ -51,19 +54,19 @@ fn authority(args: AuthorityArgs) -> Result<(), Failure> {
             "give --config FILE or keygen",
         );
     };
-    let config = config::load_authority(&node.config)?;
+    let launched = node.launched;
+    let read: Reread<AuthorityConfig> = Box::new(move || config::load_authority(&node.config));
+    let config = read()?;
     logs::start(&config.relay.log)?;
-    block_on(node.launched, |reporter, shutdown| {
-        roles::authority::run(config, reporter, shutdown)
-    })
+    block_on(launched, |told| roles::authority::run(config, read, told))
 }
 
-fn relay(args: &NodeArgs) -> Result<(), Failure> {
-    let config = config::load_relay(&args.config)?;
+fn relay(args: NodeArgs) -> Result<(), Failure> {
+    let launched = args.launched;
+    let read: Reread<RelayConfig> = Box::new(move || config::load_relay(&args.config));
+    let config = read()?;
     logs::start(&config.log)?;
-    block_on(args.launched, |reporter, shutdown| {
-        roles::relay::run(config, reporter, shutdown)
-    })
+    block_on(launched, |told| roles::relay::run(config, read, told))
 }
 
 fn client(args: ClientArgs) -> Result<(), Failure> {
@@ -79,9 +82,7 @@ fn client(args: ClientArgs) -> Result<(), Failure> {
 fn run_client(launched: bool, read: Reread<ClientConfig>) -> Result<(), Failure> {
     let config = read()?;
     logs::start(&config.log)?;
-    block_on(launched, |reporter, shutdown| {
-        roles::client::run(config, read, reporter, shutdown)
-    })
+    block_on(launched, |told| roles::client::run(config, read, told))
 }
 
 /// Asks a running client for its guards or the like.
@@ -145,14 +146,18 @@ fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> {
 }
 
 /// Runs a node on a runtime of its own until it ends.
-fn block_on<F>(launched: bool, node: impl FnOnce(Reporter, Shutdown) -> F) -> Result<(), Failure>
+fn block_on<F>(launched: bool, node: impl FnOnce(Told) -> F) -> Result<(), Failure>
 where
     F: Future<Output = Result<(), Failure>>,
 {
     let runtime = runtime()?;
     let done = runtime.block_on(async {
-        let shutdown = Shutdown::watch(launched)?;
-        node(Reporter::new(launched), shutdown).await
+        let told = Told {
+            reporter: Reporter::new(launched),
+            shutdown: Shutdown::watch(launched)?,
+            signals: Signals::watch()?,
+        };
+        node(told).await
     });
     // What still runs is of no use to anybody; a look-up that blocks must not hold up the exit.
     runtime.shutdown_background();

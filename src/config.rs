@@ -26,6 +26,7 @@ pub use self::listener::Listener;
 pub use self::onion::OnionServiceConfig;
 use self::paths::GeoIpFiles;
 use crate::error::Failure;
+use crate::reload::Written;
 
 /// The default of `bandwidth_rate` and `bandwidth_burst`, in bytes a second: as good as no limit.
 pub const BANDWIDTH_DEFAULT: u64 = 1 << 30;
@@ -83,6 +84,8 @@ pub struct RelayConfig {
     pub key_day: Duration,
     /// Where the log goes.
     pub log: LogConfig,
+    /// The file's own words.
+    pub written: Written,
 }
 
 impl RelayConfig {
@@ -164,6 +167,8 @@ pub struct ClientConfig {
     pub metrics: Option<SocketAddr>,
     /// Where the log goes.
     pub log: LogConfig,
+    /// The file's own words.
+    pub written: Written,
 }
 
 /// How much is logged.

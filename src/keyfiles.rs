@@ -62,6 +62,13 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     write_atomic(path, bytes, 0o600)
 }
 
+/// Whether a file is there with this content, and its owner's alone.
+pub fn holds(path: &Path, bytes: &[u8]) -> bool {
+    let is_private = |meta: std::fs::Metadata| meta.is_file() && meta.mode() & 0o077 == 0;
+    std::fs::metadata(path).is_ok_and(is_private)
+        && std::fs::read(path).is_ok_and(|found| Zeroizing::new(found)[..] == *bytes)
+}
+
 /// Removes a file, if it is there.
 pub fn remove(path: &Path) -> Result<(), Failure> {
     match std::fs::remove_file(path) {

@@ -13,6 +13,7 @@ pub mod dns;
 pub mod error;
 pub mod folder;
 pub mod http;
+pub mod keep;
 pub mod keyfiles;
 pub mod launched;
 pub mod listen;

@@ -1,56 +1,121 @@
-//! Sets up the log of a process (`tracing`), to standard error or to a file.
+//! The log of a process (`tracing`), to standard error or to a file.
 //!
 //! The level is the configuration's; `CEPA_LOG` overrides it with a filter of tracing's syntax,
-//! such as `info,cepa_relay=debug`. Addresses of clients and destinations are scrubbed by whoever
-//! logs them, through `Scrubbed`, unless the operator asked for them.
+//! such as `info,cepa_relay=debug`. Level and file change while the process runs: SIGHUP opens the
+//! file anew (one that was renamed is written on no more), SIGUSR2 turns debug on and off. What a
+//! full disk does not take is counted, and told as soon as it takes something. Addresses of
+//! clients and destinations are scrubbed by whoever logs them, through `Scrubbed`, unless the
+//! operator asked for them.
+
+mod writer;
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
+use self::writer::Output;
 use crate::config::{Level, LogConfig};
 use crate::error::{Failure, fail};
 
-/// Whether `Scrubbed` shows what it holds: set once at the start.
+/// Whether `Scrubbed` shows what it holds.
 static SHOWS_ADDRESSES: AtomicBool = AtomicBool::new(false);
+
+/// The log of this process.
+static LOG: OnceLock<Log> = OnceLock::new();
+
+struct Log {
+    filter: reload::Handle<EnvFilter, Registry>,
+    output: Output,
+    state: Mutex<State>,
+}
+
+/// What was asked for last.
+struct State {
+    config: LogConfig,
+    is_debug: bool,
+}
 
 /// Starts logging; a second call in one process changes nothing but the scrubbing.
 pub fn start(config: &LogConfig) -> Result<(), Failure> {
     SHOWS_ADDRESSES.store(config.addresses, Ordering::Relaxed);
-    let filter = match std::env::var("CEPA_LOG") {
-        Ok(text) => match EnvFilter::try_new(&text) {
-            Ok(filter) => filter,
-            Err(error) => return fail("wrong filter", "CEPA_LOG", error),
-        },
-        Err(_) => EnvFilter::new(directives(config.level)),
-    };
-    let writer = match &config.file {
-        None => BoxMakeWriter::new(std::io::stderr),
-        Some(path) => {
-            let opened = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .mode(0o600)
-                .open(path);
-            match opened {
-                Ok(file) => BoxMakeWriter::new(Mutex::new(file)),
-                Err(error) => return fail("cannot write the log", path.display(), error),
-            }
-        }
-    };
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
+    let (layer, filter) = reload::Layer::new(filter(config.level)?);
+    let output = Output::open(config.file.as_deref())?;
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(output.clone())
+        // They would go to standard error, which may be what cannot be written.
+        .log_internal_errors(false)
         .with_ansi(config.file.is_none() && crate::terminal::is_watched())
         .with_target(false);
+    let subscriber = tracing_subscriber::registry().with(layer).with(lines);
     // Fails only if a subscriber is set already, as in tests.
-    let _ = subscriber.try_init();
+    if subscriber.try_init().is_ok() {
+        let state = Mutex::new(State {
+            config: config.clone(),
+            is_debug: false,
+        });
+        let _ = LOG.set(Log {
+            filter,
+            output,
+            state,
+        });
+    }
     Ok(())
+}
+
+/// Logs by another configuration from now on, and opens its file anew. If that fails, all stays.
+pub fn change(config: &LogConfig) -> Result<(), Failure> {
+    let Some(log) = LOG.get() else { return Ok(()) };
+    let mut state = log.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let filter = filter(shown(config.level, state.is_debug))?;
+    log.output.reopen(config.file.as_deref())?;
+    // An error means that there is no subscriber any more, at the end of the process.
+    let _ = log.filter.reload(filter);
+    SHOWS_ADDRESSES.store(config.addresses, Ordering::Relaxed);
+    state.config = config.clone();
+    Ok(())
+}
+
+/// Opens the log's file anew, where there is one.
+pub fn reopen() -> Result<(), Failure> {
+    let Some(log) = LOG.get() else { return Ok(()) };
+    let state = log.state.lock().unwrap_or_else(PoisonError::into_inner);
+    log.output.reopen(state.config.file.as_deref())
+}
+
+/// Turns debug on, or back to the configured level; says which.
+pub fn toggle_debug() -> Result<bool, Failure> {
+    let Some(log) = LOG.get() else {
+        return Ok(false);
+    };
+    let mut state = log.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_debug = !state.is_debug;
+    let _ = log
+        .filter
+        .reload(filter(shown(state.config.level, is_debug))?);
+    state.is_debug = is_debug;
+    Ok(is_debug)
+}
+
+fn shown(level: Level, is_debug: bool) -> Level {
+    match level {
+        Level::Trace => Level::Trace,
+        _ if is_debug => Level::Debug,
+        level => level,
+    }
+}
+
+fn filter(level: Level) -> Result<EnvFilter, Failure> {
+    match std::env::var("CEPA_LOG") {
+        Ok(text) => match EnvFilter::try_new(&text) {
+            Ok(filter) => Ok(filter),
+            Err(error) => fail("wrong filter", "CEPA_LOG", error),
+        },
+        Err(_) => Ok(EnvFilter::new(directives(level))),
+    }
 }
 
 /// Our own crates at the level, libraries at warnings.

@@ -1,34 +1,209 @@
-//! Reading a configuration again while a node runs: on SIGHUP, as with `tor`.
+//! What signals ask of a node that runs, as with `tor`: SIGHUP to read its configuration again,
+//! SIGUSR1 to write its state to the log, SIGUSR2 to turn debug on and off.
 //!
-//! What is read again is decided by the role; a file that is wrong by then is named in the log, and
-//! all stays as it was.
+//! Which keys take effect at once is decided by the role; a file that is wrong by then is named in
+//! the log, and all stays as it was. A log is opened anew by SIGHUP whatever the file says.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use toml::{Table, Value};
 
 use crate::error::{Failure, fail};
+use crate::logs;
 
 /// Reads a configuration again from where it came.
 pub type Reread<T> = Box<dyn Fn() -> Result<T, Failure> + Send>;
 
-/// Resolves each time that a configuration is to be read again.
-#[derive(Debug)]
-pub struct Hangups {
-    signals: Signal,
+/// What a node is asked by a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Read the configuration again: SIGHUP.
+    Reload,
+    /// Write the state to the log: SIGUSR1.
+    Status,
 }
 
-impl Hangups {
-    /// Watches SIGHUP. Must be called within a runtime.
+/// The number of SIGXFSZ, for which tokio has no name.
+const SIGXFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
+
+/// Signals that wait; more of them at once ask for the same.
+const ASKED_MAX: usize = 4;
+
+/// What the process is asked by signals, in turn.
+#[derive(Debug)]
+pub struct Signals {
+    asked: mpsc::Receiver<Asked>,
+}
+
+impl Signals {
+    /// Watches the signals from now on; none of them ends the process any more. Must be called
+    /// within a runtime.
     pub fn watch() -> Result<Self, Failure> {
-        match signal(SignalKind::hangup()) {
-            Ok(signals) => Ok(Self { signals }),
-            Err(error) => fail("cannot watch SIGHUP", "process", error),
+        let watched = |kind, name: &str| match signal(kind) {
+            Ok(signals) => Ok(signals),
+            Err(error) => fail("cannot watch this signal", name, error),
+        };
+        let hangup = watched(SignalKind::hangup(), "SIGHUP")?;
+        let status = watched(SignalKind::user_defined1(), "SIGUSR1")?;
+        let debug = watched(SignalKind::user_defined2(), "SIGUSR2")?;
+        // Of a file that grows beyond RLIMIT_FSIZE: an error of that write is enough.
+        drop(watched(SignalKind::from_raw(SIGXFSZ), "SIGXFSZ")?);
+        let (sender, asked) = mpsc::channel(ASKED_MAX);
+        tokio::spawn(pass_on(hangup, status, debug, sender));
+        Ok(Self { asked })
+    }
+
+    /// Returns what is asked next.
+    pub async fn next(&mut self) -> Asked {
+        match self.asked.recv().await {
+            Some(asked) => asked,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// The log is seen to here, also while the role has not begun its loop.
+async fn pass_on(
+    mut hangup: Signal,
+    mut status: Signal,
+    mut debug: Signal,
+    sender: mpsc::Sender<Asked>,
+) {
+    loop {
+        let asked = tokio::select! {
+            Some(()) = hangup.recv() => {
+                if let Err(error) = logs::reopen() {
+                    tracing::error!("the log stays where it was: {error}");
+                }
+                Asked::Reload
+            }
+            Some(()) = status.recv() => Asked::Status,
+            Some(()) = debug.recv() => {
+                match logs::toggle_debug() {
+                    Ok(true) => tracing::info!("debug is logged until the next SIGUSR2"),
+                    Ok(false) => tracing::info!("what is configured is logged again"),
+                    Err(error) => tracing::error!("{error}"),
+                }
+                continue;
+            }
+            else => return,
+        };
+        // A full queue holds the same question already.
+        let _ = sender.try_send(asked);
+    }
+}
+
+/// A configuration as it was written, to tell what another one changes.
+#[derive(Debug, Clone, Default)]
+pub struct Written {
+    /// What took effect at the start.
+    started: Table,
+    /// What was read last.
+    now: Table,
+}
+
+/// The keys that another configuration changes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Those that take effect now.
+    pub now: Vec<String>,
+    /// Those that take effect at the next start.
+    pub later: Vec<String>,
+}
+
+impl Written {
+    /// What a node starts with.
+    pub fn new(table: Table) -> Self {
+        let now = table.clone();
+        Written {
+            started: table,
+            now,
         }
     }
 
-    /// Returns at the next one.
-    pub async fn next(&mut self) {
-        if self.signals.recv().await.is_none() {
-            std::future::pending::<()>().await;
+    /// Reads another one; `fixed` names keys that take effect at a start only (of a table's keys
+    /// as `table.key`, or the table).
+    pub fn read(&mut self, next: &Written, fixed: &[&str]) -> Changes {
+        let is_fixed = |key: &str| {
+            let table = key.split_once('.').map(|(table, _)| table);
+            fixed.contains(&key) || table.is_some_and(|table| fixed.contains(&table))
+        };
+        let changes = Changes {
+            now: different(&self.now, &next.now)
+                .into_iter()
+                .filter(|key| !is_fixed(key))
+                .collect(),
+            later: different(&self.started, &next.now)
+                .into_iter()
+                .filter(|key| is_fixed(key))
+                .collect(),
+        };
+        self.now.clone_from(&next.now);
+        changes
+    }
+}
+
+impl Changes {
+    /// Tells the operator; `besides`: what was read again beside the configuration.
+    pub fn tell(&self, besides: &str) {
+        let changed = match self.now.is_empty() {
+            true => "nothing in it has changed".to_owned(),
+            false => format!("changed: {}", self.now.join(", ")),
+        };
+        tracing::info!("Configuration read again; {changed}; {besides} read again, too");
+        if !self.later.is_empty() {
+            tracing::warn!(
+                "changed in the configuration, but as before until the next start: {}",
+                self.later.join(", ")
+            );
         }
+    }
+}
+
+/// The keys whose values differ, those of tables one by one.
+fn different(one: &Table, other: &Table) -> Vec<String> {
+    let mut keys: Vec<&String> = one.keys().chain(other.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    let mut found = Vec::new();
+    for key in keys {
+        match (one.get(key), other.get(key)) {
+            (a, b) if a == b => {}
+            (Some(Value::Table(a)), Some(Value::Table(b))) => {
+                let inner = different(a, b).into_iter();
+                found.extend(inner.map(|inner| format!("{key}.{inner}")));
+            }
+            (None, Some(Value::Table(table))) | (Some(Value::Table(table)), None) => {
+                found.extend(table.keys().map(|inner| format!("{key}.{inner}")));
+            }
+            _ => found.push(key.clone()),
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_named_by_when_they_take_effect() {
+        let written = |text: &str| Written::new(text.parse().unwrap());
+        let mut ours = written("or_port = 1\ncontact = \"a\"\n[log]\nlevel = \"info\"\n");
+        let fixed = ["or_port", "authority.voting_interval"];
+        let same = ours.clone();
+        assert_eq!(ours.read(&same, &fixed), Changes::default());
+        let next = written("or_port = 2\ncontact = \"b\"\n[log]\nlevel = \"debug\"\n");
+        let changes = ours.read(&next, &fixed);
+        assert_eq!(changes.now, ["contact", "log.level"]);
+        assert_eq!(changes.later, ["or_port"]);
+        // What waits for a start is named each time, what has taken effect is not.
+        let changes = ours.read(&next, &fixed);
+        assert!(changes.now.is_empty());
+        assert_eq!(changes.later, ["or_port"]);
+        let next = written("or_port = 1\n[authority]\nvoting_interval = 3\nparams = { a = 1 }\n");
+        let changes = ours.read(&next, &fixed);
+        assert_eq!(changes.now, ["authority.params", "contact", "log.level"]);
+        assert_eq!(changes.later, ["authority.voting_interval"]);
     }
 }

@@ -12,8 +12,10 @@ use crate::error::{Failure, fail};
 
 /// The version of the tables, kept in the file.
 const SCHEMA_VERSION: i64 = 1;
-/// How long to wait for another process that reads the file.
+/// How long to wait at the start for another process that uses the file.
 const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long to wait for it later: who keeps something tries again, and serves others meanwhile.
+const BUSY_TIMEOUT_RUNNING: std::time::Duration = std::time::Duration::from_millis(50);
 
 const SCHEMA: &str = "
     CREATE TABLE entry (
@@ -80,6 +82,24 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// What the operator can do about it.
+    pub fn remedy(&self) -> &'static str {
+        use rusqlite::ErrorCode as Code;
+        let Self::Failed { error, .. } = self else {
+            return "stop this node, then restore the file from a copy or move it away";
+        };
+        match error.sqlite_error_code() {
+            Some(Code::DiskFull) => "free space on its disk",
+            Some(Code::ReadOnly | Code::PermissionDenied) => {
+                "remount its disk writable, or give this user the right to write"
+            }
+            Some(Code::DatabaseBusy | Code::DatabaseLocked) => "end the program that holds it",
+            _ => "check the disk, its free space, and the limit of open files (ulimit -n)",
+        }
+    }
+}
+
 impl Store {
     /// Opens a store, which is made if there is none.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, Failure> {
@@ -95,7 +115,11 @@ impl Store {
             path: path.to_owned(),
         };
         match store.prepare(durability) {
-            Ok(version) if version <= SCHEMA_VERSION => Ok(store),
+            Ok(version) if version <= SCHEMA_VERSION => {
+                let set = store.db.busy_timeout(BUSY_TIMEOUT_RUNNING);
+                set.map_err(|error| store.explain(error))?;
+                Ok(store)
+            }
             Ok(version) => fail(
                 format!("this store has version {version}, written by a newer cepa"),
                 shown,
@@ -159,8 +183,12 @@ impl Store {
     }
 
     /// Makes these changes, all or none.
-    pub fn apply(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        if changes.is_empty() {
+    pub fn apply<'a>(
+        &mut self,
+        changes: impl IntoIterator<Item = &'a Change>,
+    ) -> Result<(), StoreError> {
+        let mut changes = changes.into_iter().peekable();
+        if changes.peek().is_none() {
             return Ok(());
         }
         let done = self.db.transaction().and_then(|transaction| {
@@ -170,6 +198,13 @@ impl Store {
             transaction.commit()
         });
         done.map_err(|error| self.explain(error))
+    }
+
+    /// A bound on the file's length, in pages, as a full disk has one.
+    #[cfg(test)]
+    pub(crate) fn limit_pages(&mut self, pages: u32) {
+        let set = self.db.pragma_update(None, "max_page_count", pages);
+        set.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// All entries of a kind, by key.

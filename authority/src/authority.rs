@@ -7,6 +7,7 @@
 //! A network without a consensus may begin with a late round (see [`crate::schedule`]): as soon as
 //! enough relays are Running. After that, rounds follow the grid from midnight.
 
+mod reload;
 mod voting;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -36,6 +37,8 @@ pub(crate) const FETCHED_DESCRIPTORS_MAX: usize = 96;
 pub struct Authority {
     config: Config,
     keys: Keys,
+    /// Renewed keys, which wait for the end of the round.
+    next_keys: Option<Keys>,
     relays: Relays,
     shared_random: SharedRandom,
     certs: BTreeMap<RsaId, AuthCert>,
@@ -64,6 +67,7 @@ impl Authority {
         let mut authority = Authority {
             config,
             keys,
+            next_keys: None,
             relays: Relays::default(),
             shared_random: SharedRandom::default(),
             certs,
@@ -282,6 +286,7 @@ impl Authority {
         self.relays
             .handle_timeout(&self.config, now.wall, &mut commands);
         self.commands.extend(commands);
+        self.take_next_keys();
         self.advance_rounds(now);
         let due = self.due(now.wall);
         self.deadline = Some(now.mono + due.duration_since(now.wall).unwrap_or(Duration::ZERO));

@@ -179,6 +179,11 @@ impl Guards {
         Guards { rules, ..self }
     }
 
+    /// Other rules from the next consensus on, which is to follow.
+    pub fn set_rules(&mut self, rules: RulesId) {
+        self.rules = rules;
+    }
+
     /// Takes the guards that a consensus lists, and its parameters (guard-spec 4.10). Guards that
     /// vanished are kept as unlisted, old ones go, the primary guards are chosen anew. One that is
     /// not live any more says only what may be tried until there is a newer one.

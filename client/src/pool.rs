@@ -329,6 +329,13 @@ impl Pool {
         self.entries.iter().map(|(id, entry)| (*id, entry))
     }
 
+    /// No circuit takes a new stream any more.
+    pub(crate) fn wear_out_all(&mut self, now: Now) {
+        self.entries
+            .values_mut()
+            .for_each(|entry| entry.wear_out(now));
+    }
+
     /// Circuits that are not ready yet.
     pub(crate) fn pending(&self) -> impl Iterator<Item = (PoolId, &Entry)> {
         self.iter().filter(|(_, entry)| entry.built().is_none())

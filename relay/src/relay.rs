@@ -236,6 +236,12 @@ impl Relay {
         self.own.as_ref()
     }
 
+    /// What it was told last.
+    #[must_use]
+    pub fn config(&self) -> &RelayConfig {
+        &self.config
+    }
+
     /// The relay's keys.
     #[must_use]
     pub fn keys(&self) -> &RelayKeys {

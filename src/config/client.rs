@@ -13,6 +13,7 @@ use super::paths::{GeoIpFiles, PathsTable};
 use super::source::{LogTable, Source};
 use super::{ClientConfig, Listener, LogConfig};
 use crate::error::{Failure, fail};
+use crate::reload::Written;
 
 /// Where a client listens for SOCKS unless it is told otherwise.
 pub const SOCKS_DEFAULT: SocketAddr =
@@ -159,6 +160,7 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         onion_errors: table.onion_errors,
         metrics: table.metrics,
         log: table.log.checked(source),
+        written: source.written(),
     })
 }
 
@@ -184,6 +186,7 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         onion_errors: true,
         metrics: None,
         log: LogConfig::default(),
+        written: Written::default(),
     })
 }
 

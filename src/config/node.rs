@@ -189,6 +189,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         protocols,
         name_servers: table.name_servers,
         log: table.log.checked(source),
+        written: source.written(),
     })
 }
 

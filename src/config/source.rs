@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use crate::config::{Level, LogConfig};
 use crate::error::{Failure, fail};
+use crate::reload::Written;
 
 /// The largest configuration that is read, in bytes.
 const FILE_LEN_MAX: u64 = 4 << 20;
@@ -61,6 +62,11 @@ impl Source {
             };
             Failure::new("wrong line", place, error.message())
         })
+    }
+
+    /// The text as it was written, to be compared with a later one.
+    pub fn written(&self) -> Written {
+        Written::new(toml::from_str(&self.text).unwrap_or_default())
     }
 
     /// An error at a value of this file.

@@ -26,14 +26,16 @@ use tokio::sync::{mpsc, oneshot};
 use super::fetch as exchange;
 use super::relay::{Beside, Node};
 use super::uploads::{self, Read, Upload, Uploads};
+use super::{Told, stays};
 use crate::clock;
 use crate::config::AuthorityConfig;
 use crate::error::{Failure, fail};
 use crate::http::Reply;
 use crate::keyfiles;
-use crate::launched::{Reporter, Shutdown, Stage};
+use crate::launched::Stage;
 use crate::net::link;
 use crate::network::Network;
+use crate::reload::{Asked, Changes, Reread};
 use crate::store::Change;
 
 /// Uploads that are judged before what they changed is persisted.
@@ -50,9 +52,10 @@ enum Event {
 /// Runs an authority until `shutdown`.
 pub async fn run(
     config: AuthorityConfig,
-    reporter: Reporter,
-    mut shutdown: Shutdown,
+    reread: Reread<AuthorityConfig>,
+    told: Told,
 ) -> Result<(), Failure> {
+    let (mut shutdown, mut signals) = (told.shutdown, told.signals);
     let network = Network::load(&config.relay.network)?;
     let keys = keyfiles::authority::load(&config.relay.data_dir.join("keys"), clock::now())?;
     let own = keys.certificate.identity;
@@ -75,12 +78,8 @@ pub async fn run(
         store: DirStore::new(Some(own)),
         uploads: sender.clone(),
     };
-    let node = Node::start(config.relay.clone(), Some(beside), reporter, &shutdown).await?;
-    let keys = Keys {
-        cert: keys.certificate,
-        signing: keys.signing,
-    };
-    let mut running = Running::new(node, core, keys, sender)?;
+    let node = Node::start(config.relay.clone(), Some(beside), told.reporter, &shutdown).await?;
+    let mut running = Running::new(node, core, network, core_keys(keys), sender)?;
     let mut waiting = Vec::with_capacity(UPLOADS_AT_ONCE);
     loop {
         running.drain()?;
@@ -100,14 +99,25 @@ pub async fn run(
                 running.node.handle_timeout();
                 running.authority.handle_timeout(clock::now());
             }
-            () = shutdown.wait() => return Ok(()),
+            asked = signals.next() => running.handle_asked(asked, &reread),
+            () = shutdown.wait() => break,
         }
+    }
+    running.node.finish();
+    Ok(())
+}
+
+fn core_keys(keys: keyfiles::authority::AuthorityKeys) -> Keys {
+    Keys {
+        cert: keys.certificate,
+        signing: keys.signing,
     }
 }
 
 /// A running authority.
 struct Running {
     node: Node,
+    network: Network,
     authority: Authority,
     uploads: Uploads,
     /// Answers to uploads that are not persisted yet.
@@ -118,10 +128,16 @@ struct Running {
 }
 
 impl Running {
-    fn new(mut node: Node, config: Config, keys: Keys, uploads: Uploads) -> Result<Self, Failure> {
+    fn new(
+        mut node: Node,
+        config: Config,
+        network: Network,
+        keys: Keys,
+        uploads: Uploads,
+    ) -> Result<Self, Failure> {
         let mut rows = Vec::new();
         for kind in RowKind::ALL {
-            let entries = node.store.entries(kind.name())?.into_iter();
+            let entries = node.keep.store().entries(kind.name())?.into_iter();
             rows.extend(entries.map(|(key, bytes)| Row { kind, key, bytes }));
         }
         let rng = node.rng.fork();
@@ -129,6 +145,7 @@ impl Running {
         let (answers, events) = mpsc::unbounded_channel();
         Ok(Running {
             node,
+            network,
             authority,
             uploads,
             answered: Vec::new(),
@@ -161,6 +178,35 @@ impl Running {
         self.answered.push((upload.answer, uploads::answer(reply)));
     }
 
+    fn handle_asked(&mut self, asked: Asked, reread: &Reread<AuthorityConfig>) {
+        match asked {
+            Asked::Reload => match reread().and_then(|config| self.reload(config)) {
+                Ok(changes) => changes.tell("the certificate and family keys"),
+                Err(error) => stays(&error),
+            },
+            Asked::Status => self.log_status(),
+        }
+    }
+
+    /// Takes what of another configuration can change, and a certificate that was renewed.
+    fn reload(&mut self, config: AuthorityConfig) -> Result<Changes, Failure> {
+        let core = core_config(&config, &self.network)?;
+        let now = clock::now();
+        let keys = keyfiles::authority::load(&self.node.keys_folder(), now)?;
+        let changes = self.node.reload(config.relay)?;
+        self.authority.set_config(core, now);
+        if self.authority.renew_keys(core_keys(keys), now) {
+            tracing::info!("The certificate was renewed; it is used from the next round on");
+        }
+        Ok(changes)
+    }
+
+    fn log_status(&self) {
+        let relays = self.authority.relays_known();
+        tracing::info!("Status: descriptors of {relays} relays are held");
+        self.node.log_status();
+    }
+
     /// Persists what changed, then does what both cores ask for.
     fn drain(&mut self) -> Result<(), Failure> {
         let mut changes = Vec::new();
@@ -181,7 +227,7 @@ impl Running {
                 other => commands.push(other),
             }
         }
-        tokio::task::block_in_place(|| self.node.store.apply(&changes))?;
+        tokio::task::block_in_place(|| self.node.keep.rows(changes));
         self.uploads.set_door(self.authority.vote_door());
         for (answer, reply) in self.answered.drain(..) {
             // Whoever does not wait for it needs none.

@@ -24,22 +24,42 @@ use tokio::task::{AbortHandle, LocalSet};
 use super::applications::{Answer, Applications};
 use super::onion::{self, Hosting};
 use super::ports::Ports;
-use super::{fetch as exchange, guards, kept, network_file};
+use super::{Told, fetch as exchange, guards, kept, log_kept, network_file, stays, until};
 use crate::clock;
 use crate::config::ClientConfig;
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
 use crate::http::Reply;
+use crate::keep::Keep;
 use crate::keyfiles;
-use crate::launched::{Reporter, Shutdown, Stage};
+use crate::launched::{Reporter, Stage};
 use crate::listen;
+use crate::logs;
 use crate::net::worker::Worker;
 use crate::net::{channel, edge, link};
 use crate::network::Network;
-use crate::reload::{Hangups, Reread};
+use crate::reload::{Asked, Changes, Reread, Written};
 use crate::status::{self, OnionStatus, Query, Sockets};
 use crate::store::{Change, Durability, Store};
 use crate::tls;
+
+/// The keys that take effect at a start only.
+const FIXED: [&str; 14] = [
+    "socks",
+    "http_connect",
+    "dns",
+    "redirect",
+    "tproxy",
+    "automap",
+    "data_dir",
+    "network",
+    "distinct_subnets",
+    "channel_padding",
+    "circuit_padding",
+    "vanguards",
+    "onion_errors",
+    "metrics",
+];
 
 /// Our keys for services that are not for everybody.
 type ClientKeys = Vec<(OnionAddress, curve25519::SecretKey)>;
@@ -48,8 +68,7 @@ type ClientKeys = Vec<(OnionAddress, curve25519::SecretKey)>;
 pub async fn run(
     config: ClientConfig,
     reread: Reread<ClientConfig>,
-    reporter: Reporter,
-    shutdown: Shutdown,
+    told: Told,
 ) -> Result<(), Failure> {
     let thread = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -57,7 +76,7 @@ pub async fn run(
             .build();
         match runtime {
             Ok(runtime) => {
-                let client = serve(config, reread, reporter, shutdown);
+                let client = serve(config, reread, told);
                 LocalSet::new().block_on(&runtime, client)
             }
             Err(error) => fail("cannot start the client's thread", "this process", error),
@@ -71,16 +90,13 @@ pub async fn run(
 async fn serve(
     config: ClientConfig,
     reread: Reread<ClientConfig>,
-    reporter: Reporter,
-    mut shutdown: Shutdown,
+    told: Told,
 ) -> Result<(), Failure> {
-    let rules = Rules {
-        geoip: Arc::new(config.geoip.load(&config.rules)?),
-        ..config.rules.clone()
-    };
+    let (mut shutdown, mut signals) = (told.shutdown, told.signals);
+    let rules = rules(&config)?;
     let network = Network::load(&config.network)?;
     let folder = Folder::open(&config.data_dir)?;
-    let mut store = Store::open(&folder.path().join("store.sqlite"), Durability::Process)?;
+    let mut keep = Keep::open(folder.path(), Durability::Process)?;
     let ports = Ports::open(&config).await?;
     let metrics = match config.metrics {
         Some(addr) => Some(listen::listen(addr, "metrics").await?),
@@ -89,12 +105,11 @@ async fn serve(
     let mut rng = clock::rng()?;
     let opened = onion::open(&config.onion_services, &mut rng)?;
     let client_keys = client_keys(&config)?;
-    let mut hangups = Hangups::watch()?;
     let (_sockets, mut queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
     let client = Client::new(
         core_config(&config, &network, rules),
         Arc::new(network_file(&network)?),
-        saved_state(&mut store, &folder)?,
+        saved_state(keep.store(), &folder)?,
         rng.fork(),
         clock::now(),
     )
@@ -102,7 +117,7 @@ async fn serve(
         let advice = "restore it from a copy, or move it away for new guards";
         Failure::new(
             format!("the guards cannot be read ({error})"),
-            store.path(),
+            keep.store().path(),
             advice,
         )
     })?;
@@ -116,8 +131,9 @@ async fn serve(
         worker: Rc::clone(&worker),
         fetches: Rc::default(),
         client_keys: BTreeSet::new(),
-        store,
-        reporter,
+        keep,
+        written: config.written,
+        reporter: told.reporter,
         rng,
     };
     hands.know(client_keys);
@@ -128,14 +144,17 @@ async fn serve(
     loop {
         tokio::select! {
             command = commands.recv() => match command {
-                Some(command) => hands.run(command, &mut commands)?,
-                None => return Ok(()),
+                Some(command) => hands.run(command, &mut commands),
+                None => break,
             },
             Some(query) = queries.recv() => hands.answer(query),
-            () = hangups.next() => hands.reload(&reread),
-            () = shutdown.wait() => return Ok(()),
+            asked = signals.next() => hands.handle(asked, &reread),
+            () = until(hands.keep.timeout()) => hands.keep.handle_timeout(),
+            () = shutdown.wait() => break,
         }
     }
+    hands.keep.finish();
+    Ok(())
 }
 
 /// Does what the core asks for.
@@ -147,42 +166,66 @@ struct Hands {
     fetches: Rc<RefCell<BTreeMap<FetchId, AbortHandle>>>,
     /// The services for which we have a key.
     client_keys: BTreeSet<OnionAddress>,
-    store: Store,
+    keep: Keep,
+    written: Written,
     reporter: Reporter,
     rng: Rng,
 }
 
 impl Hands {
     /// Does a command and all that wait behind it; what is to be kept, in one transaction.
-    fn run(
-        &mut self,
-        first: Command,
-        more: &mut mpsc::UnboundedReceiver<Command>,
-    ) -> Result<(), Failure> {
+    fn run(&mut self, first: Command, more: &mut mpsc::UnboundedReceiver<Command>) {
         let mut changes = Vec::new();
         let mut next = Some(first);
         while let Some(command) = next {
             self.run_one(command, &mut changes);
             next = more.try_recv().ok();
         }
-        Ok(self.store.apply(&changes)?)
+        self.keep.rows(changes);
     }
 
-    /// Reads again which onion services there are, for whom, and our keys for those of others. If
-    /// any of it is wrong, all stays as it was.
-    fn reload(&mut self, reread: &Reread<ClientConfig>) {
-        let read = reread().and_then(|config| {
-            let opened = onion::open(&config.onion_services, &mut self.rng)?;
-            Ok((opened, client_keys(&config)?))
-        });
-        match read {
-            Ok((opened, client_keys)) => {
-                self.hosting.host(opened);
-                self.know(client_keys);
-                tracing::info!("Read again: onion services and client keys");
-            }
-            Err(error) => tracing::error!("all stays as it was: {error}"),
+    fn handle(&mut self, asked: Asked, reread: &Reread<ClientConfig>) {
+        match asked {
+            Asked::Reload => self.reload(reread),
+            Asked::Status => self.log_status(),
         }
+    }
+
+    /// Reads the configuration again, which onion services there are, for whom, and our keys for
+    /// those of others. If any of it is wrong, all stays as it was.
+    fn reload(&mut self, reread: &Reread<ClientConfig>) {
+        match reread().and_then(|config| self.apply(&config)) {
+            Ok(changes) => changes.tell("onion services, their clients and client keys"),
+            Err(error) => stays(&error),
+        }
+    }
+
+    fn apply(&mut self, config: &ClientConfig) -> Result<Changes, Failure> {
+        let rules = rules(config)?;
+        let opened = onion::open(&config.onion_services, &mut self.rng)?;
+        let client_keys = client_keys(config)?;
+        logs::change(&config.log)?;
+        self.hosting.host(opened);
+        self.know(client_keys);
+        self.worker.with(|client, now| client.set_rules(rules, now));
+        Ok(self.written.read(&config.written, &FIXED))
+    }
+
+    /// Writes to the log how this client is.
+    fn log_status(&self) {
+        let (status, guards, circuits) = self.worker.with(|client, now| {
+            let guards = guards::told(client.guards()) + &client.vanguards_told(now);
+            (client.status(), guards, client.circuits_told(now))
+        });
+        tracing::info!("Status: {status}");
+        let told = guards.lines().chain(circuits.lines());
+        told.for_each(|line| tracing::info!("Status: {line}"));
+        for onion in self.hosting.statuses(clock::now()) {
+            let (address, visitors) = (&onion.address, onion.visitors);
+            let published = if onion.published { "" } else { "not " };
+            tracing::info!("Status: {address} is {published}published, {visitors} visitors");
+        }
+        log_kept(&self.keep);
     }
 
     /// Takes our keys for services of others, and no others.
@@ -291,7 +334,8 @@ impl Hands {
                 let _ = query.answer.send(Reply::new(200).with_body(told));
             }
             "/metrics" => {
-                let text = status::metrics::onions(&onions);
+                let mut text = status::metrics::onions(&onions);
+                status::metrics::kept(&mut text, self.keep.status());
                 let reply = Reply::new(200).with_header("Content-Type", "text/plain");
                 let _ = query.answer.send(reply.with_body(text));
             }
@@ -351,6 +395,14 @@ impl Hands {
         });
         self.fetches.borrow_mut().insert(fetch, task.abort_handle());
     }
+}
+
+/// The rules on paths, with the countries that they name.
+fn rules(config: &ClientConfig) -> Result<Rules, Failure> {
+    Ok(Rules {
+        geoip: Arc::new(config.geoip.load(&config.rules)?),
+        ..config.rules.clone()
+    })
 }
 
 fn client_keys(config: &ClientConfig) -> Result<ClientKeys, Failure> {

@@ -10,7 +10,7 @@ mod exit;
 pub(crate) mod fetch;
 mod guards;
 mod http_connect;
-mod kept;
+pub(crate) mod kept;
 mod onion;
 mod ports;
 mod registry;
@@ -22,12 +22,48 @@ mod uploads;
 mod workers;
 
 use std::net::{SocketAddr, SocketAddrV4};
+use std::time::Instant;
 
 use cepa_dir::NetworkFile;
 use cepa_dir::network::Authority;
 
 use crate::error::{Failure, fail};
+use crate::keep::Keep;
+use crate::launched::{Reporter, Shutdown};
 use crate::network::Network;
+use crate::reload::Signals;
+
+/// How a role is told what to do, and tells how far it is.
+pub struct Told {
+    /// The stages that it has reached.
+    pub reporter: Reporter,
+    /// When it is to stop.
+    pub shutdown: Shutdown,
+    /// What signals ask.
+    pub signals: Signals,
+}
+
+/// Tells that a configuration which was read again is wrong.
+fn stays(error: &Failure) {
+    tracing::error!("the configuration stays as it was: {error}");
+}
+
+/// Writes to the log what waits for the disk.
+fn log_kept(keep: &Keep) {
+    let status = keep.status();
+    match keep.error() {
+        Some(error) => tracing::warn!("Status: not kept: {} entries: {error}", status.waiting),
+        None => tracing::info!("Status: all is kept, {} failures before", status.failures),
+    }
+}
+
+/// Waits until then; for ever without a time.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
 
 /// The network file as the directory protocol wants it.
 fn network_file(network: &Network) -> Result<NetworkFile, Failure> {

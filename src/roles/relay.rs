@@ -5,6 +5,7 @@
 
 mod core;
 mod keys;
+mod reload;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -28,19 +29,21 @@ use super::address::AddressFinder;
 use super::directory::Directory;
 use super::uploads::Uploads;
 use super::workers::{NodeKeys, Workers};
-use super::{fetch as exchange, kept, network_file};
+use super::{Told, fetch as exchange, kept, log_kept, network_file, stays};
 use crate::clock;
 use crate::config::RelayConfig;
 use crate::error::Failure;
 use crate::folder::Folder;
 use crate::http::{self, Reply};
+use crate::keep::Keep;
 use crate::launched::{Reporter, Shutdown, Stage};
 use crate::listen;
 use crate::net::worker::Traffic;
 use crate::network::Network;
+use crate::reload::{Asked, Reread};
 use crate::status::relay::{RelayStatus, relay as relay_metrics};
 use crate::status::{Query, Sockets};
-use crate::store::{Durability, Store};
+use crate::store::Durability;
 use crate::tls;
 
 /// How often the core is told of the bytes that were moved.
@@ -57,12 +60,13 @@ enum Event {
 /// Runs a relay until `shutdown`.
 pub async fn run(
     config: RelayConfig,
-    reporter: Reporter,
-    mut shutdown: Shutdown,
+    reread: Reread<RelayConfig>,
+    told: Told,
 ) -> Result<(), Failure> {
+    let (mut shutdown, mut signals) = (told.shutdown, told.signals);
     let mut stops = shutdown.clone();
     let mut node = tokio::select! {
-        node = Node::start(config, None, reporter, &shutdown) => node?,
+        node = Node::start(config, None, told.reporter, &shutdown) => node?,
         () = stops.wait() => return Ok(()),
     };
     loop {
@@ -71,9 +75,18 @@ pub async fn run(
         tokio::select! {
             () = node.next_event() => {}
             () = tokio::time::sleep_until(timeout.into()) => node.handle_timeout(),
-            () = shutdown.wait() => return Ok(()),
+            asked = signals.next() => match asked {
+                Asked::Reload => match reread().and_then(|config| node.reload(config)) {
+                    Ok(changes) => changes.tell("family keys"),
+                    Err(error) => stays(&error),
+                },
+                Asked::Status => node.log_status(),
+            },
+            () = shutdown.wait() => break,
         }
     }
+    node.finish();
+    Ok(())
 }
 
 /// What an authority brings to the node that it runs on.
@@ -91,7 +104,7 @@ pub(crate) struct Node {
     /// What is served.
     pub(crate) directory: Directory,
     /// What survives.
-    pub(crate) store: Store,
+    pub(crate) keep: Keep,
     /// The network file.
     pub(crate) network: Arc<NetworkFile>,
     /// The stages reached.
@@ -133,9 +146,9 @@ impl Node {
     ) -> Result<Self, Failure> {
         let folder = Folder::open(&config.data_dir)?;
         let network = Arc::new(network_file(&Network::load(&config.network)?)?);
-        let store = Store::open(&folder.path().join("store.sqlite"), Durability::Full)?;
+        let mut keep = Keep::open(folder.path(), Durability::Full)?;
         let mut rng = clock::rng()?;
-        let keys = read_keys(&folder, &store, &mut rng)?;
+        let keys = read_keys(&folder, keep.store(), &mut rng)?;
         let listener = listen::listen(config.or_listen(), "or_port").await?;
         let is_authority = beside.is_some();
         let directory = directory(beside, &network);
@@ -162,11 +175,11 @@ impl Node {
         let address = find_address(config.address, finder, answers.clone()).await;
         let core = core_config(&config, address)?;
         let mut relay = Relay::new(core, Arc::clone(&network), keys, clock::now(), rng.fork());
-        relay.restore(&restored(&store)?, clock::now());
+        relay.restore(&restored(keep.store())?, clock::now());
         Ok(Node {
             relay,
             directory,
-            store,
+            keep,
             network,
             reporter,
             rng,
@@ -221,6 +234,17 @@ impl Node {
             let _ = query.answer.send(Reply::new(404));
             return;
         }
+        let status = self.status();
+        tokio::spawn(async move {
+            let reply = Reply::new(200).with_header("Content-Type", "text/plain");
+            let _ = query
+                .answer
+                .send(reply.with_body(relay_metrics(&status.await)));
+        });
+    }
+
+    /// How this relay is.
+    fn status(&self) -> impl Future<Output = RelayStatus> + Send + use<> {
         let mut status = RelayStatus {
             nickname: self.config.nickname.clone(),
             fingerprint: self.relay.keys().rsa_id().to_string(),
@@ -229,21 +253,42 @@ impl Node {
             hsdir: self.directory.hs_counts(),
             read_bytes: self.moved.0 + self.traffic.read_bytes.load(Ordering::Relaxed),
             written_bytes: self.moved.1 + self.traffic.written_bytes.load(Ordering::Relaxed),
+            kept: self.keep.status(),
         };
         let workers = self.workers.clone();
-        tokio::spawn(async move {
+        async move {
             if let Some(workers) = workers {
                 status.counts = workers.counts().await;
             }
-            let reply = Reply::new(200).with_header("Content-Type", "text/plain");
-            let _ = query.answer.send(reply.with_body(relay_metrics(&status)));
+            status
+        }
+    }
+
+    /// Writes to the log how this relay is.
+    pub(crate) fn log_status(&self) {
+        log_kept(&self.keep);
+        let status = self.status();
+        tokio::spawn(async move {
+            let status = status.await;
+            let counts = &status.counts;
+            tracing::info!(
+                "Status: {} ({}): {} channels, {} circuits, {} streams; {} bytes read, {} written",
+                status.nickname,
+                status.fingerprint,
+                counts.channels,
+                counts.circuits,
+                counts.streams,
+                status.read_bytes,
+                status.written_bytes
+            );
         });
     }
 
     /// When [`Node::handle_timeout`] is due.
     pub(crate) fn timeout(&self) -> Instant {
-        let due = self.relay.poll_timeout();
-        due.map_or(self.traffic_due, |due| due.min(self.traffic_due))
+        let due = self.relay.poll_timeout().into_iter();
+        due.chain(self.keep.timeout())
+            .fold(self.traffic_due, Instant::min)
     }
 
     /// Does what is due.
@@ -259,6 +304,14 @@ impl Node {
             self.relay.handle_traffic(read_bytes, written_bytes, now);
         }
         self.relay.handle_timeout(now);
+        if self.keep.timeout().is_some_and(|due| due <= now.mono) {
+            tokio::task::block_in_place(|| self.keep.handle_timeout());
+        }
+    }
+
+    /// Keeps what is not kept yet: the last call.
+    pub(crate) fn finish(&mut self) {
+        tokio::task::block_in_place(|| self.keep.finish());
     }
 
     /// The consensuses that came into force since last asked; for the authority beside.
@@ -274,6 +327,9 @@ impl Node {
     }
 
     /// Does all that the core asks for; first of all what must not be lost.
+    ///
+    /// # Errors
+    /// What is fatal to a relay that has not begun to work.
     pub(crate) fn drain(&mut self) -> Result<(), Failure> {
         let mut changes = Vec::new();
         let mut commands = Vec::new();
@@ -283,10 +339,15 @@ impl Node {
             }
             commands.push(command);
         }
-        tokio::task::block_in_place(|| self.store.apply(&changes))?;
-        commands
-            .into_iter()
-            .try_for_each(|command| self.run_command(command))
+        tokio::task::block_in_place(|| self.keep.rows(changes));
+        for command in commands {
+            match self.run_command(command) {
+                // What runs goes on with what it had before.
+                Err(error) if self.workers.is_some() => tracing::error!("{error}"),
+                done => done?,
+            }
+        }
+        Ok(())
     }
 
     fn run_command(&mut self, command: Command) -> Result<(), Failure> {
@@ -306,7 +367,7 @@ impl Node {
                 });
             }
             Command::Serve(document) => self.serve(document),
-            Command::SaveKeys { files, ntor_since } => self.save_keys(&files, ntor_since)?,
+            Command::SaveKeys { files, ntor_since } => self.save_keys(files, ntor_since)?,
             Command::OnionKeys(onion) => self.set_onion_keys(onion),
             Command::MakeTlsKey(job) => {
                 let mut rng = self.rng.fork();

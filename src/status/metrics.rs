@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::OnionStatus;
+use crate::keep::KeepStatus;
 
 /// One value of a service under its name, kind and help.
 type Metric = (
@@ -79,6 +80,41 @@ pub fn onions(onions: &[OnionStatus]) -> String {
         }
     }
     out
+}
+
+/// The metrics of what is kept on the disk.
+pub(crate) fn kept(out: &mut String, status: KeepStatus) {
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let metrics = [
+        (
+            "cepa_kept_waiting",
+            "gauge",
+            "Rows and files that the disk has not taken",
+            number(status.waiting),
+        ),
+        (
+            "cepa_kept_waiting_vital",
+            "gauge",
+            "Keys, guards and votes among them",
+            number(status.waiting_vital),
+        ),
+        (
+            "cepa_kept_failures_total",
+            "counter",
+            "Attempts to keep something that failed",
+            status.failures,
+        ),
+        (
+            "cepa_kept_dropped_total",
+            "counter",
+            "Documents that were not kept for want of memory",
+            status.dropped,
+        ),
+    ];
+    for (name, kind, help, value) in metrics {
+        head(out, name, kind, help);
+        let _ = writeln!(out, "{name} {value}");
+    }
 }
 
 pub(super) fn head(out: &mut String, name: &str, kind: &str, help: &str) {

@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use cepa_netdoc::routerstatus::Flags;
 use cepa_relay::{HsDirCounts, PointCell, SwitchCounts};
 
-use super::metrics::head;
+use super::metrics::{head, kept};
+use crate::keep::KeepStatus;
 
 /// What is known of a relay.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct RelayStatus {
     pub read_bytes: u64,
     /// The same.
     pub written_bytes: u64,
+    /// How well its disk keeps what it is to keep.
+    pub kept: KeepStatus,
 }
 
 /// `tor`'s names of the messages of onion services.
@@ -124,6 +127,7 @@ pub fn relay(status: &RelayStatus) -> String {
     for (name, kind, help, value) in ours_of(counts, hsdir) {
         write(name, kind, help, &[(String::new(), value)]);
     }
+    kept(&mut out, status.kept);
     out
 }
 
@@ -215,6 +219,10 @@ mod tests {
             hsdir: HsDirCounts::default(),
             read_bytes: 7,
             written_bytes: 8,
+            kept: KeepStatus {
+                waiting_vital: 3,
+                ..KeepStatus::default()
+            },
         });
         for line in [
             "tor_relay_connections{type=\"OR\",direction=\"received\",state=\"opened\"} 2",
@@ -224,6 +232,7 @@ mod tests {
             "tor_relay_est_rend_total{action=\"duplicate_cookie\"} 0",
             "tor_relay_rend1_total{action=\"unknown_cookie\"} 0",
             "cepa_hsdir_descriptors 0",
+            "cepa_kept_waiting_vital 3",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit, test_kill_process};
 
 /// A process that is killed when the test is through with it.
 pub(crate) struct Process(pub(crate) Child);
@@ -26,6 +26,15 @@ impl Drop for Process {
 /// Sends a signal to a process that this test has started.
 pub(crate) fn send(pid: u32, signal: Signal) {
     kill_process(raw(pid), signal).unwrap();
+}
+
+/// Lets the files of a process grow, or not: as a full disk does, and without the rights of root.
+pub(crate) fn disk_takes(pid: u32, takes: bool) {
+    let limit = Rlimit {
+        current: (!takes).then_some(0),
+        maximum: None,
+    };
+    prlimit(Some(raw(pid)), Resource::Fsize, limit).unwrap();
 }
 
 /// Whether a process lives (as more than a zombie).

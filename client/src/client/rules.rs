@@ -3,11 +3,27 @@
 
 use cepa_netdoc::consensus::Consensus;
 
+use cepa_wire::Now;
+
 use super::Client;
 use crate::fetches::Source;
-use crate::rules::{Subject, emptied};
+use crate::rules::{Rules, Subject, emptied};
 
 impl Client {
+    /// Chooses paths by these rules from now on. No new stream goes over a circuit that was built
+    /// by those before; streams that are open stay.
+    pub fn set_rules(&mut self, rules: Rules, now: Now) {
+        if self.config.rules == rules {
+            return;
+        }
+        self.guards.set_rules(rules.first_hops_id());
+        self.config.rules = rules;
+        self.told_rules.clear();
+        self.handle_consensus(now);
+        self.pool.wear_out_all(now);
+        self.settle(now);
+    }
+
     /// Judges the relays of a new consensus. A pattern that matches nothing is told once.
     pub(super) fn apply_rules(&mut self) {
         let Some(view) = self.download.view() else {

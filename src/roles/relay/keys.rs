@@ -16,6 +16,7 @@ use crate::dns::Resolver;
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
 use crate::http;
+use crate::keep::KeptFile;
 use crate::keyfiles;
 use crate::launched::Stage;
 use crate::roles::kept;
@@ -24,26 +25,41 @@ use crate::store::{Change, Store};
 use crate::tls;
 
 impl Node {
+    /// The folder of the keys.
+    pub(crate) fn keys_folder(&self) -> PathBuf {
+        self.folder.path().join("keys")
+    }
+
+    /// Keeps the keys. A relay that has not begun to work does not begin before its identity is
+    /// kept; one that works goes on, loudly.
     pub(super) fn save_keys(
         &mut self,
-        files: &[KeyFile],
+        files: Vec<KeyFile>,
         since: SystemTime,
     ) -> Result<(), Failure> {
-        self.folder.keys()?;
-        for file in files {
-            let path = self.folder.path().join(file.path);
-            match &file.bytes {
-                Some(bytes) => keyfiles::write_secret(&path, bytes)?,
-                None => keyfiles::remove(&path)?,
-            }
-        }
+        let folder = self.folder.path();
+        let files = files.into_iter().map(|file| KeptFile {
+            path: folder.join(file.path),
+            bytes: file.bytes,
+        });
         let secs = cepa_wire::time::unix_seconds(since);
         let change = Change::Put {
             kind: kept::NTOR_SINCE,
             key: String::new(),
             bytes: secs.to_string().into_bytes(),
         };
-        Ok(self.store.apply(&[change])?)
+        tokio::task::block_in_place(|| self.keep.files(files, vec![change]));
+        let identity = [key_files::SECRET_ID_KEY, key_files::MASTER_SECRET];
+        let lost = identity.map(|name| folder.join(name));
+        let lost = lost.iter().find(|path| self.keep.is_waiting(path));
+        match lost.filter(|_| self.workers.is_none()) {
+            None => Ok(()),
+            Some(path) => fail(
+                "a new identity cannot be kept",
+                path.display(),
+                self.keep.error().unwrap_or_default(),
+            ),
+        }
     }
 
     pub(super) fn set_onion_keys(&mut self, onion: Arc<cepa_circuit::OnionKeys>) {

@@ -1,0 +1,84 @@
+//! What an operator changes while a relay runs.
+
+use std::net::IpAddr;
+
+use cepa_crypto::ed25519::ExpandedKeypair;
+
+use super::Node;
+use super::core::core_config;
+use crate::clock;
+use crate::config::RelayConfig;
+use crate::error::Failure;
+use crate::logs;
+use crate::reload::Changes;
+
+/// The keys that take effect at a start only, those of an authority among them.
+const FIXED: [&str; 19] = [
+    "nickname",
+    "address",
+    "ipv6_address",
+    "or_port",
+    "dir_port",
+    "listen",
+    "data_dir",
+    "network",
+    "name_servers",
+    "workers",
+    "testing",
+    "metrics",
+    "link_version",
+    "protocols",
+    "key_day_secs",
+    "authority.voting_interval",
+    "authority.vote_delay",
+    "authority.dist_delay",
+    "authority.first_vote_after_relays",
+];
+
+impl Node {
+    /// Takes what of another configuration can change while it runs.
+    ///
+    /// # Errors
+    /// If something is wrong with it; then all stays as it was.
+    pub(crate) fn reload(&mut self, next: RelayConfig) -> Result<Changes, Failure> {
+        let config = with_fixed(next, &self.config);
+        let before = self.relay.config();
+        let core = core_config(&config, IpAddr::V4(*before.or_address.ip()))?;
+        let publics = |keys: &[std::sync::Arc<ExpandedKeypair>]| -> Vec<_> {
+            keys.iter().map(|key| key.public()).collect()
+        };
+        let has_other_families = publics(&core.family_keys) != publics(&before.family_keys);
+        logs::change(&config.log)?;
+        let mut written = std::mem::take(&mut self.config.written);
+        let changes = written.read(&config.written, &FIXED);
+        self.config = RelayConfig { written, ..config };
+        // What changes the log alone is no reason to publish anew.
+        let mut told = changes.now.iter();
+        if has_other_families || told.any(|key| !key.starts_with("log.")) {
+            self.relay.set_config(core, clock::now());
+        }
+        Ok(changes)
+    }
+}
+
+/// The configuration with all that takes effect at a start only as it was at ours.
+fn with_fixed(next: RelayConfig, ours: &RelayConfig) -> RelayConfig {
+    RelayConfig {
+        nickname: ours.nickname.clone(),
+        address: ours.address,
+        ipv6_address: ours.ipv6_address,
+        or_port: ours.or_port,
+        dir_port: ours.dir_port,
+        listen: ours.listen,
+        data_dir: ours.data_dir.clone(),
+        network: ours.network.clone(),
+        name_servers: ours.name_servers.clone(),
+        workers: ours.workers,
+        testing: ours.testing,
+        metrics: ours.metrics,
+        link_versions: ours.link_versions,
+        protocols: ours.protocols.clone(),
+        key_day: ours.key_day,
+        ..next
+    }
+}
