@@ -47,8 +47,31 @@ pub enum Command {
     Client(ClientArgs),
     /// Host onion services.
     Onion(OnionArgs),
+    /// Look at a configuration, its folder and this machine, and say what will not work.
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(DoctorArgs),
     /// Run a whole network on this machine.
     Testnet(TestnetArgs),
+}
+
+const DOCTOR_HELP: &str = "\
+Starts nothing and writes nothing. Looks at rights, disk, descriptors, memory, sysctls, ports, keys
+and their certificates, the authorities and their clocks, and the name servers of an exit. Fails if
+something will not work.
+
+Examples:
+  cepa doctor --config relay.toml
+  cepa doctor --config client.toml --json";
+
+/// `cepa doctor`.
+#[derive(Debug, ClapArgs)]
+pub struct DoctorArgs {
+    /// The configuration of a relay, an authority or a client (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Print the findings as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `cepa authority`: either `--config F` or `keygen`.

@@ -1,6 +1,7 @@
 //! The subcommands: each reads its configuration, starts the log, and runs until it is stopped.
 
 pub mod authority_keygen;
+pub mod doctor;
 pub mod onion;
 pub mod testnet_bench;
 pub mod testnet_sim;
@@ -32,6 +33,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             OnionCommand::Key(args) => onion::key(&args),
             OnionCommand::Status(args) => onion::status(&args),
         },
+        Command::Doctor(args) => doctor::run(&args),
         Command::Testnet(args) => match args.command {
             TestnetCommand::Up(args) => testnet_up::run(&args),
             TestnetCommand::Bench(args) => testnet_bench::run(&args),

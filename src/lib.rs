@@ -10,6 +10,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod dns;
+pub mod doctor;
 pub mod error;
 pub mod folder;
 pub mod http;
