@@ -26,6 +26,6 @@ pub use store::{
 };
 pub use switch::{
     ChannelClose, Command as SwitchCommand, Handover, KnownRelays, Limits, LinkTarget,
-    MemoryCounts, PointAction, PointCell, PointCounts, PointParams, StreamCounts, Switch,
-    SwitchConfig, SwitchCounts, WorkerId,
+    MemoryCounts, OnionskinCounts, OnionskinKind, OnionskinLimits, PointAction, PointCell,
+    PointCounts, PointParams, StreamCounts, Switch, SwitchConfig, SwitchCounts, WorkerId,
 };

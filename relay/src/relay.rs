@@ -38,7 +38,7 @@ use crate::descriptor::OwnDocuments;
 use crate::keys::{KeyLife, RelayKeys};
 use crate::publish::Publisher;
 use crate::store::{DirDocument, HsDuty};
-use crate::switch::{KnownRelays, PointParams, SwitchConfig};
+use crate::switch::{KnownRelays, OnionskinLimits, PointParams, SwitchConfig};
 
 pub use command::{Command, TlsKeyJob};
 pub use restore::Restored;
@@ -68,6 +68,8 @@ pub struct Relay {
     points: PointParams,
     congestion: Arc<CongestionParams>,
     circuit_padding: PaddingParams,
+    /// The consensus's `MaxOnionQueueDelay`.
+    onion_delay: Duration,
     commands: VecDeque<Command>,
     rng: Rng,
 }
@@ -114,6 +116,7 @@ impl Relay {
             points: PointParams::default(),
             congestion: Arc::default(),
             circuit_padding: PaddingParams::default(),
+            onion_delay: OnionskinLimits::default().delay_max,
             commands: VecDeque::new(),
             config,
             network,
@@ -317,9 +320,13 @@ impl Relay {
         let padding = (PaddingRange::read(value), PaddingParams::read(value));
         let points = PointParams::from_consensus(&consensus.params);
         let congestion = CongestionParams::read(value);
+        let delay_ms = value("MaxOnionQueueDelay", 1750, 1, i32::MAX).unsigned_abs();
+        let onion_delay = Duration::from_millis(delay_ms.into());
         let held = (self.padding, self.circuit_padding);
-        if (padding, points, &congestion) != (held, self.points, &self.congestion) {
-            ((self.padding, self.circuit_padding), self.points) = (padding, points);
+        let others = (self.points, self.onion_delay);
+        if (padding, (points, onion_delay), &congestion) != (held, others, &self.congestion) {
+            (self.padding, self.circuit_padding) = padding;
+            (self.points, self.onion_delay) = (points, onion_delay);
             self.congestion = Arc::new(congestion);
             self.configure_switches();
         }
@@ -350,6 +357,8 @@ impl Relay {
     }
 
     fn configure_switches(&mut self) {
+        let mut limits = self.config.limits;
+        limits.onionskins.delay_max = self.onion_delay;
         let config = SwitchConfig {
             rsa: self.keys.rsa_id(),
             ed: self.keys.ed25519_id(),
@@ -361,7 +370,7 @@ impl Relay {
             congestion: Arc::clone(&self.congestion),
             padding: self.padding,
             circuit_padding: self.circuit_padding,
-            limits: self.config.limits,
+            limits,
         };
         self.commands.push_back(Command::Switch(Arc::new(config)));
     }

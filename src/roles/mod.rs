@@ -12,6 +12,7 @@ mod guards;
 mod http_connect;
 pub(crate) mod kept;
 mod onion;
+mod onion_threads;
 mod ports;
 mod registry;
 pub mod relay;

@@ -5,14 +5,14 @@
 //!                                           |  <-batches->  |
 //! registry: the one channel to a relay, whichever worker has it
 //! ```
-//! What a switch asks of the outside is done here: onionskins on other threads, links to other
+//! What a switch asks of the outside is done here: onionskins by other threads, links to other
 //! relays, streams to the world, the directory through an in-memory pipe.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cepa_circuit::{CircuitKey, OnionKeys, OnionskinError, OnionskinJob, OnionskinReply};
+use cepa_circuit::{CircuitKey, OnionKeys, OnionskinJob};
 use cepa_crypto::Rng;
 use cepa_link::{ChannelKey, LinkIdentity, PeerExpectation};
 use cepa_relay::{
@@ -24,6 +24,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use super::exit;
+use super::onion_threads::{self, Answer, OnionThreads};
 use super::registry::{Found, Registry};
 use crate::clock;
 use crate::dns::Resolver;
@@ -32,6 +33,9 @@ use crate::http;
 use crate::net::link::{self, Link};
 use crate::net::worker::{HANDOVER_BATCHES_MAX, Traffic, Worker};
 use crate::net::{channel, edge};
+
+/// Commands of a switch that are looked at together, so that onionskins go out in batches.
+const COMMANDS_MAX: usize = 64;
 
 /// Handshakes of incoming links under way at once on one worker.
 const HANDSHAKES_MAX: usize = 512;
@@ -60,10 +64,11 @@ pub(crate) struct Shared {
     pub(crate) resolver: Resolver,
     /// The directory, for BEGIN_DIR.
     pub(crate) directory: http::Server,
-    /// Where the directory's tasks and the onionskins run.
+    /// Where the directory's tasks run.
     pub(crate) control: tokio::runtime::Handle,
     /// What the workers count into.
     pub(crate) traffic: Arc<Traffic>,
+    onion_threads: OnionThreads,
     registry: Registry,
     messages: Vec<mpsc::UnboundedSender<Message>>,
 }
@@ -120,6 +125,7 @@ impl Workers {
             directory: setup.directory,
             control: setup.control,
             traffic: setup.traffic,
+            onion_threads: OnionThreads::start(onion_threads::cores())?,
             registry: Registry::default(),
             messages,
         });
@@ -244,8 +250,11 @@ impl Thread {
         tokio::task::spawn_local(Rc::clone(&worker).run_courier(self.batches));
         tokio::task::spawn_local(Rc::clone(&worker).run_inbox(self.batch_inbox));
         tokio::task::spawn_local(Rc::clone(&worker).run_timer());
+        let (answers, answered) = mpsc::unbounded_channel();
+        tokio::task::spawn_local(take_answers(Rc::clone(&worker), answered));
         let hands = Hands {
             id: self.id,
+            answers,
             worker: Rc::clone(&worker),
             shared: self.shared,
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
@@ -274,6 +283,22 @@ struct Hands {
     worker: Rc<Worker<Switch>>,
     shared: Arc<Shared>,
     handshakes: Arc<Semaphore>,
+    answers: mpsc::UnboundedSender<Vec<Answer>>,
+}
+
+/// Gives the switch of a worker the answers to its onionskins.
+async fn take_answers(
+    worker: Rc<Worker<Switch>>,
+    mut answered: mpsc::UnboundedReceiver<Vec<Answer>>,
+) {
+    while let Some(batch) = answered.recv().await {
+        worker.with(|switch, now| {
+            for answer in batch {
+                switch.note_onionskin_cost(answer.cost);
+                switch.handle_onionskin(answer.circuit, answer.reply, now);
+            }
+        });
+    }
 }
 
 impl Hands {
@@ -282,46 +307,56 @@ impl Hands {
         mut commands: mpsc::UnboundedReceiver<SwitchCommand>,
         mut rng: Rng,
     ) {
-        while let Some(command) = commands.recv().await {
-            let worker = Rc::clone(&self.worker);
-            let resolver = self.shared.resolver.clone();
-            match command {
-                SwitchCommand::Onionskin { circuit, job } => {
-                    self.answer_onionskin(circuit, job, rng.fork());
+        let (mut batch, mut onionskins) = (Vec::new(), Vec::new());
+        while commands.recv_many(&mut batch, COMMANDS_MAX).await > 0 {
+            for command in batch.drain(..) {
+                match command {
+                    SwitchCommand::Onionskin { circuit, job } => onionskins.push((circuit, job)),
+                    command => self.run_command(command, &mut rng),
                 }
-                SwitchCommand::NeedChannel { circuit, target } => {
-                    self.find_channel(circuit, target, rng.fork());
-                }
-                SwitchCommand::Connect { stream, begin } => {
-                    tokio::task::spawn_local(exit::connect(worker, resolver, stream, begin));
-                }
-                SwitchCommand::Resolve { stream, resolve } => {
-                    tokio::task::spawn_local(exit::resolve(worker, resolver, stream, resolve));
-                }
-                SwitchCommand::OpenDir { stream, anonymous } => {
-                    self.open_directory(stream, anonymous);
-                }
-                SwitchCommand::CloseStream { stream } => worker.ring_stream(stream),
-                SwitchCommand::CloseChannel { channel, reason } => {
-                    tracing::debug!(%reason, "a channel is closed");
-                    worker.end_channel(channel);
-                }
+            }
+            self.answer_onionskins(&mut onionskins, &mut rng);
+        }
+    }
+
+    fn run_command(&self, command: SwitchCommand, rng: &mut Rng) {
+        let worker = Rc::clone(&self.worker);
+        let resolver = self.shared.resolver.clone();
+        match command {
+            SwitchCommand::Onionskin { circuit, job } => {
+                self.answer_onionskins(&mut vec![(circuit, job)], rng);
+            }
+            SwitchCommand::NeedChannel { circuit, target } => {
+                self.find_channel(circuit, target, rng.fork());
+            }
+            SwitchCommand::Connect { stream, begin } => {
+                tokio::task::spawn_local(exit::connect(worker, resolver, stream, begin));
+            }
+            SwitchCommand::Resolve { stream, resolve } => {
+                tokio::task::spawn_local(exit::resolve(worker, resolver, stream, resolve));
+            }
+            SwitchCommand::OpenDir { stream, anonymous } => {
+                self.open_directory(stream, anonymous);
+            }
+            SwitchCommand::CloseStream { stream } => worker.ring_stream(stream),
+            SwitchCommand::CloseChannel { channel, reason } => {
+                tracing::debug!(%reason, "a channel is closed");
+                worker.end_channel(channel);
             }
         }
     }
 
-    fn answer_onionskin(&self, circuit: CircuitKey, job: Box<OnionskinJob>, mut rng: Rng) {
-        let keys = Arc::clone(&self.shared.keys().onion);
-        let answer = self
-            .shared
-            .control
-            .spawn_blocking(move || job.run(&keys, &mut rng));
-        let worker = Rc::clone(&self.worker);
-        tokio::task::spawn_local(async move {
-            let reply: Result<OnionskinReply, OnionskinError> =
-                answer.await.unwrap_or(Err(OnionskinError::Handshake));
-            worker.with(|switch, now| switch.handle_onionskin(circuit, reply, now));
-        });
+    fn answer_onionskins(&self, jobs: &mut Vec<(CircuitKey, Box<OnionskinJob>)>, rng: &mut Rng) {
+        while !jobs.is_empty() {
+            let rest = jobs.split_off(jobs.len().min(onion_threads::BATCH));
+            let jobs = std::mem::replace(jobs, rest);
+            self.shared.onion_threads.send(onion_threads::Batch {
+                jobs,
+                keys: Arc::clone(&self.shared.keys().onion),
+                rng: rng.fork(),
+                answers: self.answers.clone(),
+            });
+        }
     }
 
     fn find_channel(&self, circuit: CircuitKey, target: LinkTarget, rng: Rng) {

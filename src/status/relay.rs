@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use cepa_netdoc::routerstatus::Flags;
-use cepa_relay::{HsDirCounts, PointCell, SwitchCounts};
+use cepa_relay::{HsDirCounts, OnionskinKind, PointCell, SwitchCounts};
 
 use super::metrics::{head, kept};
 use crate::keep::KeepStatus;
@@ -124,11 +124,28 @@ pub fn relay(status: &RelayStatus) -> String {
             .collect();
         write(name, "counter", help, &rows);
     }
+    let rows = onionskins(counts);
+    let name = "tor_relay_load_onionskins_total";
+    write(name, "counter", "Onionskins answered, and not", &rows);
     for (name, kind, help, value) in ours_of(counts, hsdir) {
         write(name, kind, help, &[(String::new(), value)]);
     }
     kept(&mut out, status.kept);
     out
+}
+
+/// What became of onionskins, by their type.
+fn onionskins(counts: &SwitchCounts) -> Vec<(String, u64)> {
+    let kinds = OnionskinKind::ALL.into_iter();
+    let rows = kinds.flat_map(|kind| {
+        let (processed, dropped) = counts.onionskins_ever.number(kind);
+        let row = |action: &str, count| {
+            let labels = format!("type=\"{}\",action=\"{action}\"", kind.label());
+            (labels, count)
+        };
+        [row("processed", processed), row("dropped", dropped)]
+    });
+    rows.collect()
 }
 
 /// A metric without labels.
@@ -233,6 +250,7 @@ mod tests {
             "tor_relay_rend1_total{action=\"unknown_cookie\"} 0",
             "cepa_hsdir_descriptors 0",
             "cepa_kept_waiting_vital 3",
+            "tor_relay_load_onionskins_total{type=\"ntor_v3\",action=\"dropped\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -102,6 +102,12 @@ impl OnionskinJob {
         self
     }
 
+    /// How it is to be answered.
+    #[must_use]
+    pub fn handshake_type(&self) -> HandshakeType {
+        self.handshake_type
+    }
+
     /// Answers the onionskin.
     pub fn run(&self, keys: &OnionKeys, rng: &mut Rng) -> Result<OnionskinReply, OnionskinError> {
         let skin = self.data.get(..usize::from(self.len)).unwrap_or_default();

@@ -14,6 +14,8 @@ use cepa_netdoc::params::Params;
 use cepa_netdoc::policy::AddrPolicy;
 use cepa_wire::establish_intro::DosParams;
 
+use super::onionskins::OnionskinLimits;
+
 /// Bounds of one switch. They are ours, against exhaustion; no section has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -24,7 +26,7 @@ pub struct Limits {
     /// Streams of one circuit, look-ups included.
     pub streams_per_circuit_max: usize,
     /// Onionskins that wait for their answer.
-    pub onionskins_max: usize,
+    pub onionskins: OnionskinLimits,
     /// Cells in all queues of this switch's channels, and what its streams hold for their sockets
     /// in cells; beyond that the circuits with the oldest queued cell are closed.
     pub queued_cells_max: usize,
@@ -42,7 +44,7 @@ impl Default for Limits {
             circuits_per_channel_max: 16_384,
             circuits_max: 1 << 20,
             streams_per_circuit_max: 1024,
-            onionskins_max: 4096,
+            onionskins: OnionskinLimits::default(),
             queued_cells_max: 512 << 10,
             intro_points_max: 1 << 16,
             cookies_max: 1 << 18,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
 use super::memory::MemoryCounts;
+use super::onionskins::OnionskinCounts;
 
 /// How much there is of everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,6 +25,8 @@ pub struct SwitchCounts {
     pub queued_cells: usize,
     /// Onionskins that wait for their answer.
     pub onionskins: usize,
+    /// What became of onionskins, ever.
+    pub onionskins_ever: OnionskinCounts,
     /// Streams that were taken, ever.
     pub streams_taken: StreamCounts,
     /// What is done for onion services.
@@ -77,6 +80,7 @@ impl AddAssign<&SwitchCounts> for SwitchCounts {
         self.streams += other.streams;
         self.queued_cells += other.queued_cells;
         self.onionskins += other.onionskins;
+        self.onionskins_ever += other.onionskins_ever;
         self.streams_taken.begin += other.streams_taken.begin;
         self.streams_taken.begin_dir += other.streams_taken.begin_dir;
         self.streams_taken.resolve += other.streams_taken.resolve;

@@ -1,8 +1,9 @@
 //! New circuits: CREATE2 and CREATE_FAST (tor-spec 5.1).
 //!
-//! CREATE_FAST is answered at once, an ntor onionskin goes out as a job and comes back. A circuit
-//! id of the wrong half, or one circuit too many, is answered with DESTROY; an id in use or zero is
-//! dropped, as peers do. While a job is out the circuit takes no cells but DESTROY.
+//! CREATE_FAST is answered at once, an ntor onionskin waits for its link's turn, goes out as a job
+//! and comes back. A circuit id of the wrong half, or one circuit too many, is answered with
+//! DESTROY; an id in use or zero is dropped, as peers do. While a job is out the circuit takes no
+//! cells but DESTROY.
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ use tracing::debug;
 
 use super::Switch;
 use super::circuit::{CIRCUITS_MAX, Circuit, Leg, Place, Side};
-use super::command::{ChannelClose, Command};
+use super::command::ChannelClose;
+use super::onionskins::{OnionskinKind, Pending};
 
 impl Switch {
     pub(super) fn handle_create2(
@@ -45,13 +47,18 @@ impl Switch {
                 return Ok(());
             }
         };
-        if self.onionskins >= self.config.limits.onionskins_max {
+        let limits = &self.config.limits.onionskins;
+        if !self.onionskins.has_room(channel, limits) {
+            let kind = job.handshake_type().into();
+            self.onionskins.counts.dropped(kind);
             self.refuse_create(channel, cell, DestroyReason::RESOURCELIMIT);
             return Ok(());
         }
         if let Some(circuit) = self.accept(channel, cell, now)? {
-            self.onionskins += 1;
-            self.commands.push_back(Command::Onionskin { circuit, job });
+            let came = now.mono;
+            let pending = Pending { circuit, job, came };
+            self.onionskins.push(channel, pending);
+            self.next_onionskins(now);
         }
         Ok(())
     }
@@ -74,6 +81,7 @@ impl Switch {
         if let Some(circuit) = self.circuits.get_mut(circuit) {
             circuit.open(Cipher::Tor1, keys, None);
         }
+        self.onionskins.counts.processed(OnionskinKind::Fast);
         debug!("CREATED_FAST");
         if !self.queue(channel, &reply, now) {
             self.destroy(circuit, DestroyReason::RESOURCELIMIT, now);
@@ -81,14 +89,24 @@ impl Switch {
         Ok(())
     }
 
-    /// The answer to [`Command::Onionskin`].
+    /// The answer to [`super::Command::Onionskin`].
     pub fn handle_onionskin(
         &mut self,
         key: CircuitKey,
         reply: Result<OnionskinReply, OnionskinError>,
         now: Now,
     ) {
-        self.onionskins = self.onionskins.saturating_sub(1);
+        self.onionskins.came_back();
+        self.answer_create2(key, reply, now);
+        self.next_onionskins(now);
+    }
+
+    fn answer_create2(
+        &mut self,
+        key: CircuitKey,
+        reply: Result<OnionskinReply, OnionskinError>,
+        now: Now,
+    ) {
         let Some(circuit) = self.circuits.get_mut(key) else {
             return;
         };

@@ -151,6 +151,7 @@ impl Switch {
         let Some(link) = self.channels.remove(channel) else {
             return;
         };
+        self.onionskins.forget(channel);
         let reason = DestroyReason::CHANNEL_CLOSED;
         for (circ_id, circuit) in link.channel.circuit_refs() {
             let place = Place::unpack(circuit);

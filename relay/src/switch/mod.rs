@@ -25,6 +25,7 @@ mod foreign;
 mod intro;
 mod memory;
 mod message;
+mod onionskins;
 mod padding;
 mod point;
 mod rendezvous;
@@ -46,12 +47,14 @@ use slotmap::SlotMap;
 use channels::Channels;
 use circuit::{Circuit, Place};
 use edge::Edge;
+use onionskins::Onionskins;
 use point::Points;
 
 pub use command::{ChannelClose, Command, Handover, LinkTarget, WORKERS_MAX, WorkerId};
 pub use config::{KnownRelays, Limits, PointParams, SwitchConfig};
 pub use counts::{PointAction, PointCell, PointCounts, StreamCounts, SwitchCounts};
 pub use memory::MemoryCounts;
+pub use onionskins::{OnionskinCounts, OnionskinKind, OnionskinLimits};
 pub use point::{CircuitPlace, PointItem, PointKey};
 
 /// Cells of one [`Switch::take_output`]: as many as fit one TLS record of 16 KiB.
@@ -82,7 +85,7 @@ pub struct Switch {
     padding: PaddingSchedule,
     padding_budget: PaddingBudget,
     drained: Vec<CircuitRef>,
-    onionskins: usize,
+    onionskins: Onionskins,
     memory_counts: MemoryCounts,
     /// Bytes that streams hold for their sockets.
     inbound_bytes: usize,
@@ -125,7 +128,7 @@ impl Switch {
             padding: PaddingSchedule::default(),
             padding_budget: PaddingBudget::default(),
             drained: Vec::new(),
-            onionskins: 0,
+            onionskins: Onionskins::default(),
             memory_counts: MemoryCounts::default(),
             inbound_bytes: 0,
             next_tick: None,
@@ -153,7 +156,8 @@ impl Switch {
             circuits: self.circuits.len(),
             streams: self.streams.len(),
             queued_cells: self.channels.queued_cells(),
-            onionskins: self.onionskins,
+            onionskins: self.onionskins.len(),
+            onionskins_ever: self.onionskins.counts,
             streams_taken: self.streams_taken,
             points: self.point_counts.clone(),
             memory: self.memory_counts,

@@ -17,7 +17,7 @@ use crate::config::RelayConfig;
 use crate::error::{Failure, fail};
 use crate::keyfiles;
 use crate::roles::address::AddressFinder;
-use crate::roles::kept;
+use crate::roles::{kept, onion_threads};
 use crate::store::Store;
 
 /// What a relay of a network that has just begun says of its bandwidth, bytes a second.
@@ -75,7 +75,10 @@ pub(super) fn core_config(config: &RelayConfig, address: IpAddr) -> Result<CoreC
         publishes: true,
         extend_allow_private: config.testing,
         key_day: config.key_day,
-        limits: Limits::default(),
+        limits: Limits {
+            onionskins: onion_threads::limits(config.workers),
+            ..Limits::default()
+        },
     })
 }
 

@@ -21,7 +21,10 @@ use cepa_crypto::{Rng, curve25519, fast, ntor_v3};
 use cepa_link::ChannelKey;
 use cepa_link::channel::PaddingRange;
 use cepa_netdoc::policy::AddrPolicy;
-use cepa_relay::{KnownRelays, Limits, PointParams, Switch, SwitchCommand, SwitchConfig, WorkerId};
+use cepa_relay::{
+    KnownRelays, Limits, OnionskinLimits, PointParams, Switch, SwitchCommand, SwitchConfig,
+    WorkerId,
+};
 use cepa_wire::Now;
 use cepa_wire::cell::{self, CELL_LEN, CellBuf, CircId, Command};
 use cepa_wire::create::{Create2, CreateFast, Created2, CreatedFast, HandshakeType};
@@ -81,7 +84,11 @@ fn world() -> World {
         limits: Limits {
             circuits_per_channel_max: 20,
             streams_per_circuit_max: 10,
-            onionskins_max: 10,
+            onionskins: OnionskinLimits {
+                waiting_max: 10,
+                out_max: 3,
+                ..OnionskinLimits::default()
+            },
             queued_cells_max: 2000,
             ..Limits::default()
         },
