@@ -17,8 +17,10 @@ mod dormancy;
 mod onion;
 mod onion_circuits;
 mod padding;
+mod room;
 mod rules;
 mod services;
+mod silence;
 mod socks;
 mod told;
 mod upkeep;
@@ -247,6 +249,7 @@ impl Client {
         self.build_times.heard(now);
         let channel = self.plane.add_channel(established, now);
         self.links.opened(relay, channel, now);
+        self.supersede_silent(&relay);
         self.negotiate_padding(channel);
         for circuit in self.pool.waiting_for(&relay) {
             self.begin_circuit(circuit, channel, now);
@@ -308,6 +311,10 @@ impl Client {
             }
             self.attach_waiting(now);
             self.build_ahead(now);
+            // What made room may have been theirs.
+            if self.run_onion(now) {
+                continue;
+            }
             // Only a circuit whose queue was full leaves an event here, once.
             let Some(event) = self.plane.poll_event() else {
                 break;
@@ -346,6 +353,12 @@ impl Client {
             Event::ChannelClosed { channel } => {
                 self.links.closed(channel);
             }
+            Event::ChannelSuspect { channel } => self.channel_suspect(channel, now),
+            Event::ChannelHeard { channel } => self.channel_heard(channel),
+            Event::ChannelDead {
+                channel,
+                has_spoken,
+            } => self.channel_dead(channel, has_spoken, now),
             Event::CircuitHop { circuit, hop } => self.circuit_hop(circuit, hop, now),
             Event::CircuitBuilt { circuit } => self.circuit_built(circuit, now),
             Event::CircuitFailed {

@@ -1,11 +1,12 @@
 //! The client's channels, one to a relay, opened when a circuit first needs one (tor-spec 5.3.1).
 //!
 //! ```text
-//! need() ─▶ Opening ──opened()──▶ Open ──closed()──▶ (gone)
-//!              └─────failed()──▶ (gone)   └─idle─▶ (gone)
+//! need() ─▶ Opening ──opened()──▶ Open ◀──heard()── suspect() ──▶ Suspect ──closed()──▶ (gone)
+//!              └─────failed()──▶ (gone)   └─closed(), idle─▶ (gone)
 //! ```
 //!
-//! A channel without circuits is closed after [`IDLE`]. There are at most [`LINKS_MAX`].
+//! Beside a channel that has fallen silent another to the same relay is opened, and used instead. A
+//! channel without circuits is closed after [`IDLE`]. There are at most [`LINKS_MAX`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,6 +21,9 @@ use crate::command::{Command, LinkId, LinkTarget};
 pub(crate) const IDLE: Duration = Duration::from_secs(180);
 /// Most channels, open and opening: guards and directories of a client are a handful.
 pub(crate) const LINKS_MAX: usize = 256;
+/// Circuits that a relay may refuse before any has stood. A bound of ours, above what circuits of
+/// one moment can make of a relay that is busy for that moment.
+pub(crate) const REFUSALS_MAX: u32 = 16;
 
 /// What there is to a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,19 +36,31 @@ pub(crate) enum Need {
     Full,
 }
 
+/// A channel that stands.
 #[derive(Debug)]
-enum State {
-    Opening(LinkId),
-    Open {
-        channel: ChannelKey,
-        used_last: Instant,
-    },
+struct Open {
+    channel: ChannelKey,
+    used_last: Instant,
+    /// The relay does not answer over it.
+    is_suspect: bool,
+}
+
+/// All that leads to a relay, or is to.
+#[derive(Debug)]
+struct Known {
+    target: LinkTarget,
+    opening: Option<LinkId>,
+    open: Vec<Open>,
+    /// Circuits that the relay itself refused, since one has stood.
+    refused: u32,
+    /// One has stood while there was a channel.
+    has_served: bool,
 }
 
 /// All channels of a client, by relay.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    by_relay: BTreeMap<RsaId, State>,
+    by_relay: BTreeMap<RsaId, Known>,
     id_next: u64,
 }
 
@@ -56,20 +72,30 @@ impl Links {
         now: Now,
         commands: &mut impl Extend<Command>,
     ) -> Need {
-        match self.by_relay.get_mut(&target.rsa) {
-            Some(State::Open { channel, used_last }) => {
-                *used_last = now.mono;
-                return Need::Open(*channel);
+        let known = self.by_relay.get_mut(&target.rsa);
+        if let Some(known) = known {
+            if let Some(open) = known.open.iter_mut().rev().find(|one| !one.is_suspect) {
+                open.used_last = now.mono;
+                return Need::Open(open.channel);
             }
-            Some(State::Opening(_)) => return Need::Opening,
-            None => {}
+            if known.opening.is_some() {
+                return Need::Opening;
+            }
         }
-        if self.by_relay.len() >= LINKS_MAX {
+        let count = |known: &Known| known.open.len() + usize::from(known.opening.is_some());
+        if self.by_relay.values().map(count).sum::<usize>() >= LINKS_MAX {
             return Need::Full;
         }
         let link = LinkId(self.id_next);
         self.id_next += 1;
-        self.by_relay.insert(target.rsa, State::Opening(link));
+        let known = self.by_relay.entry(target.rsa).or_insert_with(|| Known {
+            target: target.clone(),
+            opening: None,
+            open: Vec::new(),
+            refused: 0,
+            has_served: false,
+        });
+        known.opening = Some(link);
         commands.extend([Command::OpenChannel { link, target }]);
         Need::Opening
     }
@@ -77,32 +103,79 @@ impl Links {
     /// A connection stands: the relay that it leads to. `None` if nobody waits for it any more.
     pub(crate) fn relay_of(&self, link: LinkId) -> Option<RsaId> {
         let mut links = self.by_relay.iter();
-        let found = links.find(|(_, state)| matches!(state, State::Opening(id) if *id == link));
+        let found = links.find(|(_, known)| known.opening == Some(link));
         found.map(|(relay, _)| *relay)
     }
 
     /// The channel to a relay stands.
     pub(crate) fn opened(&mut self, relay: RsaId, channel: ChannelKey, now: Now) {
-        let used_last = now.mono;
-        self.by_relay
-            .insert(relay, State::Open { channel, used_last });
+        if let Some(known) = self.by_relay.get_mut(&relay) {
+            known.opening = None;
+            known.open.push(Open {
+                channel,
+                used_last: now.mono,
+                is_suspect: false,
+            });
+        }
     }
 
     /// A connection failed: the relay that it was for.
     pub(crate) fn failed(&mut self, link: LinkId) -> Option<RsaId> {
         let relay = self.relay_of(link)?;
-        self.by_relay.remove(&relay);
+        let known = self.by_relay.get_mut(&relay)?;
+        known.opening = None;
+        self.tidy(relay);
         Some(relay)
+    }
+
+    /// A channel has fallen silent, or has been heard again: the relay that it leads to.
+    pub(crate) fn suspect(&mut self, channel: ChannelKey, is_suspect: bool) -> Option<LinkTarget> {
+        let mut known = self.by_relay.values_mut();
+        known.find_map(|known| {
+            let mut open = known.open.iter_mut();
+            open.find(|one| one.channel == channel)?.is_suspect = is_suspect;
+            Some(known.target.clone())
+        })
+    }
+
+    /// A first hop stands.
+    pub(crate) fn served(&mut self, relay: &RsaId) {
+        if let Some(known) = self.by_relay.get_mut(relay) {
+            (known.refused, known.has_served) = (0, true);
+        }
+    }
+
+    /// A relay refused to be a first hop. True if it has done nothing else for
+    /// [`REFUSALS_MAX`] circuits: its link is of no more use than none.
+    pub(crate) fn refused(&mut self, relay: &RsaId) -> bool {
+        let Some(known) = self.by_relay.get_mut(relay) else {
+            return false;
+        };
+        known.refused += 1;
+        let is_useless = !known.has_served && known.refused >= REFUSALS_MAX;
+        if is_useless {
+            known.refused = 0;
+        }
+        is_useless
+    }
+
+    /// The silent channels to a relay.
+    pub(crate) fn suspects(&self, relay: &RsaId) -> Vec<ChannelKey> {
+        let known = self.by_relay.get(relay).into_iter();
+        let open = known.flat_map(|known| &known.open);
+        open.filter(|one| one.is_suspect)
+            .map(|one| one.channel)
+            .collect()
     }
 
     /// A channel is gone: the relay that it led to.
     pub(crate) fn closed(&mut self, channel: ChannelKey) -> Option<RsaId> {
-        let mut links = self.by_relay.iter();
-        let found = links.find(
-            |(_, state)| matches!(state, State::Open { channel: open, .. } if *open == channel),
-        );
-        let relay = *found?.0;
-        self.by_relay.remove(&relay);
+        let mut links = self.by_relay.iter_mut();
+        let (relay, known) =
+            links.find(|(_, known)| known.open.iter().any(|one| one.channel == channel))?;
+        known.open.retain(|one| one.channel != channel);
+        let relay = *relay;
+        self.tidy(relay);
         Some(relay)
     }
 
@@ -113,34 +186,42 @@ impl Links {
         now: Now,
     ) -> Vec<ChannelKey> {
         let mut idle = Vec::new();
-        self.by_relay.retain(|_, state| {
-            let State::Open { channel, used_last } = state else {
-                return true;
-            };
-            if circuits(*channel) > 0 {
-                *used_last = now.mono;
-            }
-            let keep = now.mono.saturating_duration_since(*used_last) < IDLE;
-            if !keep {
-                idle.push(*channel);
-            }
-            keep
-        });
+        for known in self.by_relay.values_mut() {
+            known.open.retain_mut(|one| {
+                if circuits(one.channel) > 0 {
+                    one.used_last = now.mono;
+                }
+                let keep = now.mono.saturating_duration_since(one.used_last) < IDLE;
+                if !keep {
+                    idle.push(one.channel);
+                }
+                keep
+            });
+        }
+        self.by_relay.retain(|_, known| !known.is_empty());
         idle
     }
 
     /// True if a channel to any relay stands.
     pub(crate) fn any_open(&self) -> bool {
-        self.by_relay
-            .values()
-            .any(|state| matches!(state, State::Open { .. }))
+        self.by_relay.values().any(|known| !known.open.is_empty())
     }
 
     /// True if a connection to any relay is being opened.
     pub(crate) fn any_opening(&self) -> bool {
-        self.by_relay
-            .values()
-            .any(|state| matches!(state, State::Opening(_)))
+        self.by_relay.values().any(|known| known.opening.is_some())
+    }
+
+    fn tidy(&mut self, relay: RsaId) {
+        if self.by_relay.get(&relay).is_some_and(Known::is_empty) {
+            self.by_relay.remove(&relay);
+        }
+    }
+}
+
+impl Known {
+    fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.opening.is_none()
     }
 }
 
@@ -186,5 +267,53 @@ mod tests {
         assert_eq!(links.need(target(1), now, &mut commands), Need::Opening);
         assert_eq!(links.failed(LinkId(1)), Some(target(1).rsa));
         assert!(!links.any_open() && !links.any_opening());
+    }
+
+    #[test]
+    fn beside_a_silent_channel_another_is_opened() {
+        let mut keys: SlotMap<ChannelKey, ()> = SlotMap::with_key();
+        let (old, fresh) = (keys.insert(()), keys.insert(()));
+        let (mut links, mut commands, now) = (Links::default(), Vec::new(), start());
+        let relay = target(1).rsa;
+        links.need(target(1), now, &mut commands);
+        links.opened(relay, old, now);
+        assert_eq!(links.suspect(old, true), Some(target(1)));
+        assert_eq!(links.suspects(&relay), [old]);
+        for _ in 0..2 {
+            assert_eq!(links.need(target(1), now, &mut commands), Need::Opening);
+        }
+        assert_eq!(commands.len(), 2);
+        // It failed: the old one is still there, and may be heard again.
+        assert_eq!(links.failed(LinkId(1)), Some(relay));
+        links.suspect(old, false);
+        assert_eq!(links.need(target(1), now, &mut commands), Need::Open(old));
+        links.suspect(old, true);
+        links.need(target(1), now, &mut commands);
+        links.opened(relay, fresh, now);
+        assert_eq!(links.need(target(1), now, &mut commands), Need::Open(fresh));
+        assert_eq!(links.closed(old), Some(relay));
+        assert!(links.suspects(&relay).is_empty());
+        assert_eq!(links.need(target(1), now, &mut commands), Need::Open(fresh));
+        assert_eq!(links.closed(fresh), Some(relay));
+        assert!(!links.any_open() && !links.any_opening());
+    }
+
+    #[test]
+    fn no_more_than_the_limit() {
+        let (mut links, mut commands, now) = (Links::default(), Vec::new(), start());
+        let target = |n: u16| {
+            let mut rsa = [0; 20];
+            rsa[..2].copy_from_slice(&n.to_be_bytes());
+            LinkTarget {
+                rsa: RsaId::from(rsa),
+                ..target(1)
+            }
+        };
+        for n in 0..u16::try_from(LINKS_MAX).unwrap() {
+            assert_eq!(links.need(target(n), now, &mut commands), Need::Opening);
+        }
+        assert_eq!(links.need(target(999), now, &mut commands), Need::Full);
+        links.failed(LinkId(0));
+        assert_eq!(links.need(target(999), now, &mut commands), Need::Opening);
     }
 }

@@ -15,6 +15,7 @@ mod channels;
 mod circuits;
 mod event;
 mod flow;
+pub(crate) mod liveness;
 mod messages;
 mod onion;
 mod padding;

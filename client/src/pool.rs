@@ -90,6 +90,8 @@ pub(crate) struct Entry {
     /// Whether streams were attached to it, and got answers; told of its guard in the end.
     pub(crate) answered: Option<bool>,
     is_worn_out: bool,
+    /// The relay of its channel does not answer just now.
+    pub(crate) is_stalled: bool,
 }
 
 impl Entry {
@@ -137,7 +139,8 @@ impl Entry {
 
     /// Takes any stream still, as it is bound to none.
     pub(crate) fn is_clean(&self) -> bool {
-        self.isolation.is_none() && self.dirty_since.is_none() && !self.is_worn_out
+        let is_new = self.isolation.is_none() && self.dirty_since.is_none();
+        is_new && !self.is_worn_out && !self.is_stalled
     }
 
     /// Takes no more streams, and is closed once it has none.
@@ -182,6 +185,7 @@ impl Entry {
             .as_ref()
             .is_none_or(|own| own == wish.isolation);
         shared
+            && !self.is_stalled
             && !self.is_worn(now)
             && wish.need.is_met_by(exit)
             && !wish.excluded_exits.contains(&exit.rsa_id)
@@ -234,6 +238,7 @@ impl Pool {
             isolation: None,
             answered: None,
             is_worn_out: false,
+            is_stalled: false,
         };
         self.entries.insert(id, entry);
         Some(id)
@@ -242,16 +247,6 @@ impl Pool {
     /// Whether there is no room for one more.
     pub(crate) fn is_full(&self) -> bool {
         self.entries.len() >= CIRCUITS_MAX
-    }
-
-    /// Built circuits that streams were bound to, the longest ago first.
-    pub(crate) fn bound(&self) -> Vec<(PoolId, CircuitKey)> {
-        let mut bound: Vec<_> = self
-            .iter()
-            .filter_map(|(id, entry)| Some((entry.dirty_since?, id, entry.built()?)))
-            .collect();
-        bound.sort_unstable();
-        bound.into_iter().map(|(_, id, key)| (id, key)).collect()
     }
 
     /// All hops stand. It is kept for `idle_max` until a stream uses it.

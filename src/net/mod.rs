@@ -6,6 +6,7 @@
 
 pub(crate) mod channel;
 pub(crate) mod edge;
+pub(crate) mod keep_alive;
 pub(crate) mod link;
 pub(crate) mod plane;
 pub(crate) mod tls_stream;

@@ -9,6 +9,7 @@ use std::io;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use super::keep_alive::keep_alive;
 use crate::tls::session::{TlsError, TlsSession, TlsState};
 
 /// Room for one read of the socket: four full TLS records.
@@ -45,6 +46,7 @@ impl TlsStream {
     pub(crate) fn new(tcp: TcpStream, tls: TlsSession) -> Self {
         // A cell must not wait for the next one: batches are made here, not by the kernel.
         let _ = tcp.set_nodelay(true);
+        keep_alive(&tcp);
         Self {
             tcp,
             tls,

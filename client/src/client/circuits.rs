@@ -120,22 +120,6 @@ impl Client {
         self.pool.entry(id).map(|_| id)
     }
 
-    /// Where no circuit more can be held, the oldest one goes that was used and carries nothing
-    /// now: with a name for each stream, all would else wait until one is ten minutes old.
-    fn make_room(&mut self, now: Now) {
-        if !self.pool.is_full() {
-            return;
-        }
-        let is_idle = |key| {
-            let status = self.plane.circuit_status(key);
-            status.is_some_and(|status| status.stream_count == 0)
-        };
-        let bound = self.pool.bound();
-        if let Some((id, _)) = bound.into_iter().find(|(_, key)| is_idle(*key)) {
-            self.review_circuit(id, now);
-        }
-    }
-
     /// The channel to the first hop stands.
     pub(super) fn begin_circuit(&mut self, id: PoolId, channel: ChannelKey, now: Now) {
         let Some(entry) = self.pool.entry(id) else {
@@ -173,6 +157,7 @@ impl Client {
         let Some(entry) = self.pool.built(id, idle_max, now) else {
             return;
         };
+        self.links.served(&entry.first);
         let (attempt, is_late) = (entry.attempt, was_building && entry.is_measured_only);
         let is_onion = entry.onion_path().is_some();
         if matches!(entry.purpose, Purpose::Directory) {
@@ -245,12 +230,7 @@ impl Client {
         let Some(id) = self.pool.by_key(key) else {
             return;
         };
-        if failed == Some(0)
-            // A channel that closed says nothing yet: the next try to connect will.
-            && reason != CircuitClose::ChannelClosed
-        {
-            self.first_hop_failed(id, now);
-        }
+        self.judge_first_hop(id, failed, reason, now);
         self.note_collapse(id, failed.is_none(), reason);
         if let Some(hop) = failed {
             self.blame_vanguards(id, hop, reason, now);
@@ -262,14 +242,28 @@ impl Client {
         }
     }
 
-    /// The first hop of a circuit never stood.
-    fn first_hop_failed(&mut self, id: PoolId, now: Now) {
-        let attempt = self
-            .pool
-            .entry_mut(id)
-            .and_then(|entry| entry.attempt.take());
-        if let Some(attempt) = attempt {
-            self.guards.handle_failure(attempt, now);
+    /// What a circuit that failed says of its guard: nothing, whoever may have brought that about,
+    /// unless the guard has done nothing but refuse (`tor` 0.4.9.13: guards are blamed for
+    /// connections that fail, no longer for circuits and streams).
+    fn judge_first_hop(
+        &mut self,
+        id: PoolId,
+        failed: Option<usize>,
+        reason: CircuitClose,
+        now: Now,
+    ) {
+        let is_refusal = failed == Some(0)
+            && matches!(
+                reason,
+                CircuitClose::Destroyed(_) | CircuitClose::Violation(_)
+            );
+        let Some(entry) = self.pool.entry(id).filter(|_| is_refusal) else {
+            return;
+        };
+        let relay = entry.first;
+        if self.links.refused(&relay) {
+            tracing::info!(%relay, "a relay refuses all circuits");
+            self.guards.handle_unreachable(&relay, now);
         }
     }
 
@@ -338,9 +332,6 @@ impl Client {
         if first_hop_late || age >= self.build_times.close(entry.hops) {
             tracing::debug!("a circuit was not built in time");
             self.build_times.given_up(begun);
-            if hops == 0 {
-                self.first_hop_failed(id, now);
-            }
             self.vanguard_failed(id, hops, false, now);
             self.drop_circuit(id, now);
             return true;
@@ -385,7 +376,11 @@ impl Client {
     /// One more hop of a circuit stands.
     pub(super) fn circuit_hop(&mut self, key: CircuitKey, hop: usize, now: Now) {
         if let Some(id) = self.pool.by_key(key) {
-            let path = self.pool.entry(id).and_then(|entry| entry.onion_path());
+            let entry = self.pool.entry(id);
+            if let Some(entry) = entry.filter(|_| hop == 0) {
+                self.links.served(&entry.first);
+            }
+            let path = entry.and_then(|entry| entry.onion_path());
             if let Some(relay) = path.and_then(|path| path.get(hop)) {
                 self.vanguards.handle_answer(hop, &relay.rsa_id);
             }
@@ -450,7 +445,7 @@ impl Client {
         Some(entry)
     }
 
-    fn forget_circuit(&mut self, id: PoolId, reason: Option<CircuitClose>, now: Now) {
+    pub(super) fn forget_circuit(&mut self, id: PoolId, reason: Option<CircuitClose>, now: Now) {
         self.take_entry(id);
         self.directory_circuit_gone(id, now);
         self.onion_circuit_gone(id, reason, now);

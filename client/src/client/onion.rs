@@ -20,8 +20,8 @@ use cepa_wire::relay::RelayCommand;
 
 use super::Client;
 use crate::command::{Command, FetchId};
-use crate::onion::{Action, Ending, Event, Owner, Purpose};
-use crate::onion_circuits::{Asked, MEETINGS_MAX, NAMED_MAX, Name, Named, REQUEST_MAX};
+use crate::onion::{Action, Ending, Event, Owner};
+use crate::onion_circuits::{Asked, Name, Named, REQUEST_MAX};
 use crate::paths;
 use crate::plane::StreamTarget;
 
@@ -41,11 +41,10 @@ impl Client {
                     !self.onion.by_name.contains_key(&name),
                     "a name is used once"
                 );
-                let full = self.onion.by_name.len() >= NAMED_MAX
-                    || purpose == Purpose::Meet && self.onion.meeting_count() >= MEETINGS_MAX;
+                let has_room = self.make_named_room(purpose, now);
                 let named = Named::new(purpose, last, now);
                 self.onion.by_name.insert(name, named);
-                if full {
+                if !has_room {
                     self.end_named(name, Ending::NoPath, now);
                 }
             }

@@ -274,7 +274,7 @@ impl Client {
     }
 
     /// A stream ended before it was connected.
-    fn detach(&mut self, id: RequestId, reason: EndReason, now: Now) {
+    pub(super) fn detach(&mut self, id: RequestId, reason: EndReason, now: Now) {
         // A circuit that broke says nothing against its exit.
         let broke = reason == EndReason::DESTROY;
         self.detach_with(id, Some(reason), now, |request, exit| {

@@ -6,6 +6,7 @@ mod onion;
 mod padding;
 mod rest;
 mod rules;
+mod silence;
 mod times;
 mod vanguards;
 mod world;

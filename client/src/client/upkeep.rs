@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use cepa_dir::NetworkView;
-use cepa_wire::Now;
+use cepa_wire::{Now, Repeats};
 
 use super::Client;
 use crate::bootstrap::Facts;
@@ -57,6 +57,10 @@ pub(crate) struct Upkeep {
     descriptors_percent: u8,
     has_view: bool,
     is_enough: bool,
+    /// No circuit more can be held.
+    pub(super) full: Repeats,
+    /// Nor one more for onion services.
+    pub(super) named_full: Repeats,
 }
 
 impl Upkeep {
@@ -74,6 +78,8 @@ impl Upkeep {
             descriptors_percent: 0,
             has_view: false,
             is_enough: false,
+            full: Repeats::default(),
+            named_full: Repeats::default(),
         }
     }
 

@@ -15,6 +15,7 @@ use cepa_wire::destroy::DestroyReason;
 use cepa_wire::padding::PaddingNegotiate;
 use slotmap::{Key, KeyData};
 
+use super::liveness::Liveness;
 use super::{CircuitClose, Event, Plane};
 
 /// Cells that one call of [`Plane::take_output`] gives: about one TLS record.
@@ -48,6 +49,7 @@ impl From<ControlFull> for ChannelClose {
 pub(super) struct PlaneChannel {
     pub(super) channel: Channel,
     pub(super) ready: bool,
+    pub(super) liveness: Liveness,
     /// How it is padded.
     padding: Option<PaddingRange>,
 }
@@ -68,6 +70,7 @@ impl Plane {
         self.channels.insert(PlaneChannel {
             channel,
             ready: false,
+            liveness: Liveness::new(now),
             padding: None,
         })
     }
@@ -131,6 +134,9 @@ impl Plane {
                     }
                 }
             }
+        }
+        if consumed > 0 {
+            self.handle_heard(key, now);
         }
         Ok(consumed)
     }
@@ -205,16 +211,19 @@ impl Plane {
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.channels
             .values()
-            .filter_map(|entry| entry.channel.poll_timeout())
+            .flat_map(|entry| [entry.channel.poll_timeout(), entry.liveness.poll_timeout()])
+            .flatten()
             .chain(self.paced.next)
             .chain(self.padding.next())
             .min()
     }
 
-    /// Lets streams go on at their rates, and sends the padding that is due.
+    /// Lets streams go on at their rates, sends the padding that is due, and asks relays that are
+    /// silent.
     pub fn handle_timeout(&mut self, now: Now) {
         self.handle_pace(now);
         self.handle_padding(now);
+        self.handle_silence(now);
         for (key, entry) in &mut self.channels {
             entry.channel.handle_timeout(now, &mut self.rng);
             if entry.channel.has_output() {

@@ -22,6 +22,7 @@ use cepa_wire::end::EndReason;
 use cepa_wire::relay::{RelayCommand, StreamId};
 
 use super::channels::circuit_ref;
+use super::liveness::is_answered;
 use super::onion::OnionUse;
 use super::padding::CircuitPadding;
 use super::{Event, HopSpec, Plane};
@@ -143,6 +144,7 @@ impl Plane {
                 padding: CircuitPadding::default(),
             })
         })?;
+        entry.liveness.sent(now);
         self.ready.channel(channel, &mut entry.ready);
         Ok(key)
     }
@@ -165,6 +167,7 @@ impl Plane {
         let mut full = false;
         let mut send = |cell: &CellBuf| full |= entry.channel.queue(cell, now).is_err();
         circuit.origin.extend(hop, &mut self.rng, &mut send)?;
+        entry.liveness.sent(now);
         self.ready.channel(circuit.channel, &mut entry.ready);
         if full {
             self.destroy_circuit(key, CircuitClose::QueueFull);
@@ -308,6 +311,9 @@ impl Plane {
             return false;
         };
         self.padding.note(command);
+        if is_answered(command) {
+            entry.liveness.sent(now);
+        }
         self.ready.channel(circuit.channel, &mut entry.ready);
         if entry.channel.queue(&cell, now).is_err() {
             self.destroy_circuit(key, CircuitClose::QueueFull);

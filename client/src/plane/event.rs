@@ -20,6 +20,23 @@ pub enum Event {
         /// The channel that was.
         channel: ChannelKey,
     },
+    /// The relay of a channel does not answer a question: others are better used.
+    ChannelSuspect {
+        /// The channel.
+        channel: ChannelKey,
+    },
+    /// The relay of a suspect channel has answered after all.
+    ChannelHeard {
+        /// The channel.
+        channel: ChannelKey,
+    },
+    /// Nothing will come over a channel any more: close it.
+    ChannelDead {
+        /// The channel.
+        channel: ChannelKey,
+        /// Whether anything ever came over it.
+        has_spoken: bool,
+    },
     /// One more hop of a circuit stands; not the last.
     CircuitHop {
         /// The circuit.

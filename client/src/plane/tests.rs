@@ -40,6 +40,8 @@ pub(super) struct World {
     /// What the relay was told about streams, in order.
     pub(super) told: Vec<(RelayCommand, StreamId, Vec<u8>)>,
     pub(super) destroyed: Vec<DestroyReason>,
+    /// Circuits that only asked whether the relay is there.
+    asked: Vec<CircId>,
     pub(super) now: Now,
     rng: Rng,
 }
@@ -77,6 +79,7 @@ pub(super) fn world() -> World {
         circ_id: CircId::NONE,
         told: Vec::new(),
         destroyed: Vec::new(),
+        asked: Vec::new(),
         now,
         rng,
     }
@@ -194,6 +197,13 @@ impl World {
                     .unwrap();
                 self.deliver(&mut cell);
             }
+            // Asked whether it is there, a relay answers.
+            Command::CREATE_FAST => {
+                self.asked.push(circ_id);
+                let mut cell = cell::new_cell(circ_id, Command::CREATED_FAST);
+                self.deliver(&mut cell);
+            }
+            Command::DESTROY if self.asked.contains(&circ_id) => {}
             Command::DESTROY => self.destroyed.push(DestroyReason::read(payload)),
             Command::RELAY => {
                 let relay = self.relay.as_mut().unwrap();

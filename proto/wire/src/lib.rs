@@ -31,6 +31,7 @@ pub mod reader;
 pub mod relay;
 pub mod relay_v1;
 pub mod rendezvous;
+pub mod repeats;
 pub mod resolve;
 pub mod sendme;
 pub mod socks;
@@ -40,5 +41,6 @@ pub mod writer;
 pub mod xon;
 
 pub use reader::{Reader, Truncated};
+pub use repeats::Repeats;
 pub use time::Now;
 pub use writer::{TooLong, Writer};

@@ -14,7 +14,8 @@ use super::*;
 use crate::command::RequestId;
 use crate::onion::Owner;
 use crate::onion::services::{ServiceConfig, ServiceId};
-use crate::onion_circuits::{READY_PATHS, Stage};
+use crate::onion_circuits::{NAMED_MAX, READY_PATHS, Stage};
+use crate::pool::CIRCUITS_MAX;
 
 const PORT: u16 = 80;
 
@@ -489,4 +490,48 @@ fn waiting_requests_outlive_a_client_that_is_not_ready() {
     assert!(!world.answers.contains_key(&hung_up));
     let wanted = world.client.onion.by_name.len();
     assert_eq!(wanted, 0, "nothing is built for nobody");
+}
+
+#[test]
+fn a_name_for_each_request_ends_idle_visits_too() {
+    let mut net = hosted();
+    let [kept, kept_theirs] = net.visit("kept");
+    for number in 0..=CIRCUITS_MAX {
+        let (user, now) = (format!("user{number}"), net.world.now);
+        let ours = match number % 9 {
+            0 => {
+                let [ours, theirs] = net.visit(&user);
+                net.world.client.stream_close(theirs, EndReason::DONE, now);
+                ours
+            }
+            _ => {
+                let request = net.world.connect("example.net", PORT, &user, b"");
+                net.world.connected(request)
+            }
+        };
+        net.world.client.stream_close(ours, EndReason::DONE, now);
+        net.world.wait(Duration::from_millis(60));
+    }
+    let client = &net.world.client;
+    assert!(client.pool.iter().count() <= CIRCUITS_MAX);
+    // Both ends of the visit that has a stream.
+    for stream in [kept, kept_theirs] {
+        assert!(client.plane.stream_circuit(stream).is_some());
+    }
+}
+
+#[test]
+fn idle_meetings_go_before_a_visitor_is_turned_away() {
+    let mut net = hosted();
+    let [kept, _] = net.visit("kept");
+    for number in 0..=NAMED_MAX {
+        let [ours, theirs] = net.visit(&format!("user{number}"));
+        let now = net.world.now;
+        for stream in [ours, theirs] {
+            net.world.client.stream_close(stream, EndReason::DONE, now);
+        }
+        net.world.wait(Duration::from_millis(100));
+    }
+    assert!(net.world.client.onion.by_name.len() <= NAMED_MAX);
+    assert!(net.world.client.plane.stream_circuit(kept).is_some());
 }

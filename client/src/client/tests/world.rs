@@ -45,6 +45,11 @@ pub(super) struct FakeNetwork {
     pub(super) liars: BTreeSet<RsaId>,
     /// Relays that swallow all that they get.
     pub(super) frozen: BTreeSet<RsaId>,
+    /// Relays that refuse all circuits.
+    pub(super) refusing: BTreeSet<RsaId>,
+    /// Channels over which nothing comes through, and what waits there.
+    held: BTreeMap<ChannelKey, Vec<CellBuf>>,
+    is_down: bool,
     channels: BTreeMap<ChannelKey, RsaId>,
     circuits: BTreeMap<(ChannelKey, CircId), Hops>,
     streams: Vec<(ChannelKey, CircId, StreamId)>,
@@ -157,7 +162,7 @@ impl World {
         let now = self.now;
         match command {
             Command::OpenChannel { link, target } => {
-                if self.net.dead.contains(&target.rsa) {
+                if self.net.is_down || self.net.dead.contains(&target.rsa) {
                     return self.client.handle_channel_failed(link, now);
                 }
                 let established = Established {
@@ -285,6 +290,43 @@ impl FakeNetwork {
         }
     }
 
+    /// The channels to a relay.
+    pub(super) fn channels_to(&self, relay: RsaId) -> Vec<ChannelKey> {
+        let channels = self.channels.iter().filter(|(_, id)| **id == relay);
+        channels.map(|(channel, _)| *channel).collect()
+    }
+
+    /// Nothing comes through the present channels of a relay any more.
+    pub(super) fn hold(&mut self, relay: RsaId) {
+        for channel in self.channels_to(relay) {
+            self.held.insert(channel, Vec::new());
+        }
+    }
+
+    /// Nothing comes through anywhere.
+    pub(super) fn go_down(&mut self) {
+        self.is_down = true;
+        let channels = self.channels.keys();
+        self.held = channels.map(|channel| (*channel, Vec::new())).collect();
+    }
+
+    /// All that waited comes through.
+    pub(super) fn come_up(&mut self) {
+        self.is_down = false;
+        for (channel, cells) in std::mem::take(&mut self.held) {
+            for mut cell in cells {
+                if self.channels.contains_key(&channel) {
+                    self.handle_cell(channel, &mut cell);
+                }
+            }
+        }
+    }
+
+    /// A relay is there again.
+    pub(super) fn revive(&mut self, relay: RsaId) {
+        self.dead.remove(&relay);
+    }
+
     /// The relays of each circuit.
     pub(super) fn paths(&self) -> Vec<Vec<RsaId>> {
         let circuits = self.circuits.values();
@@ -326,6 +368,9 @@ impl FakeNetwork {
 
     fn handle_cell(&mut self, channel: ChannelKey, cell: &mut CellBuf) {
         let key = (channel, cell::circ_id(cell));
+        if let Some(held) = self.held.get_mut(&channel) {
+            return held.push(*cell);
+        }
         let relay = self.channels[&channel];
         if self.frozen.contains(&relay) {
             return;
@@ -344,6 +389,11 @@ impl FakeNetwork {
                 let mut reply = cell::new_cell(key.1, CellCommand::CREATED_FAST);
                 CreatedFast { y, derivative }.write(cell::payload_mut(&mut reply));
                 self.inbox.push((channel, reply));
+            }
+            CellCommand::CREATE2 if self.refusing.contains(&relay) => {
+                let mut destroy = cell::new_cell(key.1, CellCommand::DESTROY);
+                cell::payload_mut(&mut destroy)[0] = 5;
+                self.inbox.push((channel, destroy));
             }
             CellCommand::CREATE2 => {
                 let create = Create2::read(payload).unwrap();
