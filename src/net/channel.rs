@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use cepa_link::ChannelKey;
 
+use super::buffers;
 use super::plane::Plane;
 use super::tls_stream::{ReadStep, TlsStream};
 use super::worker::Worker;
@@ -30,12 +31,14 @@ pub(crate) async fn serve<P: Plane>(
     pending: Vec<u8>,
 ) -> String {
     let bell = worker.register_channel(key);
-    let mut io = ChannelIo {
-        cells: pending,
-        out: Vec::with_capacity(16 * 1024),
-    };
+    let mut io = ChannelIo { cells: pending };
+    let mut held = 0;
     let why = loop {
-        match io.step(worker, &mut tls, key) {
+        let step = io.step(worker, &mut tls, key);
+        let holds = tls.buffer_bytes() + io.cells.capacity();
+        worker.count_buffers(held, holds);
+        held = holds;
+        match step {
             Ok(Step::Again) => tokio::task::yield_now().await,
             Ok(Step::Wait { write }) => tokio::select! {
                 ready = tls.ready(write) => if let Err(e) = ready { break e.to_string() },
@@ -53,6 +56,7 @@ pub(crate) async fn serve<P: Plane>(
     };
     // What the last cells were, a DESTROY perhaps, is worth one more write.
     let _ = tls.try_flush();
+    worker.count_buffers(held, 0);
     worker.end_channel(key);
     worker.with(|plane, now| plane.channel_closed(key, now));
     why
@@ -66,8 +70,8 @@ enum Step {
 }
 
 struct ChannelIo {
+    /// Plain bytes: between two steps, the part of a cell that has come.
     cells: Vec<u8>,
-    out: Vec<u8>,
 }
 
 impl ChannelIo {
@@ -77,6 +81,25 @@ impl ChannelIo {
         tls: &mut TlsStream,
         key: ChannelKey,
     ) -> Result<Step, String> {
+        buffers::fill(&mut self.cells);
+        let read = self.read(worker, tls, key);
+        buffers::settle(&mut self.cells);
+        let read = read?;
+        let blocked = Self::flush(worker, tls, key).map_err(|e| e.to_string())?;
+        Ok(if read {
+            Step::Again
+        } else {
+            Step::Wait { write: blocked }
+        })
+    }
+
+    /// Reads once and hands over the whole cells; `true` if there may be more to read.
+    fn read<P: Plane>(
+        &mut self,
+        worker: &Worker<P>,
+        tls: &mut TlsStream,
+        key: ChannelKey,
+    ) -> Result<bool, String> {
         let read = match tls.try_read(&mut self.cells) {
             Ok(ReadStep::Eof) => return Err("the peer closed the connection".to_owned()),
             Ok(step) => step == ReadStep::Read,
@@ -88,43 +111,54 @@ impl ChannelIo {
                 .map_err(|close| close.to_string())?;
             self.cells.drain(..used);
         }
-        let blocked = self.flush(worker, tls, key).map_err(|e| e.to_string())?;
-        Ok(if read {
-            Step::Again
-        } else {
-            Step::Wait { write: blocked }
-        })
+        Ok(read)
     }
 
     /// Moves output until the plane has none or the socket is full; `true` when it is full.
     fn flush<P: Plane>(
-        &mut self,
         worker: &Worker<P>,
         tls: &mut TlsStream,
         key: ChannelKey,
     ) -> io::Result<bool> {
         let mut taken = false;
+        let mut out = buffers::take();
         let blocked = loop {
-            if !tls.try_flush()? {
-                break true;
+            match tls.try_flush() {
+                Ok(true) => {}
+                Ok(false) => break Ok(true),
+                Err(error) => break Err(error),
             }
-            while tls.unsent_bytes() < WRITE_BYTES {
-                self.out.clear();
-                worker.take_output(key, &mut self.out);
-                if self.out.is_empty() {
-                    break;
-                }
-                taken = true;
-                tls.queue(&self.out)?;
-            }
-            if !tls.has_unsent() {
-                break false;
+            let queued = Self::queue(worker, tls, key, &mut out);
+            taken |= queued.as_ref().is_ok_and(|queued| *queued);
+            if queued.is_err() || !tls.has_unsent() {
+                break queued.map(|_| false);
             }
         };
+        buffers::put(out);
         if taken {
             // Queues that fell below their mark let streams send again.
             worker.settle();
         }
-        Ok(blocked)
+        blocked
+    }
+
+    /// Encrypts output up to what makes one write; `true` if there was any.
+    fn queue<P: Plane>(
+        worker: &Worker<P>,
+        tls: &mut TlsStream,
+        key: ChannelKey,
+        out: &mut Vec<u8>,
+    ) -> io::Result<bool> {
+        let mut taken = false;
+        while tls.unsent_bytes() < WRITE_BYTES {
+            out.clear();
+            worker.take_output(key, out);
+            if out.is_empty() {
+                break;
+            }
+            taken = true;
+            tls.queue(out)?;
+        }
+        Ok(taken)
     }
 }

@@ -4,6 +4,7 @@
 //! A worker is one thread with a single-threaded runtime. All that it owns is reached without a
 //! lock; what another worker owns is reached by a message that carries many cells.
 
+mod buffers;
 pub(crate) mod channel;
 pub(crate) mod edge;
 pub(crate) mod keep_alive;

@@ -1,8 +1,9 @@
 //! A TLS connection over TCP that is read and written in batches (tor-spec section 2).
 //!
 //! One socket read takes up to 64 KiB of records, one socket write carries as many records as
-//! were queued. Records are decrypted in place in the buffer that the
-//! socket filled. Nothing here waits while it holds plaintext that a caller could already use.
+//! were queued. Records are decrypted in place in the buffer that the socket filled. Nothing here
+//! waits while it holds plaintext that a caller could already use. Buffers are those that all links
+//! of a thread share: a connection that is idle holds none.
 
 use std::io;
 
@@ -10,10 +11,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::keep_alive::keep_alive;
+use super::buffers;
 use crate::tls::session::{TlsError, TlsSession, TlsState};
-
-/// Room for one read of the socket: four full TLS records.
-const READ_BYTES: usize = 64 * 1024;
 
 /// What one attempt to read brought.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,10 +28,9 @@ pub(crate) enum ReadStep {
 /// A TCP connection with TLS on top, before and after the TLS handshake.
 pub(crate) struct TlsStream {
     tcp: TcpStream,
-    tls: TlsSession,
-    /// Wire bytes that came in; the first `filled` count.
-    wire_in: Box<[u8]>,
-    filled: usize,
+    tls: Box<TlsSession>,
+    /// Wire bytes that came in and are not decrypted.
+    wire_in: Vec<u8>,
     /// Plaintext that came with the last flight of the handshake.
     early: Vec<u8>,
     wire_out: Vec<u8>,
@@ -49,11 +47,10 @@ impl TlsStream {
         keep_alive(&tcp);
         Self {
             tcp,
-            tls,
-            wire_in: vec![0; READ_BYTES].into_boxed_slice(),
-            filled: 0,
+            tls: Box::new(tls),
+            wire_in: Vec::new(),
             early: Vec::new(),
-            wire_out: Vec::with_capacity(READ_BYTES),
+            wire_out: Vec::new(),
             sent: 0,
             read_bytes: 0,
             written_bytes: 0,
@@ -71,6 +68,7 @@ impl TlsStream {
         let mut early = std::mem::take(&mut self.early);
         let done = loop {
             let decrypted = self.decrypt(&mut early);
+            buffers::settle(&mut self.wire_in);
             // An alert that says what was wrong is worth sending.
             let flushed = self.try_flush()?;
             decrypted?;
@@ -105,7 +103,7 @@ impl TlsStream {
     /// One socket read; appends the plaintext that it completed to `plain`.
     pub(crate) fn try_read(&mut self, plain: &mut Vec<u8>) -> io::Result<ReadStep> {
         if !self.early.is_empty() {
-            plain.append(&mut self.early);
+            plain.append(&mut std::mem::take(&mut self.early));
         }
         let step = self.fill()?;
         if step == ReadStep::Read {
@@ -119,6 +117,7 @@ impl TlsStream {
 
     /// Encrypts `plain` behind what already waits to be sent.
     pub(crate) fn queue(&mut self, plain: &[u8]) -> io::Result<()> {
+        buffers::fill(&mut self.wire_out);
         self.tls
             .send(plain, &mut self.wire_out)
             .map_err(io::Error::other)
@@ -140,9 +139,16 @@ impl TlsStream {
                 Err(e) => return Err(e),
             }
         }
-        self.wire_out.clear();
+        if self.wire_out.capacity() > 0 {
+            buffers::put(std::mem::take(&mut self.wire_out));
+        }
         self.sent = 0;
         Ok(true)
+    }
+
+    /// Memory of what waits in either direction.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.wire_in.capacity() + self.wire_out.capacity() + self.early.capacity()
     }
 
     /// Whether encrypted bytes wait for the socket.
@@ -166,30 +172,28 @@ impl TlsStream {
     /// Reads the socket once into the room behind what is there.
     fn fill(&mut self) -> io::Result<ReadStep> {
         // A record is shorter than the buffer, so that there is always room.
-        match self
-            .tcp
-            .try_read(self.wire_in.get_mut(self.filled..).unwrap_or_default())
-        {
+        buffers::fill(&mut self.wire_in);
+        match self.tcp.try_read_buf(&mut self.wire_in) {
             Ok(0) => Ok(ReadStep::Eof),
             Ok(read) => {
-                self.filled += read;
                 self.read_bytes += read;
                 Ok(ReadStep::Read)
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(ReadStep::Blocked),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                buffers::settle(&mut self.wire_in);
+                Ok(ReadStep::Blocked)
+            }
             Err(e) => Err(e),
         }
     }
 
     /// Decrypts whole records in place and moves what is left of one to the front.
     fn decrypt(&mut self, plain: &mut Vec<u8>) -> io::Result<()> {
-        let wire = self.wire_in.get_mut(..self.filled).unwrap_or_default();
         let taken = self
             .tls
-            .handle_wire(wire, plain, &mut self.wire_out)
+            .handle_wire(&mut self.wire_in, plain, &mut self.wire_out)
             .map_err(|error: TlsError| io::Error::other(error))?;
-        self.wire_in.copy_within(taken..self.filled, 0);
-        self.filled -= taken;
+        self.wire_in.drain(..taken);
         Ok(())
     }
 }

@@ -72,6 +72,9 @@ pub type BindingKey = Zeroizing<[u8; 20]>;
 /// A relay's layer of one circuit, both directions.
 #[derive(Debug)]
 pub enum RelayLayer {
+    /// The keys of tor1, until a cell needs the layer: many circuits are made and never used, and
+    /// the layer is ten times as large.
+    Tor1Keys(Box<tor1::Keys>),
     /// AES-128-CTR and SHA-1.
     Tor1(Box<tor1::RelayCrypt>),
     /// Counter galois onion.
@@ -81,7 +84,16 @@ pub enum RelayLayer {
 impl RelayLayer {
     /// A fresh tor1 layer.
     pub fn tor1(keys: &tor1::Keys) -> RelayLayer {
-        RelayLayer::Tor1(Box::new(tor1::RelayCrypt::new(keys)))
+        let tor1::Keys { df, db, kf, kb } = *keys;
+        RelayLayer::Tor1Keys(Box::new(tor1::Keys { df, db, kf, kb }))
+    }
+
+    /// Makes the layer of the keys, for the first cell.
+    #[cold]
+    fn expand(&mut self) {
+        if let RelayLayer::Tor1Keys(keys) = self {
+            *self = RelayLayer::Tor1(Box::new(tor1::RelayCrypt::new(keys)));
+        }
     }
 
     /// A fresh CGO layer.
@@ -106,7 +118,7 @@ impl RelayLayer {
     /// Its cipher.
     pub fn cipher(&self) -> Cipher {
         match self {
-            RelayLayer::Tor1(_) => Cipher::Tor1,
+            RelayLayer::Tor1Keys(_) | RelayLayer::Tor1(_) => Cipher::Tor1,
             RelayLayer::Cgo(_) => Cipher::Cgo,
         }
     }
@@ -114,6 +126,10 @@ impl RelayLayer {
     /// Removes the layer of a payload from the client; the tag, if it is for this relay.
     pub fn decrypt_forward(&mut self, command: u8, payload: &mut Payload) -> Option<Tag> {
         match self {
+            RelayLayer::Tor1Keys(_) => {
+                self.expand();
+                self.decrypt_forward(command, payload)
+            }
             RelayLayer::Tor1(crypt) => crypt.decrypt_forward(payload).map(Tag::from),
             RelayLayer::Cgo(crypt) => crypt.decrypt_forward(command, payload).map(Tag::from),
         }
@@ -122,6 +138,10 @@ impl RelayLayer {
     /// Adds the layer to a payload on its way to the client.
     pub fn encrypt_backward(&mut self, command: u8, payload: &mut Payload) {
         match self {
+            RelayLayer::Tor1Keys(_) => {
+                self.expand();
+                self.encrypt_backward(command, payload);
+            }
             RelayLayer::Tor1(crypt) => crypt.encrypt_backward(payload),
             RelayLayer::Cgo(crypt) => crypt.encrypt_backward(command, payload),
         }
@@ -130,6 +150,10 @@ impl RelayLayer {
     /// Authenticates a payload that begins at this relay and adds the layer.
     pub fn originate_backward(&mut self, command: u8, payload: &mut Payload) -> Tag {
         match self {
+            RelayLayer::Tor1Keys(_) => {
+                self.expand();
+                self.originate_backward(command, payload)
+            }
             RelayLayer::Tor1(crypt) => crypt.originate_backward(payload).into(),
             RelayLayer::Cgo(crypt) => crypt.originate_backward(command, payload).into(),
         }

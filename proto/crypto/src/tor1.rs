@@ -9,7 +9,7 @@
 
 use core::fmt;
 
-use aes::{Aes128, Aes256};
+use aes::{Aes128Enc, Aes256Enc};
 use cipher::{KeyIvInit, StreamCipher};
 use ctr::Ctr128BE;
 use sha1::{Digest, Sha1};
@@ -132,8 +132,8 @@ fn tag<D: Digest + Clone>(digest: &D) -> Tag {
 
 /// Both directions of a circuit at a relay.
 pub struct RelayCrypt {
-    forward: Direction<Ctr128BE<Aes128>, Sha1>,
-    backward: Direction<Ctr128BE<Aes128>, Sha1>,
+    forward: Direction<Ctr128BE<Aes128Enc>, Sha1>,
+    backward: Direction<Ctr128BE<Aes128Enc>, Sha1>,
 }
 
 impl RelayCrypt {
@@ -172,13 +172,13 @@ impl fmt::Debug for RelayCrypt {
 }
 
 /// Both directions of one hop at the client.
-pub struct HopCrypt<C = Ctr128BE<Aes128>, D = Sha1> {
+pub struct HopCrypt<C = Ctr128BE<Aes128Enc>, D = Sha1> {
     forward: Direction<C, D>,
     backward: Direction<C, D>,
 }
 
 /// Both directions between the ends of an onion service's circuit, at either end.
-pub type OnionHopCrypt = HopCrypt<Ctr128BE<Aes256>, Sha3_256>;
+pub type OnionHopCrypt = HopCrypt<Ctr128BE<Aes256Enc>, Sha3_256>;
 
 impl HopCrypt {
     /// The fresh state of these keys.
