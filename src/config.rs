@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod listener;
+mod memory;
 pub mod node;
 pub mod onion;
 pub mod paths;
@@ -70,6 +71,8 @@ pub struct RelayConfig {
     pub bandwidth_burst: u64,
     /// Threads that carry cells.
     pub workers: usize,
+    /// Bytes of memory that may be held (`MaxMemInQueues`).
+    pub max_memory: usize,
     /// Whether private addresses and short intervals are fine.
     pub testing: bool,
     /// Where to serve metrics.
@@ -163,6 +166,8 @@ pub struct ClientConfig {
     pub circuit_padding: PaddingLevel,
     /// Whether SOCKS 5 replies tell why an onion service failed (`ExtendedErrors`, F0 to F7).
     pub onion_errors: bool,
+    /// Bytes of memory that may be held (`MaxMemInQueues`).
+    pub max_memory: usize,
     /// Where to serve metrics, at `/metrics`.
     pub metrics: Option<SocketAddr>,
     /// Where the log goes.

@@ -6,6 +6,7 @@
 //! what they say comes from the process itself.
 
 mod ask;
+mod load;
 pub mod metrics;
 pub mod relay;
 mod serve;

@@ -34,6 +34,7 @@ use cepa_circuit::{StreamKey, StreamRead};
 use cepa_crypto::Rng;
 use cepa_dir::fetch::Interest;
 use cepa_dir::{DirectoryDownload, NetworkFile, NetworkView};
+use cepa_limits::Memory;
 use cepa_link::{ChannelKey, Established};
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::ConsensusText;
@@ -399,6 +400,12 @@ impl Client {
 
 /// The plane's methods, as the shell's driver knows them.
 impl Client {
+    /// From now on no more than this is to be held, over all that share it; of itself a client
+    /// takes what `tor` takes where it does not know its machine.
+    pub fn share_memory(&mut self, memory: Arc<Memory>) {
+        self.plane.share_memory(memory);
+    }
+
     /// Takes the whole cells at the front of `buf`, decrypted in place; returns their bytes. An
     /// error: close the connection, and call [`Client::channel_closed`].
     pub fn handle_cells(

@@ -16,6 +16,7 @@ mod circuits;
 mod event;
 mod flow;
 pub(crate) mod liveness;
+mod memory;
 mod messages;
 mod onion;
 mod padding;
@@ -46,6 +47,7 @@ pub struct Plane {
     ready: ready::Ready,
     paced: flow::Paced,
     padding: padding::Padding,
+    ledger: memory::Ledger,
     events: VecDeque<Event>,
     rng: Rng,
 }
@@ -61,6 +63,7 @@ impl Plane {
             ready: ready::Ready::default(),
             paced: flow::Paced::default(),
             padding: padding::Padding::default(),
+            ledger: memory::Ledger::default(),
             events: VecDeque::new(),
             rng,
         }

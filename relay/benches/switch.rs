@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime};
 use cepa_circuit::{OnionKeys, PaddingParams};
 use cepa_crypto::curve25519::SecretKey;
 use cepa_crypto::{Ed25519Id, Rng, RsaId};
+use cepa_limits::Memory;
 use cepa_link::channel::PaddingRange;
 use cepa_link::{ChannelKey, Established, PeerIdentity};
 use cepa_netdoc::policy::AddrPolicy;
@@ -87,6 +88,7 @@ impl Bench {
                 circuits_per_channel_max: 100_000,
                 ..Limits::default()
             },
+            memory: Memory::new(1 << 30),
         };
         let mut switch = Switch::new(WorkerId(0), 1, Arc::new(config), rng.fork());
         let previous = switch.add_channel(link(false, 2), now);

@@ -52,4 +52,7 @@ pub struct RelayConfig {
     pub key_day: Duration,
     /// Bounds of each worker's switch.
     pub limits: Limits,
+    /// `MaxMemInQueues`, bytes: past that, what has waited longest is thrown away, and before that
+    /// no new circuits and links are taken.
+    pub max_memory: usize,
 }

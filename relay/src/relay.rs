@@ -25,6 +25,7 @@ use cepa_crypto::Rng;
 use cepa_crypto::rsa::RsaKeyError;
 use cepa_dir::fetch::{self, FetchId, Interest, Refusal};
 use cepa_dir::{DirectoryDownload, Flavour, NetworkFile};
+use cepa_limits::Memory;
 use cepa_link::TlsKeyAndCert;
 use cepa_link::channel::PaddingRange;
 use cepa_netdoc::consensus::ConsensusText;
@@ -70,6 +71,7 @@ pub struct Relay {
     circuit_padding: PaddingParams,
     /// The consensus's `MaxOnionQueueDelay`.
     onion_delay: Duration,
+    memory: Arc<Memory>,
     commands: VecDeque<Command>,
     rng: Rng,
 }
@@ -117,6 +119,7 @@ impl Relay {
             congestion: Arc::default(),
             circuit_padding: PaddingParams::default(),
             onion_delay: OnionskinLimits::default().delay_max,
+            memory: Memory::new(config.max_memory),
             commands: VecDeque::new(),
             config,
             network,
@@ -128,6 +131,12 @@ impl Relay {
         relay.configure_switches();
         relay.make_tls_key();
         relay
+    }
+
+    /// What the process holds, and may hold: shared with the switches.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// Takes a consensus that did not come by a fetch: one that the authority beside this relay
@@ -143,6 +152,7 @@ impl Relay {
 
     /// The operator has changed the configuration.
     pub fn set_config(&mut self, config: RelayConfig, now: Now) {
+        self.memory.set_max_bytes(config.max_memory);
         self.config = config;
         self.publisher.changed();
         self.configure_switches();
@@ -371,6 +381,7 @@ impl Relay {
             padding: self.padding,
             circuit_padding: self.circuit_padding,
             limits,
+            memory: Arc::clone(&self.memory),
         };
         self.commands.push_back(Command::Switch(Arc::new(config)));
     }

@@ -8,6 +8,7 @@ use cepa_client::{PaddingLevel, Rules};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::memory::{machine_memory, max_memory};
 use super::onion::OnionServiceTable;
 use super::paths::{GeoIpFiles, PathsTable};
 use super::source::{LogTable, Source};
@@ -70,6 +71,9 @@ pub struct ClientTable {
     /// Whether SOCKS replies tell why an onion service failed.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub onion_errors: bool,
+    /// Bytes of memory that may be held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_memory: Option<Spanned<u64>>,
     /// Where to serve metrics.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
@@ -98,6 +102,7 @@ impl ClientTable {
             vanguards: None,
             circuit_padding: None,
             onion_errors: true,
+            max_memory: None,
             metrics: None,
             onion_service: Vec::new(),
         }
@@ -158,6 +163,7 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         )?,
         circuit_padding: padding("circuit_padding", table.circuit_padding.as_ref())?,
         onion_errors: table.onion_errors,
+        max_memory: max_memory(source, table.max_memory.as_ref())?,
         metrics: table.metrics,
         log: table.log.checked(source),
         written: source.written(),
@@ -184,6 +190,7 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         vanguards: None,
         circuit_padding: PaddingLevel::Full,
         onion_errors: true,
+        max_memory: machine_memory(),
         metrics: None,
         log: LogConfig::default(),
         written: Written::default(),

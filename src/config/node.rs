@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::memory::max_memory;
 use super::source::{LogTable, Source};
 use super::{AuthorityConfig, RelayConfig, is_public};
 use crate::error::{Failure, fail};
@@ -70,6 +71,9 @@ pub struct NodeTable {
     /// Threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<Spanned<usize>>,
+    /// Bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_memory: Option<Spanned<u64>>,
     /// A test network.
     #[serde(default)]
     pub testing: bool,
@@ -160,6 +164,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
     let protocols = testing::protocols(source, &table)?;
     let (bandwidth_rate, bandwidth_burst) = limits::bandwidth(&table);
     let workers = limits::workers(&table);
+    let max_memory = max_memory(source, table.max_memory.as_ref())?;
     Ok(RelayConfig {
         nickname: table.nickname.into_inner(),
         contact: table.contact.map(Spanned::into_inner),
@@ -182,6 +187,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         bandwidth_rate,
         bandwidth_burst,
         workers,
+        max_memory,
         testing: table.testing,
         metrics: table.metrics,
         key_day,

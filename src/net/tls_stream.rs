@@ -10,8 +10,8 @@ use std::io;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::keep_alive::keep_alive;
 use super::buffers;
+use super::keep_alive::keep_alive;
 use crate::tls::session::{TlsError, TlsSession, TlsState};
 
 /// What one attempt to read brought.

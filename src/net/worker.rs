@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cepa_circuit::StreamKey;
+use cepa_limits::{MemoryClass, MemoryShare};
 use cepa_link::ChannelKey;
 use cepa_relay::TokenBucket;
 use cepa_wire::Now;
@@ -51,6 +52,9 @@ pub(crate) struct Worker<P: Plane> {
     timer: Cell<Option<Instant>>,
     traffic: Arc<Traffic>,
     bucket: RefCell<Option<TokenBucket>>,
+    /// Bytes in the buffers of TLS.
+    tls_bytes: Cell<usize>,
+    share: RefCell<MemoryShare>,
 }
 
 /// Lists that are filled and emptied at each step, kept for their capacity.
@@ -61,12 +65,13 @@ struct Ready<P: Plane> {
 }
 
 impl<P: Plane> Worker<P> {
-    /// A worker around `plane` that counts into `traffic`, reads no faster than `bucket` allows,
-    /// and the queue of the plane's commands. The queue has no bound of
-    /// its own: a plane asks at most once for each circuit and stream, and it bounds those.
+    /// A worker around `plane` that counts into `traffic` and `share`, reads no faster than
+    /// `bucket` allows, and the queue of the plane's commands. The queue has no bound of its own: a
+    /// plane asks at most once for each circuit and stream, and it bounds those.
     pub(crate) fn new(
         plane: P,
         traffic: Arc<Traffic>,
+        share: MemoryShare,
         bucket: Option<TokenBucket>,
     ) -> (Rc<Self>, mpsc::UnboundedReceiver<P::Command>) {
         let (commands, receiver) = mpsc::unbounded_channel();
@@ -87,6 +92,8 @@ impl<P: Plane> Worker<P> {
             timer: Cell::new(None),
             traffic,
             bucket: RefCell::new(bucket),
+            tls_bytes: Cell::new(0),
+            share: RefCell::new(share),
         };
         (Rc::new(worker), receiver)
     }
@@ -207,6 +214,15 @@ impl<P: Plane> Worker<P> {
         add(&self.traffic.written_bytes, written_bytes);
         if let Some(bucket) = &mut *self.bucket.borrow_mut() {
             bucket.take(read_bytes);
+        }
+    }
+
+    /// The buffers of a link have become so many bytes, from so many.
+    pub(crate) fn count_buffers(&self, from: usize, to: usize) {
+        if from != to {
+            let bytes = (self.tls_bytes.get() + to).saturating_sub(from);
+            self.tls_bytes.set(bytes);
+            self.share.borrow_mut().tell(MemoryClass::Tls, bytes);
         }
     }
 

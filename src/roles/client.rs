@@ -17,6 +17,7 @@ use cepa_client::{
 use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{Rng, curve25519};
 use cepa_dir::DirRequest;
+use cepa_limits::{Memory, MemoryShare};
 use cepa_link::{LINK_VERSIONS, PeerExpectation};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, LocalSet};
@@ -44,7 +45,7 @@ use crate::store::{Change, Durability, Store};
 use crate::tls;
 
 /// The keys that take effect at a start only.
-const FIXED: [&str; 14] = [
+const FIXED: [&str; 15] = [
     "socks",
     "http_connect",
     "dns",
@@ -58,6 +59,7 @@ const FIXED: [&str; 14] = [
     "circuit_padding",
     "vanguards",
     "onion_errors",
+    "max_memory",
     "metrics",
 ];
 
@@ -87,6 +89,13 @@ pub async fn run(
         .unwrap_or_else(|error| fail("the client has stopped", "a bug of ours", error))
 }
 
+/// Has the client hold no more than that; the share is that of its worker.
+fn limit_memory(client: &mut Client, max_memory: usize) -> MemoryShare {
+    let memory = Memory::new(max_memory);
+    client.share_memory(Arc::clone(&memory));
+    MemoryShare::new(memory)
+}
+
 async fn serve(
     config: ClientConfig,
     reread: Reread<ClientConfig>,
@@ -106,7 +115,7 @@ async fn serve(
     let opened = onion::open(&config.onion_services, &mut rng)?;
     let client_keys = client_keys(&config)?;
     let (_sockets, mut queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
-    let client = Client::new(
+    let mut client = Client::new(
         core_config(&config, &network, rules),
         Arc::new(network_file(&network)?),
         saved_state(keep.store(), &folder)?,
@@ -121,7 +130,8 @@ async fn serve(
             advice,
         )
     })?;
-    let (worker, mut commands) = Worker::new(client, Arc::default(), None);
+    let share = limit_memory(&mut client, config.max_memory);
+    let (worker, mut commands) = Worker::new(client, Arc::default(), share, None);
     let automap = config.automap.then(|| Automap::new(rng.fork()));
     let mut hands = Hands {
         hosting: Hosting::new(Rc::clone(&worker), opened, rng.fork()),

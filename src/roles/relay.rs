@@ -254,6 +254,7 @@ impl Node {
             read_bytes: self.moved.0 + self.traffic.read_bytes.load(Ordering::Relaxed),
             written_bytes: self.moved.1 + self.traffic.written_bytes.load(Ordering::Relaxed),
             kept: self.keep.status(),
+            memory: Arc::clone(self.relay.memory()),
         };
         let workers = self.workers.clone();
         async move {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use cepa_circuit::{CircuitKey, OnionKeys, OnionskinJob};
 use cepa_crypto::Rng;
+use cepa_limits::{Memory, MemoryShare};
 use cepa_link::{ChannelKey, LinkIdentity, PeerExpectation};
 use cepa_relay::{
     Handover, KnownRelays, LinkTarget, Switch, SwitchCommand, SwitchConfig, SwitchCounts,
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) control: tokio::runtime::Handle,
     /// What the workers count into.
     pub(crate) traffic: Arc<Traffic>,
+    /// What the process holds.
+    pub(crate) memory: Arc<Memory>,
     onion_threads: OnionThreads,
     registry: Registry,
     messages: Vec<mpsc::UnboundedSender<Message>>,
@@ -103,6 +106,7 @@ pub(crate) struct Setup {
     pub(crate) directory: http::Server,
     pub(crate) control: tokio::runtime::Handle,
     pub(crate) traffic: Arc<Traffic>,
+    pub(crate) memory: Arc<Memory>,
     /// `RelayBandwidthRate` and `RelayBandwidthBurst`, bytes, shared by the workers in equal parts.
     pub(crate) bandwidth: (u64, u64),
 }
@@ -125,6 +129,7 @@ impl Workers {
             directory: setup.directory,
             control: setup.control,
             traffic: setup.traffic,
+            memory: setup.memory,
             onion_threads: OnionThreads::start(onion_threads::cores())?,
             registry: Registry::default(),
             messages,
@@ -164,6 +169,10 @@ impl Workers {
                     return;
                 }
             };
+            if !self.shared.memory.takes_links() {
+                tracing::debug!("memory is short: a connection is closed");
+                continue;
+            }
             let Ok(tcp) = tcp.into_std() else { continue };
             self.tell(next, Message::Accept(tcp, peer));
             next = (next + 1) % self.shared.messages.len();
@@ -246,7 +255,9 @@ impl Thread {
     }
 
     async fn serve(mut self, switch: Switch) {
-        let (worker, commands) = Worker::new(switch, self.shared.traffic.clone(), self.bucket);
+        let share = MemoryShare::new(Arc::clone(&self.shared.memory));
+        let traffic = Arc::clone(&self.shared.traffic);
+        let (worker, commands) = Worker::new(switch, traffic, share, self.bucket);
         tokio::task::spawn_local(Rc::clone(&worker).run_courier(self.batches));
         tokio::task::spawn_local(Rc::clone(&worker).run_inbox(self.batch_inbox));
         tokio::task::spawn_local(Rc::clone(&worker).run_timer());
@@ -414,7 +425,8 @@ impl Hands {
             let link = link::accept(tcp, peer, tls, identity, versions, &mut rng).await;
             drop(place);
             match link {
-                Ok(link) => hands.serve_link(link).await,
+                // In a task of its own, which is smaller than that of the handshake.
+                Ok(link) => drop(tokio::task::spawn_local(hands.serve_link(link))),
                 Err(error) => tracing::debug!(%error, "an incoming link failed"),
             }
         });

@@ -4,10 +4,13 @@
 //! They are gathered when somebody asks; nothing is counted for them by the cell.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use cepa_limits::Memory;
 use cepa_netdoc::routerstatus::Flags;
-use cepa_relay::{HsDirCounts, OnionskinKind, PointCell, SwitchCounts};
+use cepa_relay::{HsDirCounts, PointCell, SwitchCounts};
 
+use super::load::load;
 use super::metrics::{head, kept};
 use crate::keep::KeepStatus;
 
@@ -30,6 +33,8 @@ pub struct RelayStatus {
     pub written_bytes: u64,
     /// How well its disk keeps what it is to keep.
     pub kept: KeepStatus,
+    /// What the process holds.
+    pub memory: Arc<Memory>,
 }
 
 /// `tor`'s names of the messages of onion services.
@@ -124,28 +129,14 @@ pub fn relay(status: &RelayStatus) -> String {
             .collect();
         write(name, "counter", help, &rows);
     }
-    let rows = onionskins(counts);
-    let name = "tor_relay_load_onionskins_total";
-    write(name, "counter", "Onionskins answered, and not", &rows);
+    for (name, kind, help, rows) in load(counts, &status.memory) {
+        write(name, kind, help, &rows);
+    }
     for (name, kind, help, value) in ours_of(counts, hsdir) {
         write(name, kind, help, &[(String::new(), value)]);
     }
     kept(&mut out, status.kept);
     out
-}
-
-/// What became of onionskins, by their type.
-fn onionskins(counts: &SwitchCounts) -> Vec<(String, u64)> {
-    let kinds = OnionskinKind::ALL.into_iter();
-    let rows = kinds.flat_map(|kind| {
-        let (processed, dropped) = counts.onionskins_ever.number(kind);
-        let row = |action: &str, count| {
-            let labels = format!("type=\"{}\",action=\"{action}\"", kind.label());
-            (labels, count)
-        };
-        [row("processed", processed), row("dropped", dropped)]
-    });
-    rows.collect()
 }
 
 /// A metric without labels.
@@ -240,6 +231,7 @@ mod tests {
                 waiting_vital: 3,
                 ..KeepStatus::default()
             },
+            memory: Memory::new(1 << 30),
         });
         for line in [
             "tor_relay_connections{type=\"OR\",direction=\"received\",state=\"opened\"} 2",
@@ -250,6 +242,9 @@ mod tests {
             "tor_relay_rend1_total{action=\"unknown_cookie\"} 0",
             "cepa_hsdir_descriptors 0",
             "cepa_kept_waiting_vital 3",
+            "tor_relay_load_oom_bytes_total{subsys=\"cell\"} 0",
+            "cepa_memory_bytes{subsys=\"tls\"} 0",
+            "cepa_memory_max_bytes 1073741824",
             "tor_relay_load_onionskins_total{type=\"ntor_v3\",action=\"dropped\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

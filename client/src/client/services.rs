@@ -126,7 +126,10 @@ impl Client {
         match config.streams_max {
             Some(max) if streams > max && config.closes_on_excess => Verdict::RefuseAndClose,
             Some(max) if streams > max => Verdict::Refuse,
-            _ => Verdict::Take(service),
+            _ => {
+                self.services.handle_stream(circuit);
+                Verdict::Take(service)
+            }
         }
     }
 }

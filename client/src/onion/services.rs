@@ -187,6 +187,15 @@ impl Services {
         service.is_joined(circuit).then_some(id)
     }
 
+    /// The visitor at the end of a joined circuit has opened a stream: it may stay.
+    pub fn handle_stream(&mut self, circuit: CircuitName) {
+        if let Some((id, _)) = self.circuits.owner(circuit)
+            && let Some(service) = self.services.get_mut(&id)
+        {
+            service.used(circuit);
+        }
+    }
+
     /// What was wanted of a service: its ports and limits.
     pub fn config(&self, id: ServiceId) -> Option<&ServiceConfig> {
         self.services.get(&id).map(|service| &service.config)

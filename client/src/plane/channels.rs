@@ -138,6 +138,7 @@ impl Plane {
         if consumed > 0 {
             self.handle_heard(key, now);
         }
+        self.limit_memory(now);
         Ok(consumed)
     }
 

@@ -42,6 +42,9 @@ pub enum CircuitClose {
     /// The connection to the first hop is gone.
     #[error("the channel was closed")]
     ChannelClosed,
+    /// Too much waits for applications, and what has waited longest was its.
+    #[error("memory is short")]
+    MemoryShort,
     /// Its queue on the channel is full.
     #[error("the first hop does not read")]
     QueueFull,

@@ -95,6 +95,8 @@ impl Plane {
         };
         entry.stream.handle_data(data, now.mono)?;
         if !data.is_empty() {
+            entry.held.came(data.len(), now.mono);
+            self.ledger.came(data.len());
             self.ready.stream(key, &mut entry.ready);
         }
         // DATA without bytes is acknowledged without waiting for the application.

@@ -13,6 +13,7 @@
 use cepa_circuit::origin::BuildError;
 use cepa_circuit::{CircuitKey, Congestion, HopWindow, Stream, StreamKey, StreamSide, StreamState};
 use cepa_crypto::layer::HopLayer;
+use cepa_limits::Held;
 use cepa_wire::Now;
 use cepa_wire::begin::Begin;
 use cepa_wire::end::EndReason;
@@ -214,6 +215,7 @@ impl Plane {
         let refusal = match Begin::read(data) {
             _ if command == RelayCommand::BEGIN_DIR => EndReason::NOTDIRECTORY,
             _ if *count >= INBOUND_STREAMS_MAX => EndReason::RESOURCELIMIT,
+            _ if !self.ledger.takes_streams() => EndReason::RESOURCELIMIT,
             Err(_) => EndReason::TORPROTOCOL,
             Ok(begin) => {
                 *count += 1;
@@ -225,6 +227,7 @@ impl Plane {
                     stream: Stream::accept(id).with_congestion(agreed, StreamSide::Client),
                     ready: false,
                     is_paced: false,
+                    held: Held::default(),
                 });
                 circuit.streams.insert(id, stream);
                 let event = Event::StreamRequested { stream, begin };

@@ -6,6 +6,7 @@
 //! [`STREAM_ROOM_MAX_CELLS`], so that streams of one circuit take turns.
 
 use cepa_circuit::{CircuitKey, HopWindow, Stream, StreamKey, StreamRead, StreamSide, StreamState};
+use cepa_limits::Held;
 use cepa_link::channel::QUEUE_HIGH_CELLS;
 use cepa_wire::Now;
 use cepa_wire::begin::Begin;
@@ -67,6 +68,8 @@ pub(super) struct PlaneStream {
     pub(super) ready: bool,
     /// It is in `paced`.
     pub(super) is_paced: bool,
+    /// Since when bytes have waited for the application.
+    pub(super) held: Held,
 }
 
 impl Plane {
@@ -123,6 +126,7 @@ impl Plane {
             stream,
             ready: false,
             is_paced: false,
+            held: Held::default(),
         });
         entry.streams.insert(id, key);
         // If the queue is full, the circuit closes, and an event tells that the stream has ended.
@@ -228,6 +232,8 @@ impl Plane {
             return;
         };
         entry.stream.written(bytes, now.mono);
+        entry.held.taken(bytes);
+        self.ledger.gone(bytes);
         self.send_stream_flow(key, now);
     }
 
@@ -237,6 +243,7 @@ impl Plane {
         let Some(entry) = self.streams.remove(key) else {
             return;
         };
+        self.ledger.gone(entry.held.bytes());
         let circuit = self.circuits.get_mut(entry.circuit);
         if let (StreamKind::Inbound, Some(circuit)) = (entry.kind, circuit) {
             circuit.inbound_gone();

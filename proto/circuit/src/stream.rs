@@ -20,6 +20,9 @@ use crate::congestion::Congestion;
 use crate::stream_flow::{FlowMessage, StreamFlow, StreamSide, XonFlow};
 use crate::window::{StreamWindow, WindowViolation};
 
+/// Room for bytes that a stream keeps while none wait; a busy one has more only as long as it is.
+const INBOUND_KEPT_MAX: usize = 64 * 1024;
+
 /// Where a stream stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamState {
@@ -221,6 +224,9 @@ impl Stream {
         out.extend_from_slice(back);
         self.inbound.drain(..bytes);
         let more = !self.inbound.is_empty();
+        if !more && self.inbound.capacity() > INBOUND_KEPT_MAX {
+            self.inbound = VecDeque::new();
+        }
         match self.state {
             StreamState::Ended(reason) if !more => StreamRead {
                 more,
@@ -228,6 +234,11 @@ impl Stream {
             },
             _ => StreamRead { more, end: None },
         }
+    }
+
+    /// Throws away what waits for the application; says how many bytes that was.
+    pub fn discard(&mut self) -> usize {
+        std::mem::take(&mut self.inbound).len()
     }
 
     /// The application's socket took `bytes` of the bytes given out. Ask

@@ -5,7 +5,9 @@
 
 pub mod account;
 pub mod dos;
+mod held;
 mod history;
+pub mod memory;
 mod meter;
 pub mod places;
 pub mod shares;
@@ -14,6 +16,8 @@ pub mod strangers;
 
 pub use account::Account;
 pub use dos::{DosCounts, DosParams, DosRule};
+pub use held::Held;
+pub use memory::{Memory, MemoryClass, MemoryShare, Shortage};
 pub use meter::{Meter, Rate};
 pub use places::{PlaceLimits, Places, Refused, Ticket};
 pub use shares::Shares;

@@ -67,6 +67,7 @@ fn config() -> RelayConfig {
         bandwidth_rate: 1 << 20,
         bandwidth_burst: 1 << 21,
         bandwidth_observed_min: 5000,
+        max_memory: usize::MAX,
         protocols: Protocols::parse(crate::PROTOCOLS).unwrap(),
         key_day: crate::DAY,
         serves_directory: true,

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use cepa_circuit::{CircuitKey, OnionskinJob, StreamKey};
 use cepa_crypto::{Ed25519Id, RsaId};
+use cepa_limits::Shortage;
 use cepa_link::{ChannelKey, CircuitRef};
 use cepa_wire::begin::Begin;
 use cepa_wire::cell::{CellBuf, CircId, Payload};
@@ -179,4 +180,6 @@ pub enum Handover {
     },
     /// What concerns introduction and rendezvous points.
     Point(PointItem),
+    /// The process holds too much: whoever gets this frees its part.
+    MemoryShort(Shortage),
 }

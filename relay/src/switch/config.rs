@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cepa_circuit::{CongestionParams, PaddingParams};
 use cepa_crypto::{Ed25519Id, RsaId};
+use cepa_limits::Memory;
 use cepa_link::channel::PaddingRange;
 use cepa_netdoc::params::Params;
 use cepa_netdoc::policy::AddrPolicy;
@@ -27,9 +28,6 @@ pub struct Limits {
     pub streams_per_circuit_max: usize,
     /// Onionskins that wait for their answer.
     pub onionskins: OnionskinLimits,
-    /// Cells in all queues of this switch's channels, and what its streams hold for their sockets
-    /// in cells; beyond that the circuits with the oldest queued cell are closed.
-    pub queued_cells_max: usize,
     /// Introduction points in this switch's table, for whichever workers' circuits.
     pub intro_points_max: usize,
     /// Rendezvous cookies in this switch's table, for whichever workers' circuits.
@@ -45,7 +43,6 @@ impl Default for Limits {
             circuits_max: 1 << 20,
             streams_per_circuit_max: 1024,
             onionskins: OnionskinLimits::default(),
-            queued_cells_max: 512 << 10,
             intro_points_max: 1 << 16,
             cookies_max: 1 << 18,
             channel_idle: Duration::from_secs(180),
@@ -104,6 +101,8 @@ pub struct SwitchConfig {
     pub circuit_padding: PaddingParams,
     /// Bounds.
     pub limits: Limits,
+    /// What the process holds, all workers together, and may hold. A switch keeps the first one.
+    pub memory: Arc<Memory>,
 }
 
 /// The relays of the current consensus.

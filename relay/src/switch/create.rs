@@ -156,8 +156,9 @@ impl Switch {
             .channels
             .link_mut(channel)
             .ok_or(ChannelClose::Unknown)?;
-        let is_full =
-            self.circuits.len() >= circuits_max || link.accepted >= limits.circuits_per_channel_max;
+        let is_full = self.circuits.len() >= circuits_max
+            || link.accepted >= limits.circuits_per_channel_max
+            || !self.ledger.takes_circuits();
         let key = self.circuits.insert(Circuit::new(Leg { channel, circ_id }));
         let place = Place {
             worker: self.worker,

@@ -170,6 +170,7 @@ impl Switch {
                 }
             }
         }
+        self.tell_memory();
     }
 
     /// Closes a channel of ours.

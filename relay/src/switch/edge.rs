@@ -14,6 +14,7 @@ use std::cell::Cell;
 
 use cepa_circuit::relay::RelayViolation;
 use cepa_circuit::{CircuitKey, Stream, StreamKey, StreamSide, StreamViolation};
+use cepa_limits::Held;
 use cepa_wire::Now;
 use cepa_wire::begin::Begin;
 use cepa_wire::end::{End, EndReason};
@@ -24,7 +25,6 @@ use tracing::debug;
 
 use super::Switch;
 use super::command::Command;
-use super::memory::Held;
 
 /// Seconds for which a client may believe that an address is refused, or does not resolve.
 pub(super) const REFUSED_TTL_SECS: u32 = 60;
@@ -140,7 +140,8 @@ impl Switch {
             debug!("a stream id in use, dropped");
             return false;
         }
-        if circuit.streams.len() >= self.config.limits.streams_per_circuit_max {
+        let is_full = circuit.streams.len() >= self.config.limits.streams_per_circuit_max;
+        if is_full || !self.ledger.takes_circuits() {
             self.send_end(key, id, EndReason::RESOURCELIMIT.into(), now);
             return false;
         }
@@ -265,9 +266,7 @@ impl Switch {
 
     pub(super) fn drop_edge(&mut self, key: StreamKey) -> Option<Edge> {
         let edge = self.streams.remove(key)?;
-        self.inbound_bytes = self
-            .inbound_bytes
-            .saturating_sub(edge.stream.inbound_bytes());
+        self.inbound_bytes = self.inbound_bytes.saturating_sub(edge.held.bytes());
         Some(edge)
     }
 

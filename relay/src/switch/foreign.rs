@@ -88,6 +88,7 @@ impl Switch {
                     mut cell,
                 } => self.crossed(circuit, from, &mut cell, now),
                 Handover::Point(item) => self.handle_point(item, now),
+                Handover::MemoryShort(shortage) => self.free_memory(shortage, now),
             }
         }
         self.limit_memory(now);

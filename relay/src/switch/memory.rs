@@ -1,26 +1,41 @@
-//! The memory limit: which circuits go when too much is queued (`circuits_handle_oom` of `tor`).
+//! What a switch holds of the process's memory, and which circuits go when that is short
+//! (`circuits_handle_oom` of `tor`).
 //!
-//! Counted are the queues of all channels and the bytes that wait for sockets. Past the limit,
-//! those circuits are closed whose oldest cell, or oldest byte for a socket, has waited longest,
-//! until a tenth is free: their reader is slowest, or stopped to read on purpose. That is one pass:
-//! it looks once at what is queued, never at idle circuits, and as it frees a tenth of the limit,
-//! the next one comes only after as much was queued anew. What a closed circuit leaves behind, two
-//! DESTROYs, is some bytes until it is sent.
+//! Past the limit, those circuits are closed whose oldest cell, or oldest byte for a socket, has
+//! waited longest, until a tenth is free: their reader is slowest, or stopped to read on purpose.
+//! Each worker frees its part; who notices first asks the others. That is one pass: it looks once
+//! at what is queued, never at idle circuits, and as a tenth of the limit gets free, the next one
+//! comes only after as much was queued anew. What a closed circuit leaves behind, two DESTROYs, is
+//! some bytes until it is sent.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use cepa_circuit::StreamKey;
+use cepa_limits::{Memory, MemoryClass, MemoryShare, Shortage};
 use cepa_link::{ChannelKey, CircuitRef};
 use cepa_wire::Now;
-use cepa_wire::cell::{CELL_LEN, CircId};
+use cepa_wire::cell::CircId;
 use cepa_wire::destroy::DestroyReason;
 use tracing::warn;
 
 use super::Switch;
-use super::circuit::{Place, Side};
-use super::command::{Command, Handover};
+use super::circuit::{Circuit, Place, Side};
+use super::command::{Command, Handover, WorkerId};
+
+/// What a link costs besides its queues and the buffers of TLS: its state here, of TLS and of its
+/// task, as measured.
+pub(super) const LINK_BYTES: usize = 8 * 1024;
+/// What a circuit costs besides its queues: its state, its keys, its places on two channels.
+const CIRCUIT_BYTES: usize = size_of::<Circuit>() + 400;
+/// What a stream costs besides what waits for its socket: its state, its task and its buffer.
+const STREAM_BYTES: usize = 20 * 1024;
+/// What an introduction point or a rendezvous costs besides its circuit.
+const POINT_BYTES: usize = 256;
+/// With less than this part of the limit queued there is nothing to gain from closing circuits.
+const QUEUED_PART: usize = 128;
 
 /// What the memory limit has done, ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,43 +56,6 @@ impl std::ops::AddAssign for MemoryCounts {
     }
 }
 
-/// Since when the bytes of a stream have waited for its socket, the oldest of them.
-///
-/// Two marks stand for all bytes: when the older part came, and when the first of the rest did. So
-/// the age is never less than that of the oldest byte, and it moves on as the socket takes bytes.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Held {
-    bytes: usize,
-    older_bytes: usize,
-    since: Option<Instant>,
-    rest_since: Option<Instant>,
-}
-
-impl Held {
-    pub(super) fn came(&mut self, bytes: usize, now: Instant) {
-        if self.since.is_none() {
-            self.since = Some(now);
-            self.older_bytes = bytes;
-        } else {
-            self.rest_since.get_or_insert(now);
-        }
-        self.bytes += bytes;
-    }
-
-    pub(super) fn taken(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_sub(bytes);
-        self.older_bytes = self.older_bytes.saturating_sub(bytes);
-        if self.older_bytes == 0 {
-            self.since = self.rest_since.take().filter(|_| self.bytes > 0);
-            self.older_bytes = self.bytes;
-        }
-    }
-
-    fn since(&self) -> Option<Instant> {
-        self.since
-    }
-}
-
 /// Who holds memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Holder {
@@ -85,24 +63,108 @@ enum Holder {
     Stream(StreamKey),
 }
 
+/// What a switch tells of its memory.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    share: MemoryShare,
+    counts: MemoryCounts,
+    /// The other workers were asked to free their part, and enough was not free since.
+    has_asked: bool,
+}
+
+impl Ledger {
+    pub(super) fn new(memory: Arc<Memory>) -> Self {
+        Ledger {
+            share: MemoryShare::new(memory),
+            counts: MemoryCounts::default(),
+            has_asked: false,
+        }
+    }
+
+    pub(super) fn counts(&self) -> MemoryCounts {
+        self.counts
+    }
+
+    /// Whether new circuits and streams are taken.
+    pub(super) fn takes_circuits(&self) -> bool {
+        self.share.memory().takes_circuits()
+    }
+}
+
+/// What a switch holds, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    cells: usize,
+    streams: usize,
+    circuits: usize,
+}
+
+impl Load {
+    fn queued(self) -> usize {
+        self.cells + self.streams
+    }
+
+    fn total(self) -> usize {
+        self.queued() + self.circuits
+    }
+}
+
 impl Switch {
+    /// Tells what is held, and if that is too much over all workers, closes the circuits that have
+    /// waited longest.
     pub(super) fn limit_memory(&mut self, now: Now) {
-        let bytes_max = self.config.limits.queued_cells_max * CELL_LEN;
-        if self.held_bytes() <= bytes_max {
+        self.tell_memory();
+        let Some(shortage) = self.ledger.share.memory().shortage() else {
+            self.ledger.has_asked = false;
+            return;
+        };
+        if !std::mem::replace(&mut self.ledger.has_asked, true) {
+            let others = (0..self.handover.len()).filter_map(|it| u8::try_from(it).ok());
+            let own = self.worker;
+            for worker in others.map(WorkerId).filter(|it| *it != own) {
+                self.hand_over(worker, Handover::MemoryShort(shortage));
+            }
+        }
+        self.free_memory(shortage, now);
+    }
+
+    fn load(&self) -> Load {
+        Load {
+            cells: self.channels.queue_bytes(),
+            streams: self.inbound_bytes,
+            circuits: self.circuits.len() * CIRCUIT_BYTES + self.streams.len() * STREAM_BYTES,
+        }
+    }
+
+    /// Tells what is held. Small moves wait until they are more.
+    pub(super) fn tell_memory(&mut self) {
+        let load = self.load();
+        let points = self.points.len() * POINT_BYTES;
+        let share = &mut self.ledger.share;
+        share.tell(MemoryClass::Cells, load.cells);
+        share.tell(MemoryClass::Streams, load.streams);
+        share.tell(MemoryClass::Circuits, load.circuits);
+        share.tell(MemoryClass::Links, self.channels.len() * LINK_BYTES);
+        share.tell(MemoryClass::Introductions, points);
+    }
+
+    /// Closes the circuits that have waited longest, until this switch's part of what is to be
+    /// freed is free.
+    pub(super) fn free_memory(&mut self, shortage: Shortage, now: Now) {
+        let memory = Arc::clone(self.ledger.share.memory());
+        let before = self.load();
+        let to_free = shortage.share(before.queued());
+        if to_free == 0 || before.queued() < memory.max_bytes() / QUEUED_PART {
             return;
         }
         self.channels.trim();
-        let wanted = bytes_max - bytes_max / 10;
-        if self.held_bytes() <= wanted {
-            return;
-        }
         let mut oldest = self.holders();
         let mut counts = MemoryCounts {
             passes: 1,
             considered: u64::try_from(oldest.len()).unwrap_or(u64::MAX),
             closed: 0,
         };
-        while self.held_bytes() > wanted
+        while before.total() - self.load().total().min(before.total()) < to_free
             && let Some(Reverse((_, holder))) = oldest.pop()
         {
             counts.closed += 1;
@@ -114,16 +176,22 @@ impl Switch {
                 Holder::Stream(stream) => self.close_held(stream, now),
             }
         }
-        self.memory_counts += counts;
+        self.ledger.counts += counts;
+        let after = self.load();
+        for (class, before, after) in [
+            (MemoryClass::Cells, before.cells, after.cells),
+            (MemoryClass::Streams, before.streams, after.streams),
+            (MemoryClass::Circuits, before.circuits, after.circuits),
+        ] {
+            memory.note_freed(class, before.saturating_sub(after));
+        }
+        self.tell_memory();
         warn!(
             closed = counts.closed,
-            held_bytes = self.held_bytes(),
-            "the memory limit was passed: circuits are closed"
+            held_bytes = memory.total_bytes(),
+            max_bytes = memory.max_bytes(),
+            "max_memory is passed: the circuits that have waited longest are closed"
         );
-    }
-
-    fn held_bytes(&self) -> usize {
-        self.channels.queue_bytes() + self.inbound_bytes
     }
 
     /// All that holds something, the oldest on top.
@@ -179,64 +247,15 @@ impl Switch {
     }
 }
 
+/// Memory for a relay of so many links, where so many cells may wait.
 #[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-    use std::time::Duration;
-
-    use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
-
-    use super::*;
-
-    #[expect(clippy::disallowed_methods, reason = "a test's clock starts somewhere")]
-    fn now() -> Instant {
-        Instant::now()
-    }
-
-    proptest! {
-        /// Against all bytes with their times: never younger than the oldest, and never older than
-        /// what came before the older part was taken.
-        #[test]
-        fn the_age_of_a_stream(
-            ops in prop::collection::vec((any::<bool>(), 1_usize..200), 0..100),
-        ) {
-            let start = now();
-            let (mut held, mut model) = (Held::default(), VecDeque::new());
-            let mut tick = 0;
-            for (comes, bytes) in ops {
-                tick += 1;
-                let at = start + Duration::from_secs(tick);
-                if comes {
-                    held.came(bytes, at);
-                    model.extend(std::iter::repeat_n(at, bytes));
-                } else {
-                    let bytes = bytes.min(model.len());
-                    held.taken(bytes);
-                    model.drain(..bytes);
-                }
-                prop_assert_eq!(held.since().is_some(), !model.is_empty());
-                if let (Some(since), Some(oldest)) = (held.since(), model.front()) {
-                    prop_assert!(since <= *oldest);
-                }
-            }
-        }
-
-        #[test]
-        fn a_socket_that_takes_all_makes_young(
-            counts in prop::collection::vec(1_usize..50, 1..30),
-        ) {
-            let start = now();
-            let mut held = Held::default();
-            let mut at = start;
-            held.came(10, at);
-            let mut waiting = 10;
-            for bytes in counts {
-                at += Duration::from_secs(1);
-                held.came(bytes, at);
-                held.taken(waiting);
-                waiting = bytes;
-                prop_assert_eq!(held.since(), Some(at));
-            }
-        }
-    }
+pub(super) fn with_room_for(links: usize, cells: usize) -> Arc<Memory> {
+    let standing = links * (LINK_BYTES + CIRCUIT_BYTES);
+    Memory::new(standing + cells * QUEUED_CELL_BYTES)
 }
+
+/// What a cell takes that waits, and its circuit if it has no more.
+#[cfg(test)]
+pub(super) const QUEUED_CELL_BYTES: usize = cepa_wire::cell::CELL_LEN + 6;
+#[cfg(test)]
+pub(super) const CIRCUIT_WITH_CELL_BYTES: usize = CIRCUIT_BYTES + QUEUED_CELL_BYTES;

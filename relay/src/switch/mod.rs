@@ -47,6 +47,7 @@ use slotmap::SlotMap;
 use channels::Channels;
 use circuit::{Circuit, Place};
 use edge::Edge;
+use memory::Ledger;
 use onionskins::Onionskins;
 use point::Points;
 
@@ -86,8 +87,8 @@ pub struct Switch {
     padding_budget: PaddingBudget,
     drained: Vec<CircuitRef>,
     onionskins: Onionskins,
-    memory_counts: MemoryCounts,
-    /// Bytes that streams hold for their sockets.
+    ledger: Ledger,
+    /// Bytes that came for streams and that their sockets have not taken.
     inbound_bytes: usize,
     next_tick: Option<Instant>,
     next_pace: Option<Instant>,
@@ -110,6 +111,7 @@ impl Switch {
     #[must_use]
     pub fn new(worker: WorkerId, workers: usize, config: Arc<SwitchConfig>, rng: Rng) -> Self {
         debug_assert!(usize::from(worker.0) < workers && workers <= WORKERS_MAX);
+        let ledger = Ledger::new(Arc::clone(&config.memory));
         Switch {
             worker,
             config,
@@ -129,7 +131,7 @@ impl Switch {
             padding_budget: PaddingBudget::default(),
             drained: Vec::new(),
             onionskins: Onionskins::default(),
-            memory_counts: MemoryCounts::default(),
+            ledger,
             inbound_bytes: 0,
             next_tick: None,
             next_pace: None,
@@ -160,7 +162,7 @@ impl Switch {
             onionskins_ever: self.onionskins.counts,
             streams_taken: self.streams_taken,
             points: self.point_counts.clone(),
-            memory: self.memory_counts,
+            memory: self.ledger.counts(),
         }
     }
 
@@ -251,6 +253,7 @@ impl Switch {
         for key in idle {
             self.close_channel(key, ChannelClose::Idle, now);
         }
+        self.limit_memory(now);
     }
 
     /// Queues a cell for the circuit that its id names on a channel of ours. `false`: there is no

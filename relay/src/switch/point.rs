@@ -160,7 +160,6 @@ impl Points {
         }
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.intros.len() + self.cookies.len()
     }

@@ -88,11 +88,7 @@ impl Switch {
                 end: Some(EndReason::DESTROY),
             };
         };
-        let before = edge.stream.inbound_bytes();
         let read = edge.stream.take(out, max);
-        let taken = before - edge.stream.inbound_bytes();
-        edge.held.taken(taken);
-        self.inbound_bytes = self.inbound_bytes.saturating_sub(taken);
         if read.end.is_some() {
             self.drop_edge(key);
         }
@@ -105,6 +101,8 @@ impl Switch {
             return;
         };
         edge.stream.written(bytes, now.mono);
+        edge.held.taken(bytes);
+        self.inbound_bytes = self.inbound_bytes.saturating_sub(bytes);
         self.send_stream_flow(key, now);
     }
 

@@ -354,6 +354,8 @@ fn node_table(
         bandwidth_rate: None,
         bandwidth_burst: None,
         workers: Some(unplaced(1)),
+        // All nodes share one machine.
+        max_memory: Some(unplaced(MEMORY_BYTES)),
         testing: true,
         metrics: None,
         key_day_secs: None,
@@ -364,6 +366,9 @@ fn node_table(
         authority: (node.role == Role::Authority).then(|| authority_table(plan)),
     }
 }
+
+/// `max_memory` of each node.
+const MEMORY_BYTES: u64 = 256 << 20;
 
 /// The `tor` that this program was tested with. Some parsers want a consensus to recommend one.
 const PEER_VERSION: &str = "0.4.9.11";

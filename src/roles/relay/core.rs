@@ -79,6 +79,7 @@ pub(super) fn core_config(config: &RelayConfig, address: IpAddr) -> Result<CoreC
             onionskins: onion_threads::limits(config.workers),
             ..Limits::default()
         },
+        max_memory: config.max_memory,
     })
 }
 

@@ -110,6 +110,7 @@ impl Node {
             directory: self.directory.server(http::Limits::default()),
             control: tokio::runtime::Handle::current(),
             traffic: Arc::clone(&self.traffic),
+            memory: Arc::clone(self.relay.memory()),
             bandwidth: (self.config.bandwidth_rate, self.config.bandwidth_burst),
         };
         let workers = Workers::start(setup, &mut self.rng)?;

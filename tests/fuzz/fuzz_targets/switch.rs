@@ -18,6 +18,7 @@ use cepa_circuit::{OnionKeys, PaddingParams, StreamKey};
 use cepa_crypto::ed25519::Keypair;
 use cepa_crypto::layer::{Cipher, HopLayer};
 use cepa_crypto::{Rng, curve25519, fast, ntor_v3};
+use cepa_limits::Memory;
 use cepa_link::ChannelKey;
 use cepa_link::channel::PaddingRange;
 use cepa_netdoc::policy::AddrPolicy;
@@ -89,9 +90,10 @@ fn world() -> World {
                 out_max: 3,
                 ..OnionskinLimits::default()
             },
-            queued_cells_max: 2000,
             ..Limits::default()
         },
+        // What stands takes a fifth.
+        memory: Memory::new(2 << 20),
     };
     let mut switch = Switch::new(WorkerId(0), 1, Arc::new(config), rng.fork());
     let ids = BTreeMap::from([(identity(2).rsa, Some(identity(2).ed))]);

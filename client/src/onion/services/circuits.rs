@@ -19,6 +19,7 @@ use cepa_wire::relay::RelayCommand;
 
 use super::config::ServiceId;
 use crate::onion::action::{Action, CircuitName, LastHop, Purpose};
+use crate::onion_circuits::MEETINGS_MAX;
 
 /// Circuits of uploads at once, for all services together.
 const UPLOADS_MAX: usize = 64;
@@ -41,12 +42,18 @@ pub(super) struct Circuits {
     actions: VecDeque<Action>,
     named: u64,
     uploads: usize,
+    meetings: usize,
 }
 
 impl Circuits {
     /// Whether another upload may begin.
     pub(super) fn has_room_for_upload(&self) -> bool {
         self.uploads < UPLOADS_MAX
+    }
+
+    /// Whether another visitor may be met, of whatever service.
+    pub(super) fn has_room_for_meeting(&self) -> bool {
+        self.meetings < MEETINGS_MAX
     }
 
     /// Whose a circuit is.
@@ -57,8 +64,8 @@ impl Circuits {
     /// Its end was told: it is nobody's any more.
     pub(super) fn ended(&mut self, circuit: CircuitName) -> Option<(ServiceId, Part)> {
         let owner = self.owners.remove(&circuit)?;
-        if owner.1 == Part::Upload {
-            self.uploads = self.uploads.saturating_sub(1);
+        if let Some(count) = self.count(owner.1) {
+            *count = count.saturating_sub(1);
         }
         Some(owner)
     }
@@ -77,6 +84,15 @@ impl Circuits {
     /// The next action.
     pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
+    }
+
+    /// How many there are of a kind that is bounded.
+    fn count(&mut self, part: Part) -> Option<&mut usize> {
+        match part {
+            Part::Upload => Some(&mut self.uploads),
+            Part::Meet => Some(&mut self.meetings),
+            Part::Intro => None,
+        }
     }
 
     fn close(&mut self, circuit: CircuitName) {
@@ -105,8 +121,8 @@ impl Context<'_> {
         self.circuits.named += 1;
         let circuit = CircuitName(self.circuits.named);
         self.circuits.owners.insert(circuit, (self.service, part));
-        if part == Part::Upload {
-            self.circuits.uploads += 1;
+        if let Some(count) = self.circuits.count(part) {
+            *count += 1;
         }
         let purpose = match part {
             Part::Intro => Purpose::IntroPoint,

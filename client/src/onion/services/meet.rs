@@ -1,7 +1,7 @@
 //! Meets visitors at the rendezvous points that they chose (rend-spec-v3 4.2).
 //!
 //! ```text
-//! Introduction ─▶ Opening ─ built ─▶ RENDEZVOUS1, Join ─▶ Joined ─▶ (ended)
+//! Introduction ─▶ Opening ─ built ─▶ RENDEZVOUS1, Join ─▶ Joined ─▶ (ended, or never used)
 //!                  ▲    │ ended
 //!                  └────┴─ tried too often, or too late ─▶ (failed)
 //! ```
@@ -31,10 +31,33 @@ struct Opening {
     until: Instant,
 }
 
+/// How long a visitor may take to open its first stream. It comes for one, which waits already.
+const UNUSED_MAX: Duration = Duration::from_secs(120);
+/// From then on one that has opened none makes room for others.
+const UNUSED_MIN: Duration = Duration::from_secs(10);
+
+/// A visitor that was met.
+#[derive(Debug, Clone, Copy)]
+struct Visitor {
+    since: Instant,
+    /// It has opened a stream.
+    is_used: bool,
+}
+
 #[derive(Debug)]
 enum Meeting {
     Opening(Box<Opening>),
-    Joined,
+    Joined(Visitor),
+}
+
+impl Meeting {
+    /// Since when a visitor has been there that has opened no stream.
+    fn unused_since(&self) -> Option<Instant> {
+        match self {
+            Meeting::Joined(visitor) if !visitor.is_used => Some(visitor.since),
+            _ => None,
+        }
+    }
 }
 
 /// What became of a meeting.
@@ -74,6 +97,28 @@ impl Meetings {
         self.meetings.len() < self.circuits_max
     }
 
+    /// Closes the circuit of the visitor that has been there longest without any stream; `false` if
+    /// there is none to blame.
+    pub(super) fn make_room(&mut self, ctx: &mut Context<'_>) -> bool {
+        let unused = self.meetings.iter().filter_map(|(circuit, meeting)| {
+            let since = meeting.unused_since()?;
+            (since + UNUSED_MIN <= ctx.now.mono).then_some((since, *circuit))
+        });
+        let Some((_, circuit)) = unused.min() else {
+            return false;
+        };
+        self.meetings.remove(&circuit);
+        ctx.close(circuit);
+        true
+    }
+
+    /// A visitor has opened a stream.
+    pub(super) fn used(&mut self, circuit: CircuitName) {
+        if let Some(Meeting::Joined(visitor)) = self.meetings.get_mut(&circuit) {
+            visitor.is_used = true;
+        }
+    }
+
     /// Sets out to meet a visitor.
     pub(super) fn begin(&mut self, introduction: Introduction, ctx: &mut Context<'_>) {
         let opening = Opening {
@@ -96,7 +141,14 @@ impl Meetings {
         let Some(meeting) = self.meetings.get_mut(&circuit) else {
             return;
         };
-        let Meeting::Opening(opening) = std::mem::replace(meeting, Meeting::Joined) else {
+        let visitor = Visitor {
+            since: ctx.now.mono,
+            is_used: false,
+        };
+        if matches!(meeting, Meeting::Joined(_)) {
+            return;
+        }
+        let Meeting::Opening(opening) = std::mem::replace(meeting, Meeting::Joined(visitor)) else {
             return;
         };
         let introduction = opening.introduction;
@@ -113,7 +165,7 @@ impl Meetings {
         ctx: &mut Context<'_>,
     ) -> Option<MeetingEnd> {
         match self.meetings.remove(&circuit)? {
-            Meeting::Joined => Some(MeetingEnd::Left),
+            Meeting::Joined(_) => Some(MeetingEnd::Left),
             Meeting::Opening(it) if it.tries < TRIES_MAX && ctx.now.mono < it.until => {
                 self.open(it, ctx);
                 Some(MeetingEnd::Retried)
@@ -122,37 +174,42 @@ impl Meetings {
         }
     }
 
-    /// Gives up those for which nobody waits any more; says how many.
+    /// Gives up those for which nobody waits any more; says how many. Visitors that have opened no
+    /// stream in their time are left.
     pub(super) fn handle_timeout(&mut self, ctx: &mut Context<'_>) -> u64 {
         let mut late = 0;
         self.meetings.retain(|circuit, meeting| {
             let is_late = matches!(meeting, Meeting::Opening(it) if it.until <= ctx.now.mono);
-            if is_late {
+            let is_unused = meeting
+                .unused_since()
+                .is_some_and(|since| since + UNUSED_MAX <= ctx.now.mono);
+            if is_late || is_unused {
                 ctx.close(*circuit);
-                late += 1;
             }
-            !is_late
+            late += u64::from(is_late);
+            !is_late && !is_unused
         });
         late
     }
 
-    /// When the next is given up.
+    /// When the next is given up, or left.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let untils = self.meetings.values().filter_map(|meeting| match meeting {
             Meeting::Opening(it) => Some(it.until),
-            Meeting::Joined => None,
+            Meeting::Joined(_) => meeting.unused_since().map(|since| since + UNUSED_MAX),
         });
         untils.min()
     }
 
     /// Whether the visitor is the last hop of a circuit.
     pub(super) fn is_joined(&self, circuit: CircuitName) -> bool {
-        matches!(self.meetings.get(&circuit), Some(Meeting::Joined))
+        matches!(self.meetings.get(&circuit), Some(Meeting::Joined(_)))
     }
 
     /// Circuits that are joined.
     pub(super) fn joined(&self) -> usize {
         let meetings = self.meetings.values();
-        meetings.filter(|it| matches!(it, Meeting::Joined)).count()
+        let joined = meetings.filter(|it| matches!(it, Meeting::Joined(_)));
+        joined.count()
     }
 }

@@ -142,7 +142,8 @@ impl Service {
     ) -> Result<(), IntroDrop> {
         let point = self.points.find(circuit).ok_or(IntroDrop::AuthKey)?;
         point.introduced();
-        if !self.meetings.has_room() {
+        let has_room = self.meetings.has_room() && ctx.circuits.has_room_for_meeting();
+        if !has_room && !self.meetings.make_room(ctx) {
             return Err(IntroDrop::Circuits);
         }
         let subcredentials = self.publisher.subcredentials();
@@ -209,6 +210,11 @@ impl Service {
             self.meetings.poll_timeout(),
         ];
         timeouts.into_iter().flatten().min()
+    }
+
+    /// The visitor at the end of a circuit has opened a stream.
+    pub(super) fn used(&mut self, circuit: CircuitName) {
+        self.meetings.used(circuit);
     }
 
     /// Whether a visitor is the last hop of a circuit.

@@ -318,6 +318,40 @@ fn a_stream_between_visitor_and_service() {
     assert!(meeting.sides.iter().all(|side| side.told.is_empty()));
 }
 
+/// A visitor that opens streams which nobody reads is closed when memory is short, and before that
+/// opens no more; what has come for other streams is still to be had.
+#[test]
+fn unread_streams_are_bounded() {
+    let mut meeting = joined();
+    let memory = cepa_limits::Memory::new(1 << 20);
+    let plane = &mut meeting.sides[SERVICE].plane;
+    plane.share_memory(std::sync::Arc::clone(&memory));
+    let first = meeting.accept();
+    for _ in 0..4 {
+        let [ours, _] = meeting.accept();
+        meeting.push(VISITOR, ours, 240_000);
+        if meeting.sides[SERVICE].is_destroyed {
+            break;
+        }
+    }
+    let service = &mut meeting.sides[SERVICE];
+    assert!(service.is_destroyed);
+    assert!(memory.total_bytes() <= 1 << 20, "{}", memory.total_bytes());
+    assert!(memory.freed_bytes(cepa_limits::MemoryClass::Streams) > 100_000);
+    let read = service
+        .plane
+        .stream_take(first[SERVICE], &mut Vec::new(), 1);
+    assert_eq!(read.end, Some(EndReason::DESTROY));
+    // The next one finds no room for streams.
+    let mut meeting = joined();
+    let full = cepa_limits::Memory::new(32 << 10);
+    meeting.sides[SERVICE].plane.share_memory(full);
+    let [ours, _] = meeting.accept();
+    meeting.visitor_says(RelayCommand::BEGIN, StreamId(9), b":80\0");
+    assert!(meeting.events(SERVICE).is_empty());
+    assert_eq!(meeting.push(VISITOR, ours, 5), 5);
+}
+
 #[test]
 fn refused_streams_and_those_that_visitors_give_up() {
     let mut meeting = joined();
@@ -423,6 +457,7 @@ fn what_a_visitor_may_not_say() {
             stream: Stream::begin(StreamId(77)),
             ready: false,
             is_paced: false,
+            held: Held::default(),
         });
         let visitor = &mut meeting.sides[VISITOR].plane;
         visitor.circuits[circuit]

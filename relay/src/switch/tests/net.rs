@@ -9,6 +9,7 @@ use cepa_circuit::{OnionKeys, PaddingParams, StreamKey};
 use cepa_crypto::curve25519::SecretKey;
 use cepa_crypto::layer::{self, HopLayer};
 use cepa_crypto::{Ed25519Id, Rng, RsaId, ntor};
+use cepa_limits::Memory;
 use cepa_link::channel::PaddingRange;
 use cepa_link::{ChannelKey, Established, PeerIdentity};
 use cepa_netdoc::policy::AddrPolicy;
@@ -73,6 +74,7 @@ pub(super) fn config(n: usize) -> SwitchConfig {
         },
         circuit_padding: PaddingParams::default(),
         limits: Limits::default(),
+        memory: Memory::new(1 << 30),
     }
 }
 

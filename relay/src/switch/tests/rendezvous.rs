@@ -5,6 +5,7 @@ use cepa_wire::relay::RelayCommand;
 
 use super::net::Path;
 use super::points::{COOKIE, World};
+use crate::switch::memory::with_room_for;
 use crate::switch::{Limits, WorkerId};
 
 #[test]
@@ -257,10 +258,7 @@ fn cells_behind_rendezvous1_follow_it() {
 fn joined_circuits_are_bounded_as_others() {
     for workers in [1, 2] {
         let mut world = World::with(workers, |config| {
-            config.limits = Limits {
-                queued_cells_max: 300,
-                ..Limits::default()
-            };
+            config.memory = with_room_for(2, 300);
         });
         let (client, mut service) = world.join(0, 1, &COOKIE);
         let at = world.net.nodes[0].switches.len() - 1;

@@ -111,6 +111,38 @@ fn as_many_points_and_clients_as_fit_are_published() {
     }
 }
 
+/// Visitors that open no stream make room for others, the oldest first, and go at last; one that
+/// has opened a stream stays.
+#[test]
+fn idle_visitors_make_room() {
+    let mut world = World::new(20, 14);
+    let identity = world.identity();
+    let public = identity.public();
+    let mut config = ServiceConfig::new(identity, vec![80]);
+    config.circuits_max = 3;
+    world.add(config);
+    world.tell_network();
+    world.run();
+    let point = world.fetch(&public, None).unwrap().intro_points.remove(0);
+    let visit = |world: &mut World| {
+        let (visitor, body) = world.introduction(&public, &point, |_| ());
+        world.introduce(&point.auth_key, &body);
+        world.run();
+        world.meeting(&visitor.cookie)
+    };
+    let used = visit(&mut world).unwrap();
+    world.services.handle_stream(used);
+    let idle = [visit(&mut world).unwrap(), visit(&mut world).unwrap()];
+    assert_eq!(visit(&mut world), None, "they may be about to open one");
+    world.run_for(11 * SECOND);
+    assert!(visit(&mut world).is_some());
+    let is_there = |world: &World, name| world.services.service_of(name).is_some();
+    assert!(is_there(&world, used) && !is_there(&world, idle[0]) && is_there(&world, idle[1]));
+    world.run_for(130 * SECOND);
+    assert!(is_there(&world, used));
+    assert_eq!(status(&world).counts.rdv_established_count, 1);
+}
+
 #[test]
 fn removal_closes_everything_at_once() {
     let (mut world, id, identity) = World::published(20, 4);
