@@ -94,6 +94,7 @@ const AUTHORITY_HELP: &str = "\
 Examples:
   cepa authority keygen --dir auth/keys --address 203.0.113.5:9030
   cepa authority --config authority.toml
+  cepa authority compute --authorities 9 votes/*
 
 A configuration:
   nickname = \"auth1\"
@@ -113,6 +114,39 @@ pub enum AuthorityCommand {
     /// Make the long-term identity key and the signing certificate of an authority.
     #[command(after_help = KEYGEN_HELP)]
     Keygen(KeygenArgs),
+    /// Compute the consensus of votes, and write it without signatures to standard output.
+    #[command(after_help = COMPUTE_HELP)]
+    Compute(ComputeArgs),
+}
+
+const COMPUTE_HELP: &str = "\
+For whoever checks an archive: the bytes are those that the authorities signed, up to the
+signatures. A vote that no authority would take is left out, and standard error says why. The order
+of the files is that in which the votes arrived, which matters where two spellings of a version are
+equal.
+
+Example:
+  cepa authority compute --authorities 9 --flavour microdesc votes/*";
+
+/// The arguments of `cepa authority compute`.
+#[derive(Debug, ClapArgs)]
+pub struct ComputeArgs {
+    /// How many authorities the network has, whether they voted or not.
+    #[arg(long, value_name = "N", value_parser = within(1..=128))]
+    pub authorities: u16,
+    /// The flavour: ns or microdesc.
+    #[arg(long, value_name = "NAME", default_value = "ns", value_parser = ["ns", "microdesc"])]
+    pub flavour: String,
+    /// The highest consensus method that is computed. That of `tor` 0.4.9.11 unless it is said;
+    /// authorities of ours, and of 0.4.9.15, compute up to 37.
+    #[arg(long, value_name = "N", default_value_t = 35, value_parser = within(32..=37))]
+    pub method_max: u16,
+    /// The round was the first of a run of shared randomness: a new value needs more votes.
+    #[arg(long)]
+    pub fresh_shared_random: bool,
+    /// Files, each with a vote.
+    #[arg(required = true, value_name = "VOTE")]
+    pub votes: Vec<PathBuf>,
 }
 
 const KEYGEN_HELP: &str = "\

@@ -1,5 +1,6 @@
 //! The subcommands: each reads its configuration, starts the log, and runs until it is stopped.
 
+mod authority_compute;
 pub mod authority_keygen;
 pub mod doctor;
 pub mod onion;
@@ -46,8 +47,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn authority(args: AuthorityArgs) -> Result<(), Failure> {
-    if let Some(AuthorityCommand::Keygen(args)) = args.command {
-        return authority_keygen::run(&args);
+    match args.command {
+        Some(AuthorityCommand::Keygen(args)) => return authority_keygen::run(&args),
+        Some(AuthorityCommand::Compute(args)) => return authority_compute::run(&args),
+        None => {}
     }
     let Some(node) = args.node else {
         return fail(

@@ -12,6 +12,14 @@ pub fn say(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
+/// Writes a whole document to standard output, as it is.
+pub fn write(document: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out
+        .write_all(document.as_bytes())
+        .and_then(|()| out.flush());
+}
+
 /// Prints one line to standard error.
 pub fn complain(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");

@@ -142,9 +142,12 @@ impl Authority {
                 tracing::info!(
                     relay = key,
                     reason = reply.reason,
-                    "a relay is not taken over"
+                    "what was stored of a relay is not taken over"
                 );
-                let kinds = [RowKind::Descriptor, RowKind::ExtraInfo];
+                // The descriptor may be good, and the extra-info that of one before it.
+                let is_known = key.parse().is_ok_and(|id| self.relays.knows(&id));
+                let descriptor = (!is_known).then_some(RowKind::Descriptor);
+                let kinds = descriptor.into_iter().chain([RowKind::ExtraInfo]);
                 commands.extend(kinds.map(|kind| Command::Drop(kind, key.clone())));
             }
             self.commands.extend(commands);

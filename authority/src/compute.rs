@@ -4,8 +4,11 @@
 //! shared random value is of this run. All authorities with the same votes get the same
 //! document, or their signatures are of no use to each other: thresholds, ties and roundings
 //! below are `tor`'s where the text leaves them open (PROTOCOL-NOTES section 5, "Thresholds").
+//! `tor` computes the ns flavour with the votes in the order of their arrival, the other with them
+//! sorted; it shows where two spellings of a version, or two counts of reveals, are equal to it.
 
 mod collate;
+mod names;
 mod preamble;
 mod router;
 mod version;
@@ -22,7 +25,7 @@ use cepa_netdoc::vote::{Vote, VoteText};
 use crate::config::METHODS;
 use weights::Totals;
 
-pub(crate) use version::numbers as version_numbers;
+pub(crate) use version::Version;
 pub use weights::bandwidth_weights;
 
 /// The first method whose microdesc consensuses have a constant for the time of publication.
@@ -31,13 +34,16 @@ const METHOD_WITHOUT_PUBLISHED: u32 = 33;
 /// What is computed of: votes of different authorities, all for the same interval.
 #[derive(Debug, Clone, Copy)]
 pub struct Ballot<'a> {
-    /// The votes, in any order.
+    /// The votes, in the order of their arrival.
     pub votes: &'a [VoteText],
     /// How many authorities the network has, whether they voted or not.
     pub authorities: usize,
     /// Whether the shared random value was made at the start of the run that goes on: then more
     /// of them must agree on it (srv-spec 4.1.3).
     pub is_shared_random_fresh: bool,
+    /// The highest method that is computed: of [`METHODS`] for an authority of ours, a lower one to
+    /// get what authorities of an older `tor` computed.
+    pub method_max: u32,
 }
 
 /// The consensus in both flavours, unsigned.
@@ -49,20 +55,31 @@ pub struct Computed {
     pub microdesc: Consensus,
 }
 
-/// Computes the consensus; nothing if there is no vote.
+impl Computed {
+    /// The document of a flavour, up to its signatures.
+    #[must_use]
+    pub fn text(&self, flavour: Flavour) -> String {
+        match flavour {
+            Flavour::Ns => self.ns.encode_unsigned(),
+            Flavour::Microdesc => self.microdesc.encode_unsigned(),
+        }
+    }
+}
+
+/// Computes the consensus; nothing if there is no vote, or none that knows who is Running.
 #[must_use]
 pub fn compute(ballot: &Ballot<'_>) -> Option<Computed> {
     let mut sorted: Vec<&VoteText> = ballot.votes.iter().collect();
     sorted.sort_by_key(|text| text.vote().author());
     let votes: Vec<&Vote> = sorted.iter().map(|text| &**text.vote()).collect();
-    if votes.is_empty() {
+    let arrived: Vec<&Vote> = ballot.votes.iter().map(|text| &**text.vote()).collect();
+    let knows_running = |vote: &&Vote| vote.known_flags.iter().any(|flag| flag == "Running");
+    if !votes.iter().any(knows_running) {
         return None;
     }
-    let method = method(&votes);
+    let method = method(&votes, ballot.method_max);
     let known_flags = preamble::known_flags(&votes);
     let params = preamble::params(&votes, ballot.authorities);
-    let (shared_rand_previous, shared_rand_current) =
-        preamble::shared_random(&votes, &params, ballot);
     let decided = router::decide(&votes, method, &known_flags, &params, ballot.authorities);
     let totals: Totals = decided.iter().map(|one| one.share).sum();
     let scale = preamble::param_value(&params, "bwweightscale", weights::SCALE_DEFAULT).max(1);
@@ -81,17 +98,13 @@ pub fn compute(ballot: &Ballot<'_>) -> Option<Computed> {
             vote_seconds: low_median(votes.iter().map(|vote| vote.voting_delay.vote_seconds))?,
             dist_seconds: low_median(votes.iter().map(|vote| vote.voting_delay.dist_seconds))?,
         },
-        client_versions: Some(version::recommended(&votes, |vote| {
-            vote.client_versions.as_deref()
-        })),
-        server_versions: Some(version::recommended(&votes, |vote| {
-            vote.server_versions.as_deref()
-        })),
+        client_versions: None,
+        server_versions: None,
         known_flags,
         protocols: preamble::protocols(&votes, ballot.authorities),
         params,
-        shared_rand_previous,
-        shared_rand_current,
+        shared_rand_previous: None,
+        shared_rand_current: None,
         authorities: sources(&sorted),
         routers: decided.iter().map(|one| one.status.clone()).collect(),
         bandwidth_weights: bandwidth_weights(totals, scale).unwrap_or_default(),
@@ -106,32 +119,51 @@ pub fn compute(ballot: &Ballot<'_>) -> Option<Computed> {
         ..ns.clone()
     };
     let ns = without_microdescs(ns);
-    Some(Computed { ns, microdesc })
+    Some(Computed {
+        ns: with_order(ns, &arrived, ballot),
+        microdesc: with_order(microdesc, &votes, ballot),
+    })
 }
 
-/// The highest method that more than two thirds of the votes list; if it is none of ours, our
-/// highest.
-fn method(votes: &[&Vote]) -> u32 {
+/// The consensus with the lines that depend on the order of the votes.
+fn with_order(mut consensus: Consensus, votes: &[&Vote], ballot: &Ballot<'_>) -> Consensus {
+    let versions = |pick: fn(&Vote) -> Option<&str>| Some(version::recommended(votes, pick));
+    consensus.client_versions = versions(|vote| vote.client_versions.as_deref());
+    consensus.server_versions = versions(|vote| vote.server_versions.as_deref());
+    let values = preamble::shared_random(votes, &consensus.params, ballot);
+    (
+        consensus.shared_rand_previous,
+        consensus.shared_rand_current,
+    ) = values;
+    consensus
+}
+
+/// The highest method that more than two thirds of the votes list; if it is none that is computed,
+/// the highest that is.
+fn method(votes: &[&Vote], method_max: u32) -> u32 {
     let enough = votes.len() * 2 / 3;
-    let mut methods: Vec<u32> = Vec::new();
+    // What is no method stands before all that are, in the order of its bytes.
+    let value = |word: &str| word.parse().map_or(0, |value: i32| value.max(0));
+    let key = |word: &&str| {
+        let text = if value(word) == 0 { *word } else { "" };
+        (value(word), text.to_owned())
+    };
+    let mut methods: Vec<&str> = Vec::new();
     for vote in votes {
-        let mut own = vote.methods.clone();
-        own.sort_unstable();
-        own.dedup();
+        let mut own: Vec<&str> = vote.methods.iter().map(String::as_str).collect();
+        own.sort_by_key(key);
+        own.dedup_by_key(|word| key(&&**word));
         methods.extend(own);
     }
-    methods.sort_unstable();
-    let frequent = methods
+    methods.sort_by_key(key);
+    let mut frequent = methods
         .chunk_by(|a, b| a == b)
         .filter(|run| run.len() > enough)
-        .filter_map(<[u32]>::first);
-    let highest = frequent.max().copied().unwrap_or(1);
-    let own_max = METHODS.into_iter().max().unwrap_or(highest);
-    if METHODS.contains(&highest) {
-        highest
-    } else {
-        own_max
-    }
+        .filter_map(<[&str]>::first);
+    let highest = frequent.next_back().map_or(1, |word| value(word));
+    let is_ours = |method: &u32| *method <= method_max && METHODS.contains(method);
+    let agreed = u32::try_from(highest).ok().filter(is_ours);
+    agreed.unwrap_or(method_max)
 }
 
 /// The middle one, the lower of two.

@@ -15,8 +15,10 @@ use cepa_netdoc::routerstatus::Flags;
 
 use crate::schedule::Timing;
 
-/// The consensus methods that we compute (PROTOCOL-NOTES section 5; `tor` 0.4.9 has the same).
-pub const METHODS: [u32; 4] = [32, 33, 34, 35];
+/// The consensus methods that we compute (PROTOCOL-NOTES section 5; `tor` 0.4.9.15 has the same).
+pub const METHODS: [u32; 6] = [32, 33, 34, 35, 36, 37];
+/// The highest of them.
+pub const METHOD_MAX: u32 = METHODS[METHODS.len() - 1];
 
 /// Most relays that an authority keeps; the live network has about 9000.
 pub const RELAYS_MAX: usize = 20_000;

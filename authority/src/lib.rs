@@ -21,6 +21,8 @@ mod vote;
 
 pub use authority::Authority;
 pub use command::{Command, Document, Reply, Row, RowKind};
-pub use config::{Config, Keys, KnownAuthority, METHODS, RELAYS_MAX, default_protocols};
+pub use config::{
+    Config, Keys, KnownAuthority, METHOD_MAX, METHODS, RELAYS_MAX, default_protocols,
+};
 pub use intake::{VoteDoor, VoteLook, read_descriptors, read_signatures};
 pub use uploads::RelayUpload;

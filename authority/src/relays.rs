@@ -43,6 +43,8 @@ const REPLACED_MAX: usize = 4;
 pub(crate) struct Relay {
     /// Its newest descriptor.
     pub(crate) desc: Arc<ServerDescriptor>,
+    /// Whether its extra-info is held.
+    has_extra_info: bool,
     /// SHA-256 of the microdescriptors that each of [`METHODS`] makes.
     pub(crate) microdescs: Vec<Option<[u8; 32]>>,
     /// How it was in the past.
@@ -86,6 +88,11 @@ impl Relays {
         self.by_id.iter()
     }
 
+    /// Whether a relay is known.
+    pub(crate) fn knows(&self, id: &RsaId) -> bool {
+        self.by_id.contains_key(id)
+    }
+
     /// How many are known.
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
@@ -110,7 +117,8 @@ impl Relays {
         self.histories.insert(rsa, history);
     }
 
-    /// A descriptor, its extra-info with it, from an upload, another authority or an earlier run.
+    /// What was uploaded, or comes from another authority or an earlier run: each descriptor, then
+    /// each extra-info. The reply is the first refusal, or what was said of the last descriptor.
     pub(crate) fn upload(
         &mut self,
         upload: RelayUpload,
@@ -119,7 +127,49 @@ impl Relays {
         now: SystemTime,
         commands: &mut Vec<Command>,
     ) -> Reply {
-        let RelayUpload { desc, extra_info } = upload;
+        let (mut refusal, mut reply) = (upload.refusal, Reply::ok("OK"));
+        for desc in upload.descriptors {
+            reply = self.take(desc, source, config, now, commands);
+            if reply.status != 200 {
+                refusal = refusal.or(Some(reply.clone()));
+            }
+        }
+        for info in upload.extra_infos {
+            if let Err(refused) = self.take_extra_info(info, commands) {
+                refusal = refusal.or(Some(refused));
+            }
+        }
+        refusal.unwrap_or(reply)
+    }
+
+    fn take_extra_info(
+        &mut self,
+        info: Arc<ExtraInfo>,
+        commands: &mut Vec<Command>,
+    ) -> Result<(), Reply> {
+        let Some(relay) = self.by_id.get_mut(&info.identity) else {
+            let reason = "No corresponding router descriptor for extra-info descriptor";
+            return Err(Reply::refused(reason));
+        };
+        if relay.has_extra_info {
+            return Ok(());
+        }
+        info.check_against(&relay.desc)
+            .map_err(|error| uploads::mismatch(&error))?;
+        relay.has_extra_info = true;
+        commands.push(put(RowKind::ExtraInfo, &info.identity, &info.text));
+        commands.push(Command::Serve(Document::ExtraInfo(info)));
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        desc: Arc<ServerDescriptor>,
+        source: Source,
+        config: &Config,
+        now: SystemTime,
+        commands: &mut Vec<Command>,
+    ) -> Reply {
         if let Err(refusal) = uploads::check(&desc, config, now) {
             return refusal;
         }
@@ -144,7 +194,7 @@ impl Relays {
             }
             Room::Full(reason) => return Reply::refused(reason),
         }
-        let plan = self.insert(desc, extra_info, now, commands);
+        let plan = self.insert(desc, now, commands);
         self.plan(plan, source, ReachTimes::new(config), now);
         Reply::ok("OK")
     }
@@ -159,7 +209,6 @@ impl Relays {
     fn insert(
         &mut self,
         desc: Arc<ServerDescriptor>,
-        extra_info: Option<Arc<ExtraInfo>>,
         now: SystemTime,
         commands: &mut Vec<Command>,
     ) -> Inserted {
@@ -167,10 +216,6 @@ impl Relays {
         let microdescs = serve_microdescs(&desc, commands);
         commands.push(put(RowKind::Descriptor, &id, &desc.text));
         commands.push(Command::Serve(Document::Descriptor(Arc::clone(&desc))));
-        if let Some(info) = &extra_info {
-            commands.push(put(RowKind::ExtraInfo, &id, &info.text));
-            commands.push(Command::Serve(Document::ExtraInfo(Arc::clone(info))));
-        }
         if self.pins.insert(id, desc.ed25519).is_none() {
             commands.push(put(RowKind::KeyPin, &id, &desc.ed25519.to_string()));
         }
@@ -204,6 +249,7 @@ impl Relays {
         };
         let relay = Relay {
             desc,
+            has_extra_info: false,
             microdescs,
             history,
             reached,

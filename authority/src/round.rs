@@ -17,7 +17,7 @@ use cepa_netdoc::detached::DetachedSignatures;
 use cepa_netdoc::vote::VoteText;
 
 use crate::compute::{Ballot, compute};
-use crate::config::{Config, Keys};
+use crate::config::{Config, Keys, METHOD_MAX};
 use crate::schedule::Schedule;
 
 /// A round that goes on.
@@ -88,6 +88,7 @@ impl Round {
             votes: &votes,
             authorities: config.authorities.len(),
             is_shared_random_fresh,
+            method_max: METHOD_MAX,
         };
         let Some(computed) = compute(&ballot) else {
             self.is_void = true;

@@ -82,13 +82,13 @@ fn compute(
         .collect();
     // The peers' order: srv-spec says by R_a, `tor` sorts by the hash in the commitment.
     shown.sort();
-    let reveals = u32::try_from(shown.len()).unwrap_or(u32::MAX);
+    let reveals = u64::try_from(shown.len()).unwrap_or(u64::MAX);
     let all: String = shown
         .iter()
         .map(|(_, id, reveal)| format!("{id}{reveal}"))
         .collect();
     let mut message = b"shared-random".to_vec();
-    message.extend_from_slice(&u64::from(reveals).to_be_bytes());
+    message.extend_from_slice(&reveals.to_be_bytes());
     message.extend_from_slice(&1_u32.to_be_bytes());
     message.extend_from_slice(&sha3_256(all.as_bytes()));
     message.extend_from_slice(&previous.map_or([0; 32], |value| value.value));

@@ -3,18 +3,19 @@
 //! All signatures must hold (`cepa_netdoc`), the descriptor must be of its time, its address and
 //! its software one that may be used. One that differs from the relay's last one in nothing that
 //! matters is answered with 200, but the last one is kept. Unlike `tor`, which answers 200 even to
-//! what it cannot read, whatever is refused gets 400 and the reason.
+//! what it cannot read, whatever is refused gets 400 and the reason; what else stands in the same
+//! upload is taken.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use cepa_netdoc::descriptor::{ServerDescriptor, split_descriptors};
-use cepa_netdoc::extrainfo::{ExtraInfo, split_extra_infos};
+use cepa_netdoc::descriptor::{ServerDescriptor, split_upload};
+use cepa_netdoc::extrainfo::{EXTRA_INFO_LIMITS, ExtraInfo, ExtraInfoMismatch};
 use cepa_netdoc::microdesc::{self, Microdesc};
 use cepa_netdoc::policy::is_internal;
 
 use crate::command::Reply;
-use crate::compute::version_numbers;
+use crate::compute::Version;
 use crate::config::{Config, METHODS};
 use crate::relays::AGE_MAX;
 use crate::vote;
@@ -23,8 +24,12 @@ use crate::vote;
 const FUTURE_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 /// A cosmetic change is taken only this long after the last one.
 const COSMETIC_AGE: Duration = Duration::from_secs(2 * 60 * 60);
+/// Documents of one upload that are looked at: a descriptor and its extra-info, as a rule.
+const PARTS_MAX: usize = 16;
+/// A version must be shorter than this (`tor`'s buffer for one).
+const VERSION_LEN_MAX: usize = 127;
 /// The oldest `tor` that is taken.
-const TOR_VERSION_MIN: [u32; 4] = [0, 4, 8, 0];
+const TOR_VERSION_MIN: &str = "0.4.8.0-alpha-dev";
 
 /// Where a descriptor comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,14 +42,15 @@ pub(crate) enum Source {
     Stored,
 }
 
-/// A descriptor that was read, its signatures verified, and the extra-info that belongs to it, if
-/// it was there.
-#[derive(Debug, Clone)]
+/// What was read of an upload, with its signatures verified.
+#[derive(Debug, Clone, Default)]
 pub struct RelayUpload {
-    /// The descriptor.
-    pub(crate) desc: Arc<ServerDescriptor>,
-    /// Its extra-info.
-    pub(crate) extra_info: Option<Arc<ExtraInfo>>,
+    /// The descriptors that could be read.
+    pub(crate) descriptors: Vec<Arc<ServerDescriptor>>,
+    /// The extra-info documents that could be read.
+    pub(crate) extra_infos: Vec<Arc<ExtraInfo>>,
+    /// Why the first of the others could not.
+    pub(crate) refusal: Option<Reply>,
 }
 
 impl RelayUpload {
@@ -52,33 +58,61 @@ impl RelayUpload {
     /// a job beside its loop.
     ///
     /// # Errors
-    /// The refusal of what is malformed or badly signed.
+    /// The refusal if nothing in it could be read.
     pub fn read(body: &str) -> Result<Self, Reply> {
-        let (desc, extra_info) = read(body)?;
-        Ok(RelayUpload {
-            desc: Arc::new(desc),
-            extra_info: extra_info.map(Arc::new),
-        })
+        if body.starts_with('\u{feff}') {
+            return Err(Reply::refused("descriptor(s) or extrainfo(s) had BOM."));
+        }
+        let mut upload = RelayUpload::default();
+        for part in split_upload(body).take(PARTS_MAX) {
+            let read = match part.is_extra_info {
+                true => read_extra_info(part.text).map(|info| upload.extra_infos.push(info)),
+                false => read_descriptor(part.text).map(|desc| upload.descriptors.push(desc)),
+            };
+            if let Err(reason) = read {
+                let refusal = Reply::refused(reason);
+                upload.refusal.get_or_insert(refusal);
+            }
+        }
+        let is_empty = upload.descriptors.is_empty() && upload.extra_infos.is_empty();
+        match upload.refusal {
+            Some(refusal) if is_empty => Err(refusal),
+            None if is_empty => Err(Reply::refused("No descriptors found in your POST.")),
+            _ => Ok(upload),
+        }
     }
 }
 
-fn read(body: &str) -> Result<(ServerDescriptor, Option<ExtraInfo>), Reply> {
-    if body.starts_with('\u{feff}') {
-        return Err(Reply::refused("descriptor(s) or extrainfo(s) had BOM."));
+fn read_descriptor(text: &str) -> Result<Arc<ServerDescriptor>, String> {
+    if !text.ends_with('\n') {
+        return Err("Malformed descriptor: it does not end".to_owned());
     }
-    // The extra-info stands behind the descriptor in the same body (dir-spec 4.1).
-    let end = body.find("\nextra-info ").map_or(body.len(), |at| at + 1);
-    let (descriptors, extra_infos) = body.split_at(end);
-    let Some(text) = split_descriptors(descriptors).next() else {
-        return Err(Reply::refused("No descriptors found in your POST."));
-    };
-    let desc = ServerDescriptor::parse(text)
-        .map_err(|error| Reply::refused(format!("Malformed descriptor: {error}")))?;
-    let extra_info = split_extra_infos(extra_infos)
-        .next()
-        .and_then(|text| ExtraInfo::parse(text).ok())
-        .filter(|info| info.check_against(&desc).is_ok());
-    Ok((desc, extra_info))
+    match ServerDescriptor::parse(text) {
+        Ok(desc) => Ok(Arc::new(desc)),
+        Err(error) => Err(format!("Malformed descriptor: {error}")),
+    }
+}
+
+fn read_extra_info(text: &str) -> Result<Arc<ExtraInfo>, String> {
+    if text.len() > EXTRA_INFO_LIMITS.bytes_max {
+        return Err("Extrainfo document was too large".to_owned());
+    }
+    match ExtraInfo::parse(text) {
+        Ok(info) => Ok(Arc::new(info)),
+        Err(error) => Err(format!("Malformed extra-info: {error}")),
+    }
+}
+
+/// What is said of an extra-info that is not the one that its descriptor announces.
+pub(crate) fn mismatch(error: &ExtraInfoMismatch) -> Reply {
+    Reply::refused(match error {
+        ExtraInfoMismatch::OtherRelay => "Extrainfo nickname or identity did not match routerinfo",
+        ExtraInfoMismatch::OtherDigest => {
+            "Neither digest256 or digest matched digest from routerdesc"
+        }
+        ExtraInfoMismatch::OtherTime => "Extrainfo published time did not match routerdesc",
+        ExtraInfoMismatch::BadSignature => "Extrainfo signature did not verify",
+    })
 }
 
 /// What makes a descriptor unacceptable by itself.
@@ -91,22 +125,7 @@ pub(crate) fn check(
     if config.rejected.contains(&desc.identity) {
         return refuse("Fingerprint and/or ed25519 identity is marked rejected");
     }
-    if desc.tap_onion_key.is_none() {
-        return refuse("Missing TAP key in descriptor.");
-    }
-    if let Some(version) = desc
-        .platform
-        .as_deref()
-        .and_then(|text| text.strip_prefix("Tor "))
-    {
-        match version_numbers(version) {
-            None => return refuse("Malformed platform string."),
-            Some(numbers) if numbers < TOR_VERSION_MIN => {
-                return refuse("Tor version is insecure or unsupported. Please upgrade!");
-            }
-            Some(_) => {}
-        }
-    }
+    check_platform(desc.platform.as_deref().unwrap_or_default())?;
     if desc.published > now + FUTURE_MAX {
         return refuse("Rejected: Your clock is set too far in the future.");
     }
@@ -131,6 +150,31 @@ pub(crate) fn check(
     Ok(())
 }
 
+/// The version of a `tor`, in whose platform it stands behind the first word; others have none.
+fn check_platform(platform: &str) -> Result<(), Reply> {
+    const BLANKS: [char; 3] = [' ', '\t', '\r'];
+    let Some(rest) = platform.strip_prefix("Tor ") else {
+        return Ok(());
+    };
+    let rest = rest.trim_start_matches(BLANKS);
+    let word_end = |text: &str| text.find([' ', '\t', '\r', '#']).unwrap_or(text.len());
+    let mut end = word_end(rest);
+    let behind = rest.get(end..).unwrap_or_default();
+    let next = behind.trim_start_matches(BLANKS);
+    if next.starts_with("(r") || next.starts_with("(git-") {
+        end += behind.len() - next.len() + word_end(next);
+    }
+    let version = rest.get(..end).filter(|text| text.len() < VERSION_LEN_MAX);
+    match version.and_then(Version::parse) {
+        None => Err(Reply::refused("Malformed platform string.")),
+        Some(version) if version.is_before(TOR_VERSION_MIN) => {
+            let reason = "Tor version is insecure or unsupported. Please upgrade!";
+            Err(Reply::refused(reason))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
 /// The reply to a descriptor that does not replace the one that is known; none if it does.
 pub(crate) fn old(
     desc: &ServerDescriptor,
@@ -139,7 +183,8 @@ pub(crate) fn old(
 ) -> Option<Reply> {
     let is_soon = desc.published < known.published + COSMETIC_AGE;
     let is_cosmetic = source == Source::Relay && is_soon && desc.differs_only_cosmetically(known);
-    let is_old = desc.digest == known.digest || desc.published < known.published;
+    // Of two descriptors of one second the first stays.
+    let is_old = desc.published <= known.published;
     (is_old || is_cosmetic).then(|| Reply {
         is_not_new: true,
         ..Reply::ok("Not replacing the earlier descriptor")

@@ -13,9 +13,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cepa_netdoc::consensus::{DirSource, Lifetime, StatusError, VotingDelay};
 use cepa_netdoc::descriptor::ServerDescriptor;
 use cepa_netdoc::params::Params;
-use cepa_netdoc::routerstatus::{Bandwidth, Flags, RouterStatus};
+use cepa_netdoc::routerstatus::{Flags, RouterStatus};
 use cepa_netdoc::vote::{
-    FlagThresholds, SharedRandVote, Stats, Vote, VoteRouter, VoteText, VotedEd25519, VotedMicrodesc,
+    FlagThresholds, SharedRandVote, Stats, Vote, VoteRouter, VoteText, VotedBandwidth,
+    VotedEd25519, VotedMicrodesc,
 };
 use cepa_wire::time::unix_seconds;
 
@@ -45,6 +46,8 @@ const OTHER_FLAGS: [&str; 3] = ["BadExit", "MiddleOnly", "Running"];
 /// all that a usual relay adds, and as much again for what is to come. Without it, descriptors of
 /// 20 kB whose `proto` line fills them would fill a vote with a thousand relays.
 const ENTRY_LEN_MAX: usize = 3072;
+/// The longest version that is voted for, as `tor`'s (`MAX_V_LINE_LEN`).
+const VERSION_LEN_MAX: usize = 120;
 /// Most bytes of all entries: a vote is posted, and `tor` takes no upload of 16 MiB or more
 /// (`MAX_DIR_UL_SIZE`). Beyond it the longest entries are left out.
 const ENTRIES_LEN_MAX: usize = (16 << 20) - (512 << 10);
@@ -87,7 +90,7 @@ impl View<'_> {
         let start = schedule.valid_after;
         let timing = config.timing;
         let vote = Vote {
-            methods: METHODS.to_vec(),
+            methods: METHODS.iter().map(u32::to_string).collect(),
             published: UNIX_EPOCH + Duration::from_secs(unix_seconds(self.now)),
             lifetime: Lifetime {
                 valid_after: start,
@@ -157,7 +160,7 @@ impl View<'_> {
             if !self.knows_who_runs() {
                 flags.remove(Flags::RUNNING);
             }
-            let stats = relay.history.stats(self.now).rounded();
+            let stats = relay.history.stats(self.now);
             router(&relay.desc, &relay.microdescs, flags, stats)
         });
         routers.collect()
@@ -277,22 +280,23 @@ fn router(
         dir_port: desc.dir_port,
         // An address over which nobody has tested the relay is not passed on (as with `tor`'s
         // `AuthDirHasIPv6Connectivity 0`).
-        a: Vec::new(),
+        a: None,
         flags,
         flags_unknown: Vec::new(),
         version: version(desc.platform.as_deref()),
         protocols: desc.proto.clone(),
-        bandwidth: Some(Bandwidth {
-            bandwidth: believed_kb(desc),
-            ..Bandwidth::default()
-        }),
-        policy: Some(desc.policy.summary_ipv4()),
+        bandwidth: None,
+        policy: Some(desc.policy.summary_ipv4().encode()),
         microdesc_digest: None,
     };
     VoteRouter {
         status,
         ed25519: Some(VotedEd25519::Id(desc.ed25519)),
-        stats: Some(stats),
+        w: VotedBandwidth {
+            bandwidth: Some(believed_kb(desc)),
+            ..VotedBandwidth::default()
+        },
+        stats: Some(stats.to_string()),
         microdescs: microdescs(digests),
     }
 }
@@ -307,11 +311,12 @@ fn version(platform: Option<&str>) -> Option<String> {
         let tail = rest.get(end + 1..).unwrap_or_default();
         end += 1 + tail.find(ENDS).unwrap_or(tail.len());
     }
-    Some(format!("Tor {}", rest.get(..end).unwrap_or_default()))
+    let version = format!("Tor {}", rest.get(..end).unwrap_or_default());
+    (version.len() <= VERSION_LEN_MAX).then_some(version)
 }
 
 /// One `m` line for each microdescriptor, with the methods that make it.
-fn microdescs(digests: &[Option<[u8; 32]>]) -> Vec<VotedMicrodesc> {
+fn microdescs(digests: &[Option<[u8; 32]>]) -> Vec<String> {
     let mut lines: Vec<VotedMicrodesc> = Vec::new();
     for (method, digest) in METHODS.into_iter().zip(digests) {
         match lines.last_mut() {
@@ -323,5 +328,5 @@ fn microdescs(digests: &[Option<[u8; 32]>]) -> Vec<VotedMicrodesc> {
         }
     }
     lines.retain(|line| line.digest.is_some());
-    lines
+    lines.iter().map(VotedMicrodesc::encode).collect()
 }

@@ -92,7 +92,7 @@ impl DrawnRelay {
             ip: self.ip,
             or_port: 5000,
             dir_port: 0,
-            a: Vec::new(),
+            a: None,
             flags: self.flags,
             flags_unknown: Vec::new(),
             version: None,

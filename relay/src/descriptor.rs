@@ -20,8 +20,8 @@ use crate::keys::RelayKeys;
 use crate::store::RouterDocument;
 
 /// The subprotocols that this program speaks as a relay, and no more.
-pub const PROTOCOLS: &str = "Cons=2 Desc=2 DirCache=2 FlowCtrl=1-2 HSDir=2 HSIntro=4-5 HSRend=2 \
-     Link=4-5 LinkAuth=3 Microdesc=2 Padding=2 Relay=2-6";
+pub const PROTOCOLS: &str = "Cons=2 Desc=2-4 DirCache=2 FlowCtrl=1-2 HSDir=2 HSIntro=4-5 HSRend=2 \
+     Link=4-5 LinkAuth=3 Microdesc=2-3 Padding=2 Relay=2-6";
 
 /// Why a relay cannot describe itself: something in its configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

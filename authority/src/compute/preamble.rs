@@ -30,7 +30,7 @@ pub(super) fn protocols(votes: &[&Vote], authorities: usize) -> RequiredProtocol
             .iter()
             .filter_map(|vote| pick(&vote.protocols).as_deref());
         let lists: Vec<Protocols> = texts
-            .filter_map(|text| Protocols::parse(text).ok())
+            .filter_map(|text| Protocols::parse_first(text).ok())
             .collect();
         Some(Protocols::tally(&lists, threshold).encode())
     };
@@ -61,9 +61,9 @@ pub(super) fn param_value(params: &Params, name: &str, default: i32) -> i32 {
     params.lookup(name).unwrap_or(default)
 }
 
-/// The previous and the current value, each if a majority of all authorities has it; in the first
-/// consensus of a run as many as `AuthDirNumSRVAgreements` says, two thirds by default
-/// (srv-spec 4.1.3).
+/// The previous and the current value of those who take part, each if a majority of all authorities
+/// has it; in the first consensus of a run as many as `AuthDirNumSRVAgreements` says, two thirds by
+/// default (srv-spec 4.1.3). How many reveals it is of the first says who has it.
 pub(super) fn shared_random(
     votes: &[&Vote],
     params: &Params,
@@ -72,6 +72,7 @@ pub(super) fn shared_random(
     let agreements = i32::try_from(ballot.authorities * 2 / 3).unwrap_or(i32::MAX);
     let agreements = param_value(params, "AuthDirNumSRVAgreements", agreements);
     let agreements = usize::try_from(agreements).unwrap_or(0);
+    let taking_part = || votes.iter().filter(|vote| vote.shared_rand.participates);
     let majority = ballot.authorities / 2 + 1;
     let needed = if ballot.is_shared_random_fresh {
         majority.max(agreements)
@@ -85,12 +86,10 @@ pub(super) fn shared_random(
         let most = runs.max_by_key(|run| run.len())?;
         most.first().copied().filter(|_| most.len() >= needed)
     };
-    let previous = votes
-        .iter()
+    let previous = taking_part()
         .filter_map(|vote| vote.shared_rand.previous)
         .collect();
-    let current = votes
-        .iter()
+    let current = taking_part()
         .filter_map(|vote| vote.shared_rand.current)
         .collect();
     (agreed(previous), agreed(current))

@@ -5,21 +5,21 @@
 //! frequent item is wanted, of several equally frequent the last in order wins, as in `tor`.
 
 use std::cmp::Reverse;
-use std::net::SocketAddr;
+use std::net::SocketAddrV6;
 
 use cepa_netdoc::params::Params;
-use cepa_netdoc::policy::PortPolicy;
 use cepa_netdoc::routerstatus::{Bandwidth, Flags, RouterStatus};
 use cepa_netdoc::vote::{Vote, VoteRouter};
 
 use super::collate::{Collated, collate};
+use super::names::{self, Names};
 use super::weights::Totals;
 use super::{low_median, most_frequent, preamble, version};
 
 /// The most that relays which nobody has measured count for, in kilobytes a second.
 const UNMEASURED_MAX_DEFAULT: i32 = 20;
-/// The parameter for it; the misspelling is what `tor` asks for from method 31 on.
-const UNMEASURED_MAX_PARAM: &str = "maxunmeasurdbw";
+/// The parameter for it.
+const UNMEASURED_MAX_PARAM: &str = "maxunmeasuredbw";
 /// From so many measurements on the bandwidth is theirs (dir-spec 3.8).
 const MEASUREMENTS_MIN: usize = 3;
 
@@ -37,6 +37,7 @@ struct Rules<'a> {
     authorities: usize,
     /// Each known flag, and how many votes decide upon it.
     flags: Vec<(&'a str, usize)>,
+    names: Names,
     /// The most for relays that are not measured, if enough authorities measure.
     unmeasured_max: Option<u32>,
 }
@@ -57,19 +58,19 @@ pub(super) fn decide(
         )
     });
     let measures = |vote: &&&Vote| {
-        let mut bandwidths = vote
-            .routers
+        vote.routers
             .iter()
-            .filter_map(|router| router.status.bandwidth);
-        bandwidths.any(|bandwidth| bandwidth.measured.is_some())
+            .any(|router| router.w.measured.is_some())
     };
     let measuring = votes.iter().filter(measures).count();
-    let max = preamble::param_value(params, UNMEASURED_MAX_PARAM, UNMEASURED_MAX_DEFAULT).max(1);
+    // A negative value is a very large one.
+    let max = preamble::param_value(params, UNMEASURED_MAX_PARAM, UNMEASURED_MAX_DEFAULT);
     let rules = Rules {
         method,
         authorities,
         flags: flags.collect(),
-        unmeasured_max: (measuring >= MEASUREMENTS_MIN).then_some(max.unsigned_abs()),
+        names: Names::of(votes),
+        unmeasured_max: (measuring >= MEASUREMENTS_MIN).then_some(max.cast_unsigned().max(1)),
     };
     let collated = collate(votes, authorities);
     collated
@@ -85,7 +86,12 @@ impl Rules<'_> {
         }
         let winners = winning_descriptor(&relay.entries);
         let mut status = winners.first()?.status.clone();
-        let names = self.flags(relay);
+        let chosen_name = names::chosen(&relay.entries);
+        if let Some(name) = chosen_name {
+            status.nickname = name.to_owned();
+        }
+        let owner = self.names.owner(&status.nickname, &status.rsa_id);
+        let names = self.flags(relay, owner);
         status.flags = Flags::NONE;
         status.flags_unknown.clear();
         for name in names {
@@ -104,7 +110,7 @@ impl Rules<'_> {
             let is_listed = self.flags.iter().any(|(name, _)| *name == "BadExit");
             status.flags.set(Flags::BAD_EXIT, is_listed);
         }
-        status.a = alternative_address(&winners).into_iter().collect();
+        status.a = alternative_address(&winners);
         status.version = version::most_frequent(&relay.entries);
         status.protocols = most_frequent_protocols(&relay.entries);
         status.policy = policy(&winners, &relay.entries);
@@ -120,13 +126,15 @@ impl Rules<'_> {
     }
 
     /// Each flag that more than half of the votes that know it give; and NoEdConsensus.
-    fn flags(&self, relay: &Collated<'_>) -> Vec<&str> {
+    fn flags(&self, relay: &Collated<'_>, owner: Option<bool>) -> Vec<&str> {
         let has = |entry: &VoteRouter, name: &str| match Flags::from_name(name) {
             Some(flag) => entry.status.flags.contains(flag),
             None => entry.status.flags_unknown.iter().any(|flag| flag == name),
         };
         let wins = |(name, voters): &&(&str, usize)| match *name {
             "NoEdConsensus" => !relay.has_ed_consensus,
+            "Named" => owner == Some(true),
+            "Unnamed" => owner == Some(false),
             name => {
                 relay
                     .entries
@@ -144,7 +152,7 @@ impl Rules<'_> {
     }
 
     fn bandwidth(&self, entries: &[&VoteRouter], flags: Flags) -> Option<Bandwidth> {
-        let lines = || entries.iter().filter_map(|entry| entry.status.bandwidth);
+        let lines = || entries.iter().map(|entry| entry.w);
         let fractions = lines().filter_map(|line| line.guard_fraction);
         let guard_fraction = (flags.contains(Flags::GUARD)
             && fractions.clone().count() >= MEASUREMENTS_MIN)
@@ -155,11 +163,11 @@ impl Rules<'_> {
             let bandwidth = low_median(measured)?;
             return Some(Bandwidth {
                 bandwidth,
+                unmeasured: false,
                 guard_fraction,
-                ..Bandwidth::default()
             });
         }
-        let advertised = low_median(lines().map(|line| line.bandwidth))?;
+        let advertised = low_median(lines().filter_map(|line| line.bandwidth))?;
         let bandwidth = self
             .unmeasured_max
             .map_or(advertised, |max| advertised.min(max));
@@ -167,7 +175,6 @@ impl Rules<'_> {
             bandwidth,
             unmeasured: true,
             guard_fraction,
-            ..Bandwidth::default()
         })
     }
 }
@@ -198,12 +205,12 @@ fn winning_descriptor<'a>(entries: &[&'a VoteRouter]) -> Vec<&'a VoteRouter> {
     best.unwrap_or_default().to_vec()
 }
 
-fn alternative_address(winners: &[&VoteRouter]) -> Option<SocketAddr> {
-    let mut addresses: Vec<SocketAddr> = winners
-        .iter()
-        .filter_map(|entry| entry.status.or_addr_v6())
+fn alternative_address(winners: &[&VoteRouter]) -> Option<SocketAddrV6> {
+    let listed = winners.iter().filter_map(|entry| entry.status.a);
+    let mut addresses: Vec<SocketAddrV6> = listed
+        .filter(|address| !address.ip().is_unspecified())
         .collect();
-    addresses.sort_by_key(|address| (address.ip(), Reverse(address.port())));
+    addresses.sort_by_key(|address| (*address.ip(), Reverse(address.port())));
     most_frequent(&addresses).copied()
 }
 
@@ -218,31 +225,16 @@ fn most_frequent_protocols(entries: &[&VoteRouter]) -> String {
 
 /// The policy that the votes for the chosen descriptor list most often; if they list none, that
 /// of all votes.
-fn policy(winners: &[&VoteRouter], entries: &[&VoteRouter]) -> Option<PortPolicy> {
+fn policy(winners: &[&VoteRouter], entries: &[&VoteRouter]) -> Option<String> {
     let digest = winners.first().map(|one| one.status.descriptor_digest)?;
-    let is_chosen = |entry: &&&VoteRouter| entry.status.descriptor_digest == digest;
-    let most = |policies: Vec<&PortPolicy>| {
-        let mut texts: Vec<(String, &PortPolicy)> = policies
-            .into_iter()
-            .map(|policy| (policy.encode(), policy))
-            .collect();
-        texts.sort_by(|a, b| a.0.cmp(&b.0));
-        most_frequent(&texts).map(|(_, policy)| (*policy).clone())
+    let most = |entries: &mut dyn Iterator<Item = &&VoteRouter>| {
+        let texts = entries.filter_map(|one| one.status.policy.as_deref());
+        let mut texts: Vec<&str> = texts.collect();
+        texts.sort_unstable();
+        most_frequent(&texts).map(|text| (*text).to_owned())
     };
-    let of_chosen = entries.iter().filter(is_chosen);
-    let chosen = most(
-        of_chosen
-            .filter_map(|entry| entry.status.policy.as_ref())
-            .collect(),
-    );
-    chosen.or_else(|| {
-        most(
-            entries
-                .iter()
-                .filter_map(|one| one.status.policy.as_ref())
-                .collect(),
-        )
-    })
+    let of_chosen = |entry: &&&VoteRouter| entry.status.descriptor_digest == digest;
+    most(&mut entries.iter().filter(of_chosen)).or_else(|| most(&mut entries.iter()))
 }
 
 fn microdesc(winners: &[&VoteRouter], method: u32) -> Option<[u8; 32]> {

@@ -1,5 +1,7 @@
 //! The consensus of real votes, and properties of the rules that make it.
 
+mod wild;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -26,6 +28,7 @@ fn check(votes: &[&str], authorities: usize, ns: &str, microdesc: &str) {
         votes: &votes,
         authorities,
         is_shared_random_fresh: false,
+        method_max: crate::config::METHOD_MAX,
     };
     let computed = compute(&ballot).expect("votes");
     for (ours, theirs) in [(&computed.ns, ns), (&computed.microdesc, microdesc)] {
@@ -116,6 +119,7 @@ fn flags_that_one_authority_invents_do_not_end_the_consensus() {
         votes: &votes,
         authorities: 4,
         is_shared_random_fresh: false,
+        method_max: crate::config::METHOD_MAX,
     };
     let computed = compute(&ballot).unwrap();
     assert!(computed.ns.known_flags.len() > 200);

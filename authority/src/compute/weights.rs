@@ -2,10 +2,12 @@
 //!
 //! From the bandwidths of guards (G), exits (E), both (D) and the rest (M) come the shares of each
 //! that go to each position, so that the positions are as evenly loaded as possible. Integer
-//! arithmetic truncates towards zero as C's does. Invariants of a result: the weights of each kind
-//! over the positions sum to the scale, and each is between zero and the scale.
+//! arithmetic truncates towards zero as C's does, and wraps at 64 bits: with a `bwweightscale` that
+//! is large enough all authorities get the same nonsense. Invariants of a result without that: the
+//! weights of each kind over the positions sum to the scale, and each is between zero and it.
 
 use std::iter::Sum;
+use std::num::Wrapping;
 
 use cepa_netdoc::params::Params;
 use cepa_netdoc::routerstatus::{Bandwidth, Flags};
@@ -13,7 +15,13 @@ use cepa_netdoc::routerstatus::{Bandwidth, Flags};
 /// The sum of one kind's weights unless `bwweightscale` says otherwise.
 pub(super) const SCALE_DEFAULT: i32 = 10_000;
 /// How far sums may be off because of truncation, in units of the scale.
-const MARGIN: i128 = 10;
+const MARGIN: Num = Wrapping(10);
+/// A number of the computation.
+type Num = Wrapping<i64>;
+const ZERO: Num = Wrapping(0);
+const TWO: Num = Wrapping(2);
+const THREE: Num = Wrapping(3);
+const FOUR: Num = Wrapping(4);
 
 /// Bandwidths of the network by kind of relay, in kilobytes a second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,10 +43,11 @@ impl Totals {
     pub(super) fn of(w: Bandwidth, flags: Flags) -> Totals {
         let is_exit = flags.contains(Flags::EXIT) && !flags.contains(Flags::BAD_EXIT);
         let is_guard = flags.contains(Flags::GUARD);
-        let bandwidth = i64::from(w.bandwidth);
+        // `tor` keeps it in 32 bits with a sign.
+        let bandwidth = i64::from(w.bandwidth.cast_signed());
         let as_guard = w
             .guard_fraction
-            .map_or(bandwidth, |part| bandwidth * i64::from(part) / 100);
+            .map_or(bandwidth, |part| part_of(bandwidth, part));
         let rest = bandwidth - as_guard;
         let none = Totals {
             total: as_guard,
@@ -67,6 +76,16 @@ impl Totals {
     }
 }
 
+/// So many percent of a bandwidth, rounded to the nearest.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "the product is below 2^32"
+)]
+fn part_of(bandwidth: i64, percent: u8) -> i64 {
+    (f64::from(percent) / 100.0 * bandwidth as f64).round() as i64
+}
+
 impl Sum for Totals {
     fn sum<I: Iterator<Item = Totals>>(shares: I) -> Totals {
         shares.fold(Totals::default(), |sum, one| Totals {
@@ -83,13 +102,13 @@ impl Sum for Totals {
 /// position, and so on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Weights {
-    gg: i128,
-    gd: i128,
-    mg: i128,
-    me: i128,
-    md: i128,
-    ee: i128,
-    ed: i128,
+    gg: Num,
+    gd: Num,
+    mg: Num,
+    me: Num,
+    md: Num,
+    ee: Num,
+    ed: Num,
 }
 
 /// What is wrong with weights.
@@ -106,44 +125,51 @@ enum Imbalance {
 /// Totals as the arithmetic wants them: none is zero.
 #[derive(Clone, Copy)]
 struct Load {
-    g: i128,
-    m: i128,
-    e: i128,
-    d: i128,
-    t: i128,
+    g: Num,
+    m: Num,
+    e: Num,
+    d: Num,
+    t: Num,
     /// The scale.
-    s: i128,
+    s: Num,
 }
 
 /// The 19 weights of the line; none if no case of dir-spec 3.8.3 balances the network.
 #[must_use]
 pub fn bandwidth_weights(totals: Totals, scale: i32) -> Option<Params> {
     // One is added to each kind, so that nothing is divided by zero.
+    let one = Wrapping(1);
     let load = Load {
-        g: i128::from(totals.guards) + 1,
-        m: i128::from(totals.middles) + 1,
-        e: i128::from(totals.exits) + 1,
-        d: i128::from(totals.both) + 1,
-        t: i128::from(totals.total) + 4,
-        s: i128::from(scale.max(1)),
+        g: Wrapping(totals.guards) + one,
+        m: Wrapping(totals.middles) + one,
+        e: Wrapping(totals.exits) + one,
+        d: Wrapping(totals.both) + one,
+        t: Wrapping(totals.total) + Wrapping(4),
+        s: Wrapping(i64::from(scale.max(1))),
     };
-    let is_exit_scarce = 3 * load.e < load.t;
-    let is_guard_scarce = 3 * load.g < load.t;
+    if [load.g, load.m, load.e, load.d]
+        .iter()
+        .any(|kind| *kind < one)
+    {
+        return None;
+    }
+    let is_exit_scarce = load.e * THREE < load.t;
+    let is_guard_scarce = load.g * THREE < load.t;
     let weights = match (is_exit_scarce, is_guard_scarce) {
         (false, false) => load.none_scarce(),
         (true, true) => load.both_scarce(),
         _ => load.one_scarce(),
     }?;
-    weights.line(scale.max(1))
+    Some(weights.line(scale.max(1)))
 }
 
 impl Load {
     /// Case 1.
     fn none_scarce(&self) -> Option<Weights> {
         let Load { g, m, e, s, .. } = *self;
-        let ee = s * (e + g + m) / (3 * e);
-        let mg = s * (2 * g - e - m) / (3 * g);
-        let third = s / 3;
+        let ee = s * (e + g + m) / (THREE * e);
+        let mg = s * (TWO * g - e - m) / (THREE * g);
+        let third = s / THREE;
         let weights = Weights {
             gd: third,
             ed: third,
@@ -170,8 +196,8 @@ impl Load {
                 false => Weights { gd: s, ..full },
             });
         }
-        let ed = s * (d - 2 * e + 4 * g - 2 * m) / (3 * d);
-        let half = (s - ed) / 2;
+        let ed = s * (d - TWO * e + FOUR * g - TWO * m) / (THREE * d);
+        let half = (s - ed) / TWO;
         let (ee, me) = (s * (e - g + m) / e, s * (g - m) / e);
         let balanced = Weights {
             ee,
@@ -184,8 +210,8 @@ impl Load {
         if self.check(&balanced).is_ok() {
             return Some(balanced);
         }
-        let ed = s * (d - 2 * e + g + m) / (3 * d);
-        let md = (s * (d - 2 * m + g + e) / (3 * d)).max(0);
+        let ed = s * (d - TWO * e + g + m) / (THREE * d);
+        let md = (s * (d - TWO * m + g + e) / (THREE * d)).max(ZERO);
         let weights = Weights {
             ed,
             md,
@@ -203,9 +229,9 @@ impl Load {
         let Load { g, m, e, d, t, s } = *self;
         let is_guard_scarce = g < e;
         let none = Weights::default();
-        if 3 * (e.min(g) + d) < t {
+        if THREE * (e.min(g) + d) < t {
             return Some(if is_guard_scarce {
-                let me = if e < m { 0 } else { s * (e - m) / (2 * e) };
+                let me = if e < m { ZERO } else { s * (e - m) / (TWO * e) };
                 Weights {
                     gg: s,
                     gd: s,
@@ -214,7 +240,7 @@ impl Load {
                     ..none
                 }
             } else {
-                let mg = if g < m { 0 } else { s * (g - m) / (2 * g) };
+                let mg = if g < m { ZERO } else { s * (g - m) / (TWO * g) };
                 Weights {
                     ee: s,
                     ed: s,
@@ -225,26 +251,26 @@ impl Load {
             });
         }
         let weights = if is_guard_scarce {
-            let gd = s * (d - 2 * g + e + m) / (3 * d);
-            let ee = s * (e + m) / (2 * e);
-            let half = (s - gd) / 2;
+            let gd = s * (d - TWO * g + e + m) / (THREE * d);
+            let ee = s * (e + m) / (TWO * e);
+            let half = (s - gd) / TWO;
             Weights {
                 gg: s,
                 gd,
-                mg: 0,
+                mg: ZERO,
                 ee,
                 me: s - ee,
                 md: half,
                 ed: half,
             }
         } else {
-            let ed = s * (d - 2 * e + g + m) / (3 * d);
-            let gg = s * (g + m) / (2 * g);
-            let half = (s - ed) / 2;
+            let ed = s * (d - TWO * e + g + m) / (THREE * d);
+            let gg = s * (g + m) / (TWO * g);
+            let half = (s - ed) / TWO;
             Weights {
                 ee: s,
                 ed,
-                me: 0,
+                me: ZERO,
                 gg,
                 mg: s - gg,
                 md: half,
@@ -259,31 +285,39 @@ impl Load {
         let Load { g, m, e, d, t, s } = *self;
         let sums = [w.ed + w.md + w.gd, w.mg + w.gg, w.me + w.ee];
         let parts = [w.gg, w.gd, w.mg, w.me, w.md, w.ed, w.ee];
-        let is_whole = sums.iter().all(|sum| (sum - s).abs() <= MARGIN);
-        if !is_whole || !parts.iter().all(|part| (0..=s).contains(part)) {
+        let is_whole = sums.iter().all(|sum| within(*sum, s, MARGIN));
+        if !is_whole || !parts.iter().all(|part| (ZERO..=s).contains(part)) {
             return Err(Imbalance::Sum);
         }
-        let margin = MARGIN * t / 3;
+        let margin = MARGIN * t / THREE;
         let guards = w.gg * g + w.gd * d;
         let exits = w.ee * e + w.ed * d;
         let middles = m * s + w.md * d + w.me * e + w.mg * g;
-        if (guards - exits).abs() > margin {
+        if !within(guards, exits, margin) {
             return Err(Imbalance::Exits);
         }
-        if (guards - middles).abs() > margin {
+        if !within(guards, middles, margin) {
             return Err(Imbalance::Middle);
         }
         Ok(())
     }
 }
 
+/// Whether two numbers are so close.
+fn within(a: Num, b: Num, margin: Num) -> bool {
+    let difference = if a - b >= ZERO { a - b } else { b - a };
+    difference <= margin
+}
+
 impl Weights {
-    fn line(&self, scale: i32) -> Option<Params> {
-        let number = |weight: i128| i32::try_from(weight).ok();
-        let (gg, gd, mg) = (number(self.gg)?, number(self.gd)?, number(self.mg)?);
-        let (me, md) = (number(self.me)?, number(self.md)?);
-        let (ee, ed) = (number(self.ee)?, number(self.ed)?);
-        Some(Params::from_iter([
+    fn line(&self, scale: i32) -> Params {
+        // What is left of them in 32 bits.
+        #[expect(clippy::cast_possible_truncation, reason = "as `tor` does")]
+        let number = |weight: Num| weight.0 as i32;
+        let (gg, gd, mg) = (number(self.gg), number(self.gd), number(self.mg));
+        let (me, md) = (number(self.me), number(self.md));
+        let (ee, ed) = (number(self.ee), number(self.ed));
+        Params::from_iter([
             ("Wbd", md),
             ("Wbe", me),
             ("Wbg", mg),
@@ -303,6 +337,6 @@ impl Weights {
             ("Wme", me),
             ("Wmg", mg),
             ("Wmm", scale),
-        ]))
+        ])
     }
 }

@@ -18,12 +18,13 @@ use std::net::Ipv4Addr;
 use cepa_crypto::RsaId;
 
 use crate::item::{Item, ItemError};
+use crate::number;
 use crate::params::{Params, ParamsError};
 use crate::routerstatus::{EntryKind, RouterStatus};
 
 pub(crate) use encode::{encode_dir_source, encode_optional, encode_timing, word_list};
 pub use lifetime::{INTERVAL_MIN, Lifetime, REASONABLY_LIVE, TESTING_INTERVAL_MIN, VotingDelay};
-pub(crate) use parse::{Preamble, line, missing, once};
+pub(crate) use parse::{line, missing, once};
 pub use sharedrand::{COMMIT_TEXT_LEN, SharedRandCommit, SharedRandValue};
 pub use signature::{DigestAlgorithm, DirectorySignature, SIGNATURE_LEN_MAX, Signers};
 pub use text::{ConsensusText, SIGNATURE_KEYWORD};
@@ -107,7 +108,7 @@ impl Flavour {
 /// A `dir-source` line: an authority's name and addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirSource {
-    /// Its nickname; ends in `-legacy` for the entry of an authority's old key.
+    /// Its nickname, of any form; ends in `-legacy` for the entry of an authority's old key.
     pub nickname: String,
     /// The digest of its long-term (v3) identity key.
     pub identity: RsaId,
@@ -123,17 +124,14 @@ pub struct DirSource {
 
 impl DirSource {
     pub(crate) fn parse(item: &Item<'_>) -> Result<Self, ItemError> {
-        let nickname = item.arg(0)?;
-        if !crate::routerstatus::is_nickname(nickname.trim_end_matches("-legacy")) {
-            return Err(item.bad_argument(0));
-        }
+        let port = |at| number::port(item.arg(at)?).ok_or_else(|| item.bad_argument(at));
         Ok(Self {
-            nickname: nickname.to_owned(),
+            nickname: item.arg(0)?.to_owned(),
             identity: item.arg_as(1)?,
             hostname: item.arg(2)?.to_owned(),
             ip: item.arg_as(3)?,
-            dir_port: item.arg_as(4)?,
-            or_port: item.arg_as(5)?,
+            dir_port: port(4)?,
+            or_port: port(5)?,
         })
     }
 }

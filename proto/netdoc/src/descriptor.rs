@@ -31,8 +31,8 @@ pub const DESCRIPTOR_LIMITS: Limits = Limits {
     bytes_max: 20_000,
     items_max: 4096,
 };
-/// Most family certificates of a descriptor; authorities may refuse more than three.
-pub const FAMILY_CERTS_MAX: usize = 16;
+/// Most family certificates of a descriptor; more do not fit into one.
+pub const FAMILY_CERTS_MAX: usize = 128;
 
 /// Two descriptors further apart differ by more than cosmetics (`tor`'s
 /// `ROUTER_MAX_COSMETIC_TIME_DIFFERENCE`).
@@ -251,6 +251,54 @@ fn same_text(a: Option<&str>, b: Option<&str>) -> bool {
         (None, None) => true,
         _ => false,
     }
+}
+
+/// One document of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UploadPart<'a> {
+    /// Whether it is an extra-info document instead of a descriptor.
+    pub is_extra_info: bool,
+    /// Its text, to the end of its last signature; an annotation before it belongs to it.
+    pub text: &'a str,
+}
+
+/// Cuts the body of an upload into descriptors and extra-info documents, as `tor` does: each from
+/// its first line to the end of its RSA signature. What stands between and behind is nobody's; a
+/// document that does not end is the last.
+pub fn split_upload(body: &str) -> impl Iterator<Item = UploadPart<'_>> {
+    const SIGNATURE: &str = "\nrouter-signature";
+    const END: &str = "\n-----END SIGNATURE-----\n";
+    let mut rest = body;
+    std::iter::from_fn(move || {
+        let (start, is_extra_info) = start_of_document(rest)?;
+        rest = rest.get(start..)?;
+        let signature = rest.find(SIGNATURE);
+        let end = signature.and_then(|at| Some(at + rest.get(at..)?.find(END)? + END.len()));
+        let (text, behind) = rest.split_at(end.unwrap_or(rest.len()));
+        rest = behind;
+        Some(UploadPart {
+            is_extra_info,
+            text,
+        })
+    })
+}
+
+/// Where the next document starts, and whether it is an extra-info.
+fn start_of_document(text: &str) -> Option<(usize, bool)> {
+    let (mut at, mut annotation) = (0, None);
+    for line in text.split_inclusive('\n') {
+        let bare = line.trim_start_matches([' ', '\t', '\r']);
+        let start = at + line.len() - bare.len();
+        at += line.len();
+        if bare.starts_with('@') {
+            annotation = annotation.or(Some(start));
+        }
+        let is_extra_info = bare.starts_with("extra-info ");
+        if is_extra_info || bare.starts_with("router ") {
+            return Some((annotation.unwrap_or(start), is_extra_info));
+        }
+    }
+    None
 }
 
 /// Cuts a text of several descriptors, as `/tor/server/…` serves them.

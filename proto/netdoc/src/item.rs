@@ -2,15 +2,17 @@
 //! (dir-spec.txt section 1.2).
 //!
 //! [`Items`] walks a document without copying: every [`Item`] borrows from it and knows its byte
-//! offsets, so that signed ranges can be cut out exactly. Unknown keywords are yielded like all
-//! others and ignored by the callers. Objects are found eagerly, their base64 is decoded lazily
-//! and under a bound. Bytes and items of a document are bounded by the caller's [`Limits`].
-//! After an error the iterator ends.
+//! offsets, so that signed ranges can be cut out exactly. It takes what `tor` takes, since all
+//! authorities must judge alike: white space and `#` comments between items, `opt` before a
+//! keyword, keywords of any form (unknown ones are yielded like all others and ignored by the
+//! callers), a last line without its newline. Objects are found eagerly, their base64 is decoded
+//! under a bound. Bytes and items of a document are bounded by the caller's [`Limits`]. After an
+//! error the iterator ends.
 
 use std::time::SystemTime;
 
 use cepa_crypto::encoding;
-use memchr::memchr;
+use memchr::{memchr, memmem};
 
 use crate::timestamp;
 
@@ -39,17 +41,14 @@ pub enum ItemError {
     /// The document has more items than the caller's bound.
     #[error("document has more than {0} items")]
     TooManyItems(usize),
-    /// The last line has no newline.
-    #[error("line at byte {0} does not end")]
-    UnfinishedLine(usize),
     /// A line is longer than [`LINE_LEN_MAX`].
     #[error("line at byte {0} is longer than {LINE_LEN_MAX} bytes")]
     LineTooLong(usize),
-    /// A line does not start with a keyword of letters, digits and hyphens.
-    #[error("line at byte {0} has no valid keyword")]
-    BadKeyword(usize),
-    /// A line holds a NUL.
-    #[error("line at byte {0} holds a NUL")]
+    /// A line is an annotation, which no document has that is sent.
+    #[error("line at byte {0} is an annotation")]
+    Annotation(usize),
+    /// The document holds a NUL.
+    #[error("byte {0} is a NUL")]
     NulByte(usize),
     /// An object has a malformed first line, or no end, or the end of another tag.
     #[error("object at byte {0} is malformed")]
@@ -104,7 +103,8 @@ impl Object<'_> {
 pub struct Item<'a> {
     /// The keyword.
     pub keyword: &'a str,
-    /// All after the keyword and the white space behind it, without the newline.
+    /// All after the keyword and the white space behind it, without the newline. What is kept as
+    /// it stands (`contact`, `v`, `pr`, ...) is this.
     pub args_text: &'a str,
     /// The object, if there is one.
     pub object: Option<Object<'a>>,
@@ -117,11 +117,9 @@ pub struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    /// The arguments, in order.
+    /// The arguments, in order; a `#` ends one like a space, and behind a space all of them.
     pub fn args(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.args_text
-            .split([' ', '\t'])
-            .filter(|arg| !arg.is_empty())
+        args(self.args_text)
     }
 
     /// The argument at `index`, counted from zero.
@@ -187,6 +185,9 @@ impl<'a> Items<'a> {
         if text.len() > limits.bytes_max {
             return Err(ItemError::TooLong(limits.bytes_max));
         }
+        if let Some(at) = memchr(0, text.as_bytes()) {
+            return Err(ItemError::NulByte(at));
+        }
         Ok(Self {
             text,
             offset: 0,
@@ -205,67 +206,82 @@ impl<'a> Items<'a> {
         self.offset
     }
 
-    /// The next line without its newline, and the offset behind it.
-    fn line(&self, at: usize) -> Result<(&'a str, usize), ItemError> {
+    /// The line at `at` without its newline, and the offset behind it.
+    fn line(&self, at: usize) -> (&'a str, usize) {
         let rest = self.text.get(at..).unwrap_or_default();
-        let len = memchr(b'\n', rest.as_bytes()).ok_or(ItemError::UnfinishedLine(at))?;
-        if len > LINE_LEN_MAX {
-            return Err(ItemError::LineTooLong(at));
+        match memchr(b'\n', rest.as_bytes()) {
+            Some(len) => (rest.get(..len).unwrap_or_default(), at + len + 1),
+            None => (rest, self.text.len()),
         }
-        let line = rest.get(..len).unwrap_or_default();
-        if memchr(0, line.as_bytes()).is_some() {
-            return Err(ItemError::NulByte(at));
-        }
-        Ok((line, at + len + 1))
     }
 
-    /// The object that starts at `at`, if one does, and the offset behind it.
+    /// The offset of the first byte from `at` on that is neither white space nor in a comment.
+    fn next_token(&self, at: usize) -> usize {
+        let bytes = self.text.as_bytes();
+        let mut at = at;
+        loop {
+            match bytes.get(at) {
+                Some(b' ' | b'\t' | b'\r' | b'\n') => at += 1,
+                Some(b'#') => {
+                    let rest = bytes.get(at..).unwrap_or_default();
+                    at += memchr(b'\n', rest).unwrap_or(rest.len());
+                }
+                _ => return at,
+            }
+        }
+    }
+
+    /// The object that starts behind a line that ends at `at`, if one does, and the offset behind
+    /// it.
     fn object(&self, at: usize) -> Result<Option<(Object<'a>, usize)>, ItemError> {
+        let at = self.next_token(at);
         let rest = self.text.get(at..).unwrap_or_default();
-        if !rest.starts_with(BEGIN) {
+        if !rest.starts_with(BEGIN) || memchr(b'\n', rest.as_bytes()).is_none() {
             return Ok(None);
         }
         let bad = ItemError::BadObject(at);
-        let (first, body_start) = self.line(at)?;
+        let (first, body_start) = self.line(at);
         let tag = first
             .strip_prefix(BEGIN)
             .and_then(|rest| rest.strip_suffix(DASHES));
-        let Some(tag) = tag.filter(|tag| tag.split(' ').all(is_keyword)) else {
-            return Err(bad);
-        };
+        let tag = tag.filter(|tag| !tag.is_empty()).ok_or(bad.clone())?;
         let body = self.text.get(body_start..).unwrap_or_default();
-        // Base64 has no hyphen: the first one starts the last line.
-        let body_len = memchr(b'-', body.as_bytes()).ok_or(bad.clone())?;
+        let body_len = memmem::find(body.as_bytes(), END.as_bytes()).ok_or(bad.clone())?;
         let body = body.get(..body_len).unwrap_or_default();
-        if !body.is_empty() && !body.ends_with('\n') {
-            return Err(bad);
-        }
-        let (last, end) = self.line(body_start + body_len)?;
+        let (last, end) = self.line(body_start + body_len);
         let last_tag = last
             .strip_prefix(END)
             .and_then(|rest| rest.strip_suffix(DASHES));
-        if last_tag != Some(tag) {
+        if last_tag != Some(tag) || body_len > LINE_LEN_MAX {
             return Err(bad);
+        }
+        if encoding::base64_decode(body).is_none() {
+            return Err(ItemError::BadBase64(tag.to_owned()));
         }
         Ok(Some((Object { tag, body }, end)))
     }
 
     fn item(&mut self) -> Result<Option<Item<'a>>, ItemError> {
-        let bytes = self.text.as_bytes();
-        while bytes.get(self.offset) == Some(&b'\n') {
-            self.offset += 1;
-        }
-        let start = self.offset;
+        let mut start = self.next_token(self.offset);
         if start == self.text.len() {
             return Ok(None);
         }
         if self.items_left == 0 {
             return Err(ItemError::TooManyItems(self.limits.items_max));
         }
-        let (line, line_end) = self.line(start)?;
-        let (keyword, args_text) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-        if !is_keyword(keyword) {
-            return Err(ItemError::BadKeyword(start));
+        let (mut line, line_end) = self.line(start);
+        if line.len() > LINE_LEN_MAX {
+            return Err(ItemError::LineTooLong(start));
+        }
+        if line.get(..word_end(line)) == Some("opt") {
+            let behind = line.get(3..).unwrap_or_default();
+            let behind = behind.trim_start_matches(BLANKS);
+            start += line.len() - behind.len();
+            line = behind;
+        }
+        let (keyword, args_text) = line.split_at(word_end(line));
+        if keyword.starts_with('@') {
+            return Err(ItemError::Annotation(start));
         }
         let found = self.object(line_end)?;
         let end = found.map_or(line_end, |(_, end)| end);
@@ -273,7 +289,7 @@ impl<'a> Items<'a> {
         self.offset = end;
         Ok(Some(Item {
             keyword,
-            args_text: args_text.trim_start_matches([' ', '\t']),
+            args_text: args_text.trim_start_matches(BLANKS),
             object: found.map(|(object, _)| object),
             start,
             line_end,
@@ -298,13 +314,29 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
-/// Whether a word is a keyword: letters, digits and hyphens, and no hyphen first.
-fn is_keyword(word: &str) -> bool {
-    let bytes = word.as_bytes();
-    bytes.first().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+/// White space within a line.
+const BLANKS: [char; 3] = [' ', '\t', '\r'];
+
+/// Where the word ends that a line starts with.
+fn word_end(line: &str) -> usize {
+    line.find([' ', '\t', '\r', '#']).unwrap_or(line.len())
+}
+
+/// The arguments of a line without its keyword.
+pub(crate) fn args(line: &str) -> impl Iterator<Item = &str> {
+    let mut rest = line.trim_start_matches(BLANKS);
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (arg, behind) = rest.split_at(word_end(rest));
+        rest = behind.get(1..).unwrap_or_default();
+        rest = rest.trim_start_matches(BLANKS);
+        if rest.starts_with('#') {
+            rest = "";
+        }
+        Some(arg)
+    })
 }
 
 /// All items of a small document, for parsers that look them up by keyword.
@@ -441,23 +473,27 @@ mod tests {
     #[test]
     fn refuses_malformed_documents() {
         for text in [
-            "a",
-            "-a\n",
-            " a\n",
-            "a_b\n",
             "a\0b\n",
             "a b\0\n",
-            "é\n",
+            "a\n\0",
+            "@a\n",
             "a\n-----BEGIN X-----\n",
             "a\n-----BEGIN X\n-----END X-----\n",
             "a\n-----BEGIN X-----\nAA\n-----END Y-----\n",
-            "a\n-----BEGIN X-----\nAA-----END X-----\n",
-            "a\n-----BEGIN X-----\nAA\n-----END X-----",
+            "a\n-----BEGIN X-----\nA-A\n-----END X-----\n",
             "a\n-----BEGIN -----\nAA\n-----END -----\n",
-            "-----BEGIN X-----\nAA\n-----END X-----\n",
         ] {
             assert!(Section::parse(text, LIMITS).is_err(), "{text}");
         }
+        let long = format!("a {}\n", "b".repeat(LINE_LEN_MAX));
+        let limits = Limits {
+            bytes_max: 1 << 20,
+            ..LIMITS
+        };
+        assert_eq!(
+            Section::parse(&long, limits).unwrap_err(),
+            ItemError::LineTooLong(0)
+        );
         let many = "a\n".repeat(11);
         assert_eq!(
             Section::parse(&many, LIMITS).unwrap_err(),
@@ -468,6 +504,21 @@ mod tests {
             Section::parse(&long, LIMITS).unwrap_err(),
             ItemError::TooLong(1000)
         );
+    }
+
+    /// What `tor` 0.4.9 takes, as it takes it.
+    #[test]
+    fn odd_documents_are_read() {
+        let text = "# a comment\n \topt opt_b 1#2 3 # 4\n\n-c\r\nd\n  -----BEGIN X Y-----\n\
+                    AA-----END X Y-----\n#\né  e \nlast";
+        let section = Section::parse(text, LIMITS).unwrap();
+        let keywords: Vec<_> = section.items.iter().map(|item| item.keyword).collect();
+        assert_eq!(keywords, ["opt_b", "-c", "d", "é", "last"]);
+        let args: Vec<_> = section.items[0].args().collect();
+        assert_eq!(args, ["1", "2", "3"]);
+        assert_eq!(section.items[0].args_text, "1#2 3 # 4");
+        assert_eq!(section.items[2].object_bytes("X Y", 1), Ok(vec![0]));
+        assert_eq!(section.items[3].args_text, "e ");
     }
 
     #[test]
@@ -489,7 +540,7 @@ mod tests {
             let items = Items::new(&text, Limits { bytes_max: 4096, items_max: 100 });
             for item in items.into_iter().flatten() {
                 let Ok(item) = item else { break };
-                prop_assert!(item.start < item.line_end && item.line_end <= item.end);
+                prop_assert!(item.start <= item.line_end && item.line_end <= item.end);
                 prop_assert!(item.through_line(&text, 0).is_some());
                 let _ = item.object.map(|object| object.decode(64));
                 let _ = item.timestamp(0);

@@ -16,6 +16,7 @@ pub mod family;
 pub mod hs_descriptor;
 pub mod item;
 pub mod microdesc;
+mod number;
 pub mod params;
 pub mod pem;
 pub mod policy;

@@ -1,5 +1,5 @@
 //! Microdescriptors: what clients need of a descriptor, made by the authorities (dir-spec.txt
-//! section 3.3, with the consensus methods 32 to 35 of `tor` 0.4.9).
+//! section 3.3, with the consensus methods 32 to 37 of `tor` 0.4.9).
 //!
 //! A microdescriptor is not signed: SHA-256 of its exact text stands in the consensus, so that
 //! [`from_descriptor`] must give the very bytes that `tor` makes of the same descriptor.
@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use cepa_crypto::{Ed25519Id, curve25519, digest, encoding};
 
-use crate::descriptor::ServerDescriptor;
+use crate::descriptor::{FAMILY_CERTS_MAX, ServerDescriptor};
 use crate::family::Family;
 use crate::item::{ItemError, Limits, Section, split_documents};
 use crate::policy::PortPolicy;
@@ -21,8 +21,12 @@ pub const MICRODESC_LIMITS: Limits = Limits {
 };
 /// The first consensus method that puts families by key into microdescriptors.
 pub const METHOD_FAMILY_IDS: u32 = 35;
-/// Most family identities; authorities refuse descriptors with more than a few.
-pub const FAMILY_IDS_MAX: usize = 64;
+/// The first that makes microdescriptors of relays without a TAP key.
+pub const METHOD_TAP_OPTIONAL: u32 = 36;
+/// The first that leaves TAP keys and families by list out.
+pub const METHOD_WITHOUT_TAP: u32 = 37;
+/// Most family identities: those of a descriptor.
+pub const FAMILY_IDS_MAX: usize = FAMILY_CERTS_MAX;
 
 /// Why a text is no microdescriptor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,16 +110,20 @@ fn policy(section: &Section<'_>, keyword: &str) -> Result<PortPolicy, MicrodescE
 }
 
 /// Writes the microdescriptor of a descriptor by a consensus method from 32 on. A relay without
-/// a TAP key has none.
+/// a TAP key has none before method 36.
 pub fn from_descriptor(descriptor: &ServerDescriptor, method: u32) -> Option<String> {
-    let tap = descriptor.tap_onion_key.as_ref()?;
+    let tap = match &descriptor.tap_onion_key {
+        None if method < METHOD_TAP_OPTIONAL => return None,
+        Some(key) if method < METHOD_WITHOUT_TAP => key.to_pem(),
+        _ => String::new(),
+    };
     let ntor = encoding::base64_unpadded(descriptor.ntor_onion_key.as_bytes());
-    let mut text = format!("onion-key\n{}ntor-onion-key {ntor}\n", tap.to_pem());
+    let mut text = format!("onion-key\n{tap}ntor-onion-key {ntor}\n");
     let mut push = |keyword: &str, rest: &dyn std::fmt::Display| {
         // Writing to a String does not fail.
         let _ = writeln!(text, "{keyword} {rest}");
     };
-    if !descriptor.family.is_empty() {
+    if method < METHOD_WITHOUT_TAP && !descriptor.family.is_empty() {
         push(
             "family",
             &descriptor.family.canonical_with(descriptor.identity),

@@ -11,11 +11,11 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Most parameters that one line may hold; the live network has about 60.
-pub const PARAMS_MAX: usize = 1024;
+use crate::item::{ARGS_MAX, args};
+use crate::number;
 
-/// The longest name of a parameter, in bytes.
-pub const PARAM_NAME_LEN_MAX: usize = 256;
+/// Most parameters that one line may hold, as in `tor`; the live network has about 60.
+pub const PARAMS_MAX: usize = ARGS_MAX;
 
 /// Why a line of parameters was refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Params {
     /// [`ParamsError`]: what `tor` refuses in a vote or consensus is refused here too.
     pub fn parse(line: &str) -> Result<Self, ParamsError> {
         let mut entries: Vec<(String, i32)> = Vec::new();
-        for word in line.split(' ').filter(|word| !word.is_empty()) {
+        for word in args(line) {
             if entries.len() >= PARAMS_MAX {
                 return Err(ParamsError::TooMany);
             }
@@ -143,14 +143,15 @@ impl<'a> FromIterator<(&'a str, i32)> for Params {
     }
 }
 
-fn parse_word(word: &str) -> Option<(&str, i32)> {
+/// Reads `name=value`; the name may be anything, even nothing.
+pub(crate) fn parse_word(word: &str) -> Option<(&str, i32)> {
     let (name, value) = word.split_once('=')?;
-    // `i32::from_str` takes a leading `+`, which `tor` takes too.
-    Some((name, value.parse().ok()?)).filter(|(name, _)| is_name(name))
+    let value = number::signed(value, i64::from(i32::MIN), i64::from(i32::MAX))?;
+    Some((name, i32::try_from(value).ok()?))
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=PARAM_NAME_LEN_MAX).contains(&name.len())
+    !name.is_empty()
         && name
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && byte != b'=')
@@ -186,8 +187,12 @@ mod tests {
         assert_eq!(Params::parse("foo=1 foo2=1"), Err(ParamsError::Order));
         assert_eq!(Params::parse("a=2147483648"), Err(ParamsError::Word));
         assert_eq!(Params::parse("a"), Err(ParamsError::Word));
-        assert_eq!(Params::parse("=1"), Err(ParamsError::Word));
+        assert_eq!(Params::parse("a=1x"), Err(ParamsError::Word));
         assert_eq!(Params::parse(""), Ok(Params::new()));
+        assert_eq!(
+            Params::parse("=1 a=+2\tb=-0").unwrap().encode(),
+            "=1 a=2 b=0"
+        );
         let many: String = (0..=PARAMS_MAX).map(|n| format!("p{n:05}=1 ")).collect();
         assert_eq!(Params::parse(&many), Err(ParamsError::TooMany));
     }

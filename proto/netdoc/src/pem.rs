@@ -1,6 +1,7 @@
 //! Objects that are RSA keys and signatures (dir-spec.txt sections 1.2, 1.3 and 2.1.1).
 //!
-//! Keys are PKCS#1 DER with the exponent 65537; the keys of relays have exactly 1024 bits.
+//! Keys are PKCS#1 DER with the exponent 65537, but for the identities of relays, which `tor` takes
+//! with any; the keys of relays have exactly 1024 bits.
 //! Signatures are at most as long as the largest key that we read.
 
 use cepa_crypto::encoding;
@@ -26,16 +27,27 @@ const CERT_LEN_MAX: usize = 1024;
 
 /// The RSA key of an item.
 pub fn rsa_key(item: &Item<'_>) -> Result<rsa::PublicKey, ItemError> {
-    let der = item.object_bytes(RSA_PUBLIC_KEY, KEY_LEN_MAX)?;
-    let key = rsa::PublicKey::from_der(&der)
-        .ok()
-        .filter(rsa::PublicKey::has_tor_exponent);
-    key.ok_or_else(|| ItemError::WrongObject(item.keyword.to_owned()))
+    key_if(item, rsa::PublicKey::has_tor_exponent)
 }
 
-/// The RSA key of an item that must have the 1024 bits of a relay's key.
-pub fn relay_rsa_key(item: &Item<'_>) -> Result<rsa::PublicKey, ItemError> {
-    let key = Some(rsa_key(item)?).filter(|key| key.bits() == RELAY_KEY_BITS);
+/// The RSA key of an item that must be the identity of a relay.
+pub fn relay_identity(item: &Item<'_>) -> Result<rsa::PublicKey, ItemError> {
+    key_if(item, |key| key.bits() == RELAY_KEY_BITS)
+}
+
+/// The RSA key of an item that must be the TAP key of a relay.
+pub fn relay_tap_key(item: &Item<'_>) -> Result<rsa::PublicKey, ItemError> {
+    key_if(item, |key| {
+        key.bits() == RELAY_KEY_BITS && key.has_tor_exponent()
+    })
+}
+
+fn key_if(
+    item: &Item<'_>,
+    is_wanted: impl Fn(&rsa::PublicKey) -> bool,
+) -> Result<rsa::PublicKey, ItemError> {
+    let der = item.object_bytes(RSA_PUBLIC_KEY, KEY_LEN_MAX)?;
+    let key = rsa::PublicKey::from_der(&der).ok().filter(is_wanted);
     key.ok_or_else(|| ItemError::WrongObject(item.keyword.to_owned()))
 }
 

@@ -76,7 +76,17 @@ impl Protocols {
 
     /// Reads a list; entries of one name are joined.
     pub fn parse(text: &str) -> Result<Self, BadProtocols> {
-        let mut entries = BTreeMap::new();
+        Self::parse_with(text, |before, versions| before | versions)
+    }
+
+    /// Reads a list; of entries of one name the first counts, as in what votes recommend and
+    /// require.
+    pub fn parse_first(text: &str) -> Result<Self, BadProtocols> {
+        Self::parse_with(text, |before, _| before)
+    }
+
+    fn parse_with(text: &str, join: impl Fn(u64, u64) -> u64) -> Result<Self, BadProtocols> {
+        let mut entries: BTreeMap<String, u64> = BTreeMap::new();
         if text.len() > LINE_LEN_MAX {
             return Err(BadProtocols::TooLong);
         }
@@ -85,7 +95,11 @@ impl Protocols {
             if !is_name(name) {
                 return Err(BadProtocols::BadEntry);
             }
-            *entries.entry(name.to_owned()).or_insert(0) |= parse_versions(versions)?;
+            let versions = parse_versions(versions)?;
+            let joined = entries
+                .get(name)
+                .map_or(versions, |before| join(*before, versions));
+            entries.insert(name.to_owned(), joined);
         }
         Ok(Self { entries })
     }

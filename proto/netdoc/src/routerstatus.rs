@@ -3,27 +3,27 @@
 //!
 //! Invariants of a parsed entry: one `r`, one `s` and one `pr` line (`tor` refuses a document with
 //! an entry without them), every flag among the document's known flags, the `m` digest in
-//! microdesc consensuses, no line twice but `a`. What votes add (`id`, `stats`, several `m`) is
-//! read by [`crate::vote`].
+//! microdesc consensuses, no line twice but `a`. What votes add (`id`, `stats`, several `m`, more
+//! on `w`) is read by [`crate::vote`]. What `tor` takes is taken, and what it keeps as it stands
+//! (`v`, `pr`, `p`) is kept as it stands: a consensus is made of these texts.
 
 mod flags;
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::SystemTime;
 
 use cepa_crypto::{RsaId, encoding};
 
 use crate::consensus::AUTHORITIES_MAX;
 use crate::item::{ARGS_MAX, Item, ItemError};
+use crate::number;
 use crate::policy::PortPolicy;
 use crate::protover::Protocols;
 use crate::timestamp;
 
 pub use flags::Flags;
 
-/// Most `a` lines of an entry; `tor` writes one at most.
-pub const ADDRESSES_MAX: usize = 8;
 /// Most known flags of a vote: `tor` holds them in 64 bits.
 pub const VOTED_FLAGS_MAX: usize = 64;
 /// Most known flags of a consensus: those of the most votes that there may be, and NoEdConsensus.
@@ -40,17 +40,13 @@ pub enum EntryKind {
     Microdesc,
 }
 
-/// The `w` line.
+/// The `w` line of a consensus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bandwidth {
-    /// `Bandwidth=`: advertised, or agreed; in kilobytes a second, or a unitless weight.
+    /// `Bandwidth=`: agreed; in kilobytes a second, or a unitless weight.
     pub bandwidth: u32,
-    /// `Unmeasured=1` of a consensus: fewer than three authorities measured it.
+    /// `Unmeasured=1`: fewer than three authorities measured it.
     pub unmeasured: bool,
-    /// `Measured=` of a vote: this authority's measurement.
-    pub measured: Option<u32>,
-    /// `MeasuredButAuthority=` of a vote: a measurement that must not count.
-    pub measured_but_authority: Option<u32>,
     /// `GuardFraction=`, a percentage.
     pub guard_fraction: Option<u8>,
 }
@@ -72,8 +68,8 @@ pub struct RouterStatus {
     pub or_port: u16,
     /// The DirPort, or 0.
     pub dir_port: u16,
-    /// Further ORPorts, of IPv6 as a rule.
-    pub a: Vec<SocketAddr>,
+    /// The IPv6 ORPort: of several `a` lines the first that is one.
+    pub a: Option<SocketAddrV6>,
     /// The flags that this program knows.
     pub flags: Flags,
     /// The other flags, as words.
@@ -82,10 +78,10 @@ pub struct RouterStatus {
     pub version: Option<String>,
     /// The `pr` line as it stands.
     pub protocols: String,
-    /// The `w` line.
+    /// The `w` line of a consensus; none without `Bandwidth=`.
     pub bandwidth: Option<Bandwidth>,
-    /// The `p` line (not in microdesc consensuses).
-    pub policy: Option<PortPolicy>,
+    /// The `p` line as it stands (not in microdesc consensuses).
+    pub policy: Option<String>,
     /// SHA-256 of the microdescriptor (microdesc consensuses only).
     pub microdesc_digest: Option<[u8; 32]>,
 }
@@ -96,9 +92,15 @@ impl RouterStatus {
         SocketAddr::from((self.ip, self.or_port))
     }
 
-    /// The first IPv6 ORPort of the `a` lines: the one that `tor` heeds.
+    /// The IPv6 ORPort.
     pub fn or_addr_v6(&self) -> Option<SocketAddr> {
-        self.a.iter().copied().find(SocketAddr::is_ipv6)
+        let known = self.a.filter(|address| !address.ip().is_unspecified());
+        known.map(SocketAddr::V6)
+    }
+
+    /// The `p` line as ports; none if there is none, or one that nobody here understands.
+    pub fn port_policy(&self) -> Option<PortPolicy> {
+        PortPolicy::parse(self.policy.as_deref()?).ok()
     }
 
     /// The `pr` line as protocols and versions; none if it is malformed.
@@ -128,27 +130,21 @@ impl RouterStatus {
             if w.unmeasured {
                 out.push_str(" Unmeasured=1");
             }
-            encode_guard_fraction(w, out);
+            if let Some(fraction) = w.guard_fraction {
+                let _ = write!(out, " GuardFraction={fraction}");
+            }
+            out.push('\n');
         }
         if let (EntryKind::Ns, Some(policy)) = (kind, &self.policy) {
             line(out, format_args!("p {policy}"));
         }
     }
 
-    /// Writes the lines that votes have up to `p` (r, a, s, v, pr, w, p).
-    pub fn encode_vote(&self, out: &mut String) {
+    /// Writes the lines that votes have up to `p` (r, a, s, v, pr, w, p); `w` is the line's text.
+    pub(crate) fn encode_vote(&self, w: &str, out: &mut String) {
         self.encode_head(EntryKind::Vote, out);
         self.encode_flags(out);
-        if let Some(w) = &self.bandwidth {
-            let _ = write!(out, "w Bandwidth={}", w.bandwidth);
-            if let Some(measured) = w.measured {
-                let _ = write!(out, " Measured={measured}");
-            }
-            if let Some(measured) = w.measured_but_authority {
-                let _ = write!(out, " MeasuredButAuthority={measured}");
-            }
-            encode_guard_fraction(w, out);
-        }
+        out.push_str(w);
         if let Some(policy) = &self.policy {
             line(out, format_args!("p {policy}"));
         }
@@ -169,8 +165,9 @@ impl RouterStatus {
             out,
             format_args!(" {published} {ip} {} {}", self.or_port, self.dir_port),
         );
-        for address in &self.a {
-            line(out, format_args!("a {address}"));
+        if let Some(SocketAddr::V6(address)) = self.or_addr_v6() {
+            let (ip, port) = (ipv6_text(*address.ip()), address.port());
+            line(out, format_args!("a [{ip}]:{port}"));
         }
     }
 
@@ -188,11 +185,16 @@ impl RouterStatus {
     }
 }
 
-fn encode_guard_fraction(w: &Bandwidth, out: &mut String) {
-    if let Some(fraction) = w.guard_fraction {
-        let _ = write!(out, " GuardFraction={fraction}");
+/// An address as `tor` writes it: like all others, but for one of an old form, with an IPv4
+/// address in its last 32 bits and nothing before it.
+fn ipv6_text(ip: Ipv6Addr) -> String {
+    match ip.segments() {
+        [0, 0, 0, 0, 0, 0, a, b] if a != 0 && b != 0 => {
+            let [.., a, b, c, d] = ip.octets();
+            format!("::{}", Ipv4Addr::new(a, b, c, d))
+        }
+        _ => ip.to_string(),
     }
-    out.push('\n');
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
@@ -211,6 +213,7 @@ pub(crate) struct EntryReader {
     status: RouterStatus,
     has_flags: bool,
     has_protocols: bool,
+    has_bandwidth: bool,
 }
 
 impl EntryReader {
@@ -231,9 +234,10 @@ impl EntryReader {
             descriptor_digest,
             published: r.timestamp(at)?,
             ip: r.arg_as(at + 2)?,
-            or_port: r.arg_as(at + 3)?,
-            dir_port: r.arg_as(at + 4)?,
-            a: Vec::new(),
+            // What is no port is none, as in `tor`.
+            or_port: number::port(r.arg(at + 3)?).unwrap_or(0),
+            dir_port: number::port(r.arg(at + 4)?).unwrap_or(0),
+            a: None,
             flags: Flags::NONE,
             flags_unknown: Vec::new(),
             version: None,
@@ -247,6 +251,7 @@ impl EntryReader {
             status,
             has_flags: false,
             has_protocols: false,
+            has_bandwidth: false,
         })
     }
 
@@ -257,15 +262,8 @@ impl EntryReader {
             "s" => self.flags(item, known),
             "v" => once(item, &mut self.status.version, item.args_text.to_owned()),
             "pr" => self.protocols(item),
-            "w" => once(item, &mut self.status.bandwidth, bandwidth(item)?),
-            "p" if self.kind != EntryKind::Microdesc => {
-                let policy = PortPolicy::parse(item.args_text);
-                once(
-                    item,
-                    &mut self.status.policy,
-                    policy.map_err(|_| item.bad_argument(0))?,
-                )
-            }
+            "w" if self.kind != EntryKind::Vote => self.bandwidth(item),
+            "p" if self.kind != EntryKind::Microdesc => self.policy(item),
             "m" if self.kind == EntryKind::Microdesc => {
                 let digest = digest::<32>(item, 0, item.arg(0)?)?;
                 once(item, &mut self.status.microdesc_digest, digest)
@@ -290,10 +288,40 @@ impl EntryReader {
     }
 
     fn address(&mut self, item: &Item<'_>) -> Result<(), ItemError> {
-        if self.status.a.len() >= ADDRESSES_MAX {
+        let found = ipv6_or_port(item.arg(0)?);
+        self.status.a = self.status.a.or(found);
+        Ok(())
+    }
+
+    fn policy(&mut self, item: &Item<'_>) -> Result<(), ItemError> {
+        let text = item.args_text;
+        if !text.starts_with("accept ") && !text.starts_with("reject ") {
+            return Err(item.bad_argument(0));
+        }
+        once(item, &mut self.status.policy, text.to_owned())
+    }
+
+    fn bandwidth(&mut self, item: &Item<'_>) -> Result<(), ItemError> {
+        if std::mem::replace(&mut self.has_bandwidth, true) {
             return Err(ItemError::Repeated(item.keyword.to_owned()));
         }
-        self.status.a.push(item.arg_as(0)?);
+        let mut w = Bandwidth::default();
+        let mut has_value = false;
+        for (name, value, at) in words(item) {
+            match name {
+                "Bandwidth" => {
+                    w.bandwidth = kilobytes(value).ok_or_else(|| item.bad_argument(at))?;
+                    has_value = true;
+                }
+                "Unmeasured" if value.starts_with('1') => w.unmeasured = true,
+                "GuardFraction" => {
+                    let fraction = percentage(value).ok_or_else(|| item.bad_argument(at))?;
+                    w.guard_fraction = Some(fraction);
+                }
+                _ => {}
+            }
+        }
+        self.status.bandwidth = has_value.then_some(w);
         Ok(())
     }
 
@@ -331,26 +359,41 @@ fn once<T>(item: &Item<'_>, place: &mut Option<T>, value: T) -> Result<(), ItemE
     }
 }
 
-fn bandwidth(item: &Item<'_>) -> Result<Bandwidth, ItemError> {
-    let mut w = Bandwidth::default();
-    for (at, word) in item.args().enumerate() {
-        let (name, value) = word.split_once('=').unwrap_or((word, ""));
-        let number = || value.parse::<u32>().map_err(|_| item.bad_argument(at));
-        match name {
-            "Bandwidth" => w.bandwidth = number()?,
-            "Measured" => w.measured = Some(number()?),
-            "MeasuredButAuthority" => w.measured_but_authority = Some(number()?),
-            "Unmeasured" => w.unmeasured = value == "1",
-            "GuardFraction" => {
-                let fraction = u8::try_from(number()?)
-                    .ok()
-                    .filter(|percent| *percent <= 100);
-                w.guard_fraction = Some(fraction.ok_or_else(|| item.bad_argument(at))?);
-            }
-            _ => {}
-        }
-    }
-    Ok(w)
+/// The words of a `w` line that have a value, with their place.
+pub(crate) fn words<'a>(item: &Item<'a>) -> impl Iterator<Item = (&'a str, &'a str, usize)> {
+    let words = item.args().enumerate();
+    words.filter_map(|(at, word)| {
+        let (name, value) = word.split_once('=')?;
+        Some((name, value, at))
+    })
+}
+
+/// A bandwidth of a `w` line.
+pub(crate) fn kilobytes(value: &str) -> Option<u32> {
+    let number = number::unsigned(value, u64::from(u32::MAX))?;
+    u32::try_from(number).ok()
+}
+
+/// A GuardFraction of a `w` line.
+pub(crate) fn percentage(value: &str) -> Option<u8> {
+    u8::try_from(number::unsigned(value, 100)?).ok()
+}
+
+/// An IPv6 address and port of an `a` line, in the forms that `tor` takes for one.
+fn ipv6_or_port(text: &str) -> Option<SocketAddrV6> {
+    let (ip, behind) = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?,
+        // Without brackets the port would be a part of the address.
+        None => return None,
+    };
+    let port = behind.strip_prefix("/128").unwrap_or(behind);
+    let port = port.strip_prefix(':')?;
+    let port = match port.split_once('-') {
+        Some((low, high)) if number::port(low) == number::port(high) => low,
+        _ => port,
+    };
+    let port = number::port(port)?.max(1);
+    Some(SocketAddrV6::new(ip.parse().ok()?, port, 0, 0))
 }
 
 /// Reads a base64 digest of `N` bytes, padded or not.

@@ -1,17 +1,13 @@
 //! Times of directory documents: `YYYY-MM-DD HH:MM:SS`, always UTC (dir-spec.txt section 1.2
 //! and its uses).
 //!
-//! Whole seconds from 1970 to 9999. Parsing is strict: exactly these widths and separators.
-//! Encoding clamps to that range, since our own clock is no hostile input.
+//! Whole seconds from 1970 to 9999. Parsing is `tor`'s: leading zeros may be missing, and second 60
+//! is the next one; nothing may stand before or behind. Encoding clamps to that range, since our
+//! own clock is no hostile input.
 
 use std::time::{Duration, SystemTime};
 
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
-use time::{OffsetDateTime, PrimitiveDateTime};
-
-const SPACED: &[BorrowedFormatItem<'static>] =
-    format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
+use time::{Date, Month, OffsetDateTime, Time};
 
 /// The last second of the year 9999.
 const UNIX_SECONDS_MAX: u64 = 253_402_300_799;
@@ -23,27 +19,37 @@ pub struct BadTimestamp;
 
 /// Reads `YYYY-MM-DD HH:MM:SS`.
 pub fn parse(text: &str) -> Result<SystemTime, BadTimestamp> {
-    let bytes = text.as_bytes();
-    let is_plain = bytes.len() == 19
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b':' | b' '));
-    if !is_plain || bytes.first() == Some(&b'-') {
-        return Err(BadTimestamp);
-    }
-    let utc = PrimitiveDateTime::parse(text, SPACED)
-        .map_err(|_| BadTimestamp)?
-        .assume_utc();
-    let seconds = u64::try_from(utc.unix_timestamp()).map_err(|_| BadTimestamp)?;
-    Ok(from_unix(seconds))
+    let (date, time) = text.split_once(' ').ok_or(BadTimestamp)?;
+    parse_words(date, time)
 }
 
 /// Reads a time that stands in two arguments, `YYYY-MM-DD` and `HH:MM:SS`.
 pub fn parse_words(date: &str, time: &str) -> Result<SystemTime, BadTimestamp> {
-    if date.len() != 10 || time.len() != 8 {
-        return Err(BadTimestamp);
+    read(date, time).ok_or(BadTimestamp)
+}
+
+fn read(date: &str, time: &str) -> Option<SystemTime> {
+    let number = |text: &str, digits_max: usize| -> Option<u16> {
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_short = (1..=digits_max).contains(&text.len());
+        text.parse().ok().filter(|_| is_number && is_short)
+    };
+    let two = |text: &str| number(text, 2).and_then(|value| u8::try_from(value).ok());
+    let mut parts = date.split('-');
+    let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
+    let mut clock = time.split(':');
+    let (hour, minute, second) = (clock.next()?, clock.next()?, clock.next()?);
+    if parts.next().is_some() || clock.next().is_some() {
+        return None;
     }
-    parse(&format!("{date} {time}"))
+    // A year has more digits only with zeros before it.
+    let year = number(year.trim_start_matches('0'), 4).filter(|year| *year >= 1970)?;
+    let month = Month::try_from(two(month)?).ok()?;
+    let date = Date::from_calendar_date(i32::from(year), month, two(day)?).ok()?;
+    let second = two(second).filter(|second| *second <= 60)?;
+    let utc = date.with_time(Time::from_hms(two(hour)?, two(minute)?, 0).ok()?);
+    let minutes = u64::try_from(utc.assume_utc().unix_timestamp()).ok()?;
+    Some(from_unix(minutes + u64::from(second)))
 }
 
 /// Reads `YYYY-MM-DDTHH:MM:SS`.
@@ -106,11 +112,22 @@ mod tests {
     }
 
     #[test]
+    fn reads_what_tor_reads() {
+        assert_eq!(parse("2023-6-1 1:2:3"), parse("2023-06-01 01:02:03"));
+        assert_eq!(parse("2023-06-30 23:59:60"), parse("2023-07-01 00:00:00"));
+    }
+
+    #[test]
     fn refuses_other_forms() {
         for text in [
             "",
             "2023-06-01",
             "2023-06-01  1:34:56",
+            "2023-06-01 12:34:61",
+            "2023-06-01 12:34:056",
+            "2023-06-+1 12:34:56",
+            " 2023-06-01 12:34:56",
+            "2023-06-01 12:34:56.5",
             "2023-06-01 24:00:00",
             "2023-02-30 00:00:00",
             "1969-12-31 23:59:59",

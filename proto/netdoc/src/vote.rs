@@ -6,10 +6,13 @@
 //! ascend by RSA identity and are unique, Ed25519 identities are unique, flags are among the known
 //! ones, known flags and parameters are sorted, exactly one signature. The signature itself is
 //! checked by [`VoteText::is_signed`]. Encoding a parsed vote of `tor` gives its bytes again.
+//! Whatever `tor` takes in a vote is taken, and texts of which a consensus is made are kept as they
+//! stand: authorities that read one vote differently sign different consensuses.
 
 mod claim;
 mod encode;
 mod entry;
+mod header;
 mod parse;
 mod stats;
 
@@ -32,10 +35,6 @@ pub use stats::{FlagThresholds, Stats};
 
 /// The largest vote that is read; those of the live network have about 7 MB.
 pub const VOTE_BYTES_MAX: usize = 32 << 20;
-/// Most consensus methods that a vote lists.
-pub const METHODS_MAX: usize = 256;
-/// Most `m` lines of an entry.
-pub const MICRODESCS_MAX: usize = 32;
 /// Most commitments that a vote lists: one an authority.
 pub const COMMITS_MAX: usize = 128;
 
@@ -57,27 +56,64 @@ pub struct VotedMicrodesc {
     pub digest: Option<[u8; 32]>,
 }
 
+impl VotedMicrodesc {
+    /// The line without its keyword.
+    pub fn encode(&self) -> String {
+        let methods: Vec<String> = self.methods.iter().map(u32::to_string).collect();
+        let digest = self.digest.as_ref().map(|digest| {
+            let text = cepa_crypto::encoding::base64_unpadded(digest);
+            format!(" sha256={text}")
+        });
+        methods.join(",") + &digest.unwrap_or_default()
+    }
+}
+
+/// The `w` line of a vote; none of it, no line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VotedBandwidth {
+    /// `Bandwidth=`: what the relay advertises, in kilobytes a second.
+    pub bandwidth: Option<u32>,
+    /// `Measured=`: this authority's measurement.
+    pub measured: Option<u32>,
+    /// `MeasuredButAuthority=`: a measurement that must not count.
+    pub measured_but_authority: Option<u32>,
+    /// `GuardFraction=`, a percentage.
+    pub guard_fraction: Option<u8>,
+}
+
 /// What a vote says of one relay.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VoteRouter {
-    /// The lines that consensuses have too; `microdesc_digest` is not used.
+    /// The lines that consensuses have too; `bandwidth` and `microdesc_digest` are not used.
     pub status: RouterStatus,
-    /// The `id` line.
+    /// The `w` line.
+    pub w: VotedBandwidth,
+    /// What the last `id` line of an Ed25519 identity says.
     pub ed25519: Option<VotedEd25519>,
-    /// The `stats` line.
-    pub stats: Option<Stats>,
-    /// The `m` lines.
-    pub microdescs: Vec<VotedMicrodesc>,
+    /// The `stats` line ([`Stats`] writes one); for people.
+    pub stats: Option<String>,
+    /// The `m` lines ([`VotedMicrodesc`] writes one), in the order of the document.
+    pub microdescs: Vec<String>,
 }
 
 impl VoteRouter {
-    /// The digest of the microdescriptor that `method` makes of this relay's descriptor.
+    /// The digest of the microdescriptor that `method` makes of this relay's descriptor. Of
+    /// several lines for one method the last counts, as in `tor`.
     pub fn microdesc_digest(&self, method: u32) -> Option<[u8; 32]> {
-        let by_method = self
-            .microdescs
-            .iter()
-            .find(|line| line.methods.contains(&method));
-        by_method.and_then(|line| line.digest)
+        const LABEL: &str = " sha256=";
+        const DIGEST_LEN: usize = 43;
+        let method = method.to_string();
+        let names_it = |line: &&String| {
+            let is_other = |byte: char| !byte.is_ascii_digit() && byte != ',';
+            let list = line.split(is_other).next().unwrap_or_default();
+            // An empty place ends the list.
+            let methods = list.split(',').take_while(|one| !one.is_empty());
+            methods.into_iter().any(|one| one == method)
+        };
+        let line = self.microdescs.iter().rev().find(names_it)?;
+        let text = line.get(line.find(LABEL)? + LABEL.len()..)?;
+        let text = text.get(..DIGEST_LEN).unwrap_or(text);
+        cepa_crypto::encoding::base64_array(text)
     }
 }
 
@@ -97,8 +133,9 @@ pub struct SharedRandVote {
 /// A vote.
 #[derive(Clone, Debug)]
 pub struct Vote {
-    /// The methods that its author can compute a consensus with, ascending.
-    pub methods: Vec<u32>,
+    /// The methods that its author can compute a consensus with, as words; ours are numbers,
+    /// ascending.
+    pub methods: Vec<String>,
     /// When it was made.
     pub published: SystemTime,
     /// The times that its author wants the consensus to have.
@@ -127,7 +164,8 @@ pub struct Vote {
     pub contact: String,
     /// Shared randomness.
     pub shared_rand: SharedRandVote,
-    /// The digest of an identity key that the author had before.
+    /// The digest of an identity key that the author had before; of a malformed one what stands
+    /// before its first wrong digit, and zeros, as in `tor`.
     pub legacy_dir_key: Option<RsaId>,
     /// The author's certificate, as in its own document.
     pub certificate: AuthCert,
@@ -167,11 +205,12 @@ impl VoteText {
     /// # Errors
     /// [`StatusError`] for whatever `tor` refuses too.
     pub fn parse(text: impl Into<Arc<str>>) -> Result<Self, StatusError> {
-        let text = text.into();
-        let (vote, signed_end) = parse::parse(&text)?;
-        let digest = digest::sha1(text.as_bytes().get(..signed_end).unwrap_or_default());
+        let text: Arc<str> = text.into();
+        let (vote, signed, end) = parse::parse(&text)?;
+        let digest = digest::sha1(text.as_bytes().get(signed).unwrap_or_default());
+        let own = text.get(..end).filter(|own| own.len() < text.len());
         Ok(Self {
-            text,
+            text: own.map_or_else(|| Arc::clone(&text), Arc::from),
             digest,
             vote: Arc::new(vote),
         })

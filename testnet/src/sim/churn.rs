@@ -177,7 +177,7 @@ impl Relay {
             ip: self.ip,
             or_port: 9001,
             dir_port: 0,
-            a: Vec::new(),
+            a: None,
             flags: Flags::RUNNING
                 | Flags::VALID
                 | Flags::FAST

@@ -35,14 +35,18 @@ fn started(millis: u64) -> World {
 }
 
 #[test]
-fn a_long_version_is_voted_and_read() {
+fn a_long_version_ends_no_vote() {
     let mut world = started(7_300);
     let published = at(7_000);
-    let version = format!("0.4.9.11-{}", "a".repeat(300));
-    let text = descriptor(0, published, |fields| {
-        fields.platform = format!("Tor {version} on Linux");
-    });
-    assert_eq!(upload_to_all(&mut world, &text), [200; 3]);
+    let with_version = |len: usize| {
+        let version = format!("0.4.9.11-{}", "a".repeat(len));
+        descriptor(0, published, |fields| {
+            fields.platform = format!("Tor {version} on Linux");
+        })
+    };
+    // As `tor`: one of 127 bytes is none, and one of more than 120 is not voted.
+    assert_eq!(upload_to_all(&mut world, &with_version(300)), [400; 3]);
+    assert_eq!(upload_to_all(&mut world, &with_version(115)), [200; 3]);
     for relay in 1..RELAYS {
         upload_to_all(&mut world, &descriptor(relay, published, |_| {}));
     }
@@ -50,15 +54,15 @@ fn a_long_version_is_voted_and_read() {
     let named = |world: &World| {
         let text = world.consensus(1, Flavour::Ns).clone();
         let status = text.consensus().router(&id(0)).cloned();
-        status.and_then(|status| status.version)
+        status.map(|status| status.version)
     };
-    assert_eq!(named(&world), Some(format!("Tor {version}")));
+    assert_eq!(named(&world), Some(None));
     // And over restarts, with the vote and the descriptor of before.
     (0..3).for_each(|index| world.kill(index));
     (0..3).for_each(|index| world.start(index));
     world.run_until(25_000);
     assert_eq!(world.starts(0).last(), Some(&20));
-    assert_eq!(named(&world), Some(format!("Tor {version}")));
+    assert_eq!(named(&world), Some(None));
 }
 
 #[test]
@@ -104,6 +108,63 @@ fn what_was_stored_is_looked_at_like_an_upload() {
     }
     world.run_until(45_000);
     assert_eq!(world.starts(0).last(), Some(&40));
+}
+
+#[test]
+fn what_else_stands_in_an_upload_is_taken() {
+    let mut world = started(7_300);
+    let published = at(7_000);
+    let texts: Vec<String> = (0..3)
+        .map(|relay| descriptor(relay, published, |_| {}))
+        .collect();
+    let reason = |reply: Option<Reply>| {
+        let reply = reply.unwrap();
+        (reply.status, reply.reason)
+    };
+    let two = format!("junk\n{}{}more junk\n\0", texts[0], texts[1]);
+    assert_eq!(reason(world.upload(0, &two)), (200, "OK".to_owned()));
+    let bad = texts[2].replacen("uptime 2", "uptime 3", 1);
+    let mixed = format!("{bad}{}", texts[0]);
+    assert_eq!(reason(world.upload(0, &mixed)).0, 400);
+    let annotated = format!("@purpose bridge\n{}", texts[2]);
+    assert_eq!(reason(world.upload(0, &annotated)).0, 400);
+    let unfinished = texts[2].trim_end();
+    let (status, text) = reason(world.upload(0, unfinished));
+    assert!(status == 400 && text.contains("does not end"), "{text}");
+    let known = |world: &World| world.places[0].authority.as_ref().unwrap().relays_known();
+    assert_eq!(known(&world), 2);
+    // Two of one second: the first stays.
+    let other = descriptor(0, published, |fields| fields.contact = Some("x".into()));
+    let reply = world.upload(0, &other).unwrap();
+    assert_eq!((reply.status, reply.is_not_new), (200, true));
+    assert_eq!(reason(world.upload(0, &texts[2])).0, 200);
+    assert_eq!(known(&world), 3);
+}
+
+#[test]
+fn a_relay_without_a_tap_key_is_taken_and_voted() {
+    let mut world = started(7_300);
+    let published = at(7_000);
+    let text = descriptor(0, published, |_| {});
+    let bare = signed_again(0, &text, |unsigned| {
+        let cut = |text: &str, from: &str, to: &str| {
+            let start = text.find(from).unwrap();
+            let end = start + text[start..].find(to).unwrap();
+            format!("{}{}", &text[..start], &text[end..])
+        };
+        let text = cut(unsigned, "onion-key\n", "signing-key\n");
+        cut(&text, "onion-key-crosscert\n", "ntor-onion-key-crosscert ")
+    });
+    assert_eq!(upload_to_all(&mut world, &bare), [200; 3]);
+    for relay in 1..RELAYS {
+        upload_to_all(&mut world, &descriptor(relay, published, |_| {}));
+    }
+    let consensus = Arc::clone(world.consensus(0, Flavour::Microdesc).consensus());
+    assert_eq!((consensus.method, consensus.routers.len()), (37, RELAYS));
+    let vote = world.places[0].authority.as_ref().unwrap().own_vote.clone();
+    let entry = vote.unwrap().vote().router(&id(0)).cloned().unwrap();
+    assert_eq!(entry.microdesc_digest(35), None);
+    assert!(entry.microdesc_digest(36).is_some());
 }
 
 #[test]
@@ -259,8 +320,8 @@ proptest! {
             if let Some(entry) = entry {
                 prop_assert_eq!(&entry.status.protocols, &relay.desc.proto);
                 prop_assert_eq!(entry.status.descriptor_digest, relay.desc.digest);
-                let digest = entry.microdesc_digest(35).unwrap();
-                let text = cepa_netdoc::microdesc::from_descriptor(&relay.desc, 35).unwrap();
+                let digest = entry.microdesc_digest(37).unwrap();
+                let text = cepa_netdoc::microdesc::from_descriptor(&relay.desc, 37).unwrap();
                 let read = cepa_netdoc::microdesc::Microdesc::parse(&text).unwrap();
                 prop_assert_eq!(read.digest, digest);
             }

@@ -3,6 +3,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::item::{Item, ItemError};
+use crate::number;
+
 /// The shortest voting interval outside of testing networks.
 pub const INTERVAL_MIN: Duration = Duration::from_secs(300);
 /// The shortest voting interval of a testing network.
@@ -29,6 +32,24 @@ pub struct VotingDelay {
     pub vote_seconds: u32,
     /// Seconds that they have to collect all signatures.
     pub dist_seconds: u32,
+}
+
+/// The least seconds of either delay, in test networks too (`tor`: MIN_VOTE_SECONDS).
+const DELAY_SECONDS_MIN: i64 = 2;
+
+impl VotingDelay {
+    /// Reads the line.
+    pub(crate) fn parse(item: &Item<'_>) -> Result<Self, ItemError> {
+        let seconds = |at| {
+            let value = number::signed(item.arg(at)?, DELAY_SECONDS_MIN, i64::from(i32::MAX));
+            let value = value.and_then(|value| u32::try_from(value).ok());
+            value.ok_or_else(|| item.bad_argument(at))
+        };
+        Ok(Self {
+            vote_seconds: seconds(0)?,
+            dist_seconds: seconds(1)?,
+        })
+    }
 }
 
 impl Lifetime {

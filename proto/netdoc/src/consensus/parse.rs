@@ -1,5 +1,4 @@
-//! Reading consensuses, and the lines that their preamble shares with that of votes
-//! (dir-spec 3.4.1).
+//! Reading consensuses (dir-spec 3.4.1).
 //!
 //! One pass over the items in the order of the document: preamble, authorities, routers, footer,
 //! signatures. Unknown items are skipped, known ones may not stand in another part.
@@ -21,40 +20,30 @@ const LIMITS: Limits = Limits {
     items_max: ROUTERS_MAX * 16 + 4096,
 };
 
-/// Lines that votes and consensuses have alike.
+/// The lines of the preamble.
 #[derive(Debug, Default)]
-pub(crate) struct Preamble {
-    pub(crate) valid_after: Option<SystemTime>,
-    pub(crate) fresh_until: Option<SystemTime>,
-    pub(crate) valid_until: Option<SystemTime>,
-    pub(crate) voting_delay: Option<VotingDelay>,
-    pub(crate) client_versions: Option<String>,
-    pub(crate) server_versions: Option<String>,
-    pub(crate) known_flags: Option<Vec<String>>,
-    pub(crate) protocols: RequiredProtocols,
-    pub(crate) params: Option<Params>,
-    pub(crate) shared_rand_previous: Option<SharedRandValue>,
-    pub(crate) shared_rand_current: Option<SharedRandValue>,
+struct Preamble {
+    valid_after: Option<SystemTime>,
+    fresh_until: Option<SystemTime>,
+    valid_until: Option<SystemTime>,
+    voting_delay: Option<VotingDelay>,
+    client_versions: Option<String>,
+    server_versions: Option<String>,
+    known_flags: Option<Vec<String>>,
+    protocols: RequiredProtocols,
+    params: Option<Params>,
+    shared_rand_previous: Option<SharedRandValue>,
+    shared_rand_current: Option<SharedRandValue>,
 }
 
 impl Preamble {
     /// Takes an item that is one of these; says whether it was.
-    pub(crate) fn item(&mut self, item: &Item<'_>) -> Result<bool, StatusError> {
+    fn item(&mut self, item: &Item<'_>) -> Result<bool, StatusError> {
         match item.keyword {
             "valid-after" => once(item, &mut self.valid_after, item.timestamp(0)?)?,
             "fresh-until" => once(item, &mut self.fresh_until, item.timestamp(0)?)?,
             "valid-until" => once(item, &mut self.valid_until, item.timestamp(0)?)?,
-            "voting-delay" => {
-                let (vote_seconds, dist_seconds) = (item.arg_as(0)?, item.arg_as(1)?);
-                once(
-                    item,
-                    &mut self.voting_delay,
-                    VotingDelay {
-                        vote_seconds,
-                        dist_seconds,
-                    },
-                )?;
-            }
+            "voting-delay" => once(item, &mut self.voting_delay, VotingDelay::parse(item)?)?,
             "client-versions" => once(item, &mut self.client_versions, line(item))?,
             "server-versions" => once(item, &mut self.server_versions, line(item))?,
             "known-flags" => once(item, &mut self.known_flags, known_flags(item)?)?,
@@ -64,18 +53,10 @@ impl Preamble {
                 once(item, &mut self.params, params)?;
             }
             "shared-rand-previous-value" => {
-                once(
-                    item,
-                    &mut self.shared_rand_previous,
-                    SharedRandValue::parse(item)?,
-                )?;
+                self.shared_rand_previous = shared_rand(item, self.shared_rand_previous)?;
             }
             "shared-rand-current-value" => {
-                once(
-                    item,
-                    &mut self.shared_rand_current,
-                    SharedRandValue::parse(item)?,
-                )?;
+                self.shared_rand_current = shared_rand(item, self.shared_rand_current)?;
             }
             _ => return self.protocols(item),
         }
@@ -95,7 +76,7 @@ impl Preamble {
         Ok(true)
     }
 
-    pub(crate) fn lifetime(&self) -> Result<Lifetime, StatusError> {
+    fn lifetime(&self) -> Result<Lifetime, StatusError> {
         Ok(Lifetime {
             valid_after: self.valid_after.ok_or_else(|| missing("valid-after"))?,
             fresh_until: self.fresh_until.ok_or_else(|| missing("fresh-until"))?,
@@ -119,6 +100,17 @@ pub(crate) fn missing(keyword: &str) -> StatusError {
 /// A line that is kept as it stands.
 pub(crate) fn line(item: &Item<'_>) -> String {
     item.args_text.to_owned()
+}
+
+fn shared_rand(
+    item: &Item<'_>,
+    before: Option<SharedRandValue>,
+) -> Result<Option<SharedRandValue>, StatusError> {
+    match (before, item.args().count()) {
+        (None, 2) => Ok(SharedRandValue::read(item)),
+        (Some(_), _) => Err(ItemError::Repeated(item.keyword.to_owned()).into()),
+        (None, _) => Err(item.bad_argument(2).into()),
+    }
 }
 
 fn known_flags(item: &Item<'_>) -> Result<Vec<String>, StatusError> {

@@ -1,23 +1,26 @@
 //! Lines of the shared randomness protocol in votes and consensuses (srv-spec 4.1).
 //!
 //! Commitments and reveals are kept as their base64 texts: the protocol hashes those texts.
-//! `tor` refuses a value line with more than two arguments, so we do.
+//! `tor` refuses a document whose value line has not two arguments, and ignores a malformed value.
 
 use std::fmt::Write as _;
 
-use cepa_crypto::RsaId;
+use cepa_crypto::{RsaId, encoding};
 
 use crate::item::{Item, ItemError};
-use crate::routerstatus::digest;
+use crate::number;
 
 /// The length of a commitment's and a reveal's base64 text.
 pub const COMMIT_TEXT_LEN: usize = 56;
+
+/// The length of a value's base64 text, padding included; what stands in its place is not read.
+const VALUE_TEXT_LEN: usize = 44;
 
 /// A `shared-rand-previous-value` or `shared-rand-current-value` line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedRandValue {
     /// How many reveals went into it.
-    pub reveals: u32,
+    pub reveals: u64,
     /// The value.
     pub value: [u8; 32],
 }
@@ -34,13 +37,15 @@ pub struct SharedRandCommit {
 }
 
 impl SharedRandValue {
-    pub(crate) fn parse(item: &Item<'_>) -> Result<Self, ItemError> {
-        if item.args().count() != 2 {
-            return Err(item.bad_argument(2));
-        }
-        Ok(Self {
-            reveals: item.arg_as(0)?,
-            value: digest(item, 1, item.arg(1)?)?,
+    /// Reads the value; nothing if it is malformed, which `tor` ignores.
+    pub(crate) fn read(item: &Item<'_>) -> Option<Self> {
+        let text = item
+            .arg(1)
+            .ok()
+            .filter(|text| text.len() == VALUE_TEXT_LEN)?;
+        Some(Self {
+            reveals: number::unsigned(item.arg(0).ok()?, u64::MAX)?,
+            value: encoding::base64_array(text.get(..VALUE_TEXT_LEN - 1)?)?,
         })
     }
 

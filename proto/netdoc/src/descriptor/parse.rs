@@ -17,7 +17,7 @@ use super::{
     ServerDescriptor,
 };
 use crate::family::{Family, FamilyMember, is_nickname};
-use crate::item::{Item, ItemError, Section};
+use crate::item::{ARGS_MAX, Item, ItemError, Section};
 use crate::pem;
 use crate::policy::{AddrPolicy, PortPolicy};
 
@@ -76,7 +76,7 @@ impl ServerDescriptor {
         let section = Section::parse(text, DESCRIPTOR_LIMITS)?;
         let router = router_line(section.required_at(0, "router")?)?;
         let signatures = RouterSignatures::read(&section)?;
-        let identity_key = pem::relay_rsa_key(section.required("signing-key")?)?;
+        let identity_key = pem::relay_identity(section.required("signing-key")?)?;
         let keys = OnionKeys::read(&section, &signatures)?;
         let families = family_certs(&section, signatures.master)?;
         check_identities(&section, &identity_key, signatures.master)?;
@@ -205,7 +205,7 @@ impl OnionKeys {
             section.optional(TAP_CROSSCERT)?,
         ) {
             (Some(key), Some(cross)) => Some((
-                pem::relay_rsa_key(key)?,
+                pem::relay_tap_key(key)?,
                 cross.object_bytes("CROSSCERT", 512)?,
             )),
             (None, None) => None,
@@ -276,8 +276,13 @@ fn family(section: &Section<'_>) -> Result<Family, DescriptorError> {
     let Some(item) = section.optional("family")? else {
         return Ok(Family::default());
     };
-    let is_known = |word| !matches!(FamilyMember::parse(word), FamilyMember::Other(_));
-    if !item.args().all(is_known) {
+    // `tor` lets the `$` of an identity be missing elsewhere, but not here.
+    let is_known = |word: &str| match FamilyMember::parse(word) {
+        FamilyMember::Id(_) => word.starts_with('$'),
+        FamilyMember::Nickname(_) => true,
+        FamilyMember::Other(_) => false,
+    };
+    if item.args().nth(ARGS_MAX).is_some() || !item.args().all(is_known) {
         return Err(DescriptorError::BadFamily);
     }
     Ok(Family::parse(item.args_text))

@@ -47,18 +47,33 @@ impl PortPolicy {
         let (action, list) = text.split_once(' ').ok_or(BadPolicy::BadAction)?;
         let action = action.parse()?;
         let mut ranges = Vec::new();
-        for entry in list.trim().split(',') {
-            if !entry.starts_with(|first: char| first.is_ascii_digit()) {
+        let mut rest = list;
+        while !rest.is_empty() {
+            let (low, behind) = leading_number(rest);
+            let Some(low) = low.filter(|port| *port > 0) else {
+                if rest.starts_with(|first: char| first.is_ascii_digit()) {
+                    return Err(BadPolicy::BadPorts);
+                }
+                // A form that we do not know.
+                rest = behind.split_once(',').map_or("", |(_, next)| next);
                 continue;
-            }
-            let range = PortRange::parse(entry)?;
-            if range.low == 0 {
-                return Err(BadPolicy::BadPorts);
-            }
+            };
+            let (high, behind) = match behind.strip_prefix('-') {
+                Some(behind) => leading_number(behind),
+                None => (Some(low), behind),
+            };
+            let high = high
+                .filter(|high| *high >= low)
+                .ok_or(BadPolicy::BadPorts)?;
+            rest = match behind.strip_prefix(',') {
+                Some(next) => next,
+                None if behind.is_empty() => "",
+                None => return Err(BadPolicy::BadPorts),
+            };
             if ranges.len() >= SUMMARY_LEN_MAX {
                 return Err(BadPolicy::TooLong);
             }
-            ranges.push(range);
+            ranges.push(PortRange { low, high });
         }
         if ranges.is_empty() {
             Err(BadPolicy::Empty)
@@ -94,6 +109,25 @@ impl PortPolicy {
     }
 }
 
+/// The port that a text starts with, as C reads a number: white space and a sign may stand before
+/// it. What follows is given, too, also if it is no port.
+fn leading_number(text: &str) -> (Option<u16>, &str) {
+    let bare = text.trim_start_matches([' ', '\t', '\r', '\n', '\x0b', '\x0c']);
+    let unsigned = bare.strip_prefix(['+', '-']).unwrap_or(bare);
+    let behind = unsigned.trim_start_matches(|c: char| c.is_ascii_digit());
+    let digits = unsigned.get(..unsigned.len() - behind.len());
+    let digits = digits.filter(|digits| !digits.is_empty() && !bare.starts_with('-'));
+    let value = digits.map(|digits| digits.trim_start_matches('0'));
+    let port = value.and_then(|value| {
+        if value.is_empty() {
+            Some(0)
+        } else {
+            value.parse().ok()
+        }
+    });
+    (port, behind)
+}
+
 impl FromStr for PortPolicy {
     type Err = BadPolicy;
 
@@ -125,10 +159,13 @@ mod tests {
         let most = PortPolicy::parse("reject 25,119").unwrap();
         assert!(!most.allows(25) && most.allows(80) && !most.allows(0));
         assert!(PortPolicy::reject_all().is_reject_all() && !most.is_reject_all());
-        assert_eq!(
-            PortPolicy::parse("accept 80,new~form,90").unwrap().encode(),
-            "accept 80,90"
-        );
+        for (text, read) in [
+            ("accept 80,new~form,90", "accept 80,90"),
+            ("accept 80, 443,\t+90-0100,", "accept 80,443,90-100"),
+            ("accept -5,80, 0,x-y", "accept 80"),
+        ] {
+            assert_eq!(PortPolicy::parse(text).unwrap().encode(), read);
+        }
     }
 
     #[test]
@@ -145,6 +182,8 @@ mod tests {
             "accept 80-",
             "accept 80 90",
             "accept 80-x",
+            "accept 80 ",
+            "accept 80 ,90",
         ] {
             assert!(PortPolicy::parse(text).is_err(), "{text}");
         }

@@ -114,6 +114,10 @@ impl AddrRule {
             None => (keyword.parse()?, false),
         };
         let (address, ports) = split_ports(pattern)?;
+        // `tor` takes a range from 0, as one from 1, but no rule about port 0 alone.
+        if ports.high == 0 {
+            return Err(BadPolicy::BadPorts);
+        }
         if address == "private" {
             push_private(action, ports, rules);
             return Ok(());

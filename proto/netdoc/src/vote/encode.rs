@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use cepa_crypto::{digest, encoding, rsa};
+use cepa_crypto::{digest, rsa};
 
 use crate::consensus::{
     DigestAlgorithm, DirectorySignature, SIGNATURE_KEYWORD, encode_dir_source, encode_optional,
     encode_timing, word_list,
 };
 use crate::timestamp;
-use crate::vote::{Vote, VoteRouter, VoteText, VotedEd25519, VotedMicrodesc};
+use crate::vote::{Vote, VoteText};
 
 impl Vote {
     /// The document up to its footer: all that comes before the signature.
@@ -52,9 +52,8 @@ impl Vote {
     }
 
     fn encode_preamble(&self, out: &mut String) {
-        let methods: Vec<String> = self.methods.iter().map(u32::to_string).collect();
         let _ = writeln!(out, "network-status-version 3\nvote-status vote");
-        let _ = writeln!(out, "consensus-methods {}", methods.join(" "));
+        let _ = writeln!(out, "consensus-methods {}", word_list(&self.methods));
         let _ = writeln!(out, "published {}", timestamp::encode(self.published));
         encode_timing(&self.lifetime, self.voting_delay, out);
         let lines = [
@@ -101,29 +100,5 @@ impl Vote {
             let _ = writeln!(out, "legacy-dir-key {key}");
         }
         out.push_str(&self.certificate.text);
-    }
-}
-
-impl VoteRouter {
-    pub(super) fn encode(&self, out: &mut String) {
-        self.status.encode_vote(out);
-        match &self.ed25519 {
-            None => {}
-            Some(VotedEd25519::None) => out.push_str("id ed25519 none\n"),
-            Some(VotedEd25519::Id(id)) => {
-                let _ = writeln!(out, "id ed25519 {id}");
-            }
-        }
-        if let Some(stats) = &self.stats {
-            let _ = writeln!(out, "stats {stats}");
-        }
-        for VotedMicrodesc { methods, digest } in &self.microdescs {
-            let methods: Vec<String> = methods.iter().map(u32::to_string).collect();
-            let _ = write!(out, "m {}", methods.join(","));
-            if let Some(digest) = digest {
-                let _ = write!(out, " sha256={}", encoding::base64_unpadded(digest));
-            }
-            out.push('\n');
-        }
     }
 }

@@ -3,14 +3,29 @@
 //! The reader of votes and the check of an entry before it is voted are the same code, so that an
 //! authority never says of a relay what another cannot read: one such entry would cost the vote.
 
-use crate::item::{Item, Items};
-use crate::routerstatus::{EntryKind, EntryReader, digest};
-use crate::vote::parse::LIMITS;
-use crate::vote::{
-    METHODS_MAX, MICRODESCS_MAX, Stats, StatusError, VoteRouter, VotedEd25519, VotedMicrodesc,
-};
-use crate::{consensus::once, item::ItemError};
+use std::fmt::Write as _;
+
 use cepa_crypto::Ed25519Id;
+
+use crate::consensus::StatusError;
+use crate::item::{ItemError, Items};
+use crate::routerstatus::{EntryKind, EntryReader, digest, kilobytes, percentage, words};
+use crate::vote::header::{Args, Rule, Rules};
+use crate::vote::parse::{LIMITS, next_part};
+use crate::vote::{VoteRouter, VotedBandwidth, VotedEd25519};
+
+/// The lines of an entry. That there is one `r` follows from how entries are cut.
+const RULES: &[Rule] = &[
+    Rule::once("p", Args::Line),
+    Rule::required("r", Args::AtLeast(8)),
+    Rule::any("a", Args::AtLeast(1)),
+    Rule::required("s", Args::AtLeast(0)),
+    Rule::once("v", Args::Line),
+    Rule::once("w", Args::AtLeast(0)),
+    Rule::any("m", Args::Line),
+    Rule::any("id", Args::AtLeast(2)),
+    Rule::required("pr", Args::Line),
+];
 
 /// Why an entry must not stand in a vote.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,61 +38,44 @@ pub enum EntryError {
     Altered,
 }
 
-/// An entry that is being read.
-#[derive(Debug)]
-pub(super) struct EntryInVote {
-    reader: EntryReader,
-    ed25519: Option<VotedEd25519>,
-    stats: Option<Stats>,
-    microdescs: Vec<VotedMicrodesc>,
-}
-
-impl EntryInVote {
-    /// Starts with the `r` item.
-    pub(super) fn start(r: &Item<'_>) -> Result<Self, StatusError> {
-        Ok(Self {
-            reader: EntryReader::start(EntryKind::Vote, r)?,
-            ed25519: None,
-            stats: None,
-            microdescs: Vec::new(),
-        })
-    }
-
-    /// Takes a further item of the entry.
-    pub(super) fn item(
-        &mut self,
-        item: &Item<'_>,
-        known_flags: &[String],
-    ) -> Result<(), StatusError> {
+/// Reads the entry that is the whole of `text`.
+pub(super) fn read(text: &str, known_flags: &[String]) -> Result<VoteRouter, StatusError> {
+    let mut items = Items::new(text, LIMITS)?;
+    let mut rules = Rules::new(RULES);
+    let first = items.next().transpose()?;
+    let first = first.ok_or_else(|| ItemError::Missing("r".to_owned()))?;
+    rules.check(&first)?;
+    let mut reader = EntryReader::start(EntryKind::Vote, &first)?;
+    let (mut w, mut ed25519, mut stats) = (None, None, None);
+    let mut microdescs = Vec::new();
+    for item in items {
+        let item = item?;
+        rules.check(&item)?;
         match item.keyword {
             "id" if item.arg(0)? == "ed25519" => {
-                let id = match item.arg(1)? {
+                // A relay that says nothing of an identity counts as one that has none.
+                ed25519 = Some(match item.arg(1)? {
                     "none" => VotedEd25519::None,
-                    text => VotedEd25519::Id(Ed25519Id::from(digest::<32>(item, 1, text)?)),
-                };
-                once(item, &mut self.ed25519, id)
+                    text => match digest::<32>(&item, 1, text)? {
+                        zeros if zeros == [0; 32] => VotedEd25519::None,
+                        id => VotedEd25519::Id(Ed25519Id::from(id)),
+                    },
+                });
             }
-            "stats" => once(item, &mut self.stats, Stats::parse(item)?),
-            "m" => {
-                if self.microdescs.len() >= MICRODESCS_MAX {
-                    return Err(StatusError::TooMany("m lines"));
-                }
-                self.microdescs.push(microdesc(item)?);
-                Ok(())
-            }
-            _ => Ok(self.reader.item(item, known_flags)?),
+            "w" => w = Some(VotedBandwidth::parse(&item)?),
+            "stats" => stats = Some(item.args_text.to_owned()),
+            "m" => microdescs.push(item.args_text.to_owned()),
+            _ => reader.item(&item, known_flags)?,
         }
     }
-
-    /// Ends the entry.
-    pub(super) fn finish(self) -> Result<VoteRouter, StatusError> {
-        Ok(VoteRouter {
-            status: self.reader.finish()?,
-            ed25519: self.ed25519,
-            stats: self.stats,
-            microdescs: self.microdescs,
-        })
-    }
+    rules.finish()?;
+    Ok(VoteRouter {
+        status: reader.finish()?,
+        w: w.unwrap_or_default(),
+        ed25519,
+        stats,
+        microdescs,
+    })
 }
 
 impl VoteRouter {
@@ -89,40 +87,67 @@ impl VoteRouter {
     pub fn check(&self, known_flags: &[String]) -> Result<usize, EntryError> {
         let mut text = String::with_capacity(1024);
         self.encode(&mut text);
-        let mut items = Items::new(&text, LIMITS).map_err(StatusError::from)?;
-        let first = items.next().transpose().map_err(StatusError::from)?;
-        let missing = || StatusError::from(ItemError::Missing("r".to_owned()));
-        let mut entry = EntryInVote::start(&first.ok_or_else(missing)?)?;
-        for item in items {
-            let item = item.map_err(StatusError::from)?;
-            // Another entry, or the end of all: nothing that an entry may hold.
-            if matches!(
-                item.keyword,
-                "r" | "directory-footer" | "directory-signature"
-            ) {
-                return Err(EntryError::Altered);
-            }
-            entry.item(&item, known_flags)?;
+        // In a vote it would be cut where another entry, or the footer, seems to start.
+        if next_part(&text, 0) != text.len() {
+            return Err(EntryError::Altered);
         }
-        match entry.finish()? == *self {
+        match read(&text, known_flags)? == *self {
             true => Ok(text.len()),
             false => Err(EntryError::Altered),
         }
     }
+
+    /// Writes the entry.
+    pub(super) fn encode(&self, out: &mut String) {
+        self.status.encode_vote(&self.w.encode(), out);
+        match &self.ed25519 {
+            None => {}
+            Some(VotedEd25519::None) => out.push_str("id ed25519 none\n"),
+            Some(VotedEd25519::Id(id)) => {
+                let _ = writeln!(out, "id ed25519 {id}");
+            }
+        }
+        if let Some(stats) = &self.stats {
+            let _ = writeln!(out, "stats {stats}");
+        }
+        for line in &self.microdescs {
+            let _ = writeln!(out, "m {line}");
+        }
+    }
 }
 
-fn microdesc(item: &Item<'_>) -> Result<VotedMicrodesc, StatusError> {
-    let mut methods = Vec::new();
-    for word in item.arg(0)?.split(',') {
-        if methods.len() >= METHODS_MAX {
-            return Err(StatusError::TooMany("methods"));
+impl VotedBandwidth {
+    fn parse(item: &crate::item::Item<'_>) -> Result<Self, ItemError> {
+        let mut w = Self::default();
+        for (name, value, at) in words(item) {
+            let bad = || item.bad_argument(at);
+            match name {
+                "Bandwidth" => w.bandwidth = Some(kilobytes(value).ok_or_else(bad)?),
+                "Measured" => w.measured = Some(kilobytes(value).ok_or_else(bad)?),
+                "MeasuredButAuthority" => w.measured_but_authority = kilobytes(value),
+                "GuardFraction" => w.guard_fraction = Some(percentage(value).ok_or_else(bad)?),
+                _ => {}
+            }
         }
-        methods.push(word.parse().map_err(|_| item.bad_argument(0))?);
+        Ok(w)
     }
-    let sha256 = item
-        .args()
-        .skip(1)
-        .find_map(|word| word.strip_prefix("sha256="));
-    let digest = sha256.map(|text| digest::<32>(item, 1, text)).transpose()?;
-    Ok(VotedMicrodesc { methods, digest })
+
+    /// The line, or nothing.
+    fn encode(&self) -> String {
+        let mut out = String::new();
+        let mut push = |name: &str, value: Option<u32>| {
+            if let Some(value) = value {
+                let start = if out.is_empty() { "w" } else { "" };
+                let _ = write!(out, "{start} {name}={value}");
+            }
+        };
+        push("Bandwidth", self.bandwidth);
+        push("Measured", self.measured);
+        push("MeasuredButAuthority", self.measured_but_authority);
+        push("GuardFraction", self.guard_fraction.map(u32::from));
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out
+    }
 }

@@ -3,8 +3,6 @@
 
 use std::fmt;
 
-use crate::item::{Item, ItemError};
-
 /// The `stats` line of an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stats {
@@ -37,41 +35,6 @@ pub struct FlagThresholds {
     pub enough_mtbf: bool,
     /// Whether advertised bandwidths are ignored since enough relays are measured.
     pub ignoring_advertised: bool,
-}
-
-impl Stats {
-    /// What is left of the numbers once they are written: six digits behind the point, and whole
-    /// seconds.
-    pub fn rounded(self) -> Self {
-        let written = |text: String, value: f64| text.parse().unwrap_or(value);
-        Self {
-            wfu: written(format!("{:.6}", self.wfu), self.wfu),
-            mtbf_seconds: written(format!("{:.0}", self.mtbf_seconds), self.mtbf_seconds),
-            ..self
-        }
-    }
-
-    pub(super) fn parse(item: &Item<'_>) -> Result<Self, ItemError> {
-        let mut stats = Self::default();
-        for (at, word) in item.args().enumerate() {
-            let bad = || item.bad_argument(at);
-            let (name, value) = word.split_once('=').ok_or_else(bad)?;
-            let number = || {
-                value
-                    .parse()
-                    .ok()
-                    .filter(|x: &f64| x.is_finite())
-                    .ok_or_else(bad)
-            };
-            match name {
-                "wfu" => stats.wfu = number()?,
-                "tk" => stats.time_known_seconds = value.parse().map_err(|_| bad())?,
-                "mtbf" => stats.mtbf_seconds = number()?,
-                _ => {}
-            }
-        }
-        Ok(stats)
-    }
 }
 
 impl fmt::Display for Stats {
