@@ -21,6 +21,7 @@ use std::time::Duration;
 use cepa_client::{PaddingLevel, Rules, VanguardMode};
 use cepa_netdoc::policy::is_internal;
 use cepa_netdoc::protover::Protocols;
+use cepa_relay::AccountingConfig;
 use serde::{Deserialize, Serialize};
 
 pub use self::listener::Listener;
@@ -29,8 +30,17 @@ use self::paths::GeoIpFiles;
 use crate::error::Failure;
 use crate::reload::Written;
 
-/// The default of `bandwidth_rate` and `bandwidth_burst`, in bytes a second: as good as no limit.
+/// What a relay without a bound says of its bandwidth, in bytes a second: `tor`'s default.
 pub const BANDWIDTH_DEFAULT: u64 = 1 << 30;
+
+/// A bound on traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// Bytes a second, on average.
+    pub rate: u64,
+    /// Bytes at once.
+    pub burst: u64,
+}
 
 /// Whether other machines may reach this one at an address.
 pub(crate) fn is_public(address: IpAddr) -> bool {
@@ -65,10 +75,14 @@ pub struct RelayConfig {
     pub family: Vec<String>,
     /// Files of family keys, as `tor --keygen-family` makes them.
     pub family_keys: Vec<PathBuf>,
-    /// Bytes a second, on average.
-    pub bandwidth_rate: u64,
-    /// Bytes a second, at most.
-    pub bandwidth_burst: u64,
+    /// The bound on all traffic, in each direction; none: as much as there is.
+    pub bandwidth: Option<Bandwidth>,
+    /// The bound on traffic of links with other relays and with clients.
+    pub relay_bandwidth: Option<Bandwidth>,
+    /// The most that the descriptor says of the rate, in bytes a second.
+    pub max_advertised_bandwidth: Option<u64>,
+    /// How much it may carry in a day, a week or a month.
+    pub accounting: Option<AccountingConfig>,
     /// Threads that carry cells.
     pub workers: usize,
     /// Bytes of memory that may be held (`MaxMemInQueues`).

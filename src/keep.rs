@@ -135,6 +135,9 @@ impl Keep {
 
     /// Writes what waits, what matters first; what is written waits no more.
     fn write(&mut self) -> Result<(), Fault> {
+        // A disk that takes nothing may have it all.
+        self.waiting
+            .drop_files(|path, bytes| bytes.is_some_and(|bytes| keyfiles::holds(path, bytes)));
         while let Some((path, bytes)) = self.waiting.next_file() {
             write_file(path, bytes.map(|bytes| &bytes[..])).map_err(Fault::of_file)?;
             self.waiting.file_done();
@@ -148,15 +151,11 @@ impl Keep {
     }
 }
 
-/// Writes a secret, or removes it. One that is there already is left alone: a folder that is
-/// read-only, and has all, is as good.
+/// Writes a secret, or removes it.
 fn write_file(path: &Path, bytes: Option<&[u8]>) -> Result<(), Failure> {
     let Some(bytes) = bytes else {
         return keyfiles::remove(path);
     };
-    if keyfiles::holds(path, bytes) {
-        return Ok(());
-    }
     if let Some(folder) = path.parent() {
         folder::make_private(folder)?;
     }
@@ -241,5 +240,12 @@ mod tests {
         assert_eq!(inode(), before);
         keep.files([file(b"two")], Vec::new());
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        // One that cannot be written keeps nobody from seeing that the next one is there.
+        let blocked = KeptFile {
+            path: dir.path().join("store.sqlite/no-folder"),
+            bytes: Some(Zeroizing::new(b"x".to_vec())),
+        };
+        keep.files([blocked, file(b"two")], Vec::new());
+        assert!(!keep.is_waiting(&path) && keep.status().waiting_vital == 1);
     }
 }

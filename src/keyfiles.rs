@@ -62,11 +62,10 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     write_atomic(path, bytes, 0o600)
 }
 
-/// Whether a file is there with this content, and its owner's alone.
+/// Whether a file is there with this content. (That a secret is its owner's alone was seen when it
+/// was read.)
 pub fn holds(path: &Path, bytes: &[u8]) -> bool {
-    let is_private = |meta: std::fs::Metadata| meta.is_file() && meta.mode() & 0o077 == 0;
-    std::fs::metadata(path).is_ok_and(is_private)
-        && std::fs::read(path).is_ok_and(|found| Zeroizing::new(found)[..] == *bytes)
+    std::fs::read(path).is_ok_and(|found| Zeroizing::new(found)[..] == *bytes)
 }
 
 /// Removes a file, if it is there.
@@ -83,6 +82,18 @@ pub fn remove(path: &Path) -> Result<(), Failure> {
 
 /// Reads a secret; `None` if there is no such file.
 pub fn read_secret(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+    read(path, |meta| meta.mode() & 0o077 == 0)
+}
+
+/// Reads a file that others may read, too: a public key, a name; `None` if there is no such file.
+pub fn read_public(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    Ok(read(path, |_| true)?.map(|bytes| bytes.to_vec()))
+}
+
+fn read(
+    path: &Path,
+    is_private: impl FnOnce(&std::fs::Metadata) -> bool,
+) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     let shown = path.display().to_string();
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -92,7 +103,7 @@ pub fn read_secret(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     let meta = file
         .metadata()
         .map_err(|error| Failure::new("cannot look at this key", &shown, error))?;
-    if meta.mode() & 0o077 != 0 {
+    if !is_private(&meta) {
         return fail(
             "other users can read this key",
             shown,

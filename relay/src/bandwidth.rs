@@ -1,9 +1,7 @@
-//! How much a relay may carry, and how much it has seen itself carry (dir-spec 2.1.1 "bandwidth";
-//! the manual's `RelayBandwidthRate` and `RelayBandwidthBurst`).
+//! How much a relay has seen itself carry (dir-spec 2.1.1 "bandwidth").
 //!
-//! A [`TokenBucket`] is asked before each read or write and told of it after; what it lacks comes
-//! in with time. [`BandwidthHistory`] finds the greatest rate over ten seconds of the last day, the
-//! lesser of both directions: what the descriptor calls "observed".
+//! [`BandwidthHistory`] finds the greatest rate over ten seconds of the last day, the lesser of
+//! both directions: what the descriptor calls "observed".
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -13,65 +11,6 @@ const WINDOW_SECONDS: u64 = 10;
 /// The greatest rates are kept a period each, for a day.
 const PERIOD: Duration = Duration::from_secs(4 * 60 * 60);
 const PERIODS_MAX: usize = 6;
-
-/// A bound on a rate, with room for bursts.
-#[derive(Debug, Clone)]
-pub struct TokenBucket {
-    rate: u64,
-    burst: u64,
-    /// Bytes that may pass; below zero after a read that was greater than known before.
-    tokens: i64,
-    filled: Instant,
-}
-
-impl TokenBucket {
-    /// A full bucket; both in bytes, `rate` a second.
-    #[must_use]
-    pub fn new(rate: u64, burst: u64, now: Instant) -> Self {
-        let burst = burst.max(rate).min(i64::MAX as u64);
-        TokenBucket {
-            rate: rate.max(1),
-            burst,
-            tokens: burst as i64,
-            filled: now,
-        }
-    }
-
-    /// Bytes that may pass now; 0 means to wait for [`TokenBucket::wait`].
-    #[must_use]
-    pub fn available(&mut self, now: Instant) -> usize {
-        self.fill(now);
-        usize::try_from(self.tokens.max(0)).unwrap_or(usize::MAX)
-    }
-
-    /// So many bytes have passed.
-    pub fn take(&mut self, bytes: usize) {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.tokens = self.tokens.saturating_sub(bytes).max(-(self.burst as i64));
-    }
-
-    /// How long to wait until at least `bytes` (or all that the bucket can hold) may pass.
-    #[must_use]
-    pub fn wait(&self, bytes: usize) -> Duration {
-        let wanted = i64::try_from(bytes)
-            .unwrap_or(i64::MAX)
-            .min(self.burst as i64);
-        let missing = u64::try_from(wanted.saturating_sub(self.tokens)).unwrap_or(0);
-        Duration::from_secs_f64(missing as f64 / self.rate as f64)
-    }
-
-    fn fill(&mut self, now: Instant) {
-        let since = now.saturating_duration_since(self.filled);
-        // Whole tokens only: what a fraction of one took in time is kept for the next call.
-        let gained = (since.as_secs_f64() * self.rate as f64) as u64;
-        if gained == 0 {
-            return;
-        }
-        self.filled += Duration::from_secs_f64(gained as f64 / self.rate as f64);
-        let gained = i64::try_from(gained).unwrap_or(i64::MAX);
-        self.tokens = self.tokens.saturating_add(gained).min(self.burst as i64);
-    }
-}
 
 /// One direction.
 #[derive(Debug, Clone, Default)]
@@ -165,30 +104,6 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "a test's clock starts somewhere")]
     fn start() -> Instant {
         Instant::now()
-    }
-
-    #[test]
-    fn a_bucket_gives_its_burst_and_then_its_rate() {
-        let start = start();
-        let mut bucket = TokenBucket::new(100, 500, start);
-        assert_eq!(bucket.available(start), 500);
-        bucket.take(600);
-        assert_eq!(
-            (bucket.available(start), bucket.wait(1)),
-            (0, Duration::from_millis(1010))
-        );
-        let later = start + Duration::from_secs(3);
-        assert_eq!(bucket.available(later), 200);
-        // A thousand looks within a second do not lose fractions.
-        let mut taken = 0;
-        for n in 1..=1000 {
-            let now = later + Duration::from_millis(n);
-            let available = bucket.available(now);
-            bucket.take(available);
-            taken += available;
-        }
-        assert!((299..=300).contains(&taken), "{taken}");
-        assert_eq!(bucket.available(start + Duration::from_secs(1 << 40)), 500);
     }
 
     #[test]

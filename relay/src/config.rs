@@ -9,6 +9,7 @@ use cepa_netdoc::family::Family;
 use cepa_netdoc::policy::AddrPolicy;
 use cepa_netdoc::protover::Protocols;
 
+use crate::accounting::AccountingConfig;
 use crate::switch::Limits;
 
 /// A relay's configuration. Every field but the limits shows in its descriptor, or in what it does
@@ -33,10 +34,13 @@ pub struct RelayConfig {
     pub family: Family,
     /// The keys of the families that it is in (proposal 321).
     pub family_keys: Vec<Arc<ExpandedKeypair>>,
-    /// `RelayBandwidthRate`, bytes a second.
+    /// What the descriptor says of the bandwidth on average, bytes a second: the least of
+    /// `BandwidthRate`, `RelayBandwidthRate` and `MaxAdvertisedBandwidth`.
     pub bandwidth_rate: u32,
-    /// `RelayBandwidthBurst`, bytes.
+    /// The lesser of `BandwidthBurst` and `RelayBandwidthBurst`, bytes.
     pub bandwidth_burst: u32,
+    /// How much it may carry in an interval, if there is a bound.
+    pub accounting: Option<AccountingConfig>,
     /// What the descriptor says at least of the bandwidth observed, bytes a second: a network that
     /// has just begun has seen nothing yet, and would weigh its relays by accident.
     pub bandwidth_observed_min: u32,

@@ -51,6 +51,7 @@ impl OwnDocuments {
         config: &RelayConfig,
         keys: &RelayKeys,
         observed: u32,
+        is_hibernating: bool,
         uptime: Duration,
         published: SystemTime,
     ) -> Result<Self, DescribeError> {
@@ -74,13 +75,14 @@ impl OwnDocuments {
             bandwidth: Bandwidth {
                 average: config.bandwidth_rate.max(1),
                 burst: config.bandwidth_burst.max(config.bandwidth_rate).max(1),
-                observed,
+                // As with `tor`: nobody is to choose it by what it could carry.
+                observed: if is_hibernating { 0 } else { observed },
             },
             extra_info_digest: Some(extra_info.digest),
             caches_extra_info: config.serves_directory,
             family: config.family.clone(),
             family_certs,
-            is_hibernating: false,
+            is_hibernating,
             is_hidden_service_dir: config.serves_directory,
             contact: config.contact.clone(),
             bridge_distribution_request: None,

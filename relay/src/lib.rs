@@ -4,7 +4,9 @@
 //! descriptor, what is downloaded; [`DirStore`] the documents that are served. Nothing here does
 //! I/O, keeps time or draws randomness by itself; what the outside must do comes out as commands.
 
+pub mod accounting;
 pub mod bandwidth;
+pub mod bucket;
 pub mod config;
 pub mod descriptor;
 pub mod key_files;
@@ -14,7 +16,9 @@ pub mod relay;
 pub mod store;
 pub mod switch;
 
-pub use bandwidth::{BandwidthHistory, TokenBucket};
+pub use accounting::{Accounting, AccountingConfig, AccountingRule, AccountingStart, Wakefulness};
+pub use bandwidth::BandwidthHistory;
+pub use bucket::SharedBucket;
 pub use config::RelayConfig;
 pub use descriptor::{OwnDocuments, PROTOCOLS};
 pub use key_files::{KeyFile, KeyFileError};

@@ -12,6 +12,7 @@
 mod command;
 mod keys;
 mod restore;
+mod sleep;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ use cepa_netdoc::params::Params;
 use cepa_wire::Now;
 use tracing::{debug, info, warn};
 
+use crate::accounting::{Accounting, Wakefulness};
 use crate::bandwidth::BandwidthHistory;
 use crate::config::RelayConfig;
 use crate::descriptor::OwnDocuments;
@@ -64,6 +66,8 @@ pub struct Relay {
     publisher: Publisher,
     own: Option<OwnDocuments>,
     history: BandwidthHistory,
+    accounting: Option<Accounting>,
+    wakefulness: Wakefulness,
     started: Instant,
     padding: PaddingRange,
     points: PointParams,
@@ -108,6 +112,10 @@ impl Relay {
             download: DirectoryDownload::new(Arc::clone(&network), interest, now),
             publisher: Publisher::new(network.is_testing, network.authorities.len()),
             history: BandwidthHistory::new(now.mono),
+            accounting: config
+                .accounting
+                .map(|config| Accounting::new(config, None, now.wall)),
+            wakefulness: Wakefulness::Awake,
             life: KeyLife::of(&Params::new(), config.key_day),
             keys_due: now.mono + KEYS_TICK,
             tls: None,
@@ -153,6 +161,7 @@ impl Relay {
     /// The operator has changed the configuration.
     pub fn set_config(&mut self, config: RelayConfig, now: Now) {
         self.memory.set_max_bytes(config.max_memory);
+        self.account_by(config.accounting, now);
         self.config = config;
         self.publisher.changed();
         self.configure_switches();
@@ -205,6 +214,7 @@ impl Relay {
     /// to be called about every second while there is traffic.
     pub fn handle_traffic(&mut self, read_bytes: u64, written_bytes: u64, now: Now) {
         self.history.add(read_bytes, written_bytes, now.mono);
+        self.account(read_bytes, written_bytes, now);
         self.publish(now);
     }
 
@@ -417,7 +427,9 @@ impl Relay {
 
     fn make_documents(&mut self, observed: u32, now: Now) {
         let uptime = now.mono.saturating_duration_since(self.started);
-        match OwnDocuments::make(&self.config, &self.keys, observed, uptime, now.wall) {
+        let asleep = self.wakefulness != Wakefulness::Awake;
+        let (config, keys) = (&self.config, &self.keys);
+        match OwnDocuments::make(config, keys, observed, asleep, uptime, now.wall) {
             Ok(own) => {
                 let (descriptor, extra_info) = (own.descriptor.clone(), own.extra_info.clone());
                 self.serve(DirDocument::Own(descriptor, extra_info));

@@ -68,6 +68,24 @@ pub struct NodeTable {
     /// Bytes a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth_burst: Option<Spanned<u64>>,
+    /// Bytes a second, of links alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay_bandwidth_rate: Option<Spanned<u64>>,
+    /// Bytes at once, of links alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay_bandwidth_burst: Option<Spanned<u64>>,
+    /// Bytes a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_advertised_bandwidth: Option<Spanned<u64>>,
+    /// Bytes of an interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accounting_max: Option<Spanned<u64>>,
+    /// When an interval begins: `day HH:MM`, `week 1..7 HH:MM` or `month 1..28 HH:MM`, in UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accounting_start: Option<Spanned<String>>,
+    /// Which bytes count: max, sum, in or out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accounting_rule: Option<Spanned<String>>,
     /// Threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<Spanned<usize>>,
@@ -144,6 +162,10 @@ impl NodeFile {
             let expected = "the address that the network file has";
             return Err(self.source.lacks("address", expected));
         }
+        if let Some(max) = &self.table.accounting_max {
+            let expected = "none for an authority, which may not sleep";
+            return Err(self.source.wrong(max, "accounting_max", expected));
+        }
         let relay = check_relay(&self.source, self.table)?;
         authority::check(&self.source, relay, table)
     }
@@ -162,7 +184,9 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
     let key_day = testing::key_day(source, &table)?;
     let link_versions = testing::link_versions(source, &table)?;
     let protocols = testing::protocols(source, &table)?;
-    let (bandwidth_rate, bandwidth_burst) = limits::bandwidth(&table);
+    let bandwidth = limits::bandwidth(source, &table)?;
+    let relay_bandwidth = limits::relay_bandwidth(source, &table)?;
+    let accounting = limits::accounting(source, &table)?;
     let workers = limits::workers(&table);
     let max_memory = max_memory(source, table.max_memory.as_ref())?;
     Ok(RelayConfig {
@@ -184,8 +208,10 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         family_keys: (table.family_keys.iter())
             .map(|path| source.resolve(path))
             .collect(),
-        bandwidth_rate,
-        bandwidth_burst,
+        bandwidth,
+        relay_bandwidth,
+        max_advertised_bandwidth: table.max_advertised_bandwidth.map(Spanned::into_inner),
+        accounting,
         workers,
         max_memory,
         testing: table.testing,

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::{Door, Handler, Limits, Peer, Reply, Request, body, read_headers};
 use crate::launched::Shutdown;
+use crate::net::pace::{Pace, Paced, Traffic};
 
 /// Answers requests by a handler. Cheap to clone; the clones share the bound on connections.
 #[derive(Clone)]
@@ -23,6 +24,7 @@ pub struct Server {
     door: Door,
     limits: Limits,
     places: Arc<Semaphore>,
+    pace: Option<(Arc<Pace>, Arc<Traffic>)>,
 }
 
 impl Server {
@@ -33,7 +35,14 @@ impl Server {
             door: body::shut(),
             limits,
             places: Arc::new(Semaphore::new(limits.connections_max)),
+            pace: None,
         }
+    }
+
+    /// The same with its listener's connections under a relay's bandwidth, and counted.
+    pub(crate) fn paced(self, pace: Arc<Pace>, traffic: Arc<Traffic>) -> Self {
+        let pace = Some((pace, traffic));
+        Self { pace, ..self }
     }
 
     /// The same with bodies where this door lets them in.
@@ -51,9 +60,17 @@ impl Server {
             match accepted {
                 Ok((stream, addr)) => {
                     let server = self.clone();
-                    tokio::spawn(
-                        async move { server.serve_stream(stream, Peer::Address(addr)).await },
-                    );
+                    let peer = Peer::Address(addr);
+                    tokio::spawn(async move {
+                        match &server.pace {
+                            Some((pace, traffic)) => {
+                                let (pace, traffic) = (Arc::clone(pace), Arc::clone(traffic));
+                                let stream = Paced::new(stream, pace, traffic);
+                                server.serve_stream(stream, peer).await;
+                            }
+                            None => server.serve_stream(stream, peer).await,
+                        }
+                    });
                 }
                 Err(error) => {
                     tracing::error!(%error, "the directory port is given up");

@@ -103,6 +103,14 @@ impl Waiting {
         self.files.iter().any(|(file, _)| file == path)
     }
 
+    /// Files that are as they should be need not be written.
+    pub(super) fn drop_files(&mut self, is_right: impl Fn(&Path, Option<&[u8]>) -> bool) {
+        self.files.retain(|(path, bytes)| {
+            let bytes = bytes.as_ref().map(|bytes| bytes.as_slice());
+            !is_right(path, bytes)
+        });
+    }
+
     pub(super) fn next_file(&self) -> Option<(&Path, Option<&Zeroizing<Vec<u8>>>)> {
         let (path, bytes) = self.files.front()?;
         Some((path, bytes.as_ref()))

@@ -2,10 +2,12 @@
 //! `hs_ed25519_public_key`, `authorized_clients/*.auth` (rend-spec-v3 appendix E); and the folder
 //! of `*.auth_private` files of a visitor.
 //!
-//! The folder is 0700 and its files 0600, or it is refused by name: whoever reads the key is the
-//! service. Keys are made once. What does not fit together (key and `hostname`, secret and public
-//! key) is refused and left as it is. A line that is no client key is an error: a client that was
-//! meant to be let in must not be locked out silently, nor a service be open to all.
+//! The folder is 0700 and its secrets 0600, or it is refused by name: whoever reads the key is the
+//! service. Names and public keys may be 0644, as `tor` and editors leave them. Keys are made
+//! once. What does not fit together (key and `hostname`, secret and public key) is refused and
+//! left as it is. A line that is no client key is an error, and so is a folder for clients in which
+//! nothing is understood: a client that was meant to be let in must not be locked out silently, nor
+//! a service be open to all.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
@@ -17,7 +19,7 @@ use cepa_crypto::key_file;
 use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{Rng, curve25519};
 
-use super::{damaged, read_secret, read_secret_text, write_secret};
+use super::{damaged, read_public, read_secret, read_secret_text, write_secret};
 use crate::error::{Failure, fail};
 use crate::folder;
 
@@ -57,8 +59,14 @@ pub fn load_or_make(dir: &Path, rng: &mut Rng) -> Result<ServiceKeys, Failure> {
         format!("{address}\n").as_bytes(),
         |found| Some(String::from_utf8_lossy(found).trim().to_owned()),
     )?;
-    folder::make_private(&dir.join(CLIENTS))?;
-    let clients = clients(&dir.join(CLIENTS))?;
+    let folder = dir.join(CLIENTS);
+    if !folder.exists()
+        && let Err(error) = folder::make_private(&folder)
+    {
+        // A folder that cannot be written has no clients to be told of.
+        tracing::info!("{error}");
+    }
+    let clients = clients(&folder)?;
     Ok(ServiceKeys {
         identity,
         address,
@@ -70,7 +78,9 @@ pub fn load_or_make(dir: &Path, rng: &mut Rng) -> Result<ServiceKeys, Failure> {
 pub fn client_secrets(dir: &Path) -> Result<Vec<(OnionAddress, curve25519::SecretKey)>, Failure> {
     check_private(dir)?;
     let mut secrets = Vec::new();
-    for path in files(dir, "auth_private")? {
+    let (files, others) = files(dir, "auth_private")?;
+    tell_others(&others, "auth_private");
+    for path in files {
         let expected = "ADDRESS:descriptor:x25519:KEY, as onion services ask their visitors for";
         let text = read_secret_text(&path)?.unwrap_or_default();
         let secret = ClientAuthPrivate::parse(text.trim()).map_err(|_| damaged(&path, expected))?;
@@ -120,7 +130,7 @@ fn check_or_write(
     right: &[u8],
     show: impl FnOnce(&[u8]) -> Option<String>,
 ) -> Result<(), Failure> {
-    let Some(found) = read_secret(path)? else {
+    let Some(found) = read_public(path)? else {
         return write_secret(path, right);
     };
     if found.trim_ascii() == right.trim_ascii() {
@@ -139,11 +149,24 @@ fn check_or_write(
 
 fn clients(dir: &Path) -> Result<Vec<curve25519::PublicKey>, Failure> {
     let mut clients = Vec::new();
-    for path in files(dir, "auth")? {
-        let text = read_secret_text(&path)?.unwrap_or_default();
+    let (files, others) = files(dir, "auth")?;
+    for path in files {
+        let bytes = read_public(&path)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
         let key = ClientAuthPublic::parse(text.trim())
             .map_err(|_| damaged(&path, "descriptor:x25519:KEY, a key of a client"))?;
         clients.push(key.key);
+    }
+    match others.first() {
+        // Somebody wanted it to be for some.
+        Some(other) if clients.is_empty() => {
+            return fail(
+                "no file here is a client's, and the service would be open to all",
+                other.display(),
+                "rename it to NAME.auth if it is a client's key, or take it away",
+            );
+        }
+        _ => tell_others(&others, "auth"),
     }
     if clients.len() > CLIENTS_MAX {
         return fail(
@@ -155,12 +178,20 @@ fn clients(dir: &Path) -> Result<Vec<curve25519::PublicKey>, Failure> {
     Ok(clients)
 }
 
-/// The files of a folder with an extension, in order; none if there is no folder.
-fn files(dir: &Path, extension: &str) -> Result<Vec<PathBuf>, Failure> {
+fn tell_others(others: &[PathBuf], extension: &str) {
+    for other in others {
+        let other = other.display();
+        tracing::warn!("{other} is not read: expected a name that ends in .{extension}");
+    }
+}
+
+/// The files of a folder with an extension, and those without, in order; none if there is no
+/// folder. Hidden ones do not count.
+fn files(dir: &Path, extension: &str) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Failure> {
     let cannot = |error| Failure::new("cannot read this folder", dir.display(), error);
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
         Err(error) => return Err(cannot(error)),
     };
     let mut found = Vec::new();
@@ -169,12 +200,13 @@ fn files(dir: &Path, extension: &str) -> Result<Vec<PathBuf>, Failure> {
         let is_hidden = path
             .file_name()
             .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !is_hidden && path.extension().is_some_and(|found| found == extension) {
+        if !is_hidden && !path.is_dir() {
             found.push(path);
         }
     }
     found.sort();
-    Ok(found)
+    let is_wanted = |path: &PathBuf| path.extension().is_some_and(|found| found == extension);
+    Ok(found.into_iter().partition(is_wanted))
 }
 
 #[cfg(test)]
@@ -209,6 +241,26 @@ mod tests {
     }
 
     #[test]
+    fn public_parts_may_be_read_by_others_and_secrets_not() {
+        let (_dir, path, address) = service("hs");
+        let secret = curve25519::SecretKey::generate(&mut Rng::from_seed([9; 32]));
+        let key = *secret.public();
+        let line = ClientAuthPublic { key }.encode();
+        let client = path.join(CLIENTS).join("a.auth");
+        std::fs::write(&client, line).unwrap();
+        let open = |path: &Path| {
+            std::fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
+        };
+        for name in [&path.join(HOSTNAME), &path.join(PUBLIC), &client] {
+            open(name);
+        }
+        let read = load_or_make(&path, &mut Rng::from_seed([8; 32])).unwrap();
+        assert_eq!((read.address, read.clients), (address, vec![key]));
+        open(&path.join(SECRET));
+        assert!(error_of(&path).contains(SECRET));
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused_by_name() {
         let (_dir, path, address) = service("hs");
         std::fs::write(path.join("hostname"), "other.onion\n").unwrap();
@@ -238,6 +290,23 @@ mod tests {
         assert_eq!(read.clients, [*secret.public()]);
         write_secret(&path.join(CLIENTS).join("b.auth"), b"nonsense").unwrap();
         assert!(error_of(&path).contains("b.auth"));
+
+        // Another name locks nobody in where others are let in; alone it must not open the door.
+        std::fs::remove_file(path.join(CLIENTS).join("b.auth")).unwrap();
+        let (a, other) = (
+            path.join(CLIENTS).join("a.auth"),
+            path.join(CLIENTS).join("a.auth.txt"),
+        );
+        std::fs::copy(&a, &other).unwrap();
+        std::fs::create_dir(path.join(CLIENTS).join("old")).unwrap();
+        let read = load_or_make(&path, &mut Rng::from_seed([8; 32])).unwrap();
+        assert_eq!(read.clients, [*secret.public()]);
+        std::fs::remove_file(&a).unwrap();
+        let error = error_of(&path);
+        assert!(
+            error.contains("a.auth.txt") && error.contains("open to all"),
+            "{error}"
+        );
 
         let mine = path.join("mine");
         folder::make_private(&mine).unwrap();

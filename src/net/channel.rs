@@ -5,7 +5,8 @@
 //! socket <--one write-- TLS <--whole records-- plane (circuits in EWMA order)
 //! ```
 //! Reading pauses while batches for other workers wait; writing pauses while the socket is full,
-//! which leaves the cells in the bounded queues of their circuits.
+//! which leaves the cells in the bounded queues of their circuits. Each direction pauses while the
+//! relay's bandwidth (`net::pace`) has no room for it.
 
 use std::io;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use std::rc::Rc;
 use cepa_link::ChannelKey;
 
 use super::buffers;
+use super::pace::Room;
 use super::plane::Plane;
 use super::tls_stream::{ReadStep, TlsStream};
 use super::worker::Worker;
@@ -33,23 +35,27 @@ pub(crate) async fn serve<P: Plane>(
     let bell = worker.register_channel(key);
     let mut io = ChannelIo { cells: pending };
     let mut held = 0;
+    let mut room = worker.room();
     let why = loop {
-        let step = io.step(worker, &mut tls, key);
+        let step = io.step(worker, &mut tls, key, room);
         let holds = tls.buffer_bytes() + io.cells.capacity();
         worker.count_buffers(held, holds);
         held = holds;
         match step {
             Ok(Step::Again) => tokio::task::yield_now().await,
             Ok(Step::Wait { write }) => tokio::select! {
-                ready = tls.ready(write) => if let Err(e) = ready { break e.to_string() },
+                ready = tls.ready(room.read.is_none(), write) => {
+                    if let Err(e) = ready { break e.to_string() }
+                }
                 () = bell.notified() => {}
+                () = paced(room) => {}
             },
             Err(why) => break why,
         }
         let (read_bytes, written_bytes) = tls.take_counts();
         worker.count(read_bytes, written_bytes);
         worker.handover_room().await;
-        worker.bandwidth_room().await;
+        room = worker.room();
         if !worker.serves_channel(key) {
             break "closed by us".to_owned();
         }
@@ -60,6 +66,14 @@ pub(crate) async fn serve<P: Plane>(
     worker.end_channel(key);
     worker.with(|plane, now| plane.channel_closed(key, now));
     why
+}
+
+/// Waits until the relay's bandwidth has room again, where it has none.
+async fn paced(room: Room) {
+    match room.wait() {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
 }
 
 enum Step {
@@ -80,12 +94,19 @@ impl ChannelIo {
         worker: &Worker<P>,
         tls: &mut TlsStream,
         key: ChannelKey,
+        room: Room,
     ) -> Result<Step, String> {
-        buffers::fill(&mut self.cells);
-        let read = self.read(worker, tls, key);
-        buffers::settle(&mut self.cells);
-        let read = read?;
-        let blocked = Self::flush(worker, tls, key).map_err(|e| e.to_string())?;
+        let mut read = false;
+        if room.read.is_none() {
+            buffers::fill(&mut self.cells);
+            let step = self.read(worker, tls, key);
+            buffers::settle(&mut self.cells);
+            read = step?;
+        }
+        let blocked = match room.write {
+            None => Self::flush(worker, tls, key).map_err(|e| e.to_string())?,
+            Some(_) => false,
+        };
         Ok(if read {
             Step::Again
         } else {

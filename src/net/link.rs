@@ -164,7 +164,7 @@ async fn run(
             }
             Step::Continue => {}
         }
-        tls.ready(!flushed).await.map_err(LinkError::Broken)?;
+        tls.ready(true, !flushed).await.map_err(LinkError::Broken)?;
         match tls.try_read(&mut input).map_err(LinkError::Broken)? {
             ReadStep::Eof => {
                 return Err(LinkError::Broken(io::ErrorKind::UnexpectedEof.into()));

@@ -9,6 +9,7 @@ pub(crate) mod channel;
 pub(crate) mod edge;
 pub(crate) mod keep_alive;
 pub(crate) mod link;
+pub(crate) mod pace;
 pub(crate) mod plane;
 pub(crate) mod tls_stream;
 pub(crate) mod worker;

@@ -81,7 +81,7 @@ impl TlsStream {
                 }
                 TlsState::PeerClosed => break Err(io::ErrorKind::UnexpectedEof.into()),
             }
-            self.ready(!flushed).await?;
+            self.ready(true, !flushed).await?;
             if self.fill()? == ReadStep::Eof {
                 break Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -90,12 +90,13 @@ impl TlsStream {
         done
     }
 
-    /// Waits until the socket can be read, or written when `write` is set.
-    pub(crate) async fn ready(&self, write: bool) -> io::Result<()> {
-        let interest = if write {
-            Interest::READABLE | Interest::WRITABLE
-        } else {
-            Interest::READABLE
+    /// Waits until the socket can be read or written, as is asked for; for ever without either.
+    pub(crate) async fn ready(&self, read: bool, write: bool) -> io::Result<()> {
+        let interest = match (read, write) {
+            (true, true) => Interest::READABLE | Interest::WRITABLE,
+            (true, false) => Interest::READABLE,
+            (false, true) => Interest::WRITABLE,
+            (false, false) => return std::future::pending().await,
         };
         self.tcp.ready(interest).await.map(|_| ())
     }

@@ -9,17 +9,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cepa_circuit::StreamKey;
 use cepa_limits::{MemoryClass, MemoryShare};
 use cepa_link::ChannelKey;
-use cepa_relay::TokenBucket;
 use cepa_wire::Now;
 use slotmap::SecondaryMap;
 use tokio::sync::{Notify, mpsc};
 
+use super::pace::{Pace, Paced, Room, Traffic, count};
 use super::plane::Plane;
 use crate::clock;
 
@@ -28,15 +27,6 @@ pub(crate) const HANDOVER_BATCHES_MAX: usize = 64;
 
 /// How long the timer task sleeps when the plane has no timeout of its own.
 const IDLE_TICK: Duration = Duration::from_secs(60);
-
-/// Bytes of TLS that all workers have moved, for the bandwidth that a relay observes.
-#[derive(Debug, Default)]
-pub(crate) struct Traffic {
-    /// From other relays and clients.
-    pub(crate) read_bytes: AtomicU64,
-    /// To them.
-    pub(crate) written_bytes: AtomicU64,
-}
 
 /// A plane and the tasks around it.
 pub(crate) struct Worker<P: Plane> {
@@ -51,7 +41,7 @@ pub(crate) struct Worker<P: Plane> {
     timer_changed: Notify,
     timer: Cell<Option<Instant>>,
     traffic: Arc<Traffic>,
-    bucket: RefCell<Option<TokenBucket>>,
+    pace: Option<Arc<Pace>>,
     /// Bytes in the buffers of TLS.
     tls_bytes: Cell<usize>,
     share: RefCell<MemoryShare>,
@@ -65,14 +55,14 @@ struct Ready<P: Plane> {
 }
 
 impl<P: Plane> Worker<P> {
-    /// A worker around `plane` that counts into `traffic` and `share`, reads no faster than
-    /// `bucket` allows, and the queue of the plane's commands. The queue has no bound of its own: a
-    /// plane asks at most once for each circuit and stream, and it bounds those.
+    /// A worker around `plane` that counts into `traffic` and `share` and keeps to `pace`, and the
+    /// queue of the plane's commands. The queue has no bound of its own: a plane asks at most once
+    /// for each circuit and stream, and it bounds those.
     pub(crate) fn new(
         plane: P,
         traffic: Arc<Traffic>,
         share: MemoryShare,
-        bucket: Option<TokenBucket>,
+        pace: Option<Arc<Pace>>,
     ) -> (Rc<Self>, mpsc::UnboundedReceiver<P::Command>) {
         let (commands, receiver) = mpsc::unbounded_channel();
         let worker = Self {
@@ -91,7 +81,7 @@ impl<P: Plane> Worker<P> {
             timer_changed: Notify::new(),
             timer: Cell::new(None),
             traffic,
-            bucket: RefCell::new(bucket),
+            pace,
             tls_bytes: Cell::new(0),
             share: RefCell::new(share),
         };
@@ -137,6 +127,13 @@ impl<P: Plane> Worker<P> {
     /// Ends the service of a channel; its task says goodbye and tells the plane.
     pub(crate) fn end_channel(&self, channel: ChannelKey) {
         if let Some(bell) = self.channels.borrow_mut().remove(channel) {
+            bell.notify_one();
+        }
+    }
+
+    /// Ends the service of all channels.
+    pub(crate) fn end_all_channels(&self) {
+        for (_, bell) in self.channels.borrow_mut().drain() {
             bell.notify_one();
         }
     }
@@ -207,13 +204,10 @@ impl<P: Plane> Worker<P> {
 
     /// So many bytes were read from and written to the sockets of channels: one batch.
     pub(crate) fn count(&self, read_bytes: usize, written_bytes: usize) {
-        let add = |counter: &AtomicU64, bytes: usize| {
-            counter.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
-        };
-        add(&self.traffic.read_bytes, read_bytes);
-        add(&self.traffic.written_bytes, written_bytes);
-        if let Some(bucket) = &mut *self.bucket.borrow_mut() {
-            bucket.take(read_bytes);
+        count(&self.traffic.read_bytes, read_bytes);
+        count(&self.traffic.written_bytes, written_bytes);
+        if let Some(pace) = &self.pace {
+            pace.take(read_bytes, written_bytes);
         }
     }
 
@@ -226,17 +220,18 @@ impl<P: Plane> Worker<P> {
         }
     }
 
-    /// Waits until the relay's bandwidth rate lets channels read on.
-    pub(crate) async fn bandwidth_room(&self) {
-        loop {
-            let wait = self.bucket.borrow_mut().as_mut().and_then(|bucket| {
-                (bucket.available(clock::now().mono) == 0).then(|| bucket.wait(1))
-            });
-            match wait {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => return,
-            }
-        }
+    /// Whether the relay's bandwidth lets links read and write now.
+    pub(crate) fn room(&self) -> Room {
+        self.pace
+            .as_ref()
+            .map(|pace| pace.room())
+            .unwrap_or_default()
+    }
+
+    /// One half of a socket of a stream that leaves here, under the relay's bandwidth.
+    pub(crate) fn paced<S>(&self, half: S) -> Paced<S> {
+        let pace = self.pace.clone().unwrap_or_else(|| Arc::new(Pace::free()));
+        Paced::new(half, pace, Arc::clone(&self.traffic))
     }
 
     /// Carries batches to the other workers, for as long as the worker lives.

@@ -6,6 +6,7 @@
 //! circuit.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use cepa_dir::DirRequest;
@@ -28,6 +29,7 @@ const ONION_BODIES_LEN_MAX: usize = 8 << 20;
 #[derive(Clone)]
 pub(crate) struct Directory {
     store: Arc<RwLock<DirStore>>,
+    is_closed: Arc<AtomicBool>,
     onions: Arc<Mutex<HsDirStore>>,
     onion_bodies: Budget,
     replies: Replies,
@@ -43,11 +45,17 @@ impl Directory {
     ) -> Self {
         Directory {
             store: Arc::new(RwLock::new(store)),
+            is_closed: Arc::default(),
             onions: Arc::default(),
             onion_bodies: Budget::new(ONION_BODIES_LEN_MAX),
             replies: Replies::new(authorities),
             uploads,
         }
+    }
+
+    /// Answers nobody from now on, as this relay sleeps; or everybody again.
+    pub(crate) fn set_closed(&self, is_closed: bool) {
+        self.is_closed.store(is_closed, Ordering::Relaxed);
     }
 
     /// Answers for this document from now on.
@@ -122,6 +130,9 @@ impl Directory {
     }
 
     async fn answer(&self, http: Request) -> Reply {
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Reply::new(503);
+        }
         let diff = http.headers.value(DIFF_HEADER);
         let (request, z) = match DirRequest::parse(&http.method, &http.path, diff) {
             Ok(read) => read,

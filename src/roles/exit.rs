@@ -60,7 +60,9 @@ pub(crate) async fn connect(
                 // Batches are made by the circuit, not by the kernel.
                 let _ = tcp.set_nodelay(true);
                 worker.with(|switch, now| switch.stream_connected(stream, *addr, *ttl, now));
-                edge::serve(&worker, stream, tcp.into_split(), Vec::new(), Vec::new()).await;
+                let (reader, writer) = tcp.into_split();
+                let halves = (worker.paced(reader), worker.paced(writer));
+                edge::serve(&worker, stream, halves, Vec::new(), Vec::new()).await;
                 return;
             }
             Ok(Err(error)) => reason = end_reason(&error),

@@ -29,12 +29,24 @@ pub(crate) const VANGUARDS: &str = "vanguards";
 /// Since when the ntor onion key is used: seconds since 1970, one entry.
 pub(crate) const NTOR_SINCE: &str = "ntor-since";
 
+/// What a relay has used of what it may carry, one entry.
+pub(crate) const ACCOUNTING: &str = "accounting";
+
 /// Kinds that can be fetched again when they are lost.
 const CACHES: [&str; 5] = [CONSENSUS, CERTIFICATE, MICRODESC, SERVER_DESC, EXTRA_INFO];
 
 /// Whether rows of a kind can be fetched again.
 pub(crate) fn is_cache(kind: &str) -> bool {
     CACHES.contains(&kind)
+}
+
+/// The change that keeps what a relay has used.
+pub(crate) fn accounting(text: String) -> Change {
+    Change::Put {
+        kind: ACCOUNTING,
+        key: String::new(),
+        bytes: text.into_bytes(),
+    }
 }
 
 /// The change that keeps a document; none for those of a round, which the authority keeps.

@@ -10,7 +10,7 @@ mod reload;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use cepa_crypto::Rng;
 use cepa_crypto::rsa::RsaKeyError;
@@ -20,7 +20,7 @@ use cepa_link::{LinkIdentity, TlsKeyAndCert};
 use cepa_netdoc::consensus::ConsensusText;
 use cepa_netdoc::routerstatus::Flags;
 use cepa_relay::relay::Command;
-use cepa_relay::{DirDocument, DirStore, Relay, SwitchCounts};
+use cepa_relay::{Accounting, DirDocument, DirStore, Relay, SwitchCounts, Wakefulness};
 use tokio::sync::{mpsc, watch};
 
 use self::core::{core_config, find_address, restored};
@@ -38,10 +38,10 @@ use crate::http::{self, Reply};
 use crate::keep::Keep;
 use crate::launched::{Reporter, Shutdown, Stage};
 use crate::listen;
-use crate::net::worker::Traffic;
+use crate::net::pace::{Pace, Traffic, count};
 use crate::network::Network;
 use crate::reload::{Asked, Reread};
-use crate::status::relay::{RelayStatus, relay as relay_metrics};
+use crate::status::relay::{AccountingStatus, RelayStatus, relay as relay_metrics};
 use crate::status::{Query, Sockets};
 use crate::store::Durability;
 use crate::tls;
@@ -124,6 +124,7 @@ pub(crate) struct Node {
     config: RelayConfig,
     published: bool,
     traffic: Arc<Traffic>,
+    pace: Arc<Pace>,
     traffic_due: Instant,
     /// Bytes that were read and written before what `traffic` has.
     moved: (u64, u64),
@@ -152,9 +153,11 @@ impl Node {
         let listener = listen::listen(config.or_listen(), "or_port").await?;
         let is_authority = beside.is_some();
         let directory = directory(beside, &network);
+        let (pace, traffic) = (Arc::new(Pace::of(&config)), Arc::<Traffic>::default());
         if let Some(addr) = config.dir_listen() {
             let listener = listen::listen(addr, "dir_port").await?;
             let server = directory.server(http::Limits::default());
+            let server = server.paced(Arc::clone(&pace), Arc::clone(&traffic));
             tokio::spawn(server.serve(listener, shutdown.clone()));
         }
         let metrics = match config.metrics {
@@ -193,7 +196,8 @@ impl Node {
             listener: Some(listener),
             config,
             published: false,
-            traffic: Arc::default(),
+            traffic,
+            pace,
             traffic_due: clock::now().mono + TRAFFIC_EVERY,
             moved: (0, 0),
             flags: None,
@@ -215,7 +219,10 @@ impl Node {
         };
         let now = clock::now();
         match event {
-            Event::Fetched(id, reply) => self.relay.handle_fetch(id, reply, now),
+            Event::Fetched(id, reply) => {
+                count(&self.traffic.other_read_bytes, reply.body.len());
+                self.relay.handle_fetch(id, reply, now);
+            }
             Event::Uploaded(authority, status) => {
                 if status == 200 && !self.published {
                     self.published = true;
@@ -255,6 +262,12 @@ impl Node {
             written_bytes: self.moved.1 + self.traffic.written_bytes.load(Ordering::Relaxed),
             kept: self.keep.status(),
             memory: Arc::clone(self.relay.memory()),
+            accounting: self.relay.accounting().map(|used| AccountingStatus {
+                bytes: used.bytes(),
+                max: used.max(),
+                left_secs: seconds_until(used.wakes()),
+                wakefulness: self.relay.wakefulness(),
+            }),
         };
         let workers = self.workers.clone();
         async move {
@@ -268,6 +281,9 @@ impl Node {
     /// Writes to the log how this relay is.
     pub(crate) fn log_status(&self) {
         log_kept(&self.keep);
+        if let Some(used) = self.relay.accounting() {
+            tracing::info!("Status: {:?}: {used}", self.relay.wakefulness());
+        }
         let status = self.status();
         tokio::spawn(async move {
             let status = status.await;
@@ -303,6 +319,10 @@ impl Node {
             self.moved.0 += read_bytes;
             self.moved.1 += written_bytes;
             self.relay.handle_traffic(read_bytes, written_bytes, now);
+            let read_bytes = take(&self.traffic.other_read_bytes);
+            let written_bytes = take(&self.traffic.other_written_bytes);
+            self.relay
+                .handle_other_traffic(read_bytes, written_bytes, now);
         }
         self.relay.handle_timeout(now);
         if self.keep.timeout().is_some_and(|due| due <= now.mono) {
@@ -312,6 +332,8 @@ impl Node {
 
     /// Keeps what is not kept yet: the last call.
     pub(crate) fn finish(&mut self) {
+        let used = self.relay.accounting().map(Accounting::encode);
+        self.keep.rows(used.map(kept::accounting));
         tokio::task::block_in_place(|| self.keep.finish());
     }
 
@@ -335,10 +357,14 @@ impl Node {
         let mut changes = Vec::new();
         let mut commands = Vec::new();
         while let Some(command) = self.relay.poll_command() {
-            if let Command::Serve(document) = &command {
-                changes.extend(kept::change(document));
+            match command {
+                Command::KeepAccounting(text) => changes.push(kept::accounting(text)),
+                Command::Serve(document) => {
+                    changes.extend(kept::change(&document));
+                    commands.push(Command::Serve(document));
+                }
+                other => commands.push(other),
             }
-            commands.push(command);
         }
         tokio::task::block_in_place(|| self.keep.rows(changes));
         for command in commands {
@@ -385,6 +411,14 @@ impl Node {
                 self.switch = Some(config);
             }
             Command::HsDuty(duty) => self.directory.set_hs_duty(*duty),
+            Command::Sleep(wakefulness) => {
+                self.directory.set_closed(wakefulness == Wakefulness::Hard);
+                if let Some(workers) = &self.workers {
+                    workers.set_wakefulness(wakefulness);
+                }
+            }
+            // Kept before.
+            Command::KeepAccounting(_) => {}
             Command::Relays(relays) => {
                 if let Some(workers) = &self.workers {
                     workers.set_relays(&relays);
@@ -401,6 +435,9 @@ impl Node {
             .authorities
             .get(index)
             .map(|authority| authority.dir_addr);
+        // One that sleeps spends nothing on what it can't serve.
+        let is_asleep = self.relay.wakefulness() == Wakefulness::Hard;
+        let addr = addr.filter(|_| !is_asleep);
         let answers = self.answers.clone();
         tokio::spawn(async move {
             let reply = match addr {
@@ -441,6 +478,11 @@ fn directory(beside: Option<Beside>, network: &NetworkFile) -> Directory {
         Some(beside) => Directory::new(beside.store, Some(beside.uploads), addresses),
         None => Directory::new(DirStore::new(None), None, addresses),
     }
+}
+
+fn seconds_until(then: SystemTime) -> u64 {
+    let left = then.duration_since(clock::now().wall);
+    left.unwrap_or_default().as_secs()
 }
 
 fn tls_failure(error: rustls::Error) -> Failure {

@@ -11,6 +11,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cepa_circuit::{CircuitKey, OnionKeys, OnionskinJob};
 use cepa_crypto::Rng;
@@ -18,7 +19,7 @@ use cepa_limits::{Memory, MemoryShare};
 use cepa_link::{ChannelKey, LinkIdentity, PeerExpectation};
 use cepa_relay::{
     Handover, KnownRelays, LinkTarget, Switch, SwitchCommand, SwitchConfig, SwitchCounts,
-    TokenBucket, WorkerId,
+    Wakefulness, WorkerId,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -27,12 +28,12 @@ use tokio::task::LocalSet;
 use super::exit;
 use super::onion_threads::{self, Answer, OnionThreads};
 use super::registry::{Found, Registry};
-use crate::clock;
 use crate::dns::Resolver;
 use crate::error::Failure;
 use crate::http;
 use crate::net::link::{self, Link};
-use crate::net::worker::{HANDOVER_BATCHES_MAX, Traffic, Worker};
+use crate::net::pace::{Pace, Traffic};
+use crate::net::worker::{HANDOVER_BATCHES_MAX, Worker};
 use crate::net::{channel, edge};
 
 /// Commands of a switch that are looked at together, so that onionskins go out in batches.
@@ -72,6 +73,10 @@ pub(crate) struct Shared {
     /// What the process holds.
     pub(crate) memory: Arc<Memory>,
     onion_threads: OnionThreads,
+    /// What they keep to.
+    pub(crate) pace: Arc<Pace>,
+    /// Whether no new links are taken.
+    is_asleep: AtomicBool,
     registry: Registry,
     messages: Vec<mpsc::UnboundedSender<Message>>,
 }
@@ -82,6 +87,7 @@ enum Message {
     ChannelFound(CircuitKey, Option<(WorkerId, ChannelKey)>),
     Config(Arc<SwitchConfig>),
     Relays(Arc<KnownRelays>),
+    Sleep(Wakefulness),
     Count(oneshot::Sender<SwitchCounts>),
 }
 
@@ -107,8 +113,7 @@ pub(crate) struct Setup {
     pub(crate) control: tokio::runtime::Handle,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) memory: Arc<Memory>,
-    /// `RelayBandwidthRate` and `RelayBandwidthBurst`, bytes, shared by the workers in equal parts.
-    pub(crate) bandwidth: (u64, u64),
+    pub(crate) pace: Arc<Pace>,
 }
 
 impl Workers {
@@ -131,15 +136,14 @@ impl Workers {
             traffic: setup.traffic,
             memory: setup.memory,
             onion_threads: OnionThreads::start(onion_threads::cores())?,
+            pace: setup.pace,
+            is_asleep: AtomicBool::new(false),
             registry: Registry::default(),
             messages,
         });
         let inboxes = inboxes.into_iter().zip(batch_inboxes);
         for (number, (inbox, batch_inbox)) in (0_u8..).zip(inboxes) {
             let id = WorkerId(number);
-            let (rate, burst) = setup.bandwidth;
-            let share = u64::try_from(count).unwrap_or(1);
-            let bucket = TokenBucket::new(rate / share, burst / share, clock::now().mono);
             let switch = Switch::new(id, count, Arc::clone(&setup.config), rng.fork());
             let thread = Thread {
                 id,
@@ -148,7 +152,6 @@ impl Workers {
                 inbox,
                 batch_inbox,
                 batches: batches.clone(),
-                bucket: Some(bucket),
             };
             std::thread::Builder::new()
                 .name(format!("cells-{number}"))
@@ -169,6 +172,9 @@ impl Workers {
                     return;
                 }
             };
+            if self.shared.is_asleep.load(Ordering::Relaxed) {
+                continue;
+            }
             if !self.shared.memory.takes_links() {
                 tracing::debug!("memory is short: a connection is closed");
                 continue;
@@ -190,6 +196,15 @@ impl Workers {
     pub(crate) fn set_relays(&self, relays: &Arc<KnownRelays>) {
         for worker in 0..self.shared.messages.len() {
             self.tell(worker, Message::Relays(Arc::clone(relays)));
+        }
+    }
+
+    /// Takes links and circuits, takes no new ones, or closes all.
+    pub(crate) fn set_wakefulness(&self, wakefulness: Wakefulness) {
+        let is_asleep = wakefulness != Wakefulness::Awake;
+        self.shared.is_asleep.store(is_asleep, Ordering::Relaxed);
+        for worker in 0..self.shared.messages.len() {
+            self.tell(worker, Message::Sleep(wakefulness));
         }
     }
 
@@ -240,7 +255,6 @@ struct Thread {
     inbox: mpsc::UnboundedReceiver<Message>,
     batch_inbox: mpsc::Receiver<Vec<Handover>>,
     batches: Vec<mpsc::Sender<Vec<Handover>>>,
-    bucket: Option<TokenBucket>,
 }
 
 impl Thread {
@@ -256,8 +270,8 @@ impl Thread {
 
     async fn serve(mut self, switch: Switch) {
         let share = MemoryShare::new(Arc::clone(&self.shared.memory));
-        let traffic = Arc::clone(&self.shared.traffic);
-        let (worker, commands) = Worker::new(switch, traffic, share, self.bucket);
+        let (traffic, pace) = (self.shared.traffic.clone(), Arc::clone(&self.shared.pace));
+        let (worker, commands) = Worker::new(switch, traffic, share, Some(pace));
         tokio::task::spawn_local(Rc::clone(&worker).run_courier(self.batches));
         tokio::task::spawn_local(Rc::clone(&worker).run_inbox(self.batch_inbox));
         tokio::task::spawn_local(Rc::clone(&worker).run_timer());
@@ -279,6 +293,13 @@ impl Thread {
                 }
                 Message::Config(config) => worker.with(|switch, _| switch.set_config(config)),
                 Message::Relays(relays) => worker.with(|switch, _| switch.set_relays(relays)),
+                Message::Sleep(wakefulness) => {
+                    let is_hibernating = wakefulness != Wakefulness::Awake;
+                    worker.with(|switch, _| switch.set_hibernating(is_hibernating));
+                    if wakefulness == Wakefulness::Hard {
+                        worker.end_all_channels();
+                    }
+                }
                 Message::Count(answer) => {
                     let _ = answer.send(worker.peek(Switch::counts));
                 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cepa_limits::Memory;
 use cepa_netdoc::routerstatus::Flags;
-use cepa_relay::{HsDirCounts, PointCell, SwitchCounts};
+use cepa_relay::{HsDirCounts, PointCell, SwitchCounts, Wakefulness};
 
 use super::load::load;
 use super::metrics::{head, kept};
@@ -35,6 +35,21 @@ pub struct RelayStatus {
     pub kept: KeepStatus,
     /// What the process holds.
     pub memory: Arc<Memory>,
+    /// What it has used of what it may carry.
+    pub accounting: Option<AccountingStatus>,
+}
+
+/// What a relay has used of what it may carry.
+#[derive(Debug, Clone, Copy)]
+pub struct AccountingStatus {
+    /// Bytes read and written in this interval.
+    pub bytes: (u64, u64),
+    /// Bytes that it may use in one.
+    pub max: u64,
+    /// Seconds until the next one.
+    pub left_secs: u64,
+    /// Whether it works.
+    pub wakefulness: Wakefulness,
 }
 
 /// `tor`'s names of the messages of onion services.
@@ -135,8 +150,45 @@ pub fn relay(status: &RelayStatus) -> String {
     for (name, kind, help, value) in ours_of(counts, hsdir) {
         write(name, kind, help, &[(String::new(), value)]);
     }
+    if let Some(used) = &status.accounting {
+        accounting(&mut out, used);
+    }
     kept(&mut out, status.kept);
     out
+}
+
+/// Nothing, where there is no bound.
+fn accounting(out: &mut String, used: &AccountingStatus) {
+    let name = "cepa_relay_accounting_bytes";
+    head(out, name, "counter", "Bytes of this interval");
+    for (direction, bytes) in [("read", used.bytes.0), ("written", used.bytes.1)] {
+        let _ = writeln!(out, "{name}{{direction=\"{direction}\"}} {bytes}");
+    }
+    let hibernating = match used.wakefulness {
+        Wakefulness::Awake => 0,
+        Wakefulness::Soft => 1,
+        Wakefulness::Hard => 2,
+    };
+    for (name, help, value) in [
+        (
+            "cepa_relay_accounting_max_bytes",
+            "Bytes that an interval may have",
+            used.max,
+        ),
+        (
+            "cepa_relay_accounting_left_seconds",
+            "Seconds until the next interval",
+            used.left_secs,
+        ),
+        (
+            "cepa_relay_hibernating",
+            "0: awake, 1: takes nothing new, 2: carries nothing",
+            hibernating,
+        ),
+    ] {
+        head(out, name, "gauge", help);
+        let _ = writeln!(out, "{name} {value}");
+    }
 }
 
 /// A metric without labels.
@@ -232,6 +284,12 @@ mod tests {
                 ..KeepStatus::default()
             },
             memory: Memory::new(1 << 30),
+            accounting: Some(AccountingStatus {
+                bytes: (5, 6),
+                max: 7,
+                left_secs: 8,
+                wakefulness: Wakefulness::Hard,
+            }),
         });
         for line in [
             "tor_relay_connections{type=\"OR\",direction=\"received\",state=\"opened\"} 2",
@@ -246,6 +304,8 @@ mod tests {
             "cepa_memory_bytes{subsys=\"tls\"} 0",
             "cepa_memory_max_bytes 1073741824",
             "tor_relay_load_onionskins_total{type=\"ntor_v3\",action=\"dropped\"} 0",
+            "cepa_relay_accounting_bytes{direction=\"written\"} 6",
+            "cepa_relay_hibernating 2",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

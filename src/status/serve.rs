@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -15,6 +16,8 @@ use crate::launched::Shutdown;
 
 /// Questions that wait at once.
 const QUERIES_MAX: usize = 16;
+/// The pause after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A question to the process.
 #[derive(Debug)]
@@ -100,9 +103,10 @@ async fn accept(listener: UnixListener, server: Server, mut shutdown: Shutdown) 
                     drop(place);
                 });
             }
+            // Out of descriptors, say, which passes.
             Err(error) => {
-                tracing::warn!(%error, "the status socket is given up");
-                return;
+                tracing::debug!(%error, "the status socket could not accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }

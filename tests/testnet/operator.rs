@@ -2,14 +2,17 @@
 //! that change, logs that are rotated, a disk that takes nothing for a while.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use cepa_testnet::NodeSummary;
 use rustix::process::Signal;
 
-use crate::support::network::Network;
-use crate::support::processes::{disk_takes, lives, send};
-use crate::support::{Steps, fetch, server, until};
+use crate::support::documents::{Seen, consensus, seconds_of_day};
+use crate::support::network::{CEPA, Network};
+use crate::support::processes::{Process, disk_takes, lives, send};
+use crate::support::space::run;
+use crate::support::{Steps, fetch, now, server, until};
 
 const PLAN: [&str; 8] = [
     "--authorities",
@@ -39,7 +42,12 @@ fn nodes_outlive_their_operator_and_their_disk() {
         wrong_configuration(&network);
     });
     steps.step("a relay tells what has changed", || changes(&network));
+    steps.step("an authority renews its certificate", || renewal(&network));
     steps.step("a full disk ends nothing", || full_disk(&network));
+    steps.step("bounds on bandwidth hold", || bounds(&network));
+    steps.step("a relay that has used up its allowance sleeps", || {
+        allowance(&network);
+    });
     steps.finish(|| network.show_logs());
 }
 
@@ -136,6 +144,32 @@ fn changes(network: &Network) {
     });
 }
 
+/// The one authority signs with its new key, and all still believe it.
+fn renewal(network: &Network) {
+    let authority = network.nodes("authority")[0];
+    let dir = authority.dir.unwrap();
+    let keys = || fetch::document(dir, "/tor/keys/authority").unwrap();
+    let before = keys();
+    let mut command = Command::new(CEPA);
+    command.args(["authority", "keygen", "--dir"]);
+    run(command.arg(folder(authority).join("keys")));
+    send(authority.pid.unwrap(), Signal::HUP);
+    until(ROUNDS_MAX, "the certificate to be in use", || {
+        log_has(authority, "the renewed certificate is in use")
+    });
+    assert_ne!(keys(), before);
+    let seen = consensus(dir).unwrap();
+    let next = until(ROUNDS_MAX, "two more rounds", || {
+        let next = consensus(dir)?;
+        let time = |seen: &Seen| seconds_of_day(&seen.valid_after);
+        (time(&next) != time(&seen) && time(&next) != time(&seen) + 10).then_some(next)
+    });
+    assert_eq!(next.signers, seen.signers);
+    let client = network.nodes("client")[0];
+    let refused = log_has(client, "consensus refused");
+    assert_eq!(refused, None);
+}
+
 /// A number of a node's metrics.
 fn metric(node: &NodeSummary, name: &str) -> Option<u64> {
     let text = cepa::status::ask(&folder(node), "/metrics").ok()?;
@@ -178,4 +212,98 @@ fn full_disk(network: &Network) {
         });
     }
     assert!(fetches());
+}
+
+/// How a node is configured, to be changed for a while.
+struct Config<'a> {
+    node: &'a NodeSummary,
+    pid: u32,
+    written: String,
+}
+
+impl<'a> Config<'a> {
+    fn of(node: &'a NodeSummary) -> Self {
+        let written = std::fs::read_to_string(&node.config).unwrap();
+        let pid = node.pid.unwrap();
+        Config { node, pid, written }
+    }
+
+    /// Adds these lines, and waits until they are read.
+    fn with(&self, lines: &str) {
+        let read = || log_count(self.node, "Configuration read again");
+        let before = read();
+        let text = format!("{lines}\n{}", self.written);
+        std::fs::write(&self.node.config, text).unwrap();
+        send(self.pid, Signal::HUP);
+        until(ANSWER_MAX, "it to be read", || {
+            (read() > before).then_some(())
+        });
+    }
+}
+
+fn log_count(node: &NodeSummary, text: &str) -> usize {
+    let log = std::fs::read_to_string(&node.log).unwrap_or_default();
+    log.lines().filter(|line| line.contains(text)).count()
+}
+
+fn bounds(network: &Network) {
+    const BYTES: u64 = 500_000;
+    let exit = Config::of(network.nodes("exit")[0]);
+    let server = server::start();
+    for key in ["bandwidth", "relay_bandwidth"] {
+        exit.with(&format!("{key}_rate = 100000\n{key}_burst = 100000"));
+        let started = now();
+        let path = format!("/bytes/{BYTES}");
+        let fetched = until(ROUNDS_MAX, "a page", || {
+            fetch::get(network.socks(), server, &path).ok()
+        });
+        let took = now().duration_since(started);
+        println!("{BYTES} bytes under {key}_rate = 100000: {took:?}");
+        assert!(
+            fetched.len == BYTES && took > Duration::from_secs(3),
+            "{took:?}"
+        );
+    }
+    exit.with("");
+}
+
+fn allowance(network: &Network) {
+    let (relay, authority) = (network.nodes("relay")[1], network.nodes("authority")[0]);
+    let mut config = Config::of(relay);
+    let path = format!("/tor/server/fp/{}", relay.rsa.as_ref().unwrap());
+    let says = |is_hibernating| {
+        let text = fetch::document(authority.dir.unwrap(), &path)?;
+        (text.contains("\nhibernating 1\n") == is_hibernating).then_some(())
+    };
+    let state = |wanted| metric(relay, "cepa_relay_hibernating ").filter(|state| *state == wanted);
+    config.with("accounting_max = 2000");
+    until(ANSWER_MAX, "sleep", || state(2));
+    let told = log_has(relay, "hibernating: ").unwrap();
+    for word in [
+        "of 2000 bytes (accounting_max)",
+        "until ",
+        "raise accounting_max",
+    ] {
+        assert!(told.contains(word), "{told}");
+    }
+    until(ANSWER_MAX, "a descriptor that says so", || says(true));
+    let counted = metric(relay, "cepa_relay_accounting_bytes{direction=\"read\"} ").unwrap();
+    let server = server::start();
+    until(ROUNDS_MAX, "a page by other ways", || {
+        fetch::get(network.socks(), server, "/bytes/1000").ok()
+    });
+
+    send(config.pid, Signal::KILL);
+    until(ANSWER_MAX, "its end", || (!lives(config.pid)).then_some(()));
+    let mut command = Command::new(CEPA);
+    command.args(["relay", "--config"]).arg(&relay.config);
+    let again = Process::start(&mut command);
+    config.pid = again.0.id();
+    until(ANSWER_MAX, "sleep after a kill", || state(2));
+    let name = "cepa_relay_accounting_bytes{direction=\"read\"} ";
+    assert!(metric(relay, name).unwrap() + 2000 >= counted);
+    config.with("accounting_max = 1000000000");
+    until(ANSWER_MAX, "an end of the sleep", || state(0));
+    until(ANSWER_MAX, "a descriptor that says so", || says(false));
+    config.with("");
 }

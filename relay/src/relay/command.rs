@@ -12,6 +12,7 @@ use cepa_dir::fetch::{FetchId, Origin};
 use cepa_link::{LinkIdentity, TlsKeyAndCert};
 use cepa_wire::Now;
 
+use crate::accounting::Wakefulness;
 use crate::key_files::KeyFile;
 use crate::store::{DirDocument, HsDuty};
 use crate::switch::{KnownRelays, SwitchConfig};
@@ -82,4 +83,8 @@ pub enum Command {
     HsDuty(Box<HsDuty>),
     /// Tell every switch of the relays of a new consensus.
     Relays(Arc<KnownRelays>),
+    /// Work from now on, take nothing new, or close all links and take nothing.
+    Sleep(Wakefulness),
+    /// Keep this for [`crate::Restored::accounting`].
+    KeepAccounting(String),
 }

@@ -26,6 +26,8 @@ pub struct Restored {
     pub server_descs: Vec<String>,
     /// Extra-infos.
     pub extra_infos: Vec<String>,
+    /// What was used of what it may carry.
+    pub accounting: Option<String>,
 }
 
 impl Relay {
@@ -78,6 +80,7 @@ impl Relay {
             };
             self.serve(DirDocument::ExtraInfo((&info).into()));
         }
+        self.restore_accounting(kept.accounting.as_deref(), now);
         self.tell_switches_of_relays();
         self.advance(now);
     }

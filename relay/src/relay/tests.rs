@@ -15,6 +15,7 @@ use cepa_netdoc::protover::Protocols;
 use cepa_netdoc::timestamp;
 
 use super::*;
+use crate::accounting::{AccountingConfig, AccountingRule};
 use crate::keys::DAY;
 use crate::store::{Asker, DirStore};
 use crate::switch::Limits;
@@ -66,6 +67,7 @@ fn config() -> RelayConfig {
         family_keys: Vec::new(),
         bandwidth_rate: 1 << 20,
         bandwidth_burst: 1 << 21,
+        accounting: None,
         bandwidth_observed_min: 5000,
         max_memory: usize::MAX,
         protocols: Protocols::parse(crate::PROTOCOLS).unwrap(),
@@ -162,6 +164,61 @@ fn start(now: Now) -> (Relay, Outside) {
 }
 
 #[test]
+fn an_allowance_that_is_used_up_puts_a_relay_to_sleep() {
+    let now = now();
+    let (mut relay, mut outside) = start(now);
+    outside.run(&mut relay, now);
+    let accounting = AccountingConfig {
+        max: 1000,
+        start: "day 12:00".parse().unwrap(),
+        rule: AccountingRule::Sum,
+    };
+    let bounded = RelayConfig {
+        accounting: Some(accounting),
+        ..config()
+    };
+    relay.set_config(bounded.clone(), now);
+    let mut step = |relay: &mut Relay, bytes: [u64; 2], now: Now| {
+        relay.handle_traffic(bytes[0], 0, now);
+        relay.handle_other_traffic(0, bytes[1], now);
+        outside.uploads.clear();
+        outside.others.clear();
+        outside.run(relay, now);
+        let told = outside.others.iter().find_map(|command| match command {
+            Command::Sleep(wakefulness) => Some(*wakefulness),
+            _ => None,
+        });
+        let says = |text: &str| text.contains("\nhibernating 1\n");
+        let uploaded = outside.uploads.first().map(|(_, text)| says(text));
+        (told, uploaded)
+    };
+    assert_eq!(step(&mut relay, [900, 49], now).0, None);
+    let soft = step(&mut relay, [0, 1], now);
+    assert_eq!(soft, (Some(Wakefulness::Soft), Some(true)));
+    assert_eq!(relay.own().unwrap().observed, 5000);
+    assert_eq!(step(&mut relay, [50, 0], now).0, Some(Wakefulness::Hard));
+    // The clock has come to the interval's end.
+    let later = now + Duration::from_secs(9 * 3600);
+    let awake = step(&mut relay, [0, 0], later);
+    assert_eq!(awake, (Some(Wakefulness::Awake), Some(false)));
+
+    // What was kept holds in the next run.
+    step(&mut relay, [0, 2000], later);
+    let used = relay.accounting().unwrap().encode();
+    let mut rng = Rng::from_seed([6; 32]);
+    let keys = RelayKeys::generate(later, &mut rng).unwrap();
+    let mut again = Relay::new(bounded, network(), keys, later, rng);
+    let kept = Restored {
+        accounting: Some(used),
+        ..Restored::default()
+    };
+    again.restore(&kept, later);
+    assert_eq!(again.wakefulness(), Wakefulness::Hard);
+    again.set_config(config(), later);
+    assert_eq!(again.wakefulness(), Wakefulness::Awake);
+}
+
+#[test]
 fn a_start_from_nothing() {
     let now = now();
     let (mut relay, mut outside) = start(now);
@@ -254,6 +311,7 @@ fn nothing_is_lost_at_a_restart() {
         microdescs: owned(split_microdescs(real!("microdescs")).collect()),
         server_descs: owned(split_descriptors(real!("server-descriptors")).collect()),
         extra_infos: owned(split_extra_infos(real!("extra-infos")).collect()),
+        accounting: None,
     };
     let mut relay = Relay::new(config(), network(), keys, now, rng);
     relay.restore(&kept, now);

@@ -31,6 +31,10 @@ impl Switch {
         cell: &CellBuf,
         now: Now,
     ) -> Result<(), ChannelClose> {
+        if self.is_hibernating {
+            self.refuse_create(channel, cell, DestroyReason::HIBERNATING);
+            return Ok(());
+        }
         let job = Create2::read(cell::payload(cell))
             .map_err(|_| OnionskinError::Handshake)
             .and_then(|create| OnionskinJob::new(&create));
@@ -72,6 +76,10 @@ impl Switch {
         let Ok(create) = CreateFast::read(cell::payload(cell)) else {
             return Ok(());
         };
+        if self.is_hibernating {
+            self.refuse_create(channel, cell, DestroyReason::HIBERNATING);
+            return Ok(());
+        }
         let Some(circuit) = self.accept(channel, cell, now)? else {
             return Ok(());
         };

@@ -87,6 +87,8 @@ pub struct Switch {
     padding_budget: PaddingBudget,
     drained: Vec<CircuitRef>,
     onionskins: Onionskins,
+    /// Whether no new circuits are taken, as the relay has used up what it may carry.
+    is_hibernating: bool,
     ledger: Ledger,
     /// Bytes that came for streams and that their sockets have not taken.
     inbound_bytes: usize,
@@ -132,10 +134,16 @@ impl Switch {
             drained: Vec::new(),
             onionskins: Onionskins::default(),
             ledger,
+            is_hibernating: false,
             inbound_bytes: 0,
             next_tick: None,
             next_pace: None,
         }
+    }
+
+    /// Takes no new circuits from now on, or takes them again.
+    pub fn set_hibernating(&mut self, is_hibernating: bool) {
+        self.is_hibernating = is_hibernating;
     }
 
     /// Replaces the configuration.

@@ -353,6 +353,12 @@ fn node_table(
         family_keys: Vec::new(),
         bandwidth_rate: None,
         bandwidth_burst: None,
+        relay_bandwidth_rate: None,
+        relay_bandwidth_burst: None,
+        max_advertised_bandwidth: None,
+        accounting_max: None,
+        accounting_start: None,
+        accounting_rule: None,
         workers: Some(unplaced(1)),
         // All nodes share one machine.
         max_memory: Some(unplaced(MEMORY_BYTES)),

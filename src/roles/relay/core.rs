@@ -13,7 +13,7 @@ use cepa_relay::{Limits, RelayConfig as CoreConfig, Restored};
 use tokio::sync::mpsc;
 
 use super::Event;
-use crate::config::RelayConfig;
+use crate::config::{BANDWIDTH_DEFAULT, RelayConfig};
 use crate::error::{Failure, fail};
 use crate::keyfiles;
 use crate::roles::address::AddressFinder;
@@ -55,6 +55,8 @@ pub(super) fn core_config(config: &RelayConfig, address: IpAddr) -> Result<CoreC
     let lines = config.exit_policy.iter().map(String::as_str);
     let exit_policy = AddrPolicy::parse_config(lines)
         .map_err(|error| Failure::new("the exit policy cannot be read", "exit_policy", error))?;
+    let bounds = || config.bandwidth.into_iter().chain(config.relay_bandwidth);
+    let advertised = config.max_advertised_bandwidth;
     Ok(CoreConfig {
         nickname: config.nickname.clone(),
         contact: config.contact.clone(),
@@ -67,8 +69,9 @@ pub(super) fn core_config(config: &RelayConfig, address: IpAddr) -> Result<CoreC
         exit_policy,
         family: Family::parse(&config.family.join(" ")),
         family_keys: family_keys(&config.family_keys)?,
-        bandwidth_rate: u32::try_from(config.bandwidth_rate).unwrap_or(u32::MAX),
-        bandwidth_burst: u32::try_from(config.bandwidth_burst).unwrap_or(u32::MAX),
+        bandwidth_rate: least(bounds().map(|one| one.rate).chain(advertised)),
+        bandwidth_burst: least(bounds().map(|one| one.burst)),
+        accounting: config.accounting,
         protocols: config.protocols.clone(),
         bandwidth_observed_min: if config.testing { TESTING_BANDWIDTH } else { 0 },
         serves_directory: true,
@@ -81,6 +84,11 @@ pub(super) fn core_config(config: &RelayConfig, address: IpAddr) -> Result<CoreC
         },
         max_memory: config.max_memory,
     })
+}
+
+/// What a descriptor says where these are the bounds.
+fn least(bounds: impl Iterator<Item = u64>) -> u32 {
+    u32::try_from(bounds.fold(BANDWIDTH_DEFAULT, u64::min)).unwrap_or(u32::MAX)
 }
 
 pub(super) fn family_keys(paths: &[PathBuf]) -> Result<Vec<Arc<ExpandedKeypair>>, Failure> {
@@ -103,5 +111,6 @@ pub(super) fn restored(store: &Store) -> Result<Restored, Failure> {
         microdescs: store.texts(kept::MICRODESC)?,
         server_descs: store.texts(kept::SERVER_DESC)?,
         extra_infos: store.texts(kept::EXTRA_INFO)?,
+        accounting: store.texts(kept::ACCOUNTING)?.into_iter().next(),
     })
 }

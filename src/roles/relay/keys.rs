@@ -9,6 +9,7 @@ use cepa_crypto::Rng;
 use cepa_link::{LinkIdentity, TlsKeyAndCert};
 use cepa_relay::{KeyFile, RelayKeys, key_files};
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use super::{Node, tls_failure};
 use crate::clock;
@@ -111,9 +112,10 @@ impl Node {
             control: tokio::runtime::Handle::current(),
             traffic: Arc::clone(&self.traffic),
             memory: Arc::clone(self.relay.memory()),
-            bandwidth: (self.config.bandwidth_rate, self.config.bandwidth_burst),
+            pace: Arc::clone(&self.pace),
         };
         let workers = Workers::start(setup, &mut self.rng)?;
+        workers.set_wakefulness(self.relay.wakefulness());
         if let Some(listener) = self.listener.take() {
             tokio::spawn(workers.clone().accept(listener));
         }
@@ -133,9 +135,12 @@ pub(super) fn read_keys(
     let mut files = BTreeMap::new();
     for name in key_files::READ_FILES {
         let path: PathBuf = folder.path().join(name);
-        if let Some(bytes) = keyfiles::read_secret(&path)? {
-            files.insert(name.to_owned(), bytes);
-        }
+        let is_public = [key_files::MASTER_PUBLIC, key_files::FINGERPRINT].contains(&name);
+        let read = match is_public {
+            true => keyfiles::read_public(&path)?.map(Zeroizing::new),
+            false => keyfiles::read_secret(&path)?,
+        };
+        files.extend(read.map(|bytes| (name.to_owned(), bytes)));
     }
     let since = store
         .texts(kept::NTOR_SINCE)?

@@ -52,6 +52,7 @@ impl Node {
         let mut written = std::mem::take(&mut self.config.written);
         let changes = written.read(&config.written, &FIXED);
         self.config = RelayConfig { written, ..config };
+        self.pace.set(&self.config);
         // What changes the log alone is no reason to publish anew.
         let mut told = changes.now.iter();
         if has_other_families || told.any(|key| !key.starts_with("log.")) {

@@ -49,6 +49,27 @@ fn handshakes_that_are_refused() {
 }
 
 #[test]
+fn a_relay_that_sleeps_takes_no_new_circuits() {
+    let mut net = Net::new(&[1]);
+    let client = net.client((0, 0));
+    Path::create_fast(&mut net, client, 0x8000_0001);
+    net.nodes[0].switches[0].set_hibernating(true);
+    for (circ_id, kind) in [
+        (0x8000_0002, Cell::CREATE_FAST),
+        (0x8000_0003, Cell::CREATE2),
+    ] {
+        net.send(client, &cell::new_cell(CircId(circ_id), kind))
+            .unwrap();
+        let answer = net.inbox[client].pop_front().unwrap();
+        // HIBERNATING is 4 (tor-spec 5.4).
+        assert_eq!((answer[4], answer[5]), (Cell::DESTROY.0, 4));
+    }
+    assert_eq!(net.nodes[0].switches[0].counts().circuits, 1);
+    net.nodes[0].switches[0].set_hibernating(false);
+    Path::create_fast(&mut net, client, 0x8000_0002);
+}
+
+#[test]
 fn circuits_past_the_limit() {
     let mut net = Net::with(&[1], |config| {
         config.limits = Limits {
