@@ -21,6 +21,7 @@ mod room;
 mod rules;
 mod services;
 mod silence;
+mod skew;
 mod socks;
 mod told;
 mod upkeep;
@@ -248,6 +249,7 @@ impl Client {
     ) -> Option<ChannelKey> {
         let relay = self.links.relay_of(link)?;
         self.build_times.heard(now);
+        self.note_skew(&relay, established.clock_skew_secs, now);
         let channel = self.plane.add_channel(established, now);
         self.links.opened(relay, channel, now);
         self.supersede_silent(&relay);

@@ -92,7 +92,11 @@ impl Client {
                     Refusal::NotServed(_) | Refusal::NotNewer => {
                         tracing::debug!("no new {flavour} consensus: {refusal}");
                     }
-                    refusal => tracing::warn!("{flavour} consensus refused: {refusal}"),
+                    refusal => {
+                        if let Some(unsaid) = self.upkeep.refused.say(now) {
+                            tracing::warn!(unsaid, "{flavour} consensus refused: {refusal}");
+                        }
+                    }
                 }
             }
             fetch::Command::Useless(id) => self.fetches.note_useless(id, now),

@@ -57,6 +57,10 @@ pub(crate) struct Upkeep {
     descriptors_percent: u8,
     has_view: bool,
     is_enough: bool,
+    /// The clock is wrong.
+    pub(super) skewed: Repeats,
+    /// A consensus was refused.
+    pub(super) refused: Repeats,
     /// No circuit more can be held.
     pub(super) full: Repeats,
     /// Nor one more for onion services.
@@ -78,6 +82,8 @@ impl Upkeep {
             descriptors_percent: 0,
             has_view: false,
             is_enough: false,
+            skewed: Repeats::default(),
+            refused: Repeats::default(),
             full: Repeats::default(),
             named_full: Repeats::default(),
         }
