@@ -58,6 +58,22 @@ pub(crate) fn heads_of_many(world: &World) {
     trial.end(&cost, 64, 24);
 }
 
+/// Heads that come one byte at a time, of many addresses.
+pub(crate) fn slow_heads(world: &World) {
+    let dir = world.node(AUTHORITY).dir.unwrap();
+    let mut trial = readers(world, "heads of one byte a second");
+    let mut held: Vec<_> = (0..HEADS)
+        .filter_map(|number| tcp::dial(one_of_many(number), dir).ok())
+        .collect();
+    for byte in b"GET /" {
+        held.retain_mut(|stream| stream.write_all(&[*byte]).is_ok());
+    }
+    trial.during();
+    let cost = format!("{} connections", held.len());
+    drop(held);
+    trial.end(&cost, 32, 24);
+}
+
 /// Bodies of 16 MiB, but for their last byte, for paths that take none and for one that does.
 pub(crate) fn bodies(world: &World) {
     let dir = world.node(AUTHORITY).dir.unwrap();

@@ -14,6 +14,9 @@ use crate::world::{GUARD, World};
 
 /// More than `workers` listeners of today take; an attacker of one address has no trouble with it.
 const SILENT: usize = 900;
+/// Memory that a relay may take for all places on which TLS has not begun or is not done, in MiB;
+/// the allocator keeps it for those who come next.
+const HELLO_MIB_MAX: u64 = 80;
 /// Links with TLS.
 const HANDSHAKES: usize = 600;
 
@@ -36,7 +39,7 @@ fn silent_from(world: &World, name: &'static str, from: fn(usize) -> Ipv4Addr) {
     trial.during();
     let cost = format!("{} connections", held.len());
     drop(held);
-    trial.end(&cost, 32, 16);
+    trial.end(&cost, HELLO_MIB_MAX, HELLO_MIB_MAX);
 }
 
 /// TLS that is spoken one byte at a time.
@@ -53,7 +56,7 @@ pub(crate) fn slow_tls(world: &World) {
     trial.during();
     let cost = format!("{} connections", held.len());
     drop(held);
-    trial.end(&cost, 32, 16);
+    trial.end(&cost, HELLO_MIB_MAX, HELLO_MIB_MAX);
 }
 
 /// TLS, and then nothing.

@@ -10,7 +10,7 @@ use cepa_wire::relay::RelayCommand;
 
 use crate::attacker::circuit::{Circuit, create2};
 use crate::attacker::link::{BATCH, Link, fixed};
-use crate::attacker::{ATTACKER, one_of_many};
+use crate::attacker::{ATTACKER, QUIET, one_of_many};
 use crate::trial::Flood;
 use crate::world::{GUARD, World};
 
@@ -147,7 +147,7 @@ pub(crate) fn padding(world: &World) {
 
 /// A ninth RELAY_EARLY ends the circuit (tor-spec 5.6).
 pub(crate) fn early(world: &World) {
-    let mut link = Link::open(ATTACKER, world.target(GUARD).or).unwrap();
+    let mut link = Link::open(QUIET, world.target(GUARD).or).unwrap();
     let mut circuit = Circuit::fast(&mut link).unwrap();
     for _ in 0..9 {
         let early = Command::RELAY_EARLY;

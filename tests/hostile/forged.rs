@@ -6,11 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use cepa_netdoc::timestamp;
-use cepa_wire::relay::RelayCommand;
 
-use crate::attacker::circuit::Circuit;
-use crate::attacker::link::Link;
-use crate::attacker::{ATTACKER, descriptor, http};
+use crate::attacker::{QUIET, circuit, descriptor, http};
 use crate::support::{now, until};
 use crate::world::World;
 
@@ -48,28 +45,11 @@ pub(crate) fn consensus(world: &World) {
     });
     for relay in &relays {
         until(FOUND_MAX, "a relay with a consensus", || {
-            let answer = ask(relay.or, CONSENSUS)?;
+            let answer = circuit::ask(relay.or, CONSENSUS)?;
             (answer.status == 200 && !answer.body.is_empty()).then_some(())
         });
     }
     println!("after {:.1} s", now().duration_since(started).as_secs_f64());
-}
-
-/// What a relay answers over BEGIN_DIR.
-fn ask(or: SocketAddr, path: &str) -> Option<http::Answer> {
-    let mut link = Link::open(ATTACKER, or).ok()?;
-    let mut circuit = Circuit::fast(&mut link).ok()?;
-    let begin = RelayCommand::BEGIN_DIR;
-    circuit.send(&mut link, begin, 1, &[]).ok()?;
-    circuit.wait_for(&mut link, RelayCommand::CONNECTED).ok()?;
-    let head = http::head("GET", path, 0);
-    let data = RelayCommand::DATA;
-    circuit.send(&mut link, data, 1, head.as_bytes()).ok()?;
-    let mut all = Vec::new();
-    while let Ok((RelayCommand::DATA, 1, data)) = circuit.receive(&mut link) {
-        all.extend_from_slice(&data);
-    }
-    http::split(&all).ok()
 }
 
 /// A directory that answers as `dir` does, but for consensuses.
@@ -97,7 +77,7 @@ fn answer(mut near: TcpStream, dir: SocketAddr) -> std::io::Result<()> {
     let text = String::from_utf8_lossy(&head);
     let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
     if path.starts_with(CONSENSUS) {
-        let good = http::fetch(ATTACKER, dir, path.trim_end_matches(".z"))?;
+        let good = http::fetch(QUIET, dir, path.trim_end_matches(".z"))?;
         let body = forge(&String::from_utf8_lossy(&good.body));
         let len = body.len();
         write!(near, "HTTP/1.0 200 OK\r\nContent-Length: {len}\r\n\r\n")?;

@@ -3,6 +3,7 @@
 //! Each attack says what honest people and the victim felt: a row of the table that is printed,
 //! and written to `CEPA_HOSTILE=FILE`. `relays` is a network whose relays are attacked, while
 //! somebody fetches through them; `authorities` one whose authorities are, over voting rounds.
+//! `cargo test -p cepa --test hostile -- --ignored soak` goes on for an hour (`soak`).
 //! `CEPA_HOSTILE_ONLY=WORD` runs the attacks with that word in their name, and those that await
 //! their mend among them.
 
@@ -23,12 +24,15 @@ mod memory;
 mod onions;
 mod poison;
 mod policy;
+mod soak;
 mod sockets;
 #[path = "../support/mod.rs"]
 mod support;
 mod table;
 mod trial;
 mod world;
+
+use std::path::Path;
 
 use support::Steps;
 use world::World;
@@ -50,6 +54,7 @@ const ON_RELAYS: &[Attack] = &[
     ("sockets: BEGIN and END", sockets::begin_end),
     ("sockets: destroyed", sockets::destroyed),
     ("sockets: unread server", sockets::unread_server),
+    ("sockets: idle streams", sockets::idle_streams),
     ("sockets: exhausted", sockets::exhausted),
     ("extend: chosen way", extend::chosen_way),
     ("extend: blackhole", extend::blackhole),
@@ -73,6 +78,7 @@ const ON_AUTHORITIES: &[Attack] = &[
     ("bodies: 16 MiB", bodies::bodies),
     ("bodies: strange votes", bodies::strange_votes),
     ("bodies: heads", bodies::heads),
+    ("bodies: slow heads", bodies::slow_heads),
     ("bodies: heads of many", bodies::heads_of_many),
     ("forged: consensus", forged::consensus),
     ("poison: control bytes", poison::control_bytes),
@@ -100,33 +106,41 @@ const AWAITED: &[&str] = &[
     "memory: unread",
     "liars: SENDME",
     "onions: unread",
-    "onions: filled",
-    "bodies: repeated",
-    "bodies: 16 MiB",
-    "bodies: questions",
-    "bodies: strange votes",
     "bodies: heads",
     "bodies: heads of many",
-    "poison: control bytes",
-    "poison: many places",
-    "poison: long lines",
+    "bodies: slow heads",
+    "sockets: idle streams",
 ];
+
+/// What the public network votes for against strangers.
+const PARAMS: [&str; 4] = [
+    "sendme_accept_min_version=1",
+    "DoSCircuitCreationEnabled=1",
+    "DoSConnectionEnabled=1",
+    "DoSStreamCreationEnabled=1",
+];
+
+/// The network whose relays are attacked.
+fn relays(dir: &Path, base_port: u16) -> World {
+    let plan = ["--authorities", "1", "--relays", "4", "--exits", "2"];
+    let params = PARAMS.iter().flat_map(|param| ["--param", param]);
+    let plan: Vec<_> = plan.into_iter().chain(params).collect();
+    World::up(dir.to_owned(), base_port, &plan).with_user()
+}
 
 #[test]
 fn no_stranger_stops_a_relay() {
     let dir = tempfile::tempdir().unwrap();
-    let plan = [
-        "--authorities",
-        "1",
-        "--relays",
-        "4",
-        "--exits",
-        "2",
-        "--param",
-        "sendme_accept_min_version=1",
-    ];
-    let world = World::up(dir.path().to_owned(), 26_000, &plan).with_user();
+    let world = relays(dir.path(), 26_000);
     attack(&world, ON_RELAYS);
+}
+
+#[test]
+#[ignore = "an hour"]
+fn soak() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = relays(dir.path(), 26_400);
+    soak::soak(&world, &chosen(ON_RELAYS));
 }
 
 #[test]
@@ -147,15 +161,20 @@ fn no_stranger_stops_a_consensus() {
 }
 
 fn attack(world: &World, attacks: &[Attack]) {
-    let only = std::env::var("CEPA_HOSTILE_ONLY").unwrap_or_default();
     let mut steps = Steps::default();
-    let is_chosen = |name: &&str| match only.is_empty() {
-        true => !AWAITED.contains(name),
-        false => name.contains(&only),
-    };
-    for (name, attack) in attacks.iter().filter(|(name, _)| is_chosen(name)) {
+    for (name, attack) in chosen(attacks) {
         steps.step(name, || attack(world));
     }
     table::print();
     steps.finish(|| world.network.show_logs());
+}
+
+/// Those that are asked for; otherwise those that are withstood.
+fn chosen(attacks: &[Attack]) -> Vec<Attack> {
+    let only = std::env::var("CEPA_HOSTILE_ONLY").unwrap_or_default();
+    let is_chosen = |(name, _): &&Attack| match only.is_empty() {
+        true => !AWAITED.contains(name),
+        false => name.contains(&only),
+    };
+    attacks.iter().filter(is_chosen).copied().collect()
 }

@@ -1,15 +1,19 @@
 //! What a stranger may make a relay keep: circuits, and cells that it does not read.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::attacker::circuit::many_fast;
 use crate::attacker::link::{BATCH, Link};
 use crate::attacker::{ATTACKER, one_of_many, tcp};
-use crate::trial::Flood;
-use crate::world::{GUARD, World};
+use crate::trial::{Flood, Trial};
+use crate::world::{GUARD, World, newcomer};
 
 /// Circuits that are asked for on one link: less than a channel takes.
 const CIRCUITS_PER_LINK: usize = 16_000;
+
+/// The limit of a relay's memory, in bytes; what it does not count may be a quarter as much.
+const MEMORY_MAX: u64 = 256 << 20;
 
 /// Circuits of one address, as fast as it can.
 pub(crate) fn circuits(world: &World) {
@@ -46,8 +50,11 @@ pub(crate) fn circuits(world: &World) {
 
 /// Answers that nobody reads, over links of as many addresses, up to the limit of memory.
 pub(crate) fn unread(world: &World) {
-    let or = world.target(GUARD).or;
-    let mut trial = world.newcomers("answers that nobody reads", GUARD);
+    let or = SocketAddr::from(([127, 94, 0, 1], world.target(GUARD).or.port()));
+    let solo = world.solo("full", or, 1000, &format!("max_memory = {MEMORY_MAX}"));
+    let name = "answers that nobody reads";
+    let honest = move || newcomer(or, None);
+    let mut trial = Trial::begin(name, solo.pid(), Box::new(honest));
     let flood = Flood::start(4, move |thread, goes_on| {
         let (mut asked, mut links) = (0, Vec::new());
         while goes_on() && links.len() < 10 {
@@ -74,5 +81,5 @@ pub(crate) fn unread(world: &World) {
     std::thread::sleep(Duration::from_secs(8));
     trial.during();
     let cost = format!("{} CREATE_FAST, no answer read", flood.stop());
-    trial.end(&cost, 512, 64);
+    trial.end(&cost, (MEMORY_MAX + MEMORY_MAX / 4) >> 20, 64);
 }

@@ -25,7 +25,11 @@ const VISITORS: usize = 3;
 /// Streams of visitors who ask for much and read nothing.
 pub(crate) fn unread(world: &World) {
     let network = &world.network.summary.network;
-    let service = Service::start(network, &world.folder("service"), world.server);
+    let service = Service::start(
+        network,
+        &world.folder("onion").join("service"),
+        world.server,
+    );
     let (socks, address) = (world.network.socks(), service.address.clone());
     let honest = || {
         let started = now();

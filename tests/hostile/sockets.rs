@@ -9,7 +9,7 @@ use cepa_wire::relay::RelayCommand;
 use crate::attacker::circuit::{Circuit, Target, specifiers};
 use crate::attacker::link::Link;
 use crate::attacker::tcp::{self, Blackhole};
-use crate::attacker::{ATTACKER, one_of_many};
+use crate::attacker::{QUIET, one_of_many};
 use crate::support::{now, until};
 use crate::trial::{Trial, Usage};
 use crate::world::{EXIT, GUARD, World, newcomer};
@@ -26,7 +26,7 @@ pub(crate) fn begin_end(world: &World) {
     let mut trial = world.fetchers("BEGIN and END to a silent address", EXIT);
     let pid = world.node(EXIT).pid.unwrap();
     let hole = Blackhole::open(Ipv4Addr::new(127, 78, 0, 1));
-    let mut link = Link::open(ATTACKER, world.target(GUARD).or).unwrap();
+    let mut link = Link::open(QUIET, world.target(GUARD).or).unwrap();
     let mut circuit = Circuit::fast(&mut link).unwrap();
     circuit.extend(&mut link, world.target(EXIT)).unwrap();
     let before = Usage::of(pid);
@@ -115,6 +115,38 @@ pub(crate) fn unread_server(world: &World) {
     let cost = format!("{} streams of 246 KB", held.len());
     trial.end(&cost, 16, 8);
     drop(server);
+}
+
+/// Streams that are open and idle, more than an exit has descriptors for: it takes newcomers still.
+pub(crate) fn idle_streams(world: &World) {
+    let or = SocketAddr::from(([127, 93, 0, 1], world.target(GUARD).or.port()));
+    let solo = world.solo("idle", or, 300, "exit_policy = [\"accept *:*\"]");
+    let target = solo.target();
+    let name = "idle streams beyond an exit's descriptors";
+    let honest = || newcomer(or, Some(&target));
+    let mut trial = Trial::begin(name, solo.pid(), Box::new(honest));
+    let server = tcp::Unread::listen(Ipv4Addr::new(127, 79, 0, 2));
+    let (to, mut begun) = (server.addr.to_string(), 0);
+    let mut held = Vec::new();
+    for number in 0..4 {
+        let mut link = Link::open(one_of_many(number), world.target(GUARD).or).unwrap();
+        let mut circuit = Circuit::fast(&mut link).unwrap();
+        circuit.extend(&mut link, &target).unwrap();
+        for stream in 1..=150 {
+            circuit.begin(&mut link, stream, &to).unwrap();
+            begun += 1;
+        }
+        // Each is answered, one way or the other.
+        for _ in 0..150 {
+            if circuit.receive(&mut link).is_err() {
+                break;
+            }
+        }
+        held.push(link);
+    }
+    trial.during();
+    drop(held);
+    trial.end(&format!("{begun} streams"), 24, 16);
 }
 
 /// A process whose descriptors are all taken is there again when they are not.

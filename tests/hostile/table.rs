@@ -26,6 +26,8 @@ static ROWS: Mutex<Vec<Row>> = Mutex::new(Vec::new());
 pub(crate) fn add(row: Row) {
     let text = {
         let mut rows = ROWS.lock().unwrap();
+        // An attack that is repeated has one row.
+        rows.retain(|known| known.name != row.name);
         rows.push(row);
         rows.sort_by_key(|row| row.name);
         render(&rows)

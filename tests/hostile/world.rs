@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use cepa_netdoc::descriptor::{ServerDescriptor, split_descriptors};
 use cepa_testnet::NodeSummary;
 
-use crate::attacker::circuit::{Circuit, Target};
+use crate::attacker::circuit::{self, Circuit, Target};
 use crate::attacker::link::Link;
 use crate::support::client::Client;
 use crate::support::documents::consensus;
@@ -210,6 +210,15 @@ pub(crate) struct Solo {
 }
 
 impl Solo {
+    /// What it says of itself.
+    pub(crate) fn target(&self) -> Target {
+        until(KNOWN_MAX, "its own descriptor", || {
+            let answer = circuit::ask(self.or, "/tor/server/authority")?;
+            let all = targets(&String::from_utf8_lossy(&answer.body));
+            all.into_values().next()
+        })
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.process.0.id()
     }

@@ -1,6 +1,7 @@
 //! Circuits over a link of the attacker's: any handshake, any message, any extension.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use cepa_crypto::curve25519::PublicKey;
 use cepa_crypto::layer::{self, Cipher, HopLayer};
@@ -12,6 +13,8 @@ use cepa_wire::linkspec::{LinkSpecifier, LinkSpecifiers};
 use cepa_wire::relay::{RelayCommand, RelayFormat, StreamId};
 
 use super::link::{Link, fixed};
+use super::{QUIET, http};
+use crate::support::now;
 
 /// What the attacker knows of a relay: all that its descriptor says.
 #[derive(Debug, Clone)]
@@ -203,6 +206,23 @@ impl Circuit {
     }
 }
 
+/// What a relay answers over BEGIN_DIR.
+pub(crate) fn ask(or: SocketAddr, path: &str) -> Option<http::Answer> {
+    let mut link = Link::open(QUIET, or).ok()?;
+    let mut circuit = Circuit::fast(&mut link).ok()?;
+    let begin = RelayCommand::BEGIN_DIR;
+    circuit.send(&mut link, begin, 1, &[]).ok()?;
+    circuit.wait_for(&mut link, RelayCommand::CONNECTED).ok()?;
+    let head = http::head("GET", path, 0);
+    let data = RelayCommand::DATA;
+    circuit.send(&mut link, data, 1, head.as_bytes()).ok()?;
+    let mut all = Vec::new();
+    while let Ok((RelayCommand::DATA, 1, data)) = circuit.receive(&mut link) {
+        all.extend_from_slice(&data);
+    }
+    http::split(&all).ok()
+}
+
 /// How a relay is named in EXTEND2; at an address of our choice, with its Ed25519 identity or not.
 pub(crate) fn specifiers(to: &Target, at: SocketAddr, has_ed: bool) -> Vec<LinkSpecifier> {
     let mut list = vec![LinkSpecifier::from(at), LinkSpecifier::Rsa(to.rsa)];
@@ -231,8 +251,15 @@ pub(crate) fn many_fast(link: &mut Link, count: usize) -> Vec<u8> {
     cells
 }
 
+/// Padding may come as long as nothing else does: reads alone would never be over.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
 fn wait(link: &mut Link, id: CircId, wanted: Command) -> Result<Vec<u8>, Ended> {
+    let started = now();
     loop {
+        if now().duration_since(started) > WAIT_MAX {
+            return Err(Ended::Link(std::io::ErrorKind::TimedOut.into()));
+        }
         let (of, command, body) = link.receive()?;
         if of != id {
             continue;
