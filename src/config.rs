@@ -8,6 +8,7 @@
 pub mod client;
 pub mod listener;
 mod memory;
+pub mod metrics;
 pub mod node;
 pub mod onion;
 pub mod paths;
@@ -25,6 +26,7 @@ use cepa_relay::AccountingConfig;
 use serde::{Deserialize, Serialize};
 
 pub use self::listener::Listener;
+pub use self::metrics::MetricsPort;
 pub use self::onion::OnionServiceConfig;
 use self::paths::GeoIpFiles;
 use crate::error::Failure;
@@ -89,8 +91,8 @@ pub struct RelayConfig {
     pub max_memory: usize,
     /// Whether private addresses and short intervals are fine.
     pub testing: bool,
-    /// Where to serve metrics.
-    pub metrics: Option<SocketAddr>,
+    /// Where to serve metrics, and to whom.
+    pub metrics: Option<MetricsPort>,
     /// The link protocols that are spoken; not all of them in tests only.
     pub link_versions: &'static [u16],
     /// The subprotocols that are promised; not all of them in tests only.
@@ -182,8 +184,8 @@ pub struct ClientConfig {
     pub onion_errors: bool,
     /// Bytes of memory that may be held (`MaxMemInQueues`).
     pub max_memory: usize,
-    /// Where to serve metrics, at `/metrics`.
-    pub metrics: Option<SocketAddr>,
+    /// Where to serve metrics, at `/metrics`, and to whom.
+    pub metrics: Option<MetricsPort>,
     /// Where the log goes.
     pub log: LogConfig,
     /// The file's own words.

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::error::Failure;
 use crate::folder;
 use crate::keyfiles;
-use crate::store::{Change, Durability, Store};
+use crate::store::{Change, Durability, Store, Upkeep};
 
 use self::waiting::{Fault, Waiting};
 
@@ -70,6 +70,16 @@ impl Keep {
             self.waiting.put(change);
         }
         self.run(clock::now().mono);
+    }
+
+    /// Forgets what is no longer in use. What the disk does not take of that is done another time.
+    pub fn tend(&mut self, upkeep: &[Upkeep]) {
+        if upkeep.is_empty() || self.waiting.error().is_some() {
+            return;
+        }
+        if let Err(error) = self.store.tend(upkeep) {
+            tracing::debug!(%error, "rows that are no longer in use stay for now");
+        }
     }
 
     /// Keeps these files and rows, at once where the disk takes them: the files first.

@@ -4,14 +4,20 @@
 //! cut as well. Calls block, and run in one transaction each. A damaged file is reported by its
 //! name and never replaced; one that a newer version wrote is left alone.
 
+mod upkeep;
+
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rusqlite::{Connection, OpenFlags, ffi, params};
 
+pub use self::upkeep::Upkeep;
+use self::upkeep::seconds;
+use crate::clock;
 use crate::error::{Failure, fail};
 
 /// The version of the tables, kept in the file.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// How long to wait at the start for another process that uses the file.
 const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long to wait for it later: who keeps something tries again, and serves others meanwhile.
@@ -22,8 +28,15 @@ const SCHEMA: &str = "
         kind TEXT NOT NULL,         -- of which document or state, in words
         key TEXT NOT NULL,          -- which one: a digest, an identity; empty for the only one
         bytes BLOB NOT NULL,
+        seen INTEGER NOT NULL,      -- when it was put, or last seen in use: seconds since 1970
         PRIMARY KEY (kind, key)
     ) WITHOUT ROWID;
+";
+
+/// From version 1 to 2; what is there then is taken for seen today.
+const SEEN_ADDED: &str = "
+    ALTER TABLE entry ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+    UPDATE entry SET seen = unixepoch();
 ";
 
 /// One change of the store.
@@ -149,10 +162,12 @@ impl Store {
             .query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version > 0 {
             self.check()?;
+        }
+        if version >= SCHEMA_VERSION {
             return Ok(version);
         }
         let change = self.db.transaction()?;
-        change.execute_batch(SCHEMA)?;
+        change.execute_batch(if version == 0 { SCHEMA } else { SEEN_ADDED })?;
         change.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         change.commit()?;
         Ok(SCHEMA_VERSION)
@@ -187,13 +202,21 @@ impl Store {
         &mut self,
         changes: impl IntoIterator<Item = &'a Change>,
     ) -> Result<(), StoreError> {
+        self.apply_at(changes, clock::now().wall)
+    }
+
+    fn apply_at<'a>(
+        &mut self,
+        changes: impl IntoIterator<Item = &'a Change>,
+        now: SystemTime,
+    ) -> Result<(), StoreError> {
         let mut changes = changes.into_iter().peekable();
         if changes.peek().is_none() {
             return Ok(());
         }
         let done = self.db.transaction().and_then(|transaction| {
             for change in changes {
-                make_change(&transaction, change)?;
+                make_change(&transaction, change, seconds(now))?;
             }
             transaction.commit()
         });
@@ -233,11 +256,18 @@ impl Store {
     }
 }
 
-fn make_change(db: &Connection, change: &Change) -> rusqlite::Result<()> {
+/// What is put again as it was is not seen by that: it is so at each start.
+const PUT: &str = "
+    INSERT INTO entry (kind, key, bytes, seen) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (kind, key) DO UPDATE SET bytes = excluded.bytes, seen = excluded.seen
+    WHERE bytes <> excluded.bytes
+";
+
+fn make_change(db: &Connection, change: &Change, now: i64) -> rusqlite::Result<()> {
     let changed = match change {
         Change::Put { kind, key, bytes } => db
-            .prepare_cached("INSERT OR REPLACE INTO entry (kind, key, bytes) VALUES (?1, ?2, ?3)")?
-            .execute(params![kind, key, bytes]),
+            .prepare_cached(PUT)?
+            .execute(params![kind, key, bytes, now]),
         Change::Drop { kind, key } => db
             .prepare_cached("DELETE FROM entry WHERE kind = ?1 AND key = ?2")?
             .execute(params![kind, key]),

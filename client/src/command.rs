@@ -134,7 +134,12 @@ pub enum Saved {
     /// The vanguards of full mode, as text.
     Vanguards(String),
     /// The newest verified consensus.
-    Consensus(std::sync::Arc<str>),
+    Consensus {
+        /// It.
+        text: std::sync::Arc<str>,
+        /// The microdescriptors that it lists, by SHA-256.
+        microdescs: Vec<[u8; 32]>,
+    },
     /// Certificates of authorities: add it.
     Certificate {
         /// The authority's v3 identity.

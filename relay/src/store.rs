@@ -41,7 +41,7 @@ pub use microdescs::{
 pub use reply::{Asker, Found, Reply};
 pub use routers::{
     ROUTER_DOCUMENTS_LEN_MAX, ROUTER_DOCUMENTS_MAX, ROUTER_DOCUMENTS_OF_RELAY_MAX, RouterDocument,
-    RouterDocuments,
+    RouterDocuments, UNLISTED_AGE_MAX,
 };
 
 /// Most authority certificates.

@@ -12,7 +12,7 @@ use super::memory::{machine_memory, max_memory};
 use super::onion::OnionServiceTable;
 use super::paths::{GeoIpFiles, PathsTable};
 use super::source::{LogTable, Source};
-use super::{ClientConfig, Listener, LogConfig};
+use super::{ClientConfig, Listener, LogConfig, MetricsPort};
 use crate::error::{Failure, fail};
 use crate::reload::Written;
 
@@ -76,7 +76,10 @@ pub struct ClientTable {
     pub max_memory: Option<Spanned<u64>>,
     /// Where to serve metrics.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<Spanned<SocketAddr>>,
+    /// Who may read them: lines of accept and reject.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics_policy: Vec<Spanned<String>>,
     /// The onion services that it hosts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub onion_service: Vec<OnionServiceTable>,
@@ -104,6 +107,7 @@ impl ClientTable {
             onion_errors: true,
             max_memory: None,
             metrics: None,
+            metrics_policy: Vec::new(),
             onion_service: Vec::new(),
         }
     }
@@ -164,7 +168,7 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         circuit_padding: padding("circuit_padding", table.circuit_padding.as_ref())?,
         onion_errors: table.onion_errors,
         max_memory: max_memory(source, table.max_memory.as_ref())?,
-        metrics: table.metrics,
+        metrics: MetricsPort::checked(source, table.metrics.as_ref(), &table.metrics_policy)?,
         log: table.log.checked(source),
         written: source.written(),
     })

@@ -17,7 +17,7 @@ use toml::Spanned;
 
 use super::memory::max_memory;
 use super::source::{LogTable, Source};
-use super::{AuthorityConfig, RelayConfig, is_public};
+use super::{AuthorityConfig, MetricsPort, RelayConfig, is_public};
 use crate::error::{Failure, fail};
 
 pub use self::authority::{AuthorityTable, INTERVAL_SECS_MIN, is_param_name};
@@ -97,7 +97,10 @@ pub struct NodeTable {
     pub testing: bool,
     /// Where to serve metrics.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<Spanned<SocketAddr>>,
+    /// Who may read them: lines of accept and reject.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics_policy: Vec<Spanned<String>>,
     /// In a test network: the one link protocol to speak instead of all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link_version: Option<Spanned<u16>>,
@@ -215,7 +218,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         workers,
         max_memory,
         testing: table.testing,
-        metrics: table.metrics,
+        metrics: MetricsPort::checked(source, table.metrics.as_ref(), &table.metrics_policy)?,
         key_day,
         link_versions,
         protocols,

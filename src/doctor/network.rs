@@ -53,7 +53,7 @@ fn look_at_ports(role: &Role, report: &mut Report) {
 fn ports_of_relay(config: &RelayConfig) -> Vec<(&'static str, SocketAddr)> {
     let mut ports = vec![("or_port", config.or_listen())];
     ports.extend(config.dir_listen().map(|addr| ("dir_port", addr)));
-    ports.extend(config.metrics.map(|addr| ("metrics", addr)));
+    ports.extend(config.metrics.as_ref().map(|port| ("metrics", port.addr)));
     ports
 }
 
@@ -67,7 +67,7 @@ fn ports_of_client(config: &ClientConfig) -> Vec<(&'static str, SocketAddr)> {
         .iter()
         .flat_map(|(purpose, list)| list.iter().map(|listener| (*purpose, listener.addr)));
     ports
-        .chain(config.metrics.map(|addr| ("metrics", addr)))
+        .chain(config.metrics.as_ref().map(|port| ("metrics", port.addr)))
         .collect()
 }
 

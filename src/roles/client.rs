@@ -107,8 +107,8 @@ async fn serve(
     let folder = Folder::open(&config.data_dir)?;
     let mut keep = Keep::open(folder.path(), Durability::Process)?;
     let ports = Ports::open(&config).await?;
-    let metrics = match config.metrics {
-        Some(addr) => Some(listen::listen(addr, "metrics").await?),
+    let metrics = match config.metrics.clone() {
+        Some(port) => Some((listen::listen(port.addr, "metrics").await?, port)),
         None => None,
     };
     let mut rng = clock::rng()?;
@@ -304,7 +304,13 @@ impl Hands {
                     self.reporter.report(&Stage::OnionUp(address.to_string()));
                 }
             }
-            Command::Save(saved) => changes.extend(changes_of(saved)),
+            Command::Save(saved) => {
+                if let Saved::Consensus { microdescs, .. } = &saved {
+                    let listed = microdescs.iter().copied();
+                    self.keep.tend(&kept::listed_microdescs(listed));
+                }
+                changes.extend(changes_of(saved));
+            }
             Command::Bootstrap(status) => {
                 tracing::info!("{status}");
                 self.reporter.report(&Stage::Bootstrapped(status.percent));
@@ -442,7 +448,7 @@ fn changes_of(saved: Saved) -> Vec<Change> {
         Saved::BuildTimes(text) => vec![put(kept::BUILD_TIMES, String::new(), &text)],
         Saved::PathBias(text) => vec![put(kept::PATH_BIAS, String::new(), &text)],
         Saved::Vanguards(text) => vec![put(kept::VANGUARDS, String::new(), &text)],
-        Saved::Consensus(text) => vec![put(kept::CONSENSUS, String::new(), &text)],
+        Saved::Consensus { text, .. } => vec![put(kept::CONSENSUS, String::new(), &text)],
         Saved::Certificate { identity, text } => {
             vec![put(kept::CERTIFICATE, identity.to_string(), &text)]
         }
@@ -461,6 +467,7 @@ fn changes_of(saved: Saved) -> Vec<Change> {
 }
 
 fn saved_state(store: &mut Store, folder: &Folder) -> Result<SavedState, Failure> {
+    kept::tidy(store, clock::now().wall)?;
     Ok(SavedState {
         guards: guards::load(store, folder.path())?,
         build_times: store.texts(kept::BUILD_TIMES)?.into_iter().next(),

@@ -1,12 +1,19 @@
 //! Which directory documents are kept in the store, and under which names.
 //!
 //! A document is kept under what identifies it, so that its successor replaces it where there is
-//! only one at a time (a relay's descriptor, a flavour's consensus).
+//! only one at a time (a relay's descriptor, a flavour's consensus). What no consensus lists any
+//! more goes after the time that the specification says, as it goes from memory (`DirStore`).
+
+use std::time::{Duration, SystemTime};
 
 use cepa_crypto::encoding::hex_upper;
+use cepa_netdoc::authcert::AuthCert;
+use cepa_netdoc::consensus::Flavour;
 use cepa_relay::DirDocument;
+use cepa_relay::store::{MICRODESC_UNLISTED_MAX, MICRODESCS_MAX, UNLISTED_AGE_MAX};
 
-use crate::store::Change;
+use crate::error::Failure;
+use crate::store::{Change, Store, Upkeep};
 
 /// Consensuses in force, by flavour.
 pub(crate) const CONSENSUS: &str = "dir-consensus";
@@ -74,4 +81,70 @@ pub(crate) fn change(document: &DirDocument) -> Option<Change> {
         DirDocument::ExtraInfo(info) => put(EXTRA_INFO, info.identity.to_string(), &info.text),
         _ => None,
     }
+}
+
+/// Relays of which a descriptor is kept at most.
+const RELAYS_MAX: u32 = 50_000;
+
+/// The upkeep that a document brings: of what a consensus lists.
+pub(crate) fn upkeep(document: &DirDocument) -> Vec<Upkeep> {
+    let DirDocument::Consensus(text) = document else {
+        return Vec::new();
+    };
+    let consensus = text.consensus();
+    let routers = consensus.routers.iter();
+    match consensus.flavour {
+        Flavour::Microdesc => listed_microdescs(routers.filter_map(|one| one.microdesc_digest)),
+        Flavour::Ns => {
+            let keys: Vec<String> = routers.map(|one| one.rsa_id.to_string()).collect();
+            let seen = |kind| Upkeep::Seen {
+                kind,
+                keys: keys.clone(),
+            };
+            let seen = [SERVER_DESC, EXTRA_INFO].map(seen);
+            seen.into_iter().chain(prune()).collect()
+        }
+    }
+}
+
+/// The same of the microdescriptors alone.
+pub(crate) fn listed_microdescs(digests: impl IntoIterator<Item = [u8; 32]>) -> Vec<Upkeep> {
+    let keys = digests.into_iter().map(|digest| hex_upper(&digest));
+    let seen = Upkeep::Seen {
+        kind: MICRODESC,
+        keys: keys.collect(),
+    };
+    std::iter::once(seen).chain(prune()).collect()
+}
+
+/// What was not in use for long goes.
+fn prune() -> [Upkeep; 3] {
+    let prune = |kind, unseen_max: Duration, count_max| Upkeep::Prune {
+        kind,
+        unseen_max,
+        count_max,
+    };
+    let microdescs_max = u32::try_from(MICRODESCS_MAX).unwrap_or(u32::MAX);
+    [
+        prune(MICRODESC, MICRODESC_UNLISTED_MAX, microdescs_max),
+        prune(SERVER_DESC, UNLISTED_AGE_MAX, RELAYS_MAX),
+        prune(EXTRA_INFO, UNLISTED_AGE_MAX, RELAYS_MAX),
+    ]
+}
+
+/// At a start: forgets what has had its time, certificates among it. A disk that takes nothing is
+/// no matter here.
+pub(crate) fn tidy(store: &mut Store, now: SystemTime) -> Result<(), Failure> {
+    let mut over = Vec::new();
+    for (key, bytes) in store.entries(CERTIFICATE)? {
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        if AuthCert::parse(&text).is_ok_and(|cert| cert.expires < now) {
+            let kind = CERTIFICATE;
+            over.push(Change::Drop { kind, key });
+        }
+    }
+    if let Err(error) = store.apply(&over).and_then(|()| store.tend(&prune())) {
+        tracing::info!(%error, "documents that nobody lists stay in the store for now");
+    }
+    Ok(())
 }

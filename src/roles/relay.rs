@@ -160,8 +160,8 @@ impl Node {
             let server = server.paced(Arc::clone(&pace), Arc::clone(&traffic));
             tokio::spawn(server.serve(listener, shutdown.clone()));
         }
-        let metrics = match config.metrics {
-            Some(addr) => Some(listen::listen(addr, "metrics").await?),
+        let metrics = match config.metrics.clone() {
+            Some(port) => Some((listen::listen(port.addr, "metrics").await?, port)),
             None => None,
         };
         let (sockets, queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
@@ -460,6 +460,8 @@ impl Node {
             }
             _ => None,
         };
+        let upkeep = kept::upkeep(&document);
+        tokio::task::block_in_place(|| self.keep.tend(&upkeep));
         self.directory.insert(document);
         // What is reported can be fetched: of an authority, people ask for either flavour.
         if let Some(relays) = relays

@@ -232,3 +232,87 @@ pub(crate) fn answer(reply: Refusal) -> Reply {
     }
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AUTHORITY: [u8; 4] = [127, 1, 0, 1];
+
+    fn post(path: &str, peer: Peer) -> Request {
+        Request {
+            peer,
+            ..Request::post(path, "x")
+        }
+    }
+
+    fn at(ip: [u8; 4]) -> Peer {
+        Peer::Address((ip, 9).into())
+    }
+
+    #[test]
+    fn each_kind_has_its_bound() {
+        let authorities = vec![(RsaId::from([1; 20]), AUTHORITY.into())];
+        let (uploads, _queue) = Uploads::new(authorities);
+        let admit = |request: DirRequest, peer| {
+            let admitted = uploads.admit(&request, &post(&request.path(), peer));
+            admitted
+                .map(|one| one.len_max)
+                .map_err(|reply| reply.status)
+        };
+        for peer in [at([127, 0, 0, 1]), at(AUTHORITY), Peer::Circuit] {
+            assert_eq!(
+                admit(DirRequest::PostDescriptor, peer),
+                Ok(RELAY_UPLOAD_LEN_MAX)
+            );
+            assert_eq!(
+                admit(DirRequest::PostSignatures, peer),
+                Ok(DETACHED_BYTES_MAX)
+            );
+        }
+        assert_eq!(
+            admit(DirRequest::PostVote, at(AUTHORITY)),
+            Ok(VOTE_BYTES_MAX)
+        );
+        assert_eq!(admit(DirRequest::PostVote, Peer::Circuit), Err(403));
+        assert_eq!(admit(DirRequest::PostHsDescriptor, Peer::Circuit), Err(404));
+    }
+
+    #[test]
+    fn what_is_no_vote_is_refused_by_its_first_bytes() {
+        let (uploads, _queue) = Uploads::new(Vec::new());
+        let request = post("/tor/post/vote", at([127, 0, 0, 1]));
+        let admission = uploads.admit(&DirRequest::PostVote, &request);
+        let mut look = admission.ok().and_then(|one| one.look).unwrap();
+        assert!(matches!(look(b"network-status"), Looked::More));
+        assert!(matches!(look(b"garbage"), Looked::Refused(_)));
+    }
+
+    #[tokio::test]
+    async fn no_sender_fills_the_queue() {
+        let (uploads, mut queue) = Uploads::new(Vec::new());
+        let take = |ip: [u8; 4]| {
+            let uploads = uploads.clone();
+            tokio::spawn(async move {
+                let http = post("/tor/", at(ip));
+                uploads.take(DirRequest::PostDescriptor, http).await.status
+            })
+        };
+        let flood: Vec<_> = (0..UPLOADS_MAX).map(|_| take([127, 0, 0, 1])).collect();
+        let honest = take([127, 0, 0, 2]);
+        // The loop answers whatever comes.
+        let answering = tokio::spawn(async move {
+            while let Some(Upload { answer, .. }) = queue.recv().await {
+                let _ = answer.send(Reply::new(200));
+            }
+        });
+        assert_eq!(honest.await.unwrap(), 200);
+        let mut statuses = Vec::new();
+        for one in flood {
+            statuses.push(one.await.unwrap());
+        }
+        let taken = statuses.iter().filter(|status| **status == 200).count();
+        assert!((1..UPLOADS_MAX).contains(&taken), "{taken}");
+        answering.abort();
+    }
+}

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::config::MetricsPort;
 use crate::error::{Failure, fail};
 use crate::http::{Handler, Limits, Peer, Reply, Request, Server};
 use crate::launched::Shutdown;
@@ -41,11 +42,11 @@ impl Drop for Sockets {
 }
 
 impl Sockets {
-    /// Opens the socket in a data folder whose lock is held, and answers `metrics` connections too.
-    /// Queries come out of the queue. Must be called within a runtime.
+    /// Opens the socket in a data folder whose lock is held, and answers connections to the port
+    /// for metrics too. Queries come out of the queue. Must be called within a runtime.
     pub fn open(
         folder: &Path,
-        metrics: Option<TcpListener>,
+        metrics: Option<(TcpListener, MetricsPort)>,
         shutdown: Shutdown,
     ) -> Result<(Self, mpsc::Receiver<Query>), Failure> {
         let path = folder.join(super::SOCKET);
@@ -59,8 +60,8 @@ impl Sockets {
         let (sender, queries) = mpsc::channel(QUERIES_MAX);
         let server = Server::new(handler(sender), Limits::default());
         tokio::spawn(accept(listener, server.clone(), shutdown.clone()));
-        if let Some(metrics) = metrics {
-            tokio::spawn(server.serve(metrics, shutdown));
+        if let Some((listener, port)) = metrics {
+            tokio::spawn(accept_metrics(listener, port, server, shutdown));
         }
         Ok((Sockets { path }, queries))
     }
@@ -83,6 +84,32 @@ fn handler(queries: mpsc::Sender<Query>) -> Handler {
             }
         })
     })
+}
+
+/// Who may not read metrics learns no more than that there is a port.
+async fn accept_metrics(
+    listener: TcpListener,
+    port: MetricsPort,
+    server: Server,
+    mut shutdown: Shutdown,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = crate::listen::accept(&listener) => accepted,
+            () = shutdown.wait() => return,
+        };
+        match accepted {
+            Ok((stream, addr)) if port.allows(addr.ip()) => {
+                let server = server.clone();
+                tokio::spawn(async move { server.serve_stream(stream, Peer::Address(addr)).await });
+            }
+            Ok(_) => tracing::debug!("metrics_policy rejects a connection"),
+            Err(error) => {
+                tracing::error!(%error, "the port for metrics is given up");
+                return;
+            }
+        }
+    }
 }
 
 async fn accept(listener: UnixListener, server: Server, mut shutdown: Shutdown) {

@@ -97,3 +97,12 @@ fn a_readable_key_and_a_used_folder_are_refused() {
     );
     drop(lock);
 }
+
+#[test]
+fn metrics_for_others_need_a_policy() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = relay(dir.path(), 21_920, "metrics = \"0.0.0.0:21921\"\n");
+    let error = error_of(&["relay", "--config", &config]);
+    assert!(error.contains("relay.toml line 7"), "{error}");
+    assert!(error.contains("metrics_policy = "), "{error}");
+}

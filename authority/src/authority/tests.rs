@@ -5,6 +5,7 @@ mod odd;
 mod world;
 
 use super::*;
+use crate::intake::{VoteDoor, VoteLook};
 use cepa_netdoc::consensus::Consensus;
 use cepa_netdoc::routerstatus::Flags;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -170,6 +171,34 @@ fn garbage_is_refused_and_does_no_harm() {
     let now = world.now();
     let authority = world.places[2].authority.as_mut().unwrap();
     assert_eq!(authority.handle_vote(&vote, now).status, 400);
+}
+
+#[test]
+fn a_vote_is_judged_by_its_head_and_its_signature_before_it_is_read() {
+    let mut world = booted();
+    world.run_until(32_500);
+    let now = world.now().wall;
+    let vote = world.places[0].votes.values().next().unwrap().to_string();
+    let author = VoteText::parse(vote.as_str()).unwrap().vote().author();
+    let door = |world: &World| world.places[2].authority.as_ref().unwrap().vote_door();
+    let before = door(&world);
+    let head = &vote.as_bytes()[..vote.find("\nr ").unwrap()];
+    assert_eq!(before.look(&head[..100], now), VoteLook::More);
+    assert_eq!(before.look(head, now), VoteLook::Of(author));
+    // It is held already: nobody reads it again.
+    assert_eq!(before.read(&vote, now).unwrap_err().status, 200);
+    let forged = vote.replacen("w Bandwidth=0", "w Bandwidth=9", 1);
+    let refusal = before.read(&forged, now).unwrap_err();
+    assert!(refusal.reason.contains("signature"), "{refusal:?}");
+    assert!(before.read_all(&(vote.clone() + &forged), now).is_empty());
+    // Of nobody, by default; and of no round that is over.
+    assert!(matches!(
+        VoteDoor::default().look(head, now),
+        VoteLook::Refused(_)
+    ));
+    world.run_until(41_000);
+    let refused = door(&world).look(head, world.now().wall);
+    assert!(matches!(refused, VoteLook::Refused(_)), "{refused:?}");
 }
 
 #[test]

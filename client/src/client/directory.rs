@@ -68,7 +68,11 @@ impl Client {
                 self.ask_next(id, now);
             }
             fetch::Command::Consensus(text) => {
-                let saved = Saved::Consensus(text.text().clone());
+                let routers = text.consensus().routers.iter();
+                let saved = Saved::Consensus {
+                    text: text.text().clone(),
+                    microdescs: routers.filter_map(|one| one.microdesc_digest).collect(),
+                };
                 self.commands.push_back(Command::Save(saved));
                 self.handle_consensus(now);
             }

@@ -53,7 +53,7 @@ fn bootstraps_and_builds_ahead() {
         .iter()
         .map(|saved| match saved {
             Saved::Guards(_) => 0,
-            Saved::Consensus(_) => 1,
+            Saved::Consensus { .. } => 1,
             Saved::Certificate { .. } => 2,
             Saved::Microdescs(_) => 3,
             Saved::BuildTimes(_) | Saved::PathBias(_) | Saved::Vanguards(_) => 4,

@@ -15,7 +15,7 @@ mod retry;
 mod slot;
 mod wanted;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -227,6 +227,8 @@ pub struct DirectoryDownload {
     known_descs: BTreeSet<[u8; 20]>,
     server_descs: Wanted<[u8; 20]>,
     extra_infos: Wanted<[u8; 20]>,
+    /// The extra-infos that are wanted, and of which descriptors.
+    extra_infos_of: BTreeMap<[u8; 20], [u8; 20]>,
     next_id: u64,
     commands: VecDeque<Command>,
 }
@@ -248,6 +250,7 @@ impl DirectoryDownload {
             known_descs: BTreeSet::new(),
             server_descs: Wanted::new(is_testing, now),
             extra_infos: Wanted::new(is_testing, now),
+            extra_infos_of: BTreeMap::new(),
             next_id: 0,
             commands: VecDeque::new(),
             network,

@@ -14,7 +14,7 @@ use super::document::Document;
 
 /// How long a document is kept that no consensus lists (dir-spec 4.2: descriptors of the last 48
 /// hours).
-pub(super) const UNLISTED_AGE_MAX: Duration = Duration::from_secs(48 * 60 * 60);
+pub const UNLISTED_AGE_MAX: Duration = Duration::from_secs(48 * 60 * 60);
 /// Most documents of one kind.
 pub const ROUTER_DOCUMENTS_MAX: usize = 50_000;
 /// Bytes of all documents of one kind; those of ten thousand relays have 30 MB.

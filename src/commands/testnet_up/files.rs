@@ -364,6 +364,7 @@ fn node_table(
         max_memory: Some(unplaced(MEMORY_BYTES)),
         testing: true,
         metrics: None,
+        metrics_policy: Vec::new(),
         key_day_secs: None,
         link_version: None,
         protocols: None,

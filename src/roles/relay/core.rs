@@ -104,7 +104,9 @@ pub(super) fn family_keys(paths: &[PathBuf]) -> Result<Vec<Arc<ExpandedKeypair>>
     paths.iter().map(read).collect()
 }
 
-pub(super) fn restored(store: &Store) -> Result<Restored, Failure> {
+/// What an earlier run kept and is still in use.
+pub(super) fn restored(store: &mut Store) -> Result<Restored, Failure> {
+    kept::tidy(store, crate::clock::now().wall)?;
     Ok(Restored {
         certificates: store.texts(kept::CERTIFICATE)?,
         consensuses: store.texts(kept::CONSENSUS)?,

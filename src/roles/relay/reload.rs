@@ -76,7 +76,7 @@ fn with_fixed(next: RelayConfig, ours: &RelayConfig) -> RelayConfig {
         name_servers: ours.name_servers.clone(),
         workers: ours.workers,
         testing: ours.testing,
-        metrics: ours.metrics,
+        metrics: ours.metrics.clone(),
         link_versions: ours.link_versions,
         protocols: ours.protocols.clone(),
         key_day: ours.key_day,

@@ -201,6 +201,10 @@ impl DirectoryDownload {
         self.known_descs.retain(|digest| listed.contains(digest));
         self.server_descs
             .replace(listed.difference(&self.known_descs).copied(), now);
+        // What nobody had while its relay was listed is not asked for for ever.
+        self.extra_infos_of.retain(|_, desc| listed.contains(desc));
+        let wanted = self.extra_infos_of.keys().copied();
+        self.extra_infos.replace(wanted, now);
     }
 
     /// Keeps a certificate of a known authority, unless it has ended or newer ones are enough.
@@ -346,6 +350,7 @@ impl DirectoryDownload {
                     && self.interest.extra_infos
                 {
                     self.extra_infos.insert(extra.sha1);
+                    self.extra_infos_of.insert(extra.sha1, descriptor.digest);
                 }
                 found.push(descriptor);
             }
@@ -372,6 +377,9 @@ impl DirectoryDownload {
             {
                 found.push(extra_info);
             }
+        }
+        for one in &found {
+            self.extra_infos_of.remove(&one.digest.sha1);
         }
         self.extra_infos.settle(!found.is_empty(), now, rng);
         let count = found.len();
