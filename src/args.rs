@@ -194,7 +194,15 @@ A configuration:
   or_port = 9001
   data_dir = \"relay1\"
   network = \"network.toml\"
-  exit_policy = [\"accept *:80\", \"accept *:443\", \"reject *:*\"]   # without it: no exit";
+  exit_policy = [\"accept *:80\", \"accept *:443\"]   # without it: no exit
+
+What no rule accepts is refused. As tor's options of the same names:
+  reduced_exit_policy = true                        # ports of common services, behind the rules
+  ipv6_exit = true                                  # streams may leave over IPv6, too
+  exit_policy_reject_private = false                # not even internal addresses are refused
+  exit_policy_reject_local_interfaces = true        # all addresses of this machine are
+  reevaluate_exit_policy = true                     # a new policy closes streams that it refuses
+In a test network (testing = true) internal addresses and IPv6 are allowed without a word.";
 
 /// The arguments of a client.
 #[derive(Debug, ClapArgs)]
@@ -261,6 +269,10 @@ ExcludeExitNodes and StrictNodes mean:
 vanguards = \"full\" (before any table; or --vanguards full) keeps second hops for days and third
 hops for hours in circuits for onion services, also over restarts; \"lite\", which is what there is
 without a word unless the network says otherwise, only second hops until it ends; \"off\" neither.
+
+As tor's options of the same names, at the top of a configuration (false in test networks):
+  client_reject_internal_addresses = true      # no connections to internal addresses and localhost
+  client_dns_reject_internal_addresses = true  # exits that tell such addresses are not believed
 
 Padding, at the top of a configuration (full, reduced or off):
   channel_padding = \"full\"       # tor's ConnectionPadding and ReducedConnectionPadding

@@ -22,7 +22,7 @@ use std::time::Duration;
 use cepa_client::{PaddingLevel, Rules, VanguardMode};
 use cepa_netdoc::policy::is_internal;
 use cepa_netdoc::protover::Protocols;
-use cepa_relay::AccountingConfig;
+use cepa_relay::{AccountingConfig, ExitOptions};
 use serde::{Deserialize, Serialize};
 
 pub use self::listener::Listener;
@@ -71,8 +71,10 @@ pub struct RelayConfig {
     pub data_dir: PathBuf,
     /// The network to be part of.
     pub network: PathBuf,
-    /// `accept ADDR:PORT` and `reject ADDR:PORT` lines; empty: no exit.
-    pub exit_policy: Vec<String>,
+    /// Where streams may leave to.
+    pub exit: ExitOptions,
+    /// Whether the addresses of this machine's interfaces are refused to them.
+    pub reject_local_interfaces: bool,
     /// Relays of the same operator: `$` and 40 hexadecimal digits, or nicknames.
     pub family: Vec<String>,
     /// Files of family keys, as `tor --keygen-family` makes them.
@@ -184,6 +186,10 @@ pub struct ClientConfig {
     pub onion_errors: bool,
     /// Bytes of memory that may be held (`MaxMemInQueues`).
     pub max_memory: usize,
+    /// Whether connections to internal addresses are refused; none: but in a test network.
+    pub reject_internal: Option<bool>,
+    /// Whether internal addresses that an exit tells are refused; none: but in a test network.
+    pub dns_reject_internal: Option<bool>,
     /// Where to serve metrics, at `/metrics`, and to whom.
     pub metrics: Option<MetricsPort>,
     /// Where the log goes.

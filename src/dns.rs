@@ -1,17 +1,28 @@
 //! Name look-ups for the exit: addresses of a name, and the name of an address.
 //!
-//! Answers come from `/etc/hosts` first, then from the system's name servers (`/etc/resolv.conf`).
-//! Without any server only the hosts file answers. A name is looked up as it stands: the search
-//! domains of this machine are no business of a client's.
+//! Answers come from `/etc/hosts` first, then from the system's name servers (`/etc/resolv.conf`),
+//! both of which are followed: what changes there holds a few seconds later. Without any server
+//! only the hosts file answers. A name is looked up as it stands: the search domains of this
+//! machine are no business of a client's. What servers say is checked before it is believed.
+
+mod counts;
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
+use cepa_wire::host;
 use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::system_conf::parse_resolv_conf;
 use hickory_resolver::{Resolver as Hickory, TokioResolver};
+
+pub use self::counts::DnsCounts;
+use self::counts::{Asked, Counters};
+use crate::clock;
 
 /// Addresses of one answer, at most: what fits a RESOLVED cell (tor-spec 6.4).
 const ADDRESSES_MAX: usize = 16;
@@ -19,8 +30,18 @@ const ADDRESSES_MAX: usize = 16;
 const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a server is asked.
 const ATTEMPTS: usize = 2;
+/// How long a look-up may take, whatever servers there are and whomever they refer to.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Questions under way at once; more wait.
 const QUESTIONS_MAX: usize = 1024;
+/// How often it is looked whether the system's files have changed, while there are questions.
+const FILES_EVERY: Duration = Duration::from_secs(2);
+/// The system's list of name servers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Where name servers listen (RFC 1035).
+const DNS_PORT: u16 = 53;
+/// The system's own names.
+const HOSTS: &str = "/etc/hosts";
 
 /// Why a look-up brought nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,8 +60,29 @@ pub enum DnsError {
 /// Looks names up. Cheap to clone.
 #[derive(Clone)]
 pub struct Resolver {
-    hickory: TokioResolver,
+    shared: Arc<Shared>,
 }
+
+struct Shared {
+    /// Those of the configuration; none: the system's.
+    servers: Vec<SocketAddr>,
+    resolv_conf: PathBuf,
+    current: Mutex<Current>,
+    counters: Counters,
+}
+
+/// What questions are asked of.
+struct Current {
+    hickory: TokioResolver,
+    /// Whom that asks.
+    servers: Vec<SocketAddr>,
+    /// The files that it was made of.
+    files: [Stamp; 2],
+    looked: Instant,
+}
+
+/// By what it is seen that a file has changed.
+type Stamp = Option<(SystemTime, u64, u64)>;
 
 /// An answer with the seconds that it may be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,33 +97,32 @@ impl Resolver {
     /// A resolver that asks these servers, or the system's if there are none. Must be called
     /// within a runtime.
     pub fn new(servers: &[SocketAddr]) -> Self {
-        if servers.is_empty() {
-            return Self::system();
-        }
-        let server = |addr: &SocketAddr| {
-            let mut server = NameServerConfig::udp_and_tcp(addr.ip());
-            for connection in &mut server.connections {
-                connection.port = addr.port();
-            }
-            server
-        };
-        let servers = servers.iter().map(server).collect();
-        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-        let provider = TokioRuntimeProvider::default();
+        Self::with_files(servers, RESOLV_CONF.into())
+    }
+
+    fn with_files(servers: &[SocketAddr], resolv_conf: PathBuf) -> Self {
+        let current = Mutex::new(Current::new(servers, &resolv_conf));
+        let servers = servers.to_vec();
+        let counters = Counters::default();
         Self {
-            hickory: build(Hickory::builder_with_config(config, provider)),
+            shared: Arc::new(Shared {
+                servers,
+                resolv_conf,
+                current,
+                counters,
+            }),
         }
     }
 
-    fn system() -> Self {
-        let builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
-            tracing::warn!(%error, "no settings for name look-ups: only /etc/hosts is used");
-            let provider = TokioRuntimeProvider::default();
-            Hickory::builder_with_config(ResolverConfig::default(), provider)
-        });
-        Self {
-            hickory: build(builder),
-        }
+    /// Looks at the system's files again at the next question.
+    pub fn reload(&self) {
+        self.shared.lock().files = [None; 2];
+        self.shared.follow(true);
+    }
+
+    /// How many questions were asked, and what became of them.
+    pub fn counts(&self) -> DnsCounts {
+        self.shared.counters.read()
     }
 
     /// The addresses of `name`, at most `ADDRESSES_MAX`; IPv4 ones first.
@@ -94,11 +135,11 @@ impl Resolver {
                 ttl_secs: LITERAL_TTL_SECS,
             }]);
         }
+        let name = full_name(name)?;
+        let hickory = self.shared.follow(false);
         let found = self
-            .hickory
-            .lookup_ip(full_name(name)?)
-            .await
-            .map_err(explain)?;
+            .asking(Asked::Addresses, hickory.lookup_ip(name))
+            .await?;
         let answers = found.as_lookup().answers().iter().filter_map(|record| {
             let value = match &record.data {
                 RData::A(address) => IpAddr::V4(address.0),
@@ -124,27 +165,118 @@ impl Resolver {
     /// The name of `address`, without a final dot.
     pub async fn name(&self, address: IpAddr) -> Result<Answer<String>, DnsError> {
         let question = Name::from(address);
-        let found = self
-            .hickory
-            .lookup(question, RecordType::PTR)
-            .await
-            .map_err(explain)?;
-        let answer = found
-            .answers()
-            .iter()
-            .find_map(|record| match &record.data {
-                RData::PTR(name) => Some(Answer {
-                    value: name.0.to_ascii().trim_end_matches('.').to_owned(),
-                    ttl_secs: record.ttl,
-                }),
-                _ => None,
-            });
+        let hickory = self.shared.follow(false);
+        let asking = hickory.lookup(question, RecordType::PTR);
+        let found = self.asking(Asked::Name, asking).await?;
+        let answer = found.answers().iter().find_map(|record| {
+            let RData::PTR(name) = &record.data else {
+                return None;
+            };
+            Some(Answer {
+                value: told_name(&name.0)?,
+                ttl_secs: record.ttl,
+            })
+        });
         answer.ok_or(DnsError::NoSuchName)
+    }
+
+    /// Counts a question, and waits no longer for it than that is worth.
+    async fn asking<T>(
+        &self,
+        asked: Asked,
+        asking: impl Future<Output = Result<T, NetError>>,
+    ) -> Result<T, DnsError> {
+        let counters = &self.shared.counters;
+        counters.ask(asked);
+        let answered = tokio::time::timeout(LOOK_UP_TIMEOUT, asking).await;
+        let answered = answered.unwrap_or(Err(NetError::Timeout));
+        counters.answered(asked, answered.as_ref().err());
+        answered.map_err(explain)
+    }
+}
+
+impl Shared {
+    /// What to ask: as the system's files are now, or were a moment ago.
+    fn follow(&self, at_once: bool) -> TokioResolver {
+        let mut current = self.lock();
+        let now = clock::now().mono;
+        if at_once || now.saturating_duration_since(current.looked) >= FILES_EVERY {
+            current.looked = now;
+            if stamps(&self.resolv_conf) != current.files {
+                *current = Current::new(&self.servers, &self.resolv_conf);
+                let servers = current.servers.len();
+                tracing::info!(
+                    servers,
+                    "the system's settings for name look-ups are read again"
+                );
+            }
+        }
+        current.hickory.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// How long an address that was written as a number is good.
 const LITERAL_TTL_SECS: u32 = 3600;
+
+fn stamps(resolv_conf: &Path) -> [Stamp; 2] {
+    use std::os::unix::fs::MetadataExt as _;
+    [resolv_conf, HOSTS.as_ref()].map(|path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.modified().ok()?, meta.len(), meta.ino()))
+    })
+}
+
+impl Current {
+    /// Asks the servers of the configuration, or those of the file.
+    fn new(configured: &[SocketAddr], resolv_conf: &Path) -> Self {
+        let files = stamps(resolv_conf);
+        let servers = match configured.is_empty() {
+            false => configured.to_vec(),
+            true => of_file(resolv_conf),
+        };
+        let server = |addr: &SocketAddr| {
+            let mut server = NameServerConfig::udp_and_tcp(addr.ip());
+            for connection in &mut server.connections {
+                connection.port = addr.port();
+            }
+            server
+        };
+        let named = servers.iter().map(server).collect();
+        let config = ResolverConfig::from_parts(None, Vec::new(), named);
+        let provider = TokioRuntimeProvider::default();
+        Current {
+            hickory: build(Hickory::builder_with_config(config, provider)),
+            servers,
+            files,
+            looked: clock::now().mono,
+        }
+    }
+}
+
+fn of_file(resolv_conf: &Path) -> Vec<SocketAddr> {
+    let text = std::fs::read(resolv_conf).map_err(|error| error.to_string());
+    let config = text.and_then(|text| {
+        let parsed = parse_resolv_conf(text);
+        parsed.map_err(|error| error.to_string())
+    });
+    match config {
+        Ok((config, _)) => {
+            let servers = config.name_servers().iter();
+            servers
+                .map(|one| SocketAddr::new(one.ip, DNS_PORT))
+                .collect()
+        }
+        Err(error) => {
+            let file = resolv_conf.display();
+            tracing::warn!("{file} names no server ({error}): until it does only {HOSTS} is used");
+            Vec::new()
+        }
+    }
+}
 
 fn build(mut builder: hickory_resolver::ResolverBuilder<TokioRuntimeProvider>) -> TokioResolver {
     let options = builder.options_mut();
@@ -162,9 +294,20 @@ fn build(mut builder: hickory_resolver::ResolverBuilder<TokioRuntimeProvider>) -
 
 /// The name as it stands, without any search domain.
 fn full_name(text: &str) -> Result<Name, DnsError> {
+    if !host::is_name(text) {
+        return Err(DnsError::Malformed);
+    }
     let mut name = Name::from_ascii(text).map_err(|_| DnsError::Malformed)?;
     name.set_fqdn(true);
     Ok(name)
+}
+
+/// A name that a server told, unless it has what no name of a host has: it goes on to applications
+/// that may believe it.
+fn told_name(name: &Name) -> Option<String> {
+    let name = name.to_ascii();
+    let name = name.trim_end_matches('.');
+    host::is_name(name).then(|| name.to_owned())
 }
 
 fn explain(error: NetError) -> DnsError {
@@ -176,27 +319,4 @@ fn explain(error: NetError) -> DnsError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_hosts_file_is_read() {
-        let answers = Resolver::system().addresses("localhost").await.unwrap();
-        assert!(
-            answers.iter().all(|answer| answer.value.is_loopback()),
-            "{answers:?}"
-        );
-    }
-
-    #[tokio::test]
-    async fn addresses_stand_for_themselves() {
-        let answers = Resolver::system().addresses("::1").await.unwrap();
-        assert_eq!(answers[0].value, "::1".parse::<IpAddr>().unwrap());
-    }
-
-    #[test]
-    fn malformed_names_are_refused() {
-        assert_eq!(full_name(&"a".repeat(300)), Err(DnsError::Malformed));
-        assert_eq!(full_name("a..b"), Err(DnsError::Malformed));
-    }
-}
+mod tests;

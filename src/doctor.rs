@@ -140,12 +140,11 @@ impl Report {
                 self.ok(subject, place, found(&value));
                 Some(value)
             }
-            Err(Failure {
-                what,
-                place,
-                advice,
-            }) => {
-                self.add(Level::Bad, subject, place, what, advice);
+            Err(failure) => {
+                for one in failure.each() {
+                    let (what, place) = (&one.what, &one.place);
+                    self.add(Level::Bad, subject, place, what, &one.advice);
+                }
                 None
             }
         }

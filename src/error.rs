@@ -1,11 +1,11 @@
 //! The one shape of an error that a user sees: what went wrong, where, and what to do about it.
 //!
-//! It prints as a single line. Errors of the libraries keep their own enums; they become a
+//! Each prints as a single line. Errors of the libraries keep their own enums; they become a
 //! `Failure` where the shell knows the file, the port or the folder that they concern.
 
 use std::fmt;
 
-/// An error for the user: one line, exit code 1.
+/// An error for the user: one line (and one for each that was found with it), exit code 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// What is wrong, such as `port is taken`.
@@ -14,6 +14,8 @@ pub struct Failure {
     pub place: String,
     /// What to do about it, or the underlying error.
     pub advice: String,
+    /// Further errors that were found with it.
+    pub more: Vec<Failure>,
 }
 
 impl Failure {
@@ -27,7 +29,21 @@ impl Failure {
             what: what.to_string(),
             place: place.to_string(),
             advice: advice.to_string(),
+            more: Vec::new(),
         }
+    }
+
+    /// All of these as one, if there are any.
+    pub fn several(failures: impl IntoIterator<Item = Failure>) -> Option<Self> {
+        let mut failures = failures.into_iter();
+        let mut first = failures.next()?;
+        first.more.extend(failures);
+        Some(first)
+    }
+
+    /// This one and those that were found with it.
+    pub fn each(&self) -> impl Iterator<Item = &Failure> {
+        std::iter::once(self).chain(&self.more)
     }
 }
 

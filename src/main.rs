@@ -1,6 +1,6 @@
 //! The command `cepa`: reads its arguments, runs one subcommand, and exits.
 //!
-//! Exit codes: 0 when it did what was asked, 1 for an error of the user's (one line that starts
+//! Exit codes: 0 when it did what was asked, 1 for an error of the user's (a line that starts
 //! with `error:` says what, where, and what to do), 2 for arguments that are not understood
 //! (clap's own), 101 for a bug.
 
@@ -13,7 +13,9 @@ fn main() -> ExitCode {
     match cepa::commands::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            cepa::terminal::complain(&format!("error: {error}"));
+            for one in error.each() {
+                cepa::terminal::complain(&format!("error: {one}"));
+            }
             ExitCode::FAILURE
         }
     }

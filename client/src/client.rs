@@ -386,7 +386,7 @@ impl Client {
             }
             Event::StreamConnected { stream, address } => {
                 self.fetches.connected(stream);
-                self.request_connected(stream, address.map(|(ip, _)| ip));
+                self.request_connected(stream, address.map(|(ip, _)| ip), now);
             }
             Event::StreamResolved { stream, answers } => {
                 self.request_resolved(stream, answers, now);
@@ -454,6 +454,12 @@ impl Client {
     /// Moves up to `max` bytes that came to the end of `out`.
     pub fn stream_take(&mut self, stream: StreamKey, out: &mut Vec<u8>, max: usize) -> StreamRead {
         self.plane.stream_take(stream, out, max)
+    }
+
+    /// Why nothing more comes on a stream; `None` while more may.
+    #[must_use]
+    pub fn stream_end(&self, stream: StreamKey) -> Option<EndReason> {
+        self.plane.stream_end(stream)
     }
 
     /// The application's socket took bytes.

@@ -70,4 +70,10 @@ pub struct ClientConfig {
     /// Whether SOCKS 5 replies say what is wrong with an onion service (`ExtendedErrors`); else
     /// such a host is unreachable.
     pub onion_errors: bool,
+    /// Whether connections to internal addresses, and to names of this machine, are refused
+    /// (`ClientRejectInternalAddresses`); none: but in a test network.
+    pub reject_internal: Option<bool>,
+    /// Whether internal addresses that an exit tells are believed no more than if it had failed
+    /// (`ClientDNSRejectInternalAddresses`); none: but in a test network.
+    pub dns_reject_internal: Option<bool>,
 }

@@ -48,6 +48,8 @@ pub struct Plane {
     paced: flow::Paced,
     padding: padding::Padding,
     ledger: memory::Ledger,
+    /// The consensus's `sendme_accept_min_version`, for circuits to come.
+    sendme_min: u8,
     events: VecDeque<Event>,
     rng: Rng,
 }
@@ -64,9 +66,15 @@ impl Plane {
             paced: flow::Paced::default(),
             padding: padding::Padding::default(),
             ledger: memory::Ledger::default(),
+            sendme_min: 0,
             events: VecDeque::new(),
             rng,
         }
+    }
+
+    /// Circuits opened from now on accept no circuit-level SENDME of a version below this one.
+    pub fn set_sendme_min(&mut self, version: u8) {
+        self.sendme_min = version;
     }
 
     /// What happened, in order, for the control core.

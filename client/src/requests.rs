@@ -18,7 +18,7 @@ use cepa_netdoc::policy::is_internal;
 use cepa_wire::Now;
 use cepa_wire::begin::{Begin, BeginFlags};
 use cepa_wire::end::EndReason;
-use cepa_wire::host::Host;
+use cepa_wire::host::{self, Host};
 use cepa_wire::resolve::{Answer, AnswerValue, Resolve};
 use cepa_wire::socks::{SocksCommand, SocksRequest, SocksStatus};
 
@@ -112,12 +112,19 @@ pub(crate) enum Verdict {
 /// Reads what a request wants.
 pub(crate) fn outset(request: &SocksRequest, allow_internal: bool) -> Outset {
     let refuse_internal = |ip: &IpAddr| !allow_internal && is_internal(*ip);
+    let connects = request.command == SocksCommand::Connect;
     match (request.command, &request.address) {
         (command, Host::Name(name)) if OnionAddress::of_host(name).is_some() => {
             visit(command, name, request.port)
         }
         (_, Host::Name(name)) if is_special(name) => Outset::Refuse(SocksStatus::HOST_UNREACHABLE),
-        (_, Host::Name(name)) if name.is_empty() => Outset::Refuse(SocksStatus::GENERAL_FAILURE),
+        // No exit looks it up: said here at once, as with `tor`.
+        (_, Host::Name(name)) if !host::is_name(name) => {
+            Outset::Refuse(SocksStatus::GENERAL_FAILURE)
+        }
+        (_, Host::Name(name)) if connects && !allow_internal && is_local(name) => {
+            Outset::Refuse(SocksStatus::NOT_ALLOWED)
+        }
         (SocksCommand::Connect, _) if request.port == 0 => {
             Outset::Refuse(SocksStatus::GENERAL_FAILURE)
         }
@@ -160,6 +167,13 @@ pub(crate) fn outset(request: &SocksRequest, allow_internal: bool) -> Outset {
 fn is_special(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     name.ends_with(".onion") || name.ends_with(".exit")
+}
+
+/// Names of this machine and its neighbours, which are others at an exit
+/// (`ClientRejectInternalAddresses`).
+fn is_local(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost") || name.ends_with(".local")
 }
 
 /// What follows from a name below `.onion`. There is nothing to look up, and no exit is ever asked.
@@ -208,6 +222,17 @@ impl Request {
             late_exit: None,
             shunned: Vec::new(),
             is_patient: false,
+        }
+    }
+
+    /// The address that it wants to be connected to, if it is none that a name has.
+    pub(crate) fn asked_address(&self) -> Option<IpAddr> {
+        match &self.target {
+            StreamTarget::Begin(begin) => match begin.host {
+                Host::Ip(ip) => Some(ip),
+                Host::Name(_) => None,
+            },
+            _ => None,
         }
     }
 

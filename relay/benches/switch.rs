@@ -14,8 +14,7 @@ use cepa_crypto::{Ed25519Id, Rng, RsaId};
 use cepa_limits::Memory;
 use cepa_link::channel::PaddingRange;
 use cepa_link::{ChannelKey, Established, PeerIdentity};
-use cepa_netdoc::policy::AddrPolicy;
-use cepa_relay::{Limits, PointParams, Switch, SwitchCommand, SwitchConfig, WorkerId};
+use cepa_relay::{ExitPolicy, Limits, PointParams, Switch, SwitchCommand, SwitchConfig, WorkerId};
 use cepa_wire::Now;
 use cepa_wire::cell::{self, CELL_LEN, CircId, Command};
 use cepa_wire::create::{Create2, CreateFast, HandshakeType};
@@ -73,12 +72,13 @@ impl Bench {
         let config = SwitchConfig {
             rsa: id(1).rsa,
             ed: id(1).ed,
-            exit_policy: AddrPolicy::reject_all(),
+            exit_policy: ExitPolicy::none().into(),
             serves_directory: false,
             extend_allow_private: true,
             extend_ipv6: false,
             points: PointParams::default(),
             congestion: Arc::default(),
+            sendme_accept_min: 0,
             padding: PaddingRange {
                 low_ms: 0,
                 high_ms: 0,

@@ -1,15 +1,16 @@
 //! What the operator of a relay decides.
 
-use std::net::{SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_crypto::ed25519::ExpandedKeypair;
 use cepa_netdoc::family::Family;
-use cepa_netdoc::policy::AddrPolicy;
 use cepa_netdoc::protover::Protocols;
+use tracing::warn;
 
 use crate::accounting::AccountingConfig;
+use crate::exit_policy::{ExitOptions, ExitPolicy};
 use crate::switch::Limits;
 
 /// A relay's configuration. Every field but the limits shows in its descriptor, or in what it does
@@ -29,7 +30,7 @@ pub struct RelayConfig {
     /// The DirPort; 0 for all but authorities.
     pub dir_port: u16,
     /// Where streams may leave to.
-    pub exit_policy: AddrPolicy,
+    pub exit: ExitOptions,
     /// The relays of the same operator.
     pub family: Family,
     /// The keys of the families that it is in (proposal 321).
@@ -59,4 +60,18 @@ pub struct RelayConfig {
     /// `MaxMemInQueues`, bytes: past that, what has waited longest is thrown away, and before that
     /// no new circuits and links are taken.
     pub max_memory: usize,
+}
+
+impl RelayConfig {
+    /// What the descriptor says and the switches do about streams that want to leave.
+    #[must_use]
+    pub fn exit_policy(&self) -> Arc<ExitPolicy> {
+        let v4 = IpAddr::V4(*self.or_address.ip());
+        let v6 = self.or_address_v6.map(|address| IpAddr::V6(*address.ip()));
+        let policy = ExitPolicy::new(&self.exit, std::iter::once(v4).chain(v6));
+        Arc::new(policy.unwrap_or_else(|error| {
+            warn!(%error, "this exit policy fits no descriptor: the relay is no exit");
+            ExitPolicy::none()
+        }))
+    }
 }

@@ -16,6 +16,7 @@ use cepa_netdoc::extrainfo::ExtraInfo;
 use cepa_wire::cert::{Cert, CertKeyType, CertType};
 
 use crate::config::RelayConfig;
+use crate::exit_policy::ExitPolicy;
 use crate::keys::RelayKeys;
 use crate::store::RouterDocument;
 
@@ -49,6 +50,7 @@ impl OwnDocuments {
     /// Makes and signs both.
     pub fn make(
         config: &RelayConfig,
+        policy: &ExitPolicy,
         keys: &RelayKeys,
         observed: u32,
         is_hibernating: bool,
@@ -86,7 +88,7 @@ impl OwnDocuments {
             is_hidden_service_dir: config.serves_directory,
             contact: config.contact.clone(),
             bridge_distribution_request: None,
-            policy: config.exit_policy.clone(),
+            policy: policy.rules().clone(),
             is_dir_server: config.serves_directory,
             overload_general: None,
         };

@@ -38,6 +38,7 @@ use crate::accounting::{Accounting, Wakefulness};
 use crate::bandwidth::BandwidthHistory;
 use crate::config::RelayConfig;
 use crate::descriptor::OwnDocuments;
+use crate::exit_policy::ExitPolicy;
 use crate::keys::{KeyLife, RelayKeys};
 use crate::publish::Publisher;
 use crate::store::{DirDocument, HsDuty};
@@ -56,6 +57,7 @@ const TLS_RETRY: Duration = Duration::from_secs(10);
 /// The control core of a relay.
 pub struct Relay {
     config: RelayConfig,
+    exit_policy: Arc<ExitPolicy>,
     network: Arc<NetworkFile>,
     keys: RelayKeys,
     life: KeyLife,
@@ -72,6 +74,7 @@ pub struct Relay {
     padding: PaddingRange,
     points: PointParams,
     congestion: Arc<CongestionParams>,
+    sendme_accept_min: u8,
     circuit_padding: PaddingParams,
     /// The consensus's `MaxOnionQueueDelay`.
     onion_delay: Duration,
@@ -125,10 +128,12 @@ impl Relay {
             padding: PaddingRange::default(),
             points: PointParams::default(),
             congestion: Arc::default(),
+            sendme_accept_min: 0,
             circuit_padding: PaddingParams::default(),
             onion_delay: OnionskinLimits::default().delay_max,
             memory: Memory::new(config.max_memory),
             commands: VecDeque::new(),
+            exit_policy: config.exit_policy(),
             config,
             network,
             keys,
@@ -137,6 +142,8 @@ impl Relay {
         relay.save_keys();
         relay.hand_out_onion_keys();
         relay.configure_switches();
+        let relays = KnownRelays::of_network(&relay.network);
+        relay.commands.push_back(Command::Relays(Arc::new(relays)));
         relay.make_tls_key();
         relay
     }
@@ -162,6 +169,7 @@ impl Relay {
     pub fn set_config(&mut self, config: RelayConfig, now: Now) {
         self.memory.set_max_bytes(config.max_memory);
         self.account_by(config.accounting, now);
+        self.exit_policy = config.exit_policy();
         self.config = config;
         self.publisher.changed();
         self.configure_switches();
@@ -342,11 +350,13 @@ impl Relay {
         let congestion = CongestionParams::read(value);
         let delay_ms = value("MaxOnionQueueDelay", 1750, 1, i32::MAX).unsigned_abs();
         let onion_delay = Duration::from_millis(delay_ms.into());
+        let sendme = u8::try_from(value("sendme_accept_min_version", 0, 0, 255)).unwrap_or(0);
         let held = (self.padding, self.circuit_padding);
-        let others = (self.points, self.onion_delay);
-        if (padding, (points, onion_delay), &congestion) != (held, others, &self.congestion) {
+        let others = (self.points, self.onion_delay, self.sendme_accept_min);
+        let new = (points, onion_delay, sendme);
+        if (padding, new, &congestion) != (held, others, &self.congestion) {
             (self.padding, self.circuit_padding) = padding;
-            (self.points, self.onion_delay) = (points, onion_delay);
+            (self.points, self.onion_delay, self.sendme_accept_min) = new;
             self.congestion = Arc::new(congestion);
             self.configure_switches();
         }
@@ -356,20 +366,7 @@ impl Relay {
         let Some(view) = self.download.view() else {
             return;
         };
-        let listed = view
-            .consensus()
-            .routers
-            .iter()
-            .map(|one| (one.rsa_id, None));
-        let mut relays = KnownRelays {
-            ids: listed.collect(),
-            refuse_unknown_exits: view.params().value("refuseunknownexits", 1, 0, 1) == 1,
-        };
-        let known = view
-            .relays()
-            .iter()
-            .map(|relay| (relay.rsa_id, relay.ed25519_id));
-        relays.ids.extend(known);
+        let relays = KnownRelays::new(view, &self.network);
         let duty = HsDuty::new(view, self.keys.rsa_id()).filter(|_| self.config.serves_directory);
         self.commands.push_back(Command::Relays(Arc::new(relays)));
         let duty = duty.map(|duty| Command::HsDuty(Box::new(duty)));
@@ -382,12 +379,13 @@ impl Relay {
         let config = SwitchConfig {
             rsa: self.keys.rsa_id(),
             ed: self.keys.ed25519_id(),
-            exit_policy: self.config.exit_policy.clone(),
+            exit_policy: Arc::clone(&self.exit_policy),
             serves_directory: self.config.serves_directory,
             extend_allow_private: self.config.extend_allow_private,
             extend_ipv6: self.config.or_address_v6.is_some(),
             points: self.points,
             congestion: Arc::clone(&self.congestion),
+            sendme_accept_min: self.sendme_accept_min,
             padding: self.padding,
             circuit_padding: self.circuit_padding,
             limits,
@@ -428,8 +426,8 @@ impl Relay {
     fn make_documents(&mut self, observed: u32, now: Now) {
         let uptime = now.mono.saturating_duration_since(self.started);
         let asleep = self.wakefulness != Wakefulness::Awake;
-        let (config, keys) = (&self.config, &self.keys);
-        match OwnDocuments::make(config, keys, observed, asleep, uptime, now.wall) {
+        let (config, policy, keys) = (&self.config, &self.exit_policy, &self.keys);
+        match OwnDocuments::make(config, policy, keys, observed, asleep, uptime, now.wall) {
             Ok(own) => {
                 let (descriptor, extra_info) = (own.descriptor.clone(), own.extra_info.clone());
                 self.serve(DirDocument::Own(descriptor, extra_info));

@@ -74,6 +74,12 @@ pub struct ClientTable {
     /// Bytes of memory that may be held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_memory: Option<Spanned<u64>>,
+    /// ClientRejectInternalAddresses: on, but in a test network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_reject_internal_addresses: Option<bool>,
+    /// ClientDNSRejectInternalAddresses: on, but in a test network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_dns_reject_internal_addresses: Option<bool>,
     /// Where to serve metrics.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Spanned<SocketAddr>>,
@@ -106,6 +112,8 @@ impl ClientTable {
             circuit_padding: None,
             onion_errors: true,
             max_memory: None,
+            client_reject_internal_addresses: None,
+            client_dns_reject_internal_addresses: None,
             metrics: None,
             metrics_policy: Vec::new(),
             onion_service: Vec::new(),
@@ -168,6 +176,8 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         circuit_padding: padding("circuit_padding", table.circuit_padding.as_ref())?,
         onion_errors: table.onion_errors,
         max_memory: max_memory(source, table.max_memory.as_ref())?,
+        reject_internal: table.client_reject_internal_addresses,
+        dns_reject_internal: table.client_dns_reject_internal_addresses,
         metrics: MetricsPort::checked(source, table.metrics.as_ref(), &table.metrics_policy)?,
         log: table.log.checked(source),
         written: source.written(),
@@ -195,6 +205,8 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         circuit_padding: PaddingLevel::Full,
         onion_errors: true,
         max_memory: machine_memory(),
+        reject_internal: None,
+        dns_reject_internal: None,
         metrics: None,
         log: LogConfig::default(),
         written: Written::default(),

@@ -53,6 +53,21 @@ pub struct NodeTable {
     /// Lines of accept and reject.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exit_policy: Vec<Spanned<String>>,
+    /// `tor`'s ReducedExitPolicy behind those lines.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reduced_exit_policy: bool,
+    /// IPv6Exit: off, but in a test network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv6_exit: Option<bool>,
+    /// ExitPolicyRejectPrivate: on, but in a test network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_policy_reject_private: Option<bool>,
+    /// ExitPolicyRejectLocalInterfaces.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exit_policy_reject_local_interfaces: bool,
+    /// ReevaluateExitPolicy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reevaluate_exit_policy: bool,
     /// Addresses with ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub name_servers: Vec<SocketAddr>,
@@ -176,7 +191,7 @@ impl NodeFile {
 
 fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure> {
     identity::check(source, &table)?;
-    exit::check(source, &table)?;
+    let exit = exit::options(source, &table)?;
     limits::check(source, &table)?;
     check_ports(source, &table)?;
     if let Some(address) = table.address.as_ref().filter(|_| !table.testing) {
@@ -202,11 +217,8 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         listen: (table.listen.or(address)).unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         data_dir: source.resolve(&table.data_dir),
         network: source.resolve(&table.network),
-        exit_policy: table
-            .exit_policy
-            .into_iter()
-            .map(Spanned::into_inner)
-            .collect(),
+        exit,
+        reject_local_interfaces: table.exit_policy_reject_local_interfaces,
         family: table.family.into_iter().map(Spanned::into_inner).collect(),
         family_keys: (table.family_keys.iter())
             .map(|path| source.resolve(path))
@@ -262,7 +274,7 @@ mod tests {
         let config = file(RELAY).unwrap().into_relay().unwrap();
         assert_eq!(config.or_listen(), "127.4.0.1:5000".parse().unwrap());
         assert_eq!(config.data_dir, Path::new("/etc/cepa/d"));
-        assert!(config.exit_policy.is_empty() && config.workers > 0);
+        assert!(config.exit.rules.rules().is_empty() && config.workers > 0);
     }
 
     #[test]

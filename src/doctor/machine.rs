@@ -27,7 +27,7 @@ pub(super) fn look(role: &Role, report: &mut Report) {
     look_at_memory(report);
     look_at_least("net.core.somaxconn", BACKLOG_MIN, report);
     look_at_least("net.netfilter.nf_conntrack_max", TRACKED_MIN, report);
-    if !relay.exit_policy.is_empty() {
+    if relay.exit.is_exit() {
         look_at_ports(report);
     }
 }

@@ -28,7 +28,7 @@ pub(super) async fn look(role: &Role, report: &mut Report) {
     if let Some(network) = report.judge("network", place, read, counted) {
         look_at_authorities(&network, report).await;
     }
-    if let Some(relay) = role.relay().filter(|relay| !relay.exit_policy.is_empty()) {
+    if let Some(relay) = role.relay().filter(|relay| relay.exit.is_exit()) {
         look_at_names(relay, report).await;
     }
 }

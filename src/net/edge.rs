@@ -2,17 +2,22 @@
 //!
 //! Bytes are read only while the plane has room for them (its windows and its circuit's queue),
 //! and a stream-level SENDME follows only bytes that the socket took: a slow end stops the far
-//! one, and nothing grows without bound in between (tor-spec section 7.4).
+//! one, and nothing grows without bound in between (tor-spec section 7.4). Once a stream is over,
+//! an application that does not read what is left for it is hung up on within seconds: no socket
+//! outlives its stream for longer.
 
 use std::io;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use cepa_circuit::StreamKey;
 use cepa_wire::end::EndReason;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, WriteHalf};
+use tokio::net::{tcp, unix};
 
 use super::plane::Plane;
 use super::worker::Worker;
+use crate::clock;
 
 /// Bytes read from the application at once: what 32 DATA cells carry.
 const READ_BYTES: usize = 32 * 498;
@@ -22,6 +27,32 @@ const WRITE_BYTES: usize = 64 * 1024;
 
 /// Bytes that a pipe holds, each way.
 const PIPE_BYTES: usize = 64 * 1024;
+
+/// How long an application may take nothing of what is left for it once its stream has ended (as
+/// long as with `tor`), or its circuit is gone.
+const STALL_MAX: Duration = Duration::from_secs(15);
+const STALL_WITHOUT_CIRCUIT_MAX: Duration = Duration::from_secs(3);
+
+/// How long it may take for all of that: a stream's window, at a thousand bytes a second.
+const FLUSH_MAX: Duration = Duration::from_secs(600);
+const FLUSH_WITHOUT_CIRCUIT_MAX: Duration = Duration::from_secs(30);
+
+/// The application's end of a stream.
+pub(crate) trait Writer: AsyncWrite + Unpin {
+    /// Makes the end of the connection a reset, so that nothing waits in the kernel either.
+    fn abort(&self) {}
+}
+
+impl Writer for tcp::OwnedWriteHalf {
+    fn abort(&self) {
+        // A connection that is gone by itself needs no end.
+        let _ = socket2::SockRef::from(self.as_ref()).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Writer for unix::OwnedWriteHalf {}
+
+impl<T: AsyncWrite + Unpin> Writer for WriteHalf<T> {}
 
 /// Serves a connected stream until both directions are done. `first` is written to the
 /// application ahead of all that the stream brings (a SOCKS reply), `early` was read from it
@@ -35,7 +66,7 @@ pub(crate) async fn serve<P, R, W>(
 ) where
     P: Plane,
     R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    W: Writer,
 {
     let bell = worker.register_stream(key);
     let mut edge = Edge {
@@ -45,15 +76,18 @@ pub(crate) async fn serve<P, R, W>(
         unsent: early,
         buffer: vec![0; READ_BYTES],
         last: None,
-        ended: false,
+        ended: None,
+        over_since: None,
+        moved: clock::now().mono,
     };
-    loop {
+    let in_time = loop {
         edge.pull(worker, key);
         let room = edge.push(worker, key).min(READ_BYTES);
         let pending = edge.written < edge.outgoing.len();
-        if edge.ended && !pending {
-            break;
+        if edge.ended.is_some() && !pending {
+            break true;
         }
+        let limit = edge.limit(worker.peek(|plane| plane.stream_end(key)));
         let (buffer, outgoing) = (&mut edge.buffer, &edge.outgoing);
         tokio::select! {
             read = reader.read(buffer.get_mut(..room).unwrap_or_default()),
@@ -63,13 +97,19 @@ pub(crate) async fn serve<P, R, W>(
             }
             wrote = writer.write(outgoing.get(edge.written..).unwrap_or_default()), if pending => {
                 if !edge.handle_wrote(worker, key, wrote) {
-                    break;
+                    break true;
                 }
             }
             () = bell.notified() => {}
+            () = until(limit) => break false,
         }
+    };
+    if in_time {
+        let _ = writer.shutdown().await;
+    } else {
+        tracing::debug!("an application does not read: it is hung up on");
+        writer.abort();
     }
-    let _ = writer.shutdown().await;
     worker.unregister_stream(key);
     worker.with(|plane, now| plane.stream_close(key, EndReason::DONE, now));
 }
@@ -85,6 +125,13 @@ pub(crate) fn pipe<P: Plane>(worker: &Rc<Worker<P>>, key: StreamKey) -> DuplexSt
     theirs
 }
 
+async fn until(limit: Option<Instant>) {
+    match limit {
+        Some(limit) => tokio::time::sleep_until(limit.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Edge {
     outgoing: Vec<u8>,
     written: usize,
@@ -96,19 +143,35 @@ struct Edge {
     buffer: Vec<u8>,
     /// The application sends no more, and why; told to the other end behind the last byte.
     last: Option<EndReason>,
-    ended: bool,
+    /// All that the stream brings was taken from it, and why there is no more.
+    ended: Option<EndReason>,
+    /// When it was seen first that nothing more comes for the application.
+    over_since: Option<Instant>,
+    /// When the application last took something.
+    moved: Instant,
 }
 
 impl Edge {
+    /// Until when the application is to have taken what is left for it, if its stream is over.
+    fn limit(&mut self, end: Option<EndReason>) -> Option<Instant> {
+        let end = self.ended.or(end)?;
+        let since = *self.over_since.get_or_insert_with(|| clock::now().mono);
+        let (stall, flush) = match end {
+            EndReason::DESTROY => (STALL_WITHOUT_CIRCUIT_MAX, FLUSH_WITHOUT_CIRCUIT_MAX),
+            _ => (STALL_MAX, FLUSH_MAX),
+        };
+        Some((self.moved.max(since) + stall).min(since + flush))
+    }
+
     /// Takes bytes for the application from the plane, once the last ones are gone.
     fn pull<P: Plane>(&mut self, worker: &Worker<P>, key: StreamKey) {
-        if self.written < self.outgoing.len() || self.ended {
+        if self.written < self.outgoing.len() || self.ended.is_some() {
             return;
         }
         self.outgoing.clear();
         self.written = 0;
         let taken = worker.with(|plane, _| plane.stream_take(key, &mut self.outgoing, WRITE_BYTES));
-        self.ended = taken.end.is_some();
+        self.ended = taken.end;
     }
 
     /// Sends what found no room before, then the end if that is due; says how much may be read.
@@ -121,7 +184,7 @@ impl Edge {
             return 0;
         }
         match self.last {
-            Some(reason) if !self.ended => {
+            Some(reason) if self.ended.is_none() => {
                 self.end(worker, key, reason);
                 0
             }
@@ -173,7 +236,7 @@ impl Edge {
             debug_assert!(!left.more, "all was asked for");
             plane.stream_close(key, reason, now);
         });
-        self.ended = true;
+        self.ended = Some(EndReason::DONE);
     }
 
     fn handle_wrote<P: Plane>(
@@ -184,6 +247,7 @@ impl Edge {
     ) -> bool {
         match wrote {
             Ok(bytes) if bytes > 0 => {
+                self.moved = clock::now().mono;
                 self.written += bytes;
                 let ours = bytes.min(self.unreported);
                 self.unreported -= ours;

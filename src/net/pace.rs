@@ -15,6 +15,7 @@ use cepa_relay::SharedBucket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::edge::Writer;
 use crate::clock;
 use crate::config::{Bandwidth, RelayConfig};
 
@@ -130,6 +131,12 @@ pub(crate) struct Paced<S> {
     traffic: Arc<Traffic>,
     /// Set while it waits.
     sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S: Writer> Writer for Paced<S> {
+    fn abort(&self) {
+        self.half.abort();
+    }
 }
 
 impl<S> Paced<S> {

@@ -37,6 +37,8 @@ pub(crate) trait Plane: 'static {
     fn stream_take(&mut self, stream: StreamKey, out: &mut Vec<u8>, max: usize) -> StreamRead;
     fn stream_written(&mut self, stream: StreamKey, bytes: usize, now: Now);
     fn stream_close(&mut self, stream: StreamKey, reason: EndReason, now: Now);
+    /// Why nothing more comes on a stream; `None` while more may.
+    fn stream_end(&self, stream: StreamKey) -> Option<EndReason>;
     fn take_ready(&mut self, channels: &mut Vec<ChannelKey>, streams: &mut Vec<StreamKey>);
     fn poll_command(&mut self) -> Option<Self::Command>;
     fn poll_timeout(&self) -> Option<Instant>;
@@ -77,6 +79,9 @@ macro_rules! own_methods {
         }
         fn stream_close(&mut self, stream: StreamKey, reason: EndReason, now: Now) {
             <$plane>::stream_close(self, stream, reason, now);
+        }
+        fn stream_end(&self, stream: StreamKey) -> Option<EndReason> {
+            <$plane>::stream_end(self, stream)
         }
         fn take_ready(&mut self, channels: &mut Vec<ChannelKey>, streams: &mut Vec<StreamKey>) {
             <$plane>::take_ready(self, channels, streams);

@@ -124,6 +124,16 @@ impl<P: Plane> Worker<P> {
         bell
     }
 
+    /// Returns once a stream is over, whose socket is not there yet: what was begun for it may be
+    /// dropped.
+    pub(crate) async fn stream_over(&self, stream: StreamKey) {
+        let bell = self.register_stream(stream);
+        while self.peek(|plane| plane.stream_end(stream)).is_none() {
+            bell.notified().await;
+        }
+        self.unregister_stream(stream);
+    }
+
     /// Ends the service of a channel; its task says goodbye and tells the plane.
     pub(crate) fn end_channel(&self, channel: ChannelKey) {
         if let Some(bell) = self.channels.borrow_mut().remove(channel) {

@@ -1,4 +1,5 @@
-//! The address of a relay whose operator names none: the one that authorities see (tor-spec 4.5).
+//! The address of a relay whose operator names none: the one that authorities see (tor-spec 4.5);
+//! and the addresses of its machine, which exits refuse.
 //!
 //! Only authorities are asked, each over a link on which it proves who it is, so that nobody else
 //! can tell a relay where it stands. What most of those that answer say counts.
@@ -12,10 +13,11 @@ use cepa_crypto::Rng;
 use cepa_dir::NetworkFile;
 use cepa_dir::network::Authority;
 use cepa_link::PeerExpectation;
+use cepa_relay::ExitOptions;
 use rustls::ClientConfig;
 use tokio::task::JoinSet;
 
-use crate::config::is_public;
+use crate::config::{RelayConfig, is_public};
 use crate::net::link::{self, Ours};
 
 /// The wait after nobody has answered, which doubles up to the second.
@@ -23,6 +25,32 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs
 /// How often a running relay asks again.
 const AGAIN: Duration = Duration::from_secs(15 * 60);
 const AGAIN_IN_TESTS: Duration = Duration::from_secs(5);
+
+/// Addresses of this machine that are refused, at most: each is a rule of the descriptor.
+const LOCAL_ADDRESSES_MAX: usize = 64;
+
+/// What the operator wants of streams that leave, with the addresses of this machine.
+pub(super) fn exit_options(config: &RelayConfig) -> ExitOptions {
+    let mut options = config.exit.clone();
+    if options.reject_private {
+        options.local.extend(config.source());
+    } else if options.is_exit() {
+        tracing::info!("streams may leave by this exit to internal addresses, as its file says");
+    }
+    if config.reject_local_interfaces {
+        match if_addrs::get_if_addrs() {
+            Ok(found) => {
+                let public = found.iter().map(if_addrs::Interface::ip);
+                options.local.extend(public.filter(|ip| is_public(*ip)));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the addresses of this machine's interfaces are not known");
+            }
+        }
+    }
+    options.local.truncate(LOCAL_ADDRESSES_MAX);
+    options
+}
 
 /// Asks for the address of this relay.
 pub(super) struct AddressFinder {

@@ -303,7 +303,7 @@ impl Applications {
 pub(crate) fn host_of(answer: &Resolved) -> Option<Host> {
     match &answer.value {
         AnswerValue::Ip(ip) => Some(Host::Ip(*ip)),
-        AnswerValue::Name(name) => String::from_utf8(name.clone()).ok().map(Host::Name),
+        AnswerValue::Name(name) => Host::parse(name).ok(),
         _ => None,
     }
 }

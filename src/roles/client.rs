@@ -497,5 +497,7 @@ fn core_config(config: &ClientConfig, network: &Network, rules: Rules) -> CoreCo
         vanguards: config.vanguards,
         circuit_padding: config.circuit_padding,
         onion_errors: config.onion_errors,
+        reject_internal: config.reject_internal,
+        dns_reject_internal: config.dns_reject_internal,
     }
 }

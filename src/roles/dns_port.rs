@@ -1,15 +1,15 @@
 //! The DNS port (RFC 1035 over UDP; `DNSPort` in tor(1)): names are looked up at an exit.
 //!
-//! A question for A, AAAA or PTR of class IN is answered; others are refused as not implemented,
-//! and garbage is dropped. Questions under way are bounded; those beyond are dropped, as a resolver
-//! asks again.
+//! A question for A, AAAA or PTR of class IN is answered; others are refused as not implemented.
+//! Garbage is dropped, and so is what is no question: who answers an answer may talk to himself for
+//! ever. Questions under way are bounded; those beyond are dropped, as a resolver asks again.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use cepa_client::Protocol;
-use cepa_wire::host::Host;
+use cepa_wire::host::{self, Host};
 use cepa_wire::resolve::{Answer as Resolved, AnswerValue};
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest, SocksStatus, SocksVersion};
 use hickory_resolver::proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
@@ -48,6 +48,10 @@ pub(crate) async fn serve(applications: Rc<Applications>, socket: UdpSocket, por
         let Ok(question) = question else {
             continue;
         };
+        let is_answer = question.metadata.message_type == MessageType::Response;
+        if is_answer || peer.port() == 0 || socket.local_addr().is_ok_and(|own| own == peer) {
+            continue;
+        }
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             continue;
         };
@@ -74,14 +78,14 @@ async fn answer(
     answer.metadata.recursion_desired = question.metadata.recursion_desired;
     answer.metadata.recursion_available = true;
     answer.queries.clone_from(&question.queries);
-    let is_question =
-        question.metadata.message_type == MessageType::Query && op_code == OpCode::Query;
-    let [query] = &question.queries[..] else {
-        answer.metadata.response_code = ResponseCode::FormErr;
-        return answer;
+    let (command, address) = match wanted(question) {
+        Ok(wanted) => wanted,
+        Err(code) => {
+            answer.metadata.response_code = code;
+            return answer;
+        }
     };
-    let Some((command, address)) = wanted(query).filter(|_| is_question) else {
-        answer.metadata.response_code = ResponseCode::NotImp;
+    let [query] = &question.queries[..] else {
         return answer;
     };
     let version = SocksVersion::V5;
@@ -95,6 +99,9 @@ async fn answer(
     };
     let mut waiting = applications.ask(Asked::new(port, peer, Protocol::Dns, request));
     match waiting.answer().await {
+        Answer::Resolved(found) if found.iter().any(is_transient) => {
+            answer.metadata.response_code = ResponseCode::ServFail;
+        }
         Answer::Resolved(found) => {
             let records = found.iter().filter_map(|one| record(query, one));
             answer.add_answers(records.collect::<Vec<_>>());
@@ -107,24 +114,47 @@ async fn answer(
     answer
 }
 
-/// What a question asks an exit for.
-fn wanted(query: &Query) -> Option<(SocksCommand, Host)> {
+fn is_transient(answer: &Resolved) -> bool {
+    answer.value == AnswerValue::ErrorTransient
+}
+
+/// What a question asks an exit for, or the code that refuses it, as `tor`'s port does.
+fn wanted(question: &Message) -> Result<(SocksCommand, Host), ResponseCode> {
+    if question.metadata.op_code != OpCode::Query {
+        return Err(ResponseCode::NotImp);
+    }
+    let [query] = &question.queries[..] else {
+        return Err(ResponseCode::FormErr);
+    };
+    if !(question.answers.is_empty() && question.authorities.is_empty()) {
+        return Err(ResponseCode::FormErr);
+    }
     if query.query_class != DNSClass::IN {
-        return None;
+        return Err(ResponseCode::NotImp);
     }
     match query.query_type {
         RecordType::A | RecordType::AAAA => {
-            let name = query.name.to_ascii();
-            let name = name.strip_suffix('.').unwrap_or(&name).to_owned();
-            Some((SocksCommand::Resolve, Host::Name(name)))
+            let name = name_of(&query.name).ok_or(ResponseCode::ServFail)?;
+            Ok((SocksCommand::Resolve, Host::Name(name)))
         }
         RecordType::PTR => {
-            let net = query.name.parse_arpa_name().ok()?;
+            let net = query.name.parse_arpa_name();
+            let net = net.map_err(|_| ResponseCode::NotImp)?;
             let is_host = net.prefix_len() == net.max_prefix_len();
-            is_host.then(|| (SocksCommand::ResolvePtr, Host::Ip(net.addr())))
+            let host = (SocksCommand::ResolvePtr, Host::Ip(net.addr()));
+            is_host.then_some(host).ok_or(ResponseCode::NotImp)
         }
-        _ => None,
+        _ => Err(ResponseCode::NotImp),
     }
+}
+
+/// A name as hosts have it. Labels on the wire may have any bytes, which nobody looks up.
+fn name_of(name: &Name) -> Option<String> {
+    let labels = name.iter().map(|label| str::from_utf8(label).ok());
+    let labels = labels.collect::<Option<Vec<_>>>()?;
+    let has_dots = labels.iter().any(|label| label.contains('.'));
+    let text = labels.join(".");
+    (!has_dots && host::is_name(&text)).then_some(text)
 }
 
 /// The record for an answer of the kind that was asked for.
@@ -133,10 +163,51 @@ fn record(query: &Query, found: &Resolved) -> Option<Record> {
         (RecordType::A, AnswerValue::Ip(IpAddr::V4(ip))) => RData::A(A(*ip)),
         (RecordType::AAAA, AnswerValue::Ip(IpAddr::V6(ip))) => RData::AAAA(AAAA(*ip)),
         (RecordType::PTR, AnswerValue::Name(name)) => {
-            let name = Name::from_ascii(std::str::from_utf8(name).ok()?).ok()?;
+            let name = Name::from_ascii(str::from_utf8(name).ok()?).ok()?;
             RData::PTR(PTR(name))
         }
         _ => return None,
     };
     Some(Record::from_rdata(query.name.clone(), found.ttl, data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asking(labels: &[&[u8]]) -> Message {
+        let mut question = Message::new(7, MessageType::Query, OpCode::Query);
+        let name = Name::from_labels(labels.iter().copied()).unwrap();
+        question.add_query(Query::query(name, RecordType::A));
+        question
+    }
+
+    #[test]
+    fn what_is_no_question_for_a_host_is_refused() {
+        let good = asking(&[b"www", b"example_x", b"net"]);
+        let name = Host::Name("www.example_x.net".into());
+        assert_eq!(wanted(&good), Ok((SocksCommand::Resolve, name)));
+        let control = [1_u8; 63];
+        for labels in [
+            &[&control[..], &control, &control][..],
+            &[b"my printer", b"net"],
+            &[b"a.b", b"net"],
+            &[b"a\\b"],
+            &["m\u{fc}ller".as_bytes()],
+            &[],
+        ] {
+            assert_eq!(wanted(&asking(labels)), Err(ResponseCode::ServFail));
+        }
+        let mut twice = good.clone();
+        twice.add_query(twice.queries[0].clone());
+        assert_eq!(wanted(&twice), Err(ResponseCode::FormErr));
+        let mut answered = good.clone();
+        let data = RData::A(A([127, 0, 0, 1].into()));
+        let record = Record::from_rdata(answered.queries[0].name.clone(), 1, data);
+        answered.add_answers([record]);
+        assert_eq!(wanted(&answered), Err(ResponseCode::FormErr));
+        let mut status = good;
+        status.metadata.op_code = OpCode::Status;
+        assert_eq!(wanted(&status), Err(ResponseCode::NotImp));
+    }
 }

@@ -9,67 +9,79 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cepa_circuit::StreamKey;
+use cepa_netdoc::policy::is_internal;
 use cepa_relay::Switch;
 use cepa_wire::begin::{Begin, BeginFlags};
-use cepa_wire::end::EndReason;
+use cepa_wire::end::{End, EndReason};
 use cepa_wire::host::Host;
 use cepa_wire::resolve::{Answer, AnswerValue, Resolve};
 use tokio::net::TcpStream;
 
-use crate::dns::{DnsError, Resolver};
+use crate::dns::{self, DnsError, Resolver};
 use crate::net::edge;
 use crate::net::worker::Worker;
 
 /// How long an exit tries to connect to one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Addresses of a name that are tried one after the other.
+const ADDRESSES_TRIED_MAX: usize = 3;
+
 /// How long clients may believe an answer, in seconds: `tor` says one of these two, so that the
 /// time left in our resolver's cache is not shown.
 const TTL_SHORT_SECS: u32 = 300;
 const TTL_LONG_SECS: u32 = 3600;
 
-/// Connects a stream, and serves it until it ends.
+/// Connects a stream, and serves it until it ends; gives up when nobody waits for it any more.
 pub(crate) async fn connect(
     worker: Rc<Worker<Switch>>,
     resolver: Resolver,
     stream: StreamKey,
     begin: Begin,
 ) {
-    let addresses = match addresses(&resolver, &begin).await {
-        Ok(addresses) => addresses,
-        Err(reason) => {
-            worker.with(|switch, now| switch.stream_failed(stream, reason, now));
-            return;
-        }
+    let dialled = tokio::select! {
+        dialled = dial(&worker, &resolver, &begin) => dialled,
+        () = worker.stream_over(stream) => return,
     };
-    let allowed: Vec<_> = addresses
-        .iter()
-        .filter(|(addr, _)| worker.peek(|switch| switch.exit_allows(addr.ip(), addr.port())))
-        .collect();
-    if allowed.is_empty() {
-        worker.with(|switch, now| match addresses.first() {
-            Some((addr, ttl)) => switch.stream_refused(stream, *addr, *ttl, now),
-            None => switch.stream_failed(stream, EndReason::RESOLVEFAILED, now),
-        });
-        return;
-    }
-    let mut reason = EndReason::MISC;
-    for (addr, ttl) in allowed {
-        match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await {
-            Ok(Ok(tcp)) => {
-                // Batches are made by the circuit, not by the kernel.
-                let _ = tcp.set_nodelay(true);
-                worker.with(|switch, now| switch.stream_connected(stream, *addr, *ttl, now));
-                let (reader, writer) = tcp.into_split();
-                let halves = (worker.paced(reader), worker.paced(writer));
-                edge::serve(&worker, stream, halves, Vec::new(), Vec::new()).await;
-                return;
-            }
-            Ok(Err(error)) => reason = end_reason(&error),
-            Err(_) => reason = EndReason::TIMEOUT,
+    match dialled {
+        Ok((tcp, addr, ttl)) => {
+            // Batches are made by the circuit, not by the kernel.
+            let _ = tcp.set_nodelay(true);
+            worker.with(|switch, now| switch.stream_connected(stream, addr, ttl, now));
+            let (reader, writer) = tcp.into_split();
+            let halves = (worker.paced(reader), worker.paced(writer));
+            edge::serve(&worker, stream, halves, Vec::new(), Vec::new()).await;
+        }
+        Err(end) => {
+            worker.unregister_stream(stream);
+            worker.with(|switch, now| switch.stream_refused(stream, end, now));
         }
     }
-    worker.with(|switch, now| switch.stream_failed(stream, reason, now));
+}
+
+/// The connection to a destination, its address, and how long clients may believe in that.
+async fn dial(
+    worker: &Worker<Switch>,
+    resolver: &Resolver,
+    begin: &Begin,
+) -> Result<(TcpStream, SocketAddr, u32), End> {
+    let internal = worker.peek(Switch::resolves_internal);
+    let mut end = End::from(EndReason::RESOLVEFAILED);
+    let mut allowed = Vec::new();
+    for (addr, ttl) in addresses(resolver, begin, internal).await? {
+        match worker.peek(|switch| switch.exit_check(addr.ip(), addr.port(), ttl)) {
+            Ok(()) => allowed.push((addr, ttl)),
+            Err(refused) => end = refused,
+        }
+    }
+    for (addr, ttl) in allowed.into_iter().take(ADDRESSES_TRIED_MAX) {
+        match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await {
+            Ok(Ok(tcp)) => return Ok((tcp, addr, ttl)),
+            Ok(Err(error)) => end = end_reason(&error).into(),
+            Err(_) => end = EndReason::TIMEOUT.into(),
+        }
+    }
+    Err(end)
 }
 
 /// Answers a look-up.
@@ -79,17 +91,30 @@ pub(crate) async fn resolve(
     stream: StreamKey,
     resolve: Resolve,
 ) {
+    let internal = worker.peek(Switch::resolves_internal);
+    let answers = tokio::select! {
+        answers = answers(&resolver, resolve, internal) => answers,
+        () = worker.stream_over(stream) => return,
+    };
+    worker.unregister_stream(stream);
+    worker.with(|switch, now| switch.stream_resolved(stream, answers, now));
+}
+
+async fn answers(resolver: &Resolver, resolve: Resolve, internal: bool) -> Vec<Answer> {
     let answers = match resolve {
-        Resolve::Host(host) => resolver.addresses(&name_of(&host)).await.map(|answers| {
-            let answer = |value, ttl| Answer {
-                value: AnswerValue::Ip(value),
-                ttl: clip(ttl),
-            };
-            answers
-                .into_iter()
-                .map(|a| answer(a.value, a.ttl_secs))
-                .collect::<Vec<_>>()
-        }),
+        Resolve::Reverse(address) if is_internal(address) && !internal => Err(DnsError::NoSuchName),
+        Resolve::Host(host) => look_up(resolver, &name_of(&host), internal)
+            .await
+            .map(|answers| {
+                let answer = |value, ttl| Answer {
+                    value: AnswerValue::Ip(value),
+                    ttl: clip(ttl),
+                };
+                answers
+                    .into_iter()
+                    .map(|a| answer(a.value, a.ttl_secs))
+                    .collect::<Vec<_>>()
+            }),
         Resolve::Reverse(address) => resolver.name(address).await.map(|answer| {
             let value = AnswerValue::Name(answer.value.into_bytes());
             vec![Answer {
@@ -98,7 +123,7 @@ pub(crate) async fn resolve(
             }]
         }),
     };
-    let answers = answers.unwrap_or_else(|error| {
+    answers.unwrap_or_else(|error| {
         let value = match error {
             DnsError::Temporary => AnswerValue::ErrorTransient,
             DnsError::NoSuchName | DnsError::Malformed => AnswerValue::Error,
@@ -107,19 +132,34 @@ pub(crate) async fn resolve(
             value,
             ttl: TTL_SHORT_SECS,
         }]
-    });
-    worker.with(|switch, now| switch.stream_resolved(stream, answers, now));
+    })
+}
+
+/// The addresses of a name. Those of this machine and its neighbours are no business of strangers,
+/// whether a name server or `/etc/hosts` knows them, unless the operator has lifted that
+/// (`internal`).
+async fn look_up(
+    resolver: &Resolver,
+    name: &str,
+    internal: bool,
+) -> Result<Vec<dns::Answer<IpAddr>>, DnsError> {
+    let mut answers = resolver.addresses(name).await?;
+    answers.retain(|answer| internal || !is_internal(answer.value));
+    if answers.is_empty() {
+        return Err(DnsError::NoSuchName);
+    }
+    Ok(answers)
 }
 
 /// The addresses of a destination that the client can take, in its order of preference.
 async fn addresses(
     resolver: &Resolver,
     begin: &Begin,
+    internal: bool,
 ) -> Result<Vec<(SocketAddr, u32)>, EndReason> {
     let found = match &begin.host {
         Host::Ip(ip) => vec![(*ip, TTL_LONG_SECS)],
-        Host::Name(name) => resolver
-            .addresses(name)
+        Host::Name(name) => look_up(resolver, name, internal)
             .await
             .map_err(|_| EndReason::RESOLVEFAILED)?
             .into_iter()

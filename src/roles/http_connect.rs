@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use cepa_client::Protocol;
-use cepa_wire::host::Host;
+use cepa_wire::host::{self, Host, HostError};
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest, SocksStatus, SocksVersion};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -61,8 +61,9 @@ async fn answer(
     if request.method() != Method::CONNECT {
         return status(StatusCode::METHOD_NOT_ALLOWED);
     }
-    let Some(asked) = asked(&request, listener, peer) else {
-        return status(StatusCode::BAD_REQUEST);
+    let asked = match asked(&request, listener, peer) {
+        Ok(asked) => asked,
+        Err(code) => return status(code),
     };
     let answer = applications.ask(asked).answer().await;
     match answer {
@@ -89,17 +90,18 @@ fn asked(
     request: &hyper::Request<Incoming>,
     listener: Listener,
     peer: SocketAddr,
-) -> Option<Asked> {
-    let authority = request.uri().authority()?;
-    let port = authority.port_u16().filter(|port| *port != 0)?;
-    let host = authority.host();
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    let address = match bare.unwrap_or(host).parse() {
-        Ok(ip) => Host::Ip(ip),
-        Err(_) => Host::Name(host.to_owned()),
-    };
+) -> Result<Asked, StatusCode> {
+    let authority = request.uri().authority();
+    let authority = authority.ok_or(StatusCode::BAD_REQUEST)?;
+    let port = authority.port_u16().filter(|port| *port != 0);
+    let port = port.ok_or(StatusCode::BAD_REQUEST)?;
+    // As with `tor`: too long is told apart from malformed.
+    let address = match Host::parse(authority.host().as_bytes()) {
+        Ok(Host::Name(name)) if !host::is_name(&name) => Err(StatusCode::BAD_REQUEST),
+        Ok(host) => Ok(host),
+        Err(HostError::TooLong) => Err(StatusCode::URI_TOO_LONG),
+        Err(HostError::Character) => Err(StatusCode::BAD_REQUEST),
+    }?;
     let mut credentials = Vec::new();
     for name in ISOLATING {
         for value in request.headers().get_all(name) {
@@ -108,7 +110,7 @@ fn asked(
         }
     }
     if credentials.len() > ISOLATION_LEN_MAX {
-        return None;
+        return Err(StatusCode::BAD_REQUEST);
     }
     let auth = match credentials.is_empty() {
         true => SocksAuth::None,
@@ -123,7 +125,7 @@ fn asked(
         auth,
     };
     let protocol = Protocol::HttpConnect;
-    Some(Asked::new(listener, peer, protocol, request))
+    Ok(Asked::new(listener, peer, protocol, request))
 }
 
 /// The answer of a proxy whose way to the server failed.

@@ -17,7 +17,8 @@ use cepa_client::onion::services::{
 use cepa_crypto::Rng;
 use cepa_crypto::onion::OnionAddress;
 use cepa_wire::Now;
-use tokio::io::{AsyncRead, AsyncWrite};
+use cepa_wire::end::EndReason;
+use tokio::io::AsyncRead;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::OnionServiceConfig;
@@ -171,27 +172,48 @@ fn core_config(keys: ServiceKeys, config: &OnionServiceConfig) -> ServiceConfig 
 
 async fn connect(worker: Rc<Worker<Client>>, stream: StreamKey, target: Target) {
     let refused = match target {
-        Target::Tcp(addr) => match within(TcpStream::connect(addr)).await {
-            Ok(tcp) => {
+        Target::Tcp(addr) => match while_wanted(&worker, stream, TcpStream::connect(addr)).await {
+            Ok(Some(tcp)) => {
                 // Batches are made by the circuit, not by the kernel.
                 let _ = tcp.set_nodelay(true);
                 return serve(&worker, stream, tcp.into_split()).await;
             }
+            Ok(None) => return,
             Err(error) => error,
         },
-        Target::Unix(path) => match within(UnixStream::connect(path)).await {
-            Ok(unix) => return serve(&worker, stream, unix.into_split()).await,
-            Err(error) => error,
-        },
+        Target::Unix(path) => {
+            match while_wanted(&worker, stream, UnixStream::connect(path)).await {
+                Ok(Some(unix)) => return serve(&worker, stream, unix.into_split()).await,
+                Ok(None) => return,
+                Err(error) => error,
+            }
+        }
     };
     tracing::warn!(error = %refused, "a visitor is turned away: no program answers");
     worker.with(|client, now| client.onion_stream_refused(stream, now));
 }
 
+/// Connects within time, and as long as the visitor waits; one that has gone is `None`.
+async fn while_wanted<T>(
+    worker: &Worker<Client>,
+    stream: StreamKey,
+    connecting: impl Future<Output = io::Result<T>>,
+) -> io::Result<Option<T>> {
+    let connected = tokio::select! {
+        connected = within(connecting) => connected.map(Some),
+        () = worker.stream_over(stream) => {
+            worker.with(|client, now| client.stream_close(stream, EndReason::DONE, now));
+            return Ok(None);
+        }
+    };
+    worker.unregister_stream(stream);
+    connected
+}
+
 async fn serve<R, W>(worker: &Rc<Worker<Client>>, stream: StreamKey, halves: (R, W))
 where
     R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    W: edge::Writer,
 {
     // A visitor that gave up meanwhile: the stream has ended, and is closed by its task.
     worker.with(|client, now| client.onion_stream_connected(stream, now));

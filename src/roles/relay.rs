@@ -21,6 +21,7 @@ use cepa_netdoc::consensus::ConsensusText;
 use cepa_netdoc::routerstatus::Flags;
 use cepa_relay::relay::Command;
 use cepa_relay::{Accounting, DirDocument, DirStore, Relay, SwitchCounts, Wakefulness};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use self::core::{core_config, find_address, restored};
@@ -31,7 +32,8 @@ use super::uploads::Uploads;
 use super::workers::{NodeKeys, Workers};
 use super::{Told, fetch as exchange, kept, log_kept, network_file, stays};
 use crate::clock;
-use crate::config::RelayConfig;
+use crate::config::{MetricsPort, RelayConfig};
+use crate::dns::Resolver;
 use crate::error::Failure;
 use crate::folder::Folder;
 use crate::http::{self, Reply};
@@ -120,7 +122,9 @@ pub(crate) struct Node {
     keys: Option<watch::Sender<Arc<NodeKeys>>>,
     onion: Option<Arc<cepa_circuit::OnionKeys>>,
     switch: Option<Arc<cepa_relay::SwitchConfig>>,
-    listener: Option<tokio::net::TcpListener>,
+    relays: Arc<cepa_relay::KnownRelays>,
+    resolver: Resolver,
+    listener: Option<TcpListener>,
     config: RelayConfig,
     published: bool,
     traffic: Arc<Traffic>,
@@ -160,10 +164,7 @@ impl Node {
             let server = server.paced(Arc::clone(&pace), Arc::clone(&traffic));
             tokio::spawn(server.serve(listener, shutdown.clone()));
         }
-        let metrics = match config.metrics.clone() {
-            Some(port) => Some((listen::listen(port.addr, "metrics").await?, port)),
-            None => None,
-        };
+        let metrics = metrics_listener(&config).await?;
         let (sockets, queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
         let connector = tls::client_config(tls::provider()).map_err(tls_failure)?;
         let (answers, events) = mpsc::unbounded_channel();
@@ -193,6 +194,8 @@ impl Node {
             keys: None,
             onion: None,
             switch: None,
+            relays: Arc::default(),
+            resolver: Resolver::new(&config.name_servers),
             listener: Some(listener),
             config,
             published: false,
@@ -258,6 +261,7 @@ impl Node {
             flags: self.flags,
             counts: SwitchCounts::default(),
             hsdir: self.directory.hs_counts(),
+            dns: self.resolver.counts(),
             read_bytes: self.moved.0 + self.traffic.read_bytes.load(Ordering::Relaxed),
             written_bytes: self.moved.1 + self.traffic.written_bytes.load(Ordering::Relaxed),
             kept: self.keep.status(),
@@ -423,6 +427,7 @@ impl Node {
                 if let Some(workers) = &self.workers {
                     workers.set_relays(&relays);
                 }
+                self.relays = relays;
             }
         }
         Ok(())
@@ -489,4 +494,14 @@ fn seconds_until(then: SystemTime) -> u64 {
 
 fn tls_failure(error: rustls::Error) -> Failure {
     Failure::new("TLS cannot be set up", "this process", error)
+}
+
+/// Where metrics are served, and to whom.
+async fn metrics_listener(
+    config: &RelayConfig,
+) -> Result<Option<(TcpListener, MetricsPort)>, Failure> {
+    match config.metrics.clone() {
+        Some(port) => Ok(Some((listen::listen(port.addr, "metrics").await?, port))),
+        None => Ok(None),
+    }
 }

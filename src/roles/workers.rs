@@ -3,7 +3,7 @@
 //! ```text
 //! or_port --accepted sockets, in turn--> worker 0   worker 1   ...      a thread each
 //!                                           |  <-batches->  |
-//! registry: the one channel to a relay, whichever worker has it
+//! registry: the channels to each relay, whichever workers have them
 //! ```
 //! What a switch asks of the outside is done here: onionskins by other threads, links to other
 //! relays, streams to the world, the directory through an in-memory pipe.
@@ -16,25 +16,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cepa_circuit::{CircuitKey, OnionKeys, OnionskinJob};
 use cepa_crypto::Rng;
 use cepa_limits::{Memory, MemoryShare};
-use cepa_link::{ChannelKey, LinkIdentity, PeerExpectation};
+use cepa_link::{ChannelKey, LinkIdentity};
 use cepa_relay::{
-    Handover, KnownRelays, LinkTarget, Switch, SwitchCommand, SwitchConfig, SwitchCounts,
-    Wakefulness, WorkerId,
+    Handover, KnownRelays, Switch, SwitchCommand, SwitchConfig, SwitchCounts, Wakefulness, WorkerId,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
+mod links;
+
 use super::exit;
 use super::onion_threads::{self, Answer, OnionThreads};
-use super::registry::{Found, Registry};
+use super::registry::Registry;
+use crate::clock;
 use crate::dns::Resolver;
 use crate::error::Failure;
 use crate::http;
-use crate::net::link::{self, Link};
+use crate::net::edge;
+use crate::net::link;
 use crate::net::pace::{Pace, Traffic};
 use crate::net::worker::{HANDOVER_BATCHES_MAX, Worker};
-use crate::net::{channel, edge};
 
 /// Commands of a switch that are looked at together, so that onionskins go out in batches.
 const COMMANDS_MAX: usize = 64;
@@ -85,6 +87,7 @@ pub(crate) struct Shared {
 enum Message {
     Accept(std::net::TcpStream, SocketAddr),
     ChannelFound(CircuitKey, Option<(WorkerId, ChannelKey)>),
+    Retire(ChannelKey),
     Config(Arc<SwitchConfig>),
     Relays(Arc<KnownRelays>),
     Sleep(Wakefulness),
@@ -103,6 +106,8 @@ pub(crate) struct Setup {
     pub(crate) workers: usize,
     /// What the switches begin with.
     pub(crate) config: Arc<SwitchConfig>,
+    /// What they know of other relays at first.
+    pub(crate) relays: Arc<KnownRelays>,
     /// See [`Shared`], as for all that follow.
     pub(crate) keys: watch::Receiver<Arc<NodeKeys>>,
     pub(crate) connector: Arc<rustls::ClientConfig>,
@@ -138,13 +143,14 @@ impl Workers {
             onion_threads: OnionThreads::start(onion_threads::cores())?,
             pace: setup.pace,
             is_asleep: AtomicBool::new(false),
-            registry: Registry::default(),
+            registry: Registry::new(clock::now().mono),
             messages,
         });
         let inboxes = inboxes.into_iter().zip(batch_inboxes);
         for (number, (inbox, batch_inbox)) in (0_u8..).zip(inboxes) {
             let id = WorkerId(number);
-            let switch = Switch::new(id, count, Arc::clone(&setup.config), rng.fork());
+            let mut switch = Switch::new(id, count, Arc::clone(&setup.config), rng.fork());
+            switch.set_relays(Arc::clone(&setup.relays));
             let thread = Thread {
                 id,
                 shared: Arc::clone(&shared),
@@ -230,6 +236,15 @@ impl Workers {
 }
 
 impl Shared {
+    /// Those channels end when they are idle.
+    fn retire(&self, channels: Vec<(WorkerId, ChannelKey)>) {
+        for (worker, channel) in channels {
+            if let Some(inbox) = self.messages.get(usize::from(worker.0)) {
+                let _ = inbox.send(Message::Retire(channel));
+            }
+        }
+    }
+
     fn keys(&self) -> Arc<NodeKeys> {
         Arc::clone(&self.keys.borrow())
     }
@@ -291,7 +306,12 @@ impl Thread {
                 Message::ChannelFound(circuit, found) => {
                     worker.with(|switch, now| switch.handle_channel_found(circuit, found, now));
                 }
-                Message::Config(config) => worker.with(|switch, _| switch.set_config(config)),
+                Message::Retire(channel) => {
+                    worker.with(|switch, _| switch.retire_channel(channel));
+                }
+                Message::Config(config) => {
+                    worker.with(|switch, now| switch.set_config(config, now));
+                }
                 Message::Relays(relays) => worker.with(|switch, _| switch.set_relays(relays)),
                 Message::Sleep(wakefulness) => {
                     let is_hibernating = wakefulness != Wakefulness::Awake;
@@ -361,6 +381,9 @@ impl Hands {
             SwitchCommand::NeedChannel { circuit, target } => {
                 self.find_channel(circuit, target, rng.fork());
             }
+            SwitchCommand::ChannelUnwanted { circuit, rsa } => {
+                self.shared.registry.unwanted(rsa, (self.id, circuit));
+            }
             SwitchCommand::Connect { stream, begin } => {
                 tokio::task::spawn_local(exit::connect(worker, resolver, stream, begin));
             }
@@ -391,45 +414,6 @@ impl Hands {
         }
     }
 
-    fn find_channel(&self, circuit: CircuitKey, target: LinkTarget, rng: Rng) {
-        match self.shared.registry.find(&target, (self.id, circuit)) {
-            Found::Open(place) => {
-                self.worker
-                    .with(|switch, now| switch.handle_channel_found(circuit, Some(place), now));
-            }
-            Found::Mismatch => {
-                self.worker
-                    .with(|switch, now| switch.handle_channel_found(circuit, None, now));
-            }
-            Found::Waiting => {}
-            Found::Missing => {
-                tokio::task::spawn_local(self.clone().open_channel(target, rng));
-            }
-        }
-    }
-
-    async fn open_channel(self, target: LinkTarget, mut rng: Rng) {
-        let keys = self.shared.keys();
-        let expect = PeerExpectation {
-            rsa: Some(target.rsa),
-            ed: target.ed,
-        };
-        let ours = link::Ours {
-            tls: &self.shared.connector,
-            bind: self.shared.bind,
-            identity: Some(&keys.link),
-            versions: self.shared.link_versions,
-        };
-        match link::open(&target.addrs, expect, ours, &mut rng).await {
-            Ok(link) => self.serve_link(link).await,
-            Err(error) => {
-                tracing::info!(relay = %target.rsa, %error, "no link to a relay");
-                let waiters = self.shared.registry.failed(target.rsa);
-                self.shared.tell_found(waiters, None);
-            }
-        }
-    }
-
     fn accept(&self, tcp: std::net::TcpStream, peer: SocketAddr, mut rng: Rng) {
         let Ok(tcp) = TcpStream::from_std(tcp) else {
             return;
@@ -447,27 +431,10 @@ impl Hands {
             drop(place);
             match link {
                 // In a task of its own, which is smaller than that of the handshake.
-                Ok(link) => drop(tokio::task::spawn_local(hands.serve_link(link))),
+                Ok(link) => drop(tokio::task::spawn_local(hands.serve_link(link, None))),
                 Err(error) => tracing::debug!(%error, "an incoming link failed"),
             }
         });
-    }
-
-    async fn serve_link(self, link: Link) {
-        let peer = link.established.peer;
-        let shareable = link.established.initiator || link.established.canonical;
-        let key = self
-            .worker
-            .with(|switch, now| switch.add_channel(link.established, now));
-        if let (Some(peer), true) = (peer, shareable) {
-            let waiters = self.shared.registry.opened(peer, (self.id, key));
-            self.shared.tell_found(waiters, Some((self.id, key)));
-        }
-        let why = channel::serve(&self.worker, link.tls, key, link.pending).await;
-        if let Some(peer) = peer {
-            self.shared.registry.closed(peer.rsa, (self.id, key));
-            tracing::debug!(relay = %peer.rsa, why, "a channel to a relay has ended");
-        }
     }
 
     fn open_directory(&self, stream: cepa_circuit::StreamKey, anonymous: bool) {

@@ -12,6 +12,7 @@ use cepa_relay::{HsDirCounts, PointCell, SwitchCounts, Wakefulness};
 
 use super::load::load;
 use super::metrics::{head, kept};
+use crate::dns::DnsCounts;
 use crate::keep::KeepStatus;
 
 /// What is known of a relay.
@@ -25,6 +26,8 @@ pub struct RelayStatus {
     pub flags: Option<Flags>,
     /// What its workers count together.
     pub counts: SwitchCounts,
+    /// What it was asked to look up.
+    pub dns: DnsCounts,
     /// What it holds of onion services.
     pub hsdir: HsDirCounts,
     /// Bytes of all channels, ever.
@@ -131,6 +134,9 @@ pub fn relay(status: &RelayStatus) -> String {
         ("direction=\"written\"".to_owned(), status.written_bytes),
     ];
     write("tor_relay_traffic_bytes", "counter", "Bytes moved", &rows);
+    for (name, help, rows) in dns_of(&status.dns) {
+        write(name, "counter", help, &rows);
+    }
     let has = |flag: Flags| u64::from(status.flags.is_some_and(|flags| flags.contains(flag)));
     let rows = FLAGS.map(|(name, flag)| (format!("type=\"{name}\""), has(flag)));
     write("tor_relay_flag", "gauge", "Flags in the consensus", &rows);
@@ -189,6 +195,27 @@ fn accounting(out: &mut String, used: &AccountingStatus) {
         head(out, name, "gauge", help);
         let _ = writeln!(out, "{name} {value}");
     }
+}
+
+/// A metric with labels: its name, its help, and each value under its labels.
+type Labelled = (&'static str, &'static str, Vec<(String, u64)>);
+
+/// What name servers were asked, and what became of it: a row for each kind of record.
+fn dns_of(dns: &DnsCounts) -> [Labelled; 2] {
+    let asked = dns.asked.iter();
+    let asked = asked.map(|(record, count)| (format!("record=\"{record}\""), *count));
+    let outcomes = dns.outcomes.iter().map(|(record, reason, count)| {
+        let labels = format!("record=\"{record}\",reason=\"{reason}\"");
+        (labels, *count)
+    });
+    let (asked_name, outcome_name) = (
+        "tor_relay_exit_dns_query_total",
+        "tor_relay_exit_dns_error_total",
+    );
+    [
+        (asked_name, "Questions to name servers", asked.collect()),
+        (outcome_name, "What became of them", outcomes.collect()),
+    ]
 }
 
 /// A metric without labels.
@@ -277,6 +304,10 @@ mod tests {
                 ..SwitchCounts::default()
             },
             hsdir: HsDirCounts::default(),
+            dns: DnsCounts {
+                asked: vec![("A", 3)],
+                outcomes: vec![("A", "tor_timeout", 2)],
+            },
             read_bytes: 7,
             written_bytes: 8,
             kept: KeepStatus {
@@ -306,6 +337,8 @@ mod tests {
             "tor_relay_load_onionskins_total{type=\"ntor_v3\",action=\"dropped\"} 0",
             "cepa_relay_accounting_bytes{direction=\"written\"} 6",
             "cepa_relay_hibernating 2",
+            "tor_relay_exit_dns_query_total{record=\"A\"} 3",
+            "tor_relay_exit_dns_error_total{record=\"A\",reason=\"tor_timeout\"} 2",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -88,23 +88,15 @@ const ON_AUTHORITIES: &[Attack] = &[
 
 /// Attacks that succeed still: run only if asked for.
 const AWAITED: &[&str] = &[
-    "policy: none",
-    "policy: re-entry",
     "doors: silent",
     "doors: silent of many",
     "doors: slow TLS",
     "doors: no VERSIONS",
     "doors: no NETINFO",
-    "sockets: BEGIN and END",
-    "sockets: destroyed",
-    "sockets: unread server",
-    "extend: chosen way",
-    "extend: blackhole",
     "floods: onionskins",
     "bodies: tunnelled",
     "memory: circuits",
     "memory: unread",
-    "liars: SENDME",
     "onions: unread",
     "bodies: heads",
     "bodies: heads of many",

@@ -1,5 +1,7 @@
 //! Processes that a test has started: signals to them by their ids, and their ends.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit, test_kill_process};
@@ -35,6 +37,35 @@ pub(crate) fn disk_takes(pid: u32, takes: bool) {
         maximum: None,
     };
     prlimit(Some(raw(pid)), Resource::Fsize, limit).unwrap();
+}
+
+/// The TCP connections of a process (proc(5)), by their far ends: IPv4, established.
+pub(crate) fn peers_of(pid: u32) -> BTreeSet<SocketAddr> {
+    let all = sockets_of(pid).into_iter();
+    all.filter_map(|(peer, state)| (state == "01").then_some(peer))
+        .collect()
+}
+
+/// The same with those that are being opened or closed, each with its state as the kernel has it.
+pub(crate) fn sockets_of(pid: u32) -> Vec<(SocketAddr, String)> {
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let inodes: BTreeSet<String> = links
+        .filter_map(|link| std::fs::read_link(link.ok()?.path()).ok())
+        .filter_map(|link| {
+            let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+            Some(inode.to_owned())
+        })
+        .collect();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let peer = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let is_ours = inodes.contains(*fields.get(9)?);
+        let (ip, port) = fields.get(2).filter(|_| is_ours)?.split_once(':')?;
+        let ip = u32::from_str_radix(ip, 16).ok()?.to_ne_bytes();
+        let peer = SocketAddr::from((ip, u16::from_str_radix(port, 16).ok()?));
+        Some((peer, (*fields.get(3)?).to_owned()))
+    };
+    table.lines().skip(1).filter_map(peer).collect()
 }
 
 /// Whether a process lives (as more than a zombie).

@@ -51,6 +51,38 @@ fn a_wrong_line_is_named() {
 }
 
 #[test]
+fn a_wrong_policy_is_told_whole_before_anything_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines =
+        "exit_policy = [\n\"accept *:443-80\",\n\"accept *:65536\",\n\"accept localhost:80\"]\n";
+    let config = relay(dir.path(), 21_901, lines);
+    let output = Command::new(CEPA)
+        .args(["relay", "--config", &config])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    let errors: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("error: "))
+        .collect();
+    let expected = [
+        (8, "*:443-80", "LOW"),
+        (9, "*:65536", "65535"),
+        (10, "localhost:80", "names"),
+    ];
+    assert_eq!(errors.len(), expected.len(), "{text}");
+    for (error, (line, entry, allowed)) in errors.iter().zip(expected) {
+        let place = format!("relay.toml line {line}");
+        let told = [place.as_str(), entry, allowed]
+            .iter()
+            .all(|part| error.contains(part));
+        assert!(told, "{error}");
+    }
+    assert!(!dir.path().join("data").exists(), "no keys are made");
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let error = error_of(&["client", "--network", "/nowhere/network.toml"]);
     assert!(error.contains("/nowhere/network.toml"), "{error}");

@@ -5,7 +5,8 @@
 //! whose nodes are killed, `address` one with a relay that moves, `onions` one with onion services
 //! (`reload`: they change while they run), `operator` one whose operator and disks do what they
 //! like, `kills` one whose nodes are killed at random instants, `ports` and `transparent` the other
-//! ways in, `bad_input` what goes wrong before there is one.
+//! ways in, `exits` what leaves the network and what does not, `bad_input` what goes wrong before
+//! there is one.
 //! `CEPA_LONG=1` makes the download 1 GB.
 
 #![expect(
@@ -17,6 +18,7 @@
 mod address;
 mod bad_input;
 mod delay;
+mod exits;
 mod kills;
 mod onions;
 mod operator;

@@ -1,6 +1,7 @@
 //! The ports of a client beside SOCKS: HTTP CONNECT, DNS, addresses that stand for onion names.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,11 +10,14 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
 use crate::network::Network;
 use crate::support::client::Client;
-use crate::support::{Steps, fetch, server};
+use crate::support::fetch::SocksError;
+use crate::support::{Steps, fetch, now, server};
 
 const BASE_PORT: u16 = 21_600;
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// What is said without asking anybody, also where much else runs.
+const AT_ONCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn applications_without_socks_are_served() {
@@ -28,6 +32,12 @@ fn applications_without_socks_are_served() {
     steps.step("curl through HTTP CONNECT", || connects(http));
     steps.step("what is no CONNECT is refused", || refuses(http));
     steps.step("names and addresses by DNS", || resolves(dns));
+    steps.step("what is no host is refused at once, by each port", || {
+        refuses_odd_hosts(socks, http, dns);
+    });
+    steps.step("who answers the DNS port is not answered", || {
+        ignores_answers(dns)
+    });
     steps.step("tor-resolve", || tor_resolve(socks));
     steps.step("an onion name has an address", || {
         automaps(&network, dns, socks);
@@ -72,8 +82,12 @@ fn refuses(http: SocketAddr) {
 }
 
 fn ask(dns: SocketAddr, name: &str, kind: RecordType) -> Message {
+    ask_for(dns, Name::from_ascii(name).unwrap(), kind)
+}
+
+fn ask_for(dns: SocketAddr, name: Name, kind: RecordType) -> Message {
     let mut question = Message::new(7, MessageType::Query, OpCode::Query);
-    question.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+    question.add_query(Query::query(name, kind));
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(ANSWER_MAX)).unwrap();
     socket.send_to(&question.to_vec().unwrap(), dns).unwrap();
@@ -106,6 +120,52 @@ fn resolves(dns: SocketAddr) {
         ResponseCode::NoError,
         "{reverse}"
     );
+}
+
+/// As `tor` answers: 414 and 400, SERVFAIL, a general failure; no exit is asked.
+fn refuses_odd_hosts(socks: SocketAddr, http: SocketAddr, dns: SocketAddr) {
+    let started = now();
+    for (host, code) in [
+        ("a".repeat(500), "414"),
+        ("a..b".into(), "400"),
+        ("a%b".into(), "400"),
+    ] {
+        let mut proxy = TcpStream::connect(http).unwrap();
+        proxy.set_read_timeout(Some(ANSWER_MAX)).unwrap();
+        write!(proxy, "CONNECT {host}:80 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut line = [0; 12];
+        proxy.read_exact(&mut line).unwrap();
+        assert_eq!(String::from_utf8_lossy(&line), format!("HTTP/1.1 {code}"));
+    }
+    let control = [1_u8; 63];
+    let labels = [&control[..], &control, &control];
+    let name = Name::from_labels(labels).unwrap();
+    let answer = ask_for(dns, name, RecordType::A);
+    assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
+    let refused = fetch::connect(socks, None, "a..b", 80);
+    assert!(
+        matches!(refused, Err(SocksError::Refused(1))),
+        "{refused:?}"
+    );
+    assert!(now().duration_since(started) < AT_ONCE, "not at once");
+}
+
+/// One that did talked to itself for ever, after a single forged answer.
+fn ignores_answers(dns: SocketAddr) {
+    let name = Name::from_ascii("a.example.").unwrap();
+    let mut forged = Message::new(8, MessageType::Response, OpCode::Query);
+    forged.add_query(Query::query(name, RecordType::A));
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(ANSWER_MAX)).unwrap();
+    socket.send_to(&forged.to_vec().unwrap(), dns).unwrap();
+    // A question behind it is answered, and nothing before that.
+    let mut question = Message::new(9, MessageType::Query, OpCode::Query);
+    let name = Name::from_ascii("version.bind.").unwrap();
+    question.add_query(Query::query(name, RecordType::TXT));
+    socket.send_to(&question.to_vec().unwrap(), dns).unwrap();
+    let mut answer = [0; 4096];
+    let len = socket.recv(&mut answer).unwrap();
+    assert_eq!(Message::from_vec(&answer[..len]).unwrap().metadata.id, 9);
 }
 
 /// The tool that comes with Debian's `tor`, both ways.

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::support::documents::{Seen, consensus};
 use crate::support::network::{CEPA, Network, STOP_MAX};
-use crate::support::processes::{Process, lives, send};
+use crate::support::processes::{Process, lives, peers_of, send};
 use crate::support::{Steps, fetch, now, server, until};
 
 /// The plan: enough relays that each of them can be spared.
@@ -112,27 +112,6 @@ fn exit_in_use(network: &Network, server: SocketAddr) -> Option<(String, u32)> {
     let exits = network.nodes("exit").into_iter();
     let mut exits = exits.map(|exit| (exit.nickname.clone(), exit.pid.unwrap()));
     exits.find(|(_, pid)| lives(*pid) && peers_of(*pid).contains(&server))
-}
-
-/// The TCP connections of a process (proc(5)): IPv4, established, by their inodes.
-fn peers_of(pid: u32) -> BTreeSet<SocketAddr> {
-    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    let inodes: BTreeSet<String> = links
-        .filter_map(|link| std::fs::read_link(link.ok()?.path()).ok())
-        .filter_map(|link| {
-            let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
-            Some(inode.to_owned())
-        })
-        .collect();
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let peer = |line: &str| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let is_ours = fields.get(3) == Some(&"01") && inodes.contains(*fields.get(9)?);
-        let (ip, port) = fields.get(2).filter(|_| is_ours)?.split_once(':')?;
-        let ip = u32::from_str_radix(ip, 16).ok()?.to_ne_bytes();
-        Some(SocketAddr::from((ip, u16::from_str_radix(port, 16).ok()?)))
-    };
-    table.lines().skip(1).filter_map(peer).collect()
 }
 
 /// Kills the relay that `find` knows while a download is on its way.

@@ -119,6 +119,8 @@ impl Client {
         self.padding = PaddingParams::read(view.params());
         let circuit_padding = circuit_padding::allowed(view.params(), self.config.circuit_padding);
         self.plane.set_circuit_padding(circuit_padding);
+        let sendme = (view.params()).value("sendme_accept_min_version", 0, 0, u8::MAX.into());
+        self.plane.set_sendme_min(u8::try_from(sendme).unwrap_or(0));
         let params = GuardParams::from_consensus(view.params(), self.network.is_testing);
         let is_first = |id: &RsaId| self.permits.of(id).first;
         let found = guards::candidates(view, |one| is_first(&one.rsa_id));

@@ -8,8 +8,10 @@ use std::net::IpAddr;
 
 use cepa_circuit::{CircuitKey, StreamKey};
 use cepa_crypto::RsaId;
+use cepa_netdoc::policy::is_internal;
 use cepa_wire::Now;
 use cepa_wire::end::EndReason;
+use cepa_wire::host;
 use cepa_wire::resolve::{Answer, AnswerValue};
 use cepa_wire::socks::{SocksRequest, SocksStatus};
 
@@ -41,7 +43,8 @@ impl Client {
         self.wake(now);
         isolation.session = self.upkeep.session;
         let full = self.requests.by_id.len() >= REQUESTS_MAX || early.len() > EARLY_BYTES_MAX;
-        match outset(request, self.network.is_testing) {
+        let rejects = self.config.reject_internal;
+        match outset(request, !rejects.unwrap_or(!self.network.is_testing)) {
             _ if full => self.refuse(id, SocksStatus::GENERAL_FAILURE),
             Outset::Refuse(status) => self.refuse(id, self.shown(status)),
             Outset::Answer(answers) => {
@@ -217,10 +220,26 @@ impl Client {
         }
     }
 
-    pub(super) fn request_connected(&mut self, stream: StreamKey, bound: Option<IpAddr>) {
+    /// Whether an address that an exit tells is not believed: an internal one leads elsewhere here
+    /// than there.
+    fn disbelieves(&self, address: IpAddr) -> bool {
+        let rejects = self.config.dns_reject_internal;
+        rejects.unwrap_or(!self.network.is_testing) && is_internal(address)
+    }
+
+    pub(super) fn request_connected(&mut self, stream: StreamKey, bound: Option<IpAddr>, now: Now) {
         let Some(id) = self.requests.by_stream.get(&stream).copied() else {
             return;
         };
+        let asked = self
+            .requests
+            .by_id
+            .get(&id)
+            .and_then(Request::asked_address);
+        if bound.is_some_and(|bound| Some(bound) != asked && self.disbelieves(bound)) {
+            tracing::info!("an exit says that it has connected to an internal address");
+            return self.detach(id, EndReason::TORPROTOCOL, now);
+        }
         self.note_answer(stream, true);
         let Some(request) = self.requests.remove(id) else {
             return;
@@ -247,16 +266,39 @@ impl Client {
         let transient = good
             .iter()
             .any(|one| one.value == AnswerValue::ErrorTransient);
+        let before = good.len();
+        good.retain(|one| match &one.value {
+            AnswerValue::Ip(ip) => !self.disbelieves(*ip),
+            AnswerValue::Name(name) => str::from_utf8(name).is_ok_and(host::is_name),
+            _ => true,
+        });
+        let lied = good.len() < before;
         good.retain(|one| matches!(one.value, AnswerValue::Name(_) | AnswerValue::Ip(_)));
         if !good.is_empty() {
             self.requests.remove(id);
             let (request, answers) = (id, good);
             self.commands
                 .push_back(Command::SocksResolved { request, answers });
+        } else if lied {
+            tracing::info!("an exit answers a look-up with an internal address, or with no name");
+            self.resolve_failed(id);
         } else if transient {
             self.detach(id, EndReason::RESOLVEFAILED, now);
         } else {
             self.refuse(id, SocksStatus::HOST_UNREACHABLE);
+        }
+    }
+
+    /// A look-up has failed for now: another time there may be an answer.
+    fn resolve_failed(&mut self, id: RequestId) {
+        if self.requests.remove(id).is_some() {
+            let answer = Answer {
+                value: AnswerValue::ErrorTransient,
+                ttl: 0,
+            };
+            let (request, answers) = (id, vec![answer]);
+            self.commands
+                .push_back(Command::SocksResolved { request, answers });
         }
     }
 
@@ -303,6 +345,8 @@ impl Client {
             Some(Purpose::General(exit)) => Some(exit.rsa_id),
             _ => None,
         };
+        let no_answer = reason == Some(EndReason::RESOLVEFAILED)
+            && matches!(request.target, StreamTarget::Resolve(_));
         let verdict = judge(request, exit);
         let refused = match (reason, request.via, exit) {
             (Some(EndReason::EXITPOLICY), Via::Exit(ExitNeed::Port { port, .. }), Some(exit)) => {
@@ -317,6 +361,7 @@ impl Client {
         self.close_stream(stream, EndReason::DONE, now);
         match verdict {
             Verdict::Retry => {}
+            Verdict::Refuse(_) if no_answer => self.resolve_failed(id),
             Verdict::Refuse(status) => self.refuse(id, status),
         }
     }

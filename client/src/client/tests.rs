@@ -17,6 +17,7 @@ use cepa_circuit::StreamRead;
 use cepa_crypto::RsaId;
 use cepa_wire::end::EndReason;
 use cepa_wire::relay::RelayCommand;
+use cepa_wire::resolve::AnswerValue;
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksStatus};
 
 use super::*;
@@ -232,6 +233,38 @@ fn names_are_looked_up_at_the_exit() {
         world.answers.remove(&request),
         Some(Command::SocksResolved { answers, .. }) if answers.len() == 1
     ));
+}
+
+#[test]
+fn internal_addresses_that_exits_tell_are_not_believed() {
+    for (rejects, is_believed) in [(Some(true), false), (None, true)] {
+        let config = ClientConfig {
+            dns_reject_internal: rejects,
+            ..ClientConfig::default()
+        };
+        let mut world = World::drawn_as((42, 8), config);
+        world.net.address = [10, 0, 0, 1];
+        let request = world.connect("example.net", 80, "", b"");
+        match is_believed {
+            true => {
+                world.connected(request);
+            }
+            false => assert_eq!(world.failed(request), SocksStatus::GENERAL_FAILURE),
+        }
+        let request = world.ask(&socks(SocksCommand::Resolve, "example.net", 0), b"");
+        let Some(Command::SocksResolved { answers, .. }) = world.answers.remove(&request) else {
+            panic!("no answer")
+        };
+        let address = AnswerValue::Ip(world.net.address.into());
+        let expected = match is_believed {
+            true => address,
+            false => AnswerValue::ErrorTransient,
+        };
+        assert_eq!(answers[0].value, expected);
+        // What was asked for by its number is no answer of a name server's.
+        let request = world.connect("10.0.0.1", 80, "", b"");
+        world.connected(request);
+    }
 }
 
 #[test]

@@ -130,9 +130,10 @@ impl Plane {
                 debug_assert!(queued.is_ok(), "a new circuit's queue is empty");
             };
             let origin = OriginCircuit::create(circ_id, hops, &mut self.rng, &mut send);
-            let origin = origin.inspect_err(|_| {
+            let mut origin = origin.inspect_err(|_| {
                 entry.channel.remove(circ_id);
             })?;
+            origin.set_sendme_min(self.sendme_min);
             Ok::<_, OpenCircuitError>(Circuit {
                 channel,
                 origin,

@@ -225,6 +225,14 @@ impl Plane {
         }
     }
 
+    /// Why nothing more comes on a stream; `None` while more may.
+    pub fn stream_end(&self, key: StreamKey) -> Option<EndReason> {
+        match self.streams.get(key) {
+            Some(entry) => entry.stream.end(),
+            None => Some(EndReason::DESTROY),
+        }
+    }
+
     /// The application's socket has taken `bytes` of what [`Plane::stream_take`] gave. Only now the
     /// far end hears of it.
     pub fn stream_written(&mut self, key: StreamKey, bytes: usize, now: Now) {

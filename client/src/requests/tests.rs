@@ -41,15 +41,19 @@ fn what_is_asked_of_exits() {
         ("", 80, SocksStatus::GENERAL_FAILURE),
         ("example.net", 0, SocksStatus::GENERAL_FAILURE),
         ("127.0.0.1", 80, SocksStatus::NOT_ALLOWED),
+        ("localhost", 80, SocksStatus::NOT_ALLOWED),
+        ("printer.LOCAL.", 80, SocksStatus::NOT_ALLOWED),
+        ("a..b", 80, SocksStatus::GENERAL_FAILURE),
+        ("a\\b", 80, SocksStatus::GENERAL_FAILURE),
         ("10.1.2.3", 80, SocksStatus::NOT_ALLOWED),
     ] {
         assert_eq!(connect(host, port), refused(status), "{host}");
     }
-    let local = outset(&socks(SocksCommand::Connect, "127.0.0.1", 80), true);
-    assert!(
-        matches!(local, Outset::Ask(..)),
-        "a test network has such addresses"
-    );
+    for host in ["127.0.0.1", "localhost"] {
+        let local = outset(&socks(SocksCommand::Connect, host, 80), true);
+        let is_asked = matches!(local, Outset::Ask(..));
+        assert!(is_asked, "a test network has such addresses");
+    }
 }
 
 #[test]

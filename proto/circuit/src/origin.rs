@@ -159,6 +159,8 @@ pub struct OriginCircuit {
     /// What the last handshake derived behind the cell keys.
     kh: BindingKey,
     joined: bool,
+    /// The oldest version of circuit-level SENDMEs that is accepted.
+    sendme_min: u8,
 }
 
 impl OriginCircuit {
@@ -190,7 +192,14 @@ impl OriginCircuit {
             early_cells_left: RELAY_EARLY_CELLS_MAX,
             kh: BindingKey::default(),
             joined: false,
+            sendme_min: 0,
         })
+    }
+
+    /// Accepts no circuit-level SENDMEs of a version below this one any more (consensus parameter
+    /// `sendme_accept_min_version`).
+    pub fn set_sendme_min(&mut self, version: u8) {
+        self.sendme_min = version;
     }
 
     /// Its id on its channel.
@@ -499,7 +508,7 @@ impl OriginCircuit {
         queue: LocalQueue,
         now: Instant,
     ) -> Result<Received<'static>, OriginViolation> {
-        let sendme = Sendme::read(data)?;
+        let sendme = Sendme::read_from(data, self.sendme_min)?;
         let tag = match &sendme {
             Sendme::Unauthenticated => None,
             Sendme::Authenticated(tag) => Some(tag.as_bytes()),

@@ -198,6 +198,15 @@ impl Stream {
         self.flow.refill(now);
     }
 
+    /// Why nothing more comes, once the peer has sent END.
+    #[must_use]
+    pub fn end(&self) -> Option<EndReason> {
+        match self.state {
+            StreamState::Ended(reason) => Some(reason),
+            StreamState::Begun | StreamState::Connecting | StreamState::Open => None,
+        }
+    }
+
     /// Bytes that wait for the application.
     #[must_use]
     pub fn inbound_bytes(&self) -> usize {

@@ -9,6 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Longest host name (RFC 1035 section 2.3.4), as everywhere in Tor.
 pub const NAME_LEN_MAX: usize = 255;
 
+/// Longest label of a name (RFC 1035 section 2.3.4).
+pub const LABEL_LEN_MAX: usize = 63;
+
 /// An address or a name still to be resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
@@ -54,6 +57,19 @@ impl Host {
     }
 }
 
+/// Whether a text is a name that may be looked up: letters, digits, `-`, `_`, dots between labels
+/// of 1 to [`LABEL_LEN_MAX`] bytes, with a dot behind the last or not. What peers and applications
+/// use beside RFC 1123 is the `_`, as with `tor` (`address_is_invalid_destination`).
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    let bare = text.strip_suffix('.').unwrap_or(text);
+    let is_label = |label: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        (1..=LABEL_LEN_MAX).contains(&label.len()) && label.bytes().all(allowed)
+    };
+    text.len() <= NAME_LEN_MAX && bare.split('.').all(is_label)
+}
+
 impl std::fmt::Display for Host {
     /// As in ADDRPORT: IPv6 in brackets, names in lower case.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -81,6 +97,27 @@ mod tests {
             Host::parse(b"WWW.Example_x.com").unwrap().to_string(),
             "www.example_x.com"
         );
+    }
+
+    #[test]
+    fn names_that_may_be_looked_up() {
+        let long = format!("{}.example", "a".repeat(63));
+        for name in [
+            "a",
+            "WWW.example_x.com",
+            "a-b.c.",
+            "1.2.3",
+            "xn--mller-kva.de",
+            &long,
+        ] {
+            assert!(is_name(name), "{name}");
+        }
+        let (label, name) = (format!("a{long}"), "a.".repeat(128));
+        for name in [
+            "", ".", "a..b", ".a", "a b", "a\\b", "<a>", "a\u{1}", "a@b", &label, &name,
+        ] {
+            assert!(!is_name(name), "{name}");
+        }
     }
 
     #[test]

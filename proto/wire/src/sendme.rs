@@ -51,7 +51,7 @@ pub enum SendmeError {
     /// It ends before the tag does.
     #[error("SENDME: {0}")]
     Truncated(#[from] Truncated),
-    /// A version that is neither 0 nor 1.
+    /// A version that is neither 0 nor 1, or is no longer accepted.
     #[error("SENDME of version {0}")]
     Version(u8),
     /// A tag of neither 16 nor 20 bytes.
@@ -87,6 +87,20 @@ impl Sendme {
         }
     }
 
+    /// Reads the data of a circuit-level SENDME where none of a version below `version_min` is
+    /// accepted (consensus parameter `sendme_accept_min_version`).
+    pub fn read_from(data: &[u8], version_min: u8) -> Result<Self, SendmeError> {
+        let sendme = Self::read(data)?;
+        let version = match sendme {
+            Sendme::Unauthenticated => VERSION_UNAUTHENTICATED,
+            Sendme::Authenticated(_) => VERSION_AUTHENTICATED,
+        };
+        match version < version_min {
+            true => Err(SendmeError::Version(version)),
+            false => Ok(sendme),
+        }
+    }
+
     /// Appends the data of a SENDME message; nothing for version 0.
     pub fn write(&self, out: &mut Vec<u8>) {
         if let Sendme::Authenticated(tag) = self {
@@ -108,6 +122,16 @@ mod tests {
         let mut out = Vec::new();
         sendme.write(&mut out);
         out
+    }
+
+    #[test]
+    fn versions_that_are_no_longer_accepted() {
+        let mut bytes = Vec::new();
+        Sendme::Authenticated(SendmeTag::Tor1([7; 20])).write(&mut bytes);
+        for (min, is_read) in [(0, [true, true]), (1, [false, true]), (2, [false, false])] {
+            let read = |data: &[u8]| Sendme::read_from(data, min).is_ok();
+            assert_eq!([read(&[]), read(&bytes)], is_read);
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use cepa_netdoc::timestamp;
 
 use super::*;
 use crate::accounting::{AccountingConfig, AccountingRule};
+use crate::exit_policy::ExitOptions;
 use crate::keys::DAY;
 use crate::store::{Asker, DirStore};
 use crate::switch::Limits;
@@ -62,7 +63,7 @@ fn config() -> RelayConfig {
         or_address: "127.9.0.1:9001".parse().unwrap(),
         or_address_v6: None,
         dir_port: 0,
-        exit_policy: AddrPolicy::parse_config(["accept *:80,reject *:*"]).unwrap(),
+        exit: ExitOptions::with_rules(AddrPolicy::parse_config(["accept *:80"]).unwrap()),
         family: Family::default(),
         family_keys: Vec::new(),
         bandwidth_rate: 1 << 20,

@@ -23,6 +23,8 @@ pub(super) struct Link {
     pub(super) accepted: usize,
     /// The shell was asked to close it.
     pub(super) closing: bool,
+    /// There is a better one to the same relay: it ends when it is idle.
+    pub(super) is_retired: bool,
 }
 
 impl Link {
@@ -58,6 +60,7 @@ impl Channels {
             idle_since: Some(now.mono),
             accepted: 0,
             closing: false,
+            is_retired: false,
         })
     }
 

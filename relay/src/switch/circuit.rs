@@ -16,8 +16,8 @@
 use std::collections::BTreeMap;
 
 use cepa_circuit::{CircuitKey, Congestion, RelayCircuit, StreamKey};
-use cepa_crypto::KeyStream;
 use cepa_crypto::layer::{Cipher, RelayLayer};
+use cepa_crypto::{KeyStream, RsaId};
 use cepa_link::{ChannelKey, CircuitRef};
 use cepa_wire::cell::{CellBuf, CircId, Payload};
 use cepa_wire::relay::StreamId;
@@ -99,13 +99,22 @@ pub(super) struct Hop {
     pub(super) circ_id: CircId,
 }
 
+/// What a channel was asked for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// The relay at its other end.
+    pub(super) rsa: RsaId,
+    /// The CREATE2 payload to be sent there.
+    pub(super) create: Payload,
+}
+
 /// How far the way onward is.
 #[derive(Debug)]
 pub(super) enum Next {
     /// The circuit ends here.
     None,
-    /// A channel was asked for; then this CREATE2 payload is to be sent.
-    Wanted(Box<Payload>),
+    /// A channel was asked for.
+    Wanted(Box<Wanted>),
     /// CREATE2 was sent.
     Creating(Hop),
     /// There is a next hop.
@@ -143,6 +152,8 @@ pub(super) struct Circuit {
     pub(super) relay: Option<RelayCircuit>,
     /// KH of the handshake, to which ESTABLISH_INTRO is bound (tor-spec 5.2.2).
     pub(super) kh: Zeroizing<[u8; 20]>,
+    /// Streams that wait for a connection or an answer of the DNS.
+    pub(super) connecting: u16,
     /// An INTRODUCE1 has come, and no second one may.
     pub(super) has_introduced: bool,
     pub(super) streams: BTreeMap<StreamId, StreamKey>,
@@ -165,6 +176,7 @@ impl Circuit {
             next: Next::None,
             relay: None,
             kh: Zeroizing::default(),
+            connecting: 0,
             has_introduced: false,
             streams: BTreeMap::new(),
             woken_last: StreamId::NONE,

@@ -32,8 +32,12 @@ pub struct LinkTarget {
     pub rsa: RsaId,
     /// The Ed25519 identity that it must prove, if the client or the consensus says so.
     pub ed: Option<Ed25519Id>,
-    /// Where it listens; IPv4 before IPv6.
+    /// Where it listens; IPv4 before IPv6, one of each at most.
     pub addrs: SmallVec<[SocketAddr; 2]>,
+    /// Whether the consensus says so, too.
+    pub is_listed: bool,
+    /// The channel by which the circuit comes that is extended.
+    pub asker: ChannelKey,
 }
 
 /// What the shell is to do.
@@ -47,15 +51,21 @@ pub enum Command {
         /// The work.
         job: Box<OnionskinJob>,
     },
-    /// Find or open the one channel to a relay; answer with
-    /// [`crate::Switch::handle_channel_found`].
+    /// Find or open a channel to a relay; answer with [`crate::Switch::handle_channel_found`].
     NeedChannel {
         /// The circuit being extended.
         circuit: CircuitKey,
         /// Where to.
         target: LinkTarget,
     },
-    /// Resolve, check each address with [`crate::Switch::exit_allows`], connect; answer with
+    /// The circuit is gone before its channel was found: there is nothing to answer.
+    ChannelUnwanted {
+        /// The circuit that was being extended.
+        circuit: CircuitKey,
+        /// The relay that it was to be extended to.
+        rsa: RsaId,
+    },
+    /// Resolve, check each address with [`crate::Switch::exit_check`], connect; answer with
     /// `stream_connected`, `stream_refused` (by the policy) or `stream_failed`.
     Connect {
         /// The stream that waits.

@@ -1,9 +1,8 @@
 //! What a switch is told: who the relay is, what it allows, how much it takes on.
 //!
-//! Both parts are shared by all workers and replaced as a whole: [`SwitchConfig`] when the
-//! operator's configuration changes, [`KnownRelays`] with each consensus.
+//! Shared by all workers, and replaced as a whole when the operator's configuration changes, or the
+//! consensus's parameters.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +11,10 @@ use cepa_crypto::{Ed25519Id, RsaId};
 use cepa_limits::Memory;
 use cepa_link::channel::PaddingRange;
 use cepa_netdoc::params::Params;
-use cepa_netdoc::policy::AddrPolicy;
 use cepa_wire::establish_intro::DosParams;
 
 use super::onionskins::OnionskinLimits;
+use crate::exit_policy::ExitPolicy;
 
 /// Bounds of one switch. They are ours, against exhaustion; no section has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +25,11 @@ pub struct Limits {
     pub circuits_max: usize,
     /// Streams of one circuit, look-ups included.
     pub streams_per_circuit_max: usize,
+    /// Streams of one circuit that wait for a connection or an answer of the DNS.
+    pub connecting_per_circuit_max: u16,
+    /// The same for all circuits of this switch; past half of it, a circuit has
+    /// [`CONNECTING_SHARE`] at most.
+    pub connecting_max: usize,
     /// Onionskins that wait for their answer.
     pub onionskins: OnionskinLimits,
     /// Introduction points in this switch's table, for whichever workers' circuits.
@@ -36,12 +40,17 @@ pub struct Limits {
     pub channel_idle: Duration,
 }
 
+/// Streams of one circuit that may wait for a connection when many of others do: a page's.
+pub const CONNECTING_SHARE: u16 = 8;
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
             circuits_per_channel_max: 16_384,
             circuits_max: 1 << 20,
             streams_per_circuit_max: 1024,
+            connecting_per_circuit_max: 256,
+            connecting_max: 4096,
             onionskins: OnionskinLimits::default(),
             intro_points_max: 1 << 16,
             cookies_max: 1 << 18,
@@ -84,7 +93,7 @@ pub struct SwitchConfig {
     /// Our Ed25519 identity.
     pub ed: Ed25519Id,
     /// Where streams may leave to.
-    pub exit_policy: AddrPolicy,
+    pub exit_policy: Arc<ExitPolicy>,
     /// Whether BEGIN_DIR is answered.
     pub serves_directory: bool,
     /// Whether circuits may be extended to internal addresses (`ExtendAllowPrivateAddresses`).
@@ -95,6 +104,9 @@ pub struct SwitchConfig {
     pub points: PointParams,
     /// The consensus's `cc_…`: congestion control is granted with these parameters, or not at all.
     pub congestion: Arc<CongestionParams>,
+    /// The consensus's `sendme_accept_min_version`: what acknowledges cells without proof that they
+    /// were seen is refused from 1 on.
+    pub sendme_accept_min: u8,
     /// The consensus's `nf_ito_low` and `nf_ito_high`, for channel padding.
     pub padding: PaddingRange,
     /// The consensus's `circpad_…`, for circuit padding.
@@ -103,22 +115,4 @@ pub struct SwitchConfig {
     pub limits: Limits,
     /// What the process holds, all workers together, and may hold. A switch keeps the first one.
     pub memory: Arc<Memory>,
-}
-
-/// The relays of the current consensus.
-#[derive(Debug, Clone, Default)]
-pub struct KnownRelays {
-    /// Their identities; the second may be unknown so far.
-    pub ids: BTreeMap<RsaId, Option<Ed25519Id>>,
-    /// Consensus parameter `refuseunknownexits` (default 1): whether streams are refused that come
-    /// straight from a relay which is not among `ids`.
-    pub refuse_unknown_exits: bool,
-}
-
-impl KnownRelays {
-    /// The Ed25519 identity of a relay, if the consensus has one.
-    #[must_use]
-    pub fn ed(&self, rsa: &RsaId) -> Option<Ed25519Id> {
-        self.ids.get(rsa).copied().flatten()
-    }
 }

@@ -36,6 +36,11 @@ impl Switch {
         if let Some(hop) = circuit.next.hop() {
             self.close_next(key, hop, reason);
         }
+        if let Next::Wanted(wanted) = &circuit.next {
+            let (circuit, rsa) = (key, wanted.rsa);
+            self.commands
+                .push_back(Command::ChannelUnwanted { circuit, rsa });
+        }
         self.end_point(key, circuit.next, reason, now);
         for stream in circuit.streams.into_values() {
             self.orphan(stream, now);

@@ -11,9 +11,11 @@
 //! relay that the consensus does not list.
 
 use std::cell::Cell;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use cepa_circuit::relay::RelayViolation;
-use cepa_circuit::{CircuitKey, Stream, StreamKey, StreamSide, StreamViolation};
+use cepa_circuit::{CircuitKey, Stream, StreamKey, StreamSide, StreamState, StreamViolation};
 use cepa_limits::Held;
 use cepa_wire::Now;
 use cepa_wire::begin::Begin;
@@ -25,6 +27,8 @@ use tracing::debug;
 
 use super::Switch;
 use super::command::Command;
+use super::config::CONNECTING_SHARE;
+use crate::exit_policy::ExitPolicy;
 
 /// Seconds for which a client may believe that an address is refused, or does not resolve.
 pub(super) const REFUSED_TTL_SECS: u32 = 60;
@@ -43,6 +47,8 @@ pub(super) enum EdgeKind {
 /// One stream.
 #[derive(Debug)]
 pub(super) struct Edge {
+    /// Where it is connected to.
+    pub(super) addr: Option<SocketAddr>,
     /// `None` once the circuit is gone; what arrived may still be taken.
     pub(super) circuit: Option<CircuitKey>,
     pub(super) stream: Stream,
@@ -72,18 +78,17 @@ impl Switch {
         if let Err(reason) = self.check_hops(key) {
             return self.send_end(key, id, reason.into(), now);
         }
-        let policy = &self.config.exit_policy;
-        let refused = match begin.host {
-            Host::Ip(ip) if !policy.allows(ip, begin.port) => Some(Some((ip, REFUSED_TTL_SECS))),
-            Host::Name(_) if !self.may_exit_to(begin.port) => Some(None),
-            _ => None,
+        let checked = match begin.host {
+            Host::Ip(ip) => self.exit_check(ip, begin.port, REFUSED_TTL_SECS),
+            Host::Name(_) if self.config.exit_policy.allows_somewhere(begin.port) => Ok(()),
+            Host::Name(_) => Err(EndReason::EXITPOLICY.into()),
         };
-        if let Some(refused) = refused {
-            let end = End {
-                reason: EndReason::EXITPOLICY,
-                refused,
-            };
+        if let Err(end) = checked {
             return self.send_end(key, id, end, now);
+        }
+        if !self.may_connect(key) {
+            // Not RESOURCELIMIT, for which clients avoid a relay until the next consensus.
+            return self.send_end(key, id, EndReason::MISC.into(), now);
         }
         if let Some(stream) = self.open(key, id, EdgeKind::Exit) {
             self.commands.push_back(Command::Connect { stream, begin });
@@ -116,7 +121,14 @@ impl Switch {
                 };
                 return self.send_resolved(key, id, vec![answer], now);
             }
-            Ok(resolve) if self.is_exit() => resolve,
+            Ok(_) if self.config.exit_policy.is_exit() && !self.may_connect(key) => {
+                let answer = Answer {
+                    value: AnswerValue::ErrorTransient,
+                    ttl: REFUSED_TTL_SECS,
+                };
+                return self.send_resolved(key, id, vec![answer], now);
+            }
+            Ok(resolve) if self.config.exit_policy.is_exit() => resolve,
             Ok(_) | Err(_) => {
                 let answer = Answer {
                     value: AnswerValue::Error,
@@ -148,11 +160,31 @@ impl Switch {
         true
     }
 
+    /// Whether a stream of this circuit may wait for a connection or an answer of the DNS.
+    fn may_connect(&self, key: CircuitKey) -> bool {
+        let limits = &self.config.limits;
+        let share = match self.connecting < limits.connecting_max / 2 {
+            true => limits.connecting_per_circuit_max,
+            false => CONNECTING_SHARE,
+        };
+        let circuit = self.circuits.get(key);
+        self.connecting < limits.connecting_max && circuit.is_some_and(|it| it.connecting < share)
+    }
+
+    /// A stream of this circuit waits for nothing more.
+    pub(super) fn count_connected(&mut self, circuit: Option<CircuitKey>) {
+        self.connecting = self.connecting.saturating_sub(1);
+        if let Some(circuit) = circuit.and_then(|key| self.circuits.get_mut(key)) {
+            circuit.connecting = circuit.connecting.saturating_sub(1);
+        }
+    }
+
     fn open(&mut self, key: CircuitKey, id: StreamId, kind: EdgeKind) -> Option<StreamKey> {
         let circuit = self.circuits.get_mut(key)?;
         let relay = circuit.relay.as_ref();
         let agreed = relay.and_then(|relay| relay.window().agreed());
         let stream = self.streams.insert(Edge {
+            addr: None,
             circuit: Some(key),
             stream: Stream::accept(id).with_congestion(agreed, StreamSide::Exit),
             kind,
@@ -162,6 +194,10 @@ impl Switch {
             held: Held::default(),
         });
         circuit.streams.insert(id, stream);
+        if kind != EdgeKind::Dir {
+            circuit.connecting += 1;
+            self.connecting += 1;
+        }
         let taken = &mut self.streams_taken;
         *match kind {
             EdgeKind::Exit => &mut taken.begin,
@@ -187,25 +223,46 @@ impl Switch {
         Ok(())
     }
 
-    /// Whether the exit policy accepts anything.
-    fn is_exit(&self) -> bool {
-        let policy = &self.config.exit_policy;
-        !(policy.is_reject_all(true, false) && policy.is_reject_all(false, true))
+    /// Whether a stream may leave to an address, which a client may remember for `ttl_secs`.
+    ///
+    /// # Errors
+    /// What the client is told: the exit policy refuses it, or it leads back into the network
+    /// (for which `tor` says CONNECTREFUSED, so that no other exit is tried).
+    pub fn exit_check(&self, address: IpAddr, port: u16, ttl_secs: u32) -> Result<(), End> {
+        if !self.config.exit_policy.allows(address, port) {
+            return Err(End {
+                reason: EndReason::EXITPOLICY,
+                refused: Some((address, ttl_secs)),
+            });
+        }
+        if self.relays.is_reentry(address, port) {
+            return Err(EndReason::CONNECTREFUSED.into());
+        }
+        Ok(())
     }
 
-    /// Whether some address may be connected to at this port.
-    fn may_exit_to(&self, port: u16) -> bool {
-        let accepts = |rule: &cepa_netdoc::policy::AddrRule| {
-            rule.action == cepa_netdoc::policy::Action::Accept && rule.ports.contains(port)
-        };
-        let policy = &self.config.exit_policy;
-        self.is_exit() && (policy.allows_name(port) || policy.rules().iter().any(accepts))
-    }
-
-    /// Whether the exit policy allows a connection to a resolved address.
+    /// Whether an internal address is an answer to a look-up.
     #[must_use]
-    pub fn exit_allows(&self, ip: std::net::IpAddr, port: u16) -> bool {
-        self.config.exit_policy.allows(ip, port)
+    pub fn resolves_internal(&self) -> bool {
+        self.config.exit_policy.resolves_internal()
+    }
+
+    /// Closes the streams that the policy no longer allows, if that is wanted and it is another
+    /// policy than `before` (`ReevaluateExitPolicy`).
+    pub(super) fn reevaluate_streams(&mut self, before: &ExitPolicy, now: Now) {
+        let policy = Arc::clone(&self.config.exit_policy);
+        if !policy.reevaluates() || *policy == *before {
+            return;
+        }
+        let refused = self.streams.iter().filter_map(|(key, edge)| {
+            let addr = edge.addr?;
+            (!policy.allows(addr.ip(), addr.port())).then_some(key)
+        });
+        let refused: Vec<StreamKey> = refused.collect();
+        for stream in refused {
+            self.stream_failed(stream, EndReason::EXITPOLICY, now);
+            self.commands.push_back(Command::CloseStream { stream });
+        }
     }
 
     /// DATA for a stream. What has no stream is dropped.
@@ -254,7 +311,7 @@ impl Switch {
         let Some(edge) = self.streams.get_mut(key) else {
             return;
         };
-        if edge.stream.state() == cepa_circuit::StreamState::Open {
+        if edge.stream.state() == StreamState::Open {
             edge.circuit = None;
             edge.stream.handle_end(reason);
             return self.list_stream(key);
@@ -267,6 +324,9 @@ impl Switch {
     pub(super) fn drop_edge(&mut self, key: StreamKey) -> Option<Edge> {
         let edge = self.streams.remove(key)?;
         self.inbound_bytes = self.inbound_bytes.saturating_sub(edge.held.bytes());
+        if edge.kind != EdgeKind::Dir && edge.stream.state() == StreamState::Connecting {
+            self.count_connected(edge.circuit);
+        }
         Some(edge)
     }
 

@@ -21,11 +21,8 @@ use smallvec::SmallVec;
 use tracing::debug;
 
 use super::Switch;
-use super::circuit::{Hop, Next, Place, Side};
+use super::circuit::{Hop, Next, Place, Side, Wanted};
 use super::command::{Command, Handover, LinkTarget, WorkerId};
-
-/// Addresses of one EXTEND2 that are kept; clients send one of a family.
-const ADDRESSES_MAX: usize = 4;
 
 /// Why an EXTEND2 is refused; the consequence is DESTROY with reason 1 (PROTOCOL).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,9 +48,9 @@ enum ExtendRefused {
 impl Switch {
     pub(super) fn handle_extend2(&mut self, key: CircuitKey, data: &[u8], now: Now) {
         match self.check_extend2(key, data) {
-            Ok((target, create)) => {
+            Ok((target, wanted)) => {
                 if let Some(circuit) = self.circuits.get_mut(key) {
-                    circuit.next = Next::Wanted(create);
+                    circuit.next = Next::Wanted(wanted);
                     self.commands.push_back(Command::NeedChannel {
                         circuit: key,
                         target,
@@ -71,7 +68,7 @@ impl Switch {
         &self,
         key: CircuitKey,
         data: &[u8],
-    ) -> Result<(LinkTarget, Box<Payload>), ExtendRefused> {
+    ) -> Result<(LinkTarget, Box<Wanted>), ExtendRefused> {
         let circuit = self.circuits.get(key).ok_or(ExtendRefused::Pending)?;
         if !matches!(circuit.next, Next::None) {
             return Err(ExtendRefused::Pending);
@@ -106,14 +103,22 @@ impl Switch {
         if addrs.is_empty() {
             return Err(ExtendRefused::NoAddress);
         }
-        let mut payload = Box::new([0; cell::PAYLOAD_LEN]);
+        let create = [0; cell::PAYLOAD_LEN];
+        let mut wanted = Box::new(Wanted { rsa, create });
         Create2 {
             handshake_type: extend.handshake_type,
             data: extend.data,
         }
-        .write(&mut payload)
+        .write(&mut wanted.create)
         .map_err(|_| ExtendRefused::TooLong)?;
-        Ok((LinkTarget { rsa, ed, addrs }, payload))
+        let target = LinkTarget {
+            is_listed: self.relays.lists(&rsa, ed, &addrs),
+            asker: circuit.previous.channel,
+            rsa,
+            ed,
+            addrs,
+        };
+        Ok((target, wanted))
     }
 
     /// The addresses that we may connect to, IPv4 before IPv6.
@@ -132,9 +137,10 @@ impl Switch {
                 && !ip.is_multicast()
                 && (may_be_internal || !is_internal(ip))
         };
-        let mut addrs: SmallVec<[SocketAddr; 2]> =
-            addresses.filter(is_allowed).take(ADDRESSES_MAX).collect();
+        let mut addrs: SmallVec<[SocketAddr; 2]> = addresses.filter(is_allowed).collect();
+        // Stable: of each family the first, as with `tor`.
         addrs.sort_by_key(SocketAddr::is_ipv6);
+        addrs.dedup_by_key(|addr| addr.is_ipv6());
         addrs
     }
 
@@ -148,10 +154,11 @@ impl Switch {
         let Some(circuit) = self.circuits.get_mut(key) else {
             return;
         };
-        let Next::Wanted(create) = std::mem::replace(&mut circuit.next, Next::None) else {
+        let Next::Wanted(wanted) = std::mem::replace(&mut circuit.next, Next::None) else {
             debug_assert!(false, "a channel was found that nobody asked for");
             return self.destroy(key, DestroyReason::INTERNAL, now);
         };
+        let create = Box::new(wanted.create);
         let Some((worker, channel)) = found else {
             return self.destroy(key, DestroyReason::CONNECTFAILED, now);
         };

@@ -113,7 +113,12 @@ impl Switch {
             cells: link.channel.queued(previous.circ_id),
             is_blocked: link.channel.is_blocked(previous.circ_id),
         });
-        match relay.handle_sendme(data, queue.unwrap_or_default(), now.mono) {
+        let accepted = Sendme::read_from(data, self.config.sendme_accept_min);
+        let handled = match accepted {
+            Ok(_) => relay.handle_sendme(data, queue.unwrap_or_default(), now.mono),
+            Err(error) => Err(error.into()),
+        };
+        match handled {
             Ok(()) => self.wake_streams(key),
             Err(violation) => self.violated(key, violation, now),
         }

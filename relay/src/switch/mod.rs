@@ -23,6 +23,7 @@ mod extend;
 mod flow;
 mod foreign;
 mod intro;
+mod known;
 mod memory;
 mod message;
 mod onionskins;
@@ -52,8 +53,9 @@ use onionskins::Onionskins;
 use point::Points;
 
 pub use command::{ChannelClose, Command, Handover, LinkTarget, WORKERS_MAX, WorkerId};
-pub use config::{KnownRelays, Limits, PointParams, SwitchConfig};
+pub use config::{CONNECTING_SHARE, Limits, PointParams, SwitchConfig};
 pub use counts::{PointAction, PointCell, PointCounts, StreamCounts, SwitchCounts};
+pub use known::KnownRelays;
 pub use memory::MemoryCounts;
 pub use onionskins::{OnionskinCounts, OnionskinKind, OnionskinLimits};
 pub use point::{CircuitPlace, PointItem, PointKey};
@@ -62,6 +64,9 @@ pub use point::{CircuitPlace, PointItem, PointKey};
 pub const OUTPUT_CELLS_MAX: usize = 31;
 /// How often channels are looked at for padding and idleness.
 const TICK: Duration = Duration::from_secs(1);
+/// How long a channel without circuits stays open if there is a better one to the same relay: for
+/// circuits that are on their way to it. The value is ours.
+const RETIRED_IDLE: Duration = Duration::from_secs(10);
 
 /// One worker's part of the relay.
 pub struct Switch {
@@ -92,6 +97,8 @@ pub struct Switch {
     ledger: Ledger,
     /// Bytes that came for streams and that their sockets have not taken.
     inbound_bytes: usize,
+    /// Streams that wait for a connection or an answer of the DNS.
+    connecting: usize,
     next_tick: Option<Instant>,
     next_pace: Option<Instant>,
 }
@@ -136,6 +143,7 @@ impl Switch {
             ledger,
             is_hibernating: false,
             inbound_bytes: 0,
+            connecting: 0,
             next_tick: None,
             next_pace: None,
         }
@@ -146,9 +154,11 @@ impl Switch {
         self.is_hibernating = is_hibernating;
     }
 
-    /// Replaces the configuration.
-    pub fn set_config(&mut self, config: Arc<SwitchConfig>) {
-        self.config = config;
+    /// Replaces the configuration; streams that may no longer leave are closed if the operator
+    /// wants that.
+    pub fn set_config(&mut self, config: Arc<SwitchConfig>, now: Now) {
+        let before = std::mem::replace(&mut self.config, config);
+        self.reevaluate_streams(&before.exit_policy, now);
     }
 
     /// Replaces what is known of the other relays, after a new consensus.
@@ -183,6 +193,19 @@ impl Switch {
         }
         self.next_tick.get_or_insert(now.mono + TICK);
         self.channels.insert(channel, now)
+    }
+
+    /// No circuit is given this channel any more: there is a better one to the same relay.
+    pub fn retire_channel(&mut self, channel: ChannelKey) {
+        if let Some(link) = self.channels.link_mut(channel) {
+            link.is_retired = true;
+        }
+    }
+
+    /// What is known of the other relays.
+    #[must_use]
+    pub fn known_relays(&self) -> &KnownRelays {
+        &self.relays
     }
 
     /// What the handshake of a channel found out.
@@ -247,7 +270,7 @@ impl Switch {
             return;
         }
         self.next_tick = (!self.channels.is_empty()).then_some(now.mono + TICK);
-        let idle_max = self.config.limits.channel_idle;
+        let (idle_max, retired_max) = (self.config.limits.channel_idle, RETIRED_IDLE);
         let rng = &mut self.rng;
         let idle = self.channels.tick(|link| {
             link.channel.handle_timeout(now, rng);
@@ -256,6 +279,11 @@ impl Switch {
                 return false;
             }
             let since = *link.idle_since.get_or_insert(now.mono);
+            let idle_max = if link.is_retired {
+                retired_max
+            } else {
+                idle_max
+            };
             now.mono.saturating_duration_since(since) >= idle_max
         });
         for key in idle {

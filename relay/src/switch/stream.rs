@@ -95,6 +95,15 @@ impl Switch {
         read
     }
 
+    /// Why nothing more comes on a stream; `None` while more may.
+    #[must_use]
+    pub fn stream_end(&self, key: StreamKey) -> Option<EndReason> {
+        match self.streams.get(key) {
+            Some(edge) => edge.stream.end(),
+            None => Some(EndReason::DESTROY),
+        }
+    }
+
     /// The socket took `bytes` of what [`Switch::stream_take`] gave.
     pub fn stream_written(&mut self, key: StreamKey, bytes: usize, now: Now) {
         let Some(edge) = self.streams.get_mut(key) else {
@@ -135,6 +144,9 @@ impl Switch {
     /// The answer to [`super::Command::Connect`]: connected to this address, which the client may
     /// remember for `ttl_secs`.
     pub fn stream_connected(&mut self, key: StreamKey, addr: SocketAddr, ttl_secs: u32, now: Now) {
+        if let Some(edge) = self.streams.get_mut(key) {
+            edge.addr = Some(addr);
+        }
         self.connected(key, Some((addr.ip(), ttl_secs)), now);
     }
 
@@ -154,7 +166,11 @@ impl Switch {
             return debug_assert!(false, "only a stream that connects can be connected");
         }
         edge.stream.connected();
-        let address = address.filter(|_| edge.kind == EdgeKind::Exit);
+        let kind = edge.kind;
+        if kind == EdgeKind::Exit {
+            self.count_connected(Some(circuit));
+        }
+        let address = address.filter(|_| kind == EdgeKind::Exit);
         let mut body = Vec::with_capacity(25);
         Connected { address }.write(&mut body);
         if self.send_message(circuit, RelayCommand::CONNECTED, id, &body, now) {
@@ -167,18 +183,10 @@ impl Switch {
         self.close_with(key, reason.into(), now);
     }
 
-    /// The answer to [`super::Command::Connect`] if the exit policy refuses the only addresses
-    /// that the name has; one of them is told.
-    pub fn stream_refused(&mut self, key: StreamKey, addr: SocketAddr, ttl_secs: u32, now: Now) {
-        let refused = Some((addr.ip(), ttl_secs));
-        self.close_with(
-            key,
-            End {
-                reason: EndReason::EXITPOLICY,
-                refused,
-            },
-            now,
-        );
+    /// The answer to [`super::Command::Connect`] if [`Switch::exit_check`] refuses all addresses
+    /// that the name has; what it said of one of them is told.
+    pub fn stream_refused(&mut self, key: StreamKey, end: End, now: Now) {
+        self.close_with(key, end, now);
     }
 
     /// The answer to [`super::Command::Resolve`]; none at all is told as a failure.

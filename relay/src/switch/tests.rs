@@ -2,6 +2,7 @@
 
 mod attacks;
 mod cgo;
+mod channels;
 mod flow;
 mod net;
 mod padding;

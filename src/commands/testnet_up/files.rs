@@ -349,6 +349,12 @@ fn node_table(
             .then(|| unplaced("accept *:*".to_owned()))
             .into_iter()
             .collect(),
+        reduced_exit_policy: false,
+        // What the public network refuses, and this one is for: pages of this machine.
+        ipv6_exit: is_exit.then_some(true),
+        exit_policy_reject_private: is_exit.then_some(false),
+        exit_policy_reject_local_interfaces: false,
+        reevaluate_exit_policy: false,
         family: Vec::new(),
         family_keys: Vec::new(),
         bandwidth_rate: None,
@@ -403,6 +409,7 @@ fn authority_table(plan: &Plan) -> AuthorityTable {
 mod tests {
     use super::*;
     use crate::config::{load_authority, load_client, load_relay};
+    use cepa_netdoc::policy::AddrPolicy;
     use cepa_testnet::Counts;
 
     #[test]
@@ -433,15 +440,14 @@ mod tests {
         let authority = load_authority(&first.nodes[0].config).unwrap();
         assert_eq!(authority.voting_interval_secs, 20);
         assert_eq!(authority.first_vote_after_relays, Some(3));
+        let options = |node: usize| load_relay(&first.nodes[node].config).unwrap().exit;
+        assert!(options(1).rules.rules().is_empty());
+        let all = AddrPolicy::parse_config(["accept *:*"]).unwrap();
+        assert!(options(2).rules == all && !options(2).reject_private);
+        let text = std::fs::read_to_string(&first.nodes[2].config).unwrap();
         assert!(
-            load_relay(&first.nodes[1].config)
-                .unwrap()
-                .exit_policy
-                .is_empty()
-        );
-        assert_eq!(
-            load_relay(&first.nodes[2].config).unwrap().exit_policy,
-            ["accept *:*"]
+            text.contains("exit_policy_reject_private = false"),
+            "{text}"
         );
         let client = load_client(&first.nodes[3].config).unwrap();
         assert_eq!(client.socks[0].addr, "127.0.0.1:5050".parse().unwrap());

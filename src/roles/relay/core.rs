@@ -8,7 +8,6 @@ use std::sync::Arc;
 use cepa_crypto::ed25519::ExpandedKeypair;
 use cepa_crypto::key_file::{self, Kind};
 use cepa_netdoc::family::Family;
-use cepa_netdoc::policy::AddrPolicy;
 use cepa_relay::{Limits, RelayConfig as CoreConfig, Restored};
 use tokio::sync::mpsc;
 
@@ -16,7 +15,7 @@ use super::Event;
 use crate::config::{BANDWIDTH_DEFAULT, RelayConfig};
 use crate::error::{Failure, fail};
 use crate::keyfiles;
-use crate::roles::address::AddressFinder;
+use crate::roles::address::{AddressFinder, exit_options};
 use crate::roles::{kept, onion_threads};
 use crate::store::Store;
 
@@ -52,9 +51,6 @@ pub(super) fn core_config(config: &RelayConfig, address: IpAddr) -> Result<CoreC
             "set address to one",
         );
     };
-    let lines = config.exit_policy.iter().map(String::as_str);
-    let exit_policy = AddrPolicy::parse_config(lines)
-        .map_err(|error| Failure::new("the exit policy cannot be read", "exit_policy", error))?;
     let bounds = || config.bandwidth.into_iter().chain(config.relay_bandwidth);
     let advertised = config.max_advertised_bandwidth;
     Ok(CoreConfig {
@@ -66,7 +62,7 @@ pub(super) fn core_config(config: &RelayConfig, address: IpAddr) -> Result<CoreC
             .ipv6_address
             .map(|ip| SocketAddrV6::new(ip, config.or_port, 0, 0)),
         dir_port: config.dir_port.unwrap_or(0),
-        exit_policy,
+        exit: exit_options(config),
         family: Family::parse(&config.family.join(" ")),
         family_keys: family_keys(&config.family_keys)?,
         bandwidth_rate: least(bounds().map(|one| one.rate).chain(advertised)),

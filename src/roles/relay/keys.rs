@@ -13,7 +13,6 @@ use zeroize::Zeroizing;
 
 use super::{Node, tls_failure};
 use crate::clock;
-use crate::dns::Resolver;
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
 use crate::http;
@@ -103,11 +102,12 @@ impl Node {
         let setup = Setup {
             workers: self.config.workers,
             config: Arc::clone(switch),
+            relays: Arc::clone(&self.relays),
             keys: receiver,
             connector: Arc::clone(&self.connector),
             bind: self.bind,
             link_versions: self.config.link_versions,
-            resolver: Resolver::new(&self.config.name_servers),
+            resolver: self.resolver.clone(),
             directory: self.directory.server(http::Limits::default()),
             control: tokio::runtime::Handle::current(),
             traffic: Arc::clone(&self.traffic),

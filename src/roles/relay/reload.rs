@@ -47,7 +47,10 @@ impl Node {
         let publics = |keys: &[std::sync::Arc<ExpandedKeypair>]| -> Vec<_> {
             keys.iter().map(|key| key.public()).collect()
         };
-        let has_other_families = publics(&core.family_keys) != publics(&before.family_keys);
+        // What is not in the file itself: keys of families, addresses of this machine.
+        let has_others =
+            publics(&core.family_keys) != publics(&before.family_keys) || core.exit != before.exit;
+        self.resolver.reload();
         logs::change(&config.log)?;
         let mut written = std::mem::take(&mut self.config.written);
         let changes = written.read(&config.written, &FIXED);
@@ -55,7 +58,7 @@ impl Node {
         self.pace.set(&self.config);
         // What changes the log alone is no reason to publish anew.
         let mut told = changes.now.iter();
-        if has_other_families || told.any(|key| !key.starts_with("log.")) {
+        if has_others || told.any(|key| !key.starts_with("log.")) {
             self.relay.set_config(core, clock::now());
         }
         Ok(changes)

@@ -256,7 +256,7 @@ impl World {
                     }
                 }
                 // Strangers who know no key get no answer.
-                SwitchCommand::Onionskin { .. } => {}
+                SwitchCommand::Onionskin { .. } | SwitchCommand::ChannelUnwanted { .. } => {}
             }
         }
     }

@@ -23,13 +23,13 @@ use cepa_link::ChannelKey;
 use cepa_link::channel::PaddingRange;
 use cepa_netdoc::policy::AddrPolicy;
 use cepa_relay::{
-    KnownRelays, Limits, OnionskinLimits, PointParams, Switch, SwitchCommand, SwitchConfig,
-    WorkerId,
+    ExitOptions, ExitPolicy, KnownRelays, Limits, OnionskinLimits, PointParams, Switch,
+    SwitchCommand, SwitchConfig, WorkerId,
 };
 use cepa_wire::Now;
 use cepa_wire::cell::{self, CELL_LEN, CellBuf, CircId, Command};
 use cepa_wire::create::{Create2, CreateFast, Created2, CreatedFast, HandshakeType};
-use cepa_wire::end::EndReason;
+use cepa_wire::end::{End, EndReason};
 use cepa_wire::establish_intro::{DosParams, EstablishIntro};
 use cepa_wire::relay::{RelayCommand, RelayFormat, StreamId};
 use cepa_wire::resolve::{Answer, AnswerValue};
@@ -67,15 +67,22 @@ struct World {
 
 fn world() -> World {
     let mut rng = Rng::from_seed([1; 32]);
-    let policy = AddrPolicy::parse_config(["accept *:1-1000", "reject *:*"]);
+    let rules = AddrPolicy::parse_config(["accept *:1-1000"]).expect("rules");
+    let options = ExitOptions {
+        ipv6: true,
+        reject_private: false,
+        ..ExitOptions::with_rules(rules)
+    };
+    let policy = ExitPolicy::new(&options, []);
     let config = SwitchConfig {
         rsa: identity(1).rsa,
         ed: identity(1).ed,
-        exit_policy: policy.expect("a policy"),
+        exit_policy: Arc::new(policy.expect("a policy")),
         serves_directory: true,
         extend_allow_private: true,
         extend_ipv6: true,
         congestion: Arc::default(),
+        sendme_accept_min: 0,
         points: PointParams::default(),
         padding: PaddingRange {
             low_ms: 1500,
@@ -99,7 +106,7 @@ fn world() -> World {
     let ids = BTreeMap::from([(identity(2).rsa, Some(identity(2).ed))]);
     switch.set_relays(Arc::new(KnownRelays {
         ids,
-        refuse_unknown_exits: false,
+        ..KnownRelays::default()
     }));
     let now = now();
     let client = switch.add_channel(link(false, None, 9), now);
@@ -304,7 +311,9 @@ impl World {
                     switch.stream_connected(stream, addr, 60, now);
                 }
                 SwitchCommand::Connect { stream, .. } if step & 0x40 == 0 => {
-                    switch.stream_refused(stream, addr, 60, now);
+                    let reason = EndReason::EXITPOLICY;
+                    let refused = Some((addr.ip(), 60));
+                    switch.stream_refused(stream, End { reason, refused }, now);
                 }
                 SwitchCommand::Connect { stream, .. } => {
                     switch.stream_failed(stream, EndReason::CONNECTREFUSED, now);
@@ -318,7 +327,9 @@ impl World {
                     switch.stream_resolved(stream, answers, now);
                 }
                 SwitchCommand::OpenDir { stream, .. } => switch.stream_dir_connected(stream, now),
-                SwitchCommand::CloseStream { .. } | SwitchCommand::CloseChannel { .. } => {}
+                SwitchCommand::CloseStream { .. }
+                | SwitchCommand::CloseChannel { .. }
+                | SwitchCommand::ChannelUnwanted { .. } => {}
             }
         }
     }

@@ -58,6 +58,8 @@ pub(super) struct FakeNetwork {
     pub(super) documents_served: usize,
     /// Exits that end each stream, and why.
     pub(super) ends: BTreeMap<RsaId, EndReason>,
+    /// The address that exits tell of all names.
+    pub(super) address: [u8; 4],
     /// Exits that do not answer.
     pub(super) silent: BTreeSet<RsaId>,
     /// The exits that saw BEGIN, in order.
@@ -464,7 +466,10 @@ impl FakeNetwork {
                 let mut body = Vec::new();
                 match self.ends.get(&relay) {
                     _ if self.silent.contains(&relay) => {}
-                    None => self.say(key, here, RelayCommand::CONNECTED, id, &[1, 2, 3, 4]),
+                    None => {
+                        let address = self.address;
+                        self.say(key, here, RelayCommand::CONNECTED, id, &address);
+                    }
                     Some(reason) => {
                         End::from(*reason).write(&mut body);
                         self.say(key, here, RelayCommand::END, id, &body);
@@ -472,7 +477,7 @@ impl FakeNetwork {
                 }
             }
             RelayCommand::RESOLVE => {
-                let value = AnswerValue::Ip([1, 2, 3, 4].into());
+                let value = AnswerValue::Ip(self.address.into());
                 let answers = vec![Answer { value, ttl: 60 }];
                 let mut body = Vec::new();
                 Resolved { answers }.write(&mut body).unwrap();

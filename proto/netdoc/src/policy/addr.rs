@@ -50,11 +50,17 @@ impl AddrPolicy {
         &self.rules
     }
 
-    /// Adds a rule behind the others; beyond [`RULES_MAX`] nothing is added.
-    pub fn push(&mut self, rule: AddrRule) {
-        if self.rules.len() < RULES_MAX {
-            self.rules.push(rule);
+    /// A policy of these rules without those that can never decide, because an earlier one covers
+    /// them (`tor`'s `exit_policy_remove_redundancies`).
+    pub fn without_idle(rules: impl IntoIterator<Item = AddrRule>) -> Result<Self, BadPolicy> {
+        let mut policy = Self::default();
+        for rule in rules {
+            if !policy.rules.iter().any(|earlier| earlier.covers(&rule)) {
+                policy.rules.push(rule);
+                policy.check_len()?;
+            }
         }
+        Ok(policy)
     }
 
     /// Whether a connection to an address and port is accepted.
@@ -192,6 +198,19 @@ mod tests {
         );
         assert!(!policy.is_reject_all(true, true) && policy.is_reject_all(false, false));
         assert!(AddrPolicy::reject_all().is_reject_all(true, false));
+    }
+
+    #[test]
+    fn rules_that_cannot_decide_are_left_out() {
+        let rules = config("accept 192.0.2.0/24:80-90,reject 192.0.2.7:85,reject *4:*,accept *:80");
+        let policy = AddrPolicy::without_idle(rules.rules().iter().copied()).unwrap();
+        let text: Vec<_> = policy.rules().iter().map(AddrRule::to_string).collect();
+        let expected = [
+            "accept 192.0.2.0/24:80-90",
+            "reject *:*",
+            "accept6 [::]/0:80",
+        ];
+        assert_eq!(text, expected);
     }
 
     #[test]

@@ -87,6 +87,15 @@ impl AddrRule {
         self.ports.contains(port) && in_net(address, self.address, self.prefix_len)
     }
 
+    /// Whether all that another rule matches matches this one, too.
+    pub fn covers(&self, other: &Self) -> bool {
+        let ports = self.ports.low.max(1) <= other.ports.low.max(1);
+        self.prefix_len <= other.prefix_len
+            && in_net(other.address, self.address, self.prefix_len)
+            && ports
+            && other.ports.high <= self.ports.high
+    }
+
     /// Whether the rule is about every address of its family.
     pub fn is_every_address(&self) -> bool {
         self.prefix_len == 0

@@ -186,7 +186,7 @@ fn extend2_that_is_refused() {
         path.extend(&mut net, 1);
         let mut config = super::net::config(1);
         config.extend_allow_private = false;
-        net.nodes[1].switches[0].set_config(config.into());
+        net.nodes[1].switches[0].set_config(config.into(), net.now);
         let mut body = Vec::new();
         let handshake_type = HandshakeType::NTOR;
         Extend2 {

@@ -21,6 +21,7 @@ use cepa_wire::linkspec::LinkSpecifiers;
 use cepa_wire::relay::{RelayCommand, RelayFormat, StreamId};
 
 use crate::switch::*;
+use crate::{ExitOptions, ExitPolicy};
 
 pub(super) struct Node {
     pub(super) switches: Vec<Switch>,
@@ -55,19 +56,29 @@ pub(super) fn id(n: usize) -> PeerIdentity {
     }
 }
 
+/// The policy of an exit in a test network.
+pub(super) fn exit_policy(rules: &str) -> Arc<ExitPolicy> {
+    let rules = AddrPolicy::parse_config([rules]).unwrap();
+    let options = ExitOptions {
+        reject_private: false,
+        ipv6: true,
+        reevaluate: true,
+        ..ExitOptions::with_rules(rules)
+    };
+    Arc::new(ExitPolicy::new(&options, []).unwrap())
+}
+
 pub(super) fn config(n: usize) -> SwitchConfig {
     SwitchConfig {
         rsa: id(n).rsa,
         ed: id(n).ed,
-        exit_policy: AddrPolicy::parse_config([
-            "accept *:80,accept 10.0.0.0/8:1000-2000,reject *:*",
-        ])
-        .unwrap(),
+        exit_policy: exit_policy("accept *:80,accept 10.0.0.0/8:1000-2000"),
         serves_directory: true,
         extend_allow_private: true,
         extend_ipv6: false,
         points: PointParams::default(),
         congestion: Arc::default(),
+        sendme_accept_min: 0,
         padding: PaddingRange {
             low_ms: 0,
             high_ms: 0,
@@ -91,6 +102,7 @@ impl Net {
                 .map(|n| (id(n).rsa, Some(id(n).ed)))
                 .collect(),
             refuse_unknown_exits: true,
+            ..KnownRelays::default()
         });
         let nodes = workers.iter().enumerate().map(|(n, count)| {
             let mut config = config(n);

@@ -193,7 +193,7 @@ fn the_consensus_ends_what_runs() {
     start(&mut net, &mut path, MachineType::HIDE_INTRO, 1);
     let mut config = super::net::config(MIDDLE);
     config.circuit_padding.is_disabled = true;
-    net.nodes[MIDDLE].switches[0].set_config(config.into());
+    net.nodes[MIDDLE].switches[0].set_config(config.into(), net.now);
     pass(&mut net);
     assert_eq!(came(&mut net, &mut path), "+!");
 }

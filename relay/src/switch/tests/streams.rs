@@ -11,8 +11,9 @@ use cepa_wire::relay::RelayCommand;
 use cepa_wire::resolve::{Answer, AnswerValue, Resolve, Resolved};
 use cepa_wire::sendme::Sendme;
 
-use super::net::{Net, Path, three_hops};
-use crate::switch::{Command, Switch};
+use super::net::{Net, Path, exit_policy, three_hops, three_hops_of};
+use crate::ExitPolicy;
+use crate::switch::{CONNECTING_SHARE, Command, Switch};
 
 fn begin(host: &str, port: u16) -> Vec<u8> {
     let host = Host::parse(host.as_bytes()).unwrap();
@@ -169,9 +170,9 @@ fn what_the_exit_refuses() {
         panic!("no Connect")
     };
     let addr: SocketAddr = "1.2.3.4:1500".parse().unwrap();
-    assert!(!exit(&mut net).exit_allows(addr.ip(), addr.port()));
     let now = net.now;
-    exit(&mut net).stream_refused(stream, addr, 30, now);
+    let end = exit(&mut net).exit_check(addr.ip(), addr.port(), 30);
+    exit(&mut net).stream_refused(stream, end.unwrap_err(), now);
     net.run();
     let message = path.receive(&mut net).unwrap();
     assert_eq!(End::read(&message.data).refused, Some((addr.ip(), 30)));
@@ -190,6 +191,141 @@ fn what_the_exit_refuses() {
     exit(&mut net).set_relays(known.into());
     path.send(&mut net, RelayCommand::BEGIN, 5, &begin("example.com", 80));
     assert_eq!(path.receive(&mut net).unwrap().data, [EndReason::MISC.0]);
+}
+
+#[test]
+fn no_stream_leaves_by_a_relay_that_is_no_exit() {
+    let (mut net, mut path) = three();
+    let mut config = super::net::config(2);
+    config.exit_policy = ExitPolicy::none().into();
+    let now = net.now;
+    exit(&mut net).set_config(config.into(), now);
+    for host in ["127.0.0.1", "198.51.100.1", "localhost", "example.com"] {
+        path.send(&mut net, RelayCommand::BEGIN, 5, &begin(host, 80));
+        let message = path.receive(&mut net).unwrap();
+        let end = End::read(&message.data);
+        assert_eq!(
+            (message.command, end.reason),
+            (RelayCommand::END, EndReason::EXITPOLICY)
+        );
+        let mut body = Vec::new();
+        Resolve::Host(Host::parse(host.as_bytes()).unwrap()).write(&mut body);
+        path.send(&mut net, RelayCommand::RESOLVE, 6, &body);
+        let message = path.receive(&mut net).unwrap();
+        let value = &Resolved::read(&message.data).unwrap().answers[0].value;
+        let expected = match host.parse() {
+            Ok(ip) => AnswerValue::Ip(ip),
+            Err(_) => AnswerValue::Error,
+        };
+        assert_eq!(*value, expected);
+    }
+    assert!(net.nodes[2].commands.is_empty());
+}
+
+#[test]
+fn no_stream_leaves_for_the_ports_of_relays() {
+    let (mut net, mut path) = three();
+    let mut known = crate::KnownRelays::default();
+    known.reentry.insert("10.1.2.3:1500".parse().unwrap());
+    exit(&mut net).set_relays(known.into());
+    for host in ["10.1.2.3", "::ffff:10.1.2.3"] {
+        path.send(&mut net, RelayCommand::BEGIN, 5, &begin(host, 1500));
+        let message = path.receive(&mut net).unwrap();
+        let expected = EndReason::CONNECTREFUSED;
+        assert_eq!(End::read(&message.data).reason, expected);
+    }
+    // Of a name that is known later, and of another port.
+    let check = exit(&mut net).exit_check("10.1.2.3".parse().unwrap(), 1500, 1);
+    assert_eq!(check, Err(EndReason::CONNECTREFUSED.into()));
+    path.send(&mut net, RelayCommand::BEGIN, 5, &begin("10.1.2.3", 1501));
+    assert!(matches!(command(&mut net), Command::Connect { .. }));
+}
+
+#[test]
+fn a_new_policy_closes_what_it_refuses() {
+    let (mut net, mut path) = three();
+    let kept = open(&mut net, &mut path, 5);
+    path.send(&mut net, RelayCommand::BEGIN, 7, &begin("10.1.2.3", 1500));
+    let Command::Connect {
+        stream: refused, ..
+    } = command(&mut net)
+    else {
+        panic!("no Connect")
+    };
+    let now = net.now;
+    exit(&mut net).stream_connected(refused, "10.1.2.3:1500".parse().unwrap(), 0, now);
+    net.run();
+    path.receive(&mut net).unwrap();
+    let mut config = super::net::config(2);
+    config.exit_policy = exit_policy("accept *:80");
+    exit(&mut net).set_config(config.into(), now);
+    net.run();
+    let message = path.receive(&mut net).unwrap();
+    let ended = (message.command, message.stream.0, message.data[0]);
+    assert_eq!(ended, (RelayCommand::END, 7, EndReason::EXITPOLICY.0));
+    let Command::CloseStream { stream } = command(&mut net) else {
+        panic!("not closed")
+    };
+    assert_eq!((stream, exit(&mut net).counts().streams), (refused, 1));
+    assert!(exit(&mut net).stream_room(kept) > 0);
+}
+
+#[test]
+fn sendmes_without_proof_are_taken_as_the_consensus_says() {
+    for (version_min, is_taken) in [(0, true), (1, false)] {
+        let net = Net::with(&[2, 2, 1], |config| config.sendme_accept_min = version_min);
+        let (mut net, mut path) = three_hops_of(net, |n| usize::from(n == 1));
+        let stream = open(&mut net, &mut path, 5);
+        flood(&mut net, &mut path, &[stream]);
+        path.send(&mut net, RelayCommand::SENDME, 0, &[]);
+        assert_eq!(exit(&mut net).counts().circuits, usize::from(is_taken));
+    }
+}
+
+#[test]
+fn connections_under_way_are_bounded() {
+    let mut net = Net::with(&[2, 2, 1], |config| {
+        config.limits.connecting_per_circuit_max = 20;
+        config.limits.connecting_max = 24;
+    });
+    net = three_hops_of(net, |n| usize::from(n == 1)).0;
+    let client = net.client((0, 0));
+    let mut one = Path::create(&mut net, client, 0x8000_0002, 0);
+    let mut two = Path::create(&mut net, client, 0x8000_0003, 0);
+    for path in [&mut one, &mut two] {
+        path.extend(&mut net, 1);
+        path.extend(&mut net, 2);
+    }
+    let begun = |net: &mut Net, path: &mut Path, ids: std::ops::Range<u16>| {
+        let before = net.nodes[2].commands.len();
+        for id in ids {
+            path.send(net, RelayCommand::BEGIN, id, &begin("example.com", 80));
+            // END with MISC, if it is refused.
+            while let Some(message) = path.receive(net) {
+                assert_eq!(message.data, [EndReason::MISC.0]);
+            }
+        }
+        net.nodes[2].commands.len() - before
+    };
+    // All that one circuit may have: half of what there is, then a share.
+    assert_eq!(begun(&mut net, &mut one, 1..30), 12);
+    assert_eq!(
+        begun(&mut net, &mut two, 1..30),
+        usize::from(CONNECTING_SHARE)
+    );
+    // Those that were given up, or stand, make room.
+    let Command::Connect { stream, .. } = command(&mut net) else {
+        panic!("no Connect")
+    };
+    let now = net.now;
+    exit(&mut net).stream_connected(stream, "9.8.7.6:80".parse().unwrap(), 60, now);
+    net.run();
+    one.receive(&mut net).unwrap();
+    for id in 2..13 {
+        one.send(&mut net, RelayCommand::END, id, &[6]);
+    }
+    assert_eq!(begun(&mut net, &mut two, 40..50), 4);
+    assert_eq!(begun(&mut net, &mut one, 40..50), 8);
 }
 
 #[test]

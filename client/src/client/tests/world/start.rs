@@ -94,6 +94,7 @@ impl World {
             certificate: drawn::certificate(now),
             documents_served: 0,
             ends: BTreeMap::new(),
+            address: [1, 2, 3, 4],
             silent: BTreeSet::new(),
             begins: Vec::new(),
             last_begin: Vec::new(),

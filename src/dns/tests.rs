@@ -1,0 +1,137 @@
+//! Look-ups at name servers of our own, and what becomes of the files that name them.
+
+use std::net::{Ipv4Addr, UdpSocket};
+
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::Record;
+use hickory_resolver::proto::rr::rdata::{A, PTR};
+
+use super::*;
+
+/// A name server: `a.example` is 192.0.2.1, 192.0.2.1 is `name`; names of `bad.` fail.
+fn server(name: &'static str) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut packet = [0; 1500];
+        while let Ok((len, from)) = socket.recv_from(&mut packet) {
+            let asked = Message::from_vec(&packet[..len]).unwrap();
+            let mut reply = Message::response(asked.metadata.id, asked.metadata.op_code);
+            let query = asked.queries[0].clone();
+            let text = query.name.to_ascii();
+            let data = match query.query_type {
+                RecordType::A if text == "a.example." => {
+                    Some(RData::A(A(Ipv4Addr::new(192, 0, 2, 1))))
+                }
+                RecordType::PTR => {
+                    let labels = name.split('.').map(str::as_bytes);
+                    Some(RData::PTR(PTR(Name::from_labels(labels).unwrap())))
+                }
+                _ => None,
+            };
+            if text.starts_with("bad.") {
+                reply.metadata.response_code = ResponseCode::ServFail;
+            }
+            let records = data.map(|data| Record::from_rdata(query.name.clone(), 60, data));
+            reply.add_answers(records);
+            reply.queries.push(query);
+            socket.send_to(&reply.to_vec().unwrap(), from).unwrap();
+        }
+    });
+    addr
+}
+
+#[tokio::test]
+async fn the_hosts_file_is_read() {
+    let answers = Resolver::new(&[]).addresses("localhost").await.unwrap();
+    let all = answers.iter().all(|answer| answer.value.is_loopback());
+    assert!(all, "{answers:?}");
+}
+
+#[tokio::test]
+async fn addresses_stand_for_themselves() {
+    let answers = Resolver::new(&[]).addresses("::1").await.unwrap();
+    assert_eq!(answers[0].value, "::1".parse::<IpAddr>().unwrap());
+}
+
+#[test]
+fn malformed_names_are_refused() {
+    for name in [
+        &*"a".repeat(300),
+        "a..b",
+        "a b.example",
+        "a\u{1}b",
+        "a\\b",
+        "",
+    ] {
+        assert_eq!(full_name(name), Err(DnsError::Malformed), "{name:?}");
+    }
+}
+
+#[tokio::test]
+async fn servers_are_asked_and_what_becomes_of_it_is_counted() {
+    let resolver = Resolver::new(&[server("page.example")]);
+    let answers = resolver.addresses("a.example").await.unwrap();
+    assert_eq!(answers[0].value, IpAddr::from([192, 0, 2, 1]));
+    let missing = resolver.addresses("b.example").await;
+    assert_eq!(missing, Err(DnsError::NoSuchName));
+    assert_eq!(
+        resolver.addresses("bad.example").await,
+        Err(DnsError::Temporary)
+    );
+    let name = resolver.name(IpAddr::from([192, 0, 2, 1])).await.unwrap();
+    assert_eq!(name.value, "page.example");
+    let counts = resolver.counts();
+    assert_eq!(counts.asked, [("A", 3), ("AAAA", 3), ("PTR", 1)]);
+    let count = |record: &str, reason: &str| {
+        let mut rows = counts.outcomes.iter();
+        rows.find(|row| (row.0, row.1) == (record, reason))
+            .unwrap()
+            .2
+    };
+    assert_eq!((count("A", "success"), count("PTR", "success")), (1, 1));
+    assert_eq!((count("A", "nodata"), count("A", "serverfailed")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_name_that_no_host_has_is_not_passed_on() {
+    for name in ["evil\r\nhost.example", "a b.example", "<script>.example"] {
+        let resolver = Resolver::new(&[server(name)]);
+        let found = resolver.name(IpAddr::from([192, 0, 2, 1])).await;
+        assert_eq!(found, Err(DnsError::NoSuchName), "{name:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_file_of_servers_is_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("resolv.conf");
+    std::fs::write(&file, "").unwrap();
+    let resolver = Resolver::with_files(&[], file.clone());
+    assert!(resolver.addresses("a.example").await.is_err());
+    let servers = |resolver: &Resolver| {
+        let current = resolver.shared.lock();
+        current
+            .servers
+            .iter()
+            .map(SocketAddr::ip)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(servers(&resolver), Vec::<IpAddr>::new());
+    std::fs::write(
+        &file,
+        "search corp.example\nnameserver 127.0.0.9\nnameserver ::1\n",
+    )
+    .unwrap();
+    // Not for each question anew.
+    resolver.shared.follow(false);
+    assert_eq!(servers(&resolver), Vec::<IpAddr>::new());
+    resolver.shared.lock().looked -= FILES_EVERY;
+    resolver.shared.follow(false);
+    let expected = ["127.0.0.9", "::1"].map(|ip| ip.parse::<IpAddr>().unwrap());
+    assert_eq!(servers(&resolver), expected);
+    // On SIGHUP at once, and all gone again.
+    std::fs::remove_file(&file).unwrap();
+    resolver.reload();
+    assert_eq!(servers(&resolver), Vec::<IpAddr>::new());
+}
