@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cepa_client::{PaddingLevel, Rules, VanguardMode};
+use cepa_limits::DosOptions;
 use cepa_netdoc::policy::is_internal;
 use cepa_netdoc::protover::Protocols;
 use cepa_relay::{AccountingConfig, ExitOptions};
@@ -87,6 +88,8 @@ pub struct RelayConfig {
     pub max_advertised_bandwidth: Option<u64>,
     /// How much it may carry in a day, a week or a month.
     pub accounting: Option<AccountingConfig>,
+    /// `[dos]`: what is refused to who asks for too much, where not as the network wants.
+    pub dos: DosOptions,
     /// Threads that carry cells.
     pub workers: usize,
     /// Bytes of memory that may be held (`MaxMemInQueues`).

@@ -10,6 +10,7 @@ mod body;
 mod budget;
 pub mod client;
 pub mod server;
+mod stages;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -36,10 +37,12 @@ pub struct Limits {
     pub body_len_max: usize,
     /// Time for a head to arrive.
     pub head_timeout: Duration,
+    /// Time for a body to arrive, or a reply to be taken, beside what `bytes_per_second_min` gives.
+    pub body_timeout: Duration,
+    /// The slowest that a body may arrive, or a reply be taken.
+    pub bytes_per_second_min: u32,
     /// Time for a whole exchange.
     pub exchange_timeout: Duration,
-    /// Connections of a server at once; further ones are closed.
-    pub connections_max: usize,
 }
 
 impl Default for Limits {
@@ -49,9 +52,11 @@ impl Default for Limits {
             headers_max: 32,
             // Votes and descriptors of thousands of relays; consensuses are smaller.
             body_len_max: 16 << 20,
-            head_timeout: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(15),
+            body_timeout: Duration::from_secs(15),
+            // Over a circuit that is slow, in whole seconds without a byte, too.
+            bytes_per_second_min: 1024,
             exchange_timeout: Duration::from_secs(300),
-            connections_max: 1024,
         }
     }
 }
@@ -84,7 +89,18 @@ pub enum Peer {
     /// A BEGIN_DIR stream, of nobody knows whom; or a socket that only this user reaches.
     Circuit,
     /// A BEGIN_DIR stream of the client at the other end of the link.
-    Neighbour,
+    Neighbour(IpAddr),
+}
+
+impl Peer {
+    /// The address that it is counted by, if it has one.
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Peer::Address(addr) => Some(addr.ip()),
+            Peer::Neighbour(ip) => Some(ip),
+            Peer::Circuit => None,
+        }
+    }
 }
 
 /// Whose share of what all share something is.
@@ -105,7 +121,7 @@ impl From<Peer> for Sender {
         match peer {
             Peer::Address(addr) => Sender::Host(Source::of(addr.ip())),
             Peer::Circuit => Sender::Circuit,
-            Peer::Neighbour => Sender::Neighbour,
+            Peer::Neighbour(_) => Sender::Neighbour,
         }
     }
 }

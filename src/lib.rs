@@ -11,6 +11,7 @@ pub mod commands;
 pub mod config;
 pub mod dns;
 pub mod doctor;
+pub mod doors;
 pub mod error;
 pub mod folder;
 pub mod http;

@@ -3,9 +3,11 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
+use rustix::io::Errno;
 use tokio::net::TcpListener;
 
-use crate::error::{Failure, fail};
+use crate::config::MetricsPort;
+use crate::error::Failure;
 
 /// Listens on `addr`. `purpose` is the setting that asked for it, such as `or_port`.
 ///
@@ -14,6 +16,18 @@ pub async fn listen(addr: SocketAddr, purpose: &str) -> Result<TcpListener, Fail
     TcpListener::bind(addr)
         .await
         .map_err(|error| explain(addr, purpose, &error))
+}
+
+/// Listens for who asks for metrics, if anybody may.
+///
+/// Must be called within a runtime.
+pub async fn metrics(
+    port: Option<MetricsPort>,
+) -> Result<Option<(TcpListener, MetricsPort)>, Failure> {
+    match port {
+        Some(port) => Ok(Some((listen(port.addr, "metrics").await?, port))),
+        None => Ok(None),
+    }
 }
 
 /// Says, without keeping anything, whether `addr` could be listened on.
@@ -44,29 +58,14 @@ fn explain(addr: SocketAddr, purpose: &str, error: &std::io::Error) -> Failure {
     }
 }
 
-/// Accepts the next connection; errors that concern one connection only are passed over.
-pub async fn accept(
-    listener: &TcpListener,
-) -> Result<(tokio::net::TcpStream, SocketAddr), Failure> {
-    let mut failures = 0;
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => return Ok(accepted),
-            // Out of descriptors, or the peer left: wait a moment, do not spin.
-            Err(error) if failures < ACCEPT_FAILURES_MAX => {
-                failures += 1;
-                tracing::warn!(%error, "could not accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-            Err(error) => return fail("cannot accept connections", "listener", error),
-        }
-    }
+/// Whether a connection was not accepted because this process or machine is out of descriptors or
+/// memory: it waits in the kernel, and can be accepted when there are some again.
+pub fn is_want(error: &std::io::Error) -> bool {
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    wants
+        .iter()
+        .any(|want| error.raw_os_error() == Some(want.raw_os_error()))
 }
-
-/// So many failures in a row, and the listener is given up (some 100 s).
-const ACCEPT_FAILURES_MAX: u32 = 1000;
-/// The pause after a failed accept.
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,7 @@ use cepa_crypto::digest::sha256;
 use cepa_crypto::encoding::hex_lower;
 use tokio::net::TcpListener;
 
+use crate::doors::Doors;
 use crate::http::{Admission, Budget, Door, Handler, Limits, Peer, Reply, Request, Sender, Server};
 use crate::launched::Shutdown;
 
@@ -38,7 +39,7 @@ pub async fn serve(listener: TcpListener, shutdown: Shutdown) {
         })
     });
     let handler: Handler = Arc::new(|request| Box::pin(std::future::ready(answer(&request))));
-    let server = Server::new(handler, limits).with_door(door);
+    let server = Server::new(handler, limits, Doors::aside(&["page"])).with_door(door);
     server.serve(listener, shutdown).await;
 }
 

@@ -84,6 +84,7 @@ impl Bench {
                 high_ms: 0,
             },
             circuit_padding: PaddingParams::default(),
+            dos: cepa_limits::DosParams::default(),
             limits: Limits {
                 circuits_per_channel_max: 100_000,
                 ..Limits::default()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_crypto::ed25519::ExpandedKeypair;
+use cepa_limits::DosOptions;
 use cepa_netdoc::family::Family;
 use cepa_netdoc::protover::Protocols;
 use tracing::warn;
@@ -55,6 +56,8 @@ pub struct RelayConfig {
     pub protocols: Protocols,
     /// How long a day is for keys that are rotated; tests have shorter ones.
     pub key_day: Duration,
+    /// What the operator decides of `tor`'s defences.
+    pub dos: DosOptions,
     /// Bounds of each worker's switch.
     pub limits: Limits,
     /// `MaxMemInQueues`, bytes: past that, what has waited longest is thrown away, and before that

@@ -26,7 +26,7 @@ use cepa_crypto::Rng;
 use cepa_crypto::rsa::RsaKeyError;
 use cepa_dir::fetch::{self, FetchId, Interest, Refusal};
 use cepa_dir::{DirectoryDownload, Flavour, NetworkFile};
-use cepa_limits::Memory;
+use cepa_limits::{DosParams, Memory};
 use cepa_link::TlsKeyAndCert;
 use cepa_link::channel::PaddingRange;
 use cepa_netdoc::consensus::ConsensusText;
@@ -73,6 +73,7 @@ pub struct Relay {
     started: Instant,
     padding: PaddingRange,
     points: PointParams,
+    dos: DosParams,
     congestion: Arc<CongestionParams>,
     sendme_accept_min: u8,
     circuit_padding: PaddingParams,
@@ -127,6 +128,7 @@ impl Relay {
             started: now.mono,
             padding: PaddingRange::default(),
             points: PointParams::default(),
+            dos: DosParams::of(&config.dos, |_, default, _, _| default),
             congestion: Arc::default(),
             sendme_accept_min: 0,
             circuit_padding: PaddingParams::default(),
@@ -351,12 +353,23 @@ impl Relay {
         let delay_ms = value("MaxOnionQueueDelay", 1750, 1, i32::MAX).unsigned_abs();
         let onion_delay = Duration::from_millis(delay_ms.into());
         let sendme = u8::try_from(value("sendme_accept_min_version", 0, 0, 255)).unwrap_or(0);
+        let dos = DosParams::of(&self.config.dos, value);
         let held = (self.padding, self.circuit_padding);
-        let others = (self.points, self.onion_delay, self.sendme_accept_min);
-        let new = (points, onion_delay, sendme);
-        if (padding, new, &congestion) != (held, others, &self.congestion) {
+        let others = (
+            self.points,
+            self.onion_delay,
+            self.sendme_accept_min,
+            self.dos,
+        );
+        let new = (points, onion_delay, sendme, dos);
+        if (padding, new, &congestion) != (held, others, &*self.congestion) {
             (self.padding, self.circuit_padding) = padding;
-            (self.points, self.onion_delay, self.sendme_accept_min) = new;
+            (
+                self.points,
+                self.onion_delay,
+                self.sendme_accept_min,
+                self.dos,
+            ) = new;
             self.congestion = Arc::new(congestion);
             self.configure_switches();
         }
@@ -388,6 +401,7 @@ impl Relay {
             sendme_accept_min: self.sendme_accept_min,
             padding: self.padding,
             circuit_padding: self.circuit_padding,
+            dos: self.dos,
             limits,
             memory: Arc::clone(&self.memory),
         };

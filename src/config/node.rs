@@ -4,11 +4,13 @@
 //! wrong one is told so.
 
 mod authority;
+mod dos;
 mod exit;
 mod identity;
 mod limits;
 mod testing;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -101,6 +103,9 @@ pub struct NodeTable {
     /// Which bytes count: max, sum, in or out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accounting_rule: Option<Spanned<String>>,
+    /// What is refused to who asks for too much.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dos: BTreeMap<String, Spanned<toml::Value>>,
     /// Threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<Spanned<usize>>,
@@ -207,6 +212,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
     let accounting = limits::accounting(source, &table)?;
     let workers = limits::workers(&table);
     let max_memory = max_memory(source, table.max_memory.as_ref())?;
+    let dos = dos::options(source, &table.dos)?;
     Ok(RelayConfig {
         nickname: table.nickname.into_inner(),
         contact: table.contact.map(Spanned::into_inner),
@@ -227,6 +233,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         relay_bandwidth,
         max_advertised_bandwidth: table.max_advertised_bandwidth.map(Spanned::into_inner),
         accounting,
+        dos,
         workers,
         max_memory,
         testing: table.testing,

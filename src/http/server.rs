@@ -11,9 +11,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
+use super::stages::{Stage, Staged, Stages};
 use super::{Door, Handler, Limits, Peer, Reply, Request, body, read_headers};
+use crate::doors::{Gate, Pass};
 use crate::launched::Shutdown;
 use crate::net::pace::{Pace, Paced, Traffic};
 
@@ -23,18 +24,19 @@ pub struct Server {
     handler: Handler,
     door: Door,
     limits: Limits,
-    places: Arc<Semaphore>,
+    gate: Gate,
     pace: Option<(Arc<Pace>, Arc<Traffic>)>,
 }
 
 impl Server {
-    /// A server that is not yet reachable. Requests with a body are refused.
-    pub fn new(handler: Handler, limits: Limits) -> Self {
+    /// A server that is not yet reachable; who comes needs a place at `gate`. Requests with a body
+    /// are refused.
+    pub fn new(handler: Handler, limits: Limits, gate: Gate) -> Self {
         Self {
             handler,
             door: body::shut(),
             limits,
-            places: Arc::new(Semaphore::new(limits.connections_max)),
+            gate,
             pace: None,
         }
     }
@@ -53,55 +55,74 @@ impl Server {
     /// Accepts connections until `shutdown`; must be called within a runtime.
     pub async fn serve(self, listener: TcpListener, mut shutdown: Shutdown) {
         loop {
-            let accepted = tokio::select! {
-                accepted = crate::listen::accept(&listener) => accepted,
+            let (stream, addr, pass) = tokio::select! {
+                accepted = self.gate.accept(&listener) => accepted,
                 () = shutdown.wait() => return,
             };
-            match accepted {
-                Ok((stream, addr)) => {
-                    let server = self.clone();
-                    let peer = Peer::Address(addr);
-                    tokio::spawn(async move {
-                        match &server.pace {
-                            Some((pace, traffic)) => {
-                                let (pace, traffic) = (Arc::clone(pace), Arc::clone(traffic));
-                                let stream = Paced::new(stream, pace, traffic);
-                                server.serve_stream(stream, peer).await;
-                            }
-                            None => server.serve_stream(stream, peer).await,
-                        }
-                    });
+            let server = self.clone();
+            let peer = Peer::Address(addr);
+            tokio::spawn(async move {
+                match &server.pace {
+                    Some((pace, traffic)) => {
+                        let (pace, traffic) = (Arc::clone(pace), Arc::clone(traffic));
+                        let stream = Paced::new(stream, pace, traffic);
+                        server.exchange(stream, peer, pass).await;
+                    }
+                    None => server.exchange(stream, peer, pass).await,
                 }
-                Err(error) => {
-                    tracing::error!(%error, "the directory port is given up");
-                    return;
-                }
-            }
+            });
         }
     }
 
-    /// Answers the requests of one stream until it ends. Over the bound it is closed at once.
+    /// Answers the request of one stream. Without a place it is closed at once.
     pub async fn serve_stream<S>(&self, stream: S, peer: Peer)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Ok(_place) = self.places.try_acquire() else {
-            tracing::debug!("a directory connection too many is closed");
-            return;
+        match self.gate.enter(peer.ip()) {
+            Ok(pass) => self.exchange(stream, peer, pass).await,
+            Err(denied) => tracing::debug!(%denied, "a directory stream is closed"),
+        }
+    }
+
+    /// One exchange, each stage within its time. While the request arrives its place may be needed
+    /// for another.
+    pub async fn exchange<S>(&self, stream: S, peer: Peer, pass: Pass)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stages = Stages::new(self.limits);
+        let staged = Staged {
+            stream,
+            stages: Arc::clone(&stages),
         };
-        let service = service_fn(|request| self.answer(request, peer));
+        let service = service_fn(|request| self.answer(request, peer, (&stages, &pass)));
         let connection = hyper::server::conn::http1::Builder::new()
             .title_case_headers(true)
             .half_close(true)
+            .keep_alive(false)
             .max_buf_size(self.limits.head_len_max.max(8192))
             .max_headers(self.limits.headers_max)
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head_timeout)
-            .serve_connection(TokioIo::new(stream), service);
-        match tokio::time::timeout(self.limits.exchange_timeout, connection).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "a directory connection has failed"),
-            Err(_) => tracing::debug!("a directory connection took too long"),
+            .serve_connection(TokioIo::new(staged), service);
+        let limited = tokio::time::timeout(self.limits.exchange_timeout, connection);
+        tokio::select! {
+            done = limited => match done {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    if error.is_timeout() {
+                        pass.timed_out();
+                    }
+                    tracing::debug!(%error, "a directory connection has failed");
+                }
+                Err(_) => pass.timed_out(),
+            },
+            stage = stages.overdue() => {
+                pass.timed_out();
+                tracing::debug!(?stage, "a directory connection is too slow");
+            }
+            () = pass.evicted() => tracing::debug!("a directory connection gives up its place"),
         }
     }
 
@@ -109,11 +130,21 @@ impl Server {
         &self,
         request: hyper::Request<Incoming>,
         peer: Peer,
+        (stages, pass): (&Stages, &Pass),
     ) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
-        let reply = match self.receive(request, peer).await {
+        stages.begin(Stage::Body);
+        let is_taken = peer.ip().is_none_or(|ip| self.gate.take_request(ip));
+        let received = match is_taken {
+            true => self.receive(request, peer).await,
+            false => Err(Reply::new(503)),
+        };
+        stages.begin(Stage::Answering);
+        pass.set_busy(true);
+        let reply = match received {
             Ok(request) => (self.handler)(request).await,
             Err(refusal) => refusal,
         };
+        stages.begin(Stage::Reply);
         Ok(render(reply))
     }
 
@@ -184,6 +215,7 @@ fn printable(reason: String) -> Vec<u8> {
 mod tests {
     use super::super::{Admission, Budget, Looked};
     use super::*;
+    use crate::doors::Doors;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -218,7 +250,7 @@ mod tests {
             }),
             _ => Err(Reply::new(404)),
         });
-        Server::new(handler, limits).with_door(door)
+        Server::new(handler, limits, Doors::aside(&["test"])).with_door(door)
     }
 
     async fn exchange(limits: Limits, sent: &[u8]) -> String {
@@ -277,6 +309,19 @@ mod tests {
         assert!(!text.contains(" 200 "), "{text}");
     }
 
+    /// Sends this, and returns what comes until the other side hangs up, not closing ours.
+    async fn hung_up_on(limits: Limits, sent: &[u8]) -> String {
+        let (mut near, far) = tokio::io::duplex(1024);
+        let served = tokio::spawn(async move {
+            server(limits).serve_stream(far, Peer::Circuit).await;
+        });
+        near.write_all(sent).await.unwrap();
+        served.await.unwrap();
+        let mut text = String::new();
+        near.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
     #[tokio::test]
     async fn a_body_is_judged_before_it_is_read() {
         let status = async |head: &str, body: &[u8]| {
@@ -313,15 +358,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_head_is_hung_up_on() {
+    async fn a_slow_head_or_body_is_hung_up_on() {
         let limits = Limits {
-            exchange_timeout: Duration::from_millis(50),
+            head_timeout: Duration::from_millis(50),
+            body_timeout: Duration::from_millis(50),
             ..Limits::default()
         };
-        let (mut near, far) = tokio::io::duplex(1024);
-        let served =
-            tokio::spawn(async move { server(limits).serve_stream(far, Peer::Circuit).await });
-        near.write_all(b"GET / HT").await.unwrap();
+        hung_up_on(limits, b"GET / HT").await;
+        let text = hung_up_on(limits, b"POST /x HTTP/1.0\r\nContent-Length: 3\r\n\r\nab").await;
+        assert!(!text.contains(" 200 "), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_is_not_taken_is_given_up() {
+        let limits = Limits {
+            body_timeout: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        let (mut near, far) = tokio::io::duplex(16);
+        let served = tokio::spawn(async move {
+            server(limits).serve_stream(far, Peer::Circuit).await;
+        });
+        near.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
         served.await.unwrap();
     }
 }

@@ -69,6 +69,7 @@ pub(crate) async fn serve<P, R, W>(
     W: Writer,
 {
     let bell = worker.register_stream(key);
+    let _closing = Closing { worker, key };
     let mut edge = Edge {
         unreported: first.len(),
         outgoing: first,
@@ -110,8 +111,21 @@ pub(crate) async fn serve<P, R, W>(
         tracing::debug!("an application does not read: it is hung up on");
         writer.abort();
     }
-    worker.unregister_stream(key);
-    worker.with(|plane, now| plane.stream_close(key, EndReason::DONE, now));
+}
+
+/// Closes the stream when nobody serves it any more, be it that the task was given up.
+struct Closing<'a, P: Plane> {
+    worker: &'a Worker<P>,
+    key: StreamKey,
+}
+
+impl<P: Plane> Drop for Closing<'_, P> {
+    fn drop(&mut self) {
+        let key = self.key;
+        self.worker.unregister_stream(key);
+        self.worker
+            .with(|plane, now| plane.stream_close(key, EndReason::DONE, now));
+    }
 }
 
 /// Serves a stream through an in-memory pipe, for what speaks HTTP over it; returns the other end.

@@ -1,4 +1,4 @@
-//! From a TCP connection to an open link: TLS, then the link handshake, within a time limit.
+//! From a TCP connection to an open link: TLS, then the link handshake, each within a time limit.
 //!
 //! Both directions. What comes out is a [`TlsStream`] whose peer has proved who it is (or is a
 //! client), and the bytes that came right behind the handshake (tor-spec sections 2 and 4).
@@ -17,8 +17,10 @@ use super::tls_stream::{ReadStep, TlsStream};
 use crate::clock;
 use crate::tls::session::{TlsError, TlsSession};
 
-/// How long TLS and the link handshake may take together.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long TLS may take, from the connection on.
+const TLS_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the link handshake may take then, up to NETINFO.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long one attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,8 +34,10 @@ pub(crate) enum LinkError {
     Broken(io::Error),
     #[error("{0}")]
     Tls(TlsError),
-    #[error("the handshake took too long")]
-    Timeout,
+    #[error("{0} took too long")]
+    Timeout(&'static str),
+    #[error("its place was needed for another")]
+    Evicted,
     #[error("{0}")]
     Handshake(HandshakeError),
     #[error("no address to connect to")]
@@ -121,14 +125,19 @@ pub(crate) async fn accept(
     .await
 }
 
+/// TLS, then the link handshake, each within its own time: who is slow at one gets no more for it.
 async fn within_time(
-    tls: TlsStream,
+    mut tls: TlsStream,
     handshake: Handshake,
     rng: &mut Rng,
 ) -> Result<Link, LinkError> {
+    match tokio::time::timeout(TLS_TIMEOUT, tls.handshake()).await {
+        Ok(shaken) => shaken.map_err(LinkError::Broken)?,
+        Err(_) => return Err(LinkError::Timeout("TLS")),
+    }
     tokio::time::timeout(HANDSHAKE_TIMEOUT, run(tls, handshake, rng))
         .await
-        .unwrap_or(Err(LinkError::Timeout))
+        .unwrap_or(Err(LinkError::Timeout("the link handshake")))
 }
 
 async fn run(
@@ -136,7 +145,6 @@ async fn run(
     mut handshake: Handshake,
     rng: &mut Rng,
 ) -> Result<Link, LinkError> {
-    tls.handshake().await.map_err(LinkError::Broken)?;
     let mut input = Vec::new();
     loop {
         let step = handshake.handle_bytes(&mut input, tls.session(), clock::now(), rng);

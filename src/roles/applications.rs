@@ -19,16 +19,15 @@ use cepa_wire::resolve::{Answer as Resolved, AnswerValue};
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest, SocksStatus, SocksVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::config::Listener;
+use crate::doors::{APPLICATIONS, Doors, Gate, Pass};
 use crate::net::edge;
 use crate::net::worker::Worker;
 use crate::status::Probe;
 
-/// Applications served at once, over all ports.
-const CONNECTIONS_MAX: usize = 10_000;
 /// Bytes read from an application at once while its request waits.
 const READ_BYTES: usize = 4096;
 
@@ -49,6 +48,15 @@ pub(crate) enum Answer {
     Failed(SocksStatus),
 }
 
+/// A connection to a port: which, from where, and its place. It rests until it is known what is
+/// wanted.
+#[derive(Clone)]
+pub(crate) struct Visitor {
+    pub(crate) port: Listener,
+    pub(crate) peer: SocketAddr,
+    pub(crate) place: Rc<Pass>,
+}
+
 /// A request that an application made, with what it sent behind it.
 pub(crate) struct Asked {
     pub(crate) request: SocksRequest,
@@ -57,6 +65,12 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// What a visitor wants, who is busy from now on.
+    pub(crate) fn by(visitor: &Visitor, protocol: Protocol, request: SocksRequest) -> Self {
+        visitor.place.set_busy(true);
+        Asked::new(visitor.port, visitor.peer, protocol, request)
+    }
+
     /// What came to a port of ours from `peer`.
     pub(crate) fn new(
         port: Listener,
@@ -104,18 +118,22 @@ pub(crate) struct Applications {
     next: Cell<u64>,
     /// Addresses that stand for names, if they are wanted.
     automap: Option<RefCell<Automap>>,
-    places: Semaphore,
+    gate: Gate,
 }
 
 impl Applications {
     /// None so far.
-    pub(crate) fn new(worker: Rc<Worker<Client>>, automap: Option<Automap>) -> Rc<Self> {
+    pub(crate) fn new(
+        worker: Rc<Worker<Client>>,
+        automap: Option<Automap>,
+        doors: &Doors,
+    ) -> Rc<Self> {
         Rc::new(Applications {
             worker,
             waiting: RefCell::default(),
             next: Cell::new(0),
             automap: automap.map(RefCell::new),
-            places: Semaphore::new(CONNECTIONS_MAX),
+            gate: doors.gate(APPLICATIONS),
         })
     }
 
@@ -132,27 +150,27 @@ impl Applications {
         self: Rc<Self>,
         (listener, port): (TcpListener, Listener),
         purpose: &'static str,
-        serve: impl Fn(Rc<Self>, TcpStream, Listener, SocketAddr) -> F,
+        serve: impl Fn(Rc<Self>, TcpStream, Visitor) -> F,
     ) where
         F: Future<Output = io::Result<()>> + 'static,
     {
         loop {
-            let (tcp, peer) = match crate::listen::accept(&listener).await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::error!(%error, purpose, "a port is given up");
-                    return;
-                }
-            };
+            let (tcp, peer, place) = self.gate.accept(&listener).await;
+            let place = Rc::new(place);
             // Batches are made by the circuit, not by the kernel.
             let _ = tcp.set_nodelay(true);
-            let all = Rc::clone(&self);
-            let served = serve(Rc::clone(&self), tcp, port, peer);
+            let visitor = Visitor {
+                port,
+                peer,
+                place: Rc::clone(&place),
+            };
+            let served = serve(Rc::clone(&self), tcp, visitor);
             tokio::task::spawn_local(async move {
-                let Ok(_place) = all.places.try_acquire() else {
-                    return;
+                let served = tokio::select! {
+                    served = served => served,
+                    () = place.evicted() => Err(io::Error::other("its place is needed")),
                 };
-                if let Err(error) = served.await {
+                if let Err(error) = served {
                     tracing::debug!(%error, purpose, "an application is hung up on");
                 }
             });

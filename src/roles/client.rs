@@ -17,7 +17,7 @@ use cepa_client::{
 use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{Rng, curve25519};
 use cepa_dir::DirRequest;
-use cepa_limits::{Memory, MemoryShare};
+use cepa_limits::{DosCounts, Memory, MemoryShare};
 use cepa_link::{LINK_VERSIONS, PeerExpectation};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, LocalSet};
@@ -28,6 +28,7 @@ use super::ports::Ports;
 use super::{Told, fetch as exchange, guards, kept, log_kept, network_file, stays, until};
 use crate::clock;
 use crate::config::ClientConfig;
+use crate::doors::{Descriptors, Doors};
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
 use crate::http::Reply;
@@ -107,10 +108,7 @@ async fn serve(
     let folder = Folder::open(&config.data_dir)?;
     let mut keep = Keep::open(folder.path(), Durability::Process)?;
     let ports = Ports::open(&config).await?;
-    let metrics = match config.metrics.clone() {
-        Some(port) => Some((listen::listen(port.addr, "metrics").await?, port)),
-        None => None,
-    };
+    let metrics = listen::metrics(config.metrics.clone()).await?;
     let mut rng = clock::rng()?;
     let opened = onion::open(&config.onion_services, &mut rng)?;
     let client_keys = client_keys(&config)?;
@@ -130,12 +128,13 @@ async fn serve(
             advice,
         )
     })?;
+    let doors = open_doors(rng.fork());
     let share = limit_memory(&mut client, config.max_memory);
     let (worker, mut commands) = Worker::new(client, Arc::default(), share, None);
     let automap = config.automap.then(|| Automap::new(rng.fork()));
     let mut hands = Hands {
         hosting: Hosting::new(Rc::clone(&worker), opened, rng.fork()),
-        applications: Applications::new(Rc::clone(&worker), automap),
+        applications: Applications::new(Rc::clone(&worker), automap, &doors),
         tls: tls::client_config(tls::provider())
             .map_err(|error| Failure::new("TLS cannot be set up", "this process", error))?,
         worker: Rc::clone(&worker),
@@ -165,6 +164,14 @@ async fn serve(
     }
     hands.keep.finish();
     Ok(())
+}
+
+/// The doors of a client, which tell what they refuse; it has none of `tor`'s rules for relays.
+fn open_doors(rng: Rng) -> Doors {
+    let doors = Doors::of_client(Descriptors::raise(), rng);
+    let none = || std::future::ready(DosCounts::default());
+    tokio::task::spawn_local(doors.clone().run_teller(none));
+    doors
 }
 
 /// Does what the core asks for.

@@ -20,6 +20,7 @@ use super::fetch::kind_of;
 use super::replies::{Replies, written};
 use super::uploads::Uploads;
 use crate::clock;
+use crate::doors::Gate;
 use crate::http::{Admission, Budget, Door, Handler, Limits, Peer, Reply, Request, Server};
 
 /// Bytes of descriptors of onion services that are being sent at a time.
@@ -94,8 +95,8 @@ impl Directory {
         self.onions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The server over it.
-    pub(crate) fn server(&self, limits: Limits) -> Server {
+    /// The server over it; who asks needs a place at `gate`.
+    pub(crate) fn server(&self, limits: Limits, gate: Gate) -> Server {
         let directory = self.clone();
         let handler: Handler = Arc::new(move |request| {
             let directory = directory.clone();
@@ -103,7 +104,7 @@ impl Directory {
         });
         let directory = self.clone();
         let door: Door = Arc::new(move |request| directory.admit(request));
-        Server::new(handler, limits).with_door(door)
+        Server::new(handler, limits, gate).with_door(door)
     }
 
     /// What may follow the head of a request.
@@ -213,7 +214,8 @@ mod tests {
         let post = Request::post("/tor/hs/3/publish", "no descriptor");
         for (request, status) in [(get, 404), (post, 400)] {
             let port = Peer::Address(([127, 0, 0, 1], 9).into());
-            for (peer, status) in [(port, 503), (Peer::Neighbour, 503), (Peer::Circuit, status)] {
+            let neighbour = Peer::Neighbour([127, 0, 0, 1].into());
+            for (peer, status) in [(port, 503), (neighbour, 503), (Peer::Circuit, status)] {
                 let request = Request {
                     peer,
                     ..request.clone()

@@ -4,7 +4,6 @@
 //! `Proxy-Authorization` or `X-Tor-Stream-Isolation` headers share no circuit.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -18,9 +17,8 @@ use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
-use super::applications::{Answer, Applications, Asked};
+use super::applications::{Answer, Applications, Asked, Visitor};
 use super::socks::REQUEST_TIMEOUT;
-use crate::config::Listener;
 use crate::net::edge;
 
 /// Headers of a request, at most.
@@ -29,17 +27,17 @@ const HEADERS_MAX: usize = 64;
 const ISOLATION_LEN_MAX: usize = 512;
 const ISOLATING: [&str; 2] = ["proxy-authorization", "x-tor-stream-isolation"];
 
-/// Serves one connection to `listener`.
+/// Serves one connection to a port.
 pub(crate) async fn serve(
     applications: Rc<Applications>,
     tcp: TcpStream,
-    listener: Listener,
-    peer: SocketAddr,
+    visitor: Visitor,
 ) -> io::Result<()> {
     let service = service_fn(|request| {
-        let applications = Rc::clone(&applications);
+        let (applications, visitor) = (Rc::clone(&applications), visitor.clone());
         async move {
-            Ok::<_, std::convert::Infallible>(answer(applications, request, listener, peer).await)
+            let reply = answer(applications, request, visitor).await;
+            Ok::<_, std::convert::Infallible>(reply)
         }
     });
     hyper::server::conn::http1::Builder::new()
@@ -55,13 +53,12 @@ pub(crate) async fn serve(
 async fn answer(
     applications: Rc<Applications>,
     request: hyper::Request<Incoming>,
-    listener: Listener,
-    peer: SocketAddr,
+    visitor: Visitor,
 ) -> Response<Full<Bytes>> {
     if request.method() != Method::CONNECT {
         return status(StatusCode::METHOD_NOT_ALLOWED);
     }
-    let asked = match asked(&request, listener, peer) {
+    let asked = match asked(&request, &visitor) {
         Ok(asked) => asked,
         Err(code) => return status(code),
     };
@@ -74,7 +71,11 @@ async fn answer(
                 match upgraded.await {
                     Ok(io) => {
                         let halves = tokio::io::split(TokioIo::new(io));
-                        edge::serve(&worker, stream, halves, Vec::new(), early).await;
+                        let served = edge::serve(&worker, stream, halves, Vec::new(), early);
+                        tokio::select! {
+                            () = served => {}
+                            () = visitor.place.evicted() => {}
+                        }
                     }
                     Err(_) => applications.close(stream),
                 }
@@ -86,11 +87,7 @@ async fn answer(
     }
 }
 
-fn asked(
-    request: &hyper::Request<Incoming>,
-    listener: Listener,
-    peer: SocketAddr,
-) -> Result<Asked, StatusCode> {
+fn asked(request: &hyper::Request<Incoming>, visitor: &Visitor) -> Result<Asked, StatusCode> {
     let authority = request.uri().authority();
     let authority = authority.ok_or(StatusCode::BAD_REQUEST)?;
     let port = authority.port_u16().filter(|port| *port != 0);
@@ -125,7 +122,7 @@ fn asked(
         auth,
     };
     let protocol = Protocol::HttpConnect;
-    Ok(Asked::new(listener, peer, protocol, request))
+    Ok(Asked::by(visitor, protocol, request))
 }
 
 /// The answer of a proxy whose way to the server failed.

@@ -7,7 +7,7 @@ mod core;
 mod keys;
 mod reload;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -32,8 +32,9 @@ use super::uploads::Uploads;
 use super::workers::{NodeKeys, Workers};
 use super::{Told, fetch as exchange, kept, log_kept, network_file, stays};
 use crate::clock;
-use crate::config::{MetricsPort, RelayConfig};
+use crate::config::RelayConfig;
 use crate::dns::Resolver;
+use crate::doors::{DIR_PORT, Descriptors, Doors};
 use crate::error::Failure;
 use crate::folder::Folder;
 use crate::http::{self, Reply};
@@ -130,6 +131,7 @@ pub(crate) struct Node {
     traffic: Arc<Traffic>,
     pace: Arc<Pace>,
     traffic_due: Instant,
+    doors: Doors,
     /// Bytes that were read and written before what `traffic` has.
     moved: (u64, u64),
     flags: Option<Flags>,
@@ -154,17 +156,17 @@ impl Node {
         let mut keep = Keep::open(folder.path(), Durability::Full)?;
         let mut rng = clock::rng()?;
         let keys = read_keys(&folder, keep.store(), &mut rng)?;
+        let doors = open_doors(&config, &network, rng.fork());
         let listener = listen::listen(config.or_listen(), "or_port").await?;
         let is_authority = beside.is_some();
         let directory = directory(beside, &network);
         let (pace, traffic) = (Arc::new(Pace::of(&config)), Arc::<Traffic>::default());
         if let Some(addr) = config.dir_listen() {
-            let listener = listen::listen(addr, "dir_port").await?;
-            let server = directory.server(http::Limits::default());
+            let server = directory.server(http::Limits::default(), doors.gate(DIR_PORT));
             let server = server.paced(Arc::clone(&pace), Arc::clone(&traffic));
-            tokio::spawn(server.serve(listener, shutdown.clone()));
+            serve_dir_port(addr, server, shutdown).await?;
         }
-        let metrics = metrics_listener(&config).await?;
+        let metrics = listen::metrics(config.metrics.clone()).await?;
         let (sockets, queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
         let connector = tls::client_config(tls::provider()).map_err(tls_failure)?;
         let (answers, events) = mpsc::unbounded_channel();
@@ -202,6 +204,7 @@ impl Node {
             traffic,
             pace,
             traffic_due: clock::now().mono + TRAFFIC_EVERY,
+            doors,
             moved: (0, 0),
             flags: None,
             _sockets: sockets,
@@ -260,6 +263,9 @@ impl Node {
             fingerprint: self.relay.keys().rsa_id().to_string(),
             flags: self.flags,
             counts: SwitchCounts::default(),
+            dos: self.doors.dos_counts(),
+            doors: self.doors.door_counts(),
+            is_dry_run: self.config.dos.is_dry_run,
             hsdir: self.directory.hs_counts(),
             dns: self.resolver.counts(),
             read_bytes: self.moved.0 + self.traffic.read_bytes.load(Ordering::Relaxed),
@@ -277,6 +283,7 @@ impl Node {
         async move {
             if let Some(workers) = workers {
                 status.counts = workers.counts().await;
+                status.dos += &status.counts.dos;
             }
             status
         }
@@ -409,6 +416,7 @@ impl Node {
             }
             Command::Link { tls, identity } => self.set_link(&tls, identity)?,
             Command::Switch(config) => {
+                self.doors.set_dos(config.dos);
                 if let Some(workers) = &self.workers {
                     workers.set_config(&config);
                 }
@@ -461,6 +469,12 @@ impl Node {
                 }
                 let listed = text.consensus().router(&self.relay.keys().rsa_id());
                 self.flags = listed.map(|router| router.flags);
+                let routers = text.consensus().routers.iter();
+                let ips = routers.flat_map(|router| {
+                    let more = router.a.iter().map(|addr| IpAddr::V6(*addr.ip()));
+                    more.chain([IpAddr::V4(router.ip)])
+                });
+                self.doors.set_known(authorities(&self.network).chain(ips));
                 Some(text.consensus().routers.len())
             }
             _ => None,
@@ -492,16 +506,35 @@ fn seconds_until(then: SystemTime) -> u64 {
     left.unwrap_or_default().as_secs()
 }
 
-fn tls_failure(error: rustls::Error) -> Failure {
-    Failure::new("TLS cannot be set up", "this process", error)
+/// The doors of a relay, with places for authorities from the start.
+fn open_doors(config: &RelayConfig, network: &NetworkFile, rng: Rng) -> Doors {
+    let doors = Doors::of_relay(Descriptors::raise(), config.testing, rng);
+    doors.set_known(authorities(network));
+    doors
 }
 
-/// Where metrics are served, and to whom.
-async fn metrics_listener(
-    config: &RelayConfig,
-) -> Result<Option<(TcpListener, MetricsPort)>, Failure> {
-    match config.metrics.clone() {
-        Some(port) => Ok(Some((listen::listen(port.addr, "metrics").await?, port))),
-        None => Ok(None),
-    }
+async fn serve_dir_port(
+    addr: SocketAddr,
+    server: http::Server,
+    shutdown: &Shutdown,
+) -> Result<(), Failure> {
+    let listener = listen::listen(addr, "dir_port").await?;
+    tokio::spawn(server.serve(listener, shutdown.clone()));
+    Ok(())
+}
+
+/// The addresses of the authorities.
+fn authorities(network: &NetworkFile) -> impl Iterator<Item = IpAddr> {
+    let authorities = network.authorities.iter();
+    authorities.flat_map(|authority| {
+        let dir = IpAddr::V4(*authority.dir_addr.ip());
+        let more = authority.or_addr_v6.map(|addr| addr.ip());
+        [dir, IpAddr::V4(*authority.or_addr.ip())]
+            .into_iter()
+            .chain(more)
+    })
+}
+
+fn tls_failure(error: rustls::Error) -> Failure {
+    Failure::new("TLS cannot be set up", "this process", error)
 }

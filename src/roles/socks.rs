@@ -1,7 +1,6 @@
 //! The SOCKS port (socks-extensions; RFC 1928, 1929). Garbage is hung up on.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,8 +10,7 @@ use cepa_wire::socks::{self, Handshake, Progress, SocksRequest, SocksStatus};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::applications::{Answer, Applications, Asked, host_of};
-use crate::config::Listener;
+use super::applications::{Answer, Applications, Asked, Visitor, host_of};
 
 /// How long an application may take to say what it wants.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -21,15 +19,17 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) async fn serve(
     applications: Rc<Applications>,
     mut tcp: TcpStream,
-    port: Listener,
-    peer: SocketAddr,
+    visitor: Visitor,
 ) -> io::Result<()> {
-    let asked = tokio::time::timeout(REQUEST_TIMEOUT, read_request(&mut tcp)).await;
-    let (request, early) = asked.map_err(|_| io::ErrorKind::TimedOut)??;
+    let Ok(asked) = tokio::time::timeout(REQUEST_TIMEOUT, read_request(&mut tcp)).await else {
+        visitor.place.timed_out();
+        return Err(io::ErrorKind::TimedOut.into());
+    };
+    let (request, early) = asked?;
     let protocol = Protocol::Socks(request.version);
     let asked = Asked {
         early,
-        ..Asked::new(port, peer, protocol, request)
+        ..Asked::by(&visitor, protocol, request)
     };
     applications.serve(tcp, asked, reply).await
 }

@@ -14,8 +14,7 @@ use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest, SocksVersion};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::applications::{Applications, Asked};
-use crate::config::Listener;
+use super::applications::{Applications, Asked, Visitor};
 use crate::error::Failure;
 
 /// Connections that wait to be accepted.
@@ -25,40 +24,38 @@ const BACKLOG: i32 = 1024;
 pub(crate) async fn serve_redirected(
     applications: Rc<Applications>,
     tcp: TcpStream,
-    port: Listener,
-    peer: SocketAddr,
+    visitor: Visitor,
 ) -> io::Result<()> {
     let socket = SockRef::from(&tcp);
-    let original = match port.addr {
+    let original = match visitor.port.addr {
         SocketAddr::V4(_) => socket.original_dst_v4()?,
         SocketAddr::V6(_) => socket.original_dst_v6()?,
     };
     let target = original.as_socket();
     // Who connected here directly is not led on to here again.
-    let target = target.filter(|target| *target != port.addr);
+    let target = target.filter(|target| *target != visitor.port.addr);
     let target = target.ok_or(io::ErrorKind::AddrNotAvailable)?;
-    serve(applications, tcp, target, (port, peer)).await
+    serve(applications, tcp, target, visitor).await
 }
 
 /// Serves one connection whose local address is where it wanted to go.
 pub(crate) async fn serve_tproxied(
     applications: Rc<Applications>,
     tcp: TcpStream,
-    port: Listener,
-    peer: SocketAddr,
+    visitor: Visitor,
 ) -> io::Result<()> {
     let target = tcp.local_addr()?;
-    if target == port.addr {
+    if target == visitor.port.addr {
         return Err(io::ErrorKind::AddrNotAvailable.into());
     }
-    serve(applications, tcp, target, (port, peer)).await
+    serve(applications, tcp, target, visitor).await
 }
 
 async fn serve(
     applications: Rc<Applications>,
     tcp: TcpStream,
     target: SocketAddr,
-    (port, peer): (Listener, SocketAddr),
+    visitor: Visitor,
 ) -> io::Result<()> {
     let version = SocksVersion::V5;
     let auth = SocksAuth::None;
@@ -69,7 +66,7 @@ async fn serve(
         port: target.port(),
         auth,
     };
-    let asked = Asked::new(port, peer, ClientProtocol::Transparent, request);
+    let asked = Asked::by(&visitor, ClientProtocol::Transparent, request);
     applications.serve(tcp, asked, |_, _| Vec::new()).await
 }
 

@@ -8,6 +8,7 @@
 //! What a switch asks of the outside is done here: onionskins by other threads, links to other
 //! relays, streams to the world, the directory through an in-memory pipe.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,8 +21,9 @@ use cepa_link::{ChannelKey, LinkIdentity};
 use cepa_relay::{
     Handover, KnownRelays, Switch, SwitchCommand, SwitchConfig, SwitchCounts, Wakefulness, WorkerId,
 };
+use slotmap::SecondaryMap;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 mod links;
@@ -31,18 +33,16 @@ use super::onion_threads::{self, Answer, OnionThreads};
 use super::registry::Registry;
 use crate::clock;
 use crate::dns::Resolver;
+use crate::doors::{Doors, HANDSHAKES, OR_PORT, Pass};
 use crate::error::Failure;
 use crate::http;
 use crate::net::edge;
-use crate::net::link;
+use crate::net::link::{self, LinkError};
 use crate::net::pace::{Pace, Traffic};
 use crate::net::worker::{HANDOVER_BATCHES_MAX, Worker};
 
 /// Commands of a switch that are looked at together, so that onionskins go out in batches.
 const COMMANDS_MAX: usize = 64;
-
-/// Handshakes of incoming links under way at once on one worker.
-const HANDSHAKES_MAX: usize = 512;
 
 /// What links and circuits are opened with; replaced as a whole when keys are rotated.
 pub(crate) struct NodeKeys {
@@ -79,19 +79,29 @@ pub(crate) struct Shared {
     pub(crate) pace: Arc<Pace>,
     /// Whether no new links are taken.
     is_asleep: AtomicBool,
+    /// Who may come in.
+    pub(crate) doors: Doors,
     registry: Registry,
     messages: Vec<mpsc::UnboundedSender<Message>>,
 }
 
 /// What a worker is told. Few at a time: one for each link, circuit extension and configuration.
 enum Message {
-    Accept(std::net::TcpStream, SocketAddr),
+    Accept(Incoming),
     ChannelFound(CircuitKey, Option<(WorkerId, ChannelKey)>),
     Retire(ChannelKey),
     Config(Arc<SwitchConfig>),
     Relays(Arc<KnownRelays>),
     Sleep(Wakefulness),
     Count(oneshot::Sender<SwitchCounts>),
+}
+
+/// A connection that was let in, for its link and for the handshake before it.
+struct Incoming {
+    tcp: std::net::TcpStream,
+    peer: SocketAddr,
+    link: Pass,
+    handshake: Pass,
 }
 
 /// The workers of a relay; they end with the process.
@@ -119,6 +129,7 @@ pub(crate) struct Setup {
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) pace: Arc<Pace>,
+    pub(crate) doors: Doors,
 }
 
 impl Workers {
@@ -143,6 +154,7 @@ impl Workers {
             onion_threads: OnionThreads::start(onion_threads::cores())?,
             pace: setup.pace,
             is_asleep: AtomicBool::new(false),
+            doors: setup.doors,
             registry: Registry::new(clock::now().mono),
             messages,
         });
@@ -170,13 +182,15 @@ impl Workers {
     /// Hands accepted connections to the workers in turn, for as long as the listener lives.
     pub(crate) async fn accept(self, listener: tokio::net::TcpListener) {
         let mut next = 0;
+        let (links, handshakes) = (
+            self.shared.doors.gate(OR_PORT),
+            self.shared.doors.gate(HANDSHAKES),
+        );
         loop {
-            let (tcp, peer) = match crate::listen::accept(&listener).await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::error!(%error, "the or_port is given up");
-                    return;
-                }
+            let (tcp, peer, link) = links.accept(&listener).await;
+            let Ok(handshake) = handshakes.enter(Some(peer.ip())) else {
+                tracing::debug!("too many handshakes: a connection is closed");
+                continue;
             };
             if self.shared.is_asleep.load(Ordering::Relaxed) {
                 continue;
@@ -186,7 +200,13 @@ impl Workers {
                 continue;
             }
             let Ok(tcp) = tcp.into_std() else { continue };
-            self.tell(next, Message::Accept(tcp, peer));
+            let incoming = Incoming {
+                tcp,
+                peer,
+                link,
+                handshake,
+            };
+            self.tell(next, Message::Accept(incoming));
             next = (next + 1) % self.shared.messages.len();
         }
     }
@@ -297,12 +317,12 @@ impl Thread {
             answers,
             worker: Rc::clone(&worker),
             shared: self.shared,
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            passes: Rc::default(),
         };
         tokio::task::spawn_local(hands.clone().run_commands(commands, self.rng.fork()));
         while let Some(message) = self.inbox.recv().await {
             match message {
-                Message::Accept(tcp, peer) => hands.accept(tcp, peer, self.rng.fork()),
+                Message::Accept(incoming) => hands.accept(incoming, self.rng.fork()),
                 Message::ChannelFound(circuit, found) => {
                     worker.with(|switch, now| switch.handle_channel_found(circuit, found, now));
                 }
@@ -334,7 +354,8 @@ struct Hands {
     id: WorkerId,
     worker: Rc<Worker<Switch>>,
     shared: Arc<Shared>,
-    handshakes: Arc<Semaphore>,
+    /// The places of those who came to our door.
+    passes: Rc<RefCell<SecondaryMap<ChannelKey, Rc<Pass>>>>,
     answers: mpsc::UnboundedSender<Vec<Answer>>,
 }
 
@@ -394,6 +415,11 @@ impl Hands {
                 self.open_directory(stream, anonymous);
             }
             SwitchCommand::CloseStream { stream } => worker.ring_stream(stream),
+            SwitchCommand::ChannelUsed { channel, is_used } => {
+                if let Some(pass) = self.passes.borrow().get(channel) {
+                    pass.set_busy(is_used);
+                }
+            }
             SwitchCommand::CloseChannel { channel, reason } => {
                 tracing::debug!(%reason, "a channel is closed");
                 worker.end_channel(channel);
@@ -414,12 +440,14 @@ impl Hands {
         }
     }
 
-    fn accept(&self, tcp: std::net::TcpStream, peer: SocketAddr, mut rng: Rng) {
+    fn accept(&self, incoming: Incoming, mut rng: Rng) {
+        let Incoming {
+            tcp,
+            peer,
+            link: pass,
+            handshake,
+        } = incoming;
         let Ok(tcp) = TcpStream::from_std(tcp) else {
-            return;
-        };
-        let Ok(place) = Arc::clone(&self.handshakes).try_acquire_owned() else {
-            tracing::debug!("too many handshakes: a connection is closed");
             return;
         };
         let hands = self.clone();
@@ -427,11 +455,23 @@ impl Hands {
             let keys = hands.shared.keys();
             let identity = Arc::clone(&keys.link);
             let (tls, versions) = (&keys.acceptor, hands.shared.link_versions);
-            let link = link::accept(tcp, peer, tls, identity, versions, &mut rng).await;
-            drop(place);
+            let link = link::accept(tcp, peer, tls, identity, versions, &mut rng);
+            let link = tokio::select! {
+                link = link => link,
+                () = handshake.evicted() => Err(LinkError::Evicted),
+                () = pass.evicted() => Err(LinkError::Evicted),
+            };
+            if let Err(LinkError::Timeout(_)) = link {
+                handshake.timed_out();
+            }
+            drop(handshake);
             match link {
-                // In a task of its own, which is smaller than that of the handshake.
-                Ok(link) => drop(tokio::task::spawn_local(hands.serve_link(link, None))),
+                Ok(link) => {
+                    pass.opened();
+                    // In a task of its own, which is smaller than that of the handshake.
+                    let served = hands.serve_link(link, None, Some(pass));
+                    drop(tokio::task::spawn_local(served));
+                }
                 Err(error) => tracing::debug!(%error, "an incoming link failed"),
             }
         });
@@ -442,9 +482,10 @@ impl Hands {
             .with(|switch, now| switch.stream_dir_connected(stream, now));
         let theirs = edge::pipe(&self.worker, stream);
         let server = self.shared.directory.clone();
-        let peer = match anonymous {
-            true => http::Peer::Circuit,
-            false => http::Peer::Neighbour,
+        let neighbour = self.worker.peek(|switch| switch.neighbour(stream));
+        let peer = match neighbour.filter(|_| !anonymous) {
+            Some(addr) => http::Peer::Neighbour(addr.ip()),
+            None => http::Peer::Circuit,
         };
         self.shared
             .control

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use cepa_limits::Memory;
+use cepa_limits::{DoorCounts, DosCounts, DosRule, Memory};
 use cepa_netdoc::routerstatus::Flags;
 use cepa_relay::{HsDirCounts, PointCell, SwitchCounts, Wakefulness};
 
@@ -28,6 +28,12 @@ pub struct RelayStatus {
     pub counts: SwitchCounts,
     /// What it was asked to look up.
     pub dns: DnsCounts,
+    /// What was refused by `tor`'s defences, at the doors and further in.
+    pub dos: DosCounts,
+    /// Whether they only count.
+    pub is_dry_run: bool,
+    /// What happened at the doors, by name.
+    pub doors: Vec<(&'static str, DoorCounts)>,
     /// What it holds of onion services.
     pub hsdir: HsDirCounts,
     /// Bytes of all channels, ever.
@@ -150,7 +156,8 @@ pub fn relay(status: &RelayStatus) -> String {
             .collect();
         write(name, "counter", help, &rows);
     }
-    for (name, kind, help, rows) in load(counts, &status.memory) {
+    let more = load(counts, &status.memory).into_iter();
+    for (name, kind, help, rows) in more.chain(strangers(status)) {
         write(name, kind, help, &rows);
     }
     for (name, kind, help, value) in ours_of(counts, hsdir) {
@@ -215,6 +222,49 @@ fn dns_of(dns: &DnsCounts) -> [Labelled; 2] {
     [
         (asked_name, "Questions to name servers", asked.collect()),
         (outcome_name, "What became of them", outcomes.collect()),
+    ]
+}
+
+/// A metric with its rows.
+type Rows = (&'static str, &'static str, &'static str, Vec<(String, u64)>);
+
+/// What is refused to strangers.
+fn strangers(status: &RelayStatus) -> [Rows; 4] {
+    let rules = DosRule::ALL.map(|rule| {
+        let labels = format!("type=\"{}\"", rule.label());
+        (labels, status.dos.number(rule))
+    });
+    let inside = status.doors.iter().map(|(door, counts)| {
+        let inside = u64::try_from(counts.inside).unwrap_or(u64::MAX);
+        (format!("door=\"{door}\""), inside)
+    });
+    let gauge = |name, help, rows| (name, "gauge", help, rows);
+    let counter = |name, help, rows| (name, "counter", help, rows);
+    [
+        counter("tor_relay_dos_total", "Refused, by rule", rules.to_vec()),
+        gauge(
+            "cepa_relay_dos_dry_run",
+            "Whether what would be refused is let through",
+            vec![(String::new(), status.is_dry_run.into())],
+        ),
+        gauge("cepa_relay_door_inside", "Places taken", inside.collect()),
+        counter(
+            "cepa_relay_door_total",
+            "What became of who came",
+            status.doors.iter().flat_map(door_rows).collect(),
+        ),
+    ]
+}
+
+/// What became of those who came to a door.
+fn door_rows((door, counts): &(&'static str, DoorCounts)) -> [(String, u64); 5] {
+    let row = |action: &str, count| (format!("door=\"{door}\",action=\"{action}\""), count);
+    [
+        row("entered", counts.entered),
+        row("evicted", counts.evicted),
+        row("refused", counts.refused),
+        row("timed_out", counts.timed_out),
+        row("starved", counts.starved),
     ]
 }
 
@@ -303,6 +353,9 @@ mod tests {
                 channels_initiated: 1,
                 ..SwitchCounts::default()
             },
+            dos: DosCounts::default(),
+            is_dry_run: false,
+            doors: vec![("or_port", DoorCounts::default())],
             hsdir: HsDirCounts::default(),
             dns: DnsCounts {
                 asked: vec![("A", 3)],
@@ -329,6 +382,8 @@ mod tests {
             "tor_relay_flag{type=\"Exit\"} 0",
             "tor_relay_est_rend_total{action=\"duplicate_cookie\"} 0",
             "tor_relay_rend1_total{action=\"unknown_cookie\"} 0",
+            "tor_relay_dos_total{type=\"begindir_rate_rejected\"} 0",
+            "cepa_relay_door_total{door=\"or_port\",action=\"evicted\"} 0",
             "cepa_hsdir_descriptors 0",
             "cepa_kept_waiting_vital 3",
             "tor_relay_load_oom_bytes_total{subsys=\"cell\"} 0",

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::MetricsPort;
+use crate::doors::{Doors, Gate};
 use crate::error::{Failure, fail};
 use crate::http::{Handler, Limits, Peer, Reply, Request, Server};
 use crate::launched::Shutdown;
@@ -58,10 +59,14 @@ impl Sockets {
             Err(error) => return fail("cannot open this socket", path.display(), error),
         };
         let (sender, queries) = mpsc::channel(QUERIES_MAX);
-        let server = Server::new(handler(sender), Limits::default());
-        tokio::spawn(accept(listener, server.clone(), shutdown.clone()));
+        let handler = handler(sender);
+        let server = |gate| Server::new(Arc::clone(&handler), Limits::default(), gate);
+        let status = server(Doors::aside(&["status"]));
+        tokio::spawn(accept(listener, status, shutdown.clone()));
         if let Some((listener, port)) = metrics {
-            tokio::spawn(accept_metrics(listener, port, server, shutdown));
+            let gate = Doors::aside(&["metrics"]);
+            let server = server(gate.clone());
+            tokio::spawn(accept_metrics(listener, port, (gate, server), shutdown));
         }
         Ok((Sockets { path }, queries))
     }
@@ -90,25 +95,20 @@ fn handler(queries: mpsc::Sender<Query>) -> Handler {
 async fn accept_metrics(
     listener: TcpListener,
     port: MetricsPort,
-    server: Server,
+    (gate, server): (Gate, Server),
     mut shutdown: Shutdown,
 ) {
     loop {
-        let accepted = tokio::select! {
-            accepted = crate::listen::accept(&listener) => accepted,
+        let (stream, addr, pass) = tokio::select! {
+            accepted = gate.accept(&listener) => accepted,
             () = shutdown.wait() => return,
         };
-        match accepted {
-            Ok((stream, addr)) if port.allows(addr.ip()) => {
-                let server = server.clone();
-                tokio::spawn(async move { server.serve_stream(stream, Peer::Address(addr)).await });
-            }
-            Ok(_) => tracing::debug!("metrics_policy rejects a connection"),
-            Err(error) => {
-                tracing::error!(%error, "the port for metrics is given up");
-                return;
-            }
+        if !port.allows(addr.ip()) {
+            tracing::debug!("metrics_policy rejects a connection");
+            continue;
         }
+        let server = server.clone();
+        tokio::spawn(async move { server.exchange(stream, Peer::Address(addr), pass).await });
     }
 }
 

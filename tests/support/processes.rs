@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit, test_kill_process};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, test_kill_process,
+};
 
 /// A process that is killed when the test is through with it.
 pub(crate) struct Process(pub(crate) Child);
@@ -66,6 +68,18 @@ pub(crate) fn sockets_of(pid: u32) -> Vec<(SocketAddr, String)> {
         Some((peer, (*fields.get(3)?).to_owned()))
     };
     table.lines().skip(1).filter_map(peer).collect()
+}
+
+/// Lets a process open so many descriptors more than it has; all that it may, without a number.
+pub(crate) fn descriptors_left(pid: u32, left: Option<u64>) {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .count() as u64;
+    // The hard limit stays as it is: ours, which it was started with.
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let current = left.map_or(maximum, |left| Some(open + left));
+    let limit = Rlimit { current, maximum };
+    prlimit(Some(raw(pid)), Resource::Nofile, limit).unwrap();
 }
 
 /// Whether a process lives (as more than a zombie).

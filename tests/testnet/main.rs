@@ -2,11 +2,11 @@
 //!
 //! Each test has ports of its own, so that they run side by side, on loopback addresses only.
 //! `traffic` is a network that carries what it should, `delay` one with slow links, `survival` one
-//! whose nodes are killed, `address` one with a relay that moves, `onions` one with onion services
-//! (`reload`: they change while they run), `operator` one whose operator and disks do what they
-//! like, `kills` one whose nodes are killed at random instants, `ports` and `transparent` the other
-//! ways in, `exits` what leaves the network and what does not, `bad_input` what goes wrong before
-//! there is one.
+//! whose nodes are killed, `doors` one whose doors strangers hold, `address` one with a relay
+//! that moves, `onions` one with onion services (`reload`: they change while they run), `operator`
+//! one whose operator and disks do what they like, `kills` one whose nodes are killed at random
+//! instants, `ports` and `transparent` the other ways in, `exits` what leaves the network and what
+//! does not, `bad_input` what goes wrong before there is one.
 //! `CEPA_LONG=1` makes the download 1 GB.
 
 #![expect(
@@ -18,6 +18,7 @@
 mod address;
 mod bad_input;
 mod delay;
+mod doors;
 mod exits;
 mod kills;
 mod onions;

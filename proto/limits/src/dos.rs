@@ -4,6 +4,7 @@
 //! The values are the operator's, or else the consensus's, or else `tor`'s defaults. Which of a
 //! rule's things were refused is counted under the types of `tor_relay_dos_total`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::Rate;
@@ -90,12 +91,21 @@ pub struct DosParams {
     pub is_dry_run: bool,
 }
 
+/// What an operator decides: values by `tor`'s names, each within its bounds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DosOptions {
+    /// They go before what the consensus says.
+    pub values: BTreeMap<&'static str, i32>,
+    /// See [`DosParams::is_dry_run`].
+    pub is_dry_run: bool,
+}
+
 /// `tor`'s name of a parameter, its default, least and greatest value.
 type Param = (&'static str, i32, i32, i32);
 
 const MAX: i32 = i32::MAX;
 /// All parameters; the operator's options have the same names.
-pub const DOS_PARAMS: [Param; 21] = [
+pub const DOS_PARAMS: [Param; 22] = [
     ("DoSConnectionEnabled", 0, 0, 1),
     ("DoSConnectionDefenseType", 2, 1, 2),
     ("DoSConnectionMaxConcurrentCount", 100, 1, MAX),
@@ -117,16 +127,26 @@ pub const DOS_PARAMS: [Param; 21] = [
     ("DoSBeginDirRate", 10, 1, MAX),
     ("DoSBeginDirBurst", 60, 1, MAX),
     ("DoSBeginDirLimitEnabled", 0, 0, 1),
+    ("DoSRefuseSingleHopClientRendezvous", 0, 0, 1),
 ];
-/// The one that other parts of a relay read, too.
-pub const REFUSE_SINGLE_HOP: Param = ("DoSRefuseSingleHopClientRendezvous", 0, 0, 1);
 
 impl DosParams {
+    /// What the operator decides and, for the rest, `value(name, default, min, max)`.
+    pub fn of(options: &DosOptions, value: impl Fn(&str, i32, i32, i32) -> i32) -> Self {
+        let read = DosParams::read(|name, default, min, max| {
+            let chosen = options.values.get(name).copied();
+            chosen.unwrap_or_else(|| value(name, default, min, max))
+        });
+        DosParams {
+            is_dry_run: options.is_dry_run,
+            ..read
+        }
+    }
+
     /// Reads each parameter by `value(name, default, min, max)`.
     pub fn read(value: impl Fn(&str, i32, i32, i32) -> i32) -> Self {
         let number = |wanted: &str| {
-            let all = DOS_PARAMS.iter().chain([&REFUSE_SINGLE_HOP]);
-            let known = all.into_iter().find(|(name, ..)| *name == wanted);
+            let known = DOS_PARAMS.iter().find(|(name, ..)| *name == wanted);
             debug_assert!(known.is_some(), "{wanted} is in the table");
             known.map_or(0, |(name, default, min, max)| {
                 value(name, *default, *min, *max).unsigned_abs()
@@ -314,6 +334,16 @@ mod tests {
         assert_eq!(params.circuit.defense, CircuitDefense::Limit);
         assert_eq!(params.stream.defense, StreamDefense::Close);
         assert_eq!(params.circuit.min_connections, 7);
+    }
+
+    #[test]
+    fn the_operator_goes_before_the_consensus() {
+        let options = DosOptions {
+            values: BTreeMap::from([("DoSCircuitCreationEnabled", 0)]),
+            is_dry_run: true,
+        };
+        let params = DosParams::of(&options, |_, _, _, max| max);
+        assert!(!params.circuit.is_enabled && params.connection.is_enabled && params.is_dry_run);
     }
 
     #[test]

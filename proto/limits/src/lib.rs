@@ -15,7 +15,7 @@ mod source;
 pub mod strangers;
 
 pub use account::Account;
-pub use dos::{DosCounts, DosParams, DosRule};
+pub use dos::{DosCounts, DosOptions, DosParams, DosRule};
 pub use held::Held;
 pub use memory::{Memory, MemoryClass, MemoryShare, Shortage};
 pub use meter::{Meter, Rate};

@@ -195,12 +195,17 @@ impl Strangers {
         }
     }
 
-    /// The process has no descriptor for the next one at this door: who must go, of it or, if
-    /// nobody rests there, of another.
+    /// The process has no descriptor for the next one at this door; how often that was so.
+    pub fn starved(&mut self, door: Door) -> u64 {
+        let Some(door) = self.doors.get_mut(door.0) else {
+            return 0;
+        };
+        door.counts.starved += 1;
+        door.counts.starved
+    }
+
+    /// Who must go to free a descriptor: of this door or, if nobody rests there, of another.
     pub fn relieve(&mut self, door: Door) -> Option<(Door, Ticket)> {
-        if let Some(door) = self.doors.get_mut(door.0) {
-            door.counts.starved += 1;
-        }
         let all = (0..self.doors.len()).map(Door).filter(|it| *it != door);
         [door].into_iter().chain(all).find_map(|door| {
             let state = self.doors.get_mut(door.0)?;

@@ -76,6 +76,7 @@ fn config() -> RelayConfig {
         serves_directory: true,
         publishes: true,
         extend_allow_private: true,
+        dos: Default::default(),
         limits: Limits::default(),
     }
 }

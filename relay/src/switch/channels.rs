@@ -3,8 +3,10 @@
 //! What waits (cells, bytes) is counted where it changes, over all channels, and a channel that has
 //! new output is listed once for the shell. Nothing here knows circuits but by their ids.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use cepa_limits::Account;
 use cepa_link::channel::{ControlFull, Waiting};
 use cepa_link::{Channel, ChannelKey, CircuitRef};
 use cepa_wire::Now;
@@ -25,6 +27,10 @@ pub(super) struct Link {
     pub(super) closing: bool,
     /// There is a better one to the same relay: it ends when it is idle.
     pub(super) is_retired: bool,
+    /// The shell was told that it has circuits.
+    pub(super) is_used: bool,
+    /// What its address may do; `None` for what has none, or is ours.
+    pub(super) account: Option<Arc<Account>>,
 }
 
 impl Link {
@@ -61,6 +67,8 @@ impl Channels {
             accepted: 0,
             closing: false,
             is_retired: false,
+            is_used: false,
+            account: None,
         })
     }
 
@@ -192,11 +200,14 @@ impl Channels {
     }
 
     /// Calls `tick` for each channel, which may queue; those that it is true for are returned.
-    pub(super) fn tick(&mut self, mut tick: impl FnMut(&mut Link) -> bool) -> Vec<ChannelKey> {
+    pub(super) fn tick(
+        &mut self,
+        mut tick: impl FnMut(ChannelKey, &mut Link) -> bool,
+    ) -> Vec<ChannelKey> {
         let keys: Vec<ChannelKey> = self.links.keys().collect();
         let mut found = Vec::new();
         for key in keys {
-            if self.change(key, &mut tick) == Some(true) {
+            if self.change(key, |link| tick(key, link)) == Some(true) {
                 found.push(key);
             }
         }

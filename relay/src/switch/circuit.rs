@@ -25,6 +25,7 @@ use slotmap::{Key, KeyData};
 use zeroize::Zeroizing;
 
 use super::command::WorkerId;
+use super::dos::Asked;
 use super::intro::IntroPoint;
 use super::padding::Padding;
 use super::point::{CircuitPlace, Cookie};
@@ -160,6 +161,8 @@ pub(super) struct Circuit {
     /// The stream behind which the next round of wake-ups begins, so that all get their turn.
     pub(super) woken_last: StreamId,
     pub(super) padding: Padding,
+    /// What it has asked for, once that was something.
+    pub(super) asked: Option<Box<Asked>>,
 }
 
 impl Circuit {
@@ -181,6 +184,7 @@ impl Circuit {
             streams: BTreeMap::new(),
             woken_last: StreamId::NONE,
             padding: Padding::default(),
+            asked: None,
         }
     }
 }

@@ -93,6 +93,14 @@ pub enum Command {
         /// The stream that was.
         stream: StreamKey,
     },
+    /// A channel that its peer opened has circuits from now on, or has none: told within a second,
+    /// for who must give up his place.
+    ChannelUsed {
+        /// The channel.
+        channel: ChannelKey,
+        /// Whether it has circuits.
+        is_used: bool,
+    },
     /// Close the connection under a channel; `channel_closed` need not be called for it, but may.
     CloseChannel {
         /// The channel that was.

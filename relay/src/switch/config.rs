@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cepa_circuit::{CongestionParams, PaddingParams};
 use cepa_crypto::{Ed25519Id, RsaId};
-use cepa_limits::Memory;
+use cepa_limits::{DosParams as StrangerParams, Memory};
 use cepa_link::channel::PaddingRange;
 use cepa_netdoc::params::Params;
 use cepa_wire::establish_intro::DosParams;
@@ -65,8 +65,6 @@ pub struct PointParams {
     /// `HiddenServiceEnableIntroDoSDefense` with its rate and burst: for services that ask for
     /// nothing of their own.
     pub intro_dos: Option<DosParams>,
-    /// `DoSRefuseSingleHopClientRendezvous`: clients that are one hop away get no rendezvous.
-    pub refuses_single_hop: bool,
 }
 
 impl PointParams {
@@ -80,7 +78,6 @@ impl PointParams {
                 rate_per_s: value("HiddenServiceEnableIntroDoSRatePerSec", 25).into(),
                 burst: value("HiddenServiceEnableIntroDoSBurstPerSec", 200).into(),
             }),
-            refuses_single_hop: value("DoSRefuseSingleHopClientRendezvous", 0) == 1,
         }
     }
 }
@@ -111,6 +108,8 @@ pub struct SwitchConfig {
     pub padding: PaddingRange,
     /// The consensus's `circpad_…`, for circuit padding.
     pub circuit_padding: PaddingParams,
+    /// `DoS…`: what is refused to who asks for too much.
+    pub dos: StrangerParams,
     /// Bounds.
     pub limits: Limits,
     /// What the process holds, all workers together, and may hold. A switch keeps the first one.

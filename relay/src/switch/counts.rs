@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
+use cepa_limits::DosCounts;
+
 use super::memory::MemoryCounts;
 use super::onionskins::OnionskinCounts;
 
@@ -29,6 +31,8 @@ pub struct SwitchCounts {
     pub onionskins_ever: OnionskinCounts,
     /// Streams that were taken, ever.
     pub streams_taken: StreamCounts,
+    /// What was refused by `tor`'s defences.
+    pub dos: DosCounts,
     /// What is done for onion services.
     pub points: PointCounts,
     /// What the memory limit has done.
@@ -84,6 +88,7 @@ impl AddAssign<&SwitchCounts> for SwitchCounts {
         self.streams_taken.begin += other.streams_taken.begin;
         self.streams_taken.begin_dir += other.streams_taken.begin_dir;
         self.streams_taken.resolve += other.streams_taken.resolve;
+        self.dos += &other.dos;
         self.points += &other.points;
         self.memory += other.memory;
     }

@@ -35,6 +35,10 @@ impl Switch {
             self.refuse_create(channel, cell, DestroyReason::HIBERNATING);
             return Ok(());
         }
+        if self.refuses_circuit(channel, now) {
+            self.refuse_create(channel, cell, DestroyReason::RESOURCELIMIT);
+            return Ok(());
+        }
         let job = Create2::read(cell::payload(cell))
             .map_err(|_| OnionskinError::Handshake)
             .and_then(|create| OnionskinJob::new(&create));
@@ -73,6 +77,10 @@ impl Switch {
         cell: &CellBuf,
         now: Now,
     ) -> Result<(), ChannelClose> {
+        if self.refuses_circuit(channel, now) {
+            self.refuse_create(channel, cell, DestroyReason::RESOURCELIMIT);
+            return Ok(());
+        }
         let Ok(create) = CreateFast::read(cell::payload(cell)) else {
             return Ok(());
         };

@@ -17,8 +17,10 @@ use std::sync::Arc;
 use cepa_circuit::relay::RelayViolation;
 use cepa_circuit::{CircuitKey, Stream, StreamKey, StreamSide, StreamState, StreamViolation};
 use cepa_limits::Held;
+use cepa_limits::dos::StreamDefense;
 use cepa_wire::Now;
 use cepa_wire::begin::Begin;
+use cepa_wire::destroy::DestroyReason;
 use cepa_wire::end::{End, EndReason};
 use cepa_wire::host::Host;
 use cepa_wire::relay::{RelayCommand, StreamId};
@@ -65,7 +67,7 @@ pub(super) struct Edge {
 
 impl Switch {
     pub(super) fn handle_begin(&mut self, key: CircuitKey, id: StreamId, data: &[u8], now: Now) {
-        if !self.may_open(key, id, now) {
+        if !self.may_open(key, id, EdgeKind::Exit, now) {
             return;
         }
         let begin = match Begin::read(data) {
@@ -96,7 +98,7 @@ impl Switch {
     }
 
     pub(super) fn handle_begin_dir(&mut self, key: CircuitKey, id: StreamId, now: Now) {
-        if !self.may_open(key, id, now) {
+        if !self.may_open(key, id, EdgeKind::Dir, now) {
             return;
         }
         if !self.config.serves_directory {
@@ -110,7 +112,7 @@ impl Switch {
     }
 
     pub(super) fn handle_resolve(&mut self, key: CircuitKey, id: StreamId, data: &[u8], now: Now) {
-        if !self.may_open(key, id, now) {
+        if !self.may_open(key, id, EdgeKind::Resolve, now) {
             return;
         }
         let resolve = match Resolve::read(data) {
@@ -144,7 +146,7 @@ impl Switch {
     }
 
     /// Whether a stream of this id may be opened; if not, the client has been told what it needs.
-    fn may_open(&mut self, key: CircuitKey, id: StreamId, now: Now) -> bool {
+    fn may_open(&mut self, key: CircuitKey, id: StreamId, kind: EdgeKind, now: Now) -> bool {
         let Some(circuit) = self.circuits.get(key) else {
             return false;
         };
@@ -157,7 +159,24 @@ impl Switch {
             self.send_end(key, id, EndReason::RESOURCELIMIT.into(), now);
             return false;
         }
-        true
+        let Some(defense) = self.refuses_stream(key, kind, now) else {
+            return true;
+        };
+        match (defense, kind) {
+            (StreamDefense::Close, _) => self.destroy(key, DestroyReason::RESOURCELIMIT, now),
+            (_, EdgeKind::Resolve) => {
+                let answer = Answer {
+                    value: AnswerValue::ErrorTransient,
+                    ttl: REFUSED_TTL_SECS,
+                };
+                self.send_resolved(key, id, vec![answer], now);
+            }
+            // RESOURCELIMIT would have a client of `tor` think that nothing works here.
+            (_, EdgeKind::Exit | EdgeKind::Dir) => {
+                self.send_end(key, id, EndReason::MISC.into(), now);
+            }
+        }
+        false
     }
 
     /// Whether a stream of this circuit may wait for a connection or an answer of the DNS.

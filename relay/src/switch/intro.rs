@@ -6,9 +6,10 @@
 //! many reach it; what exceeds that is refused here. Every fault closes the circuit, but for an
 //! INTRODUCE1 that is malformed or finds nobody: its client is told, and may extend elsewhere.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cepa_circuit::{CircuitKey, RelayCircuit};
+use cepa_limits::{DosRule, Meter, Rate};
 use cepa_wire::Now;
 use cepa_wire::destroy::DestroyReason;
 use cepa_wire::establish_intro::{
@@ -32,35 +33,25 @@ pub(super) struct IntroPoint {
     pub(super) is_established: bool,
 }
 
-/// A bound on introductions: how far what was let through reaches ahead of time.
+/// How many introductions a service gets.
 #[derive(Debug)]
 struct Limiter {
-    /// What one introduction takes.
-    interval: Duration,
-    /// How far ahead the next one may begin.
-    ahead_max: Duration,
-    paid_until: Instant,
+    rate: Rate,
+    meter: Meter,
 }
 
 impl Limiter {
     /// `None`: nothing is limited.
-    fn new(asked: DosParams, now: Instant) -> Option<Self> {
+    fn new(asked: DosParams) -> Option<Self> {
         let (rate, burst) = asked.limit()?;
-        let interval = Duration::from_secs(1).checked_div(rate)?;
         Some(Limiter {
-            interval,
-            ahead_max: interval * burst.saturating_sub(1),
-            paid_until: now,
+            rate: Rate::new(rate, burst)?,
+            meter: Meter::default(),
         })
     }
 
     fn lets_through(&mut self, now: Instant) -> bool {
-        let begin = self.paid_until.max(now);
-        let is_due = begin.saturating_duration_since(now) <= self.ahead_max;
-        if is_due {
-            self.paid_until = begin + self.interval;
-        }
-        is_due
+        self.meter.take(self.rate, now)
     }
 }
 
@@ -75,7 +66,7 @@ enum EstablishRefused {
 
 impl Switch {
     pub(super) fn handle_establish_intro(&mut self, key: CircuitKey, data: &[u8], now: Now) {
-        match self.check_establish_intro(key, data, now) {
+        match self.check_establish_intro(key, data) {
             Ok(point) => {
                 let point_key = PointKey::Intro(point.auth_key);
                 if let Some(circuit) = self.circuits.get_mut(key) {
@@ -103,7 +94,6 @@ impl Switch {
         &self,
         key: CircuitKey,
         data: &[u8],
-        now: Now,
     ) -> Result<IntroPoint, EstablishRefused> {
         let circuit = self.circuits.get(key).ok_or(EstablishRefused::NotEnd)?;
         if !matches!(circuit.next, Next::None) {
@@ -114,7 +104,7 @@ impl Switch {
         let asked = establish.dos.or(self.config.points.intro_dos);
         Ok(IntroPoint {
             auth_key: *establish.auth_key.as_bytes(),
-            limiter: asked.and_then(|asked| Limiter::new(asked, now.mono)),
+            limiter: asked.and_then(Limiter::new),
             is_established: false,
         })
     }
@@ -206,6 +196,7 @@ impl Switch {
         }
         let limiter = point.limiter.as_mut();
         if limiter.is_some_and(|limiter| !limiter.lets_through(now.mono)) {
+            self.dos_counts.count(DosRule::Introduce2Rejected);
             let action = PointAction::RateLimited;
             return self.end_introduce(client, IntroduceStatus::CANT_RELAY, action, now);
         }
@@ -240,20 +231,21 @@ impl Switch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[expect(clippy::disallowed_methods, reason = "a test's clock starts somewhere")]
     fn now() -> Instant {
         Instant::now()
     }
 
-    fn limiter(rate_per_s: u64, burst: u64, now: Instant) -> Option<Limiter> {
-        Limiter::new(DosParams { rate_per_s, burst }, now)
+    fn limiter(rate_per_s: u64, burst: u64) -> Option<Limiter> {
+        Limiter::new(DosParams { rate_per_s, burst })
     }
 
     #[test]
     fn the_limiter_is_exact() {
         let start = now();
-        let mut limiter = limiter(4, 10, start).unwrap();
+        let mut limiter = limiter(4, 10).unwrap();
         let mut let_through = |at: Duration, asked: usize| {
             let asked = 0..asked;
             asked.filter(|_| limiter.lets_through(start + at)).count()
@@ -276,11 +268,11 @@ mod tests {
     #[test]
     fn what_makes_no_sense_limits_nothing() {
         for (rate, burst) in [(0, 5), (5, 0), (5, 4), (1 << 31, 1 << 31), (1, u64::MAX)] {
-            assert!(limiter(rate, burst, now()).is_none());
+            assert!(limiter(rate, burst).is_none());
         }
-        let mut widest = limiter(1, (1 << 31) - 1, now()).unwrap();
+        let mut widest = limiter(1, (1 << 31) - 1).unwrap();
         assert!(widest.lets_through(now()));
-        let mut fastest = limiter((1 << 31) - 1, (1 << 31) - 1, now()).unwrap();
+        let mut fastest = limiter((1 << 31) - 1, (1 << 31) - 1).unwrap();
         assert!(fastest.lets_through(now()));
     }
 }

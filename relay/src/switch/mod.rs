@@ -18,6 +18,7 @@ mod config;
 mod counts;
 mod create;
 mod destroy;
+mod dos;
 mod edge;
 mod extend;
 mod flow;
@@ -40,6 +41,7 @@ use std::time::{Duration, Instant};
 
 use cepa_circuit::{CircuitKey, PaddingBudget, PaddingSchedule, StreamKey};
 use cepa_crypto::Rng;
+use cepa_limits::{Account, DosCounts};
 use cepa_link::{Channel, ChannelKey, CircuitRef, Established};
 use cepa_wire::Now;
 use cepa_wire::cell::{self, CellBuf};
@@ -82,6 +84,7 @@ pub struct Switch {
     points: Points,
     point_counts: PointCounts,
     streams_taken: StreamCounts,
+    dos_counts: DosCounts,
     /// By worker.
     handover: Vec<Vec<Handover>>,
     ready_streams: Vec<StreamKey>,
@@ -133,6 +136,7 @@ impl Switch {
             points: Points::default(),
             point_counts: PointCounts::default(),
             streams_taken: StreamCounts::default(),
+            dos_counts: DosCounts::default(),
             handover: (0..workers).map(|_| Vec::new()).collect(),
             ready_streams: Vec::new(),
             paced_streams: Vec::new(),
@@ -179,6 +183,7 @@ impl Switch {
             onionskins: self.onionskins.len(),
             onionskins_ever: self.onionskins.counts,
             streams_taken: self.streams_taken,
+            dos: self.dos_counts,
             points: self.point_counts.clone(),
             memory: self.ledger.counts(),
         }
@@ -206,6 +211,13 @@ impl Switch {
     #[must_use]
     pub fn known_relays(&self) -> &KnownRelays {
         &self.relays
+    }
+
+    /// Counts what a channel's peer asks for with all else that its address does.
+    pub fn set_account(&mut self, channel: ChannelKey, account: Option<Arc<Account>>) {
+        if let Some(link) = self.channels.link_mut(channel) {
+            link.account = account;
+        }
     }
 
     /// What the handshake of a channel found out.
@@ -271,10 +283,15 @@ impl Switch {
         }
         self.next_tick = (!self.channels.is_empty()).then_some(now.mono + TICK);
         let (idle_max, retired_max) = (self.config.limits.channel_idle, RETIRED_IDLE);
-        let rng = &mut self.rng;
-        let idle = self.channels.tick(|link| {
+        let (rng, commands) = (&mut self.rng, &mut self.commands);
+        let idle = self.channels.tick(|channel, link| {
             link.channel.handle_timeout(now, rng);
-            if link.channel.circuit_count() > 0 {
+            let is_used = link.channel.circuit_count() > 0;
+            if is_used != link.is_used && !link.channel.link().initiator {
+                link.is_used = is_used;
+                commands.push_back(Command::ChannelUsed { channel, is_used });
+            }
+            if is_used {
                 link.idle_since = None;
                 return false;
             }

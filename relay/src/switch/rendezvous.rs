@@ -10,6 +10,7 @@
 //! closes the circuit, and either's end closes the other.
 
 use cepa_circuit::CircuitKey;
+use cepa_limits::DosRule;
 use cepa_wire::Now;
 use cepa_wire::cell::{self, CellBuf, Command};
 use cepa_wire::destroy::DestroyReason;
@@ -38,7 +39,8 @@ fn fault(next: &Next) -> PointAction {
 impl Switch {
     pub(super) fn handle_establish_rendezvous(&mut self, key: CircuitKey, data: &[u8], now: Now) {
         let is_direct = self.previous_peer(key).is_none();
-        if is_direct && self.config.points.refuses_single_hop {
+        let refuses = self.config.dos.refuses_single_hop;
+        if is_direct && refuses && self.refuses(DosRule::SingleHopRefused) {
             // No answer: whoever does this is to lose time.
             self.point_counts
                 .count(PointCell::EstablishRendezvous, PointAction::SingleHop);

@@ -150,6 +150,14 @@ impl Switch {
         self.connected(key, Some((addr.ip(), ttl_secs)), now);
     }
 
+    /// The other end of the link that a stream came over.
+    #[must_use]
+    pub fn neighbour(&self, key: StreamKey) -> Option<SocketAddr> {
+        let circuit = self.circuits.get(self.streams.get(key)?.circuit?)?;
+        let link = self.channels.get(circuit.previous.channel)?;
+        Some(link.channel.link().peer_addr)
+    }
+
     /// The answer to [`super::Command::OpenDir`].
     pub fn stream_dir_connected(&mut self, key: StreamKey, now: Now) {
         self.connected(key, None, now);

@@ -3,6 +3,7 @@
 mod attacks;
 mod cgo;
 mod channels;
+mod dos;
 mod flow;
 mod net;
 mod padding;

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock;
+use crate::doors::Doors;
 use crate::launched::Shutdown;
 
 /// Bytes on the way, each way of a link, at most.
@@ -36,19 +37,19 @@ pub(super) async fn serve(listener: TcpListener, delay: Duration, mut shutdown: 
     let Ok(addr) = listener.local_addr() else {
         return;
     };
+    let gate = Doors::aside(&["the proxy of a delayed link"]);
     loop {
-        let accepted = tokio::select! {
-            accepted = crate::listen::accept(&listener) => accepted,
+        let (theirs, _, place) = tokio::select! {
+            accepted = gate.accept(&listener) => accepted,
             () = shutdown.wait() => return,
         };
-        let Ok((theirs, _)) = accepted else {
-            return;
-        };
+        place.set_busy(true);
         tokio::spawn(async move {
             // A node that does not listen (any more) hangs up, as without a proxy.
             if let Ok(node) = TcpStream::connect(behind(addr)).await {
                 join(theirs, node, delay).await;
             }
+            drop(place);
         });
     }
 }

@@ -365,6 +365,7 @@ fn node_table(
         accounting_max: None,
         accounting_start: None,
         accounting_rule: None,
+        dos: Default::default(),
         workers: Some(unplaced(1)),
         // All nodes share one machine.
         max_memory: Some(unplaced(MEMORY_BYTES)),

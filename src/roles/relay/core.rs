@@ -74,6 +74,7 @@ pub(super) fn core_config(config: &RelayConfig, address: IpAddr) -> Result<CoreC
         publishes: true,
         extend_allow_private: config.testing,
         key_day: config.key_day,
+        dos: config.dos.clone(),
         limits: Limits {
             onionskins: onion_threads::limits(config.workers),
             ..Limits::default()

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{Node, tls_failure};
 use crate::clock;
+use crate::doors::BEGIN_DIR;
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
 use crate::http;
@@ -108,14 +109,20 @@ impl Node {
             bind: self.bind,
             link_versions: self.config.link_versions,
             resolver: self.resolver.clone(),
-            directory: self.directory.server(http::Limits::default()),
+            directory: (self.directory).server(http::Limits::default(), self.doors.gate(BEGIN_DIR)),
             control: tokio::runtime::Handle::current(),
             traffic: Arc::clone(&self.traffic),
             memory: Arc::clone(self.relay.memory()),
+            doors: self.doors.clone(),
             pace: Arc::clone(&self.pace),
         };
         let workers = Workers::start(setup, &mut self.rng)?;
         workers.set_wakefulness(self.relay.wakefulness());
+        let (doors, inside) = (self.doors.clone(), workers.clone());
+        tokio::spawn(doors.run_teller(move || {
+            let workers = inside.clone();
+            async move { workers.counts().await.dos }
+        }));
         if let Some(listener) = self.listener.take() {
             tokio::spawn(workers.clone().accept(listener));
         }

@@ -12,6 +12,7 @@ use cepa_relay::LinkTarget;
 
 use super::Hands;
 use crate::clock;
+use crate::doors::Pass;
 use crate::net::channel;
 use crate::net::link::{self, Link};
 use crate::roles::registry::{Attempt, Found, News, Opened};
@@ -53,9 +54,11 @@ impl Hands {
         };
         match opened {
             // In a task of its own, which is smaller than that of the handshake.
-            Ok(link) => drop(tokio::task::spawn_local(
-                self.serve_link(link, Some(attempt)),
-            )),
+            Ok(link) => drop(tokio::task::spawn_local(self.serve_link(
+                link,
+                Some(attempt),
+                None,
+            ))),
             Err(error) => {
                 tracing::info!(relay = %target.rsa, %error, "no link to a relay");
                 let waiters = self.shared.registry.failed(&attempt);
@@ -64,17 +67,24 @@ impl Hands {
         }
     }
 
-    /// Serves a link until it ends; it came to be by `attempt`, or by the peer.
-    pub(super) async fn serve_link(self, link: Link, attempt: Option<Attempt>) {
+    /// Serves a link until it ends; it came to be by `attempt`, or by the peer, who has a place.
+    pub(super) async fn serve_link(self, link: Link, attempt: Option<Attempt>, pass: Option<Pass>) {
         let (peer, address) = (link.established.peer, link.established.peer_addr.ip());
         let is_canonical = |switch: &cepa_relay::Switch| {
             let known = switch.known_relays();
             known.is_canonical(&link.established)
         };
         let is_canonical = self.worker.peek(is_canonical);
-        let key = self
-            .worker
-            .with(|switch, now| switch.add_channel(link.established, now));
+        let pass = pass.map(Rc::new);
+        let account = pass.as_ref().and_then(|pass| pass.account());
+        let key = self.worker.with(|switch, now| {
+            let key = switch.add_channel(link.established, now);
+            switch.set_account(key, account);
+            key
+        });
+        if let Some(pass) = &pass {
+            self.passes.borrow_mut().insert(key, Rc::clone(pass));
+        }
         let place = (self.id, key);
         let mut news = News::default();
         if let Some(peer) = peer {
@@ -88,7 +98,19 @@ impl Hands {
         }
         self.shared.tell_found(news.waiters, Some(place));
         self.shared.retire(news.retired);
-        let why = channel::serve(&Rc::clone(&self.worker), link.tls, key, link.pending).await;
+        let served = channel::serve(&self.worker, link.tls, key, link.pending);
+        let mut served = std::pin::pin!(served);
+        let why = match &pass {
+            Some(pass) => tokio::select! {
+                why = &mut served => why,
+                () = pass.evicted() => {
+                    self.worker.end_channel(key);
+                    served.await
+                }
+            },
+            None => served.await,
+        };
+        self.passes.borrow_mut().remove(key);
         if let Some(peer) = peer {
             self.shared.registry.closed(peer.rsa, place);
             tracing::debug!(relay = %peer.rsa, why, "a channel to a relay has ended");

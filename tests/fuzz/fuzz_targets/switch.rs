@@ -89,6 +89,7 @@ fn world() -> World {
             high_ms: 9500,
         },
         circuit_padding: PaddingParams::default(),
+        dos: Default::default(),
         limits: Limits {
             circuits_per_channel_max: 20,
             streams_per_circuit_max: 10,
@@ -329,6 +330,7 @@ impl World {
                 SwitchCommand::OpenDir { stream, .. } => switch.stream_dir_connected(stream, now),
                 SwitchCommand::CloseStream { .. }
                 | SwitchCommand::CloseChannel { .. }
+                | SwitchCommand::ChannelUsed { .. }
                 | SwitchCommand::ChannelUnwanted { .. } => {}
             }
         }

@@ -84,6 +84,7 @@ pub(super) fn config(n: usize) -> SwitchConfig {
             high_ms: 0,
         },
         circuit_padding: PaddingParams::default(),
+        dos: cepa_limits::DosParams::default(),
         limits: Limits::default(),
         memory: Memory::new(1 << 30),
     }

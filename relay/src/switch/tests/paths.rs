@@ -4,7 +4,7 @@ use cepa_wire::cell::{self, CircId, Command as Cell};
 use cepa_wire::relay::{RelayCommand, StreamId};
 
 use super::net::{Net, Path, id, three_hops};
-use crate::switch::WorkerId;
+use crate::switch::{Command, WorkerId};
 
 fn counts(net: &Net) -> Vec<usize> {
     let nodes = net.nodes.iter();
@@ -171,7 +171,10 @@ fn idle_channels_are_closed() {
         let now = net.now;
         net.nodes[0].switches[0].handle_timeout(now);
         net.run();
-        net.nodes[0].commands.len()
+        let commands = net.nodes[0].commands.iter();
+        commands
+            .filter(|(_, it)| matches!(it, Command::CloseChannel { .. }))
+            .count()
     };
     assert_eq!(step(&mut net), 0);
     net.send(client, &cell::new_cell(path.circ_id, Cell::DESTROY))

@@ -123,7 +123,7 @@ fn rendezvous_that_is_refused() {
 #[test]
 fn clients_one_hop_away_may_be_refused() {
     for refuses in [false, true] {
-        let mut world = World::with(2, |config| config.points.refuses_single_hop = refuses);
+        let mut world = World::with(2, |config| config.dos.refuses_single_hop = refuses);
         let mut path = world.direct();
         world.say(&mut path, RelayCommand::ESTABLISH_RENDEZVOUS, &COOKIE);
         assert_eq!(world.is_silent(&path), refuses);
