@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cepa_crypto::Rng;
 use cepa_limits::dos::CircuitDefense;
-use cepa_limits::{Account, Door, DoorRules, DosParams, DosRule, PlaceLimits, Strangers};
+use cepa_limits::{Account, Door, DoorRules, DosParams, DosRule, PlaceLimits, Rate, Strangers};
 use cepa_wire::cell::{self, CircId, Command as Cell};
 use cepa_wire::create::CreateFast;
 use cepa_wire::end::{End, EndReason};
@@ -97,16 +97,19 @@ fn resolve(net: &mut Net, path: &mut Path, id: u16) {
 
 #[test]
 fn streams_beyond_the_rate_are_refused() {
-    let (mut net, mut path) = exit_with(|dos| dos.stream.is_enabled = true);
-    for id in 1..=300 {
+    let (mut net, mut path) = exit_with(|dos| {
+        dos.stream.is_enabled = true;
+        dos.stream.rate = Rate::new(1, 100);
+    });
+    for id in 1..=100 {
         resolve(&mut net, &mut path, id);
     }
     assert_eq!(path.receive(&mut net), None);
-    resolve(&mut net, &mut path, 301);
+    resolve(&mut net, &mut path, 101);
     let refused = path.receive(&mut net).unwrap();
     assert_eq!(
         (refused.command, refused.stream.0),
-        (RelayCommand::RESOLVED, 301)
+        (RelayCommand::RESOLVED, 101)
     );
     let answers = Resolved::read(&refused.data).unwrap().answers;
     assert_eq!(answers[0].value, AnswerValue::ErrorTransient);
@@ -122,7 +125,7 @@ fn streams_beyond_the_rate_are_refused() {
     assert_eq!((refused.command, refused.data), (RelayCommand::END, misc));
     assert_eq!(number(&mut net, 2, DosRule::StreamRejected), 2);
     // Directory streams have a rate of their own.
-    path.send(&mut net, RelayCommand::BEGIN_DIR, 303, &[]);
+    path.send(&mut net, RelayCommand::BEGIN_DIR, 103, &[]);
     assert_eq!(number(&mut net, 2, DosRule::BeginDirRateRejected), 0);
 }
 
