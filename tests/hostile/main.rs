@@ -43,7 +43,6 @@ type Attack = (&'static str, fn(&World));
 /// What relays are exposed to.
 const ON_RELAYS: &[Attack] = &[
     ("policy: none", policy::no_policy),
-    ("policy: re-entry", policy::reentry),
     ("doors: silent", doors::silent),
     ("doors: silent of many", doors::silent_of_many),
     ("doors: slow TLS", doors::slow_tls),
@@ -69,6 +68,8 @@ const ON_RELAYS: &[Attack] = &[
     ("bodies: tunnelled", bodies::tunnelled),
     ("memory: circuits", memory::circuits),
     ("memory: unread", memory::unread),
+    // Late: what relays there are an exit learns by its first consensus.
+    ("policy: re-entry", policy::reentry),
 ];
 
 /// What authorities are exposed to.
@@ -102,6 +103,8 @@ const AWAITED: &[&str] = &[
     "bodies: heads of many",
     "bodies: slow heads",
     "sockets: idle streams",
+    "liars: SENDME",
+    "sockets: unread server",
 ];
 
 /// What the public network votes for against strangers.

@@ -74,7 +74,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(UPLOADS, &["Desc=2"]),
     row(VOTING, &["Cons=2"]),
     row(FAMILY_LISTS, &[]),
-    row(FAMILY_KEYS, &[]),
+    row(FAMILY_KEYS, &["Desc=4"]),
     row(ONIONS, &["HSDir=2", "HSIntro=4", "HSIntro=5", "HSRend=2"]),
     row(MACHINES, &["Padding=2"]),
     row(NO_WARNING, &[]),
@@ -214,9 +214,14 @@ fn the_matrix() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
+/// Documents without TAP keys: the `tor` of the matrix makes none. Shown by `cargo test -p
+/// cepa-authority a_relay_without_a_tap_key_is_taken_and_voted`.
+const SHOWN_WITHOUT_PEERS: [&str; 2] = ["Desc=3", "Microdesc=3"];
+
 #[test]
 fn we_promise_what_the_matrix_shows() {
-    let shown: BTreeSet<&str> = ROWS.iter().flat_map(|row| row.protocols).copied().collect();
+    let by_rows = ROWS.iter().flat_map(|row| row.protocols).copied();
+    let shown: BTreeSet<&str> = by_rows.chain(SHOWN_WITHOUT_PEERS).collect();
     let mut promised = BTreeSet::new();
     for word in cepa_relay::PROTOCOLS.split(' ') {
         let (name, versions) = word.split_once('=').unwrap();
