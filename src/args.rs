@@ -106,6 +106,7 @@ A configuration:
   network = \"network.toml\"      # all authorities, this one included
   [authority]
   voting_interval = 3600        # seconds; a divisor of a day
+  consensus_method_max = 35     # 36 and 37 leave out TAP keys, and family lists
   auth_dir_max_servers_per_addr = 2   # relays that may be Running on one address; 0: any number";
 
 /// `cepa authority keygen`.

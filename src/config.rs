@@ -146,6 +146,8 @@ pub struct AuthorityConfig {
     pub first_vote_after_relays: Option<usize>,
     /// Versions of `tor` to recommend to clients and relays, joined by commas.
     pub recommended_versions: Option<String>,
+    /// The highest consensus method to vote for, if the file says it.
+    pub consensus_method_max: Option<u32>,
     /// Relays that may be Running on one address, if the file says it.
     pub auth_dir_max_servers_per_addr: Option<usize>,
 }

@@ -19,6 +19,10 @@ use crate::schedule::Timing;
 pub const METHODS: [u32; 6] = [32, 33, 34, 35, 36, 37];
 /// The highest of them.
 pub const METHOD_MAX: u32 = METHODS[METHODS.len() - 1];
+/// The highest that we vote for unless the operator says more. Those beyond it leave out TAP keys,
+/// and with them family lists: whoever lists his family by hand would have none, and programs that
+/// read microdescriptors by the text of 2023 (stem 1.8) refuse them.
+pub(crate) const METHOD_VOTED_MAX: u32 = 35;
 
 /// Most relays that an authority keeps; the live network has about 9000.
 pub const RELAYS_MAX: usize = 20_000;
@@ -79,6 +83,8 @@ pub struct Config {
     /// A network without a consensus votes as soon as so many relays are Running here, instead of
     /// at the next interval; in test networks only.
     pub first_vote_after_relays: Option<usize>,
+    /// The highest consensus method that we vote for, of [`METHODS`].
+    pub method_max: u32,
     /// Most relays that may be Running on one address; 0 is no limit.
     pub relays_per_address_max: usize,
     /// Flags that relays get whatever the thresholds say: of Guard, Exit and HSDir
@@ -109,6 +115,7 @@ impl Config {
             is_testing: false,
             allows_private_addresses: false,
             first_vote_after_relays: None,
+            method_max: METHOD_VOTED_MAX,
             relays_per_address_max: 2,
             flags_forced: Flags::NONE,
             params: Params::new(),

@@ -89,8 +89,9 @@ impl View<'_> {
         let needs = flags::thresholds(self.relays, config, self.now);
         let start = schedule.valid_after;
         let timing = config.timing;
+        let methods = METHODS.iter().filter(|one| **one <= config.method_max);
         let vote = Vote {
-            methods: METHODS.iter().map(u32::to_string).collect(),
+            methods: methods.map(u32::to_string).collect(),
             published: UNIX_EPOCH + Duration::from_secs(unix_seconds(self.now)),
             lifetime: Lifetime {
                 valid_after: start,

@@ -411,6 +411,7 @@ fn core_config(config: &AuthorityConfig, network: &Network) -> Result<Config, Fa
         }
     };
     core.first_vote_after_relays = config.first_vote_after_relays;
+    core.method_max = config.consensus_method_max.unwrap_or(core.method_max);
     if let Some(most) = config.auth_dir_max_servers_per_addr {
         core.relays_per_address_max = most;
     }

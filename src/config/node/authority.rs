@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cepa_authority::METHODS;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -37,6 +38,9 @@ pub struct AuthorityTable {
     /// Versions of `tor` to recommend, joined by commas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recommended_versions: Option<Spanned<String>>,
+    /// The highest consensus method to vote for, 32 to 37; 35 without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consensus_method_max: Option<Spanned<u32>>,
     /// Relays that may be Running on one address; 2 without it, any number in a test network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_dir_max_servers_per_addr: Option<usize>,
@@ -87,6 +91,12 @@ pub(super) fn check(
             })?;
         }
     }
+    if let Some(method) = &table.consensus_method_max {
+        let expected = "a consensus method from 32 to 37";
+        source.expect(method, "consensus_method_max", expected, |method| {
+            METHODS.contains(method)
+        })?;
+    }
     check_votes(source, &relay, &table)?;
     Ok(AuthorityConfig {
         relay,
@@ -100,6 +110,7 @@ pub(super) fn check(
             .collect(),
         first_vote_after_relays: table.first_vote_after_relays.map(Spanned::into_inner),
         recommended_versions: table.recommended_versions.map(Spanned::into_inner),
+        consensus_method_max: table.consensus_method_max.map(Spanned::into_inner),
         auth_dir_max_servers_per_addr: table.auth_dir_max_servers_per_addr,
     })
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cepa_authority::schedule::Timing;
 use cepa_authority::{Authority, Command, Config, Document, Keys, KnownAuthority};
-use cepa_crypto::{RsaId, Rng, curve25519, ed25519, rsa};
+use cepa_crypto::{Rng, RsaId, curve25519, ed25519, rsa};
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::ConsensusText;
 use cepa_netdoc::descriptor::{
@@ -56,7 +56,10 @@ fn keys(relay: &Relay) -> DescriptorKeys<'_> {
 }
 
 fn relay(rng: &mut Rng, index: u8) -> Relay {
-    let (master, signing) = (ed25519::Keypair::generate(rng), ed25519::Keypair::generate(rng));
+    let (master, signing) = (
+        ed25519::Keypair::generate(rng),
+        ed25519::Keypair::generate(rng),
+    );
     let cert = Cert::make(
         CertType::ID_SIGNING,
         at(30 * 86_400),
@@ -71,10 +74,16 @@ fn relay(rng: &mut Rng, index: u8) -> Relay {
         dir_port: 0,
         or_address_v6: None,
         platform: "Tor 0.4.9.11 on Linux".into(),
-        protocols: "Cons=2 Desc=2 Link=4-5 LinkAuth=3 Relay=2-4".parse().expect("protocols"),
+        protocols: "Cons=2 Desc=2 Link=4-5 LinkAuth=3 Relay=2-4"
+            .parse()
+            .expect("protocols"),
         published: at(0),
         uptime_seconds: 1,
-        bandwidth: Bandwidth { average: 1 << 20, burst: 1 << 20, observed: 1 << 20 },
+        bandwidth: Bandwidth {
+            average: 1 << 20,
+            burst: 1 << 20,
+            observed: 1 << 20,
+        },
         extra_info_digest: None,
         caches_extra_info: false,
         family: Family::default(),
@@ -108,7 +117,12 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let (identity, signing) = (key(), key());
     let text = AuthCert::build(&identity, &signing, None, at(0), at(300 * 86_400));
     let cert = AuthCert::parse(&text).expect("a certificate");
-    World { relays, identity, signing, cert }
+    World {
+        relays,
+        identity,
+        signing,
+        cert,
+    }
 });
 
 fn changed(unsigned: &str, script: &str) -> String {
@@ -116,7 +130,9 @@ fn changed(unsigned: &str, script: &str) -> String {
     let mut joined = Vec::new();
     for change in script.split('\n').take(8) {
         let mut chars = change.chars();
-        let (Some(kind), Some(place)) = (chars.next(), chars.next()) else { continue };
+        let (Some(kind), Some(place)) = (chars.next(), chars.next()) else {
+            continue;
+        };
         let text = chars.as_str();
         let at = (place as usize).wrapping_sub(32) % lines.len().max(1);
         match kind {
@@ -131,7 +147,10 @@ fn changed(unsigned: &str, script: &str) -> String {
     let mut out = String::new();
     for line in lines {
         out.push_str(line);
-        joined.iter().filter(|(of, _)| *of == line).for_each(|(_, text)| out.push_str(text));
+        joined
+            .iter()
+            .filter(|(of, _)| *of == line)
+            .for_each(|(_, text)| out.push_str(text));
         out.push('\n');
     }
     out
@@ -173,7 +192,12 @@ fn authority(now: Now) -> Authority {
         dir_port: 1,
         or_port: 2,
     };
-    let timing = Timing { interval_secs: 20, vote_secs: 4, dist_secs: 4, intervals_valid: 3 };
+    let timing = Timing {
+        interval_secs: 20,
+        vote_secs: 4,
+        dist_secs: 4,
+        intervals_valid: 3,
+    };
     let config = Config::testing(vec![known], "nobody".into(), timing);
     let keys = Keys {
         cert: WORLD.cert.clone(),
@@ -184,7 +208,10 @@ fn authority(now: Now) -> Authority {
 
 libfuzzer_sys::fuzz_target!(|script: &str| {
     let mono = Instant::now();
-    let clock = |secs: u64| Now { mono: mono + Duration::from_secs(secs), wall: at(secs) };
+    let clock = |secs: u64| Now {
+        mono: mono + Duration::from_secs(secs),
+        wall: at(secs),
+    };
     let (mut authority, mut seen) = (authority(clock(1)), Seen::default());
     let [odd, good] = &WORLD.relays;
     let odd = sign_descriptor(&changed(&odd.unsigned, script), &keys(odd));
@@ -204,7 +231,10 @@ libfuzzer_sys::fuzz_target!(|script: &str| {
     let listed = taken.filter(|desc| desc.protocols().is_some());
     assert_eq!(read.vote().routers.len(), 1 + usize::from(listed.is_some()));
     if let Some(desc) = listed {
-        let entry = read.vote().router(&desc.identity).expect("what is taken is voted");
+        let entry = read
+            .vote()
+            .router(&desc.identity)
+            .expect("what is taken is voted");
         assert_eq!(entry.status.descriptor_digest, desc.digest);
         assert_eq!(entry.status.protocols, desc.proto);
         let text = microdesc::from_descriptor(&desc, 37).expect("a microdescriptor");

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use cepa::doors::Doors;
 use cepa::http::{self, Admission, Budget, Handler, Limits, Looked, Peer, Reply, Request, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
@@ -50,7 +51,7 @@ fn server() -> (Server, Budget, Arc<AtomicUsize>) {
             look: request.path.contains("look").then_some(Box::new(look)),
         })
     });
-    let server = Server::new(handler, limits()).with_door(door);
+    let server = Server::new(handler, limits(), Doors::aside(&["fuzz"])).with_door(door);
     (server, budget, longest)
 }
 

@@ -88,6 +88,7 @@ fn world() -> World {
             ..Limits::default()
         },
         memory: Memory::new(MEMORY_MAX),
+        dos: Default::default(),
     };
     let mut switch = Switch::new(WorkerId(0), 1, Arc::new(config), rng.fork());
     let ids = BTreeMap::from([(identity(2).rsa, Some(identity(2).ed))]);
@@ -158,7 +159,8 @@ impl World {
 
     fn reopen(&mut self, peer: usize) {
         assert_ne!(peer, 0, "the honest client's link is closed");
-        self.switch.channel_closed(self.peers[peer].channel, self.now);
+        self.switch
+            .channel_closed(self.peers[peer].channel, self.now);
         self.peers[peer] = self.peer();
     }
 
@@ -256,7 +258,9 @@ impl World {
                     }
                 }
                 // Strangers who know no key get no answer.
-                SwitchCommand::Onionskin { .. } | SwitchCommand::ChannelUnwanted { .. } => {}
+                SwitchCommand::Onionskin { .. }
+                | SwitchCommand::ChannelUsed { .. }
+                | SwitchCommand::ChannelUnwanted { .. } => {}
             }
         }
     }
@@ -275,7 +279,8 @@ impl World {
                     .stream_failed(stream, EndReason::CONNECTREFUSED, self.now),
                 2 => {
                     let room = self.switch.stream_room(stream).min(2000);
-                    self.switch.stream_send(stream, &[7; 2000][..room], self.now);
+                    self.switch
+                        .stream_send(stream, &[7; 2000][..room], self.now);
                 }
                 _ => {
                     let mut taken = Vec::new();
@@ -345,7 +350,11 @@ impl Peer {
                 self.layers.insert(id, layer);
             }
         }
-        if let Some(layer) = self.layers.get_mut(&id).filter(|_| command == Command::RELAY) {
+        if let Some(layer) = self
+            .layers
+            .get_mut(&id)
+            .filter(|_| command == Command::RELAY)
+        {
             let payload = cell::payload_mut(cell);
             if layer.decrypt_backward(command.0, payload).is_some() {
                 self.came.push(cepa_wire::relay::command(payload));

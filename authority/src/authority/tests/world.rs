@@ -149,6 +149,7 @@ pub(super) fn config() -> Config {
         });
     Config {
         first_vote_after_relays: Some(RELAYS),
+        method_max: crate::config::METHOD_MAX,
         ..Config::testing(known.collect(), "nobody".into(), timing())
     }
 }
