@@ -98,7 +98,7 @@ fn recovers(network: &Network) {
     let silent: Vec<_> = (0..100).map(connect).collect();
     assert!(fetch::get(socks, server, "/bytes/1000").is_ok());
     drop(silent);
-    let greeted = (0..100).map(|_| {
+    let greet = |_| {
         let mut stream = TcpStream::connect(socks).unwrap();
         stream.write_all(&[5, 1, 0]).unwrap();
         let host = server.ip().to_string();
@@ -107,11 +107,18 @@ fn recovers(network: &Network) {
         request.extend_from_slice(&server.port().to_be_bytes());
         stream.write_all(&request).unwrap();
         stream
-    });
-    let mut busy: Vec<_> = greeted.collect();
+    };
+    let mut first = greet(0);
     let mut reply = [0; 12];
-    busy[0].read_exact(&mut reply).unwrap();
+    first.read_exact(&mut reply).unwrap();
     assert_eq!(reply[..4], [5, 0, 5, 0], "the first is served");
+    let busy: Vec<_> = (1..100).map(greet).collect();
+    // Who is served is not sent away for those who have yet to say what they want.
+    first.write_all(b"GET /bytes/10 HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = [0; 12];
+    first.read_exact(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1."), "{answer:?}");
+    drop(first);
     drop(busy);
     assert!(fetch::get(socks, server, "/bytes/1000").is_ok());
     descriptors_left(pid, None);
