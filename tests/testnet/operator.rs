@@ -24,7 +24,7 @@ const PLAN: [&str; 8] = [
     "--interval",
     "10",
 ];
-const BASE_PORT: u16 = 21_600;
+const BASE_PORT: u16 = 32_400;
 /// How long a node may take to do what a signal asks, on a machine that does much else.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// How long it may take until nodes have something to keep: a new consensus, or two.
@@ -113,10 +113,10 @@ fn changes(network: &Network) {
     let (exit, authority) = (network.nodes("exit")[0], network.nodes("authority")[0]);
     let written = std::fs::read_to_string(&exit.config).unwrap();
     let or_port = format!("or_port = {}", exit.or.unwrap().port());
-    assert!(written.contains(&or_port) && written.contains("accept *:*"));
+    assert!(written.contains(&or_port) && written.contains("\"accept *:*\""));
     let changed = written
         .replace("exit1@example.org", "somebody@example.org")
-        .replace("accept *:*", "reject *:25")
+        .replace("\"accept *:*\"", "\"reject *:25\", \"accept *:*\"")
         .replace(&or_port, "or_port = 9");
     let changed = format!("bandwidth_rate = 5000000\n{changed}");
     std::fs::write(&exit.config, changed).unwrap();

@@ -182,7 +182,8 @@ fn a_vote_is_judged_by_its_head_and_its_signature_before_it_is_read() {
     let author = VoteText::parse(vote.as_str()).unwrap().vote().author();
     let door = |world: &World| world.places[2].authority.as_ref().unwrap().vote_door();
     let before = door(&world);
-    let head = &vote.as_bytes()[..vote.find("\nr ").unwrap()];
+    // With the end of the certificate's last line.
+    let head = &vote.as_bytes()[..=vote.find("\nr ").unwrap()];
     assert_eq!(before.look(&head[..100], now), VoteLook::More);
     assert_eq!(before.look(head, now), VoteLook::Of(author));
     // It is held already: nobody reads it again.
