@@ -26,6 +26,8 @@ pub struct VoteDoor {
     pub(crate) timing: Option<Timing>,
     /// When consensuses begin for which votes may come, beside the interval that it is then.
     pub(crate) starts: Vec<SystemTime>,
+    /// When the last consensus begins: a vote for it, or for one before, comes too late.
+    pub(crate) decided: Option<SystemTime>,
     /// The digests of the votes that are held, by author.
     pub(crate) held: BTreeMap<RsaId, [u8; 20]>,
 }
@@ -113,6 +115,9 @@ impl VoteDoor {
         let current = self.timing.map(|timing| timing.interval_start(now));
         if !self.starts.contains(&start) && current != Some(start) {
             return Err(Reply::refused("Vote for another interval than ours"));
+        }
+        if self.decided.is_some_and(|decided| start <= decided) {
+            return Err(Reply::refused("Vote for an interval that is decided"));
         }
         Ok(Some(claim))
     }

@@ -228,7 +228,8 @@ impl Running {
             }
         }
         tokio::task::block_in_place(|| self.node.keep.rows(changes));
-        self.uploads.set_door(self.authority.vote_door());
+        let door = self.authority.vote_door(clock::now().wall);
+        self.uploads.set_door(door);
         for (answer, reply) in self.answered.drain(..) {
             // Whoever does not wait for it needs none.
             let _ = answer.send(reply);
@@ -257,7 +258,7 @@ impl Running {
             }
             Command::FetchVotes { from, of } => {
                 let request = DirRequest::Votes(Round::Next, VoteQuery::Identities(of));
-                let door = self.authority.vote_door();
+                let door = self.authority.vote_door(clock::now().wall);
                 self.fetch(from.into(), request, move |body| {
                     Event::Votes(door.read_all(body, clock::now().wall))
                 });

@@ -180,9 +180,11 @@ fn a_vote_is_judged_by_its_head_and_its_signature_before_it_is_read() {
     let now = world.now().wall;
     let vote = world.places[0].votes.values().next().unwrap().to_string();
     let author = VoteText::parse(vote.as_str()).unwrap().vote().author();
-    let door = |world: &World| world.places[2].authority.as_ref().unwrap().vote_door();
+    let door = |world: &World| {
+        let authority = world.places[2].authority.as_ref().unwrap();
+        authority.vote_door(world.now().wall)
+    };
     let before = door(&world);
-    // With the end of the certificate's last line.
     let head = &vote.as_bytes()[..=vote.find("\nr ").unwrap()];
     assert_eq!(before.look(&head[..100], now), VoteLook::More);
     assert_eq!(before.look(head, now), VoteLook::Of(author));

@@ -27,14 +27,25 @@ use crate::vote::{self, NoVote};
 const PATIENCE_INTERVALS: u32 = 2;
 
 impl Authority {
+    /// When the last consensus begins.
+    fn decided(&self, now: SystemTime) -> Option<SystemTime> {
+        let soon = now + self.config.timing.interval();
+        let consensus = self.consensus.as_ref();
+        consensus
+            .map(|text| text.consensus().lifetime.valid_after)
+            // Unless the clock was set back.
+            .filter(|decided| *decided <= soon)
+    }
+
     /// What votes may come now.
     #[must_use]
-    pub fn vote_door(&self) -> VoteDoor {
+    pub fn vote_door(&self, now: SystemTime) -> VoteDoor {
         let going_on = self.round.as_ref();
         let votes = going_on.map(|round| &round.votes);
         let votes = votes.into_iter().flatten().chain(&self.early_votes);
         VoteDoor {
             authorities: self.config.v3_identities(),
+            decided: self.decided(now),
             timing: Some(self.config.timing),
             starts: going_on
                 .map(|round| round.schedule.valid_after)
@@ -49,7 +60,7 @@ impl Authority {
 
     /// A vote that was posted to us.
     pub fn handle_vote(&mut self, body: &str, now: Now) -> Reply {
-        self.handle_read_vote(self.vote_door().read(body, now.wall), now)
+        self.handle_read_vote(self.vote_door(now.wall).read(body, now.wall), now)
     }
 
     /// The same, read beside the loop by [`Authority::vote_door`].
@@ -71,7 +82,7 @@ impl Authority {
 
     /// Votes that we asked for, one behind the other.
     pub fn handle_fetched_votes(&mut self, body: &str, now: Now) {
-        self.handle_read_votes(self.vote_door().read_all(body, now.wall), now);
+        self.handle_read_votes(self.vote_door(now.wall).read_all(body, now.wall), now);
     }
 
     /// The same, read beside the loop by [`Authority::vote_door`].
@@ -132,14 +143,7 @@ impl Authority {
             return Err("Vote for too short an interval".to_owned());
         }
         let start = vote.lifetime.valid_after;
-        let soon = now + self.config.timing.interval();
-        let decided = self
-            .consensus
-            .as_ref()
-            .map(|text| text.consensus().lifetime.valid_after)
-            // Unless the clock was set back.
-            .filter(|decided| *decided <= soon);
-        if decided.is_some_and(|decided| start <= decided) {
+        if self.decided(now).is_some_and(|decided| start <= decided) {
             return Err("Vote for an interval that is decided".to_owned());
         }
         self.add_certificate(&vote.certificate);
