@@ -1,5 +1,6 @@
-//! Checks the house rules of DESIGN.md that no lint knows: sizes, names, first lines, and which
-//! crate may use which.
+//! Checks the house rules that no lint knows (CONTRIBUTING.md, "What a change needs"): sizes,
+//! names, first lines, which crate may use which, and that what documents and code say of each
+//! other is there.
 //!
 //! There is no list of exceptions: what breaks a rule is cut or renamed. Sizes are read off
 //! rustfmt's layout: a function ends at the first line that is its closing brace at its indent.
@@ -9,6 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+#[path = "tidy/documents.rs"]
+mod documents;
 
 /// Lines of a file without its tests, at most.
 const FILE_LINES_MAX: usize = 600;
@@ -39,7 +43,7 @@ const SHELL_ONLY: [&str; 15] = [
     "clap",
 ];
 
-/// Which of our crates each one may use (DESIGN.md, "The house").
+/// Which of our crates each one may use (docs/architecture.md, "The house").
 const ARROWS: [(&str, &str, &[&str]); 12] = [
     ("cepa-crypto", "proto/crypto", &[]),
     ("cepa-wire", "proto/wire", &["cepa-crypto"]),
@@ -126,22 +130,33 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Each Rust file of the repository, but for what cargo makes.
-fn rust_files() -> Vec<PathBuf> {
+/// Each file of the repository with one of these extensions, but for what cargo and git make.
+fn files_of(extensions: &[&str]) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![root().to_owned()];
+    let is_one = |path: &Path| {
+        extensions
+            .iter()
+            .any(|one| path.extension() == Some(one.as_ref()))
+    };
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if path.is_dir() && name != "target" && !name.starts_with('.') {
                 folders.push(path);
-            } else if name.ends_with(".rs") {
+            } else if is_one(&path) {
                 files.push(path);
             }
         }
     }
     files.sort();
+    files
+}
+
+/// Each Rust file of the repository.
+fn rust_files() -> Vec<PathBuf> {
+    let files = files_of(&["rs"]);
     assert!(files.len() > 50, "the files were not found");
     files
 }
@@ -244,6 +259,15 @@ fn functions_are_short() {
         }
     }
     assert_none(wrong);
+}
+
+#[test]
+fn modules_have_files_of_their_names() {
+    let tests = root().join("tests");
+    let product = rust_files().into_iter();
+    let product = product.filter(|path| !path.starts_with(&tests));
+    let wrong = product.filter(|path| path.ends_with("mod.rs"));
+    assert_none(wrong.map(|path| shown(&path)).collect());
 }
 
 /// The name of the function that starts at this line, if one does.

@@ -1,4 +1,4 @@
-//! The authority's core: one event at a time, effects as commands (DESIGN.md, "Cores").
+//! The authority's core: one event at a time, effects as commands (docs/architecture.md).
 //!
 //! ```text
 //! uploads ──> Relays ──tests──> Running ──> vote ──> Round ──> consensus, served and persisted

@@ -3,7 +3,7 @@
 //! A pure function of the votes, of how many authorities the network has, and of whether the
 //! shared random value is of this run. All authorities with the same votes get the same
 //! document, or their signatures are of no use to each other: thresholds, ties and roundings
-//! below are `tor`'s where the text leaves them open (PROTOCOL-NOTES section 5, "Thresholds").
+//! below are `tor`'s where the text leaves them open (docs/protocol.md section 5).
 //! `tor` computes the ns flavour with the votes in the order of their arrival, the other with them
 //! sorted; it shows where two spellings of a version, or two counts of reveals, are equal to it.
 

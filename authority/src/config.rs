@@ -15,7 +15,7 @@ use cepa_netdoc::routerstatus::Flags;
 
 use crate::schedule::Timing;
 
-/// The consensus methods that we compute (PROTOCOL-NOTES section 5; `tor` 0.4.9.15 has the same).
+/// The consensus methods that we compute (docs/protocol.md section 5; `tor` 0.4.9.15 has the same).
 pub const METHODS: [u32; 6] = [32, 33, 34, 35, 36, 37];
 /// The highest of them.
 pub const METHOD_MAX: u32 = METHODS[METHODS.len() - 1];
@@ -161,7 +161,7 @@ impl Config {
     }
 }
 
-/// What we vote for unless told otherwise (PROTOCOL-NOTES section 6).
+/// What we vote for unless told otherwise (docs/protocol.md section 6).
 #[must_use]
 pub fn default_protocols() -> RequiredProtocols {
     RequiredProtocols {

@@ -1,4 +1,4 @@
-//! When authorities vote (dir-spec 1.4, 3.4; PROTOCOL-NOTES "Timing").
+//! When authorities vote (dir-spec 1.4, 3.4; docs/protocol.md section 5).
 //!
 //! ```text
 //! S-dist-vote   S-dist-vote/2      S-dist            S-dist/2            S

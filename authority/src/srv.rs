@@ -1,4 +1,4 @@
-//! Shared randomness: commit, reveal, compute (srv-spec; PROTOCOL-NOTES section 5, "SRV").
+//! Shared randomness: commit, reveal, compute (srv-spec; docs/protocol.md section 5).
 //!
 //! ```text
 //! run of 24 rounds since 1970:  rounds 0-11 commit | rounds 12-23 reveal | next run: the value

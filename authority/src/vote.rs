@@ -169,7 +169,7 @@ impl View<'_> {
 }
 
 /// The parameters to vote for. In a test network onion services need `hsdir_interval` to be what
-/// `tor` makes of the voting interval (PROTOCOL-NOTES section 7).
+/// `tor` makes of the voting interval (docs/protocol.md section 7).
 fn params(config: &Config) -> Params {
     let mut params = config.params.clone();
     if config.is_testing && params.lookup("hsdir_interval").is_none() {

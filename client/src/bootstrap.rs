@@ -1,5 +1,4 @@
-//! How far a client is, in the words that users of `tor` know (control-spec 5.5, section
-//! "Bootstrap tags" of the conventions).
+//! How far a client is, in the words that users of `tor` know (control-spec 5.5).
 //!
 //! The status only moves forward until the client is done. What is missing decides the phase: it is
 //! derived from facts ([`Facts`]), so that no step can be forgotten.

@@ -1,4 +1,4 @@
-//! The control core of a relay: keys, links, descriptor, what it downloads (DESIGN.md, "Cores").
+//! The control core of a relay: keys, links, descriptor, what it downloads (docs/architecture.md).
 //!
 //! ```text
 //! new ─> MakeTlsKey ─> Link ─> documents made ─> Upload to each authority, again every 18 hours

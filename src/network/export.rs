@@ -1,6 +1,6 @@
 //! A network as `torrc` lines and as an `arti.toml`, for clients that are not ours.
 //!
-//! PROTOCOL-NOTES section 8 lists what a network on loopback addresses needs. The authority line
+//! docs/protocol.md section 8 lists what a network on loopback addresses needs. The authority line
 //! is `tor`'s (dir-spec 1.1): its ports, the v3 identity, the address of the directory port and
 //! the RSA identity of the relay.
 
@@ -55,8 +55,7 @@ fn dir_authority_line(authority: &Authority) -> String {
     )
 }
 
-/// An `arti.toml` for a client of this network. `folder` is where Arti keeps its state; `params`
-/// are consensus parameters to presume before there is a consensus.
+/// An `arti.toml` for a client of this network. `folder` is where Arti keeps its state.
 pub fn arti(network: &Network, folder: &Path, socks: SocketAddr) -> String {
     let mut text = String::from("# An Arti client of this network: arti proxy -c THIS_FILE\n");
     let _ = writeln!(text, "[proxy]\nsocks_listen = \"{socks}\"\n");

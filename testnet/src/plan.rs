@@ -243,7 +243,7 @@ impl Plan {
     ///
     /// `hsdir_interval` is the length of onion services' time period in minutes: 24 voting
     /// intervals in a test network of `tor`'s, which other peers learn by this parameter alone
-    /// (PROTOCOL-NOTES 7); 5 to 1440.
+    /// (docs/protocol.md section 7); 5 to 1440.
     pub fn params(&self) -> BTreeMap<String, i32> {
         let minutes = (24 * self.interval_secs / 60).clamp(5, 1440);
         let minutes = i32::try_from(minutes).unwrap_or(1440);

@@ -1,7 +1,7 @@
 //! Nodes of a test network that run Debian's `tor`: their `torrc`, and what their log tells.
 //!
 //! The settings are what `tor` needs on loopback addresses, with intervals of seconds (those that
-//! `TestingTorNetwork` implies are in PROTOCOL-NOTES section 8), and such as make it vote on what
+//! `TestingTorNetwork` implies are in docs/protocol.md section 8), and such as make it vote on what
 //! ours votes on: Guard and HSDir for all, and the same parameters. A `tor` says nothing to a
 //! launcher; its stages are read from its log at notice. Orphaned, it ends by itself.
 

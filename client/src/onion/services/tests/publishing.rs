@@ -328,7 +328,7 @@ fn a_directory_that_is_down_does_not_put_off_the_others() {
     }
 }
 
-/// What the issue asks for, with printed counts.
+/// Each visitor finds a descriptor, on any of fourteen days; prints what was counted.
 #[test]
 #[ignore = "takes 25 minutes: 20 seeds of 50 services among 200 relays for 14 days"]
 fn visitors_find_a_descriptor_for_a_fortnight() {
