@@ -20,7 +20,7 @@ const AUTH_TYPE: &str = "descriptor";
 const KEY_TYPE: &str = "x25519";
 const KEY_CHARS: usize = 52;
 
-/// Why a text is no client key.
+/// Why a text is no key of an authorized client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientAuthError {
     /// Not as many fields as there are.
@@ -32,7 +32,7 @@ pub enum ClientAuthError {
     /// Another kind of key than `x25519`.
     #[error("the kind of a client key is \"x25519\"")]
     KeyType,
-    /// No base32 of 32 bytes.
+    /// The key is not base32 of 32 bytes.
     #[error("a client key is 52 characters of base32")]
     Key,
     /// The address of the service.
@@ -103,7 +103,7 @@ impl ClientAuthPrivate {
         Zeroizing::new(format!("{address}:{AUTH_TYPE}:{KEY_TYPE}:{}", *key))
     }
 
-    /// What the service is to be given.
+    /// The public part, which the service's operator is to be given.
     pub fn public(&self) -> ClientAuthPublic {
         ClientAuthPublic {
             key: *self.key.public(),

@@ -48,7 +48,7 @@ impl PublicKey {
         &self.0
     }
 
-    /// The same bytes as an identity.
+    /// The identity of whoever has this key: the same bytes.
     pub fn id(&self) -> Ed25519Id {
         Ed25519Id::from(self.0)
     }
@@ -104,9 +104,9 @@ impl fmt::Debug for PublicKey {
 /// One signature to check among others.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchItem<'a> {
-    /// Whose signature.
+    /// The key that is said to have signed.
     pub key: PublicKey,
-    /// What was signed.
+    /// The message that was signed.
     pub message: &'a [u8],
     /// The signature.
     pub signature: [u8; 64],

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::{KeyStream, Rng, digest};
 
-/// Why a CREATED_FAST was refused.
+/// Why a CREATED_FAST cell was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FastError {
     /// KH is not the one that X and Y give.

@@ -46,7 +46,7 @@ impl KeyStream {
         (tor1::Keys::read(keys), self.kh(rest))
     }
 
-    /// The same for the CGO cell cipher.
+    /// The keys of a circuit with the CGO cell cipher, and its binding key KH.
     pub fn cgo_with_kh(self) -> (cgo::Keys, Zeroizing<[u8; 20]>) {
         let (keys, rest) = self.material.split_first_chunk().expect("160 of 192");
         (cgo::Keys::read(keys), self.kh(rest))

@@ -31,7 +31,7 @@ const T_KEY: &[u8] = b"ntor-curve25519-sha256-1:key_extract";
 const T_VERIFY: &[u8] = b"ntor-curve25519-sha256-1:verify";
 const M_EXPAND: &[u8] = b"ntor-curve25519-sha256-1:key_expand";
 
-/// Why a handshake failed.
+/// Why an ntor handshake failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NtorError {
     /// The message has not the length of the handshake.

@@ -40,7 +40,7 @@ const T_VERIFY: &[u8] = b"ntor3-curve25519-sha3_256-1:verify";
 const T_FINAL: &[u8] = b"ntor3-curve25519-sha3_256-1:kdf_final";
 const T_AUTH: &[u8] = b"ntor3-curve25519-sha3_256-1:auth_final";
 
-/// Why a handshake failed.
+/// Why an ntor-v3 handshake failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NtorV3Error {
     /// The handshake is shorter than its fixed parts.

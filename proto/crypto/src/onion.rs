@@ -134,7 +134,7 @@ impl fmt::Debug for OnionAddress {
 /// A period of time in which blinded keys and places on the ring stay (2.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimePeriod {
-    /// Which one since the epoch.
+    /// The number of the period, counted from the epoch.
     pub number: u64,
     /// How long periods are, in minutes.
     pub length_minutes: u64,

@@ -35,7 +35,7 @@ const SHA256_DIGEST_INFO: [u8; 19] = [
     0x00, 0x04, 0x20,
 ];
 
-/// Why a key could not be read.
+/// Why an RSA key could not be read or made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RsaKeyError {
     /// Not the DER, or not the PEM, of an RSA key.

@@ -22,7 +22,7 @@ const SHA256_WITH_RSA: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01
 const RSA_ENCRYPTION: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
 
-/// Why a certificate was refused.
+/// Why an X.509 certificate was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CertError {
     /// Not the DER of a certificate.

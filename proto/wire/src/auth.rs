@@ -116,7 +116,7 @@ impl Binding {
 /// Why an AUTHENTICATE cell is refused; the channel is to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthenticateError {
-    /// It ends too early.
+    /// The cell ends too early.
     #[error("AUTHENTICATE: {0}")]
     Truncated(#[from] Truncated),
     /// An authentication type other than [`AUTH_ED25519`].

@@ -17,7 +17,7 @@ const ED25519_LEN: u16 = 32;
 /// Why an authentication key is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthKeyError {
-    /// It ends too early.
+    /// The key ends too early.
     #[error("authentication key: {0}")]
     Truncated(#[from] Truncated),
     /// Another type than Ed25519.

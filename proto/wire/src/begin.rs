@@ -55,7 +55,7 @@ pub enum BeginError {
 /// The body of a BEGIN message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Begin {
-    /// Where to.
+    /// The host to connect to.
     pub host: Host,
     /// The port, 1 to 65535.
     pub port: u16,

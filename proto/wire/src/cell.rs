@@ -34,7 +34,7 @@ pub type Payload = [u8; PAYLOAD_LEN];
 pub struct CircId(pub u32);
 
 impl CircId {
-    /// Of cells that belong to no circuit.
+    /// The id in cells that belong to no circuit: 0.
     pub const NONE: CircId = CircId(0);
     /// The bit that is set in the ids chosen by the side that opened the channel (tor-spec 5.1.1).
     pub const INITIATOR_BIT: u32 = 0x8000_0000;
@@ -47,7 +47,7 @@ impl CircId {
 }
 
 codes! {
-    /// What a cell is (tor-spec 3).
+    /// The command of a cell (tor-spec 3).
     pub struct Command(u8) {
         PADDING = 0,
         CREATE = 1,
@@ -133,7 +133,7 @@ pub fn new_cell(circ_id: CircId, command: Command) -> CellBuf {
 pub enum CircIdLen {
     /// Up to and including the first VERSIONS cell of a direction.
     Two,
-    /// From then on.
+    /// Four bytes, once VERSIONS have crossed.
     Four,
 }
 
@@ -159,7 +159,7 @@ pub enum CellError {
 pub struct VariableCell<'a> {
     /// The circuit id; 0 in every variable cell that is defined so far.
     pub circ_id: CircId,
-    /// What it is.
+    /// The command of the cell.
     pub command: Command,
     /// The body; at most [`VARIABLE_BODY_LEN_MAX`] bytes.
     pub body: &'a [u8],

@@ -58,7 +58,7 @@ codes! {
 /// Why a certificate is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CertError {
-    /// It ends too early.
+    /// The certificate ends too early.
     #[error("certificate: {0}")]
     Truncated(#[from] Truncated),
     /// A version other than 1.
@@ -76,7 +76,7 @@ pub enum CertError {
     /// Not of the type that its place asks for.
     #[error("certificate of type {0}")]
     Type(CertType),
-    /// Nothing says who signed it.
+    /// Nothing in the certificate says who signed it.
     #[error("certificate without a signing key")]
     NoSigningKey,
     /// It names another signing key than it must be signed by.
@@ -93,7 +93,7 @@ pub enum CertError {
 /// What a valid certificate says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cert {
-    /// What it is for.
+    /// What the certificate is for.
     pub cert_type: CertType,
     /// The last hour, counted from 1970, that it lives to see begin.
     pub expires_hours: u32,

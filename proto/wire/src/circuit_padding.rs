@@ -32,16 +32,16 @@ codes! {
 /// What is to become of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MachineCommand {
-    /// It ends.
+    /// The machine ends.
     Stop,
-    /// It begins.
+    /// The machine begins.
     Start,
 }
 
-/// Why such a message is dropped.
+/// Why a message about padding machines is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CircuitPaddingError {
-    /// It ends too early.
+    /// The message ends too early.
     #[error(transparent)]
     Truncated(#[from] Truncated),
     /// A version other than 0.
@@ -58,24 +58,24 @@ pub enum CircuitPaddingError {
 /// A client asks a hop to start or stop a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NegotiateMachine {
-    /// What to do.
+    /// Whether the machine is to begin or to end.
     pub command: MachineCommand,
-    /// Which kind.
+    /// The kind of machine.
     pub machine: MachineType,
-    /// Which of the circuit's.
+    /// Which of the circuit's machines is meant, from 1 on; 0: any.
     pub counter: u32,
 }
 
 /// A hop answers that, or says that a machine of its own has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MachineNegotiated {
-    /// What was asked, or has happened.
+    /// The command that was asked for, or that has been done.
     pub command: MachineCommand,
     /// Whether it was done.
     pub is_accepted: bool,
-    /// Which kind.
+    /// The kind of machine.
     pub machine: MachineType,
-    /// Which of the circuit's.
+    /// Which of the circuit's machines is meant, from 1 on; 0: any.
     pub counter: u32,
 }
 

@@ -26,7 +26,7 @@ codes! {
 /// The client's half of a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Create2<'a> {
-    /// Which handshake.
+    /// The handshake that the onionskin is of.
     pub handshake_type: HandshakeType,
     /// The onionskin.
     pub data: &'a [u8],

@@ -24,7 +24,7 @@ const SIGNED_LEN: usize = 36;
 /// Why a cross-certificate is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CrossCertError {
-    /// It ends too early.
+    /// The certificate ends too early.
     #[error("cross-certificate: {0}")]
     Truncated(#[from] Truncated),
     /// Bytes after the signature.

@@ -35,7 +35,7 @@ codes! {
 /// The body of an END message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End {
-    /// Why.
+    /// Why the stream is over.
     pub reason: EndReason,
     /// With EXITPOLICY: the address that was refused, and the seconds for which that may be
     /// believed ([`TTL_ABSENT`] if unsaid).

@@ -29,7 +29,7 @@ pub const DOS_PARAM_MAX: u32 = i32::MAX as u32;
 /// Why an ESTABLISH_INTRO message is refused; the circuit is to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EstablishIntroError {
-    /// It ends too early.
+    /// The message ends too early.
     #[error("ESTABLISH_INTRO: {0}")]
     Truncated(#[from] Truncated),
     /// The key is none that we know.

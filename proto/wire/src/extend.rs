@@ -23,7 +23,7 @@ pub enum ExtendError {
     /// The next hop is not well described.
     #[error("EXTEND2: {0}")]
     LinkSpecifiers(#[from] LinkSpecifierError),
-    /// It ends within the onionskin.
+    /// The message ends within the onionskin.
     #[error("EXTEND2: {0}")]
     Truncated(#[from] Truncated),
 }
@@ -33,7 +33,7 @@ pub enum ExtendError {
 pub struct Extend2<'a> {
     /// Who and where the next hop is.
     pub link_specifiers: LinkSpecifiers,
-    /// Which handshake to ask of it.
+    /// The handshake to ask of the next hop.
     pub handshake_type: HandshakeType,
     /// The onionskin, for the CREATE2 cell.
     pub data: &'a [u8],

@@ -31,7 +31,7 @@ pub const COOKIE_LEN: usize = 20;
 /// Why the plaintext of an INTRODUCE message is refused; it is to be dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IntroPlaintextError {
-    /// It ends too early.
+    /// The plaintext ends too early.
     #[error("INTRODUCE plaintext: {0}")]
     Truncated(#[from] Truncated),
     /// An onion key that is not ntor's.
@@ -53,7 +53,7 @@ pub enum IntroPlaintextError {
 pub struct PowSolution {
     /// Chosen by the visitor.
     pub nonce: [u8; 16],
-    /// How much work it claims.
+    /// How much work the visitor claims to have done.
     pub effort: u32,
     /// The first bytes of the seed that it was for.
     pub seed_head: [u8; 4],

@@ -38,7 +38,7 @@ pub enum IntroduceError {
     /// It ends too early, or has nothing encrypted.
     #[error("INTRODUCE: {0}")]
     Truncated(#[from] Truncated),
-    /// Of version 2, which is gone.
+    /// The message is of version 2, which is gone.
     #[error("INTRODUCE with a legacy key")]
     Legacy,
     /// The key is none that we know.

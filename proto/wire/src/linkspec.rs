@@ -48,7 +48,7 @@ impl From<SocketAddr> for LinkSpecifier {
 /// Why a list of link specifiers is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LinkSpecifierError {
-    /// It ends within a specifier.
+    /// The list ends within a specifier.
     #[error("link specifiers: {0}")]
     Truncated(#[from] Truncated),
     /// A known type whose body is not as long as that type is.

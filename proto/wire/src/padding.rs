@@ -18,7 +18,7 @@ const START: u8 = 2;
 /// Why a PADDING_NEGOTIATE cell is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PaddingError {
-    /// It ends too early.
+    /// The cell ends too early.
     #[error("PADDING_NEGOTIATE: {0}")]
     Truncated(#[from] Truncated),
     /// A version other than 0.

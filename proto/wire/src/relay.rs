@@ -70,7 +70,7 @@ codes! {
 pub struct StreamId(pub u16);
 
 impl StreamId {
-    /// Of messages about the whole circuit.
+    /// The stream id of messages about the whole circuit: 0.
     pub const NONE: StreamId = StreamId(0);
 }
 
@@ -96,9 +96,9 @@ pub enum RelayCellError {
 /// A message in a relay cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelayMessage<'c> {
-    /// What it is.
+    /// The command of the message.
     pub command: RelayCommand,
-    /// Which stream it is about.
+    /// The stream that the message is about.
     pub stream_id: StreamId,
     /// Its body.
     pub data: &'c [u8],
@@ -161,7 +161,7 @@ impl RelayFormat {
     }
 }
 
-/// What the message is.
+/// The command of the message in a payload.
 #[must_use]
 pub fn command(payload: &Payload) -> RelayCommand {
     RelayCommand(payload[0])

@@ -46,7 +46,7 @@ impl EstablishRendezvous {
 /// The body of a RENDEZVOUS1 message, as the rendezvous point sees it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Rendezvous1<'a> {
-    /// Of the circuit to be joined.
+    /// The cookie of the circuit to be joined.
     pub cookie: [u8; COOKIE_LEN],
     /// The data of the RENDEZVOUS2 message.
     pub handshake: &'a [u8],
@@ -95,7 +95,7 @@ impl fmt::Debug for Rendezvous1<'_> {
 /// The body of a RENDEZVOUS2 message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rendezvous2 {
-    /// For [`cepa_crypto::hs_ntor::ClientState::finish`].
+    /// The service's handshake, for [`cepa_crypto::hs_ntor::ClientState::finish`].
     pub handshake: [u8; SERVICE_LEN],
 }
 

@@ -136,7 +136,7 @@ pub enum AnswerValue {
     Ip(IpAddr),
     /// It failed; trying again may help.
     ErrorTransient,
-    /// It failed for good.
+    /// The look-up failed for good.
     Error,
     /// A type that the specification does not know.
     Unknown(u8, Vec<u8>),
@@ -145,7 +145,7 @@ pub enum AnswerValue {
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// What it says.
+    /// The value of the answer.
     pub value: AnswerValue,
     /// The seconds for which it may be cached.
     pub ttl: u32,
@@ -154,7 +154,7 @@ pub struct Answer {
 /// Why a RESOLVED message is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ResolvedError {
-    /// It ends within an answer.
+    /// The message ends within an answer.
     #[error("RESOLVED: {0}")]
     Truncated(#[from] Truncated),
     /// An address whose length is not that of its type.

@@ -18,7 +18,7 @@ pub const TAG_LEN_TOR1: usize = 20;
 /// Bytes of a tag with CGO relay cryptography.
 pub const TAG_LEN_CGO: usize = 16;
 
-/// Which cell is acknowledged.
+/// Which cell a SENDME acknowledges, by its tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendmeTag {
     /// The running digest after the cell.
@@ -48,7 +48,7 @@ impl SendmeTag {
 /// Why a SENDME message is refused; the circuit is to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendmeError {
-    /// It ends before the tag does.
+    /// The message ends before the tag does.
     #[error("SENDME: {0}")]
     Truncated(#[from] Truncated),
     /// A version that is neither 0 nor 1, or is no longer accepted.

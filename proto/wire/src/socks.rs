@@ -36,7 +36,7 @@ pub enum SocksVersion {
     V5,
 }
 
-/// What is asked for.
+/// What a SOCKS request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SocksCommand {
     /// Open a stream (1).
@@ -53,7 +53,7 @@ pub type SocksAddr = Host;
 /// What the client said about itself; streams of different answers share no circuit.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SocksAuth {
-    /// Nothing.
+    /// The application has not said who it is.
     None,
     /// User name and password of SOCKS 5, each at most 255 bytes.
     Username(Vec<u8>, Vec<u8>),
@@ -77,17 +77,17 @@ impl std::fmt::Debug for SocksAuth {
 pub struct SocksRequest {
     /// The protocol, for the reply.
     pub version: SocksVersion,
-    /// What to do.
+    /// What the application wants done.
     pub command: SocksCommand,
     /// Where to; for [`SocksCommand::ResolvePtr`] always an address.
     pub address: SocksAddr,
     /// The port; 0 is possible.
     pub port: u16,
-    /// Who asks.
+    /// Who the application says it is.
     pub auth: SocksAuth,
 }
 
-/// What to do after some bytes.
+/// What is to be done after some bytes of a handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// Read more bytes.

@@ -14,7 +14,7 @@ const VERSION: u8 = 0;
 /// Why an XON or XOFF message is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum XonError {
-    /// It ends too early.
+    /// The message ends too early.
     #[error("XON or XOFF: {0}")]
     Truncated(#[from] Truncated),
     /// A version other than 0.

@@ -16,7 +16,7 @@ use crate::end::EndReason;
 use crate::host::Host;
 use crate::writer::Writer;
 
-/// For HTTP clients on the SOCKS port (socks-extensions 4).
+/// What HTTP clients hear that come to the SOCKS port (socks-extensions 4).
 pub const HTTP_REPLY: &[u8] = b"HTTP/1.0 501 Not Implemented\r\n\
     Content-Type: text/plain; charset=utf-8\r\n\
     Connection: close\r\n\
