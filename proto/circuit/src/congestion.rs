@@ -34,11 +34,11 @@ pub enum CongestionPath {
 /// The congestion control that both ends of a hop have agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Congestion {
-    /// What the consensus says.
+    /// The parameters of the consensus.
     pub params: Arc<CongestionParams>,
     /// DATA cells that one SENDME acknowledges: agreed on, at least 1.
     pub sendme_inc_cells: u8,
-    /// What the circuit is for.
+    /// Whose thresholds of Vegas hold: those of paths to exits or to onion services.
     pub path: CongestionPath,
 }
 
@@ -83,7 +83,7 @@ impl CongestionWindow {
         }
     }
 
-    /// What the two ends have agreed on.
+    /// What the two ends of the circuit have agreed on.
     #[must_use]
     pub fn agreed(&self) -> &Congestion {
         &self.agreed

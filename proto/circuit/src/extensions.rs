@@ -36,7 +36,7 @@ const CGO_DEMAND: &[u8] = &[
 /// A list of no extensions. An empty message would be refused.
 const NONE: &[u8] = &[0];
 
-/// What a client asks of a relay.
+/// The extensions by which a client asks something of a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Request {
     /// Congestion control is to be used.
@@ -76,7 +76,7 @@ impl Request {
     }
 }
 
-/// What a relay grants.
+/// The extensions by which a relay grants what it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Grant {
     /// DATA cells that one SENDME acknowledges, if congestion control is used; not checked.

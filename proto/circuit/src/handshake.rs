@@ -118,9 +118,9 @@ impl std::fmt::Debug for ClientHandshake {
 /// The client's half of a handshake.
 #[derive(Debug)]
 pub struct Begun {
-    /// What waits for the reply.
+    /// The state of the handshake, which waits for the hop's reply.
     pub state: ClientHandshake,
-    /// Which handshake.
+    /// The kind of handshake that was begun.
     pub handshake_type: HandshakeType,
     /// The onionskin; 20 to 129 bytes.
     pub data: Vec<u8>,
@@ -213,7 +213,7 @@ impl ClientHandshake {
     }
 }
 
-/// What a handshake has agreed on.
+/// What the two ends have agreed on by a handshake that is done.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Agreed {
     /// The hop's cipher.

@@ -102,7 +102,7 @@ impl OnionskinJob {
         self
     }
 
-    /// How it is to be answered.
+    /// The handshake by which the onionskin is to be answered.
     #[must_use]
     pub fn handshake_type(&self) -> HandshakeType {
         self.handshake_type

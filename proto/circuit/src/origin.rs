@@ -91,7 +91,7 @@ pub enum BuildError {
 /// Why a cell is dropped while the circuit goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dropped {
-    /// No hop's layer recognises it.
+    /// The cell is one that no hop's layer recognises.
     Unrecognized,
     /// A DROP message of the hop of this index: long-range padding (tor-spec 7.2).
     Padding(usize),
@@ -109,9 +109,9 @@ pub enum Received<'c> {
     Message {
         /// The index of the hop that made it.
         hop: usize,
-        /// What it is.
+        /// The command of the message.
         command: RelayCommand,
-        /// Which stream it is about.
+        /// The stream that the message is about; 0 for the circuit itself.
         stream_id: StreamId,
         /// Its body.
         data: &'c [u8],
@@ -122,7 +122,7 @@ pub enum Received<'c> {
     Truncated(usize, DestroyReason),
     /// The circuit is gone.
     Destroyed(DestroyReason),
-    /// Nothing.
+    /// Nothing that the owner has to do: the cell was dropped, and is to be counted.
     Dropped(Dropped),
 }
 

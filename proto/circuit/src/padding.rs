@@ -166,7 +166,7 @@ impl PaddingMachine {
         self.draw(rng, now);
     }
 
-    /// It sends no more.
+    /// Stops the machine: it sends no more.
     pub fn end(&mut self) {
         (self.cells_left, self.due) = (0, None);
     }
@@ -209,7 +209,7 @@ impl PaddingSchedule {
         self.queue.push(Reverse((due, circuit)));
     }
 
-    /// When the first is due.
+    /// When the padding of the first circuit is due.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         self.queue.peek().map(|Reverse((due, _))| *due)

@@ -23,7 +23,7 @@ use crate::window::{StreamWindow, WindowViolation};
 /// Room for bytes that a stream keeps while none wait; a busy one has more only as long as it is.
 const INBOUND_KEPT_MAX: usize = 64 * 1024;
 
-/// Where a stream stands.
+/// How far a stream is between its beginning and its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamState {
     /// We sent BEGIN, BEGIN_DIR or RESOLVE and wait for the answer.
@@ -36,7 +36,7 @@ pub enum StreamState {
     Ended(EndReason),
 }
 
-/// What a peer did against a stream.
+/// What a peer did against the rules of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StreamViolation {
     /// Against its window; the consequence is to destroy the circuit.
@@ -103,7 +103,7 @@ impl Stream {
         self.id
     }
 
-    /// Where it stands.
+    /// How far the stream is.
     #[must_use]
     pub fn state(&self) -> StreamState {
         self.state

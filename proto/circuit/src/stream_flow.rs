@@ -35,7 +35,7 @@ pub enum StreamSide {
     Exit,
 }
 
-/// What is to be told to the peer.
+/// A message about a stream's flow that is to be sent to the peer, or came from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlowMessage {
     /// Send no more on this stream.

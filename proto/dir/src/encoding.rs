@@ -29,7 +29,7 @@ const ACCEPT_ITEMS_MAX: usize = 32;
 /// A content coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Encoding {
-    /// As it is.
+    /// The body as it is.
     Identity,
     /// zlib.
     Deflate,

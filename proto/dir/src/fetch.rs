@@ -118,14 +118,14 @@ impl Interest {
     }
 }
 
-/// What the outside must do.
+/// What a download wants done by its owner, and what it has brought.
 #[derive(Debug)]
 pub enum Command {
     /// Send this request and report how it ended.
     Fetch {
         /// Names it in the report.
         id: FetchId,
-        /// What to ask for.
+        /// The documents to ask for.
         request: DirRequest,
         /// Whom to ask.
         from: Origin,
@@ -150,7 +150,7 @@ pub enum Command {
 /// Why a consensus was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No consensus came.
+    /// The directory sent no consensus, but this status.
     #[error("no consensus was served (status {0})")]
     NotServed(u16),
     /// The form.
@@ -165,7 +165,7 @@ pub enum Refusal {
     /// Intervals below the minimum.
     #[error("consensus with intervals below the minimum")]
     Intervals,
-    /// It has ended.
+    /// The consensus is past its end.
     #[error("expired consensus")]
     Expired,
     /// It begins too far in the future.

@@ -183,7 +183,7 @@ impl HsRing {
         self.period
     }
 
-    /// How many directories there are.
+    /// The number of directories in the ring.
     pub fn len(&self) -> usize {
         self.places.len()
     }

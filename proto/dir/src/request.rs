@@ -50,28 +50,28 @@ impl IdPrefix {
 /// Which server descriptors or extra-infos.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DescQuery {
-    /// All that are known.
+    /// All server descriptors or extra-infos that the directory knows.
     All,
     /// The server's own.
     Own,
-    /// By SHA-1 of the document.
+    /// The documents of these SHA-1 digests.
     Digests(Vec<[u8; 20]>),
     /// The newest of each relay.
     Relays(Vec<RsaId>),
 }
 
-/// Which authority certificates.
+/// Which certificates of authorities are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CertQuery {
-    /// All that are known.
+    /// All certificates that the directory knows.
     All,
     /// The server's own.
     Own,
-    /// By v3 identity.
+    /// The certificates of these v3 identities.
     Identities(Vec<RsaId>),
-    /// By digest of the signing key.
+    /// The certificates of the signing keys with these digests.
     SigningKeys(Vec<RsaId>),
-    /// By identity and signing key.
+    /// The certificates of these v3 identities, each with the digest of its signing key.
     Pairs(Vec<(RsaId, RsaId)>),
 }
 
@@ -84,14 +84,14 @@ pub enum Round {
     Next,
 }
 
-/// Which votes.
+/// Which votes are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VoteQuery {
     /// The server's own.
     Own,
-    /// Of these authorities.
+    /// The votes of the authorities with these v3 identities.
     Identities(Vec<RsaId>),
-    /// By digest of the vote.
+    /// The votes of these SHA-1 digests.
     Digests(Vec<[u8; 20]>),
 }
 
@@ -100,7 +100,7 @@ pub enum VoteQuery {
 pub enum DirRequest {
     /// The consensus in force.
     Consensus {
-        /// Which document.
+        /// The flavour of the consensus.
         flavour: Flavour,
         /// The asker wants it only if more than half of these have signed; empty: in any case.
         signers: Vec<IdPrefix>,

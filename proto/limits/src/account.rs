@@ -20,7 +20,7 @@ pub const PREFIX_TIMES: u32 = 8;
 /// Whether a circuit may be created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CircuitVerdict {
-    /// It may not.
+    /// Whether the circuit is refused.
     pub is_refused: bool,
     /// The address was marked by this.
     pub is_marked_now: bool,
@@ -35,7 +35,7 @@ pub(crate) struct CircuitState {
     pub(crate) marked_until: Option<Instant>,
 }
 
-/// See the head of this file.
+/// What one address has done over all of its connections, shared by those who count it.
 #[derive(Debug)]
 pub struct Account {
     /// Where the times below are counted from, in microseconds.

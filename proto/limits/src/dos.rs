@@ -72,7 +72,7 @@ pub struct StreamRules {
     pub defense: StreamDefense,
 }
 
-/// All of them.
+/// All parameters of `tor`'s defences against denial of service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DosParams {
     /// Links.
@@ -276,7 +276,7 @@ impl DosRule {
     }
 }
 
-/// How often each rule was applied.
+/// How often each rule was applied, since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DosCounts([u64; DosRule::ALL.len()]);
 
@@ -288,7 +288,7 @@ impl DosCounts {
         }
     }
 
-    /// How many there were.
+    /// How often this rule was applied.
     #[must_use]
     pub fn number(&self, rule: DosRule) -> u64 {
         self.0.get(rule as usize).copied().unwrap_or(0)

@@ -42,7 +42,7 @@ impl Held {
         }
     }
 
-    /// How many wait.
+    /// How many bytes wait for the socket.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -19,7 +19,7 @@ const STEP_BYTES_MAX: usize = 64 * 1024;
 /// That is at most this part of the limit.
 const STEP_PART: usize = 4096;
 
-/// What memory is held for.
+/// What a process holds memory for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryClass {
     /// Cells in queues.
@@ -41,7 +41,7 @@ pub enum MemoryClass {
 }
 
 impl MemoryClass {
-    /// All of them.
+    /// All classes of memory.
     pub const ALL: [Self; 8] = [
         Self::Cells,
         Self::Streams,
@@ -235,7 +235,7 @@ impl MemoryShare {
         }
     }
 
-    /// The same, however small the move.
+    /// Tells how many bytes of a class this holder has, however little that has changed.
     pub fn tell_exactly(&mut self, class: MemoryClass, bytes: usize) {
         let held = self.memory.held.get(class.index());
         let (Some(held), Some(told)) = (held, self.told.get_mut(class.index())) else {

@@ -25,7 +25,7 @@ impl Rate {
         })
     }
 
-    /// The same for `times` as many.
+    /// A rate of `times` as many a second, and at once.
     #[must_use]
     pub fn times(self, times: u32) -> Rate {
         let interval = self.interval / times.max(1);

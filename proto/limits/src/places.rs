@@ -30,10 +30,10 @@ new_key_type! {
     pub struct Ticket;
 }
 
-/// How many may be inside at once.
+/// How many may be inside a door at once: in all, of one address, of one prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlaceLimits {
-    /// All, the reserve included.
+    /// All places of the door, the reserve included.
     pub total: usize,
     /// Those of them that only known relays and authorities may take.
     pub reserve: usize,
@@ -128,7 +128,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// All places free.
+    /// The places of a door that nobody has taken yet.
     #[must_use]
     pub fn new(limits: PlaceLimits) -> Self {
         Places {

@@ -8,11 +8,11 @@
 
 use std::collections::BTreeMap;
 
-/// For one holder of many: what is left is this many times what he has, at least.
+/// The part of one holder among many: what is left is at least this many times what he has.
 pub const FEW: usize = 4;
-/// For a holder who stands for many: half of all, if there are no others.
+/// The part of a holder who stands for many: half of all, if there are no others.
 pub const HALF: usize = 1;
-/// For whom it is there in the first place: all that is left.
+/// The part of whom all of it is there for in the first place: all that is left.
 pub const ALL: usize = 0;
 
 /// An amount that holders of the kind `K` share.
@@ -23,7 +23,7 @@ pub struct Shares<K> {
 }
 
 impl<K: Ord + Copy> Shares<K> {
-    /// All of it is there.
+    /// Shares of so much, of which nobody holds anything yet.
     #[must_use]
     pub fn new(total: usize) -> Self {
         Shares {
@@ -63,7 +63,7 @@ impl<K: Ord + Copy> Shares<K> {
         self.left += amount;
     }
 
-    /// What nobody holds.
+    /// How much nobody holds.
     #[must_use]
     pub fn left(&self) -> usize {
         self.left

@@ -25,7 +25,7 @@ use crate::{Rate, Source};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Door(pub usize);
 
-/// What a door has.
+/// What holds at a door: its places, and which rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DoorRules {
     /// Its places.
@@ -48,7 +48,7 @@ pub struct Entered {
 /// Why somebody was not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// No place.
+    /// The door has no place for him.
     #[error(transparent)]
     NoPlace(#[from] Refused),
     /// One of `tor`'s rules.
@@ -56,10 +56,10 @@ pub enum Denied {
     Dos(DosRule),
 }
 
-/// What happened at a door, ever.
+/// What has happened at a door since the start, and who is inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DoorCounts {
-    /// Let in.
+    /// How many were let in.
     pub entered: u64,
     /// Sent away for another.
     pub evicted: u64,
@@ -88,7 +88,7 @@ struct Live {
     account: Arc<Account>,
 }
 
-/// See the head of this file.
+/// All strangers of a process: who is inside which door, and what was done by whom.
 #[derive(Debug)]
 pub struct Strangers {
     epoch: Instant,
@@ -225,13 +225,13 @@ impl Strangers {
         live.is_none_or(|live| live.record.requests.take(rate, now))
     }
 
-    /// What `tor`'s rules refused here.
+    /// How often `tor`'s rules have refused somebody at a door.
     #[must_use]
     pub fn dos_counts(&self) -> DosCounts {
         self.counts
     }
 
-    /// What happened at each door.
+    /// What has happened at each door, in the order of the doors.
     #[must_use]
     pub fn door_counts(&self) -> Vec<DoorCounts> {
         let counts = |door: &DoorState| DoorCounts {

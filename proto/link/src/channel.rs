@@ -89,7 +89,7 @@ pub struct Waiting {
     pub since: Instant,
     /// The circuit's id here.
     pub circ_id: CircId,
-    /// What the owner calls it.
+    /// The circuit, as the channel's owner calls it.
     pub circuit: CircuitRef,
 }
 
@@ -127,7 +127,7 @@ impl Channel {
         }
     }
 
-    /// What the handshake found out.
+    /// The link below, as its handshake found it: peer, version, addresses.
     #[must_use]
     pub fn link(&self) -> &Established {
         &self.link

@@ -106,9 +106,9 @@ pub enum HandshakeError {
     /// A cell that has no place there.
     #[error("cell command {} came instead of {expected}", .got.0)]
     Unexpected {
-        /// What would have been right.
+        /// The cell that would have been right.
         expected: &'static str,
-        /// What came.
+        /// The command of the cell that came.
         got: Command,
     },
     /// A cell of the handshake that names a circuit.
@@ -120,7 +120,7 @@ pub enum HandshakeError {
     /// The peer is authentic, but another than we wanted.
     #[error("identity keys were not as expected: the peer is {got}")]
     IdentityMismatch {
-        /// Who it is.
+        /// The identities that the peer has proved.
         got: PeerIdentity,
     },
     /// The AUTH_CHALLENGE cell is cut short.

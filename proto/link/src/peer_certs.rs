@@ -63,7 +63,7 @@ pub enum PeerCertsError {
 /// What a CERTS cell says when all of it was found right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerCerts {
-    /// Both identities.
+    /// Both identities of the peer.
     pub identity: PeerIdentity,
     /// SHA-256 of the RSA identity key, for AUTHENTICATE.
     pub rsa_sha256: [u8; 32],
@@ -74,7 +74,7 @@ pub struct PeerCerts {
 /// What an initiator's CERTS cell says; worth nothing until AUTHENTICATE proves the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuthenticatingCerts {
-    /// Who it claims to be.
+    /// The peer that the initiator claims to be.
     pub peer: PeerCerts,
     /// The key that must sign AUTHENTICATE.
     pub auth_key: ed25519::PublicKey,

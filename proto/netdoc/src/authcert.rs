@@ -57,9 +57,9 @@ pub struct AuthCert {
     pub identity: RsaId,
     /// Where the authority's directory port is, if the certificate says so.
     pub address: Option<SocketAddrV4>,
-    /// When it was made.
+    /// When the certificate was made.
     pub published: SystemTime,
-    /// When it ends.
+    /// When the certificate ends.
     pub expires: SystemTime,
     /// The long-term key.
     pub identity_key: rsa::PublicKey,

@@ -67,9 +67,9 @@ pub enum StatusError {
 /// Which digests a consensus lists for its routers (dir-spec 3.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Flavour {
-    /// Of server descriptors; the unnamed first flavour.
+    /// The consensus of server descriptors, the first flavour, which documents leave unnamed.
     Ns,
-    /// Of microdescriptors.
+    /// The consensus of microdescriptors, which clients use.
     Microdesc,
 }
 

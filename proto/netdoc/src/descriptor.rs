@@ -88,7 +88,7 @@ pub struct Bandwidth {
     pub average: u32,
     /// What it is willing to carry in short intervals.
     pub burst: u32,
-    /// What it has seen itself carry.
+    /// The most that the relay has seen itself carry, in bytes a second.
     pub observed: u32,
 }
 
@@ -128,7 +128,7 @@ pub struct ServerDescriptor {
     pub identity_cert: Vec<u8>,
     /// When the first of its certificates runs out.
     pub expires: SystemTime,
-    /// What software it runs.
+    /// The software that the relay says it runs.
     pub platform: Option<String>,
     /// Its subprotocols as it wrote them; votes copy this text.
     pub proto: String,
@@ -154,17 +154,17 @@ pub struct ServerDescriptor {
     pub is_hibernating: bool,
     /// Whether it keeps descriptors of onion services.
     pub is_hidden_service_dir: bool,
-    /// How its operator can be reached.
+    /// How the relay's operator can be reached.
     pub contact: Option<String>,
     /// How a bridge wants to be distributed.
     pub bridge_distribution_request: Option<String>,
-    /// What it connects to over IPv4.
+    /// The relay's exit policy for IPv4.
     pub policy: AddrPolicy,
     /// The ports that it connects to over IPv6; none if missing.
     pub ipv6_policy: Option<PortPolicy>,
     /// Whether it answers directory requests over its ORPort.
     pub is_dir_server: bool,
-    /// When it was last overloaded.
+    /// When the relay was last overloaded.
     pub overload_general: Option<SystemTime>,
     /// Lines that we do not know, without their newline and object.
     pub unknown_lines: Vec<String>,

@@ -54,7 +54,7 @@ pub struct ExtraInfo {
     pub identity: RsaId,
     /// The relay's master identity.
     pub ed25519: Ed25519Id,
-    /// When it was made.
+    /// When the document was made: the same second as its descriptor.
     pub published: SystemTime,
     /// The lines of statistics, without their newlines.
     pub statistics: Vec<String>,

@@ -148,7 +148,7 @@ pub struct PowParams {
     pub seed: [u8; 32],
     /// The effort that the service suggests.
     pub effort: u32,
-    /// When the seed runs out.
+    /// When the seed of the puzzles runs out.
     pub expires: SystemTime,
 }
 

@@ -28,7 +28,7 @@ pub const ARGS_MAX: usize = 512;
 pub struct Limits {
     /// Largest document, in bytes.
     pub bytes_max: usize,
-    /// Most items of a document.
+    /// The most items that a document may have.
     pub items_max: usize,
 }
 

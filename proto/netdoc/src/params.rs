@@ -38,7 +38,7 @@ pub struct Params {
 }
 
 impl Params {
-    /// No parameters.
+    /// A list without parameters.
     pub fn new() -> Self {
         Self::default()
     }
@@ -99,7 +99,7 @@ impl Params {
             .map(|(name, value)| (name.as_str(), *value))
     }
 
-    /// How many there are.
+    /// The number of parameters.
     pub fn len(&self) -> usize {
         self.entries.len()
     }

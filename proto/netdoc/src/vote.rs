@@ -136,7 +136,7 @@ pub struct Vote {
     /// The methods that its author can compute a consensus with, as words; ours are numbers,
     /// ascending.
     pub methods: Vec<String>,
-    /// When it was made.
+    /// When the vote was made.
     pub published: SystemTime,
     /// The times that its author wants the consensus to have.
     pub lifetime: Lifetime,
@@ -160,7 +160,7 @@ pub struct Vote {
     pub bandwidth_file_digest: Option<String>,
     /// The author.
     pub dir_source: DirSource,
-    /// How to reach its operator.
+    /// How the authority's operator can be reached.
     pub contact: String,
     /// Shared randomness.
     pub shared_rand: SharedRandVote,
@@ -216,12 +216,12 @@ impl VoteText {
         })
     }
 
-    /// What it says.
+    /// The vote as it was read.
     pub fn vote(&self) -> &Arc<Vote> {
         &self.vote
     }
 
-    /// All of its bytes.
+    /// The whole document, byte for byte, its signature included.
     pub fn text(&self) -> &Arc<str> {
         &self.text
     }

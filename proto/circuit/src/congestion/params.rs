@@ -4,7 +4,7 @@
 //! They are read once from each consensus and shared. Where the text of the proposal and `tor`
 //! differ, `tor` wins: the window grows by 1, 31 times in each window.
 
-/// All of them.
+/// All parameters of congestion control and of its flow control.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CongestionParams {
     /// `cc_alg` is 2 (Vegas), as it is unless voted otherwise.
@@ -62,7 +62,7 @@ pub struct VegasParams {
     pub alpha_cells: u32,
     /// Above it the window shrinks.
     pub beta_cells: u32,
-    /// From it on slow start ends.
+    /// From so many queued cells on slow start ends.
     pub gamma_cells: u32,
     /// The window is cut down to it.
     pub delta_cells: u32,

@@ -72,7 +72,7 @@ impl Vegas {
         u32::try_from(self.cells).unwrap_or(u32::MAX)
     }
 
-    /// What is known of the round trips.
+    /// The round trips of the circuit, as far as they are known.
     #[must_use]
     pub fn rtt(&self) -> &RttEstimate {
         &self.rtt

@@ -29,7 +29,7 @@ pub struct Relay {
     pub flags: Flags,
     /// Its agreed bandwidth, without unit.
     pub bandwidth: u32,
-    /// What it speaks.
+    /// The subprotocols that the relay speaks.
     pub protocols: Arc<Protocols>,
     /// Ports, policies and family, from here.
     pub microdesc: Arc<Microdesc>,

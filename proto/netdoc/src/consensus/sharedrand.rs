@@ -19,7 +19,7 @@ const VALUE_TEXT_LEN: usize = 44;
 /// A `shared-rand-previous-value` or `shared-rand-current-value` line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedRandValue {
-    /// How many reveals went into it.
+    /// How many reveals went into the value.
     pub reveals: u64,
     /// The value.
     pub value: [u8; 32],

@@ -45,12 +45,12 @@ impl ConsensusText {
         })
     }
 
-    /// What it says.
+    /// The consensus as it was read.
     pub fn consensus(&self) -> &Arc<Consensus> {
         &self.consensus
     }
 
-    /// All of its bytes.
+    /// The whole document, byte for byte, signatures included.
     pub fn text(&self) -> &Arc<str> {
         &self.text
     }

@@ -55,7 +55,7 @@ pub struct DescriptorFields {
     pub platform: String,
     /// Subprotocols.
     pub protocols: Protocols,
-    /// Now.
+    /// The time at which the descriptor is made.
     pub published: SystemTime,
     /// Seconds since the relay was started.
     pub uptime_seconds: u64,
@@ -73,15 +73,15 @@ pub struct DescriptorFields {
     pub is_hibernating: bool,
     /// Whether it keeps descriptors of onion services.
     pub is_hidden_service_dir: bool,
-    /// How its operator can be reached.
+    /// How the relay's operator can be reached.
     pub contact: Option<String>,
     /// How a bridge wants to be distributed; for bridges only.
     pub bridge_distribution_request: Option<String>,
-    /// What it connects to.
+    /// The relay's exit policy.
     pub policy: AddrPolicy,
     /// Whether it answers directory requests over its ORPort.
     pub is_dir_server: bool,
-    /// When it was last overloaded.
+    /// When the relay was last overloaded.
     pub overload_general: Option<SystemTime>,
 }
 

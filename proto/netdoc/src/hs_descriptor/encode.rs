@@ -29,7 +29,7 @@ pub struct HsDescriptorBuilder<'a> {
     pub revision: u64,
     /// How long directories keep it, in minutes: [`super::HS_DESCRIPTOR_LIFETIME_MINUTES`].
     pub lifetime_minutes: u16,
-    /// What visitors are told.
+    /// What the descriptor tells visitors, in its inner layer.
     pub plaintext: &'a HsPlaintext,
     /// Who may visit; everybody who knows the address if it is empty.
     pub clients: &'a [curve25519::PublicKey],

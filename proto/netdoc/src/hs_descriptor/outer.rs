@@ -31,7 +31,7 @@ pub struct HsDescriptor {
     pub signing_key: PublicKey,
     /// The moment after which the signing key's certificate is not valid.
     pub expires: SystemTime,
-    /// Of two descriptors of a key the higher one is kept.
+    /// The revision counter: of two descriptors of a key the one with the higher is kept.
     pub revision: u64,
     /// The middle layer, encrypted.
     pub superencrypted: Vec<u8>,

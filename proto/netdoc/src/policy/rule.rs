@@ -12,7 +12,7 @@ use super::{Action, BadPolicy, PortRange};
 /// A rule: what is done with connections to some ports of some addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AddrRule {
-    /// What is done.
+    /// Whether what the rule matches is accepted or rejected.
     pub action: Action,
     /// An address of the network.
     pub address: IpAddr,

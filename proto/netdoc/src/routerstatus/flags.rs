@@ -30,7 +30,7 @@ const NAMES: [(Flags, &str); 14] = [
 ];
 
 impl Flags {
-    /// No flag.
+    /// The empty set of flags.
     pub const NONE: Self = Self(0);
     /// A directory authority.
     pub const AUTHORITY: Self = Self(1);

@@ -29,7 +29,7 @@ const SIGNATURE: &str = "\ndirectory-signature ";
 pub struct VoteClaim {
     /// The certificate of whom it says to be from, verified.
     pub certificate: AuthCert,
-    /// When the consensus is to begin.
+    /// When the consensus that is voted on is to begin.
     pub valid_after: SystemTime,
 }
 
