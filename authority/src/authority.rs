@@ -201,7 +201,8 @@ impl Authority {
         self.handle_upload(RelayUpload::read(body), now)
     }
 
-    /// The same, read beside the loop.
+    /// Takes or refuses an upload that [`RelayUpload::read`] has read beside the loop; the answer
+    /// for its sender.
     pub fn handle_upload(&mut self, upload: Result<RelayUpload, Reply>, now: Now) -> Reply {
         let mut commands = Vec::new();
         let reply = upload.map_or_else(
@@ -224,7 +225,8 @@ impl Authority {
         self.handle_read_descriptors(intake::read_descriptors(body), now);
     }
 
-    /// The same, read beside the loop.
+    /// Takes descriptors fetched from another authority that were read beside the loop
+    /// ([`crate::read_descriptors`]).
     pub fn handle_read_descriptors(&mut self, read: Vec<RelayUpload>, now: Now) {
         let mut commands = Vec::new();
         for upload in read {
@@ -278,7 +280,7 @@ impl Authority {
         self.deadline
     }
 
-    /// What the outside is to do next.
+    /// The next thing that the outside is to do, in the order in which it was wanted.
     pub fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
     }

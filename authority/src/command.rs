@@ -14,7 +14,7 @@ use cepa_netdoc::descriptor::ServerDescriptor;
 use cepa_netdoc::extrainfo::ExtraInfo;
 use cepa_netdoc::vote::VoteText;
 
-/// What a row holds.
+/// The kinds of rows that an authority persists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RowKind {
     /// A server descriptor; the key is the relay's fingerprint.
@@ -36,7 +36,7 @@ pub enum RowKind {
 }
 
 impl RowKind {
-    /// All kinds.
+    /// All kinds of rows, to be read at a start.
     pub const ALL: [RowKind; 8] = [
         RowKind::Descriptor,
         RowKind::ExtraInfo,
@@ -73,9 +73,9 @@ impl RowKind {
 /// One row of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// What it holds.
+    /// The kind of what the row holds.
     pub kind: RowKind,
-    /// Which one.
+    /// Which one of its kind the row is: an identity, a digest, a flavour.
     pub key: String,
     /// Its content, text for all kinds today.
     pub bytes: Vec<u8>,
@@ -109,7 +109,7 @@ pub enum Document {
 pub enum Command {
     /// POST `body` to `/tor/post/vote` of an authority's DirPort.
     PostVote {
-        /// Where.
+        /// The DirPort of the authority that is to have the vote.
         to: SocketAddrV4,
         /// The vote.
         body: Arc<str>,
@@ -117,14 +117,14 @@ pub enum Command {
     /// GET `/tor/status-vote/next/<id>+<id>….z` of these v3 identities at an authority's DirPort,
     /// then [`crate::Authority::handle_fetched_votes`].
     FetchVotes {
-        /// Where.
+        /// The DirPort of the authority that is asked for votes.
         from: SocketAddrV4,
-        /// Whose votes are missing.
+        /// The v3 identities of the authorities whose votes are missing.
         of: Vec<RsaId>,
     },
     /// POST `body` to `/tor/post/consensus-signature`.
     PostSignatures {
-        /// Where.
+        /// The DirPort of the authority that is to have the signatures.
         to: SocketAddrV4,
         /// The detached signatures.
         body: Arc<str>,
@@ -132,13 +132,13 @@ pub enum Command {
     /// GET `/tor/status-vote/next/consensus-signatures.z`, then
     /// [`crate::Authority::handle_fetched_signatures`].
     FetchSignatures {
-        /// Where.
+        /// The DirPort of the authority that is asked for signatures.
         from: SocketAddrV4,
     },
     /// GET `/tor/server/d/<digest>+<digest>….z`, then
     /// [`crate::Authority::handle_fetched_descriptors`].
     FetchDescriptors {
-        /// Where.
+        /// The DirPort of the authority that is asked for descriptors.
         from: SocketAddrV4,
         /// SHA-1 of the descriptors that another authority has and we have not, at most 96.
         digests: Vec<[u8; 20]>,
@@ -176,7 +176,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// 200.
+    /// A reply that the upload was taken (200), with its reason.
     #[must_use]
     pub fn ok(reason: impl Into<String>) -> Reply {
         Reply {
@@ -186,7 +186,7 @@ impl Reply {
         }
     }
 
-    /// 400.
+    /// A reply that the upload was refused (400), with its reason.
     #[must_use]
     pub fn refused(reason: impl Into<String>) -> Reply {
         Reply {

@@ -49,9 +49,9 @@ pub struct Ballot<'a> {
 /// The consensus in both flavours, unsigned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Computed {
-    /// Of server descriptors.
+    /// The consensus of the flavour ns, which names server descriptors.
     pub ns: Consensus,
-    /// Of microdescriptors.
+    /// The consensus of the flavour microdesc, which names microdescriptors.
     pub microdesc: Consensus,
 }
 

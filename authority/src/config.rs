@@ -66,7 +66,7 @@ pub struct Keys {
     pub signing: rsa::Keypair,
 }
 
-/// How an authority works.
+/// How an authority works: its network, its times, and what it votes for.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// All authorities of the network, this one among them.

@@ -19,9 +19,9 @@ const DAY_SECS: u64 = 86_400;
 pub struct Timing {
     /// From one consensus to the next, in seconds; divides a day, at least 10.
     pub interval_secs: u32,
-    /// For votes to arrive, in seconds; at least 2.
+    /// How long votes may take to arrive, in seconds; at least 2.
     pub vote_secs: u32,
-    /// For signatures to arrive, in seconds; at least 2.
+    /// How long signatures may take to arrive, in seconds; at least 2.
     pub dist_secs: u32,
     /// Intervals for which a consensus is valid; at least 2 (`V3AuthNIntervalsValid`).
     pub intervals_valid: u32,
@@ -133,7 +133,7 @@ impl Timing {
 /// The five instants of one round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
-    /// When the consensus begins (S).
+    /// When the consensus begins to be valid (S).
     pub valid_after: SystemTime,
     /// Votes are posted.
     pub vote: SystemTime,

@@ -37,7 +37,7 @@ impl Authority {
             .filter(|decided| *decided <= soon)
     }
 
-    /// What votes may come now.
+    /// Which votes may come now: it reads them beside the loop, and lets in no others.
     #[must_use]
     pub fn vote_door(&self, now: SystemTime) -> VoteDoor {
         let going_on = self.round.as_ref();
@@ -100,7 +100,8 @@ impl Authority {
         self.handle_read_signatures(read_signatures(body), now)
     }
 
-    /// The same, read beside the loop.
+    /// Takes signatures that were posted to us and read beside the loop; the answer for their
+    /// sender.
     pub fn handle_read_signatures(
         &mut self,
         read: Result<DetachedSignatures, Reply>,

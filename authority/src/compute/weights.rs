@@ -32,7 +32,7 @@ pub struct Totals {
     pub middles: i64,
     /// Exits that are no guards.
     pub exits: i64,
-    /// Both.
+    /// The bandwidth of relays that are both guards and exits (D).
     pub both: i64,
     /// All, parts that are no guard by GuardFraction left out (as `tor` counts).
     pub total: i64,
