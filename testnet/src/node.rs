@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-/// Whose program a node runs.
+/// The program that a node runs: ours or a peer's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Program {
     /// Ours.
@@ -15,7 +15,7 @@ pub enum Program {
 }
 
 impl Program {
-    /// All of them, ours first.
+    /// All programs, ours first.
     pub const ALL: [Self; 2] = [Self::Cepa, Self::Tor];
 
     /// Its name in `testnet.json`.
@@ -35,7 +35,7 @@ impl Program {
     }
 }
 
-/// What a node is.
+/// The role of a node in its network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// A directory authority.
@@ -101,7 +101,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// How many of a role.
+    /// How many nodes of a role there are.
     pub fn of(&self, role: Role) -> u16 {
         match role {
             Role::Authority => self.authorities,
@@ -128,9 +128,9 @@ impl Counts {
 /// So many nodes of a role that a peer's program runs: `tor:relay=2`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// What they are.
+    /// The role of these nodes.
     pub role: Role,
-    /// How many.
+    /// The number of these nodes.
     pub count: u16,
 }
 

@@ -88,9 +88,9 @@ pub enum PlanError {
 /// One node of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// What it is.
+    /// The node's role.
     pub role: Role,
-    /// Whose program it runs.
+    /// The program that the node runs.
     pub program: Program,
     /// Its nickname, which is also the name of its folder.
     pub nickname: String,
@@ -224,7 +224,7 @@ impl Plan {
         (self.interval_secs / 5).clamp(shortest, longest)
     }
 
-    /// Where the page to fetch is.
+    /// The address of the page that is fetched to see whether the network works.
     pub fn page(&self) -> SocketAddr {
         self.local(PAGE_PORT)
     }

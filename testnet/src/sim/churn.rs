@@ -39,9 +39,9 @@ pub struct Relay {
 /// How often relays go, and how soon they are back: one in so many an hour.
 #[derive(Debug, Clone, Copy)]
 pub struct Rates {
-    /// Of those that are up.
+    /// How many hours a relay that is up stays so on average: one in so many goes each hour.
     pub goes_one_in: u64,
-    /// Of those that are down.
+    /// How many hours a relay that is down stays so on average: one in so many returns each hour.
     pub returns_one_in: u64,
 }
 

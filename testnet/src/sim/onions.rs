@@ -40,7 +40,7 @@ const STEPS_A_TICK: usize = 6;
 /// Seconds that a visit may take: several directories of its six may be down.
 const VISIT_SECS_MAX: u32 = 30;
 
-/// How large a run is.
+/// How large a run is: relays, services, days.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
     /// Relays, all of them directories of onion services.
@@ -64,7 +64,7 @@ impl Default for Size {
     }
 }
 
-/// What a run came to.
+/// What a run came to: what was counted, and what failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Descriptors that directories took and refused.

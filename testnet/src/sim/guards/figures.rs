@@ -167,7 +167,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Of these years.
+    /// The figures of these years, taken together.
     #[must_use]
     pub fn new(years: Vec<Year>) -> Self {
         Summary { years }
