@@ -8,7 +8,7 @@ use std::fmt;
 /// A phase of `tor`'s bootstrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Phase {
-    /// Nothing was done yet.
+    /// Nothing has been done yet.
     #[default]
     Starting,
     /// Connecting to a relay.
@@ -32,7 +32,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Its tag.
+    /// The phase's tag, by which programs know it.
     #[must_use]
     pub fn tag(self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ impl Phase {
         }
     }
 
-    /// What it says to people.
+    /// The phase in words for people.
     #[must_use]
     pub fn summary(self) -> &'static str {
         match self {
@@ -82,12 +82,12 @@ impl Phase {
     }
 }
 
-/// How far a client is.
+/// How far a client is: a phase, and how much of all that is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BootstrapStatus {
-    /// 0 to 100.
+    /// How much is done, from 0 to 100.
     pub percent: u8,
-    /// The phase.
+    /// The phase that the client is in.
     pub phase: Phase,
 }
 

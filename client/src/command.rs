@@ -38,32 +38,32 @@ pub struct LinkTarget {
     pub addrs: Vec<SocketAddr>,
 }
 
-/// What the shell is to do.
+/// What a client asks of the shell.
 #[derive(Debug, PartialEq)]
 pub enum Command {
     /// Connect (TLS, link handshake without an identity of ours); answer with
     /// [`crate::Client::handle_channel_opened`] or [`crate::Client::handle_channel_failed`].
     OpenChannel {
-        /// For the answer.
+        /// The name of the connection, which the answer repeats.
         link: LinkId,
-        /// Where to.
+        /// The relay to connect to.
         target: LinkTarget,
     },
     /// Close the connection under a channel, which the client has forgotten.
     CloseChannel {
         /// The channel that was.
         channel: ChannelKey,
-        /// For the log.
+        /// Why the channel is closed, for the log.
         reason: &'static str,
     },
     /// Send an HTTP request over a stream, at once, and read the reply; answer with
     /// [`crate::Client::handle_dir_reply`], which closes the stream.
     DirRequest {
-        /// For the answer.
+        /// The name of the fetch, which the answer repeats.
         fetch: FetchId,
-        /// The stream.
+        /// The stream, which leads to the directory.
         stream: StreamKey,
-        /// What to ask.
+        /// The document that is asked for, or the upload.
         request: DirRequest,
         /// The body of an upload; else empty.
         body: Vec<u8>,
@@ -90,14 +90,14 @@ pub enum Command {
     SocksResolved {
         /// The request, which is over.
         request: RequestId,
-        /// At least one address or name.
+        /// The answers: at least one address or name.
         answers: Vec<Answer>,
     },
     /// A request failed: write the reply and close.
     SocksFailed {
         /// The request, which is over.
         request: RequestId,
-        /// The status.
+        /// The status for the application.
         status: SocksStatus,
     },
     /// A visitor of a hosted service asks for a connection: connect to what stands behind the port;
@@ -106,14 +106,14 @@ pub enum Command {
     OnionStream {
         /// The stream, the shell's from now on.
         stream: StreamKey,
-        /// The service.
+        /// The service that is visited.
         service: ServiceId,
-        /// Which of its virtual ports.
+        /// The virtual port of the service that the visitor wants.
         port: u16,
     },
     /// A hosted service can be found. Told once.
     OnionPublished {
-        /// The service.
+        /// The service that can be found.
         service: ServiceId,
     },
     /// Keep this, in place of what was kept before under that name.
@@ -122,7 +122,7 @@ pub enum Command {
     Bootstrap(BootstrapStatus),
 }
 
-/// What must survive a restart.
+/// What is to be kept over a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Saved {
     /// The guards, as text.
@@ -135,7 +135,7 @@ pub enum Saved {
     Vanguards(String),
     /// The newest verified consensus.
     Consensus {
-        /// It.
+        /// The text of the consensus.
         text: std::sync::Arc<str>,
         /// The microdescriptors that it lists, by SHA-256.
         microdescs: Vec<[u8; 32]>,
@@ -144,9 +144,9 @@ pub enum Saved {
     Certificate {
         /// The authority's v3 identity.
         identity: RsaId,
-        /// The certificate.
+        /// The text of the certificate.
         text: String,
     },
-    /// Microdescriptors: add them.
+    /// Texts of microdescriptors, to be added to those that are kept.
     Microdescs(Vec<String>),
 }

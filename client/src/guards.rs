@@ -47,9 +47,9 @@ pub enum GuardUse {
 /// Whether a guard can be reached, as far as we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reachable {
-    /// Worth a try.
+    /// Nobody knows whether the guard answers: it is worth a try.
     Maybe,
-    /// It has worked.
+    /// The guard has worked.
     Yes,
     /// It has failed; not to be tried before its time.
     No,
@@ -59,7 +59,7 @@ pub enum Reachable {
 /// Running and Valid), or a bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuardCandidate {
-    /// Its RSA identity.
+    /// The RSA identity of the relay.
     pub rsa: RsaId,
     /// Its Ed25519 identity, where it is known.
     pub ed: Option<Ed25519Id>,
@@ -154,7 +154,7 @@ pub struct Guards {
 }
 
 impl Guards {
-    /// No guards yet.
+    /// Guards of a client that has chosen none yet.
     #[must_use]
     pub fn new(params: GuardParams) -> Self {
         Guards {

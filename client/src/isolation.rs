@@ -10,31 +10,31 @@ use std::net::{IpAddr, SocketAddr};
 use cepa_wire::host::Host;
 use cepa_wire::socks::{SocksAuth, SocksRequest, SocksVersion};
 
-/// How an application speaks to us.
+/// The protocol in which an application speaks to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// SOCKS, of a version.
     Socks(SocksVersion),
-    /// HTTP CONNECT.
+    /// The application asked by HTTP CONNECT.
     HttpConnect,
-    /// Not at all: the firewall led it here.
+    /// The application speaks no protocol of ours: the firewall led its connection here.
     Transparent,
-    /// DNS.
+    /// The application asked a question of the DNS.
     Dns,
 }
 
 /// What a listener's streams are told apart by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IsolationRules {
-    /// By the application's address (`IsolateClientAddr`).
+    /// Applications of different addresses share no circuit (`IsolateClientAddr`).
     pub client_addr: bool,
-    /// By its credentials (`IsolateSOCKSAuth`).
+    /// Different credentials share no circuit (`IsolateSOCKSAuth`).
     pub auth: bool,
-    /// By its protocol (`IsolateClientProtocol`).
+    /// Different protocols of applications share no circuit (`IsolateClientProtocol`).
     pub protocol: bool,
-    /// By the destination's name or address (`IsolateDestAddr`).
+    /// Different names or addresses of destinations share no circuit (`IsolateDestAddr`).
     pub dest_addr: bool,
-    /// By the destination's port (`IsolateDestPort`).
+    /// Different ports of destinations share no circuit (`IsolateDestPort`).
     pub dest_port: bool,
     /// Circuits with credentials live for as long as they are used (`KeepAliveIsolateSOCKSAuth`).
     pub keeps_alive: bool,
@@ -110,7 +110,7 @@ pub struct Isolation {
 }
 
 impl Isolation {
-    /// Of a request that came to `listener` from `client`.
+    /// The isolation of a request that came to `listener` from `client`.
     #[must_use]
     pub fn new(
         rules: &IsolationRules,
@@ -140,7 +140,7 @@ impl Isolation {
         }
     }
 
-    /// Of streams that come from no application.
+    /// The isolation of streams that come from no application.
     #[must_use]
     pub fn internal(session: u64) -> Self {
         Isolation {

@@ -11,11 +11,11 @@ use crate::vanguards::VanguardMode;
 /// A relay that serves the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
-    /// Its RSA identity.
+    /// The RSA identity of the directory.
     pub rsa: RsaId,
     /// Its Ed25519 identity, where it is known.
     pub ed: Option<Ed25519Id>,
-    /// Its OR port.
+    /// The address of the directory's OR port.
     pub or: SocketAddr,
 }
 
@@ -61,11 +61,11 @@ pub struct ClientConfig {
     /// Whether relays of one /16 may share a path: only in test networks whose relays have no
     /// addresses of their own (`EnforceDistinctSubnets 0`).
     pub subnets_shared: bool,
-    /// How channels are padded.
+    /// How much padding channels are to have.
     pub padding: PaddingLevel,
     /// Which vanguards circuits for onion services have; none: as the network wants.
     pub vanguards: Option<VanguardMode>,
-    /// How circuits are padded.
+    /// How much padding circuits of onion services are to have.
     pub circuit_padding: PaddingLevel,
     /// Whether SOCKS 5 replies say what is wrong with an onion service (`ExtendedErrors`); else
     /// such a host is unreachable.

@@ -43,7 +43,7 @@ pub(crate) const FLOW_CTRL_CONGESTION: u8 = 2;
 pub enum ExitNeed {
     /// Connect to a port.
     Port {
-        /// Which.
+        /// The port of the destination.
         port: u16,
         /// At an IPv6 address; else at an IPv4 address or a name.
         is_ipv6: bool,
@@ -91,7 +91,7 @@ pub struct Path {
     pub hops: [Relay; 3],
 }
 
-/// What relays may be drawn.
+/// Which relays may stand where in a path.
 #[derive(Debug, Clone, Copy)]
 pub struct PathRules<'a> {
     /// What the exit must do.
@@ -131,7 +131,7 @@ impl Quality {
     }
 }
 
-/// Chooses a path.
+/// Chooses a path of three hops: the exit first, then the guard, then the middle.
 pub fn choose(view: &NetworkView, rules: &PathRules<'_>, rng: &mut Rng) -> Result<Path, PathError> {
     let mut error = PathError::NoExit;
     for quality in Quality::steps(rules.need.wants_stable()) {

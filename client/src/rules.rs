@@ -34,7 +34,7 @@ pub struct Subject<'a> {
     pub rsa: Option<&'a RsaId>,
     /// Its nickname; may be empty.
     pub nickname: &'a str,
-    /// Where it listens.
+    /// The addresses at which the relay listens.
     pub addrs: [Option<IpAddr>; 2],
 }
 
@@ -73,7 +73,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Relays, by patterns.
+/// A set of relays, named by patterns.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RelaySet(pub Vec<RelayPattern>);
 
@@ -97,18 +97,19 @@ impl RelaySet {
     }
 }
 
-/// The rules.
+/// The operator's rules on paths.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {
-    /// First hops; they must be guards, too.
+    /// The relays that may be first hops; they must be guards, too.
     pub entry: RelaySet,
-    /// Hops between; the second hops of circuits for onion services are vanguards instead.
+    /// The relays that may be hops between; the second hops of circuits for onion services are
+    /// vanguards instead.
     pub middle: RelaySet,
-    /// Last hops of circuits to the outside.
+    /// The relays that may be last hops of circuits to the outside.
     pub exit: RelaySet,
-    /// Relays to use nowhere.
+    /// The relays that are used nowhere.
     pub exclude: RelaySet,
-    /// Relays not to leave the network by.
+    /// The relays that are no last hops of circuits to the outside.
     pub exclude_exit: RelaySet,
     /// Whether excluded relays are not used for onion services either where others choose them.
     pub strict: bool,
@@ -118,7 +119,7 @@ pub struct Rules {
     /// First hops are drawn anew for each path, from all relays and not only from guards: for
     /// tests, as it gives anonymity away (`UseEntryGuards 0`).
     pub unguarded: bool,
-    /// Where addresses are.
+    /// Which country an address is in.
     pub geoip: Arc<GeoIp>,
 }
 
@@ -126,16 +127,16 @@ pub struct Rules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct RulesId(pub u64);
 
-/// What a relay may be.
+/// What a relay may be by the operator's rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permit {
-    /// A first hop.
+    /// Whether the relay may be a first hop.
     pub first: bool,
-    /// A hop between.
+    /// Whether the relay may be a hop between.
     pub middle: bool,
-    /// The last hop to the outside.
+    /// Whether the relay may be the last hop to the outside.
     pub exit: bool,
-    /// Anything that this client chooses.
+    /// Whether the relay may be anything that this client chooses.
     pub any: bool,
 }
 
@@ -213,7 +214,7 @@ impl Rules {
         self.excludes_by(&self.exclude, relay)
     }
 
-    /// What the rules say to a relay.
+    /// What a relay may be by these rules.
     #[must_use]
     pub fn permit(&self, relay: &Subject<'_>) -> Permit {
         if self.excludes(relay) {

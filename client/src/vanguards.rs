@@ -23,15 +23,15 @@ use cepa_wire::Now;
 use crate::rules::Permits;
 use layer::{Layer, Lifetimes};
 
-/// Which sets there are.
+/// Which sets of vanguards there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum VanguardMode {
-    /// None: any relay may be the second hop.
+    /// There are none: any relay may be the second hop.
     Off,
-    /// Second hops.
+    /// There is a set of second hops (vanguards-lite).
     #[default]
     Lite,
-    /// Second and third hops.
+    /// There are sets of second and of third hops (full vanguards).
     Full,
 }
 
@@ -58,9 +58,9 @@ impl FromStr for VanguardMode {
 pub struct VanguardStatus {
     /// Its place in a path, of which the guard has 0: 1 or 2.
     pub hop: usize,
-    /// Who it is.
+    /// The relay that is the vanguard.
     pub id: RsaId,
-    /// Until when it is kept.
+    /// Until when the vanguard is kept.
     pub until: SystemTime,
     /// Whether it only stands in for others.
     pub is_spare: bool,
@@ -80,7 +80,7 @@ pub struct Vanguards {
 }
 
 impl Vanguards {
-    /// None yet.
+    /// The vanguards of a client that has drawn none yet.
     #[must_use]
     pub fn new(wanted: Option<VanguardMode>) -> Self {
         Vanguards {

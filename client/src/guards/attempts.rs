@@ -27,7 +27,7 @@ pub struct GuardAttempt(u64);
 /// Whether a built circuit may carry traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuardUsability {
-    /// At once.
+    /// The circuit may be used at once.
     Now,
     /// Perhaps later: [`Guards::poll_event`] will tell.
     Waiting,
@@ -35,7 +35,7 @@ pub enum GuardUsability {
     Never,
 }
 
-/// What becomes of circuits.
+/// What becomes of a circuit through one of the guards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuardEvent {
     /// A circuit that waited may carry traffic.

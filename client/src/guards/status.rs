@@ -44,15 +44,15 @@ impl DepartureReason {
 pub struct Departure {
     /// The set that it was in.
     pub selection: Selection,
-    /// Its identity.
+    /// The identity of the guard that left.
     pub rsa: RsaId,
     /// Its nickname; may be empty.
     pub nickname: String,
-    /// When.
+    /// When it left the sample.
     pub on: SystemTime,
     /// Whether it had carried traffic.
     pub was_confirmed: bool,
-    /// Why.
+    /// Why it left the sample.
     pub reason: DepartureReason,
 }
 
@@ -64,7 +64,7 @@ pub(super) fn remember(all: &mut VecDeque<Departure>, gone: Vec<Departure>) {
     all.truncate(DEPARTURES_MAX);
 }
 
-/// How far up a guard stands.
+/// How far up in the order of preference a guard stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuardRank {
     /// Among the primary guards, at this place from 1.
@@ -75,22 +75,23 @@ pub enum GuardRank {
     Sampled,
 }
 
-/// How a guard stands.
+/// One guard of the sample, for its operator: who it is, how far up, since when, and whether it
+/// answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuardStatus {
     /// The set that it is in.
     pub selection: Selection,
-    /// Its identity.
+    /// The guard's identity.
     pub rsa: RsaId,
     /// Its nickname; may be empty.
     pub nickname: String,
-    /// How far up it stands.
+    /// How far up in the order of preference the guard stands.
     pub rank: GuardRank,
     /// Whether traffic goes through it now: it is the first primary guard that is not failing.
     pub is_in_use: bool,
-    /// When it was drawn.
+    /// When the guard was drawn.
     pub sampled_on: SystemTime,
-    /// When it first carried traffic.
+    /// When the guard first carried traffic.
     pub confirmed_on: Option<SystemTime>,
     /// Since when no consensus lists it as a guard.
     pub unlisted_since: Option<SystemTime>,
@@ -98,7 +99,7 @@ pub struct GuardStatus {
     pub is_allowed: bool,
     /// Whether it can be reached.
     pub reachable: Reachable,
-    /// Since when it cannot.
+    /// Since when the guard cannot be reached.
     pub failing_since: Option<SystemTime>,
 }
 

@@ -25,12 +25,12 @@ use crate::rules::Permits;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CircuitName(pub u64);
 
-/// Whose circuit it is.
+/// The machine that a circuit of onion services belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
-    /// [`crate::onion`]'s visits.
+    /// The visits of a client ([`crate::onion::Visits`]).
     Visits,
-    /// Its services.
+    /// The services that a client hosts ([`crate::onion::services`]).
     Services,
 }
 
@@ -63,30 +63,30 @@ pub enum LastHop {
     Any(Vec<RsaId>),
 }
 
-/// What a machine asks for.
+/// What a machine of onion services asks of the client.
 #[derive(Debug)]
 pub enum Action {
     /// Build a circuit, or take one that is ready.
     Open {
         /// Its name from now on.
         circuit: CircuitName,
-        /// What for.
+        /// What the circuit is for.
         purpose: Purpose,
-        /// Its last hop.
+        /// The last hop of the circuit.
         last: LastHop,
     },
     /// Send a message without a stream to the last hop.
     Send {
-        /// Over which circuit.
+        /// The circuit over which the message goes.
         circuit: CircuitName,
-        /// What it is.
+        /// The command of the message.
         command: RelayCommand,
-        /// Its body.
+        /// The body of the message.
         body: Vec<u8>,
     },
     /// Add the peer beyond the rendezvous point as a hop.
     Join {
-        /// Over which circuit.
+        /// The circuit to which the peer is added.
         circuit: CircuitName,
         /// Its layer. A service's keys stand the other way round than a visitor's.
         layer: Box<HopLayer>,
@@ -98,39 +98,39 @@ pub enum Action {
     },
     /// Ask the last hop's directory over BEGIN_DIR.
     Request {
-        /// Over which circuit.
+        /// The circuit whose last hop is asked.
         circuit: CircuitName,
-        /// What.
+        /// The document that is asked for, or the upload.
         request: DirRequest,
         /// What an upload carries; else empty.
         body: Vec<u8>,
     },
     /// Close the circuit; no end is told.
     Close {
-        /// Which.
+        /// The circuit to be closed.
         circuit: CircuitName,
     },
 }
 
-/// How a circuit ended.
+/// How a circuit of onion services ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// No path was found; circuits that were tried failed at another hop than the last.
     NoPath,
     /// The last hop could not be reached, though the hop before could: it is to blame.
     LastHop,
-    /// It took too long.
+    /// The circuit took too long to be built.
     Timeout,
-    /// It stood, and is gone.
+    /// The circuit stood, and is gone.
     Closed,
 }
 
-/// What a machine is told.
+/// What a machine of onion services is told by the client.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// The circuit stands.
     Built {
-        /// Which.
+        /// The circuit that stands.
         circuit: CircuitName,
         /// Its last hop: to be named to a peer ([`LastHop::Any`]).
         last: &'a HopSpec,
@@ -140,25 +140,25 @@ pub enum Event<'a> {
     },
     /// A message without a stream came from the last hop.
     Message {
-        /// Over which circuit.
+        /// The circuit over which the message came.
         circuit: CircuitName,
-        /// What it is.
+        /// The command of the message.
         command: RelayCommand,
         /// Its body, not checked.
         body: &'a [u8],
     },
     /// The directory's answer, or none.
     Reply {
-        /// Over which circuit.
+        /// The circuit over which the directory was asked.
         circuit: CircuitName,
-        /// The answer.
+        /// The answer of the directory; a failed one if none came.
         reply: Reply,
     },
     /// The circuit is not there (any more).
     Ended {
-        /// Which.
+        /// The circuit that has ended.
         circuit: CircuitName,
-        /// How.
+        /// How the circuit ended.
         ending: Ending,
     },
     /// There is a new consensus; and what the operator's rules say to its relays.

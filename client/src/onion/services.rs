@@ -170,12 +170,12 @@ impl Services {
             .min()
     }
 
-    /// What is to be done next.
+    /// The next thing that the services ask of the client.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.circuits.poll_action()
     }
 
-    /// What happened to a service.
+    /// The next thing that has happened to a service.
     pub fn poll_outcome(&mut self) -> Option<ServiceOutcome> {
         self.outcomes.pop_front()
     }

@@ -47,7 +47,7 @@ pub use outcome::{Outcome, VisitError, VisitId};
 
 /// Most visits at a time, those that are ready included.
 pub const VISITS_MAX: usize = 512;
-/// Most client keys.
+/// The most keys for services of others that a client keeps.
 pub const CLIENT_KEYS_MAX: usize = 65_536;
 
 /// All visits of a client.
@@ -225,12 +225,12 @@ impl Visits {
         }
     }
 
-    /// What is to be done next.
+    /// The next thing that the visits ask of the client.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.shared.circuits.poll_action()
     }
 
-    /// How a visit came out.
+    /// The next visit that has come out, and how.
     pub fn poll_outcome(&mut self) -> Option<Outcome> {
         self.outcomes.pop_front()
     }

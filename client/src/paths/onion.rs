@@ -26,7 +26,7 @@ use crate::rules::Permits;
 const HS_REND: u8 = 2;
 const HS_INTRO: u8 = 4;
 
-/// What relays may be chosen.
+/// Which relays may be the first three hops of a circuit for onion services.
 #[derive(Debug, Clone, Copy)]
 pub struct OnionRules<'a> {
     /// First hops, best first.
@@ -194,10 +194,10 @@ fn choose_third<'v>(
     }
 }
 
-/// What comes behind a path.
+/// What decides which relays may come behind the first three hops of a circuit for onion services.
 #[derive(Debug, Clone, Copy)]
 pub struct Behind<'a> {
-    /// The path.
+    /// The first three hops.
     pub path: &'a [Relay],
     /// Relays that it must not be.
     pub excluded: &'a [RsaId],
@@ -206,7 +206,7 @@ pub struct Behind<'a> {
     /// Whether relays near to those of the path are avoided (not in full mode); and whether those
     /// of one /16 are near.
     pub is_distinct: bool,
-    /// See there.
+    /// Whether relays of one subnet may not stand in one path ([`OnionRules::distinct_subnets`]).
     pub distinct_subnets: bool,
 }
 
@@ -225,7 +225,7 @@ impl Behind<'_> {
         self.choose(view, rng, may)
     }
 
-    /// Chooses a middle.
+    /// Chooses a hop that hides the third layer of vanguards from the last hop.
     #[must_use]
     pub fn middle<'v>(&self, view: &'v NetworkView, rng: &mut Rng) -> Option<&'v Relay> {
         self.choose(view, rng, |relay| self.permits.of(&relay.rsa_id).middle)

@@ -70,16 +70,16 @@ pub enum OpenCircuitError {
     Build(#[from] BuildError),
 }
 
-/// How a circuit stands.
+/// How a circuit of the plane stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CircuitStatus {
     /// The channel to its first hop.
     pub channel: ChannelKey,
-    /// Hops that stand.
+    /// The number of hops that stand.
     pub hop_count: usize,
     /// True if all of them do.
     pub is_built: bool,
-    /// Its open streams.
+    /// The number of the circuit's open streams.
     pub stream_count: usize,
     /// Cells that no honest hop would have sent, and that were dropped.
     pub dropped_cells: u64,

@@ -22,31 +22,31 @@ pub enum Event {
     },
     /// The relay of a channel does not answer a question: others are better used.
     ChannelSuspect {
-        /// The channel.
+        /// The channel whose relay does not answer.
         channel: ChannelKey,
     },
     /// The relay of a suspect channel has answered after all.
     ChannelHeard {
-        /// The channel.
+        /// The channel whose relay has answered.
         channel: ChannelKey,
     },
     /// Nothing will come over a channel any more: close it.
     ChannelDead {
-        /// The channel.
+        /// The channel to be closed.
         channel: ChannelKey,
         /// Whether anything ever came over it.
         has_spoken: bool,
     },
     /// One more hop of a circuit stands; not the last.
     CircuitHop {
-        /// The circuit.
+        /// The circuit that has grown.
         circuit: CircuitKey,
-        /// The hop's index.
+        /// The index of the hop that stands now.
         hop: usize,
     },
     /// All hops of a circuit stand; streams may be opened.
     CircuitBuilt {
-        /// The circuit.
+        /// The circuit that is built.
         circuit: CircuitKey,
     },
     /// A circuit was closed while it was being built.
@@ -55,19 +55,19 @@ pub enum Event {
         circuit: CircuitKey,
         /// The index of the hop that was being added.
         hop: usize,
-        /// Why.
+        /// Why the circuit was closed.
         reason: CircuitClose,
     },
     /// A built circuit was closed; events for its streams come before this one.
     CircuitClosed {
         /// The circuit that was.
         circuit: CircuitKey,
-        /// Why.
+        /// Why the circuit was closed.
         reason: CircuitClose,
     },
     /// A message without a stream came from the last hop of a circuit that listens for them.
     CircuitMessage {
-        /// The circuit.
+        /// The circuit over which the message came.
         circuit: CircuitKey,
         /// What it is: one that a client of onion services or a service is told.
         command: RelayCommand,
@@ -77,14 +77,14 @@ pub enum Event {
     /// The peer beyond a rendezvous point sent BEGIN, and waits for `stream_accept` or
     /// `stream_refuse`. Bytes may come before that.
     StreamRequested {
-        /// The stream.
+        /// The stream that the peer asks for.
         stream: StreamKey,
         /// What the peer wants. A service looks at the port only (rend-spec-v3 4.2).
         begin: Begin,
     },
-    /// CONNECTED came.
+    /// CONNECTED came: the stream is open.
     StreamConnected {
-        /// The stream.
+        /// The stream that is open.
         stream: StreamKey,
         /// The address that the exit connected to and the seconds for which that may be believed;
         /// none for directory streams.
@@ -100,9 +100,9 @@ pub enum Event {
     /// END came, or the circuit is gone (reason DESTROY). Bytes that came before may still be
     /// taken; the stream stays until `stream_close`.
     StreamEnded {
-        /// The stream.
+        /// The stream that has ended.
         stream: StreamKey,
-        /// Why.
+        /// Why the stream has ended.
         end: End,
     },
 }

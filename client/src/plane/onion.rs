@@ -47,7 +47,7 @@ impl OnionUse {
     }
 }
 
-/// Why a peer is not joined.
+/// Why the peer beyond a rendezvous point is not joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
     /// The plane has no such circuit.

@@ -30,7 +30,7 @@ pub enum Emptied {
         hop: &'static str,
         /// The names of the sets.
         sets: &'static str,
-        /// How many there were before.
+        /// How many relays there were before the rule.
         before: usize,
     },
     /// Each hop has relays, but no three of them make a path.

@@ -19,7 +19,7 @@ const RANGES_MAX: usize = 4_000_000;
 pub struct Country([u8; 2]);
 
 impl Country {
-    /// No country that is known.
+    /// The country of an address that no file has.
     pub const UNKNOWN: Country = Country(*b"??");
     /// Anonymous proxies, in old files: as good as unknown.
     const PROXY: Country = Country(*b"A1");
@@ -43,7 +43,7 @@ impl fmt::Display for Country {
     }
 }
 
-/// Why a file is not read.
+/// Why a file of countries is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GeoIpError {
     /// The line of this number, from 1, is no range.
@@ -52,7 +52,7 @@ pub enum GeoIpError {
     /// More than `RANGES_MAX` ranges.
     #[error("more than {RANGES_MAX} ranges")]
     TooMany,
-    /// None at all.
+    /// The file has no range at all.
     #[error("no line of the form LOW,HIGH,CC")]
     Empty,
 }

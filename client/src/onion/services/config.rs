@@ -58,7 +58,7 @@ pub struct ServiceConfig {
     pub dos: Option<DosLimits>,
     /// Most streams of one rendezvous circuit at once (`HiddenServiceMaxStreams`).
     pub streams_max: Option<usize>,
-    /// Most rendezvous circuits at once.
+    /// The most rendezvous circuits that the service may have at once.
     pub circuits_max: usize,
     /// Whether a circuit with more streams is closed, rather than the stream refused
     /// (`HiddenServiceMaxStreamsCloseCircuit`).
@@ -98,15 +98,15 @@ impl ServiceConfig {
 pub enum ServiceOutcome {
     /// Its descriptors stand at enough HSDirs for a visitor to find one. Told once.
     Published {
-        /// Which service.
+        /// The service that can be found.
         service: ServiceId,
     },
 }
 
-/// How a service stands.
+/// How a hosted service stands, for its operator.
 #[derive(Debug, Clone)]
 pub struct ServiceStatus {
-    /// Which.
+    /// The service that this is about.
     pub service: ServiceId,
     /// Its identity key; the address follows from it.
     pub identity: PublicKey,
@@ -120,7 +120,7 @@ pub struct ServiceStatus {
     pub counts: Counts,
 }
 
-/// How a descriptor stands.
+/// How the descriptor of one period stands, for its operator.
 #[derive(Debug, Clone)]
 pub struct DescriptorStatus {
     /// The number of its time period.
@@ -129,7 +129,7 @@ pub struct DescriptorStatus {
     pub period_minutes: u64,
     /// The revision counter that was given out last; none before the first.
     pub revision: Option<u64>,
-    /// When it is made anew.
+    /// When the descriptor is made anew.
     pub next_upload: Option<SystemTime>,
     /// The directories responsible for it, ascending by identity.
     pub hsdirs: Vec<HsDirStatus>,
@@ -138,7 +138,7 @@ pub struct DescriptorStatus {
 /// What one directory has of a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HsDirStatus {
-    /// The relay.
+    /// The relay that is the directory.
     pub relay: RsaId,
     /// The revision that it took last, and when.
     pub held: Option<(u64, SystemTime)>,
@@ -153,7 +153,7 @@ pub struct HsDirStatus {
 pub enum IntroPointState {
     /// Its circuit is being built, or it has not answered yet.
     Opening,
-    /// It stands.
+    /// The point stands: it passes introductions on.
     Standing,
     /// Another takes its place; it stands for those who have the old descriptor.
     Retiring,
@@ -162,11 +162,11 @@ pub enum IntroPointState {
 /// One introduction point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IntroPointStatus {
-    /// The relay.
+    /// The relay that is the point.
     pub relay: RsaId,
-    /// Where it is in its life.
+    /// How far the point is between being chosen and being given up.
     pub state: IntroPointState,
-    /// Since when it stands.
+    /// Since when the point stands.
     pub since: Option<SystemTime>,
     /// Introductions that came over it.
     pub introductions: u64,
@@ -177,7 +177,7 @@ pub struct IntroPointStatus {
 pub enum IntroDrop {
     /// Too many came in a second, or the point has taken all that it may.
     Rate,
-    /// It does not parse.
+    /// The message cannot be read.
     Malformed,
     /// It is for another authentication key.
     AuthKey,

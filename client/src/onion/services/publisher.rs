@@ -24,7 +24,7 @@ use cepa_wire::Now;
 use super::config::DescriptorStatus;
 use super::descriptor::{Content, Descriptor};
 
-/// Names an upload.
+/// Names an upload of a descriptor to one directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UploadId(u64);
 
@@ -33,13 +33,13 @@ pub struct UploadId(u64);
 pub struct Upload {
     /// Its name, for [`Publisher::handle_uploaded`].
     pub id: UploadId,
-    /// Where to.
+    /// The directory that is to have the descriptor.
     pub hsdir: RsaId,
     /// The period that it is for.
     pub period: TimePeriod,
     /// The blinded key that it is found by.
     pub blinded: PublicKey,
-    /// What to upload.
+    /// The text of the descriptor.
     pub text: Arc<str>,
 }
 
@@ -58,7 +58,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// For a service that these clients may visit, or everyone if there are none.
+    /// A publisher for a service that these clients may visit, or everyone if there are none.
     pub fn new(identity: &ExpandedKeypair, clients: Vec<curve25519::PublicKey>) -> Self {
         Publisher {
             identity: ExpandedKeypair::from_bytes(&identity.to_bytes()),
@@ -213,7 +213,7 @@ impl Publisher {
         descriptors.map(Descriptor::subcredential).collect()
     }
 
-    /// How the descriptors stand.
+    /// How the descriptors of both periods stand, for the operator.
     pub fn statuses(&self) -> Vec<DescriptorStatus> {
         self.descriptors.values().map(Descriptor::status).collect()
     }

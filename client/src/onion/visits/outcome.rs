@@ -17,31 +17,31 @@ use super::super::action::CircuitName;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VisitId(pub(super) u64);
 
-/// How a visit came out.
+/// How a visit of an onion service came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The service is at the other end of this circuit: streams may be opened.
     Ready {
-        /// Which.
+        /// The visit whose circuit stands.
         visit: VisitId,
         /// Its rendezvous circuit, joined.
         circuit: CircuitName,
     },
-    /// It cannot be visited.
+    /// The service cannot be visited.
     Failed {
-        /// Which.
+        /// The visit that has failed.
         visit: VisitId,
-        /// Why.
+        /// Why the visit has failed.
         error: VisitError,
     },
     /// It was ready, and its circuit is gone, with all streams over it.
     Lost {
-        /// Which.
+        /// The visit that is lost.
         visit: VisitId,
     },
 }
 
-/// Why a service cannot be visited.
+/// Why an onion service cannot be visited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum VisitError {
     /// There is no consensus yet, no ring, or no circuit to any of its directories.
