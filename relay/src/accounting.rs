@@ -24,24 +24,24 @@ const KEEP_BYTES: u64 = 16 << 20;
 /// ... and after so long, if there was any traffic.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// Which bytes count.
+/// Which bytes count against what a relay may carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AccountingRule {
     /// Those of the direction that has more.
     #[default]
     Max,
-    /// Both directions together.
+    /// The bytes of both directions together count.
     Sum,
-    /// What is read.
+    /// The bytes that are read count.
     In,
-    /// What is written.
+    /// The bytes that are written count.
     Out,
 }
 
 /// When an interval begins, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountingStart {
-    /// Each day.
+    /// An interval begins each day at this time.
     Day(Time),
     /// Each week, on a day from 1 (Monday) to 7.
     Week(u8, Time),
@@ -141,12 +141,12 @@ fn month(date: Date, step: fn(Month) -> Month) -> Date {
     Date::from_calendar_date(year, month, date.day()).unwrap_or(date)
 }
 
-/// What the operator allows.
+/// What the operator lets a relay carry in an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccountingConfig {
     /// Bytes of an interval.
     pub max: u64,
-    /// When one begins.
+    /// When an interval begins.
     pub start: AccountingStart,
     /// Which bytes count.
     pub rule: AccountingRule,
@@ -155,12 +155,12 @@ pub struct AccountingConfig {
 /// Whether a relay works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Wakefulness {
-    /// It works.
+    /// The relay works.
     #[default]
     Awake,
     /// What is there goes on, nothing new is taken.
     Soft,
-    /// Nothing goes on.
+    /// The relay does nothing: it has closed its links.
     Hard,
 }
 
@@ -272,7 +272,7 @@ impl Accounting {
         self.config.max
     }
 
-    /// When the next interval begins.
+    /// When the next interval begins, with which the relay wakes.
     #[must_use]
     pub fn wakes(&self) -> SystemTime {
         self.used.end

@@ -71,7 +71,7 @@ pub struct BandwidthHistory {
 }
 
 impl BandwidthHistory {
-    /// Nothing so far.
+    /// The history of a relay that has carried nothing so far.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         BandwidthHistory {

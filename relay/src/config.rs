@@ -20,17 +20,17 @@ use crate::switch::Limits;
 pub struct RelayConfig {
     /// 1 to 19 letters and digits.
     pub nickname: String,
-    /// How the operator can be reached.
+    /// How the relay's operator can be reached.
     pub contact: Option<String>,
     /// The program's version, for the platform line: `0.1.0`.
     pub version: String,
     /// The IPv4 address and port at which others reach it.
     pub or_address: SocketAddrV4,
-    /// The same over IPv6.
+    /// The IPv6 address and port at which others reach it.
     pub or_address_v6: Option<SocketAddrV6>,
     /// The DirPort; 0 for all but authorities.
     pub dir_port: u16,
-    /// Where streams may leave to.
+    /// What the operator says of the streams that leave here.
     pub exit: ExitOptions,
     /// The relays of the same operator.
     pub family: Family,

@@ -27,7 +27,7 @@ pub const PROTOCOLS: &str = "Cons=2 Desc=2-4 DirCache=2 FlowCtrl=1-2 HSDir=2 HSI
 /// Why a relay cannot describe itself: something in its configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DescribeError {
-    /// It cannot be written.
+    /// The descriptor cannot be written.
     #[error(transparent)]
     Build(#[from] BuildError),
     /// It can be written, and not be read.

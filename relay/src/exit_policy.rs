@@ -30,7 +30,7 @@ const SHARED_NET: &str = "reject 100.64.0.0/10:*";
 /// which family and certificates need their part.
 pub const POLICY_LEN_MAX: usize = 10_000;
 
-/// What the operator wants.
+/// What the operator says of the streams that leave here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExitOptions {
     /// The operator's rules (`ExitPolicy`), tried in order; without any, and without `reduced`,

@@ -252,7 +252,7 @@ impl Relay {
         due.into_iter().flatten().chain([self.keys_due]).min()
     }
 
-    /// What the outside is to do next.
+    /// The next thing that the outside is to do.
     pub fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
     }
@@ -269,7 +269,7 @@ impl Relay {
         self.own.as_ref()
     }
 
-    /// What it was told last.
+    /// The configuration that holds now.
     #[must_use]
     pub fn config(&self) -> &RelayConfig {
         &self.config

@@ -44,9 +44,9 @@ pub use routers::{
     RouterDocuments, UNLISTED_AGE_MAX,
 };
 
-/// Most authority certificates.
+/// The most authority certificates that are held.
 pub const CERTIFICATES_MAX: usize = 256;
-/// Most votes of one round.
+/// The most votes of one round that are held.
 pub const VOTES_MAX: usize = 64;
 
 /// A document that others may ask for.

@@ -170,7 +170,7 @@ impl Switch {
         self.relays = relays;
     }
 
-    /// How much there is of everything.
+    /// How many channels, circuits, streams and cells there are, and what was counted.
     #[must_use]
     pub fn counts(&self) -> SwitchCounts {
         let channels = self.channels.values();
@@ -261,7 +261,7 @@ impl Switch {
         streams.append(&mut self.ready_streams);
     }
 
-    /// What the outside is to do next.
+    /// The next thing that the outside is to do.
     pub fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
     }

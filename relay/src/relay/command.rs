@@ -43,7 +43,7 @@ pub enum Command {
     Fetch {
         /// Names it in the answer.
         id: FetchId,
-        /// What to ask for.
+        /// The documents that are asked for.
         request: DirRequest,
         /// Whom to ask.
         from: Origin,
@@ -74,7 +74,7 @@ pub enum Command {
     Link {
         /// The TLS key and certificate.
         tls: Arc<TlsKeyAndCert>,
-        /// What is proved in the handshake.
+        /// What links prove in their handshake, and with which keys.
         identity: Arc<LinkIdentity>,
     },
     /// Give every switch this configuration.

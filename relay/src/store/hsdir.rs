@@ -97,7 +97,7 @@ pub enum HsRefusal {
     /// The body is not text.
     #[error("not text")]
     NotText,
-    /// It is no valid descriptor.
+    /// The upload is no valid descriptor.
     #[error(transparent)]
     Descriptor(#[from] HsDescriptorError),
     /// Longer than the network allows.

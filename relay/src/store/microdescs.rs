@@ -13,7 +13,7 @@ use cepa_crypto::RsaId;
 
 /// How long a microdescriptor is kept that no consensus lists any more (dir-spec 4.5: a week).
 pub const MICRODESC_UNLISTED_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Most microdescriptors.
+/// The most microdescriptors that are held.
 pub const MICRODESCS_MAX: usize = 100_000;
 /// Bytes of all of them; ten thousand relays have 7 MB of them at a time.
 pub const MICRODESCS_LEN_MAX: usize = 128 << 20;

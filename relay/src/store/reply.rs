@@ -85,7 +85,7 @@ impl Reply {
     }
 }
 
-/// What is there for an asker.
+/// What a store has for a request, of which a reply is still to be made.
 #[derive(Debug)]
 pub struct Found(Kind);
 
@@ -175,7 +175,7 @@ impl DirStore {
         self.find(request, asker, now).render()
     }
 
-    /// The same without what takes time.
+    /// Finds what a request asks for, without what takes time ([`Found::render`]).
     #[must_use]
     pub fn find(&self, request: &DirRequest, asker: Asker<'_>, now: SystemTime) -> Found {
         let encoding = Encoding::choose(asker.accept_encoding, asker.z);

@@ -15,7 +15,7 @@ use super::document::Document;
 /// How long a document is kept that no consensus lists (dir-spec 4.2: descriptors of the last 48
 /// hours).
 pub const UNLISTED_AGE_MAX: Duration = Duration::from_secs(48 * 60 * 60);
-/// Most documents of one kind.
+/// The most documents of one kind that are held.
 pub const ROUTER_DOCUMENTS_MAX: usize = 50_000;
 /// Bytes of all documents of one kind; those of ten thousand relays have 30 MB.
 pub const ROUTER_DOCUMENTS_LEN_MAX: usize = 256 << 20;
@@ -30,11 +30,11 @@ const ALL_AGE_MAX: Duration = Duration::from_secs(5);
 pub struct RouterDocument {
     /// SHA-1 of its signed part.
     pub digest: [u8; 20],
-    /// Whose it is.
+    /// The relay that the document is of.
     pub identity: RsaId,
-    /// When it was made.
+    /// When the document was made.
     pub published: SystemTime,
-    /// It.
+    /// The text of the document.
     pub text: Arc<str>,
 }
 
@@ -177,7 +177,7 @@ impl RouterDocuments {
         Some(document)
     }
 
-    /// How many there are.
+    /// The number of documents.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_digest.len()

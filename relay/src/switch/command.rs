@@ -40,7 +40,7 @@ pub struct LinkTarget {
     pub asker: ChannelKey,
 }
 
-/// What the shell is to do.
+/// What a switch asks of the shell.
 #[derive(Debug)]
 pub enum Command {
     /// Run the job with the relay's onion keys, away from this thread; answer with
@@ -55,7 +55,7 @@ pub enum Command {
     NeedChannel {
         /// The circuit being extended.
         circuit: CircuitKey,
-        /// Where to.
+        /// The relay to which the channel is to lead.
         target: LinkTarget,
     },
     /// The circuit is gone before its channel was found: there is nothing to answer.
@@ -70,14 +70,14 @@ pub enum Command {
     Connect {
         /// The stream that waits.
         stream: StreamKey,
-        /// Where to.
+        /// The host and port that the client wants.
         begin: Begin,
     },
     /// Ask the DNS; answer with [`crate::Switch::stream_resolved`].
     Resolve {
         /// The stream that waits.
         stream: StreamKey,
-        /// What to ask.
+        /// The name or address that the client wants to know of.
         resolve: Resolve,
     },
     /// Attach the directory server; answer with [`crate::Switch::stream_dir_connected`].
@@ -105,7 +105,7 @@ pub enum Command {
     CloseChannel {
         /// The channel that was.
         channel: ChannelKey,
-        /// For the log.
+        /// Why the channel is closed, for the log.
         reason: ChannelClose,
     },
 }
@@ -175,7 +175,7 @@ pub enum Handover {
         channel: ChannelKey,
         /// The id that the circuit has there.
         circ_id: CircId,
-        /// For the DESTROY cell.
+        /// The reason that the DESTROY cell is to give.
         reason: DestroyReason,
     },
     /// Host to owner: the next leg of the circuit is gone (or never came to be).
@@ -184,7 +184,7 @@ pub enum Handover {
         circuit: CircuitKey,
         /// The id that it had; 0 if it got none.
         circ_id: CircId,
-        /// Why.
+        /// Why the leg is gone.
         reason: DestroyReason,
     },
     /// To a circuit joined at a rendezvous: a cell that came on the other.

@@ -89,7 +89,7 @@ pub struct SwitchConfig {
     pub rsa: RsaId,
     /// Our Ed25519 identity.
     pub ed: Ed25519Id,
-    /// Where streams may leave to.
+    /// Where streams may leave to, as the descriptor says.
     pub exit_policy: Arc<ExitPolicy>,
     /// Whether BEGIN_DIR is answered.
     pub serves_directory: bool,

@@ -12,7 +12,7 @@ use cepa_limits::DosCounts;
 use super::memory::MemoryCounts;
 use super::onionskins::OnionskinCounts;
 
-/// How much there is of everything.
+/// What a switch has and has counted, for logs and metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SwitchCounts {
     /// Open channels.
@@ -27,7 +27,7 @@ pub struct SwitchCounts {
     pub queued_cells: usize,
     /// Onionskins that wait for their answer.
     pub onionskins: usize,
-    /// What became of onionskins, ever.
+    /// How many onionskins were answered and refused since the start.
     pub onionskins_ever: OnionskinCounts,
     /// Streams that were taken, ever.
     pub streams_taken: StreamCounts,
@@ -35,18 +35,18 @@ pub struct SwitchCounts {
     pub dos: DosCounts,
     /// What is done for onion services.
     pub points: PointCounts,
-    /// What the memory limit has done.
+    /// How often the limit of memory closed something.
     pub memory: MemoryCounts,
 }
 
 /// Streams by how they began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StreamCounts {
-    /// To addresses outside.
+    /// Streams to addresses outside (BEGIN).
     pub begin: u64,
-    /// To the directory.
+    /// Streams to the directory (BEGIN_DIR).
     pub begin_dir: u64,
-    /// Look-ups.
+    /// Look-ups of names and addresses (RESOLVE).
     pub resolve: u64,
 }
 
@@ -59,7 +59,7 @@ pub struct PointCounts {
     pub waiting: usize,
     /// Circuits joined with another, two for each rendezvous.
     pub joined: usize,
-    /// What became of messages, ever.
+    /// How many messages of each kind came to which end, since the start.
     pub actions: BTreeMap<(PointCell, PointAction), u64>,
 }
 
@@ -118,16 +118,16 @@ pub enum PointCell {
     Rendezvous1,
 }
 
-/// What became of it.
+/// What became of a message for an introduction or rendezvous point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PointAction {
-    /// What it asked for.
+    /// The message did what it asked for.
     Success,
-    /// It does not parse, or proves nothing.
+    /// The message does not parse, or proves nothing.
     Malformed,
     /// Its circuit is something else already, or does not end here.
     UnsuitableCircuit,
-    /// It came from one hop away.
+    /// The message came from one hop away.
     SingleHop,
     /// The circuit that it is for, or came from, has ended.
     CircuitDead,
@@ -146,7 +146,7 @@ pub enum PointAction {
 }
 
 impl PointCell {
-    /// All of them.
+    /// All messages that are counted.
     pub const ALL: [Self; 4] = [
         Self::EstablishIntro,
         Self::EstablishRendezvous,

@@ -45,7 +45,7 @@ pub enum OnionskinKind {
 }
 
 impl OnionskinKind {
-    /// All of them.
+    /// All kinds of onionskins.
     pub const ALL: [Self; 3] = [Self::Fast, Self::Ntor, Self::NtorV3];
 
     /// `tor`'s name of it in metrics.
@@ -76,7 +76,7 @@ impl From<HandshakeType> for OnionskinKind {
     }
 }
 
-/// What became of onionskins, ever.
+/// How many onionskins of each kind were answered and refused since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OnionskinCounts {
     processed: [u64; 3],
@@ -114,7 +114,7 @@ impl std::ops::AddAssign for OnionskinCounts {
     }
 }
 
-/// How many are taken on.
+/// How many onionskins are taken on, and how long they may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OnionskinLimits {
     /// How many may wait, over all links.

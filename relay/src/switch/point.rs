@@ -37,7 +37,7 @@ pub struct CircuitPlace {
     pub circuit: CircuitKey,
 }
 
-/// What a point is found by.
+/// The key by which an introduction or rendezvous point is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PointKey {
     /// An introduction point, by its auth key.
@@ -53,7 +53,7 @@ pub enum PointItem {
     Register {
         /// The key.
         key: PointKey,
-        /// Whose circuit.
+        /// The circuit that is to be found by it.
         circuit: CircuitPlace,
     },
     /// From the key's home: the circuit can be found.
@@ -72,14 +72,14 @@ pub enum PointItem {
     End {
         /// The circuit.
         circuit: CircuitKey,
-        /// Why.
+        /// Why the point is closed.
         reason: DestroyReason,
     },
     /// To the auth key's home: INTRODUCE1.
     Introduce {
         /// Whom the client wants.
         auth_key: [u8; 32],
-        /// Where the answer goes.
+        /// The client's circuit, to which the answer goes.
         client: CircuitPlace,
         /// The message.
         body: Vec<u8>,
@@ -88,7 +88,7 @@ pub enum PointItem {
     Introduced {
         /// The service's circuit.
         circuit: CircuitKey,
-        /// Where the answer goes.
+        /// The client's circuit, to which the answer goes.
         client: CircuitPlace,
         /// The message.
         body: Vec<u8>,
@@ -106,7 +106,7 @@ pub enum PointItem {
         cookie: [u8; 20],
         /// The service's circuit.
         service: CircuitPlace,
-        /// What the client is to get.
+        /// The handshake, which the client is to get.
         body: Vec<u8>,
     },
     /// To the client's circuit: RENDEZVOUS1 for it.
@@ -115,7 +115,7 @@ pub enum PointItem {
         circuit: CircuitKey,
         /// The service's circuit.
         service: CircuitPlace,
-        /// What the client is to get.
+        /// The handshake, which the client is to get.
         body: Vec<u8>,
     },
     /// To the service's circuit: the client's is joined with it.
@@ -131,7 +131,7 @@ pub enum PointItem {
         circuit: CircuitKey,
         /// The other.
         from: CircuitPlace,
-        /// Why.
+        /// Why the other circuit is gone.
         reason: DestroyReason,
     },
 }
