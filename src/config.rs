@@ -56,7 +56,7 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
 pub struct RelayConfig {
     /// 1 to 19 letters and digits.
     pub nickname: String,
-    /// How to reach the operator.
+    /// How the operator can be reached.
     pub contact: Option<String>,
     /// The address in the descriptor; without it the one that authorities see.
     pub address: Option<IpAddr>,
@@ -72,7 +72,7 @@ pub struct RelayConfig {
     pub data_dir: PathBuf,
     /// The network to be part of.
     pub network: PathBuf,
-    /// Where streams may leave to.
+    /// What the operator says of the streams that leave here.
     pub exit: ExitOptions,
     /// Whether the addresses of this machine's interfaces are refused to them.
     pub reject_local_interfaces: bool,
@@ -106,7 +106,7 @@ pub struct RelayConfig {
     pub name_servers: Vec<SocketAddr>,
     /// How long a day is for keys that are rotated; other than a day in tests only.
     pub key_day: Duration,
-    /// Where the log goes.
+    /// The log: how much of it, and where it goes.
     pub log: LogConfig,
     /// The file's own words.
     pub written: Written,
@@ -118,7 +118,7 @@ impl RelayConfig {
         Some(self.listen).filter(|ip| !ip.is_unspecified())
     }
 
-    /// Where to listen for channels.
+    /// The address at which the node listens for channels.
     pub fn or_listen(&self) -> SocketAddr {
         SocketAddr::new(self.listen, self.or_port)
     }
@@ -155,15 +155,15 @@ pub struct AuthorityConfig {
 /// A client.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// Where to listen for SOCKS.
+    /// The ports for SOCKS.
     pub socks: Vec<Listener>,
-    /// Where to listen for HTTP CONNECT.
+    /// The ports for HTTP CONNECT.
     pub http_connect: Vec<Listener>,
-    /// Where to answer DNS questions, over UDP.
+    /// The ports that answer DNS questions, over UDP.
     pub dns: Vec<Listener>,
-    /// Where the firewall leads connections to, by REDIRECT.
+    /// The ports to which the firewall leads connections by REDIRECT.
     pub redirect: Vec<Listener>,
-    /// The same, by TPROXY.
+    /// The ports to which the firewall leads connections by TPROXY.
     pub tproxy: Vec<Listener>,
     /// Whether an onion name that is looked up gets an address that stands for it.
     pub automap: bool,
@@ -173,7 +173,7 @@ pub struct ClientConfig {
     pub network: PathBuf,
     /// The rules on paths, without countries.
     pub rules: Rules,
-    /// Where countries are read from.
+    /// The files that say which country an address is in.
     pub geoip: GeoIpFiles,
     /// Whether no two relays of one /16 share a path.
     pub distinct_subnets: bool,
@@ -181,7 +181,7 @@ pub struct ClientConfig {
     pub onion_services: Vec<OnionServiceConfig>,
     /// A folder of `*.auth_private` files: keys of ours for onion services that ask for one.
     pub onion_auth_dir: Option<PathBuf>,
-    /// How channels are padded.
+    /// How much padding channels are to have.
     pub padding: PaddingLevel,
     /// Which vanguards circuits for onion services have; none: as the network wants.
     pub vanguards: Option<VanguardMode>,
@@ -197,7 +197,7 @@ pub struct ClientConfig {
     pub dns_reject_internal: Option<bool>,
     /// Where to serve metrics, at `/metrics`, and to whom.
     pub metrics: Option<MetricsPort>,
-    /// Where the log goes.
+    /// The log: how much of it, and where it goes.
     pub log: LogConfig,
     /// The file's own words.
     pub written: Written,
@@ -223,7 +223,7 @@ pub enum Level {
 /// Where the log goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogConfig {
-    /// How much of it.
+    /// How much is logged.
     pub level: Level,
     /// A file to append to; standard error without one.
     pub file: Option<PathBuf>,

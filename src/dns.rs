@@ -89,7 +89,7 @@ type Stamp = Option<(SystemTime, u64, u64)>;
 pub struct Answer<T> {
     /// The address or name.
     pub value: T,
-    /// How long it is good.
+    /// For how many seconds the answer is good.
     pub ttl_secs: u32,
 }
 

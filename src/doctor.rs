@@ -17,28 +17,28 @@ use crate::config::source::Source;
 use crate::config::{self, AuthorityConfig, ClientConfig, RelayConfig};
 use crate::error::Failure;
 
-/// How a finding is to be taken.
+/// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
+    /// What was looked at is as it should be.
     Ok,
     /// It works, and may not for long, or not for many.
     Warn,
-    /// It will not work.
+    /// The node will not work so.
     Bad,
 }
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How to take it.
+    /// How bad the finding is.
     pub level: Level,
     /// What was looked at, such as `port`.
     pub subject: &'static str,
     /// Where: a file, an address, a setting of the machine.
     pub place: String,
-    /// What was found, with its number.
+    /// What was found there, with its number.
     pub found: String,
     /// What to do; empty where nothing is to be done.
     pub remedy: String,

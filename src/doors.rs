@@ -364,7 +364,7 @@ impl Pass {
         }
     }
 
-    /// What its address may do.
+    /// What the address of who came in may still do; none for who has no address.
     #[must_use]
     pub fn account(&self) -> Option<Arc<Account>> {
         self.account.clone()

@@ -152,7 +152,7 @@ impl Request {
         Self::new("POST", path, body.into())
     }
 
-    /// The same with one more header.
+    /// The request with one more header.
     pub fn with_header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push(name, value);
         self
@@ -196,19 +196,19 @@ impl Reply {
         }
     }
 
-    /// The same with one more header.
+    /// The reply with one more header.
     pub fn with_header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push(name, value);
         self
     }
 
-    /// The same with a body.
+    /// The reply with a body.
     pub fn with_body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// The same with a reason.
+    /// The reply with a reason.
     pub fn with_reason(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
         self
@@ -217,7 +217,7 @@ impl Reply {
 
 /// The future of a reply.
 pub type ReplyFuture = Pin<Box<dyn Future<Output = Reply> + Send>>;
-/// What answers requests.
+/// The function that answers requests.
 pub type Handler = Arc<dyn Fn(Request) -> ReplyFuture + Send + Sync>;
 
 /// The headers of a message of hyper's; what is not text is left out.

@@ -29,7 +29,7 @@ pub struct KeptFile {
     pub bytes: Option<Zeroizing<Vec<u8>>>,
 }
 
-/// How well all is kept.
+/// How well the disk takes what is to be kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KeepStatus {
     /// Rows and files that wait for the disk.
@@ -120,7 +120,7 @@ impl Keep {
         }
     }
 
-    /// How well all is kept.
+    /// How well the disk takes what is to be kept.
     pub fn status(&self) -> KeepStatus {
         self.waiting.status()
     }

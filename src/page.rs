@@ -15,7 +15,7 @@ use crate::doors::Doors;
 use crate::http::{Admission, Budget, Door, Handler, Limits, Peer, Reply, Request, Sender, Server};
 use crate::launched::Shutdown;
 
-/// What a test network's page says.
+/// The text of a test network's page.
 pub const PAGE: &str = "This page came through three hops of an onion-routing network.\n";
 /// The longest body that `/bytes/N` gives.
 const BYTES_MAX: usize = 64 << 20;
@@ -43,7 +43,7 @@ pub async fn serve(listener: TcpListener, shutdown: Shutdown) {
     server.serve(listener, shutdown).await;
 }
 
-/// Where the page is, for a person.
+/// The address of the page as a person types it.
 pub fn url(addr: SocketAddr) -> String {
     format!("http://{addr}/")
 }

@@ -14,7 +14,7 @@ use crate::logs;
 /// Reads a configuration again from where it came.
 pub type Reread<T> = Box<dyn Fn() -> Result<T, Failure> + Send>;
 
-/// What a node is asked by a signal.
+/// What a signal asks of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     /// Read the configuration again: SIGHUP.
@@ -112,7 +112,7 @@ pub struct Changes {
 }
 
 impl Written {
-    /// What a node starts with.
+    /// The configuration with which a node starts.
     pub fn new(table: Table) -> Self {
         let now = table.clone();
         Written {

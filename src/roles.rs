@@ -38,9 +38,9 @@ use crate::reload::Signals;
 pub struct Told {
     /// The stages that it has reached.
     pub reporter: Reporter,
-    /// When it is to stop.
+    /// Tells when the role is to stop.
     pub shutdown: Shutdown,
-    /// What signals ask.
+    /// Tells what signals ask.
     pub signals: Signals,
 }
 

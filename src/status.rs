@@ -39,7 +39,7 @@ fn socket_in(folder: &Path) -> io::Result<(PathBuf, Option<File>)> {
     Ok((path.join(SOCKET), Some(open)))
 }
 
-/// How an onion service is.
+/// How a hosted onion service stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnionStatus {
     /// Its address, `.onion` included.
@@ -71,7 +71,7 @@ pub struct Probe {
     pub reached: bool,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
-    /// Why it was not reached.
+    /// Why the service was not reached.
     pub error: Option<String>,
 }
 
@@ -95,7 +95,7 @@ pub struct HsDir {
     pub relay: String,
     /// The revision that it took.
     pub revision: Option<u64>,
-    /// How many seconds ago.
+    /// How many seconds ago the directory took it.
     pub since_secs: Option<u64>,
     /// Uploads that failed since.
     pub failures: u32,
@@ -108,7 +108,7 @@ pub struct IntroPoint {
     pub relay: String,
     /// `connecting`, `standing` or `retiring`.
     pub state: String,
-    /// For how many seconds it has stood.
+    /// For how many seconds the point has stood.
     pub since_secs: Option<u64>,
     /// Introductions that came by it.
     pub introductions: u64,

@@ -46,7 +46,7 @@ pub enum Change {
     Put {
         /// The kind.
         kind: &'static str,
-        /// Which one.
+        /// The key of the row.
         key: String,
         /// The content.
         bytes: Vec<u8>,
@@ -55,12 +55,12 @@ pub enum Change {
     Drop {
         /// The kind.
         kind: &'static str,
-        /// Which one.
+        /// The key of the row.
         key: String,
     },
 }
 
-/// What must survive.
+/// What rows survive once the call that stores them has returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// Kill -9 and power cuts: authorities, guards.
@@ -76,7 +76,7 @@ pub struct Store {
     path: PathBuf,
 }
 
-/// Why a call failed.
+/// Why a call of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file is damaged.
@@ -90,7 +90,7 @@ pub enum StoreError {
     Failed {
         /// The file.
         path: String,
-        /// What SQLite says.
+        /// The error of SQLite.
         error: rusqlite::Error,
     },
 }
@@ -230,7 +230,7 @@ impl Store {
         set.unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// All entries of a kind, by key.
+    /// All rows of a kind with their keys, in the order of the keys.
     pub fn entries(&self, kind: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         self.ask(|db| {
             db.prepare_cached("SELECT key, bytes FROM entry WHERE kind = ?1 ORDER BY key")?

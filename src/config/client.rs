@@ -27,16 +27,16 @@ pub struct ClientTable {
     /// Where to listen for SOCKS: an address with a port, and flags of isolation behind it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub socks: Vec<Spanned<String>>,
-    /// Where to listen for HTTP CONNECT.
+    /// The ports for HTTP CONNECT.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http_connect: Vec<Spanned<String>>,
-    /// Where to answer DNS questions.
+    /// The ports that answer DNS questions, over UDP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<Spanned<String>>,
-    /// Where the firewall's REDIRECT leads.
+    /// The ports to which the firewall leads connections by REDIRECT.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub redirect: Vec<Spanned<String>>,
-    /// Where its TPROXY leads.
+    /// The ports to which the firewall leads connections by TPROXY.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tproxy: Vec<Spanned<String>>,
     /// Whether onion names get addresses that stand for them.
@@ -50,7 +50,7 @@ pub struct ClientTable {
     /// Whether no two relays of one /16 share a path; off only for test networks in one subnet.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub distinct_subnets: bool,
-    /// Where the log goes.
+    /// The log: how much of it, and where it goes.
     #[serde(default)]
     pub log: LogTable,
     /// The rules on paths.
@@ -80,7 +80,7 @@ pub struct ClientTable {
     /// ClientDNSRejectInternalAddresses: on, but in a test network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_dns_reject_internal_addresses: Option<bool>,
-    /// Where to serve metrics.
+    /// The port at which metrics are served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Spanned<SocketAddr>>,
     /// Who may read them: lines of accept and reject.

@@ -11,7 +11,7 @@ use cepa_client::IsolationRules;
 pub struct Listener {
     /// The address.
     pub addr: SocketAddr,
-    /// What isolates.
+    /// Which streams of the port may share circuits.
     pub rules: IsolationRules,
 }
 

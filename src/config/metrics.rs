@@ -17,7 +17,7 @@ use crate::error::Failure;
 /// A port that serves metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricsPort {
-    /// Where to listen.
+    /// The address at which metrics are served.
     pub addr: SocketAddr,
     /// Who may read them; none: whoever connects.
     policy: Option<AddrPolicy>,

@@ -115,7 +115,7 @@ pub struct NodeTable {
     /// A test network.
     #[serde(default)]
     pub testing: bool,
-    /// Where to serve metrics.
+    /// The port at which metrics are served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Spanned<SocketAddr>>,
     /// Who may read them: lines of accept and reject.
@@ -130,10 +130,10 @@ pub struct NodeTable {
     /// In a test network: how many seconds a day has for keys that are rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_day_secs: Option<Spanned<u32>>,
-    /// Where the log goes.
+    /// The log: how much of it, and where it goes.
     #[serde(default)]
     pub log: LogTable,
-    /// What only authorities have.
+    /// The table that only authorities have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authority: Option<AuthorityTable>,
 }

@@ -52,9 +52,9 @@ impl OnionServiceConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IntroductionLimit {
-    /// A second, in the long run.
+    /// Introductions a second, in the long run.
     pub rate: u32,
-    /// At once, at least `rate`.
+    /// Introductions at once; at least `rate`.
     pub burst: u32,
 }
 
@@ -63,11 +63,11 @@ pub struct IntroductionLimit {
 pub struct PortTarget {
     /// The port that visitors name.
     pub port: u16,
-    /// Where to connect for it.
+    /// The program that answers at the port.
     pub target: Target,
 }
 
-/// Where a service's program listens.
+/// The address or socket at which a service's program listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// On a TCP port.
@@ -125,7 +125,7 @@ pub struct OnionServiceTable {
     pub dir: PathBuf,
     /// `PORT=TARGET`, one at least.
     pub ports: Vec<Spanned<String>>,
-    /// How many introduction points.
+    /// The number of introduction points.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intro_points: Option<Spanned<u8>>,
     /// Streams of one visitor.

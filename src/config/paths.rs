@@ -46,7 +46,7 @@ pub struct PathsTable {
     /// Whether relays whose country is not known are excluded, too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exclude_unknown: Option<bool>,
-    /// For tests: first hops are any relays, drawn anew for each path.
+    /// Whether first hops are any relays, drawn anew for each path: for tests.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unguarded: bool,
     /// Countries of IPv4 addresses.
@@ -60,9 +60,9 @@ pub struct PathsTable {
 /// The files that say which country an address is in.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GeoIpFiles {
-    /// For IPv4; Debian's without a word.
+    /// The file of IPv4 ranges; without a word, Debian's.
     pub v4: Option<PathBuf>,
-    /// For IPv6; Debian's, if it is there, without a word.
+    /// The file of IPv6 ranges; without a word, Debian's if it is there.
     pub v6: Option<PathBuf>,
 }
 

@@ -134,7 +134,7 @@ pub struct LogTable {
 }
 
 impl LogTable {
-    /// The same with its path resolved.
+    /// The configuration of the log, with its path resolved.
     pub fn checked(self, source: &Source) -> LogConfig {
         let file = self.file.map(|file| source.resolve(&file));
         LogConfig {

@@ -38,12 +38,13 @@ pub(super) struct Counters {
     outcomes: [[AtomicU64; REASONS.len() + 1]; RECORDS.len()],
 }
 
-/// What the counters say.
+/// The questions that were asked for others, and what became of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DnsCounts {
-    /// By kind of record.
+    /// The number of questions by kind of record.
     pub asked: Vec<(&'static str, u64)>,
-    /// By kind of record and what became of it, success included, as with `tor`.
+    /// The number of answers by kind of record and by what became of the question, success
+    /// included, as with `tor`.
     pub outcomes: Vec<(&'static str, &'static str, u64)>,
 }
 

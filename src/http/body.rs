@@ -22,14 +22,14 @@ pub(crate) type Held = Box<dyn std::any::Any + Send + Sync>;
 /// Looks at what has come of a body so far.
 pub type Look = Box<dyn FnMut(&[u8]) -> Looked + Send>;
 
-/// What was seen there.
+/// What was seen of a body so far.
 #[derive(Debug)]
 pub enum Looked {
     /// More of it is needed.
     More,
     /// All of it may come; what is in there is held as long as its bytes are.
     Good(Held),
-    /// No more of it is read.
+    /// The body is refused with this reply, and no more of it is read.
     Refused(Reply),
 }
 

@@ -15,12 +15,12 @@ use super::Sender;
 pub struct Budget(Arc<Mutex<Shares<Sender>>>);
 
 impl Budget {
-    /// Of so many.
+    /// A budget of so many bytes.
     pub fn new(total: usize) -> Self {
         Self(Arc::new(Mutex::new(Shares::new(total))))
     }
 
-    /// Nothing as yet, for this sender.
+    /// A reservation for this sender that holds nothing yet.
     pub fn reserve(&self, sender: Sender) -> Reservation {
         Reservation {
             budget: self.clone(),
@@ -29,7 +29,7 @@ impl Budget {
         }
     }
 
-    /// What nobody holds.
+    /// How many bytes nobody holds.
     pub fn left(&self) -> usize {
         self.shares().left()
     }

@@ -15,7 +15,7 @@ use super::{Limits, Reply, Request, read_headers};
 /// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// No connection.
+    /// The connection could not be made.
     #[error("no connection: {0}")]
     Connect(#[source] std::io::Error),
     /// The exchange took longer than it may.

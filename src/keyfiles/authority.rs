@@ -31,9 +31,9 @@ pub struct AuthorityKeys {
 /// The sizes of new keys, in bits.
 #[derive(Debug, Clone, Copy)]
 pub struct KeySizes {
-    /// Of the identity key.
+    /// The bits of the identity key.
     pub identity: usize,
-    /// Of the signing key.
+    /// The bits of the signing key.
     pub signing: usize,
 }
 
@@ -46,12 +46,12 @@ impl Default for KeySizes {
     }
 }
 
-/// What a new certificate says.
+/// The terms of a new certificate.
 #[derive(Debug, Clone, Copy)]
 pub struct CertificateTerms {
     /// The directory port, to be named in it.
     pub address: Option<SocketAddrV4>,
-    /// How long it is good.
+    /// For how many months the certificate is good.
     pub months: u16,
     /// The sizes of keys that have to be made.
     pub sizes: KeySizes,

@@ -14,7 +14,7 @@ use crate::error::Failure;
 /// Bits of the RSA identity, on which peers insist (tor-spec 0.3).
 const IDENTITY_BITS: usize = 1024;
 
-/// Who a relay is.
+/// The identity of a relay, as its key files have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// The digest of the RSA identity.

@@ -15,7 +15,7 @@ use super::metrics::{head, kept};
 use crate::dns::DnsCounts;
 use crate::keep::KeepStatus;
 
-/// What is known of a relay.
+/// What a relay or an authority tells of itself for metrics and the log.
 #[derive(Debug, Clone)]
 pub struct RelayStatus {
     /// Its name.
@@ -24,9 +24,9 @@ pub struct RelayStatus {
     pub fingerprint: String,
     /// What the newest consensus says of it; nothing if that does not list it.
     pub flags: Option<Flags>,
-    /// What its workers count together.
+    /// What all workers count together.
     pub counts: SwitchCounts,
-    /// What it was asked to look up.
+    /// The names that were looked up for others, and what became of it.
     pub dns: DnsCounts,
     /// What was refused by `tor`'s defences, at the doors and further in.
     pub dos: DosCounts,
@@ -34,15 +34,15 @@ pub struct RelayStatus {
     pub is_dry_run: bool,
     /// What happened at the doors, by name.
     pub doors: Vec<(&'static str, DoorCounts)>,
-    /// What it holds of onion services.
+    /// The descriptors of onion services that are held.
     pub hsdir: HsDirCounts,
-    /// Bytes of all channels, ever.
+    /// Bytes read from all channels since the start.
     pub read_bytes: u64,
-    /// The same.
+    /// Bytes written to all channels since the start.
     pub written_bytes: u64,
     /// How well its disk keeps what it is to keep.
     pub kept: KeepStatus,
-    /// What the process holds.
+    /// The account of what the process holds.
     pub memory: Arc<Memory>,
     /// What it has used of what it may carry.
     pub accounting: Option<AccountingStatus>,

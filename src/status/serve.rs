@@ -26,7 +26,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Query {
     /// What is asked, such as `/onion?probe`.
     pub path: String,
-    /// Where the answer goes.
+    /// Takes the answer to whoever asked.
     pub answer: oneshot::Sender<Reply>,
 }
 

@@ -18,7 +18,7 @@ pub enum Upkeep {
     Seen {
         /// The kind.
         kind: &'static str,
-        /// Which ones.
+        /// The keys of the rows in use.
         keys: Vec<String>,
     },
     /// What was not seen for long goes, and what is too many.
@@ -27,7 +27,8 @@ pub enum Upkeep {
         kind: &'static str,
         /// What was neither put nor seen for longer goes.
         unseen_max: Duration,
-        /// Of more than so many, those go that were not seen for longest.
+        /// The most rows of the kind that may stay: beyond it those go that were not seen for
+        /// longest.
         count_max: u32,
     },
 }
