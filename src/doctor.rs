@@ -23,7 +23,7 @@ use crate::error::Failure;
 pub enum Level {
     /// What was looked at is as it should be.
     Ok,
-    /// It works, and may not for long, or not for many.
+    /// What was looked at works, and may not for long, or not for many.
     Warn,
     /// The node will not work so.
     Bad,

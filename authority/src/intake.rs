@@ -37,9 +37,9 @@ pub struct VoteDoor {
 pub enum VoteLook {
     /// More of it is needed.
     More,
-    /// It says to be of this authority.
+    /// The vote says that it is of this authority.
     Of(RsaId),
-    /// It is not to be read any further.
+    /// The vote is not to be read any further.
     Refused(Reply),
 }
 

@@ -51,7 +51,7 @@ pub enum Reachable {
     Maybe,
     /// The guard has worked.
     Yes,
-    /// It has failed; not to be tried before its time.
+    /// The guard has failed, and is not to be tried before its time.
     No,
 }
 
@@ -172,7 +172,7 @@ impl Guards {
         }
     }
 
-    /// The same under rules of the operator's, by which candidates are judged: to be told before
+    /// The guards under rules of the operator's, by which candidates are judged: to be told before
     /// the first consensus.
     #[must_use]
     pub fn with_rules(self, rules: RulesId) -> Self {

@@ -30,7 +30,7 @@ pub enum DescribeError {
     /// The descriptor cannot be written.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// It can be written, and not be read.
+    /// The descriptor can be written, and not be read.
     #[error(transparent)]
     Read(#[from] DescriptorError),
 }

@@ -58,10 +58,10 @@ impl std::fmt::Debug for KeyFile {
 /// Why a key file cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFileError {
-    /// It is not in the form that `tor` writes.
+    /// The file is not in the form that `tor` writes.
     #[error("{0} is damaged, or no key of this kind")]
     Damaged(&'static str),
-    /// It does not belong to another file.
+    /// The file does not belong to another one.
     #[error("{0} does not belong to {1}")]
     Mismatch(&'static str, &'static str),
     /// One identity key is there, the other is not.

@@ -58,7 +58,7 @@ pub enum DirDocument {
     Certificate(Arc<AuthCert>),
     /// A microdescriptor, by SHA-256 of its text.
     Microdesc([u8; 32], Arc<str>),
-    /// The same, made of what this relay has uploaded.
+    /// A microdescriptor that an authority made of what the relay of this identity has uploaded.
     MadeMicrodesc([u8; 32], Arc<str>, RsaId),
     /// A server descriptor.
     ServerDesc(RouterDocument),

@@ -47,7 +47,7 @@ impl Server {
         Self { pace, ..self }
     }
 
-    /// The same with bodies where this door lets them in.
+    /// The server with a door that lets bodies in; without one it takes none.
     pub fn with_door(self, door: Door) -> Self {
         Self { door, ..self }
     }

@@ -63,7 +63,8 @@ impl Authority {
         self.handle_read_vote(self.vote_door(now.wall).read(body, now.wall), now)
     }
 
-    /// The same, read beside the loop by [`Authority::vote_door`].
+    /// Takes or refuses a vote that was posted to us and read beside the loop by
+    /// [`Authority::vote_door`]; the answer for its sender.
     pub fn handle_read_vote(&mut self, read: Result<VoteText, Reply>, now: Now) -> Reply {
         let taken = read.and_then(|text| {
             let taken = self.take_vote(text, true, now.wall);
@@ -85,7 +86,8 @@ impl Authority {
         self.handle_read_votes(self.vote_door(now.wall).read_all(body, now.wall), now);
     }
 
-    /// The same, read beside the loop by [`Authority::vote_door`].
+    /// Takes votes fetched from another authority that were read beside the loop by
+    /// [`Authority::vote_door`].
     pub fn handle_read_votes(&mut self, votes: Vec<VoteText>, now: Now) {
         for text in votes {
             if let Err(reason) = self.take_vote(text, false, now.wall) {

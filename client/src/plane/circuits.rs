@@ -33,7 +33,7 @@ pub enum CircuitClose {
     /// The first hop destroyed it.
     #[error("destroyed: {0}")]
     Destroyed(DestroyReason),
-    /// It ended after the hop of this index, which said why.
+    /// The circuit ended after the hop of this index, which said why.
     #[error("truncated after hop {0}: {1}")]
     Truncated(usize, DestroyReason),
     /// A hop broke the protocol.

@@ -53,7 +53,7 @@ pub enum JoinError {
     /// The plane has no such circuit.
     #[error("the circuit is not known")]
     NoCircuit,
-    /// It is not built, or has a peer already.
+    /// The circuit is not built, or has a peer already.
     #[error(transparent)]
     Build(#[from] BuildError),
 }

@@ -19,7 +19,7 @@ pub const HALF_CLOSED_STREAMS_MAX: usize = 512;
 /// What a message for a stream that is not open is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Late {
-    /// It crossed our END on its way; drop it.
+    /// The message crossed our END on its way, and is to be dropped.
     Tolerated,
     /// No honest peer sends it; drop it, and count it.
     Unexpected,

@@ -42,9 +42,9 @@ pub enum RelayViolation {
 /// Where a cell from the client goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forward {
-    /// It is for us, in clear now. The tag is what a SENDME for it must say.
+    /// The cell is for us, in clear now. The tag is what a SENDME for it must say.
     Here(SendmeTag),
-    /// It is for a later hop, one layer lighter now.
+    /// The cell is for a later hop, one layer lighter now.
     Onward,
 }
 
@@ -80,7 +80,7 @@ impl RelayCircuit {
         }
     }
 
-    /// The same new circuit with the congestion control that its handshake granted, if it did.
+    /// The new circuit with the congestion control that its handshake granted, if it did.
     #[must_use]
     pub fn with_congestion(mut self, congestion: Option<Congestion>) -> Self {
         self.window = HopWindow::new(congestion);

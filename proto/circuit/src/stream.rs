@@ -87,7 +87,7 @@ impl Stream {
         }
     }
 
-    /// The same stream at a hop with this congestion control, if any: stopped by XOFF, not by a
+    /// The new stream at a hop with this congestion control, if any: stopped by XOFF, not by a
     /// window. To be said before anything else happens.
     #[must_use]
     pub fn with_congestion(mut self, agreed: Option<&Congestion>, side: StreamSide) -> Self {

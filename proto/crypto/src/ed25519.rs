@@ -149,7 +149,7 @@ impl Keypair {
         self.0.sign(message).to_bytes()
     }
 
-    /// The same key in its expanded form, as tor's key files have it.
+    /// The key in its expanded form, as tor's key files have it.
     pub fn expand(&self) -> ExpandedKeypair {
         let mut bytes = Zeroizing::new([0; 64]);
         bytes.copy_from_slice(&Sha512::digest(self.0.as_bytes()));

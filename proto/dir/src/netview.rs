@@ -49,7 +49,7 @@ impl NetworkView {
         }
     }
 
-    /// The same of a testing network, or not of one: the periods of onion services are others.
+    /// The view of a testing network, or not of one: the periods of onion services are others.
     #[must_use]
     pub fn testing(self, is_testing: bool) -> Self {
         Self { is_testing, ..self }
@@ -169,7 +169,8 @@ impl NetworkView {
         self.weights.weigh(role, relay.flags, relay.bandwidth)
     }
 
-    /// The same of a relay of which perhaps no more is known than its consensus entry.
+    /// How often a relay is chosen for a role, of which perhaps no more is known than its consensus
+    /// entry.
     pub fn weigh(&self, status: &RouterStatus, role: Role) -> u64 {
         let bandwidth = status.bandwidth.map_or(0, |w| w.bandwidth);
         self.weights.weigh(role, status.flags, bandwidth)
@@ -216,9 +217,9 @@ impl NetworkView {
         self.usable_fraction_of(|_, _| true)
     }
 
-    /// The same for one who lets only some relays have a role. Of each role the lesser share
-    /// counts, that of all relays or of these: a cache that gave out one relay after the other
-    /// would else see, by when circuits begin, which ones these are.
+    /// The share of all possible paths for one who lets only some relays have a role. Of each role
+    /// the lesser share counts, that of all relays or of these: a cache that gave out one relay
+    /// after the other would else see, by when circuits begin, which ones these are.
     pub fn usable_fraction_of(&self, may: impl Fn(Role, &RsaId) -> bool) -> f64 {
         let share = |role: Role| {
             let ours = |status: &RouterStatus| may(role, &status.rsa_id);
@@ -240,7 +241,8 @@ impl NetworkView {
         self.is_enough_of(|_, _| true)
     }
 
-    /// The same, by [`NetworkView::usable_fraction_of`].
+    /// Whether enough of the network is known for one who lets only some relays have a role
+    /// ([`NetworkView::usable_fraction_of`]).
     pub fn is_enough_of(&self, may: impl Fn(Role, &RsaId) -> bool) -> bool {
         let percent = self.params().value("min_paths_for_circs_pct", 60, 25, 95);
         self.usable_fraction_of(may) * 100.0 >= f64::from(percent)

@@ -55,7 +55,8 @@ impl PlaceLimits {
         }
     }
 
-    /// The same without a share for each address: for test networks, whose clients are one host.
+    /// These limits without a share for each address: for test networks, whose clients are one
+    /// host.
     #[must_use]
     pub fn unshared(self) -> Self {
         PlaceLimits {

@@ -27,8 +27,8 @@ pub struct Limits {
     pub streams_per_circuit_max: usize,
     /// Streams of one circuit that wait for a connection or an answer of the DNS.
     pub connecting_per_circuit_max: u16,
-    /// The same for all circuits of this switch; past half of it, a circuit has
-    /// [`CONNECTING_SHARE`] at most.
+    /// Streams of all circuits of this switch that wait for a connection or an answer of the DNS;
+    /// past half of it, a circuit has [`CONNECTING_SHARE`] at most.
     pub connecting_max: usize,
     /// Onionskins that wait for their answer.
     pub onionskins: OnionskinLimits,

@@ -63,7 +63,7 @@ pub fn year(seed: u64, start: Now) -> Year {
     days(seed, DAYS, start)
 }
 
-/// The same for less or more than a year.
+/// Lives through so many days instead of a year.
 #[must_use]
 pub fn days(seed: u64, days: u32, start: Now) -> Year {
     let mut bytes = [0; 32];

@@ -80,8 +80,8 @@ impl ServiceConfig {
         }
     }
 
-    /// The same within the bounds of the specification, and of a descriptor: clients beyond
-    /// [`CLIENTS_MAX`] are left out; more points are left out than clients.
+    /// The configuration within the bounds of the specification, and of a descriptor: clients
+    /// beyond [`CLIENTS_MAX`] are left out; more points are left out than clients.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         self.clients.truncate(CLIENTS_MAX);
@@ -179,7 +179,7 @@ pub enum IntroDrop {
     Rate,
     /// The message cannot be read.
     Malformed,
-    /// It is for another authentication key.
+    /// The introduction is for another authentication key.
     AuthKey,
     /// The encrypted section was seen before.
     Replay,
@@ -191,9 +191,9 @@ pub enum IntroDrop {
     CookieReplay,
     /// The rendezvous point is described so that it cannot be reached, or that it must not be.
     LinkSpecifiers,
-    /// It asks for congestion control, which the descriptor does not offer.
+    /// The introduction asks for congestion control, which the descriptor does not offer.
     CongestionControl,
-    /// It brings a proof of work, which was not asked for.
+    /// The introduction brings a proof of work, which was not asked for.
     ProofOfWork,
     /// The service has as many rendezvous circuits as it may.
     Circuits,

@@ -34,7 +34,7 @@ pub enum Outcome {
         /// Why the visit has failed.
         error: VisitError,
     },
-    /// It was ready, and its circuit is gone, with all streams over it.
+    /// The visit was ready, and its circuit is gone, with all streams over it.
     Lost {
         /// The visit that is lost.
         visit: VisitId,

@@ -33,7 +33,7 @@ pub enum EntryError {
     /// Nobody could read it, or the vote with it.
     #[error(transparent)]
     Unreadable(#[from] StatusError),
-    /// It would be read as something else.
+    /// The entry would be read as something else.
     #[error("the entry is read as another one")]
     Altered,
 }
