@@ -15,6 +15,9 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Failure, fail};
 
+/// Folders of one name that are tried, at most.
+const FOLDERS_MAX: u8 = 99;
+
 /// A locked data folder.
 #[derive(Debug)]
 pub struct Folder {
@@ -26,6 +29,34 @@ pub struct Folder {
 impl Folder {
     /// Makes the folder if need be and takes its lock.
     pub fn open(path: &Path) -> Result<Self, Failure> {
+        match Self::try_open(path)? {
+            Ok(folder) => Ok(folder),
+            Err(user) => fail(
+                format!("this folder is used by another cepa{user}"),
+                path.display(),
+                "stop it, or choose another",
+            ),
+        }
+    }
+
+    /// The same with the first folder of `path`, `path-2`, `path-3` and so on that no other
+    /// process uses.
+    pub fn open_first_unused(path: &Path) -> Result<Self, Failure> {
+        let more = (2..=FOLDERS_MAX).map(|number| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!("-{number}"));
+            PathBuf::from(name)
+        });
+        for path in std::iter::once(path.to_owned()).chain(more) {
+            if let Ok(folder) = Self::try_open(&path)? {
+                return Ok(folder);
+            }
+        }
+        Self::open(path)
+    }
+
+    /// Takes the lock, or says who has it.
+    fn try_open(path: &Path) -> Result<Result<Self, String>, Failure> {
         make_private(path)?;
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()
@@ -46,18 +77,14 @@ impl Folder {
             } else {
                 format!(" (pid {pid})")
             };
-            return fail(
-                format!("this folder is used by another cepa{user}"),
-                path.display(),
-                "stop it, or choose another data_dir",
-            );
+            return Ok(Err(user));
         }
         write_pid(&mut lock)
             .map_err(|error| Failure::new("cannot write the lock", lock_path.display(), error))?;
-        Ok(Self {
+        Ok(Ok(Self {
             path: path.to_owned(),
             _lock: lock,
-        })
+        }))
     }
 
     /// The folder.
@@ -119,8 +146,12 @@ mod tests {
             error.contains("used by another cepa") && error.contains(&pid),
             "{error}"
         );
+        let second = Folder::open_first_unused(&path).unwrap();
+        let third = Folder::open_first_unused(&path).unwrap();
+        assert_eq!(second.path(), dir.path().join("node-2"));
+        assert_eq!(third.path(), dir.path().join("node-3"));
         drop(first);
-        assert!(Folder::open(&path).is_ok());
+        assert_eq!(Folder::open_first_unused(&path).unwrap().path(), path);
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
     }
 

@@ -24,6 +24,7 @@ pub mod logs;
 mod net;
 pub mod network;
 pub mod page;
+pub mod ports;
 pub mod reload;
 pub mod roles;
 pub mod status;

@@ -1,21 +1,90 @@
 //! Opens listening sockets, with errors that name the port and what to do.
+//!
+//! A process may be given sockets that are open already, in the way of systemd's socket units
+//! (sd_listen_fds(3)): `LISTEN_FDS` says how many, from descriptor 3 on. One at the address that is
+//! to be listened at is used as it is. So does `cepa testnet up` with its nodes.
 
-use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 
+use command_fds::{CommandFdExt as _, FdMapping, FdMappingCollision};
+use listenfd::ListenFd;
 use rustix::io::Errno;
+use socket2::SockRef;
 use tokio::net::TcpListener;
 
 use crate::config::MetricsPort;
 use crate::error::Failure;
 
+/// Connections that may wait to be accepted, as many as tokio's own listeners let wait.
+const WAITING_MAX: i32 = 1024;
+/// The first descriptor that is given to a process besides its standard ones.
+const FIRST_GIVEN: i32 = 3;
+
+/// What this process was given and has not used yet.
+static GIVEN: Mutex<BTreeMap<SocketAddr, StdTcpListener>> = Mutex::new(BTreeMap::new());
+
+/// Takes what this process was given. To be called before it has threads and opens files.
+pub fn take_given() {
+    let mut all = ListenFd::from_env();
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    for place in 0..all.len() {
+        // What is no listening socket of ours stays as it is.
+        if let Ok(Some(listener)) = all.take_tcp_listener(place)
+            && let Ok(addr) = listener.local_addr()
+        {
+            given.insert(addr, listener);
+        }
+    }
+}
+
+/// Gives listeners to the process that a command is to start.
+pub fn give(
+    command: &mut tokio::process::Command,
+    listeners: Vec<StdTcpListener>,
+) -> Result<(), FdMappingCollision> {
+    command.env("LISTEN_FDS", listeners.len().to_string());
+    // It goes to one process, whose number nobody knows yet.
+    command.env_remove("LISTEN_PID");
+    let mapping = |(child_fd, listener)| FdMapping {
+        parent_fd: OwnedFd::from(listener),
+        child_fd,
+    };
+    let mappings = (FIRST_GIVEN..).zip(listeners).map(mapping);
+    command.fd_mappings(mappings.collect()).map(|_| ())
+}
+
+/// Listens on `addr` for a process that is yet to start.
+pub fn hold(addr: SocketAddr) -> io::Result<StdTcpListener> {
+    let listener = StdTcpListener::bind(addr)?;
+    SockRef::from(&listener).listen(WAITING_MAX)?;
+    Ok(listener)
+}
+
 /// Listens on `addr`. `purpose` is the setting that asked for it, such as `or_port`.
 ///
 /// Must be called within a runtime.
 pub async fn listen(addr: SocketAddr, purpose: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(addr)
-        .await
-        .map_err(|error| explain(addr, purpose, &error))
+    let given = GIVEN
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .remove(&addr);
+    let listening = match given {
+        Some(listener) => from_std(listener),
+        None => TcpListener::bind(addr).await,
+    };
+    listening.map_err(|error| explain(addr, purpose, &error))
+}
+
+/// A listener of the runtime's of one that is open.
+///
+/// Must be called within a runtime.
+pub fn from_std(listener: StdTcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 /// Listens for who asks for metrics, if anybody may.
@@ -32,13 +101,14 @@ pub async fn metrics(
 
 /// Says, without keeping anything, whether `addr` could be listened on.
 pub fn check_free(addr: SocketAddr, purpose: &str) -> Result<(), Failure> {
-    match std::net::TcpListener::bind(addr) {
+    match StdTcpListener::bind(addr) {
         Ok(_) => Ok(()),
         Err(error) => Err(explain(addr, purpose, &error)),
     }
 }
 
-fn explain(addr: SocketAddr, purpose: &str, error: &std::io::Error) -> Failure {
+/// The error of a port that can't be listened at.
+pub fn explain(addr: SocketAddr, purpose: &str, error: &io::Error) -> Failure {
     let place = format!("{purpose} {addr}");
     match error.kind() {
         ErrorKind::AddrInUse => Failure::new(
@@ -60,7 +130,7 @@ fn explain(addr: SocketAddr, purpose: &str, error: &std::io::Error) -> Failure {
 
 /// Whether a connection was not accepted because this process or machine is out of descriptors or
 /// memory: it waits in the kernel, and can be accepted when there are some again.
-pub fn is_want(error: &std::io::Error) -> bool {
+pub fn is_want(error: &io::Error) -> bool {
     let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     wants
         .iter()

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    cepa::listen::take_given();
     let args = cepa::args::Args::parse();
     match cepa::commands::run(args) {
         Ok(()) => ExitCode::SUCCESS,

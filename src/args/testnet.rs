@@ -58,9 +58,9 @@ pub struct BenchArgs {
     /// The folder of the networks; each is to be new.
     #[arg(long, value_name = "DIR", default_value = "cepa-bench")]
     pub dir: PathBuf,
-    /// The first port of a network.
-    #[arg(long, value_name = "PORT", default_value_t = 7000, value_parser = within(1024..=60000))]
-    pub base_port: u16,
+    /// The first port of a network, if it is to be this one.
+    #[arg(long, value_name = "PORT", value_parser = within(1024..=60000))]
+    pub base_port: Option<u16>,
 }
 
 /// A program of others.
@@ -171,7 +171,8 @@ pub struct UpArgs {
     /// The program that they run.
     #[arg(long, value_name = "PATH", default_value = "tor")]
     pub tor: PathBuf,
-    /// A file with further lines for each of their torrc; {address} is the node's own.
+    /// A file with further lines for each of their torrc; {address} is the node's own, {spare_port}
+    /// a port that no node has.
     #[arg(long, value_name = "FILE")]
     pub torrc: Option<PathBuf>,
     /// A consensus parameter to vote for; may be given several times.
@@ -186,9 +187,11 @@ pub struct UpArgs {
     /// How long bytes take from node to node: 50ms, 0.2s; up to 2s.
     #[arg(long, value_name = "TIME", value_parser = delay)]
     pub delay: Option<Duration>,
-    /// The first port: OR ports are BASE, directory ports BASE+1, SOCKS ports BASE+50 and on.
-    #[arg(long, value_name = "PORT", default_value_t = 5000, value_parser = within(1024..=60000))]
-    pub base_port: u16,
+    /// The first port: OR ports are BASE, directory ports BASE+1, SOCKS ports BASE+50 and on. If
+    /// not given, what the folder's network had before, else 5000, else 5200 and so on, whichever
+    /// has all its ports free.
+    #[arg(long, value_name = "BASE", value_parser = within(1024..=60000))]
+    pub base_port: Option<u16>,
 }
 
 /// A consensus parameter such as cc_alg=2.

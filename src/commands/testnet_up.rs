@@ -11,6 +11,7 @@
 mod delay;
 mod fetch;
 mod files;
+mod ports;
 mod processes;
 mod progress;
 mod tor;
@@ -21,13 +22,14 @@ use std::time::Duration;
 use cepa_testnet::{Counts, Plan, Program, Role};
 
 use self::files::{PlannedNode, Settings};
+use self::ports::{NodePorts, Ports};
 use self::processes::{Event, Processes};
 use self::progress::Progress;
 use crate::args::UpArgs;
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
 use crate::launched::{Shutdown, Stage};
-use crate::{clock, listen, page, terminal};
+use crate::{clock, page, terminal};
 
 /// How long a network may take to become ready, besides four voting intervals.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,12 +38,13 @@ const TOR_READY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Runs the network.
 pub fn run(args: &UpArgs) -> Result<(), Failure> {
-    let plan = plan(args)?;
-    let dir = args.folder.clone().or_else(|| args.dir.clone());
-    let dir = dir.unwrap_or_else(|| PathBuf::from("cepa-testnet"));
-    let folder = Folder::open(&dir)?;
+    let mut plan = plan(args)?;
+    let folder = match args.folder.as_ref().or(args.dir.as_ref()) {
+        Some(dir) => Folder::open(dir)?,
+        None => Folder::open_first_unused(Path::new("cepa-testnet"))?,
+    };
     let started = clock::now();
-    check_ports(&plan)?;
+    let ports = Ports::take(&mut plan, args.base_port, &folder)?;
     if plan.has_tor() {
         tor::check(&args.tor)?;
     }
@@ -54,10 +57,10 @@ pub fn run(args: &UpArgs) -> Result<(), Failure> {
     let runtime = super::runtime()?;
     let ran = runtime.block_on(async {
         let mut shutdown = Shutdown::watch(false)?;
-        let page = listen::listen(plan.page(), "page").await?;
-        tokio::spawn(page::serve(page, shutdown.clone()));
-        delay_links(&plan, &shutdown).await?;
-        let mut launcher = Launcher::new(plan, network, args.tor.clone());
+        let nodes = ports
+            .serve(plan.delay, &shutdown)
+            .map_err(|error| Failure::new("cannot serve", "the page", error))?;
+        let mut launcher = Launcher::new(plan, network, nodes, args.tor.clone());
         let ran = tokio::select! {
             ran = launcher.run(started) => ran,
             () = shutdown.wait() => Ok(()),
@@ -85,7 +88,7 @@ fn plan(args: &UpArgs) -> Result<Plan, Failure> {
         tor,
         interval_secs: args.interval,
         delay: args.delay.unwrap_or_default(),
-        base_port: args.base_port,
+        base_port: args.base_port.unwrap_or(crate::ports::FIRST_BASE),
         more_params: args.param.iter().cloned().collect(),
     };
     match plan.check() {
@@ -101,40 +104,12 @@ fn read_lines(path: &Path) -> Result<String, Failure> {
     }
 }
 
-/// Names the first port that is taken, before anything is written.
-fn check_ports(plan: &Plan) -> Result<(), Failure> {
-    for node in plan.nodes() {
-        for (addr, purpose) in [
-            (node.or, "or_port"),
-            (node.dir, "dir_port"),
-            (node.socks, "socks"),
-        ] {
-            if let Some(addr) = addr {
-                listen::check_free(addr, &format!("{} {purpose}", node.nickname))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Puts a proxy before each port of each relay, if links are to take their time.
-async fn delay_links(plan: &Plan, shutdown: &Shutdown) -> Result<(), Failure> {
-    if plan.delay.is_zero() {
-        return Ok(());
-    }
-    for node in plan.nodes() {
-        for addr in [node.or, node.dir].into_iter().flatten() {
-            let listener = listen::listen(addr, "delay").await?;
-            tokio::spawn(delay::serve(listener, plan.delay, shutdown.clone()));
-        }
-    }
-    Ok(())
-}
-
 /// The network while it runs.
 struct Launcher {
     plan: Plan,
     network: files::Written,
+    /// The ports of each node that is yet to start.
+    ports: NodePorts,
     processes: Processes,
     /// What each node has reported last of each kind.
     reached: Vec<Reached>,
@@ -151,11 +126,12 @@ struct Reached {
 }
 
 impl Launcher {
-    fn new(plan: Plan, network: files::Written, tor: PathBuf) -> Self {
+    fn new(plan: Plan, network: files::Written, ports: NodePorts, tor: PathBuf) -> Self {
         let reached = vec![Reached::default(); network.nodes.len()];
         Self {
             plan,
             network,
+            ports,
             processes: Processes::new(tor),
             reached,
         }
@@ -246,7 +222,7 @@ impl Launcher {
     fn start(&mut self, wanted: impl Fn(Role) -> bool) -> Result<(), Failure> {
         for (place, node) in self.network.nodes.iter_mut().enumerate() {
             if wanted(node.node.role) {
-                node.pid = Some(self.processes.start(place, node)?);
+                node.pid = Some(self.processes.start(place, node, self.ports.take(place))?);
             }
         }
         self.network.write_summary()

@@ -29,6 +29,7 @@ const VOTE_DELAY_SECS: (u32, u32) = (2, 300);
 const OR_PORT: u16 = 0;
 const DIR_PORT: u16 = 1;
 const PAGE_PORT: u16 = 2;
+const SPARE_PORT: u16 = 3;
 const TOR_SOCKS_PORT: u16 = 48;
 const ARTI_SOCKS_PORT: u16 = 49;
 const CLIENT_SOCKS_PORT: u16 = 50;
@@ -227,6 +228,11 @@ impl Plan {
     /// The address of the page that is fetched to see whether the network works.
     pub fn page(&self) -> SocketAddr {
         self.local(PAGE_PORT)
+    }
+
+    /// A port that no node has, on any address: for what users want of their nodes besides.
+    pub fn spare_port(&self) -> u16 {
+        self.port(SPARE_PORT)
     }
 
     /// The SOCKS port of the `torrc` that is written.

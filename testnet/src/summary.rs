@@ -1,8 +1,9 @@
 //! `testnet.json`: what a running network is, for scripts and tests.
 //!
-//! `{"socks": ["IP:PORT"], "onions": ["ADDRESS.onion"], "network": FILE, "nodes": [...]}` with
-//! the authorities first. Onion services are listed once they can be visited. What a
-//! node has not (a client has no identity, most relays no directory port) is null.
+//! `{"socks": ["IP:PORT"], "onions": ["ADDRESS.onion"], "network": FILE, "nodes": [...],
+//! "base_port": PORT}` with the authorities first; the network has the 200 ports from
+//! PORT on. Onion services are listed once they can be visited. What a node has not (a client has
+//! no identity, most relays no directory port) is null.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,6 +22,8 @@ pub struct Summary {
     pub network: PathBuf,
     /// Its nodes.
     pub nodes: Vec<NodeSummary>,
+    /// The first of its ports.
+    pub base_port: u16,
 }
 
 /// One node of it.
@@ -71,6 +74,7 @@ mod tests {
             onions: vec!["abc.onion".into()],
             network: "network.toml".into(),
             nodes: vec![node],
+            base_port: 5000,
         };
         let text = serde_json::to_string(&summary).unwrap();
         assert!(text.starts_with(

@@ -116,17 +116,17 @@ const PARAMS: [&str; 4] = [
 ];
 
 /// The network whose relays are attacked.
-fn relays(dir: &Path, base_port: u16) -> World {
+fn relays(dir: &Path) -> World {
     let plan = ["--authorities", "1", "--relays", "4", "--exits", "2"];
     let params = PARAMS.iter().flat_map(|param| ["--param", param]);
     let plan: Vec<_> = plan.into_iter().chain(params).collect();
-    World::up(dir.to_owned(), base_port, &plan).with_user()
+    World::up(dir.to_owned(), &plan).with_user()
 }
 
 #[test]
 fn no_stranger_stops_a_relay() {
     let dir = tempfile::tempdir().unwrap();
-    let world = relays(dir.path(), 26_000);
+    let world = relays(dir.path());
     attack(&world, ON_RELAYS);
 }
 
@@ -134,7 +134,7 @@ fn no_stranger_stops_a_relay() {
 #[ignore = "an hour"]
 fn soak() {
     let dir = tempfile::tempdir().unwrap();
-    let world = relays(dir.path(), 26_400);
+    let world = relays(dir.path());
     soak::soak(&world, &chosen(ON_RELAYS));
 }
 
@@ -151,7 +151,7 @@ fn no_stranger_stops_a_consensus() {
         "--interval",
         "10",
     ];
-    let world = World::up(dir.path().to_owned(), 26_200, &plan);
+    let world = World::up(dir.path().to_owned(), &plan);
     attack(&world, ON_AUTHORITIES);
 }
 

@@ -45,8 +45,8 @@ pub(crate) struct World {
 
 impl World {
     /// Starts a network.
-    pub(crate) fn up(folder: PathBuf, base_port: u16, plan: &[&str]) -> Self {
-        let network = Network::up(&folder.join("net"), base_port, plan);
+    pub(crate) fn up(folder: PathBuf, plan: &[&str]) -> Self {
+        let network = Network::up(&folder.join("net"), plan);
         let relays = network.summary.nodes.iter();
         let count = relays.filter(|node| node.or.is_some()).count();
         let dir = network.nodes("authority")[0].dir.unwrap();
@@ -67,7 +67,7 @@ impl World {
     /// Adds the honest user, whose paths begin at [`GUARD`] and end at [`EXIT`].
     pub(crate) fn with_user(mut self) -> Self {
         let rules = format!("[paths]\nentry = [\"{GUARD}\"]\nexit = [\"{EXIT}\"]\n");
-        let socks = SocketAddr::from(([127, 0, 0, 1], self.network.socks().port() + 20));
+        let socks = self.network.local(0);
         let network = &self.network.summary.network;
         let client = Client::start(network, &self.folder, "honest", socks, &rules);
         self.honest = Some((client, socks));

@@ -22,7 +22,6 @@ use crate::support::{dns, fetch, until};
 use crate::traffic::{self, carries};
 use crate::world::World;
 
-const BASE_PORT: u16 = 22_800;
 const COLUMN: Column = Column::TheirsAmongOurs;
 /// What `tor` calls the onionskins that it has answered.
 const ONIONSKINS: &str = "tor_relay_load_onionskins_total";
@@ -40,7 +39,7 @@ pub(crate) fn run(board: &Board) {
     );
     let args = "--authorities 3 --relays 2 --exits 1 --clients 0 --with tor:relay=2,tor:exit=1";
     let args: Vec<_> = args.split_whitespace().chain(PADDING).collect();
-    let mut world = World::up(dir.path(), BASE_PORT, &more, &args);
+    let mut world = World::up(dir.path(), &more, &args);
     let _relay = world.relay("ourrelay", 101, "");
     let _old = world.relay("ourold", 103, "link_version = 4");
     let family = Family::start(&world);

@@ -19,7 +19,6 @@ use crate::tor::Tor;
 use crate::traffic::{self, carries, carries_to};
 use crate::world::{Ours, World};
 
-const BASE_PORT: u16 = 22_400;
 const COLUMN: Column = Column::OursAmongTheirs;
 /// How long something may take that comes with the next consensus.
 pub(crate) const ROUNDS_MAX: Duration = Duration::from_secs(60);
@@ -43,7 +42,7 @@ pub(crate) fn run(board: &Board) {
     let args = "--authorities 0 --relays 1 --exits 0 --clients 0 --log debug \
                 --with tor:authority=3,tor:relay=3,tor:exit=1";
     let args: Vec<_> = args.split_whitespace().chain(PADDING).collect();
-    let mut world = World::up(dir.path(), BASE_PORT, "", &args);
+    let mut world = World::up(dir.path(), "", &args);
     let names = dns::start();
     let policy = format!("exit_policy = [\"accept *:*\"]\nname_servers = [\"{names}\"]");
     let exit = world.relay("ourexit", 102, &policy);

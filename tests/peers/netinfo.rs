@@ -15,7 +15,6 @@ use crate::support::space::Space;
 use crate::support::until;
 use crate::world::BOOTSTRAP_MAX;
 
-const BASE_PORT: u16 = 24_400;
 const SEEN_AS: &str = "198.51.100.7";
 
 /// The cell "theirs among ours" of NETINFO.
@@ -31,7 +30,7 @@ fn believed(space: &Space) {
     let dir = tempfile::tempdir().unwrap();
     let plan = "--authorities 1 --relays 2 --exits 1 --clients 0";
     let plan: Vec<_> = plan.split_whitespace().collect();
-    let network = Network::up_in(Some(&space.0), &dir.path().join("net"), BASE_PORT, &plan);
+    let network = Network::up_in(Some(&space.0), &dir.path().join("net"), &plan);
     let log = dir.path().join("tor-info");
     let torrc = torrc(&network, dir.path(), &log);
     let mut tor = space.command("tor");
@@ -60,7 +59,7 @@ fn torrc(network: &Network, dir: &Path, log: &Path) -> PathBuf {
         "SocksPort 0\nDataDirectory {}\nNickname unaddressed\nContactInfo a@example.org\n\
          ORPort {}\nAssumeReachable 1\nExitRelay 0\nProtocolWarnings 1\nLog info file {}\n",
         folder.display(),
-        BASE_PORT + 9,
+        network.spare(0),
         log.display(),
     ));
     let path = dir.join("torrc");

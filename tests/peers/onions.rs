@@ -16,8 +16,6 @@ use crate::support::{now, server, until};
 use crate::tor::{Tor, is_tor_here};
 use crate::world::World;
 
-const OURS_PORT: u16 = 24_400;
-const THEIRS_PORT: u16 = 24_800;
 /// How long `tor` may take to bootstrap.
 const BOOTSTRAP_MAX: Duration = Duration::from_secs(120);
 /// How long its service may take until it can be visited; it waits for its own schedule.
@@ -65,26 +63,23 @@ fn meet(world: &World) {
 
 #[test]
 fn onions_over_relays_of_ours() {
-    meet_over(
-        OURS_PORT,
-        "--authorities 3 --relays 4 --exits 1 --clients 0",
-    );
+    meet_over("--authorities 3 --relays 4 --exits 1 --clients 0");
 }
 
 #[test]
 fn onions_over_relays_of_tor() {
     let args = "--authorities 0 --relays 0 --exits 0 --clients 0 \
                 --with tor:authority=3,tor:relay=4,tor:exit=1";
-    meet_over(THEIRS_PORT, args);
+    meet_over(args);
 }
 
-fn meet_over(base_port: u16, args: &str) {
+fn meet_over(args: &str) {
     if !is_tor_here() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let args: Vec<_> = args.split_whitespace().collect();
-    meet(&World::up(dir.path(), base_port, "", &args));
+    meet(&World::up(dir.path(), "", &args));
 }
 
 /// A network, and where the ends in it have their files and ports.

@@ -20,13 +20,12 @@ use crate::support::processes::Process;
 use crate::support::{Steps, fetch, now, until};
 use crate::tor::{Tor, is_tor_here};
 
-const BASE_PORT: u16 = 32_000;
-/// Where the streams of this test lead.
-const COMMON_PORT: u16 = 32_090;
-/// A port that one exit more allows.
-const ODD_PORT: u16 = 32_091;
-const CONTROL_PORT: u16 = 32_092;
-const OUR_SOCKS_PORT: u16 = 32_093;
+/// Spare ports of the network: where the streams of this test lead.
+const COMMON: u16 = 0;
+/// One that one exit more allows.
+const ODD: u16 = 1;
+const CONTROL: u16 = 2;
+const OUR_SOCKS: u16 = 3;
 /// How long `tor` may take to bootstrap, or a consensus to have all relays.
 const READY_MAX: Duration = Duration::from_secs(120);
 /// How long a client may take to have used all that it is allowed.
@@ -58,7 +57,7 @@ const ADDED: [(&str, &str, &str); 5] = [
     ),
     ("near1", "127.103.0.1", ""),
     ("near2", "127.103.0.2", "exit_policy = [\"accept *:*\"]\n"),
-    ("odd", "127.104.0.1", "exit_policy = [\"accept *:32091\"]\n"),
+    ("odd", "127.104.0.1", "exit_policy = [\"accept *:{odd}\"]\n"),
 ];
 const EXITS: [&str; 4] = ["exit1", "exit2", "kin2", "near2"];
 
@@ -73,7 +72,7 @@ struct Case {
     exit: Option<&'static [&'static str]>,
     excluded: &'static [&'static str],
     excluded_exits: &'static [&'static str],
-    port: Option<u16>,
+    port: u16,
 }
 
 const FREE: Case = Case {
@@ -85,7 +84,7 @@ const FREE: Case = Case {
     exit: None,
     excluded: &[],
     excluded_exits: &[],
-    port: None,
+    port: COMMON,
 };
 
 /// `ID1` stands for the identity of relay1.
@@ -138,7 +137,7 @@ const CASES: [Case; 7] = [
     },
     Case {
         name: "a port that one exit more allows",
-        port: Some(ODD_PORT),
+        port: ODD,
         ..FREE
     },
 ];
@@ -160,13 +159,13 @@ fn both_choose_from_the_same_relays() {
         ["--param", "guard-n-primary-guards=20"],
         ["--param", "guard-n-primary-guards-to-use=20"],
     ];
-    let network = Network::up(dir.path(), BASE_PORT, plan.as_flattened());
+    let network = Network::up(dir.path(), plan.as_flattened());
     let _added = ADDED.map(|(name, address, more)| relay(&network, name, address, more));
     all_are_guards(&network);
-    for port in [COMMON_PORT, ODD_PORT] {
-        accept_at(port);
+    for place in [COMMON, ODD] {
+        accept_at(network.local(place));
     }
-    let (_tor, mut control) = start_tor(dir.path());
+    let (_tor, mut control) = start_tor(&network);
     let mut steps = Steps::default();
     for case in &CASES {
         steps.step(case.name, || {
@@ -188,10 +187,11 @@ fn both_choose_from_the_same_relays() {
 
 /// A relay of ours beside those of the network, once it has published.
 fn relay(network: &Network, name: &str, address: &str, more: &str) -> Process {
-    let toml = network.summary.network.display();
+    let (toml, port) = (network.summary.network.display(), network.summary.base_port);
+    let more = more.replace("{odd}", &network.spare(ODD).to_string());
     let text = format!(
         "nickname = \"{name}\"\ncontact = \"{name}@example.org\"\naddress = \"{address}\"\n\
-         or_port = {BASE_PORT}\ndata_dir = \"{name}\"\nnetwork = \"{toml}\"\ntesting = true\n{more}"
+         or_port = {port}\ndata_dir = \"{name}\"\nnetwork = \"{toml}\"\ntesting = true\n{more}"
     );
     let config = network.folder.join(format!("{name}.toml"));
     std::fs::write(&config, text).unwrap();
@@ -224,8 +224,8 @@ fn all_are_guards(network: &Network) {
 }
 
 /// Takes connections and keeps them, until the test ends.
-fn accept_at(port: u16) {
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+fn accept_at(addr: SocketAddr) {
+    let listener = TcpListener::bind(addr).unwrap();
     std::thread::spawn(move || {
         let kept: Vec<_> = listener.incoming().flatten().collect();
         drop(kept);
@@ -236,8 +236,7 @@ impl Case {
     /// The hops of all paths that there are.
     fn allowed(&self) -> Hops {
         let within = |set: Option<&[&str]>, name: &str| set.is_none_or(|set| set.contains(&name));
-        let is_exit =
-            |name: &str| EXITS.contains(&name) || self.port == Some(ODD_PORT) && name == "odd";
+        let is_exit = |name: &str| EXITS.contains(&name) || self.port == ODD && name == "odd";
         let mut hops = Hops::default();
         let usable = NODES
             .iter()
@@ -303,15 +302,14 @@ fn open_streams(socks: SocketAddr, port: u16, round: usize) {
 
 /// Has a client build circuits until all that is allowed was used, or the time is up.
 fn explore(
-    name: &str,
-    socks: SocketAddr,
+    (name, network, socks): (&str, &Network, SocketAddr),
     case: &Case,
     allowed: &Hops,
     mut paths: impl FnMut() -> Vec<Vec<String>>,
 ) -> Hops {
     let (mut seen, mut count, started) = (Hops::default(), 0, now());
     for round in 0.. {
-        open_streams(socks, case.port.unwrap_or(COMMON_PORT), round);
+        open_streams(socks, network.spare(case.port), round);
         for path in paths() {
             note(&path, allowed, &mut seen);
             count += 1;
@@ -324,8 +322,8 @@ fn explore(
     seen
 }
 
-fn start_tor(dir: &Path) -> (Tor, Control) {
-    let control = format!("127.0.0.1:{CONTROL_PORT}");
+fn start_tor(network: &Network) -> (Tor, Control) {
+    let control = network.local(CONTROL).to_string();
     let options = [
         "--ControlPort",
         &control,
@@ -334,7 +332,7 @@ fn start_tor(dir: &Path) -> (Tor, Control) {
         "--Log",
         "notice stdout",
     ];
-    let mut tor = Tor::start(&dir.join("torrc"), &options);
+    let mut tor = Tor::start(&network.folder.join("torrc"), &options);
     tor.wait_for("Bootstrapped 100%", READY_MAX);
     let mut control = Control::connect(control.parse().unwrap());
     control.ask("SETEVENTS CIRC");
@@ -343,7 +341,7 @@ fn start_tor(dir: &Path) -> (Tor, Control) {
 
 /// The hops of `tor`'s circuits under a case's rules.
 fn theirs(case: &Case, network: &Network, control: &mut Control, allowed: &Hops) -> Hops {
-    let socks = ([127, 0, 0, 1], BASE_PORT + 48).into();
+    let socks = ([127, 0, 0, 1], network.summary.base_port + 48).into();
     control.ask(
         "RESETCONF EntryNodes MiddleNodes ExitNodes ExcludeNodes ExcludeExitNodes StrictNodes",
     );
@@ -356,12 +354,12 @@ fn theirs(case: &Case, network: &Network, control: &mut Control, allowed: &Hops)
     }
     // What was built before, under other rules, is of no interest.
     control.close_circuits();
-    explore("tor", socks, case, allowed, || control.built())
+    explore(("tor", network, socks), case, allowed, || control.built())
 }
 
 /// The hops of our client's circuits under a case's rules.
 fn ours(case: &Case, network: &Network, dir: &Path, allowed: &Hops) -> Hops {
-    let socks = ([127, 0, 0, 1], OUR_SOCKS_PORT).into();
+    let socks = network.local(OUR_SOCKS);
     let name = case.name.replace([' ', ','], "_");
     let rules = case.ours.replace("ID1", &id_of(network, "relay1"));
     let log = dir.join(format!("{name}.log"));
@@ -372,7 +370,7 @@ fn ours(case: &Case, network: &Network, dir: &Path, allowed: &Hops) -> Hops {
     );
     let _client = Client::start(&network.summary.network, dir, &name, socks, &more);
     let mut read = 0;
-    explore("cepa", socks, case, allowed, || {
+    explore(("cepa", network, socks), case, allowed, || {
         let text = std::fs::read_to_string(&log).unwrap();
         let end = text.rfind('\n').map_or(0, |at| at + 1);
         let lines = text[read..end].lines();

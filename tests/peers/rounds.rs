@@ -13,7 +13,6 @@ use crate::support::{server, until};
 use crate::tor::is_tor_here;
 use crate::world::{INTERVAL_SECS, World};
 
-const BASE_PORT: u16 = 24_000;
 /// Rounds unless told otherwise.
 const ROUNDS: u64 = 240;
 /// Between two fetches through our relays.
@@ -34,7 +33,7 @@ fn relays_of_ours_stay_through_rounds_of_tor() {
     let args = "--authorities 0 --relays 0 --exits 0 --clients 0 \
                 --with tor:authority=3,tor:relay=3,tor:exit=1";
     let args: Vec<_> = args.split_whitespace().collect();
-    let world = World::up(dir.path(), BASE_PORT, "", &args);
+    let world = World::up(dir.path(), "", &args);
     let day = format!("key_day_secs = {KEY_DAY_SECS}");
     let exit = format!("{day}\nexit_policy = [\"accept *:*\"]");
     let _relay = world.relay("ourrelay", 101, &day);

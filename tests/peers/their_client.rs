@@ -8,7 +8,6 @@ use crate::support::network::Network;
 use crate::support::{Steps, fetch, now, server};
 use crate::tor::{Tor, is_here, is_tor_here};
 
-const BASE_PORT: u16 = 22_000;
 /// How long `tor` may take to bootstrap.
 const BOOTSTRAP_MAX: Duration = Duration::from_secs(120);
 /// How long `tor` may take to the next consensus: it waits for most of one's life, and again if
@@ -33,14 +32,14 @@ fn tor_joins_our_network_and_stem_reads_it() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let network = Network::up(dir.path(), BASE_PORT, &[]);
+    let network = Network::up(dir.path(), &[]);
     let mut steps = Steps::default();
     if has_stem {
         steps.step("stem reads all documents", || stem_reads(&network));
     }
     if has_tor {
         steps.step("tor bootstraps, fetches, and has nothing to say", || {
-            tor_fetches(dir.path());
+            tor_fetches(&network);
         });
     }
     steps.finish(|| network.show_logs());
@@ -63,7 +62,8 @@ fn stem_reads(network: &Network) {
     );
 }
 
-fn tor_fetches(dir: &Path) {
+fn tor_fetches(network: &Network) {
+    let dir = &network.folder;
     let started = now();
     let info = format!("info file {}", dir.join("tor-info").display());
     let options = ["--Log", "notice stdout", "--Log", &info];
@@ -73,7 +73,7 @@ fn tor_fetches(dir: &Path) {
         "tor: 100% after {:.1} s",
         now().duration_since(started).as_secs_f64()
     );
-    let socks = ([127, 0, 0, 1], BASE_PORT + 48).into();
+    let socks = ([127, 0, 0, 1], network.summary.base_port + 48).into();
     let server = server::start();
     for (name, len) in [("a page", 1000), ("a megabyte", 1_000_000)] {
         let fetched = fetch::get(socks, server, &format!("/bytes/{len}"));

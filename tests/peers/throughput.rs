@@ -14,8 +14,6 @@ use crate::support::onion::Service;
 use crate::support::{fetch, now, server, until};
 use crate::tor::{Tor, is_tor_here};
 
-const OURS_PORT: u16 = 31_200;
-const THEIRS_PORT: u16 = 31_400;
 const ALL_TOR: [&str; 10] = [
     "--authorities",
     "0",
@@ -39,21 +37,21 @@ fn six_hops_beside_tor() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    for (what, port, plan) in [
-        ("over relays of ours", OURS_PORT, &["--clients", "0"][..]),
-        ("over relays of tor", THEIRS_PORT, &ALL_TOR),
+    for (what, folder, plan) in [
+        ("over relays of ours", "ours", &["--clients", "0"][..]),
+        ("over relays of tor", "theirs", &ALL_TOR),
     ] {
-        let folder = dir.path().join(port.to_string());
-        let network = Network::up(&folder, port, plan);
-        let torrc = std::fs::read_to_string(folder.join("torrc")).unwrap();
-        measure(what, &network.summary.network, &torrc, &folder, port);
+        let folder = dir.path().join(folder);
+        let network = Network::up(&folder, plan);
+        measure(what, &network, &folder);
     }
 }
 
 /// Both programs at both ends, in turn.
-fn measure(what: &str, network: &Path, torrc: &str, dir: &Path, base_port: u16) {
+fn measure(what: &str, network: &Network, dir: &Path) {
     let server = server::start();
-    let socks = |place: u16| SocketAddr::from(([127, 0, 0, 1], base_port + 60 + place));
+    let torrc = std::fs::read_to_string(dir.join("torrc")).unwrap();
+    let socks = |place| network.local(place);
     let own = |line: &&str| !line.starts_with("DataDirectory") && !line.starts_with("SocksPort");
     let common: Vec<&str> = torrc.lines().filter(own).collect();
     let start = |name: &str, more: &str| {
@@ -76,8 +74,8 @@ fn measure(what: &str, network: &Path, torrc: &str, dir: &Path, base_port: u16) 
     );
     let _their_service = start("hosts", &hosts);
     let _their_client = start("visits", &format!("SocksPort {}\n", socks(0)));
-    let service = Service::start(network, &dir.join("our-onion"), server);
-    let _client = Client::start(network, dir, "visitor", socks(1), "");
+    let service = Service::start(&network.summary.network, &dir.join("our-onion"), server);
+    let _client = Client::start(&network.summary.network, dir, "visitor", socks(1), "");
     let theirs = std::fs::read_to_string(folder.join("hostname")).unwrap();
     let ends = [
         ("tor to tor", socks(0), theirs.trim().to_owned()),

@@ -12,7 +12,6 @@ use crate::support::fetch::document;
 use crate::support::until;
 use crate::world::World;
 
-const BASE_PORT: u16 = 23_600;
 /// Rounds in a row.
 const ROUNDS: usize = 10;
 /// Seconds of a round, of which votes have a fifth. With half of that a busy machine may make `tor`
@@ -38,7 +37,7 @@ fn vote() {
     let args = "--authorities 2 --relays 0 --exits 1 --clients 1 \
                 --with tor:authority=2,tor:exit=1,tor:client=1 --interval";
     let args: Vec<_> = args.split_whitespace().chain([&*interval]).collect();
-    let mut world = World::up(dir.path(), BASE_PORT, "", &args);
+    let mut world = World::up(dir.path(), "", &args);
     let mut before = String::new();
     for round in 0..=ROUNDS {
         let after = agreed(&world.dirs(), &before);

@@ -27,9 +27,10 @@ const LISTED_MAX: Duration = Duration::from_secs(90);
 const TORRC: &str = "\
 ProtocolWarnings 1
 Log info file info
+MetricsPort {address}:{spare_port}
 MetricsPortPolicy accept 127.0.0.0/8
 ";
-/// From the first port of the network, where each `tor` relay tells of itself.
+/// From the first port of the network, the one that is spare.
 const METRICS_PORT: u16 = 3;
 /// Seconds between two consensuses: the shortest that `tor` takes.
 pub(crate) const INTERVAL_SECS: u64 = 10;
@@ -39,7 +40,6 @@ pub(crate) struct World {
     /// The network itself.
     pub(crate) network: Network,
     dir: PathBuf,
-    base_port: u16,
     /// How long the logs of `tor` were when the network had come up.
     settled: BTreeMap<PathBuf, usize>,
 }
@@ -57,10 +57,9 @@ impl Ours {
 impl World {
     /// Starts a network in `dir`; `more` are lines for each `torrc`, `args` say what it is made of,
     /// and how long its rounds are if not [`INTERVAL_SECS`].
-    pub(crate) fn up(dir: &Path, base_port: u16, more: &str, args: &[&str]) -> Self {
+    pub(crate) fn up(dir: &Path, more: &str, args: &[&str]) -> Self {
         let torrc = dir.join("more.torrc");
-        let metrics = format!("MetricsPort {{address}}:{}\n", base_port + METRICS_PORT);
-        std::fs::write(&torrc, format!("{TORRC}{metrics}{more}")).unwrap();
+        std::fs::write(&torrc, format!("{TORRC}{more}")).unwrap();
         let torrc = torrc.display().to_string();
         let interval = INTERVAL_SECS.to_string();
         let mut all = vec!["--torrc", &torrc];
@@ -68,11 +67,10 @@ impl World {
             all.extend(["--interval", &interval]);
         }
         all.extend(args);
-        let network = Network::up(&dir.join("net"), base_port, &all);
+        let network = Network::up(&dir.join("net"), &all);
         let mut world = Self {
             network,
             dir: dir.to_owned(),
-            base_port,
             settled: BTreeMap::new(),
         };
         world.settle();
@@ -100,9 +98,14 @@ impl World {
         nodes.collect()
     }
 
+    /// The OR port of all its relays, each on an address of its own.
+    fn or_port(&self) -> u16 {
+        self.network.summary.base_port
+    }
+
     /// A port on 127.0.0.1 that nothing else of this world uses.
     pub(crate) fn socks(&self, place: u16) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.base_port + 160 + place))
+        self.network.local(place)
     }
 
     /// Where a client or relay that is added has its files.
@@ -123,7 +126,7 @@ impl World {
              {address}\nor_port = {}\ndata_dir = \"{name}\"\n\
              network = \"{network}\"\ntesting = true\n{more}\n\
              [log]\nlevel = \"debug\"\nfile = \"{name}/log\"\n",
-            self.base_port
+            self.or_port()
         );
         std::fs::create_dir_all(self.folder(name)).unwrap();
         let config = self.dir.join(format!("{name}.toml"));
@@ -192,7 +195,7 @@ impl World {
     pub(crate) fn network_by(&self, fallback: &NodeSummary) -> PathBuf {
         let text = std::fs::read_to_string(&self.network.summary.network).unwrap();
         let line = |line: &str| match line.starts_with("or = ") {
-            true => line.replace(&format!(":{}\"", self.base_port), ":9\"") + "\n",
+            true => line.replace(&format!(":{}\"", self.or_port()), ":9\"") + "\n",
             false => format!("{line}\n"),
         };
         let lines = text.lines().filter(|line| *line != "fallback = []");
@@ -206,7 +209,7 @@ impl World {
 
     /// A relay of `tor` at 127.NUMBER.0.1 with these further lines, once its port is open.
     pub(crate) fn tor_relay(&self, name: &str, number: u8, more: &str) -> Tor {
-        let (ip, port) = (format!("127.{number}.0.1"), self.base_port);
+        let (ip, port) = (format!("127.{number}.0.1"), self.or_port());
         let lines = format!(
             "Nickname {name}\nContactInfo {name}@example.org\nAddress {ip}\n\
              ORPort {ip}:{port}\nAssumeReachable 1\nExitRelay 0\n{more}"
@@ -257,7 +260,7 @@ impl World {
             .filter(|line| !line.starts_with("SocksPort") && !line.starts_with("DataDirectory"));
         let mut text: String = kept.flat_map(|line| [line, "\n"]).collect();
         if more.starts_with("#no authority answers") {
-            text = text.replace(&format!("orport={}", self.base_port), "orport=9");
+            text = text.replace(&format!("orport={}", self.or_port()), "orport=9");
         }
         let port = match more.contains("SocksPort") {
             true => String::new(),
@@ -304,7 +307,7 @@ impl World {
             .lines()
             .find_map(|line| line.strip_prefix("address = \""));
         let ip = address.unwrap().trim_end_matches('"').parse().unwrap();
-        SocketAddr::new(ip, self.base_port)
+        SocketAddr::new(ip, self.or_port())
     }
 
     /// The identity of a relay of the network, or of one that was added.
@@ -338,8 +341,8 @@ impl World {
 
     /// A counter of a `tor` relay: all that its name and these words in its labels sum up to.
     pub(crate) fn counted(&self, relay: &NodeSummary, name: &str, labels: &[&str]) -> u64 {
-        let addr = SocketAddr::new(relay.or.unwrap().ip(), self.base_port + METRICS_PORT);
-        let text = metrics(addr).unwrap();
+        let port = self.network.summary.base_port + METRICS_PORT;
+        let text = metrics(SocketAddr::new(relay.or.unwrap().ip(), port)).unwrap();
         let lines = text.lines().filter(|line| {
             line.starts_with(name) && labels.iter().all(|label| line.contains(label))
         });

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use cepa::ports::BLOCK_PORTS;
 use cepa_testnet::{NodeSummary, Summary};
 use rustix::process::Signal;
 
@@ -16,6 +17,8 @@ use super::processes::send;
 pub(crate) const CEPA: &str = env!("CARGO_BIN_EXE_cepa");
 /// How long a network may take to stop.
 pub(crate) const STOP_MAX: Duration = Duration::from_secs(2);
+/// From the first port of a network, the first one that none of its nodes ever has.
+const SPARE: u16 = 150;
 /// Lines of a log that are shown after a failure, at most.
 const LOG_LINES_MAX: usize = 20;
 
@@ -32,21 +35,21 @@ pub(crate) struct Network {
 
 impl Network {
     /// Starts a network in `dir` and waits until it is ready.
-    pub(crate) fn up(dir: &Path, base_port: u16, extra: &[&str]) -> Self {
-        Self::up_in(None, dir, base_port, extra)
+    pub(crate) fn up(dir: &Path, extra: &[&str]) -> Self {
+        Self::up_in(None, dir, extra)
     }
 
     /// The same in a network namespace.
-    pub(crate) fn up_in(space: Option<&str>, dir: &Path, base_port: u16, extra: &[&str]) -> Self {
-        let mut launcher = command_in(space)
-            .args(["testnet", "up"])
-            .arg(dir)
-            .args(["--base-port", &base_port.to_string()])
-            .args(extra)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+    pub(crate) fn up_in(space: Option<&str>, dir: &Path, extra: &[&str]) -> Self {
+        let mut command = command_in(space);
+        command.args(["testnet", "up"]).arg(dir).args(extra);
+        Self::up_by(&mut command, dir)
+    }
+
+    /// The same by a command; if it says no other, its folder is `dir`.
+    pub(crate) fn up_by(command: &mut Command, dir: &Path) -> Self {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut launcher = command.spawn().unwrap();
         let output = BufReader::new(launcher.stdout.take().unwrap());
         let mut printed = Vec::new();
         for line in output.lines() {
@@ -58,10 +61,15 @@ impl Network {
             }
         }
         let is_ready = printed.iter().any(|line| line.starts_with("ready in "));
-        let summary = std::fs::read_to_string(dir.join("testnet.json")).unwrap_or_default();
+        let file = printed
+            .iter()
+            .find_map(|line| line.strip_prefix("network: "));
+        let file = file.and_then(|line| line.split_once("/network.toml"));
+        let folder = file.map_or_else(|| dir.to_owned(), |(folder, _)| folder.into());
+        let summary = std::fs::read_to_string(folder.join("testnet.json")).unwrap_or_default();
         let network = Self {
             launcher,
-            folder: dir.to_owned(),
+            folder,
             printed,
             summary: serde_json::from_str(&summary).unwrap(),
         };
@@ -76,6 +84,18 @@ impl Network {
     pub(crate) fn line(&self, word: &str) -> &str {
         let found = self.printed.iter().find(|line| line.contains(word));
         found.unwrap_or_else(|| panic!("no {word}: {:?}", self.printed))
+    }
+
+    /// A port of its block that it has no use for, on whichever address: `place` is below 50, and
+    /// a test gives each away once.
+    pub(crate) fn spare(&self, place: u16) -> u16 {
+        assert!(SPARE + place < BLOCK_PORTS);
+        self.summary.base_port + SPARE + place
+    }
+
+    /// The same on 127.0.0.1, for what listens for people.
+    pub(crate) fn local(&self, place: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.spare(place)))
     }
 
     /// Its first SOCKS port.

@@ -10,7 +10,6 @@ use crate::support::processes::Process;
 use crate::support::space::Space;
 use crate::support::until;
 
-const BASE_PORT: u16 = 21_800;
 /// Of TEST-NET-2.
 const FIRST: &str = "198.51.100.7";
 const SECOND: &str = "198.51.100.8";
@@ -28,7 +27,7 @@ fn a_relay_follows_the_address_that_authorities_see() {
     space.come_from(FIRST);
     let dir = tempfile::tempdir().unwrap();
     let plan = ["--relays", "1", "--exits", "1", "--clients", "0"];
-    let network = Network::up_in(Some(&space.0), &dir.path().join("net"), BASE_PORT, &plan);
+    let network = Network::up_in(Some(&space.0), &dir.path().join("net"), &plan);
     let _relay = start(&space, &network, dir.path());
     for address in [FIRST, SECOND] {
         space.come_from(address);
@@ -50,7 +49,7 @@ fn start(space: &Space, network: &Network, dir: &Path) -> Process {
     let text = format!(
         "nickname = \"mover\"\nor_port = {}\ndata_dir = \"mover\"\nnetwork = \"{}\"\n\
          testing = true\n",
-        BASE_PORT + 9,
+        network.spare(0),
         network.summary.network.display()
     );
     let config = dir.join("mover.toml");

@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use cepa::ports::Block;
+
 use crate::network::CEPA;
 
 /// The one line of an error, which exits with 1.
@@ -18,6 +20,9 @@ fn error_of(args: &[&str]) -> String {
     assert_eq!(errors.len(), 1, "{text}");
     errors[0].to_owned()
 }
+
+/// A port for a relay that does not come to listen at it.
+const UNUSED: u16 = 9;
 
 /// The configuration of a relay at 127.0.0.1, and its path.
 fn relay(dir: &Path, port: u16, extra: &str) -> String {
@@ -40,7 +45,7 @@ fn a_wrong_line_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let config = relay(
         dir.path(),
-        21_900,
+        UNUSED,
         "exit_policy = [\n\"accept everything\"]\n",
     );
     let error = error_of(&["relay", "--config", &config]);
@@ -55,7 +60,7 @@ fn a_wrong_policy_is_told_whole_before_anything_is_made() {
     let dir = tempfile::tempdir().unwrap();
     let lines =
         "exit_policy = [\n\"accept *:443-80\",\n\"accept *:65536\",\n\"accept localhost:80\"]\n";
-    let config = relay(dir.path(), 21_901, lines);
+    let config = relay(dir.path(), UNUSED, lines);
     let output = Command::new(CEPA)
         .args(["relay", "--config", &config])
         .output()
@@ -100,17 +105,20 @@ fn a_taken_port_is_named() {
         "{error}"
     );
 
-    let holder = std::net::TcpListener::bind("127.1.0.1:21950");
+    let (block, ()) = Block::first_free(None, |_| Ok(())).unwrap();
+    let (base, taken) = (block.base(), format!("127.1.0.1:{}", block.base()));
+    let holder = std::net::TcpListener::bind(&taken);
+    drop(block);
     let folder = dir.path().join("net");
     let folder = folder.to_str().unwrap();
-    let error = error_of(&["testnet", "up", folder, "--base-port", "21950"]);
-    assert!(error.contains("127.1.0.1:21950"), "{error} {holder:?}");
+    let error = error_of(&["testnet", "up", folder, "--base-port", &base.to_string()]);
+    assert!(error.contains(&taken), "{error} {holder:?}");
 }
 
 #[test]
 fn a_readable_key_and_a_used_folder_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let config = relay(dir.path(), 21_910, "");
+    let config = relay(dir.path(), UNUSED, "");
     let keys = dir.path().join("data/keys");
     std::fs::create_dir_all(&keys).unwrap();
     let key = keys.join("secret_id_key");
@@ -133,7 +141,7 @@ fn a_readable_key_and_a_used_folder_are_refused() {
 #[test]
 fn metrics_for_others_need_a_policy() {
     let dir = tempfile::tempdir().unwrap();
-    let config = relay(dir.path(), 21_920, "metrics = \"0.0.0.0:21921\"\n");
+    let config = relay(dir.path(), UNUSED, "metrics = \"0.0.0.0:9\"\n");
     let error = error_of(&["relay", "--config", &config]);
     assert!(error.contains("relay.toml line 7"), "{error}");
     assert!(error.contains("metrics_policy = "), "{error}");

@@ -15,7 +15,6 @@ use crate::network::{CEPA, Network};
 use crate::support::processes::send;
 use crate::support::{Steps, now, server, until};
 
-const BASE_PORT: u16 = 31_600;
 /// The delay of a link, one way.
 const DELAY: Duration = Duration::from_millis(50);
 /// Links of a path, there and back.
@@ -32,7 +31,7 @@ const GUARD_COST_MAX: Duration = Duration::from_secs(3);
 fn a_user_waits_for_few_round_trips() {
     let dir = tempfile::tempdir().unwrap();
     let plan = ["--relays", "4", "--delay", "50ms"];
-    let network = Network::up(dir.path(), BASE_PORT, &plan);
+    let network = Network::up(dir.path(), &plan);
     let server = server::start();
     let mut steps = Steps::default();
     steps.step("the first byte on a ready circuit", || {

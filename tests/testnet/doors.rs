@@ -16,8 +16,6 @@ use crate::support::processes::descriptors_left;
 use crate::support::{Steps, fetch, server, until};
 
 const PLAN: [&str; 6] = ["--relays", "1", "--exits", "1", "--interval", "10"];
-const BASE_PORT: u16 = 32_200;
-const SOCKS_PORT: u16 = 32_290;
 /// Connections that are held to each door: more than any has places.
 const HELD: usize = 1100;
 /// How long the next consensus may take.
@@ -28,7 +26,7 @@ const HEAD: &[u8] = b"POST /tor/post/vote HTTP/1.0\r\nContent-Length: 1000\r\n\r
 #[test]
 fn the_silent_keep_nobody_out() {
     let dir = tempfile::tempdir().unwrap();
-    let network = Network::up(dir.path(), BASE_PORT, &PLAN);
+    let network = Network::up(dir.path(), &PLAN);
     let or_ports = network.summary.nodes.iter().filter_map(|node| node.or);
     let dir_ports = network.summary.nodes.iter().filter_map(|node| node.dir);
     let doors: Vec<(SocketAddr, &[u8])> = (or_ports.map(|addr| (addr, &b""[..])))
@@ -46,7 +44,7 @@ fn the_silent_keep_nobody_out() {
             (full.load(Ordering::Relaxed) == doors.len()).then_some(())
         });
         steps.step("a new client bootstraps and fetches", || {
-            let socks = SocketAddr::from(([127, 0, 0, 1], SOCKS_PORT));
+            let socks = network.local(0);
             let _client = Client::start(&network.summary.network, dir.path(), "new", socks, "");
             let fetched = fetch::get(socks, server::start(), "/bytes/100000").unwrap();
             assert_eq!(fetched.len, 100_000);

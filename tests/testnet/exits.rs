@@ -15,7 +15,6 @@ use crate::support::fetch::{self, SocksError};
 use crate::support::processes::{Process, sockets_of};
 use crate::support::{Steps, server, until};
 
-const BASE_PORT: u16 = 22_000;
 /// How long a relay may take to be listed.
 const LISTED_MAX: Duration = Duration::from_secs(90);
 /// How long a connection may take to begin, where much else runs.
@@ -31,7 +30,7 @@ const NOT_ALLOWED: u8 = 2;
 fn an_exit_refuses_what_strangers_have_no_business_with() {
     let dir = tempfile::tempdir().unwrap();
     let plan = ["--relays", "3", "--exits", "1", "--interval", "10"];
-    let network = Network::up(&dir.path().join("net"), BASE_PORT, &plan);
+    let network = Network::up(&dir.path().join("net"), &plan);
     let _relay = strict_exit(&network, dir.path());
     let authority = network.nodes("authority")[0].dir.unwrap();
     let nodes = network.summary.nodes.iter();
@@ -39,7 +38,7 @@ fn an_exit_refuses_what_strangers_have_no_business_with() {
     until(LISTED_MAX, "the strict exit", || {
         consensus(authority).filter(|seen| seen.relays > relays)
     });
-    let socks = SocketAddr::from(([127, 0, 0, 1], BASE_PORT + 91));
+    let socks = network.local(1);
     let more = "[paths]\nexit = [\"strict\"]\n";
     let _client = Client::start(&network.summary.network, dir.path(), "c", socks, more);
     let server = server::start();
@@ -77,7 +76,7 @@ fn strict_exit(network: &Network, dir: &Path) -> Process {
         "nickname = \"strict\"\naddress = \"127.90.0.1\"\nor_port = {}\n\
          data_dir = \"strict\"\nnetwork = \"{}\"\ntesting = true\n\
          exit_policy = [\"accept *:*\"]\nexit_policy_reject_private = true\n",
-        BASE_PORT + 90,
+        network.spare(0),
         network.summary.network.display()
     );
     let config = dir.join("strict.toml");
@@ -159,7 +158,7 @@ fn gives_up(network: &Network) {
 fn hangs_up(network: &Network, dir: &Path) {
     let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = deaf.local_addr().unwrap();
-    let socks = SocketAddr::from(([127, 0, 0, 1], BASE_PORT + 92));
+    let socks = network.local(2);
     let client = Client::start(&network.summary.network, dir, "d", socks, "");
     let mut streams = Vec::new();
     let mut kept = Vec::new();

@@ -19,7 +19,6 @@ use crate::support::{fetch, now, server, until};
 
 /// The plan: whoever is killed, a path is left.
 const PLAN: [&str; 6] = ["--relays", "3", "--exits", "2", "--interval", "10"];
-const BASE_PORT: u16 = 21_700;
 /// How often somebody is killed, unless the environment says otherwise.
 const KILLS: u64 = 6;
 /// The longest wait before a kill, in milliseconds: a round of voting and a half.
@@ -42,7 +41,7 @@ fn nothing_is_lost_whenever_a_node_is_killed() {
     };
     let (kills, seed) = (number("CEPA_KILLS", KILLS), number("CEPA_SEED", 1));
     let dir = tempfile::tempdir().unwrap();
-    let network = Network::up(dir.path(), BASE_PORT, &PLAN);
+    let network = Network::up(dir.path(), &PLAN);
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
     let mut rng = Rng::from_seed(bytes);

@@ -1,12 +1,12 @@
 //! Whole networks of processes, as a user starts them: `cepa testnet up` and the node commands.
 //!
-//! Each test has ports of its own, so that they run side by side, on loopback addresses only.
+//! Each network finds ports of its own, so that they run side by side, on loopback addresses only.
 //! `traffic` is a network that carries what it should, `delay` one with slow links, `survival` one
 //! whose nodes are killed, `doors` one whose doors strangers hold, `address` one with a relay
 //! that moves, `onions` one with onion services (`reload`: they change while they run), `operator`
 //! one whose operator and disks do what they like, `kills` one whose nodes are killed at random
 //! instants, `ports` and `transparent` the other ways in, `exits` what leaves the network and what
-//! does not, `bad_input` what goes wrong before there is one.
+//! does not, `twins` two of one command line, `bad_input` what goes wrong before there is one.
 //! `CEPA_LONG=1` makes the download 1 GB.
 
 #![expect(
@@ -30,5 +30,6 @@ mod support;
 mod survival;
 mod traffic;
 mod transparent;
+mod twins;
 
 use support::network;

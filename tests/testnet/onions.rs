@@ -15,7 +15,6 @@ use crate::support::onion::Service;
 use crate::support::processes::{Process, send};
 use crate::support::{Steps, now, server, until};
 
-const BASE_PORT: u16 = 21_400;
 /// How long a visitor may need to get in again.
 pub(crate) const RECOVERY_MAX: Duration = Duration::from_secs(30);
 /// Answers of the SOCKS port (socks-extensions).
@@ -26,7 +25,7 @@ const BAD_ADDRESS: u8 = 0xF6;
 #[test]
 fn onion_services_are_hosted_and_visited() {
     let dir = tempfile::tempdir().unwrap();
-    let network = Network::up(dir.path(), BASE_PORT, &["--onion-services", "1"]);
+    let network = Network::up(dir.path(), &["--onion-services", "1"]);
     let server = server::start();
     let mut steps = Steps::default();
     steps.step("the network's own service shows its page", || {
@@ -208,9 +207,8 @@ fn client_keys(network: &Network, dir: &Path, server: SocketAddr) {
         Err(SocksError::Refused(MISSING_CLIENT_KEY)) => Some(()),
         _ => None,
     });
-    for (place, (keys, is_right)) in [(&mine, true), (&other, false)].into_iter().enumerate() {
-        let port = BASE_PORT + 100 + u16::try_from(place).unwrap();
-        let socks = SocketAddr::from(([127, 0, 0, 1], port));
+    for (place, keys, is_right) in [(0, &mine, true), (1, &other, false)] {
+        let socks = network.local(place);
         let client = crate::support::client::Client::start(
             &network.summary.network,
             dir,

@@ -24,7 +24,6 @@ const PLAN: [&str; 8] = [
     "--interval",
     "10",
 ];
-const BASE_PORT: u16 = 32_400;
 /// How long a node may take to do what a signal asks, on a machine that does much else.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// How long it may take until nodes have something to keep: a new consensus, or two.
@@ -33,7 +32,7 @@ const ROUNDS_MAX: Duration = Duration::from_secs(120);
 #[test]
 fn nodes_outlive_their_operator_and_their_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let network = Network::up(dir.path(), BASE_PORT, &PLAN);
+    let network = Network::up(dir.path(), &PLAN);
     let mut steps = Steps::default();
     steps.step("signals end no node, and a log is opened anew", || {
         signals(&network);

@@ -13,7 +13,6 @@ use crate::support::client::Client;
 use crate::support::fetch::SocksError;
 use crate::support::{Steps, fetch, now, server};
 
-const BASE_PORT: u16 = 21_600;
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// What is said without asking anybody, also where much else runs.
@@ -23,9 +22,8 @@ const AT_ONCE: Duration = Duration::from_secs(20);
 fn applications_without_socks_are_served() {
     let dir = tempfile::tempdir().unwrap();
     let plan = ["--relays", "4", "--clients", "0", "--onion-services", "1"];
-    let network = Network::up(dir.path(), BASE_PORT, &plan);
-    let at = |place: u16| SocketAddr::from(([127, 0, 0, 1], BASE_PORT + 60 + place));
-    let (socks, http, dns) = (at(0), at(1), at(2));
+    let network = Network::up(dir.path(), &plan);
+    let (socks, http, dns) = (network.local(0), network.local(1), network.local(2));
     let more = format!("http_connect = [\"{http}\"]\ndns = [\"{dns}\"]\nautomap = true\n");
     let _client = Client::start(&network.summary.network, dir.path(), "c", socks, &more);
     let mut steps = Steps::default();

@@ -12,8 +12,8 @@ use crate::support::network::Network;
 use crate::support::processes::send;
 use crate::support::{now, until};
 
-/// The port of the client that hosts, which nobody uses, and before that of a visitor.
-const SOCKS_PORT: u16 = 21_510;
+/// Spare ports of the network: of the client that hosts, which nobody uses, and of a visitor.
+const SOCKS: [u16; 2] = [10, 11];
 
 /// Of two services one goes and one gets a client key; a third one comes. A file that is wrong
 /// changes nothing.
@@ -23,7 +23,7 @@ pub(crate) fn reloads(network: &Network, dir: &Path, server: SocketAddr) {
     let table = |name: &str| {
         format!("[[onion_service]]\ndir = \"reload-{name}\"\nports = [\"80={server}\"]\n")
     };
-    let socks = SocketAddr::from(([127, 0, 0, 1], SOCKS_PORT));
+    let [socks, fresh] = SOCKS.map(|place| network.local(place));
     let before = [table("stays"), table("goes")].concat();
     let network_file = &network.summary.network;
     let client = Client::start(network_file, dir, "reloaded", socks, &before);
@@ -55,7 +55,6 @@ pub(crate) fn reloads(network: &Network, dir: &Path, server: SocketAddr) {
         visit(network, "new", &comes, 1000).ok()
     });
     // The network's client still has what the service said before.
-    let fresh = SocketAddr::from(([127, 0, 0, 1], SOCKS_PORT + 1));
     let _fresh = Client::start(network_file, dir, "fresh", fresh, "");
     until(
         RECOVERY_MAX,

@@ -16,7 +16,6 @@ use crate::support::{Steps, fetch, now, server, until};
 
 /// The plan: enough relays that each of them can be spared.
 const PLAN: [&str; 6] = ["--relays", "3", "--exits", "2", "--interval", "10"];
-const BASE_PORT: u16 = 21_200;
 /// How long new streams may take to work after a relay was killed.
 const RECOVERY_MAX: Duration = Duration::from_secs(10);
 /// How long the next consensus, or the one after, may take.
@@ -25,7 +24,7 @@ const ROUND_MAX: Duration = Duration::from_secs(45);
 #[test]
 fn a_network_survives_what_is_killed() {
     let dir = tempfile::tempdir().unwrap();
-    let mut network = Network::up(dir.path(), BASE_PORT, &PLAN);
+    let mut network = Network::up(dir.path(), &PLAN);
     let mut again = None;
     let mut steps = Steps::default();
     steps.step("two of three authorities go on", || {
@@ -147,7 +146,7 @@ fn the_launcher_is_killed(network: &mut Network) {
 }
 
 fn keeps_identities(network: &Network) {
-    let second = Network::up(&network.folder, BASE_PORT, &PLAN);
+    let second = Network::up(&network.folder, &PLAN);
     let ids = |network: &Network| -> Vec<_> {
         let nodes = network.summary.nodes.iter();
         nodes
@@ -155,5 +154,6 @@ fn keeps_identities(network: &Network) {
             .collect()
     };
     assert_eq!(ids(network), ids(&second));
+    assert_eq!(network.summary.base_port, second.summary.base_port);
     assert!(fetches(&second, server::start()));
 }

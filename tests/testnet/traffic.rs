@@ -23,7 +23,7 @@ const CONNECTION_REFUSED: u8 = 5;
 #[test]
 fn a_network_carries_traffic_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
-    let mut network = Network::up(dir.path(), 21_000, &[]);
+    let mut network = Network::up(dir.path(), &[]);
     println!("{}", network.line("ready in"));
     let mut steps = Steps::default();
     steps.step("testnet.json is as promised", || is_as_promised(&network));
@@ -51,8 +51,12 @@ fn is_as_promised(network: &Network) {
     let keys = |value: &serde_json::Value| -> Vec<String> {
         value.as_object().unwrap().keys().cloned().collect()
     };
-    assert_eq!(keys(&json), ["network", "nodes", "onions", "socks"]);
-    assert_eq!(json["socks"][0], "127.0.0.1:21050");
+    assert_eq!(
+        keys(&json),
+        ["base_port", "network", "nodes", "onions", "socks"]
+    );
+    let base = json["base_port"].as_u64().unwrap();
+    assert_eq!(json["socks"][0], format!("127.0.0.1:{}", base + 50));
     assert!(std::path::Path::new(json["network"].as_str().unwrap()).exists());
     let nodes = json["nodes"].as_array().unwrap();
     let roles: Vec<_> = nodes
@@ -87,7 +91,8 @@ fn is_as_promised(network: &Network) {
         let rsa = node["rsa"].as_str().unwrap();
         assert!(rsa.len() == 40 && rsa.chars().all(|c| c.is_ascii_hexdigit()));
         assert_eq!(node["ed25519"].as_str().unwrap().len(), 43);
-        assert!(node["or"].as_str().unwrap().ends_with(".0.1:21000"));
+        let or = node["or"].as_str().unwrap();
+        assert!(or.ends_with(&format!(".0.1:{base}")), "{or}");
         assert_eq!(node["dir"].is_string(), node["role"] == "authority");
     }
 }

@@ -5,7 +5,6 @@
 //! the user's namespace, so that what he gets has gone through three hops.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -15,9 +14,6 @@ use crate::support::processes::Process;
 use crate::support::space::{Space, run};
 use crate::support::{Steps, until};
 
-const BASE_PORT: u16 = 31_800;
-const REDIRECT_PORT: u16 = BASE_PORT + 60;
-const TPROXY_PORT: u16 = BASE_PORT + 61;
 /// The server's addresses: one for each way.
 const REDIRECTED: &str = "198.51.100.7";
 const TPROXIED: &str = "198.51.100.8";
@@ -45,7 +41,6 @@ fn a_firewall_leads_connections_to_the_client() {
     };
     let dir = tempfile::tempdir().unwrap();
     connect(&inside, &user);
-    firewall(&inside);
     std::fs::write(dir.path().join("page"), PAGE).unwrap();
     let mut server = inside.command("python3");
     server.args(["-m", "http.server", "80", "--directory"]);
@@ -54,17 +49,16 @@ fn a_firewall_leads_connections_to_the_client() {
         fetch(&inside, REDIRECTED).filter(|text| text == PAGE)
     });
     let plan = ["--relays", "3", "--clients", "0"];
-    let network = Network::up_in(Some(&inside.0), dir.path(), BASE_PORT, &plan);
-    let more = format!(
-        "redirect = [\"10.99.0.1:{REDIRECT_PORT}\"]\ntproxy = [\"0.0.0.0:{TPROXY_PORT}\"]\n"
-    );
-    let socks = SocketAddr::from(([127, 0, 0, 1], BASE_PORT + 62));
+    let network = Network::up_in(Some(&inside.0), dir.path(), &plan);
+    let (redirect, tproxy) = (network.spare(0), network.spare(1));
+    firewall(&inside, redirect, tproxy);
+    let more = format!("redirect = [\"10.99.0.1:{redirect}\"]\ntproxy = [\"0.0.0.0:{tproxy}\"]\n");
     let _client = Client::start_in(
         Some(&inside.0),
         &network.summary.network,
         dir.path(),
         "c",
-        socks,
+        network.local(2),
         &more,
     );
     let mut steps = Steps::default();
@@ -75,7 +69,7 @@ fn a_firewall_leads_connections_to_the_client() {
         assert_eq!(fetch(&user, TPROXIED).as_deref(), Some(PAGE));
     });
     steps.step("who comes to the port itself is hung up on", || {
-        assert_eq!(fetch(&user, &format!("10.99.0.1:{REDIRECT_PORT}")), None);
+        assert_eq!(fetch(&user, &format!("10.99.0.1:{redirect}")), None);
     });
     steps.finish(|| network.show_logs());
 }
@@ -105,17 +99,17 @@ fn connect(inside: &Space, user: &Space) {
     inside.ip(&format!("address add {TPROXIED}/32 dev lo"));
 }
 
-fn firewall(inside: &Space) {
+fn firewall(inside: &Space, redirect: u16, tproxy: u16) {
     let rules = format!(
         "table ip cepa {{
             chain nat {{
                 type nat hook prerouting priority dstnat;
-                iifname cable ip daddr {REDIRECTED} tcp dport 80 redirect to :{REDIRECT_PORT}
+                iifname cable ip daddr {REDIRECTED} tcp dport 80 redirect to :{redirect}
             }}
             chain mangle {{
                 type filter hook prerouting priority mangle;
                 iifname cable ip daddr {TPROXIED} tcp dport 80 \
-                    tproxy to :{TPROXY_PORT} meta mark set 1 accept
+                    tproxy to :{tproxy} meta mark set 1 accept
             }}
             chain closed {{
                 type filter hook input priority filter;

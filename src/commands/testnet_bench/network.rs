@@ -22,7 +22,6 @@ const BUILDER_PORT: u16 = 47;
 pub(super) struct Network {
     launcher: Child,
     summary: Summary,
-    base_port: u16,
     /// Where its files are.
     pub(super) folder: PathBuf,
     /// From the start of the first process to the first page through three hops.
@@ -39,7 +38,11 @@ pub(super) struct Builder {
 
 impl Network {
     /// Starts a fresh network of our program, or else of the peer's, and waits until it is ready.
-    pub(super) async fn up(folder: &Path, base_port: u16, ours: bool) -> Result<Self, Failure> {
+    pub(super) async fn up(
+        folder: &Path,
+        base_port: Option<u16>,
+        ours: bool,
+    ) -> Result<Self, Failure> {
         let wrong = |error| Failure::new("cannot start a network", folder.display(), error);
         if folder.exists() {
             return fail(
@@ -49,10 +52,11 @@ impl Network {
             );
         }
         let begin = clock::now().mono;
+        let base_port = base_port.map(|port| format!("--base-port={port}"));
         let mut launcher = Command::new(std::env::current_exe().map_err(wrong)?)
             .args(["testnet", "up"])
             .arg(folder)
-            .args(["--base-port", &base_port.to_string()])
+            .args(base_port)
             .args(if ours { Vec::new() } else { all_tor() })
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -83,7 +87,6 @@ impl Network {
         Ok(Self {
             launcher,
             summary,
-            base_port,
             folder: folder.to_owned(),
             ready_after,
         })
@@ -136,7 +139,7 @@ impl Network {
     /// Starts a client of ours whose circuits have this middle hop.
     pub(super) async fn client_through(&self, middle: &str) -> Result<Builder, Failure> {
         let wrong = |error| Failure::new("cannot start a client", self.folder.display(), error);
-        let socks = SocketAddr::from(([127, 0, 0, 1], self.base_port + BUILDER_PORT));
+        let socks = SocketAddr::from(([127, 0, 0, 1], self.summary.base_port + BUILDER_PORT));
         let log = std::fs::File::create(self.folder.join("builder.log")).map_err(wrong)?;
         let process = Command::new(std::env::current_exe().map_err(wrong)?)
             .arg("client")

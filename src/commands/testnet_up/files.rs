@@ -114,6 +114,8 @@ pub(super) struct Written {
     pub(super) folder: PathBuf,
     /// The nodes, in the order of the plan.
     pub(super) nodes: Vec<PlannedNode>,
+    /// The first of their ports.
+    base_port: u16,
 }
 
 impl Written {
@@ -157,6 +159,7 @@ impl Written {
             onions: self.onions(),
             network: self.folder.join("network.toml"),
             nodes: self.nodes.iter().map(node).collect(),
+            base_port: self.base_port,
         };
         let path = self.folder.join("testnet.json");
         match serde_json::to_string_pretty(&summary) {
@@ -184,7 +187,11 @@ pub(super) fn write(plan: &Plan, folder: &Path, settings: &Settings) -> Result<W
         .into_iter()
         .map(|node| PlannedNode::new(node, &folder))
         .collect();
-    let mut written = Written { folder, nodes };
+    let mut written = Written {
+        folder,
+        nodes,
+        base_port: plan.base_port,
+    };
     make_keys(&mut written.nodes)?;
     let network = network(&written.nodes)?;
     let folder = &written.folder;

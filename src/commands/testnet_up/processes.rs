@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -21,6 +22,7 @@ use super::files::PlannedNode;
 use super::tor;
 use crate::error::Failure;
 use crate::launched::{STATUS_PREFIX, Stage};
+use crate::listen;
 
 /// How long a node may take to end before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -73,8 +75,13 @@ impl Processes {
         }
     }
 
-    /// Starts a node; returns its process id.
-    pub(super) fn start(&mut self, place: usize, node: &PlannedNode) -> Result<u32, Failure> {
+    /// Starts a node, which has these ports from now on; returns its process id.
+    pub(super) fn start(
+        &mut self,
+        place: usize,
+        node: &PlannedNode,
+        ports: Vec<TcpListener>,
+    ) -> Result<u32, Failure> {
         let wrong =
             |error: std::io::Error| Failure::new("cannot start a node", &node.node.nickname, error);
         let log = OpenOptions::new()
@@ -84,7 +91,7 @@ impl Processes {
             .open(&node.log)
             .map_err(wrong)?;
         let mut child = self
-            .command(node)
+            .command(node, ports)
             .map_err(wrong)?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -108,9 +115,11 @@ impl Processes {
         Ok(id)
     }
 
-    fn command(&self, node: &PlannedNode) -> std::io::Result<Command> {
+    fn command(&self, node: &PlannedNode, ports: Vec<TcpListener>) -> std::io::Result<Command> {
         let mut command;
         if tor::is_tor(node) {
+            // It opens them itself.
+            drop(ports);
             command = Command::new(&self.tor);
             command
                 .arg("-f")
@@ -123,6 +132,7 @@ impl Processes {
             command = Command::new(std::env::current_exe()?);
             command.arg(node.command()).arg("--config");
             command.arg(&node.config).arg("--launched");
+            listen::give(&mut command, ports).map_err(std::io::Error::other)?;
         }
         Ok(command)
     }

@@ -65,7 +65,8 @@ pub(super) fn check(program: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The `torrc` of a node; `more` are lines of the user's, with `{address}` for the node's own.
+/// The `torrc` of a node; `more` are lines of the user's, with `{address}` for the
+/// node's own, and `{spare_port}`.
 pub(super) fn torrc(plan: &Plan, planned: &PlannedNode, network: &Network, more: &str) -> String {
     let node = &planned.node;
     let data_dir = export::quoted(&planned.folder);
@@ -93,7 +94,8 @@ pub(super) fn torrc(plan: &Plan, planned: &PlannedNode, network: &Network, more:
         }
     }
     let address = node.or.map_or(Ipv4Addr::LOCALHOST.into(), |or| or.ip());
-    text.push_str(&more.replace("{address}", &address.to_string()));
+    let more = more.replace("{address}", &address.to_string());
+    text.push_str(&more.replace("{spare_port}", &plan.spare_port().to_string()));
     // Last, so that the lines of the user can refuse what they want.
     match node.role {
         Role::Exit => text.push_str("ExitPolicy accept *:*\n"),
