@@ -4,16 +4,16 @@
 //! with PKCS#1 v1.5 padding of the bare digest, without the DigestInfo that X.509 has. Sizes
 //! from 1024 bits (relay identities; TLS libraries refuse them) to 4096 are taken, and any odd
 //! exponent that the arithmetic bounds; who wants an identity asks `has_tor_exponent`.
-//! Private operations are blinded, since the arithmetic is not constant in time.
+//! Private operations are blinded besides being constant in time.
 
 use core::fmt;
 
 use ::rsa as backend;
-use backend::pkcs1::{DecodeRsaPrivateKey, DecodeRsaPublicKey, EncodeRsaPrivateKey};
-use backend::pkcs1::{EncodeRsaPublicKey, LineEnding};
+use backend::pkcs1::{DecodeRsaPrivateKey, EncodeRsaPrivateKey, EncodeRsaPublicKey};
+use backend::pkcs1::{LineEnding, RsaPublicKeyRef};
 use backend::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use backend::traits::PublicKeyParts;
-use backend::{Pkcs1v15Sign, RsaPrivateKey, RsaPublicKey};
+use backend::{BoxedUint, Pkcs1v15Sign, PrivateKey};
 use zeroize::Zeroizing;
 
 use crate::{Rng, RsaId, digest, encoding};
@@ -57,7 +57,7 @@ pub struct WrongSignature;
 /// An RSA public key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {
-    key: RsaPublicKey,
+    key: backend::PublicKey,
     der: Vec<u8>,
 }
 
@@ -67,8 +67,17 @@ impl PublicKey {
         if der.len() > PUBLIC_DER_LEN_MAX {
             return Err(RsaKeyError::BadSize);
         }
-        let key = RsaPublicKey::from_pkcs1_der(der).map_err(|_| RsaKeyError::Malformed)?;
-        PublicKey::checked(key)
+        let parts = RsaPublicKeyRef::try_from(der).map_err(|_| RsaKeyError::Malformed)?;
+        let [n, e] = [parts.modulus, parts.public_exponent]
+            .map(|number| BoxedUint::from_be_slice_vartime(number.as_bytes()));
+        backend::PublicKey::new_with_size_limits(n, e, BITS_MIN..=BITS_MAX)
+            .map_err(|error| match error {
+                backend::Error::ModulusTooSmall | backend::Error::ModulusTooLarge => {
+                    RsaKeyError::BadSize
+                }
+                _ => RsaKeyError::Malformed,
+            })
+            .and_then(PublicKey::checked)
     }
 
     /// Reads a "RSA PUBLIC KEY" object, as directory documents have it.
@@ -77,8 +86,8 @@ impl PublicKey {
         PublicKey::from_der(&der)
     }
 
-    fn checked(key: RsaPublicKey) -> Result<PublicKey, RsaKeyError> {
-        if !(BITS_MIN..=BITS_MAX).contains(&key.n().bits()) {
+    fn checked(key: backend::PublicKey) -> Result<PublicKey, RsaKeyError> {
+        if !(BITS_MIN..=BITS_MAX).contains(&bits_of(&key)) {
             return Err(RsaKeyError::BadSize);
         }
         let der = key
@@ -110,12 +119,12 @@ impl PublicKey {
 
     /// Bits of the modulus.
     pub fn bits(&self) -> usize {
-        self.key.n().bits()
+        bits_of(&self.key)
     }
 
     /// Whether the exponent is 65537, which identities and onion keys must have.
     pub fn has_tor_exponent(&self) -> bool {
-        *self.key.e() == backend::BigUint::from(TOR_EXPONENT)
+        *self.key.e() == BoxedUint::from(TOR_EXPONENT)
     }
 
     /// Checks a signature of a bare digest (SHA-1 or SHA-256; dir-spec 1.3): PKCS#1 v1.5
@@ -153,7 +162,7 @@ impl fmt::Debug for PublicKey {
 
 /// An RSA private key, with its public key.
 pub struct Keypair {
-    key: RsaPrivateKey,
+    key: PrivateKey,
     public: PublicKey,
     /// Seeds the blinding of each signature, together with what is signed.
     blinding: Zeroizing<[u8; 32]>,
@@ -165,7 +174,7 @@ impl Keypair {
         if !(BITS_MIN..=BITS_MAX).contains(&bits) {
             return Err(RsaKeyError::BadSize);
         }
-        let key = RsaPrivateKey::new(&mut OldRng(rng), bits).map_err(|_| RsaKeyError::BadSize)?;
+        let key = PrivateKey::new(rng, bits).map_err(|_| RsaKeyError::BadSize)?;
         Keypair::checked(key)
     }
 
@@ -177,15 +186,15 @@ impl Keypair {
         }
         let object = |keyword| encoding::pem_decode(pem, keyword).map(Zeroizing::new);
         let key = if let Some(der) = object("RSA PRIVATE KEY") {
-            RsaPrivateKey::from_pkcs1_der(&der).map_err(|_| RsaKeyError::Malformed)?
+            PrivateKey::from_pkcs1_der(&der).map_err(|_| RsaKeyError::Malformed)?
         } else {
             let der = object("PRIVATE KEY").ok_or(RsaKeyError::Malformed)?;
-            RsaPrivateKey::from_pkcs8_der(&der).map_err(|_| RsaKeyError::Malformed)?
+            PrivateKey::from_pkcs8_der(&der).map_err(|_| RsaKeyError::Malformed)?
         };
         Keypair::checked(key)
     }
 
-    fn checked(key: RsaPrivateKey) -> Result<Keypair, RsaKeyError> {
+    fn checked(key: PrivateKey) -> Result<Keypair, RsaKeyError> {
         let public = PublicKey::checked(key.to_public_key())?;
         let der = key.to_pkcs1_der().map_err(|_| RsaKeyError::Malformed)?;
         let blinding = Zeroizing::new(digest::hmac_sha256(b"blinding", der.as_bytes()));
@@ -230,7 +239,7 @@ impl Keypair {
         assert!(digest.len() <= 64, "a digest, not a message, is signed");
         let mut rng = Rng::from_seed(digest::hmac_sha256(&*self.blinding, digest));
         self.key
-            .sign_with_rng(&mut OldRng(&mut rng), scheme, digest)
+            .sign_with_rng(&mut rng, scheme, digest)
             .expect("1024 bits have room for a padded digest, and the key was checked")
     }
 }
@@ -248,29 +257,10 @@ fn sha256_scheme() -> Pkcs1v15Sign {
     }
 }
 
-/// Our generator behind the older traits that the `rsa` crate draws by.
-struct OldRng<'a>(&'a mut Rng);
-
-impl backend::rand_core::RngCore for OldRng<'_> {
-    fn next_u32(&mut self) -> u32 {
-        u32::from_be_bytes(self.0.array())
-    }
-
-    fn next_u64(&mut self) -> u64 {
-        self.0.u64()
-    }
-
-    fn fill_bytes(&mut self, bytes: &mut [u8]) {
-        self.0.fill(bytes);
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), backend::rand_core::Error> {
-        self.0.fill(bytes);
-        Ok(())
-    }
+/// Bits of the modulus.
+fn bits_of(key: &backend::PublicKey) -> usize {
+    key.n().bit_width_vartime() as usize
 }
-
-impl backend::rand_core::CryptoRng for OldRng<'_> {}
 
 #[cfg(test)]
 mod tests {
@@ -391,12 +381,10 @@ mod tests {
             Keypair::generate(8192, &mut rng).unwrap_err(),
             RsaKeyError::BadSize
         );
-        let small = RsaPrivateKey::new(&mut OldRng(&mut rng), 512).unwrap();
-        let der = small.to_public_key().to_pkcs1_der().unwrap();
-        assert_eq!(
-            PublicKey::from_der(der.as_bytes()),
-            Err(RsaKeyError::BadSize)
-        );
+        // 512 bits: a modulus of as many ones, and an exponent of 3.
+        let modulus = [&hex!("3046024100")[..], &[0xff; 64]].concat();
+        let der = [&modulus, &hex!("020103")[..]].concat();
+        assert_eq!(PublicKey::from_der(&der), Err(RsaKeyError::BadSize));
     }
 
     #[test]
