@@ -156,12 +156,6 @@ impl Shutdown {
         Ok(Self { asked })
     }
 
-    /// A handle that a caller triggers itself, for tests and for the launcher.
-    pub fn manual() -> (watch::Sender<bool>, Self) {
-        let (ask, asked) = watch::channel(false);
-        (ask, Self { asked })
-    }
-
     /// Returns when the process is to stop (at once, if that was asked before).
     pub async fn wait(&mut self) {
         // An error means that the asking side is gone, which is an end, too.

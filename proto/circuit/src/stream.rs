@@ -213,12 +213,6 @@ impl Stream {
         self.inbound.len()
     }
 
-    /// True if [`Stream::take`] would give bytes, or the end.
-    #[must_use]
-    pub fn is_readable(&self) -> bool {
-        !self.inbound.is_empty() || matches!(self.state, StreamState::Ended(_))
-    }
-
     /// Moves up to `bytes_max` bytes that arrived to the end of `out`. The peer learns of it only
     /// by [`Stream::written`].
     pub fn take(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> StreamRead {

@@ -17,11 +17,6 @@ pub fn sha256(message: &[u8]) -> [u8; 32] {
     sha2::Sha256::digest(message).into()
 }
 
-/// SHA-512 of a message.
-pub fn sha512(message: &[u8]) -> [u8; 64] {
-    sha2::Sha512::digest(message).into()
-}
-
 /// SHA3-256 of a message.
 pub fn sha3_256(message: &[u8]) -> [u8; 32] {
     sha3::Sha3_256::digest(message).into()
@@ -145,7 +140,6 @@ mod tests {
             sha3_256(b"abc"),
             hex!("3a985da74fe225b2045c172d6bd390bd855f086e3e9d525b46bfe24511431532")
         );
-        assert_eq!(sha512(b"abc")[..8], hex!("ddaf35a193617aba"));
     }
 
     #[test]

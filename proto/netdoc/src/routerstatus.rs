@@ -18,7 +18,6 @@ use cepa_crypto::{RsaId, encoding};
 use crate::consensus::AUTHORITIES_MAX;
 use crate::item::{ARGS_MAX, Item, ItemError};
 use crate::number;
-use crate::policy::PortPolicy;
 use crate::protover::Protocols;
 use crate::timestamp;
 
@@ -96,11 +95,6 @@ impl RouterStatus {
     pub fn or_addr_v6(&self) -> Option<SocketAddr> {
         let known = self.a.filter(|address| !address.ip().is_unspecified());
         known.map(SocketAddr::V6)
-    }
-
-    /// The `p` line as ports; none if there is none, or one that nobody here understands.
-    pub fn port_policy(&self) -> Option<PortPolicy> {
-        PortPolicy::parse(self.policy.as_deref()?).ok()
     }
 
     /// The `pr` line as protocols and versions; none if it is malformed.

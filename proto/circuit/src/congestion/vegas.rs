@@ -78,12 +78,6 @@ impl Vegas {
         &self.rtt
     }
 
-    /// The product of bandwidth and delay, in cells; 0 before the first measure.
-    #[must_use]
-    pub fn bdp_cells(&self) -> u64 {
-        self.bdp
-    }
-
     /// Whether the window still grows at each SENDME.
     #[must_use]
     pub fn in_slow_start(&self) -> bool {
