@@ -1,27 +1,24 @@
-//! The little of DER (X.690) that link certificates need: elements of a tag and a definite
-//! length of at most four bytes, and times.
+//! The little of DER (X.690) that link certificates need: elements taken off a slice one by one,
+//! and times, over the crate `der`.
 //!
 //! Reading borrows, never goes past its input, and takes the shortest form of a length only, so
 //! that what was read is what was signed.
 
 use std::time::SystemTime;
 
-use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
+use der::asn1::{AnyRef, BitStringRef, GeneralizedTime, UtcTime};
+use der::{Decode as _, Encode as _, Reader as _, SliceReader};
+pub(crate) use der::{Tag, TagNumber};
 
-pub(crate) const INTEGER: u8 = 0x02;
-pub(crate) const BIT_STRING: u8 = 0x03;
-pub(crate) const NULL: u8 = 0x05;
-pub(crate) const OID: u8 = 0x06;
-pub(crate) const UTF8_STRING: u8 = 0x0c;
-pub(crate) const UTC_TIME: u8 = 0x17;
-pub(crate) const GENERALIZED_TIME: u8 = 0x18;
-pub(crate) const SEQUENCE: u8 = 0x30;
-pub(crate) const SET: u8 = 0x31;
-pub(crate) const CONTEXT_0: u8 = 0xa0;
+/// The tag `[0]` of a certificate's version.
+pub(crate) const CONTEXT_0: Tag = Tag::ContextSpecific {
+    constructed: true,
+    number: TagNumber(0),
+};
 
 /// One element of the input.
 pub(crate) struct Element<'a> {
-    pub(crate) tag: u8,
+    pub(crate) tag: Tag,
     pub(crate) content: &'a [u8],
     /// The element with its tag and length.
     pub(crate) whole: &'a [u8],
@@ -29,109 +26,50 @@ pub(crate) struct Element<'a> {
 
 /// Takes the next element off the input.
 pub(crate) fn next<'a>(input: &mut &'a [u8]) -> Option<Element<'a>> {
-    let whole = *input;
-    let (&tag, rest) = whole.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (len, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81..=0x84 => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            let len = bytes
-                .iter()
-                .fold(0u32, |len, &byte| (len << 8) | u32::from(byte));
-            // The shortest form only: no leading zero, and not what one byte can say.
-            if bytes.first() == Some(&0) || len < 0x80 {
-                return None;
-            }
-            (usize::try_from(len).ok()?, rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(len)?;
-    *input = rest;
+    let whole = SliceReader::new(input).ok()?.tlv_bytes().ok()?;
+    let any = AnyRef::from_der(whole).ok()?;
+    *input = input.get(whole.len()..)?;
     Some(Element {
-        tag,
-        content,
-        whole: &whole[..whole.len() - rest.len()],
+        tag: any.header().tag(),
+        content: any.value(),
+        whole,
     })
 }
 
 /// Takes the next element, which must have this tag.
-pub(crate) fn expect<'a>(input: &mut &'a [u8], tag: u8) -> Option<Element<'a>> {
+pub(crate) fn expect<'a>(input: &mut &'a [u8], tag: Tag) -> Option<Element<'a>> {
     next(input).filter(|element| element.tag == tag)
 }
 
 /// The bytes of a bit string of whole bytes.
 pub(crate) fn bit_string<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (&unused_bits, bytes) = expect(input, BIT_STRING)?.content.split_first()?;
-    (unused_bits == 0).then_some(bytes)
+    let bits = BitStringRef::from_der(next(input)?.whole).ok()?;
+    bits.as_bytes()
 }
 
-/// A UTCTime (of 1950 to 2049) or GeneralizedTime, in seconds and UTC as RFC 5280 wants it.
+/// A UTCTime (of 1970 to 2049) or GeneralizedTime, in seconds and UTC as RFC 5280 wants it.
 pub(crate) fn time(input: &mut &[u8]) -> Option<SystemTime> {
-    let element = next(input)?;
-    let digits = element.content.strip_suffix(b"Z")?;
-    if !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let number = |bytes: &[u8]| bytes.iter().fold(0u16, |n, b| n * 10 + u16::from(b - b'0'));
-    let (year, rest) = match (element.tag, digits.len()) {
-        (UTC_TIME, 12) => {
-            let year = number(&digits[..2]);
-            (
-                if year < 50 { 2000 + year } else { 1900 + year },
-                &digits[2..],
-            )
-        }
-        (GENERALIZED_TIME, 14) => (number(&digits[..4]), &digits[4..]),
-        _ => return None,
-    };
-    let mut fields = rest
-        .chunks(2)
-        .map(|pair| u8::try_from(number(pair)).unwrap_or(u8::MAX));
-    let month = Month::try_from(fields.next()?).ok()?;
-    let date = Date::from_calendar_date(year.into(), month, fields.next()?).ok()?;
-    let time = Time::from_hms(fields.next()?, fields.next()?, fields.next()?).ok()?;
-    Some(PrimitiveDateTime::new(date, time).assume_utc().into())
+    let whole = next(input)?.whole;
+    let utc = UtcTime::from_der(whole).map(|time| time.to_system_time());
+    let time = utc.or_else(|_| GeneralizedTime::from_der(whole).map(|time| time.to_system_time()));
+    time.ok()
 }
 
 /// An element of these parts.
-pub(crate) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let len = parts.iter().map(|part| part.len()).sum::<usize>();
-    let mut out = vec![tag];
-    match u8::try_from(len) {
-        Ok(len) if len < 0x80 => out.push(len),
-        _ => {
-            let bytes = len.to_be_bytes();
-            let skip = bytes.iter().take_while(|&&byte| byte == 0).count();
-            out.push(0x80 | (bytes.len() - skip) as u8);
-            out.extend_from_slice(&bytes[skip..]);
-        }
-    }
-    parts.iter().for_each(|part| out.extend_from_slice(part));
-    out
+pub(crate) fn element(tag: Tag, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let element = AnyRef::new(tag, &content).and_then(|element| element.to_der());
+    element.expect("what is written here is shorter than 4 GiB")
 }
 
-/// A time, in the form that RFC 5280 gives its year.
+/// A time, in the form that RFC 5280 gives its year; before 1970 and after 9999 the nearest one.
 pub(crate) fn time_element(time: SystemTime) -> Vec<u8> {
-    let t = OffsetDateTime::from(time);
-    let (year, month, day) = t.to_calendar_date();
-    let (hour, minute, second) = t.to_hms();
-    let rest = format!(
-        "{:02}{day:02}{hour:02}{minute:02}{second:02}Z",
-        u8::from(month)
-    );
-    if (1950..2050).contains(&year) {
-        element(
-            UTC_TIME,
-            &[format!("{:02}", year % 100).as_bytes(), rest.as_bytes()],
-        )
-    } else {
-        element(
-            GENERALIZED_TIME,
-            &[format!("{year:04}").as_bytes(), rest.as_bytes()],
-        )
-    }
+    let time = time.max(SystemTime::UNIX_EPOCH);
+    UtcTime::from_system_time(time)
+        .and_then(|time| time.to_der())
+        .or_else(|_| GeneralizedTime::from_system_time(time)?.to_der())
+        .or_else(|_| GeneralizedTime::from_date_time(der::DateTime::INFINITY).to_der())
+        .expect("a time has an encoding")
 }
 
 #[cfg(test)]
@@ -142,12 +80,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn elements_come_back(tag: u8, content in prop::collection::vec(any::<u8>(), 0..600)) {
-            let written = element(tag, &[&content]);
+        fn elements_come_back(content in prop::collection::vec(any::<u8>(), 0..600)) {
+            let written = element(Tag::OctetString, &[&content]);
             let mut input = &written[..];
             let read = next(&mut input).unwrap();
             prop_assert!(input.is_empty());
-            prop_assert_eq!((read.tag, read.content), (tag, &content[..]));
+            prop_assert_eq!((read.tag, read.content), (Tag::OctetString, &content[..]));
             prop_assert_eq!(read.whole, &written[..]);
             for len in 0..written.len() {
                 prop_assert!(next(&mut &written[..len]).is_none());
@@ -163,7 +101,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_panic(bytes: Vec<u8>) {
             let _ = (next(&mut &bytes[..]), time(&mut &bytes[..]), bit_string(&mut &bytes[..]));
-            let _ = time(&mut &element(UTC_TIME, &[&bytes])[..]);
+            let _ = time(&mut &element(Tag::UtcTime, &[&bytes])[..]);
         }
     }
 
@@ -172,6 +110,17 @@ mod tests {
         assert!(next(&mut &[4, 0x81, 1, 7][..]).is_none());
         assert!(next(&mut &[4, 0x80, 0, 0][..]).is_none());
         assert!(next(&mut &[4, 0x85, 1, 0, 0, 0, 0][..]).is_none());
-        assert!(time(&mut &element(UTC_TIME, &[b"991332000000Z"])[..]).is_none());
+        assert!(time(&mut &element(Tag::UtcTime, &[b"991332000000Z"])[..]).is_none());
+    }
+
+    #[test]
+    fn times_beyond_what_can_be_written_do_not_panic() {
+        let far = SystemTime::UNIX_EPOCH + Duration::from_secs(400_000_000_000);
+        let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+        assert!(time(&mut &time_element(far)[..]).is_some());
+        assert_eq!(
+            time(&mut &time_element(before)[..]),
+            Some(SystemTime::UNIX_EPOCH)
+        );
     }
 }

@@ -8,7 +8,7 @@
 
 use std::time::SystemTime;
 
-use crate::der::{self, CONTEXT_0, INTEGER, NULL, OID, SEQUENCE, SET, UTF8_STRING};
+use crate::der::{self, CONTEXT_0, Tag};
 use crate::rsa::{self, Keypair, PublicKey};
 use crate::{Rng, digest};
 
@@ -113,17 +113,17 @@ fn make(
     serial[0] = (serial[0] & 0x3f) | 0x40;
     let algorithm = algorithm(&SHA256_WITH_RSA);
     let validity = der::element(
-        SEQUENCE,
+        Tag::Sequence,
         &[
             &der::time_element(not_before),
             &der::time_element(not_after),
         ],
     );
     let tbs = der::element(
-        SEQUENCE,
+        Tag::Sequence,
         &[
-            &der::element(CONTEXT_0, &[&der::element(INTEGER, &[&[2]])]),
-            &der::element(INTEGER, &[&serial]),
+            &der::element(CONTEXT_0, &[&der::element(Tag::Integer, &[&[2]])]),
+            &der::element(Tag::Integer, &[&serial]),
             &algorithm,
             &name(issuer),
             &validity,
@@ -132,26 +132,35 @@ fn make(
         ],
     );
     let signature = signer.sign_sha256_pkcs1(&tbs);
-    let signature = der::element(der::BIT_STRING, &[&[0], &signature]);
-    der::element(SEQUENCE, &[&tbs, &algorithm, &signature])
+    let signature = der::element(Tag::BitString, &[&[0], &signature]);
+    der::element(Tag::Sequence, &[&tbs, &algorithm, &signature])
 }
 
 fn algorithm(oid: &[u8]) -> Vec<u8> {
     der::element(
-        SEQUENCE,
-        &[&der::element(OID, &[oid]), &der::element(NULL, &[])],
+        Tag::Sequence,
+        &[
+            &der::element(Tag::ObjectIdentifier, &[oid]),
+            &der::element(Tag::Null, &[]),
+        ],
     )
 }
 
 fn name(common_name: &str) -> Vec<u8> {
-    let value = der::element(UTF8_STRING, &[common_name.as_bytes()]);
-    let pair = der::element(SEQUENCE, &[&der::element(OID, &[&COMMON_NAME]), &value]);
-    der::element(SEQUENCE, &[&der::element(SET, &[&pair])])
+    let value = der::element(Tag::Utf8String, &[common_name.as_bytes()]);
+    let pair = der::element(
+        Tag::Sequence,
+        &[
+            &der::element(Tag::ObjectIdentifier, &[&COMMON_NAME]),
+            &value,
+        ],
+    );
+    der::element(Tag::Sequence, &[&der::element(Tag::Set, &[&pair])])
 }
 
 fn spki(key: &PublicKey) -> Vec<u8> {
-    let bits = der::element(der::BIT_STRING, &[&[0], key.to_der()]);
-    der::element(SEQUENCE, &[&algorithm(&RSA_ENCRYPTION), &bits])
+    let bits = der::element(Tag::BitString, &[&[0], key.to_der()]);
+    der::element(Tag::Sequence, &[&algorithm(&RSA_ENCRYPTION), &bits])
 }
 
 /// What is read of a certificate.
@@ -173,9 +182,9 @@ impl<'a> Cert<'a> {
 
     fn fields(cert_der: &'a [u8]) -> Option<Cert<'a>> {
         let mut input = cert_der;
-        let mut cert = der::expect(&mut input, SEQUENCE)?.content;
-        let tbs = der::expect(&mut cert, SEQUENCE)?;
-        let algorithm = der::expect(&mut cert, SEQUENCE)?;
+        let mut cert = der::expect(&mut input, Tag::Sequence)?.content;
+        let tbs = der::expect(&mut cert, Tag::Sequence)?;
+        let algorithm = der::expect(&mut cert, Tag::Sequence)?;
         let signature = der::bit_string(&mut cert)?;
         let mut fields = tbs.content;
         let mut serial = der::next(&mut fields)?;
@@ -183,13 +192,13 @@ impl<'a> Cert<'a> {
         if serial.tag == CONTEXT_0 {
             serial = der::next(&mut fields)?;
         }
-        let inner_algorithm = der::expect(&mut fields, SEQUENCE)?;
-        let _issuer = der::expect(&mut fields, SEQUENCE)?;
-        let mut times = der::expect(&mut fields, SEQUENCE)?.content;
+        let inner_algorithm = der::expect(&mut fields, Tag::Sequence)?;
+        let _issuer = der::expect(&mut fields, Tag::Sequence)?;
+        let mut times = der::expect(&mut fields, Tag::Sequence)?.content;
         let validity = (der::time(&mut times)?, der::time(&mut times)?);
-        let _subject = der::expect(&mut fields, SEQUENCE)?;
-        let spki = der::expect(&mut fields, SEQUENCE)?;
-        let sound = serial.tag == INTEGER
+        let _subject = der::expect(&mut fields, Tag::Sequence)?;
+        let spki = der::expect(&mut fields, Tag::Sequence)?;
+        let sound = serial.tag == Tag::Integer
             && inner_algorithm.whole == algorithm.whole
             && times.is_empty()
             && cert.is_empty()
@@ -214,8 +223,8 @@ impl<'a> Cert<'a> {
     /// The algorithm and the key inside the SubjectPublicKeyInfo.
     fn key_parts(&self) -> Option<(&'a [u8], &'a [u8])> {
         let mut input = self.spki;
-        let mut spki = der::expect(&mut input, SEQUENCE)?.content;
-        let algorithm = der::expect(&mut spki, SEQUENCE)?.content;
+        let mut spki = der::expect(&mut input, Tag::Sequence)?.content;
+        let algorithm = der::expect(&mut spki, Tag::Sequence)?.content;
         Some((algorithm, der::bit_string(&mut spki)?))
     }
 
@@ -230,8 +239,9 @@ impl<'a> Cert<'a> {
 
 /// Whether an AlgorithmIdentifier is this one of PKCS#1, whose parameters are NULL or absent.
 fn is_algorithm(mut content: &[u8], oid: &[u8]) -> bool {
-    let found = der::expect(&mut content, OID).is_some_and(|found| found.content == oid);
-    found && (content.is_empty() || content == [NULL, 0])
+    let found =
+        der::expect(&mut content, Tag::ObjectIdentifier).is_some_and(|found| found.content == oid);
+    found && (content.is_empty() || content == [0x05, 0])
 }
 
 /// The SubjectPublicKeyInfo, of any algorithm, by which a TLS handshake's signature is checked.
