@@ -294,6 +294,9 @@ pub struct ClientAskArgs {
     /// The data folder of the running client [default: that of a client without --data-dir]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `cepa onion`.

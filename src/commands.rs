@@ -21,6 +21,7 @@ use crate::error::{Failure, fail};
 use crate::launched::{Reporter, Shutdown};
 use crate::reload::{Reread, Signals};
 use crate::roles::Told;
+use crate::status::{Question, Subject};
 use crate::{logs, roles, status, terminal};
 
 /// Runs the command that was asked for.
@@ -76,8 +77,8 @@ fn relay(args: NodeArgs) -> Result<(), Failure> {
 
 fn client(args: ClientArgs) -> Result<(), Failure> {
     match &args.command {
-        Some(ClientCommand::Guards(args)) => return ask_client(args, "/guards"),
-        Some(ClientCommand::Circuits(args)) => return ask_client(args, "/circuits"),
+        Some(ClientCommand::Guards(args)) => return ask_client(args, Subject::Guards),
+        Some(ClientCommand::Circuits(args)) => return ask_client(args, Subject::Circuits),
         None => {}
     }
     run_client(args.launched, Box::new(move || client_config(&args)))
@@ -91,12 +92,16 @@ fn run_client(launched: bool, read: Reread<ClientConfig>) -> Result<(), Failure>
 }
 
 /// Asks a running client for its guards or the like.
-fn ask_client(args: &ClientAskArgs, path: &str) -> Result<(), Failure> {
+fn ask_client(args: &ClientAskArgs, subject: Subject) -> Result<(), Failure> {
     let data_dir = match &args.data_dir {
         Some(data_dir) => data_dir.clone(),
         None => config::client::default_data_dir()?,
     };
-    let told = status::ask(&data_dir, path)?;
+    let question = Question {
+        is_json: args.json,
+        ..Question::about(subject)
+    };
+    let told = status::ask(&data_dir, question)?;
     terminal::say(String::from_utf8_lossy(&told).trim_end());
     Ok(())
 }

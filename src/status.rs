@@ -1,25 +1,103 @@
 //! What a running node tells of itself: the socket `status.sock` in its data folder, and metrics.
 //!
-//! HTTP over a unix socket that only its user reaches: `GET /onion` (and `/onion?probe`) answers
-//! [`Vec<OnionStatus>`] as JSON (of a client), `GET /metrics` the text format of Prometheus, with
-//! the names that `tor`'s MetricsPort has. The commands `cepa onion status` and others ask here, so
-//! what they say comes from the process itself.
+//! HTTP over a unix socket that only its user reaches. A [`Question`] is a path: its [`Subject`] is
+//! answered in words, or as JSON with `?json`, both made of one snapshot of the core's;
+//! `GET /metrics` has the text format of Prometheus, with the names that `tor`'s MetricsPort has.
+//! The commands `cepa onion status` and others ask here, so what they say comes from the process
+//! itself.
 
 mod ask;
+pub(crate) mod client;
 mod load;
 pub mod metrics;
+pub(crate) mod onion;
 pub mod relay;
 mod serve;
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 pub use ask::ask;
 pub use serve::{Query, Sockets};
+
+/// What a process can be asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A client's circuits, streams and links.
+    Circuits,
+    /// A client's guards and vanguards.
+    Guards,
+    /// The onion services that it hosts.
+    Onion,
+    /// All of its numbers, for Prometheus.
+    Metrics,
+}
+
+impl Subject {
+    const ALL: [(&str, Self); 4] = [
+        ("/circuits", Subject::Circuits),
+        ("/guards", Subject::Guards),
+        ("/onion", Subject::Onion),
+        ("/metrics", Subject::Metrics),
+    ];
+}
+
+/// A question to a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    /// What about.
+    pub subject: Subject,
+    /// Whether the answer is to be JSON.
+    pub is_json: bool,
+    /// Whether onion services are to be visited first.
+    pub probes: bool,
+}
+
+impl Question {
+    /// A question for words.
+    #[must_use]
+    pub fn about(subject: Subject) -> Self {
+        Question {
+            subject,
+            is_json: false,
+            probes: false,
+        }
+    }
+
+    /// Reads a path; `None` if nothing is called so.
+    fn parse(path: &str) -> Option<Self> {
+        let (name, words) = path.split_once('?').unwrap_or((path, ""));
+        let mut subjects = Subject::ALL.iter();
+        let (_, subject) = subjects.find(|(known, _)| *known == name)?;
+        let mut question = Question::about(*subject);
+        for word in words.split('&').filter(|word| !word.is_empty()) {
+            match word {
+                "json" => question.is_json = true,
+                "probe" => question.probes = true,
+                _ => return None,
+            }
+        }
+        Some(question)
+    }
+}
+
+impl fmt::Display for Question {
+    /// The path.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut subjects = Subject::ALL.iter();
+        let known = subjects.find(|(_, subject)| *subject == self.subject);
+        f.write_str(known.map_or("/", |(name, _)| name))?;
+        match (self.is_json, self.probes) {
+            (true, true) => f.write_str("?json&probe"),
+            (true, false) => f.write_str("?json"),
+            (false, true) => f.write_str("?probe"),
+            (false, false) => Ok(()),
+        }
+    }
+}
 
 /// The name of the socket in a data folder.
 pub const SOCKET: &str = "status.sock";
@@ -39,85 +117,27 @@ fn socket_in(folder: &Path) -> io::Result<(PathBuf, Option<File>)> {
     Ok((path.join(SOCKET), Some(open)))
 }
 
-/// How a hosted onion service stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OnionStatus {
-    /// Its address, `.onion` included.
-    pub address: String,
-    /// Whether its descriptors have stood where visitors look.
-    pub published: bool,
-    /// What a visit of our own came to; none was made without it.
-    pub probe: Option<Probe>,
-    /// Its descriptors.
-    pub descriptors: Vec<Descriptor>,
-    /// Its introduction points.
-    pub intro_points: Vec<IntroPoint>,
-    /// Introductions that came, and those that were dropped, by reason.
-    pub introductions: u64,
-    /// Introductions that were dropped.
-    pub dropped: Vec<(String, u64)>,
-    /// Visitors now.
-    pub visitors: u64,
-    /// Visitors in all.
-    pub visitors_total: u64,
-    /// Visitors who were not met.
-    pub not_met: u64,
-}
-
-/// A visit of our own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Probe {
-    /// Whether a stream to the first port was opened.
-    pub reached: bool,
-    /// How long it took, in milliseconds.
-    pub took_ms: u64,
-    /// Why the service was not reached.
-    pub error: Option<String>,
-}
-
-/// A descriptor and who has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Descriptor {
-    /// The number of its time period.
-    pub period: u64,
-    /// Its revision counter.
-    pub revision: Option<u64>,
-    /// Seconds until it is made anew.
-    pub next_upload_secs: Option<u64>,
-    /// The directories that are responsible for it.
-    pub hsdirs: Vec<HsDir>,
-}
-
-/// A directory of onion services.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HsDir {
-    /// Its RSA identity.
-    pub relay: String,
-    /// The revision that it took.
-    pub revision: Option<u64>,
-    /// How many seconds ago the directory took it.
-    pub since_secs: Option<u64>,
-    /// Uploads that failed since.
-    pub failures: u32,
-}
-
-/// An introduction point.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IntroPoint {
-    /// Its RSA identity.
-    pub relay: String,
-    /// `connecting`, `standing` or `retiring`.
-    pub state: String,
-    /// For how many seconds the point has stood.
-    pub since_secs: Option<u64>,
-    /// Introductions that came by it.
-    pub introductions: u64,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::net::{UnixListener, UnixStream};
+
+    #[test]
+    fn a_question_is_read_as_it_is_asked() {
+        for (_, subject) in Subject::ALL {
+            for (is_json, probes) in [(false, false), (true, false), (false, true), (true, true)] {
+                let question = Question {
+                    subject,
+                    is_json,
+                    probes,
+                };
+                assert_eq!(Question::parse(&question.to_string()), Some(question));
+            }
+        }
+        for wrong in ["/", "", "/circuit", "/circuits?xml", "/guards/"] {
+            assert_eq!(Question::parse(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn a_socket_may_be_deep_down() {

@@ -6,7 +6,8 @@
 use std::fmt;
 
 /// A phase of `tor`'s bootstrap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Nothing has been done yet.
     #[default]
@@ -83,7 +84,7 @@ impl Phase {
 }
 
 /// How far a client is: a phase, and how much of all that is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct BootstrapStatus {
     /// How much is done, from 0 to 100.
     pub percent: u8,

@@ -16,6 +16,8 @@ use cepa_crypto::Rng;
 use cepa_netdoc::params::Params;
 use cepa_wire::Now;
 
+use crate::status::{BuildTimesChange, BuildTimesStatus};
+
 /// Times that are kept (path-spec 2.4.2).
 const TIMES_MAX: usize = 1000;
 /// Width of a bin of the histogram.
@@ -99,6 +101,7 @@ pub(crate) struct BuildTimes {
     /// Circuits were given up that began after that.
     is_silent: bool,
     unsaved: usize,
+    change: Option<BuildTimesChange>,
 }
 
 impl BuildTimes {
@@ -114,6 +117,7 @@ impl BuildTimes {
             heard: now.mono,
             is_silent: false,
             unsaved: 0,
+            change: None,
         }
     }
 
@@ -185,9 +189,30 @@ impl BuildTimes {
         self.close(1)
     }
 
-    /// How many times are known.
-    pub(crate) fn count(&self) -> usize {
-        self.times.len()
+    /// How they stand, for readers.
+    pub(crate) fn status(&self) -> BuildTimesStatus {
+        let late = self.late.iter().filter(|late| **late).count();
+        let lowest_ms = self.lowest().unwrap_or(0.0);
+        BuildTimesStatus {
+            count: self.times.len(),
+            is_learning: self.is_learning(),
+            timeout: self.timeout,
+            close: self.close,
+            quantile: self.params.quantile,
+            late: to_f64(late) / to_f64(self.late.len().max(1)),
+            lowest_ms,
+            alpha: self.alpha(lowest_ms).unwrap_or(0.0),
+        }
+    }
+
+    /// Why they changed since last asked.
+    pub(crate) fn take_change(&mut self) -> Option<BuildTimesChange> {
+        self.change.take()
+    }
+
+    /// Whether nothing comes from the network.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.is_silent
     }
 
     /// More times are needed for an estimate.
@@ -235,6 +260,7 @@ impl BuildTimes {
         self.late.clear();
         self.times.clear();
         self.unsaved += 1;
+        self.change = Some(BuildTimesChange::Reset);
         let first = self.params.timeout_first;
         if self.timeout >= first {
             self.timeout = (2 * self.timeout).min(TIMEOUT_MAX.max(first));
@@ -320,7 +346,11 @@ impl BuildTimes {
         };
         let (quick, late) = (self.params.quantile, self.params.close_quantile);
         let longest = f64::from(*longest);
+        let before = self.timeout;
         self.timeout = millis(quantile(quick).min(longest)).max(timeout_min);
+        if self.timeout != before {
+            self.change = Some(BuildTimesChange::Computed);
+        }
         let close = millis(quantile(late).min(2.0 * longest));
         self.close = close.max(timeout_first).max(self.timeout);
     }

@@ -23,7 +23,7 @@ mod services;
 mod silence;
 mod skew;
 mod socks;
-mod told;
+mod status;
 mod upkeep;
 mod visits;
 
@@ -59,6 +59,7 @@ use crate::plane::{ChannelClose, Event, Plane};
 use crate::pool::Pool;
 use crate::requests::Requests;
 use crate::rules::Permits;
+use crate::status::{CircuitEnd, LinkEnd, Listener, Traffic};
 use crate::vanguards::Vanguards;
 use dormancy::Rest;
 use padding::PaddingParams;
@@ -110,7 +111,11 @@ pub struct Client {
     download: DirectoryDownload,
     fetches: Fetches,
     upkeep: Upkeep,
-    status: BootstrapStatus,
+    bootstrap: BootstrapStatus,
+    listener: Listener,
+    traffic: Traffic,
+    /// Whether anything came from the network lately.
+    is_live: bool,
     commands: VecDeque<Command>,
     deadline: Option<Instant>,
     rng: Rng,
@@ -162,7 +167,10 @@ impl Client {
             download,
             fetches: Fetches::default(),
             upkeep: Upkeep::new(now),
-            status: BootstrapStatus::default(),
+            bootstrap: BootstrapStatus::default(),
+            listener: Listener::default(),
+            traffic: Traffic::default(),
+            is_live: true,
             commands: VecDeque::new(),
             deadline: None,
             config,
@@ -223,8 +231,8 @@ impl Client {
 
     /// How far it is.
     #[must_use]
-    pub fn status(&self) -> BootstrapStatus {
-        self.status
+    pub fn bootstrap(&self) -> BootstrapStatus {
+        self.bootstrap
     }
 
     /// The guards: which ones, since when, why.
@@ -250,8 +258,9 @@ impl Client {
         let relay = self.links.relay_of(link)?;
         self.build_times.heard(now);
         self.note_skew(&relay, established.clock_skew_secs, now);
+        let addr = established.peer_addr;
         let channel = self.plane.add_channel(established, now);
-        self.links.opened(relay, channel, now);
+        self.links.opened(relay, addr, channel, now);
         self.supersede_silent(&relay);
         self.negotiate_padding(channel);
         for circuit in self.pool.waiting_for(&relay) {
@@ -268,14 +277,15 @@ impl Client {
         };
         self.guards.handle_unreachable(&relay, now);
         for circuit in self.pool.waiting_for(&relay) {
-            self.drop_circuit(circuit, now);
+            self.drop_circuit(circuit, CircuitEnd::NoLink, now);
         }
         self.settle(now);
     }
 
     /// What the outside must do next.
     pub fn poll_command(&mut self) -> Option<Command> {
-        self.commands.pop_front()
+        let command = self.commands.pop_front();
+        command.or_else(|| self.listener.calls().then_some(Command::Events))
     }
 
     /// When [`Client::handle_timeout`] wants to be called.
@@ -285,12 +295,14 @@ impl Client {
             .poll_timeout()
             .into_iter()
             .chain(self.deadline)
+            .chain(self.listener.poll_timeout())
             .min()
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
         self.plane.handle_timeout(now);
+        self.listener.handle_timeout(self.traffic, now);
         self.run_download(now);
         self.handle_onion_timeout(now);
         self.review(now);
@@ -341,6 +353,7 @@ impl Client {
             self.commands.push_back(Command::Save(saved));
         }
         self.update_status();
+        self.tell_changes();
         self.deadline = self.next_deadline(now);
     }
 
@@ -354,7 +367,7 @@ impl Client {
     fn handle_event(&mut self, event: Event, now: Now) {
         match event {
             Event::ChannelClosed { channel } => {
-                self.links.closed(channel);
+                self.links.closed(channel, LinkEnd::Broken);
             }
             Event::ChannelSuspect { channel } => self.channel_suspect(channel, now),
             Event::ChannelHeard { channel } => self.channel_heard(channel),
@@ -386,7 +399,7 @@ impl Client {
             }
             Event::StreamConnected { stream, address } => {
                 self.fetches.connected(stream);
-                self.request_connected(stream, address.map(|(ip, _)| ip), now);
+                self.request_connected(stream, address, now);
             }
             Event::StreamResolved { stream, answers } => {
                 self.request_resolved(stream, answers, now);
@@ -418,13 +431,18 @@ impl Client {
     ) -> Result<usize, ChannelClose> {
         self.build_times.heard(now);
         let handled = self.plane.handle_cells(channel, buf, now);
+        let read_bytes = *handled.as_ref().unwrap_or(&0);
+        self.traffic.read_bytes += u64::try_from(read_bytes).unwrap_or(0);
         self.settle_events(now);
         handled
     }
 
     /// Appends up to one TLS record of cells.
     pub fn take_output(&mut self, channel: ChannelKey, out: &mut Vec<u8>, now: Now) {
+        let before = out.len();
         self.plane.take_output(channel, out, now);
+        let written_bytes = out.len().saturating_sub(before);
+        self.traffic.written_bytes += u64::try_from(written_bytes).unwrap_or(0);
     }
 
     /// True if [`Client::take_output`] has cells to give.

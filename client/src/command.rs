@@ -16,11 +16,11 @@ use crate::bootstrap::BootstrapStatus;
 use crate::onion::services::ServiceId;
 
 /// Names a SOCKS request; the shell chooses it, and uses it once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct RequestId(pub u64);
 
 /// Names a connection that is being opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct LinkId(pub u64);
 
 /// Names a fetch from a directory.
@@ -118,6 +118,8 @@ pub enum Command {
     },
     /// Keep this, in place of what was kept before under that name.
     Save(Saved),
+    /// There are events: take them by [`crate::Client::poll_status_event`] until there are no more.
+    Events,
     /// How far the client is, whenever that changes.
     Bootstrap(BootstrapStatus),
 }

@@ -22,7 +22,7 @@ use cepa_dir::fetch::{FetchId as DownloadId, Reply};
 use cepa_wire::Now;
 
 use crate::command::{FetchId, LinkTarget};
-use crate::pool::PoolId;
+use crate::pool::CircuitId;
 
 /// How long one source may take to be connected before another is asked as well.
 pub(crate) const STAGGER: Duration = Duration::from_millis(1000);
@@ -63,7 +63,7 @@ pub(crate) struct Fetch {
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) download: DownloadId,
-    pub(crate) circuit: PoolId,
+    pub(crate) circuit: CircuitId,
     /// Who is asked.
     pub(crate) relay: RsaId,
     pub(crate) stream: Option<StreamKey>,
@@ -105,7 +105,7 @@ impl Fetches {
     pub(crate) fn begin(
         &mut self,
         download: DownloadId,
-        (circuit, relay): (PoolId, RsaId),
+        (circuit, relay): (CircuitId, RsaId),
         stagger: Duration,
         now: Now,
     ) -> FetchId {
@@ -189,7 +189,7 @@ impl Fetches {
     }
 
     /// Attempts that use, or wait for, a circuit.
-    pub(crate) fn on_circuit(&self, circuit: PoolId) -> Vec<FetchId> {
+    pub(crate) fn on_circuit(&self, circuit: CircuitId) -> Vec<FetchId> {
         let on = |one: &Attempt| one.circuit == circuit;
         self.attempts
             .iter()

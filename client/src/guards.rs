@@ -26,6 +26,7 @@ use cepa_crypto::{Ed25519Id, Rng, RsaId};
 use cepa_wire::Now;
 
 use crate::rules::RulesId;
+use crate::status::GuardChange;
 
 pub use attempts::{GuardAttempt, GuardEvent, GuardUsability};
 pub(crate) use candidates::candidates;
@@ -45,7 +46,8 @@ pub enum GuardUse {
 }
 
 /// Whether a guard can be reached, as far as we know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reachable {
     /// Nobody knows whether the guard answers: it is worth a try.
     Maybe,
@@ -150,6 +152,8 @@ pub struct Guards {
     on_internet_last: Option<Now>,
     /// The last guards that were given up.
     departures: VecDeque<Departure>,
+    /// What happened to guards, and was not told yet.
+    changes: VecDeque<(GuardChange, RsaId, String)>,
     changed: bool,
 }
 
@@ -168,6 +172,7 @@ impl Guards {
             attempts: attempts::Attempts::default(),
             on_internet_last: None,
             departures: VecDeque::new(),
+            changes: VecDeque::new(),
             changed: false,
         }
     }
@@ -198,6 +203,7 @@ impl Guards {
         self.params = params;
         self.listed = listed;
         let by_id = sampled_of(&self.listed, &self.sets);
+        let mut gone = Vec::new();
         for (name, set) in &mut self.sets {
             if *name == Selection::Bridges {
                 continue;
@@ -205,12 +211,11 @@ impl Guards {
             self.changed |= set.update_allowed(&by_id);
             if is_live {
                 self.changed |= set.update_listed(&by_id, &self.params, now, rng);
-                let gone = set.expire(*name, &self.params, now);
-                self.changed |= !gone.is_empty();
-                status::remember(&mut self.departures, gone);
+                gone.extend(set.expire(*name, &self.params, now));
             }
         }
         drop(by_id);
+        self.remember(gone);
         if is_live {
             self.choose_selection();
         }
@@ -229,8 +234,7 @@ impl Guards {
             self.changed |= set.update_allowed(&by_id);
             self.changed |= set.update_listed(&by_id, &self.params, now, rng);
             let gone = set.expire(Selection::Bridges, &self.params, now);
-            self.changed |= !gone.is_empty();
-            status::remember(&mut self.departures, gone);
+            self.remember(gone);
         }
         self.choose_selection();
         self.complete_sample(true, now, rng);
@@ -304,8 +308,42 @@ impl Guards {
         let wanted = self.params.filtered_min.saturating_sub(counted);
         if wanted > 0 && set.sampled.len() < sample_max {
             let eligible = eligible().collect();
+            let before = set.sampled.len();
             self.changed |= set.expand(eligible, sample_max, &self.params, now, rng, counts);
+            let fresh = set.sampled.iter().skip(before);
+            let fresh = fresh.map(|one| (GuardChange::New, one.rsa, one.nickname.clone()));
+            self.changes.extend(fresh);
         }
+    }
+
+    /// A guard can be reached, or cannot.
+    fn note_reachable(&mut self, id: &RsaId, reachable: Reachable, now: Now) {
+        let Some(guard) = self.guard_mut(id) else {
+            return;
+        };
+        let before = guard.reachable;
+        let change = match reachable {
+            Reachable::No => {
+                guard.fails(now);
+                GuardChange::Down
+            }
+            _ => {
+                guard.answers();
+                GuardChange::Up
+            }
+        };
+        if before != reachable {
+            let nickname = guard.nickname.clone();
+            self.changes.push_back((change, *id, nickname));
+        }
+    }
+
+    /// What happened to a guard. To be asked until there is nothing more; only the last changes
+    /// are kept.
+    pub fn poll_change(&mut self) -> Option<(GuardChange, RsaId, String)> {
+        let old = self.changes.len().saturating_sub(params::SAMPLE_MAX);
+        self.changes.drain(..old);
+        self.changes.pop_front()
     }
 
     /// The guards to try for a new circuit, best first (guard-spec 4.6). The caller takes the first
@@ -346,9 +384,7 @@ impl Guards {
 
     /// A guard cannot be connected to (guard-spec 4.7), whatever the circuit was for.
     pub fn handle_unreachable(&mut self, id: &RsaId, now: Now) {
-        if let Some(guard) = self.guard_mut(id) {
-            guard.fails(now);
-        }
+        self.note_reachable(id, Reachable::No, now);
     }
 
     /// The network may be up again: primary guards that failed are worth a try.

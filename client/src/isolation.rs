@@ -9,6 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use cepa_wire::host::Host;
 use cepa_wire::socks::{SocksAuth, SocksRequest, SocksVersion};
+use serde::Serializer;
+
+use crate::status::StreamSource;
 
 /// The protocol in which an application speaks to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,35 +91,46 @@ impl IsolationRules {
 }
 
 /// Listeners whose streams may share circuits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Group {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Group {
+    /// One only.
     Listener(SocketAddr),
+    /// All those of this number (`SessionGroup`).
     Session(u32),
 }
 
 /// All that must be equal for two streams to share a circuit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Isolation {
-    group: Group,
-    client: Option<IpAddr>,
-    auth: Option<SocksAuth>,
-    protocol: Option<Protocol>,
-    dest_addr: Option<Host>,
-    dest_port: Option<u16>,
+    /// The listener.
+    pub group: Group,
+    /// The application's address.
+    pub client: Option<IpAddr>,
+    /// The application's credentials; as JSON, its name only.
+    #[serde(serialize_with = "user")]
+    pub auth: Option<SocksAuth>,
+    /// The application's protocol.
+    #[serde(skip)]
+    pub protocol: Option<Protocol>,
+    /// The destination's name or address.
+    #[serde(serialize_with = "host")]
+    pub dest_addr: Option<Host>,
+    /// The destination's port.
+    pub dest_port: Option<u16>,
     /// Circuits live for as long as such streams come.
-    pub(crate) keeps_alive: bool,
+    pub keeps_alive: bool,
     /// Counts the user's wishes for a new identity.
-    pub(crate) session: u64,
+    pub session: u64,
 }
 
 impl Isolation {
-    /// The isolation of a request that came to `listener` from `client`.
+    /// The isolation of a request that came to `listener` from `source`.
     #[must_use]
     pub fn new(
         rules: &IsolationRules,
         listener: SocketAddr,
-        client: IpAddr,
-        protocol: Protocol,
+        source: StreamSource,
         request: &SocksRequest,
     ) -> Self {
         let address = match &request.address {
@@ -130,9 +144,9 @@ impl Isolation {
                 Some(group) => Group::Session(group),
                 None => Group::Listener(listener),
             },
-            client: rules.client_addr.then_some(client),
+            client: rules.client_addr.then_some(source.addr.ip()),
             auth,
-            protocol: rules.protocol.then_some(protocol),
+            protocol: rules.protocol.then_some(source.protocol),
             dest_addr: rules.dest_addr.then_some(address),
             dest_port: rules.dest_port.then_some(request.port),
             keeps_alive: rules.keeps_alive && has_auth,
@@ -153,6 +167,21 @@ impl Isolation {
             keeps_alive: false,
             session,
         }
+    }
+}
+
+/// The name only: a password is nobody else's.
+fn user<S: Serializer>(auth: &Option<SocksAuth>, serializer: S) -> Result<S::Ok, S::Error> {
+    match auth {
+        None => serializer.serialize_none(),
+        Some(auth) => crate::status::user(auth, serializer),
+    }
+}
+
+fn host<S: Serializer>(host: &Option<Host>, serializer: S) -> Result<S::Ok, S::Error> {
+    match host {
+        None => serializer.serialize_none(),
+        Some(host) => serializer.collect_str(host),
     }
 }
 
@@ -190,10 +219,11 @@ mod tests {
         let rules = rules(flags);
         let listener = "127.0.0.1:9050".parse().unwrap();
         let other_listener = "127.0.0.1:9150".parse().unwrap();
-        let client = IpAddr::from([127, 0, 0, 1]);
+        let client = [127, 0, 0, 1];
         let wanted = request("a", "Example.net", 80);
-        let of = |listener, client, protocol, request: &SocksRequest| {
-            Isolation::new(&rules, listener, client, protocol, request)
+        let of = |listener, client: [u8; 4], protocol, request: &SocksRequest| {
+            let addr = (client, 1).into();
+            Isolation::new(&rules, listener, StreamSource { addr, protocol }, request)
         };
         let one = of(listener, client, V5, &wanted);
         let same = of(listener, client, V5, &request("a", "example.net.", 80));
@@ -202,7 +232,7 @@ mod tests {
         assert_ne!(one, other_session);
         [
             of(other_listener, client, V5, &wanted),
-            of(listener, [127, 0, 0, 2].into(), V5, &wanted),
+            of(listener, [127, 0, 0, 2], V5, &wanted),
             of(listener, client, Protocol::HttpConnect, &wanted),
             of(listener, client, V5, &request("b", "example.net", 80)),
             of(listener, client, V5, &request("a", "example.org", 80)),
@@ -238,7 +268,9 @@ mod tests {
         let listener = "127.0.0.1:9050".parse().unwrap();
         let of = |flags: &str, user: &str| {
             let request = request(user, "example.net", 80);
-            Isolation::new(&rules(flags), listener, listener.ip(), V5, &request).keeps_alive
+            let (addr, protocol) = (listener, V5);
+            let source = StreamSource { addr, protocol };
+            Isolation::new(&rules(flags), listener, source, &request).keeps_alive
         };
         assert!(of("KeepAliveIsolateSOCKSAuth", "a"));
         assert!(!of("KeepAliveIsolateSOCKSAuth", ""));

@@ -24,6 +24,7 @@ pub mod plane;
 mod pool;
 mod requests;
 pub mod rules;
+pub mod status;
 pub mod vanguards;
 
 pub use bootstrap::{BootstrapStatus, Phase};

@@ -8,14 +8,16 @@
 //! Beside a channel that has fallen silent another to the same relay is opened, and used instead. A
 //! channel without circuits is closed after [`IDLE`]. There are at most [`LINKS_MAX`].
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
 
 use cepa_crypto::RsaId;
 use cepa_link::ChannelKey;
 use cepa_wire::Now;
 
 use crate::command::{Command, LinkId, LinkTarget};
+use crate::status::{LinkChange, LinkEnd, LinkState, LinkStatus};
 
 /// How long a channel is kept without a circuit.
 pub(crate) const IDLE: Duration = Duration::from_secs(180);
@@ -40,6 +42,9 @@ pub(crate) enum Need {
 #[derive(Debug)]
 struct Open {
     channel: ChannelKey,
+    id: LinkId,
+    addr: SocketAddr,
+    since: SystemTime,
     used_last: Instant,
     /// The relay does not answer over it.
     is_suspect: bool,
@@ -49,7 +54,8 @@ struct Open {
 #[derive(Debug)]
 struct Known {
     target: LinkTarget,
-    opening: Option<LinkId>,
+    /// The connection that is being opened, and since when.
+    opening: Option<(LinkId, SystemTime)>,
     open: Vec<Open>,
     /// Circuits that the relay itself refused, since one has stood.
     refused: u32,
@@ -61,7 +67,8 @@ struct Known {
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     by_relay: BTreeMap<RsaId, Known>,
-    id_next: u64,
+    id_last: u64,
+    changes: VecDeque<(LinkChange, LinkStatus)>,
 }
 
 impl Links {
@@ -86,8 +93,8 @@ impl Links {
         if self.by_relay.values().map(count).sum::<usize>() >= LINKS_MAX {
             return Need::Full;
         }
-        let link = LinkId(self.id_next);
-        self.id_next += 1;
+        self.id_last += 1;
+        let link = LinkId(self.id_last);
         let known = self.by_relay.entry(target.rsa).or_insert_with(|| Known {
             target: target.clone(),
             opening: None,
@@ -95,7 +102,10 @@ impl Links {
             refused: 0,
             has_served: false,
         });
-        known.opening = Some(link);
+        known.opening = Some((link, now.wall));
+        let begun = known.opening_status();
+        self.changes
+            .extend(begun.map(|one| (LinkChange::Launched, one)));
         commands.extend([Command::OpenChannel { link, target }]);
         Need::Opening
     }
@@ -103,27 +113,40 @@ impl Links {
     /// A connection stands: the relay that it leads to. `None` if nobody waits for it any more.
     pub(crate) fn relay_of(&self, link: LinkId) -> Option<RsaId> {
         let mut links = self.by_relay.iter();
-        let found = links.find(|(_, known)| known.opening == Some(link));
+        let is_it = |known: &Known| known.opening.is_some_and(|(id, _)| id == link);
+        let found = links.find(|(_, known)| is_it(known));
         found.map(|(relay, _)| *relay)
     }
 
     /// The channel to a relay stands.
-    pub(crate) fn opened(&mut self, relay: RsaId, channel: ChannelKey, now: Now) {
-        if let Some(known) = self.by_relay.get_mut(&relay) {
-            known.opening = None;
-            known.open.push(Open {
-                channel,
-                used_last: now.mono,
-                is_suspect: false,
-            });
-        }
+    pub(crate) fn opened(&mut self, relay: RsaId, addr: SocketAddr, channel: ChannelKey, now: Now) {
+        let Some(known) = self.by_relay.get_mut(&relay) else {
+            return;
+        };
+        let Some((id, _)) = known.opening.take() else {
+            return;
+        };
+        let open = Open {
+            channel,
+            id,
+            addr,
+            since: now.wall,
+            used_last: now.mono,
+            is_suspect: false,
+        };
+        let status = known.status(&open);
+        known.open.push(open);
+        self.changes.push_back((LinkChange::Connected, status));
     }
 
     /// A connection failed: the relay that it was for.
     pub(crate) fn failed(&mut self, link: LinkId) -> Option<RsaId> {
         let relay = self.relay_of(link)?;
         let known = self.by_relay.get_mut(&relay)?;
+        let failed = known.opening_status();
         known.opening = None;
+        self.changes
+            .extend(failed.map(|one| (LinkChange::Failed, one)));
         self.tidy(relay);
         Some(relay)
     }
@@ -169,12 +192,15 @@ impl Links {
     }
 
     /// A channel is gone: the relay that it led to.
-    pub(crate) fn closed(&mut self, channel: ChannelKey) -> Option<RsaId> {
+    pub(crate) fn closed(&mut self, channel: ChannelKey, end: LinkEnd) -> Option<RsaId> {
         let mut links = self.by_relay.iter_mut();
-        let (relay, known) =
-            links.find(|(_, known)| known.open.iter().any(|one| one.channel == channel))?;
-        known.open.retain(|one| one.channel != channel);
-        let relay = *relay;
+        let (relay, known, open) = links.find_map(|(relay, known)| {
+            let place = known.open.iter().position(|one| one.channel == channel)?;
+            let open = known.open.remove(place);
+            Some((*relay, known, open))
+        })?;
+        let change = LinkChange::Closed(end);
+        self.changes.push_back((change, known.status(&open)));
         self.tidy(relay);
         Some(relay)
     }
@@ -186,20 +212,35 @@ impl Links {
         now: Now,
     ) -> Vec<ChannelKey> {
         let mut idle = Vec::new();
-        for known in self.by_relay.values_mut() {
-            known.open.retain_mut(|one| {
-                if circuits(one.channel) > 0 {
-                    one.used_last = now.mono;
-                }
-                let keep = now.mono.saturating_duration_since(one.used_last) < IDLE;
-                if !keep {
-                    idle.push(one.channel);
-                }
-                keep
-            });
+        for one in self.by_relay.values_mut().flat_map(|known| &mut known.open) {
+            if circuits(one.channel) > 0 {
+                one.used_last = now.mono;
+            }
+            if now.mono.saturating_duration_since(one.used_last) >= IDLE {
+                idle.push(one.channel);
+            }
         }
-        self.by_relay.retain(|_, known| !known.is_empty());
+        for channel in &idle {
+            self.closed(*channel, LinkEnd::Idle);
+        }
         idle
+    }
+
+    /// All of them; `circuits` says how many there are over a channel.
+    pub(crate) fn statuses(&self, circuits: impl Fn(ChannelKey) -> usize) -> Vec<LinkStatus> {
+        let of = |known: &Known| {
+            let open = known.open.iter().map(|one| LinkStatus {
+                circuits: circuits(one.channel),
+                ..known.status(one)
+            });
+            open.chain(known.opening_status()).collect::<Vec<_>>()
+        };
+        self.by_relay.values().flat_map(of).collect()
+    }
+
+    /// What happened to one.
+    pub(crate) fn poll_change(&mut self) -> Option<(LinkChange, LinkStatus)> {
+        self.changes.pop_front()
     }
 
     /// True if a channel to any relay stands.
@@ -222,6 +263,33 @@ impl Links {
 impl Known {
     fn is_empty(&self) -> bool {
         self.open.is_empty() && self.opening.is_none()
+    }
+
+    fn status(&self, open: &Open) -> LinkStatus {
+        LinkStatus {
+            id: open.id,
+            rsa: self.target.rsa,
+            ed: self.target.ed,
+            addr: Some(open.addr),
+            state: match open.is_suspect {
+                true => LinkState::Silent,
+                false => LinkState::Open,
+            },
+            since: open.since,
+            circuits: 0,
+        }
+    }
+
+    fn opening_status(&self) -> Option<LinkStatus> {
+        self.opening.map(|(id, since)| LinkStatus {
+            id,
+            rsa: self.target.rsa,
+            ed: self.target.ed,
+            addr: self.target.addrs.first().copied(),
+            state: LinkState::Opening,
+            since,
+            circuits: 0,
+        })
     }
 }
 
@@ -247,9 +315,9 @@ mod tests {
         assert_eq!(links.need(target(1), now, &mut commands), Need::Opening);
         assert_eq!(links.need(target(1), now, &mut commands), Need::Opening);
         assert_eq!(commands.len(), 1);
-        let link = LinkId(0);
+        let link = LinkId(1);
         assert_eq!(links.relay_of(link), Some(target(1).rsa));
-        links.opened(target(1).rsa, channel, now);
+        links.opened(target(1).rsa, target(1).addrs[0], channel, now);
         assert_eq!(links.relay_of(link), None);
         assert_eq!(
             links.failed(link),
@@ -263,9 +331,9 @@ mod tests {
         assert!(links.take_idle(|_| 1, now + 2 * IDLE).is_empty());
         assert!(links.take_idle(|_| 0, now + 2 * IDLE).is_empty());
         assert_eq!(links.take_idle(|_| 0, now + 3 * IDLE), [channel]);
-        assert_eq!(links.closed(channel), None);
+        assert_eq!(links.closed(channel, LinkEnd::Idle), None);
         assert_eq!(links.need(target(1), now, &mut commands), Need::Opening);
-        assert_eq!(links.failed(LinkId(1)), Some(target(1).rsa));
+        assert_eq!(links.failed(LinkId(2)), Some(target(1).rsa));
         assert!(!links.any_open() && !links.any_opening());
     }
 
@@ -276,7 +344,7 @@ mod tests {
         let (mut links, mut commands, now) = (Links::default(), Vec::new(), start());
         let relay = target(1).rsa;
         links.need(target(1), now, &mut commands);
-        links.opened(relay, old, now);
+        links.opened(relay, target(1).addrs[0], old, now);
         assert_eq!(links.suspect(old, true), Some(target(1)));
         assert_eq!(links.suspects(&relay), [old]);
         for _ in 0..2 {
@@ -284,17 +352,17 @@ mod tests {
         }
         assert_eq!(commands.len(), 2);
         // It failed: the old one is still there, and may be heard again.
-        assert_eq!(links.failed(LinkId(1)), Some(relay));
+        assert_eq!(links.failed(LinkId(2)), Some(relay));
         links.suspect(old, false);
         assert_eq!(links.need(target(1), now, &mut commands), Need::Open(old));
         links.suspect(old, true);
         links.need(target(1), now, &mut commands);
-        links.opened(relay, fresh, now);
+        links.opened(relay, target(1).addrs[0], fresh, now);
         assert_eq!(links.need(target(1), now, &mut commands), Need::Open(fresh));
-        assert_eq!(links.closed(old), Some(relay));
+        assert_eq!(links.closed(old, LinkEnd::Silent), Some(relay));
         assert!(links.suspects(&relay).is_empty());
         assert_eq!(links.need(target(1), now, &mut commands), Need::Open(fresh));
-        assert_eq!(links.closed(fresh), Some(relay));
+        assert_eq!(links.closed(fresh, LinkEnd::Broken), Some(relay));
         assert!(!links.any_open() && !links.any_opening());
     }
 
@@ -313,7 +381,7 @@ mod tests {
             assert_eq!(links.need(target(n), now, &mut commands), Need::Opening);
         }
         assert_eq!(links.need(target(999), now, &mut commands), Need::Full);
-        links.failed(LinkId(0));
+        links.failed(LinkId(1));
         assert_eq!(links.need(target(999), now, &mut commands), Need::Opening);
     }
 }

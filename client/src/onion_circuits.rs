@@ -22,7 +22,7 @@ use cepa_wire::Now;
 
 use crate::command::FetchId;
 use crate::onion::{CircuitName, Ending, LastHop, Owner, Purpose, VisitId};
-use crate::pool::PoolId;
+use crate::pool::CircuitId;
 use crate::vanguards::VanguardMode;
 
 /// Most circuits that have names. A bound of ours; a service meets each visitor on one.
@@ -57,13 +57,13 @@ pub(crate) enum Stage {
     /// For a path.
     Waiting,
     /// It has one that is ready or in the making.
-    Path(PoolId),
+    Path(CircuitId),
     /// A hop behind the path is being added, so that the last one does not see vanguards.
-    Middle(PoolId, RsaId),
+    Middle(CircuitId, RsaId),
     /// The last hop, as its peers are to know it, is being added.
-    Extending(PoolId, Box<HopSpec>),
+    Extending(CircuitId, Box<HopSpec>),
     /// It stands.
-    Ready(PoolId),
+    Ready(CircuitId),
 }
 
 /// A circuit with a name.
@@ -110,7 +110,7 @@ impl Named {
     }
 
     /// The circuit in the pool.
-    pub(crate) fn pool(&self) -> Option<PoolId> {
+    pub(crate) fn pool(&self) -> Option<CircuitId> {
         match self.stage {
             Stage::Waiting => None,
             Stage::Path(id) | Stage::Middle(id, _) | Stage::Extending(id, _) | Stage::Ready(id) => {
@@ -177,7 +177,7 @@ pub(crate) struct Asked {
 #[derive(Debug, Default)]
 pub(crate) struct OnionCircuits {
     pub(crate) by_name: BTreeMap<Name, Named>,
-    by_pool: BTreeMap<PoolId, Name>,
+    by_pool: BTreeMap<CircuitId, Name>,
     pub(crate) asked: BTreeMap<FetchId, Asked>,
     /// Visits by their circuit, when the service is at the other end.
     pub(crate) visits: BTreeMap<CircuitName, VisitId>,
@@ -193,17 +193,17 @@ pub(crate) struct OnionCircuits {
 
 impl OnionCircuits {
     /// The name to which a circuit of the pool's is bound.
-    pub(crate) fn name_of(&self, id: PoolId) -> Option<Name> {
+    pub(crate) fn name_of(&self, id: CircuitId) -> Option<Name> {
         self.by_pool.get(&id).copied()
     }
 
     /// The circuit in the pool that a name is bound to.
-    pub(crate) fn pool_of(&self, name: Name) -> Option<PoolId> {
+    pub(crate) fn pool_of(&self, name: Name) -> Option<CircuitId> {
         self.by_name.get(&name)?.pool()
     }
 
     /// Binds a circuit of the pool's.
-    pub(crate) fn bind(&mut self, name: Name, id: PoolId) {
+    pub(crate) fn bind(&mut self, name: Name, id: CircuitId) {
         if let Some(named) = self.by_name.get_mut(&name) {
             named.stage = Stage::Path(id);
             self.by_pool.insert(id, name);
@@ -211,7 +211,7 @@ impl OnionCircuits {
     }
 
     /// The circuit in the pool is gone, or is to be.
-    pub(crate) fn unbind(&mut self, id: PoolId) -> Option<Name> {
+    pub(crate) fn unbind(&mut self, id: CircuitId) -> Option<Name> {
         self.by_pool.remove(&id)
     }
 

@@ -11,7 +11,7 @@
 //! follows from them is done by the client.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use cepa_circuit::CircuitKey;
 use cepa_circuit::handshake::HopSpec;
@@ -22,6 +22,8 @@ use cepa_wire::Now;
 use crate::guards::GuardAttempt;
 use crate::isolation::Isolation;
 use crate::paths::ExitNeed;
+pub(crate) use crate::status::CircuitId;
+use crate::status::{CircuitState, CircuitUse};
 
 /// How long a circuit takes new streams after its first (`MaxCircuitDirtiness`).
 pub(crate) const DIRTY_MAX: Duration = Duration::from_secs(600);
@@ -39,10 +41,6 @@ pub(crate) const PENDING_MAX: usize = 32;
 const SLOW_MAX: usize = 256;
 /// Most circuits at all.
 pub(crate) const CIRCUITS_MAX: usize = 1024;
-
-/// Names a circuit in the pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct PoolId(u64);
 
 /// What a circuit is for.
 #[derive(Debug, Clone)]
@@ -78,7 +76,12 @@ pub(crate) struct Entry {
     pub(crate) stage: Stage,
     /// How many hops it is to have.
     pub(crate) hops: usize,
+    /// The relays that they are, where that is known.
+    pub(crate) path: Vec<Option<RsaId>>,
+    /// How many of them stand.
+    pub(crate) standing: usize,
     pub(crate) since: Instant,
+    pub(crate) created: SystemTime,
     /// When its first hop was asked for; until then, `since`.
     pub(crate) begun: Instant,
     /// Too late to be used: it is built only to learn how long that takes (path-spec 2.4.4).
@@ -117,6 +120,26 @@ impl Entry {
     /// Built, whether it may be used or not.
     pub(crate) fn has_all_hops(&self) -> bool {
         matches!(self.stage, Stage::Built(_) | Stage::Waiting(_))
+    }
+
+    /// How far it is, for readers.
+    pub(crate) fn state(&self) -> CircuitState {
+        match self.stage {
+            Stage::Channel(..) => CircuitState::Connecting,
+            Stage::Building(_) => CircuitState::Building,
+            Stage::Waiting(_) => CircuitState::GuardWait,
+            Stage::Built(_) => CircuitState::Built,
+        }
+    }
+
+    /// Whether it takes streams, for readers.
+    pub(crate) fn usage(&self) -> CircuitUse {
+        match (self.is_measured_only, self.is_worn_out || self.is_stalled) {
+            (true, _) => CircuitUse::Late,
+            (_, true) => CircuitUse::Worn,
+            _ if self.is_clean() => CircuitUse::Clean,
+            _ => CircuitUse::Used,
+        }
     }
 
     pub(crate) fn is_general(&self) -> bool {
@@ -203,9 +226,9 @@ pub(crate) struct Wish<'a> {
 /// All circuits of a client.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    entries: BTreeMap<PoolId, Entry>,
-    by_key: BTreeMap<CircuitKey, PoolId>,
-    id_next: u64,
+    entries: BTreeMap<CircuitId, Entry>,
+    by_key: BTreeMap<CircuitKey, CircuitId>,
+    id_last: u64,
 }
 
 impl Pool {
@@ -216,21 +239,25 @@ impl Pool {
         first: (RsaId, HopSpec),
         rest: Vec<HopSpec>,
         now: Now,
-    ) -> Option<PoolId> {
+    ) -> Option<CircuitId> {
         let pending = self.entries.values().filter(|entry| !entry.has_all_hops());
         let (slow, quick) = pending.partition::<Vec<_>, _>(|entry| entry.is_slow(now));
         if self.is_full() || quick.len() >= PENDING_MAX || slow.len() > SLOW_MAX {
             return None;
         }
-        let id = PoolId(self.id_next);
-        self.id_next += 1;
+        self.id_last += 1;
+        let id = CircuitId(self.id_last);
+        let later = rest.iter().map(|hop| hop.link_specifiers.rsa_id());
         let entry = Entry {
             purpose,
             first: first.0,
             attempt: None,
             hops: rest.len() + 1,
+            path: std::iter::once(Some(first.0)).chain(later).collect(),
+            standing: 0,
             stage: Stage::Channel(Box::new(first.1), rest),
             since: now.mono,
+            created: now.wall,
             begun: now.mono,
             is_measured_only: false,
             dirty_since: None,
@@ -250,7 +277,7 @@ impl Pool {
     }
 
     /// All hops stand. It is kept for `idle_max` until a stream uses it.
-    pub(crate) fn built(&mut self, id: PoolId, idle_max: Duration, now: Now) -> Option<&Entry> {
+    pub(crate) fn built(&mut self, id: CircuitId, idle_max: Duration, now: Now) -> Option<&Entry> {
         let entry = self.entries.get_mut(&id)?;
         let key = entry.key()?;
         entry.stage = Stage::Built(key);
@@ -263,7 +290,7 @@ impl Pool {
     }
 
     /// A stream uses the circuit.
-    pub(crate) fn used(&mut self, id: PoolId, isolation: Option<&Isolation>, now: Now) {
+    pub(crate) fn used(&mut self, id: CircuitId, isolation: Option<&Isolation>, now: Now) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
@@ -279,14 +306,14 @@ impl Pool {
     }
 
     /// A stream that used the circuit is over.
-    pub(crate) fn left(&mut self, id: PoolId, now: Now) {
+    pub(crate) fn left(&mut self, id: CircuitId, now: Now) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.keep_alive(now);
         }
     }
 
     /// The circuit is being built in the plane.
-    pub(crate) fn began(&mut self, id: PoolId, key: CircuitKey, now: Now) {
+    pub(crate) fn began(&mut self, id: CircuitId, key: CircuitKey, now: Now) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.stage = Stage::Building(key);
             entry.begun = now.mono;
@@ -294,25 +321,25 @@ impl Pool {
         }
     }
 
-    pub(crate) fn by_key(&self, key: CircuitKey) -> Option<PoolId> {
+    pub(crate) fn by_key(&self, key: CircuitKey) -> Option<CircuitId> {
         self.by_key.get(&key).copied()
     }
 
-    pub(crate) fn by_attempt(&self, attempt: GuardAttempt) -> Option<PoolId> {
+    pub(crate) fn by_attempt(&self, attempt: GuardAttempt) -> Option<CircuitId> {
         let mut entries = self.entries.iter();
         let found = entries.find(|(_, entry)| entry.attempt == Some(attempt));
         found.map(|(id, _)| *id)
     }
 
-    pub(crate) fn entry(&self, id: PoolId) -> Option<&Entry> {
+    pub(crate) fn entry(&self, id: CircuitId) -> Option<&Entry> {
         self.entries.get(&id)
     }
 
-    pub(crate) fn entry_mut(&mut self, id: PoolId) -> Option<&mut Entry> {
+    pub(crate) fn entry_mut(&mut self, id: CircuitId) -> Option<&mut Entry> {
         self.entries.get_mut(&id)
     }
 
-    pub(crate) fn remove(&mut self, id: PoolId) -> Option<Entry> {
+    pub(crate) fn remove(&mut self, id: CircuitId) -> Option<Entry> {
         let entry = self.entries.remove(&id)?;
         if let Some(key) = entry.key() {
             self.by_key.remove(&key);
@@ -320,7 +347,7 @@ impl Pool {
         Some(entry)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (PoolId, &Entry)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (CircuitId, &Entry)> {
         self.entries.iter().map(|(id, entry)| (*id, entry))
     }
 
@@ -332,12 +359,12 @@ impl Pool {
     }
 
     /// Circuits that are not ready yet.
-    pub(crate) fn pending(&self) -> impl Iterator<Item = (PoolId, &Entry)> {
+    pub(crate) fn pending(&self) -> impl Iterator<Item = (CircuitId, &Entry)> {
         self.iter().filter(|(_, entry)| entry.built().is_none())
     }
 
     /// Circuits that wait for the channel to a relay.
-    pub(crate) fn waiting_for(&self, relay: &RsaId) -> Vec<PoolId> {
+    pub(crate) fn waiting_for(&self, relay: &RsaId) -> Vec<CircuitId> {
         let waits =
             |entry: &Entry| entry.first == *relay && matches!(entry.stage, Stage::Channel(..));
         self.iter()
@@ -347,7 +374,7 @@ impl Pool {
     }
 
     /// The built circuit for a stream: one that is bound to its isolation, else a clean one.
-    pub(crate) fn find_built(&self, wish: &Wish<'_>, now: Now) -> Option<(PoolId, CircuitKey)> {
+    pub(crate) fn find_built(&self, wish: &Wish<'_>, now: Now) -> Option<(CircuitId, CircuitKey)> {
         let fitting = self.iter().filter(|(_, entry)| entry.fits(wish, now));
         let built = fitting.filter_map(|(id, entry)| Some((entry, id, entry.built()?)));
         // The youngest of the bound ones: it will last longest.
@@ -356,7 +383,7 @@ impl Pool {
     }
 
     /// A circuit in the making for a stream, begun not too long ago.
-    pub(crate) fn find_pending(&self, wish: &Wish<'_>, now: Now) -> Option<PoolId> {
+    pub(crate) fn find_pending(&self, wish: &Wish<'_>, now: Now) -> Option<CircuitId> {
         let fitting = self
             .pending()
             .filter(|(_, entry)| !entry.is_slow(now) && entry.fits(wish, now));
@@ -394,7 +421,7 @@ impl Pool {
     }
 
     /// The directory circuit to a relay, built or not.
-    pub(crate) fn directory(&self, relay: &RsaId) -> Option<(PoolId, Option<CircuitKey>)> {
+    pub(crate) fn directory(&self, relay: &RsaId) -> Option<(CircuitId, Option<CircuitKey>)> {
         let to_it =
             |entry: &Entry| matches!(entry.purpose, Purpose::Directory) && entry.first == *relay;
         let found = self.iter().find(|(_, entry)| to_it(entry));
@@ -407,7 +434,7 @@ impl Pool {
     }
 
     /// Circuits that are to be looked at now.
-    pub(crate) fn due(&self, now: Now) -> Vec<PoolId> {
+    pub(crate) fn due(&self, now: Now) -> Vec<CircuitId> {
         let due = self.iter().filter(|(_, entry)| entry.review_at <= now.mono);
         due.map(|(id, _)| id).collect()
     }

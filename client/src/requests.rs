@@ -23,11 +23,11 @@ use cepa_wire::resolve::{Answer, AnswerValue, Resolve};
 use cepa_wire::socks::{SocksCommand, SocksRequest, SocksStatus};
 
 use crate::command::RequestId;
-use crate::isolation::Isolation;
 use crate::onion::VisitId;
 use crate::paths::ExitNeed;
 use crate::plane::StreamTarget;
-use crate::pool::{PoolId, SLOW_BUILD, Wish};
+use crate::pool::{CircuitId, SLOW_BUILD, Wish};
+use crate::status::{StreamState, StreamStatus};
 
 /// How long a request may take in all (`SocksTimeout`).
 pub(crate) const REQUEST_MAX: Duration = Duration::from_secs(120);
@@ -47,7 +47,8 @@ pub const EARLY_BYTES_MAX: usize = 64 * 1024;
 pub(crate) struct Request {
     pub(crate) target: StreamTarget,
     pub(crate) via: Via,
-    pub(crate) isolation: Isolation,
+    /// How it stands, for readers, and what it shares a circuit by.
+    pub(crate) status: StreamStatus,
     /// Optimistic data, kept until the answer, for another try.
     pub(crate) early: Vec<u8>,
     /// How much of it was sent over the present stream.
@@ -57,7 +58,7 @@ pub(crate) struct Request {
     attempts: u32,
     unreachable: u32,
     /// Why the last try failed.
-    pub(crate) status: SocksStatus,
+    pub(crate) failure: SocksStatus,
     pub(crate) excluded_exits: Vec<RsaId>,
     /// An exit that did not answer, which may not have been its fault: excluded for a moment.
     late_exit: Option<(RsaId, Instant)>,
@@ -84,7 +85,7 @@ pub(crate) enum State {
     /// An exit was asked.
     Attached {
         stream: StreamKey,
-        circuit: PoolId,
+        circuit: CircuitId,
         since: Instant,
     },
 }
@@ -203,21 +204,21 @@ impl Request {
     pub(crate) fn new(
         target: StreamTarget,
         via: Via,
-        isolation: Isolation,
+        status: StreamStatus,
         early: Vec<u8>,
         now: Now,
     ) -> Self {
         Request {
             target,
             via,
-            isolation,
+            status,
             early,
             early_sent: 0,
             state: State::Waiting,
             until: now.mono + REQUEST_MAX,
             attempts: 0,
             unreachable: 0,
-            status: SocksStatus::NOT_ALLOWED,
+            failure: SocksStatus::NOT_ALLOWED,
             excluded_exits: Vec::new(),
             late_exit: None,
             shunned: Vec::new(),
@@ -241,7 +242,7 @@ impl Request {
         match self.via {
             Via::Exit(need) => Some(Wish {
                 need,
-                isolation: &self.isolation,
+                isolation: &self.status.isolation,
                 excluded_exits: &self.excluded_exits,
             }),
             Via::Onion(..) => None,
@@ -263,10 +264,12 @@ impl Request {
         }
     }
 
-    pub(crate) fn attach(&mut self, stream: StreamKey, circuit: PoolId, now: Now) {
+    pub(crate) fn attach(&mut self, stream: StreamKey, circuit: CircuitId, now: Now) {
         self.attempts += 1;
         self.early_sent = 0;
         let since = now.mono;
+        self.status.state = StreamState::Asked;
+        self.status.circuit = Some(circuit);
         self.state = State::Attached {
             stream,
             circuit,
@@ -274,12 +277,18 @@ impl Request {
         };
     }
 
+    /// It has no circuit any more.
+    fn wait(&mut self) {
+        self.state = State::Waiting;
+        (self.status.state, self.status.circuit) = (StreamState::Waiting, None);
+    }
+
     /// The exit could not be asked to the end; `exit` is not asked again. What is retriable is
     /// what `tor` retries.
     pub(crate) fn detach(&mut self, reason: EndReason, exit: Option<RsaId>) -> Verdict {
-        self.state = State::Waiting;
+        self.wait();
         self.excluded_exits.extend(exit);
-        self.status = SocksStatus::from(reason);
+        self.failure = SocksStatus::from(reason);
         if let Via::Onion(..) = self.via {
             self.leave();
             return self.verdict_of_service(reason);
@@ -308,17 +317,17 @@ impl Request {
     fn verdict_of_service(&mut self, reason: EndReason) -> Verdict {
         if reason == EndReason::DONE {
             // How services answer for a port that they do not have.
-            self.status = SocksStatus::CONNECTION_REFUSED;
+            self.failure = SocksStatus::CONNECTION_REFUSED;
         }
         self.verdict(reason == EndReason::DESTROY)
     }
 
     /// The exit has not answered in time; another one is preferred for a moment.
     pub(crate) fn time_out(&mut self, exit: Option<RsaId>, now: Now) -> Verdict {
-        self.state = State::Waiting;
+        self.wait();
         self.excluded_exits.extend(exit);
         self.late_exit = exit.map(|exit| (exit, now.mono + SLOW_BUILD));
-        self.status = SocksStatus::TTL_EXPIRED;
+        self.failure = SocksStatus::TTL_EXPIRED;
         self.verdict(true)
     }
 
@@ -349,7 +358,7 @@ impl Request {
         if retriable && self.attempts < ATTEMPTS_MAX {
             Verdict::Retry
         } else {
-            Verdict::Refuse(self.status)
+            Verdict::Refuse(self.failure)
         }
     }
 
@@ -376,6 +385,8 @@ pub(crate) struct Requests {
     refusals: BTreeMap<(RsaId, u16), Instant>,
     pub(crate) by_id: BTreeMap<RequestId, Request>,
     pub(crate) by_stream: BTreeMap<StreamKey, RequestId>,
+    /// Those that were answered with a stream, until it is closed; and why its far end ended it.
+    pub(crate) open: BTreeMap<StreamKey, (StreamStatus, Option<EndReason>)>,
 }
 
 impl Requests {
@@ -384,6 +395,22 @@ impl Requests {
         if let State::Attached { stream, .. } = request.state {
             self.by_stream.remove(&stream);
         }
+        Some(request)
+    }
+
+    /// A request has its stream: it is over, and the stream is open.
+    pub(crate) fn connected(&mut self, id: RequestId) -> Option<Request> {
+        let stream = match self.by_id.get(&id)?.state {
+            State::Attached { stream, .. } => stream,
+            State::Waiting => return None,
+        };
+        let request = self.remove(id)?;
+        let state = StreamState::Open;
+        let status = StreamStatus {
+            state,
+            ..request.status.clone()
+        };
+        self.open.insert(stream, (status, None));
         Some(request)
     }
 

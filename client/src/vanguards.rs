@@ -18,13 +18,15 @@ use std::time::{Instant, SystemTime};
 use cepa_crypto::{Rng, RsaId};
 use cepa_dir::NetworkView;
 use cepa_netdoc::params::Params;
+use cepa_netdoc::timestamp;
 use cepa_wire::Now;
 
 use crate::rules::Permits;
 use layer::{Layer, Lifetimes};
 
 /// Which sets of vanguards there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum VanguardMode {
     /// There are none: any relay may be the second hop.
     Off,
@@ -54,13 +56,14 @@ impl FromStr for VanguardMode {
 }
 
 /// What becomes of a vanguard, for its operator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct VanguardStatus {
     /// Its place in a path, of which the guard has 0: 1 or 2.
     pub hop: usize,
     /// The relay that is the vanguard.
     pub id: RsaId,
     /// Until when the vanguard is kept.
+    #[serde(serialize_with = "timestamp::serialize")]
     pub until: SystemTime,
     /// Whether it only stands in for others.
     pub is_spare: bool,

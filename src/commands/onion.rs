@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::args::{KeyArgs, StatusArgs};
 use crate::error::{Failure, fail};
 use crate::keyfiles::write_secret;
-use crate::status::{self, HsDir, IntroPoint, OnionStatus};
+use crate::status::{self, Question, Subject};
 use crate::{clock, folder, terminal};
 
 /// Makes a pair of keys and says where each half belongs.
@@ -54,86 +54,12 @@ pub fn key(args: &KeyArgs) -> Result<(), Failure> {
 
 /// Asks a running process how its services are.
 pub fn status(args: &StatusArgs) -> Result<(), Failure> {
-    let path = if args.no_probe {
-        "/onion"
-    } else {
-        "/onion?probe"
+    let question = Question {
+        is_json: args.json,
+        probes: !args.no_probe,
+        ..Question::about(Subject::Onion)
     };
-    let body = status::ask(&args.data_dir, path)?;
-    if args.json {
-        terminal::say(String::from_utf8_lossy(&body).trim_end());
-        return Ok(());
-    }
-    let onions: Vec<OnionStatus> = serde_json::from_slice(&body).map_err(|error| {
-        let advice = format!("is it of the same version as this program? ({error})");
-        Failure::new("cannot read the answer", args.data_dir.display(), advice)
-    })?;
-    if onions.is_empty() {
-        terminal::say("This process hosts no onion service.");
-    }
-    for onion in &onions {
-        say_onion(onion);
-    }
+    let told = status::ask(&args.data_dir, question)?;
+    terminal::say(String::from_utf8_lossy(&told).trim_end());
     Ok(())
-}
-
-fn say_onion(onion: &OnionStatus) {
-    let probe = match &onion.probe {
-        None => String::new(),
-        Some(probe) => match &probe.error {
-            None => format!(", reached by a visit of our own in {} ms", probe.took_ms),
-            Some(error) => format!(", NOT reached by a visit of our own: {error}"),
-        },
-    };
-    let published = if onion.published {
-        "published"
-    } else {
-        "not published yet"
-    };
-    terminal::say(&format!("{}: {published}{probe}", onion.address));
-    for one in &onion.descriptors {
-        let revision = shown(one.revision);
-        let holding = one
-            .hsdirs
-            .iter()
-            .filter(|dir| dir.revision.is_some())
-            .count();
-        let next = one.next_upload_secs.map_or(String::new(), |secs| {
-            format!(", made anew in {} min", secs / 60)
-        });
-        terminal::say(&format!(
-            "  descriptor of period {}: revision {revision}, at {holding} of {} directories{next}",
-            one.period,
-            one.hsdirs.len()
-        ));
-        one.hsdirs.iter().for_each(say_hsdir);
-    }
-    onion.intro_points.iter().for_each(say_intro_point);
-    let dropped: u64 = onion.dropped.iter().map(|(_, count)| count).sum();
-    terminal::say(&format!(
-        "  introductions {} ({dropped} dropped), visitors now {} of {} in all, {} not met",
-        onion.introductions, onion.visitors, onion.visitors_total, onion.not_met
-    ));
-}
-
-fn say_hsdir(dir: &HsDir) {
-    let held = match (dir.revision, dir.since_secs) {
-        (Some(revision), Some(secs)) => format!("revision {revision} since {secs} s"),
-        _ => format!("nothing, {} uploads failed", dir.failures),
-    };
-    terminal::say(&format!("    directory {}: {held}", dir.relay));
-}
-
-fn say_intro_point(point: &IntroPoint) {
-    let since = point
-        .since_secs
-        .map_or(String::new(), |secs| format!(" since {secs} s"));
-    terminal::say(&format!(
-        "  introduction point {}: {}{since}, {} introductions",
-        point.relay, point.state, point.introductions
-    ));
-}
-
-fn shown(revision: Option<u64>) -> String {
-    revision.map_or_else(|| "none".to_owned(), |revision| revision.to_string())
 }

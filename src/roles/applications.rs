@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use cepa_circuit::StreamKey;
 use cepa_client::automap::Automap;
+use cepa_client::status::StreamSource;
 use cepa_client::{Client, Isolation, Protocol, RequestId};
 use cepa_wire::end::EndReason;
 use cepa_wire::host::Host;
@@ -26,7 +27,7 @@ use crate::config::Listener;
 use crate::doors::{APPLICATIONS, Doors, Gate, Pass};
 use crate::net::edge;
 use crate::net::worker::Worker;
-use crate::status::Probe;
+use crate::status::onion::Probe;
 
 /// Bytes read from an application at once while its request waits.
 const READ_BYTES: usize = 4096;
@@ -60,6 +61,7 @@ pub(crate) struct Visitor {
 /// A request that an application made, with what it sent behind it.
 pub(crate) struct Asked {
     pub(crate) request: SocksRequest,
+    pub(crate) source: StreamSource,
     pub(crate) isolation: Isolation,
     pub(crate) early: Vec<u8>,
 }
@@ -78,8 +80,13 @@ impl Asked {
         protocol: Protocol,
         request: SocksRequest,
     ) -> Self {
+        let source = StreamSource {
+            addr: peer,
+            protocol,
+        };
         Asked {
-            isolation: Isolation::new(&port.rules, port.addr, peer.ip(), protocol, &request),
+            isolation: Isolation::new(&port.rules, port.addr, source, &request),
+            source,
             request,
             early: Vec::new(),
         }
@@ -211,6 +218,7 @@ impl Applications {
         let (sender, answer) = oneshot::channel();
         let Asked {
             mut request,
+            source,
             isolation,
             early,
         } = asked;
@@ -219,7 +227,7 @@ impl Applications {
         } else {
             self.waiting.borrow_mut().insert(id, sender);
             self.worker.with(|client, now| {
-                client.handle_socks_request(id, &request, isolation, early, now);
+                client.handle_socks_request(id, &request, source, isolation, early, now);
             });
         }
         Waiting {

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use cepa_client::automap::Automap;
+use cepa_client::status::ClientStatus;
 use cepa_client::{
     Client, ClientConfig as CoreConfig, Command, Directory, FetchId, LinkId, LinkTarget, Rules,
     Saved, SavedState,
@@ -31,7 +32,6 @@ use crate::config::ClientConfig;
 use crate::doors::{Descriptors, Doors};
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
-use crate::http::Reply;
 use crate::keep::Keep;
 use crate::keyfiles;
 use crate::launched::{Reporter, Stage};
@@ -41,7 +41,7 @@ use crate::net::worker::Worker;
 use crate::net::{channel, edge, link};
 use crate::network::Network;
 use crate::reload::{Asked, Changes, Reread, Written};
-use crate::status::{self, OnionStatus, Query, Sockets};
+use crate::status::{self, Query, Sockets, Subject};
 use crate::store::{Change, Durability, Store};
 use crate::tls;
 
@@ -230,19 +230,27 @@ impl Hands {
 
     /// Writes to the log how this client is.
     fn log_status(&self) {
-        let (status, guards, circuits) = self.worker.with(|client, now| {
-            let guards = guards::told(client.guards()) + &client.vanguards_told(now);
-            (client.status(), guards, client.circuits_told(now))
-        });
-        tracing::info!("Status: {status}");
+        let status = self.status();
+        tracing::info!("Status: {}", status.bootstrap);
+        let guards = status::client::guards(&status.guards);
+        let circuits = status::client::circuits(&status);
         let told = guards.lines().chain(circuits.lines());
         told.for_each(|line| tracing::info!("Status: {line}"));
-        for onion in self.hosting.statuses(clock::now()) {
-            let (address, visitors) = (&onion.address, onion.visitors);
-            let published = if onion.published { "" } else { "not " };
+        for onion in self.hosting.statuses() {
+            let visitors = onion.service.counts.rdv_established_count;
+            let published = if onion.service.is_published {
+                ""
+            } else {
+                "not "
+            };
+            let address = onion.address;
             tracing::info!("Status: {address} is {published}published, {visitors} visitors");
         }
         log_kept(&self.keep);
+    }
+
+    fn status(&self) -> ClientStatus {
+        self.worker.peek(|client| client.status(clock::now()))
     }
 
     /// Takes our keys for services of others, and no others.
@@ -318,6 +326,10 @@ impl Hands {
                 }
                 changes.extend(changes_of(saved));
             }
+            Command::Events => {
+                self.worker
+                    .with(|client, _| while client.poll_status_event().is_some() {});
+            }
             Command::Bootstrap(status) => {
                 tracing::info!("{status}");
                 self.reporter.report(&Stage::Bootstrapped(status.percent));
@@ -327,12 +339,14 @@ impl Hands {
 
     /// Answers a question about this process.
     fn answer(&self, query: Query) {
-        let onions = self.hosting.statuses(clock::now());
-        match query.path.as_str() {
-            "/onion" => reply_json(query, &onions),
-            "/onion?probe" => {
+        let onions = self.hosting.statuses();
+        match query.question.subject {
+            Subject::Onion => {
                 let applications = Rc::clone(&self.applications);
-                let visits = self.hosting.visitable();
+                let visits = match query.question.probes {
+                    true => self.hosting.visitable(),
+                    false => Vec::new(),
+                };
                 tokio::task::spawn_local(async move {
                     let mut onions = onions;
                     for (address, port) in visits {
@@ -343,27 +357,22 @@ impl Hands {
                             onion.probe = Some(probe);
                         }
                     }
-                    reply_json(query, &onions);
+                    query.reply(&onions, || status::onion::words(&onions, clock::now().wall));
                 });
             }
-            "/guards" => {
-                let told = self.worker.with(|client, now| {
-                    guards::told(client.guards()) + &client.vanguards_told(now)
-                });
-                let _ = query.answer.send(Reply::new(200).with_body(told));
+            Subject::Guards => {
+                let guards = self.status().guards;
+                query.reply(&guards, || status::client::guards(&guards));
             }
-            "/circuits" => {
-                let told = self.worker.with(|client, now| client.circuits_told(now));
-                let _ = query.answer.send(Reply::new(200).with_body(told));
+            Subject::Circuits => {
+                let status = self.status();
+                query.reply(&status, || status::client::circuits(&status));
             }
-            "/metrics" => {
-                let mut text = status::metrics::onions(&onions);
+            Subject::Metrics => {
+                let mut text = status::client::metrics(&self.status());
+                text.push_str(&status::onion::metrics(&onions));
                 status::metrics::kept(&mut text, self.keep.status());
-                let reply = Reply::new(200).with_header("Content-Type", "text/plain");
-                let _ = query.answer.send(reply.with_body(text));
-            }
-            _ => {
-                let _ = query.answer.send(Reply::new(404));
+                query.reply_metrics(text);
             }
         }
     }
@@ -431,17 +440,6 @@ fn rules(config: &ClientConfig) -> Result<Rules, Failure> {
 fn client_keys(config: &ClientConfig) -> Result<ClientKeys, Failure> {
     let dir = config.onion_auth_dir.as_ref();
     dir.map_or(Ok(Vec::new()), |dir| keyfiles::onion::client_secrets(dir))
-}
-
-/// An asker that hung up is no matter.
-fn reply_json(query: Query, onions: &[OnionStatus]) {
-    let reply = match serde_json::to_vec_pretty(onions) {
-        Ok(body) => Reply::new(200)
-            .with_header("Content-Type", "application/json")
-            .with_body(body),
-        Err(_) => Reply::new(500),
-    };
-    let _ = query.answer.send(reply);
 }
 
 fn changes_of(saved: Saved) -> Vec<Change> {

@@ -1,11 +1,11 @@
-//! The guards of a client as they are kept, and as they are told.
+//! The guards of a client as they are kept.
 //!
 //! Guards that cannot be read are reported and kept aside, in a file of the data folder: new ones
 //! in their place are what an attacker would wish for, so the operator must know (guard-spec 4.1).
 
 use std::path::Path;
 
-use cepa_client::guards::{GuardParams, GuardRank, Guards, Reachable, Selection};
+use cepa_client::guards::{GuardParams, Guards};
 use cepa_netdoc::timestamp;
 
 use super::kept;
@@ -40,39 +40,6 @@ pub(super) fn load(store: &mut Store, folder: &Path) -> Result<Option<String>, F
         "the guards cannot be read ({error}): new ones are chosen; the old ones are in {aside}"
     );
     Ok(None)
-}
-
-/// The guards in words, a line each: those that matter, and the last ones that were given up.
-pub(super) fn told(guards: &Guards) -> String {
-    let set = match guards.selection() {
-        Selection::Default => "guards of the network",
-        Selection::Restricted(_) => "guards of the network that the rules allow, which are few",
-        Selection::Bridges => "bridges",
-    };
-    let mut lines = vec![format!(
-        "{set}, {} in the sample (dates are blurred by up to 12 days):",
-        guards.len()
-    )];
-    let mut in_reserve = 0;
-    let used = guards.selection();
-    for one in guards.statuses().iter().filter(|one| one.selection == used) {
-        let is_news = one.reachable == Reachable::No || one.unlisted_since.is_some();
-        match one.rank {
-            GuardRank::Sampled if !is_news => in_reserve += 1,
-            _ => lines.push(format!("  {one}")),
-        }
-    }
-    lines.push(format!("  {in_reserve} more in reserve"));
-    let departures: Vec<String> = guards
-        .departures()
-        .filter(|one| one.was_confirmed)
-        .map(|one| format!("  {one}"))
-        .collect();
-    if !departures.is_empty() {
-        lines.push("given up lately:".to_owned());
-        lines.extend(departures);
-    }
-    lines.join("\n") + "\n"
 }
 
 #[cfg(test)]
@@ -114,19 +81,5 @@ mod tests {
             assert_eq!(std::fs::read(&aside).unwrap(), damaged);
             std::fs::remove_file(aside).unwrap();
         }
-    }
-
-    #[test]
-    fn guards_are_told_in_words() {
-        let guards = Guards::parse(GUARD, GuardParams::default()).unwrap();
-        let told = told(&guards);
-        assert!(
-            told.starts_with("guards of the network, 1 in the sample (dates"),
-            "{told}"
-        );
-        assert!(
-            told.contains("in use as primary guard 1; drawn about 2026-10-27 09:12"),
-            "{told}"
-        );
     }
 }

@@ -7,16 +7,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use cepa_circuit::StreamKey;
 use cepa_client::Client;
-use cepa_client::onion::services::{
-    DosLimits, IntroPointState, ServiceConfig, ServiceId, ServiceStatus,
-};
+use cepa_client::onion::services::{DosLimits, ServiceConfig, ServiceId, ServiceStatus};
 use cepa_crypto::Rng;
 use cepa_crypto::onion::OnionAddress;
-use cepa_wire::Now;
 use cepa_wire::end::EndReason;
 use tokio::io::AsyncRead;
 use tokio::net::{TcpStream, UnixStream};
@@ -27,7 +24,7 @@ use crate::error::{Failure, fail};
 use crate::keyfiles::onion::{ServiceKeys, load_or_make};
 use crate::net::edge;
 use crate::net::worker::Worker;
-use crate::status::{Descriptor, HsDir, IntroPoint, OnionStatus};
+use crate::status::onion::OnionStatus;
 
 /// How long a program may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -144,13 +141,17 @@ impl Hosting {
     }
 
     /// How the services are.
-    pub(crate) fn statuses(&self, now: Now) -> Vec<OnionStatus> {
-        let statuses = self.worker.peek(Client::service_statuses);
-        let shown = |status: &ServiceStatus| {
-            let hosted = self.services.get(&status.service)?;
-            Some(onion_status(status, hosted, now))
+    pub(crate) fn statuses(&self) -> Vec<OnionStatus> {
+        let statuses = self.worker.peek(Client::service_statuses).into_iter();
+        let shown = |service: ServiceStatus| {
+            let address = self.address(service.service)?.to_string();
+            Some(OnionStatus {
+                address,
+                probe: None,
+                service,
+            })
         };
-        statuses.iter().filter_map(shown).collect()
+        statuses.filter_map(shown).collect()
     }
 }
 
@@ -223,55 +224,4 @@ where
 async fn within<T>(connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
     connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-fn onion_status(status: &ServiceStatus, hosted: &Hosted, now: Now) -> OnionStatus {
-    let ago = |at: SystemTime| now.wall.duration_since(at).unwrap_or_default().as_secs();
-    let until = |at: SystemTime| at.duration_since(now.wall).unwrap_or_default().as_secs();
-    let descriptors = status.descriptors.iter().map(|one| Descriptor {
-        period: one.period,
-        revision: one.revision,
-        next_upload_secs: one.next_upload.map(until),
-        hsdirs: one
-            .hsdirs
-            .iter()
-            .map(|dir| HsDir {
-                relay: dir.relay.to_string(),
-                revision: dir.held.map(|(revision, _)| revision),
-                since_secs: dir.held.map(|(_, at)| ago(at)),
-                failures: dir.failures,
-            })
-            .collect(),
-    });
-    let intro_points = status.intro_points.iter().map(|one| IntroPoint {
-        relay: one.relay.to_string(),
-        state: match one.state {
-            IntroPointState::Opening => "opening",
-            IntroPointState::Standing => "standing",
-            IntroPointState::Retiring => "retiring",
-        }
-        .to_owned(),
-        since_secs: one.since.map(ago),
-        introductions: one.introductions,
-    });
-    let counts = &status.counts;
-    let mut dropped = BTreeMap::<&str, u64>::new();
-    for (drop, count) in &counts.intro_rejected_intro_req_count {
-        *dropped.entry(drop.reason()).or_default() += count;
-    }
-    OnionStatus {
-        address: hosted.address.to_string(),
-        published: status.is_published,
-        probe: None,
-        descriptors: descriptors.collect(),
-        intro_points: intro_points.collect(),
-        introductions: counts.intro_num_total,
-        dropped: dropped
-            .into_iter()
-            .map(|(reason, count)| (reason.to_owned(), count))
-            .collect(),
-        visitors: counts.rdv_established_count,
-        visitors_total: counts.rdv_num_total,
-        not_met: counts.rdv_error_count,
-    }
 }

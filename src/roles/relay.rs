@@ -37,7 +37,7 @@ use crate::dns::Resolver;
 use crate::doors::{DIR_PORT, Descriptors, Doors};
 use crate::error::Failure;
 use crate::folder::Folder;
-use crate::http::{self, Reply};
+use crate::http;
 use crate::keep::Keep;
 use crate::launched::{Reporter, Shutdown, Stage};
 use crate::listen;
@@ -45,7 +45,7 @@ use crate::net::pace::{Pace, Traffic, count};
 use crate::network::Network;
 use crate::reload::{Asked, Reread};
 use crate::status::relay::{AccountingStatus, RelayStatus, relay as relay_metrics};
-use crate::status::{Query, Sockets};
+use crate::status::{Query, Sockets, Subject};
 use crate::store::Durability;
 use crate::tls;
 
@@ -243,16 +243,12 @@ impl Node {
 
     /// Answers a question about this process.
     fn answer(&self, query: Query) {
-        if query.path != "/metrics" {
-            let _ = query.answer.send(Reply::new(404));
-            return;
+        if query.question.subject != Subject::Metrics {
+            return query.refuse();
         }
         let status = self.status();
         tokio::spawn(async move {
-            let reply = Reply::new(200).with_header("Content-Type", "text/plain");
-            let _ = query
-                .answer
-                .send(reply.with_body(relay_metrics(&status.await)));
+            query.reply_metrics(relay_metrics(&status.await));
         });
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::net::UnixStream;
 
+use super::Question;
 use crate::error::{Failure, fail};
 use crate::http::{self, Limits, Request};
 
@@ -12,7 +13,7 @@ use crate::http::{self, Limits, Request};
 const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The body of the answer of the process that uses this data folder.
-pub fn ask(data_dir: &Path, path: &str) -> Result<Vec<u8>, Failure> {
+pub fn ask(data_dir: &Path, question: Question) -> Result<Vec<u8>, Failure> {
     let socket = data_dir.join(super::SOCKET);
     let shown = socket.display().to_string();
     let runtime = crate::commands::runtime()?;
@@ -32,7 +33,7 @@ pub fn ask(data_dir: &Path, path: &str) -> Result<Vec<u8>, Failure> {
             exchange_timeout: TIMEOUT,
             ..Limits::default()
         };
-        let request = Request::get(path).with_header("Host", "status");
+        let request = Request::get(&question.to_string()).with_header("Host", "status");
         let reply = http::request(stream, request, &limits).await;
         reply.map_err(|error| Failure::new("no answer", &shown, error))
     });

@@ -7,9 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::{Question, Subject};
 use crate::config::MetricsPort;
 use crate::doors::{Doors, Gate};
 use crate::error::{Failure, fail};
@@ -24,10 +26,39 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A question to the process.
 #[derive(Debug)]
 pub struct Query {
-    /// What is asked, such as `/onion?probe`.
-    pub path: String,
-    /// Takes the answer to whoever asked.
-    pub answer: oneshot::Sender<Reply>,
+    /// What is asked.
+    pub question: Question,
+    answer: oneshot::Sender<Reply>,
+}
+
+impl Query {
+    /// Answers with a snapshot, or what `prose` makes of it.
+    pub fn reply(self, snapshot: &impl Serialize, prose: impl FnOnce() -> String) {
+        let reply = match (self.question.is_json, serde_json::to_vec_pretty(snapshot)) {
+            (false, _) => Reply::new(200).with_body(prose()),
+            (true, Ok(json)) => Reply::new(200)
+                .with_header("Content-Type", "application/json")
+                .with_body(json),
+            (true, Err(_)) => Reply::new(500),
+        };
+        self.send(reply);
+    }
+
+    /// Answers with metrics.
+    pub fn reply_metrics(self, metrics: String) {
+        let reply = Reply::new(200).with_header("Content-Type", "text/plain");
+        self.send(reply.with_body(metrics));
+    }
+
+    /// Says that this process has no such thing.
+    pub fn refuse(self) {
+        self.send(Reply::new(404));
+    }
+
+    /// An asker that hung up is no matter.
+    fn send(self, reply: Reply) {
+        let _ = self.answer.send(reply);
+    }
 }
 
 /// What was opened. The socket's file goes with it.
@@ -78,12 +109,14 @@ fn handler(queries: mpsc::Sender<Query>) -> Handler {
         Box::pin(async move {
             // Metrics are for others; what else is told is for the user of the socket alone.
             let is_local = matches!(request.peer, Peer::Circuit);
-            if request.method != "GET" || !(is_local || request.path == "/metrics") {
+            let question = Question::parse(&request.path).filter(|question| {
+                request.method == "GET" && (is_local || question.subject == Subject::Metrics)
+            });
+            let Some(question) = question else {
                 return Reply::new(404);
-            }
+            };
             let (answer, answered) = oneshot::channel();
-            let path = request.path;
-            match queries.send(Query { path, answer }).await {
+            match queries.send(Query { question, answer }).await {
                 Ok(()) => answered.await.unwrap_or_else(|_| Reply::new(503)),
                 Err(_) => Reply::new(503),
             }

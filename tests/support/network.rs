@@ -22,6 +22,15 @@ const SPARE: u16 = 150;
 /// Lines of a log that are shown after a failure, at most.
 const LOG_LINES_MAX: usize = 20;
 
+/// What a running node tells of itself as JSON, asked by a command with its data folder.
+pub(crate) fn told(command: &[&str], data_dir: &Path) -> serde_json::Value {
+    let mut asking = Command::new(CEPA);
+    let asking = asking.args(command).arg("--json").arg("--data-dir");
+    let output = asking.arg(data_dir).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 /// A network that is ready.
 pub(crate) struct Network {
     launcher: Child,

@@ -10,8 +10,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::Value;
 
-use crate::network::{CEPA, Network};
+use crate::network::{Network, told};
 use crate::support::processes::send;
 use crate::support::{Steps, now, server, until};
 
@@ -46,20 +47,23 @@ fn a_user_waits_for_few_round_trips() {
 }
 
 /// The client's circuits to exits, as it tells them.
-fn circuits(network: &Network) -> Vec<String> {
-    let mut command = Command::new(CEPA);
-    command.args(["client", "circuits", "--data-dir"]);
-    let output = command.arg(network.folder.join("client1")).output();
-    let text = String::from_utf8(output.unwrap().stdout).unwrap();
-    let lines = text.lines().map(|line| line.trim().to_owned());
-    lines.filter(|line| line.starts_with("exit: ")).collect()
+fn circuits(network: &Network) -> Vec<Value> {
+    let mut status = told(&["client", "circuits"], &network.folder.join("client1"));
+    let circuits = status["circuits"].as_array_mut().map(std::mem::take);
+    let mut circuits = circuits.unwrap_or_default();
+    circuits.retain(|one| one["purpose"] == "general");
+    circuits
+}
+
+fn is_ready(circuit: &Value, usage: &str) -> bool {
+    circuit["state"] == "built" && circuit["use"] == usage
 }
 
 /// Waits until circuits stand that no stream has used.
 fn predicted(network: &Network, count: usize) {
     until(REBUILD_MAX, "circuits that are ready", || {
         let circuits = circuits(network);
-        let ready = circuits.iter().filter(|line| line.contains("ready, clean"));
+        let ready = circuits.iter().filter(|one| is_ready(one, "clean"));
         (ready.count() >= count).then_some(())
     });
 }
@@ -156,11 +160,8 @@ fn with_curl(network: &Network, server: SocketAddr) {
 /// The first hop of the circuits in use, by its RSA identity.
 fn guard_in_use(network: &Network) -> Option<String> {
     let circuits = circuits(network);
-    let used = circuits
-        .iter()
-        .find(|line| line.contains("ready, in use"))?;
-    let (_, rest) = used.split_once("by ")?;
-    Some(rest.get(..40)?.to_owned())
+    let used = circuits.iter().find(|one| is_ready(one, "used"))?;
+    Some(used["guard"].as_str()?.to_owned())
 }
 
 fn guard_killed(network: &Network, server: SocketAddr) {
@@ -183,6 +184,6 @@ fn guard_killed(network: &Network, server: SocketAddr) {
     assert!(took < GUARD_COST_MAX, "{took:?}");
     predicted(network, 2);
     let first = circuits(network);
-    let gone = first.iter().filter(|line| line.contains(&guard));
+    let gone = first.iter().filter(|one| one["guard"] == guard.as_str());
     assert!(gone.count() == 0, "{first:?}");
 }

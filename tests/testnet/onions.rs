@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use cepa::status::{Question, Subject};
 use rustix::process::Signal;
 
 use crate::reload;
@@ -68,7 +69,7 @@ fn told(network: &Network, metric: &str) -> u64 {
     let nodes = roles.iter().flat_map(|role| network.nodes(role));
     let told = nodes.map(|node| {
         let folder = network.folder.join(&node.nickname);
-        let text = cepa::status::ask(&folder, "/metrics").unwrap();
+        let text = cepa::status::ask(&folder, Question::about(Subject::Metrics)).unwrap();
         let text = String::from_utf8(text).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(metric));
         let line = line.unwrap_or_else(|| panic!("no {metric} in {text}"));

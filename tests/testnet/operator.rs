@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use cepa::status::{Question, Subject};
 use cepa_testnet::NodeSummary;
 use rustix::process::Signal;
 
@@ -192,7 +193,7 @@ fn renewal(network: &Network) {
 
 /// A number of a node's metrics.
 fn metric(node: &NodeSummary, name: &str) -> Option<u64> {
-    let text = cepa::status::ask(&folder(node), "/metrics").ok()?;
+    let text = cepa::status::ask(&folder(node), Question::about(Subject::Metrics)).ok()?;
     let text = String::from_utf8(text).ok()?;
     let value = text.lines().find_map(|line| line.strip_prefix(name));
     value?.trim().parse().ok()

@@ -9,11 +9,11 @@ use cepa_circuit::StreamKey;
 use super::Client;
 use crate::path_bias::{BiasEvent, Level};
 use crate::plane::CircuitClose;
-use crate::pool::{PoolId, Purpose};
+use crate::pool::{CircuitId, Purpose};
 
 impl Client {
     /// Counts something that happened to a circuit, if its first hop is a guard of ours.
-    pub(super) fn note_bias(&mut self, id: PoolId, event: BiasEvent) {
+    pub(super) fn note_bias(&mut self, id: CircuitId, event: BiasEvent) {
         let Some(entry) = self.pool.entry(id) else {
             return;
         };
@@ -38,7 +38,7 @@ impl Client {
     }
 
     /// A circuit was closed on us.
-    pub(super) fn note_collapse(&mut self, id: PoolId, was_built: bool, reason: CircuitClose) {
+    pub(super) fn note_collapse(&mut self, id: CircuitId, was_built: bool, reason: CircuitClose) {
         let is_theirs = matches!(
             reason,
             CircuitClose::Destroyed(_) | CircuitClose::Truncated(..) | CircuitClose::Violation(_)
@@ -56,7 +56,7 @@ impl Client {
     }
 
     /// A stream was attached to a circuit.
-    pub(super) fn note_tried(&mut self, id: PoolId) {
+    pub(super) fn note_tried(&mut self, id: CircuitId) {
         if let Some(entry) = self.pool.entry_mut(id) {
             entry.answered.get_or_insert(false);
         }
@@ -72,7 +72,7 @@ impl Client {
     }
 
     /// A circuit is forgotten.
-    pub(super) fn note_used(&mut self, id: PoolId) {
+    pub(super) fn note_used(&mut self, id: CircuitId) {
         let entry = self.pool.entry(id);
         if entry.is_some_and(|entry| entry.answered == Some(true) && entry.is_general()) {
             self.note_bias(id, BiasEvent::Used { answered: true });

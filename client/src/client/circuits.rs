@@ -17,7 +17,8 @@ use crate::links::Need;
 use crate::path_bias::BiasEvent;
 use crate::paths::{self, ExitNeed, PathError, PathRules};
 use crate::plane::CircuitClose;
-use crate::pool::{CLEAN_MAX, Entry, PoolId, Purpose, REVIEW_AGAIN, SLOW_BUILD, Stage};
+use crate::pool::{CLEAN_MAX, CircuitId, Entry, Purpose, REVIEW_AGAIN, SLOW_BUILD, Stage};
+use crate::status::{CircuitChange, CircuitEnd};
 
 /// Circuits that may fail in a row before the next ones wait.
 const FAILURES_FREE: u32 = 3;
@@ -35,7 +36,7 @@ impl Client {
         need: ExitNeed,
         excluded_exits: &[RsaId],
         now: Now,
-    ) -> Result<Option<PoolId>, PathError> {
+    ) -> Result<Option<CircuitId>, PathError> {
         let entries = self.entries(now);
         let Some(view) = self.download.view() else {
             return Ok(None);
@@ -76,7 +77,11 @@ impl Client {
     }
 
     /// Ties the use of a guard to its circuit, if that was begun.
-    pub(super) fn note_attempt(&mut self, opened: Option<PoolId>, attempt: Option<GuardAttempt>) {
+    pub(super) fn note_attempt(
+        &mut self,
+        opened: Option<CircuitId>,
+        attempt: Option<GuardAttempt>,
+    ) {
         let Some(attempt) = attempt else { return };
         match opened.and_then(|id| self.pool.entry_mut(id)) {
             Some(entry) => entry.attempt = Some(attempt),
@@ -107,21 +112,22 @@ impl Client {
         first: HopSpec,
         rest: Vec<HopSpec>,
         now: Now,
-    ) -> Option<PoolId> {
+    ) -> Option<CircuitId> {
         self.make_room(now);
         let id = self.pool.insert(purpose, (target.rsa, first), rest, now)?;
+        self.tell_circuit(id, CircuitChange::Launched);
         match self.links.need(target, now, &mut self.commands) {
             Need::Open(channel) => self.begin_circuit(id, channel, now),
             Need::Opening => self.plan_review(id, now),
             Need::Full => {
-                self.take_entry(id);
+                self.take_entry(id, CircuitEnd::NoLink);
             }
         }
         self.pool.entry(id).map(|_| id)
     }
 
     /// The channel to the first hop stands.
-    pub(super) fn begin_circuit(&mut self, id: PoolId, channel: ChannelKey, now: Now) {
+    pub(super) fn begin_circuit(&mut self, id: CircuitId, channel: ChannelKey, now: Now) {
         let Some(entry) = self.pool.entry(id) else {
             return;
         };
@@ -139,7 +145,7 @@ impl Client {
             }
             Err(error) => {
                 tracing::warn!("a circuit cannot be begun: {error}");
-                self.drop_circuit(id, now);
+                self.drop_circuit(id, CircuitEnd::NoLink, now);
             }
         }
     }
@@ -153,6 +159,8 @@ impl Client {
         if was_building {
             self.note_bias(id, BiasEvent::Built);
         }
+        let standing = self.plane.circuit_status(key).map(|one| one.hop_count);
+        self.note_standing(id, standing.unwrap_or(hops));
         let idle_max = self.clean_max();
         let Some(entry) = self.pool.built(id, idle_max, now) else {
             return;
@@ -161,27 +169,30 @@ impl Client {
         let (attempt, is_late) = (entry.attempt, was_building && entry.is_measured_only);
         let is_onion = entry.onion_path().is_some();
         if matches!(entry.purpose, Purpose::Directory) {
+            self.tell_circuit(id, CircuitChange::Built);
             return self.directory_circuit_built(id, key, now);
         }
         self.upkeep.failures = 0;
         let verdict =
             attempt.map(|attempt| self.guards.handle_success(attempt, now, &mut self.rng));
         if is_late {
-            return self.close_circuit(id, now);
+            return self.close_circuit(id, CircuitEnd::Measured, now);
         }
         match verdict {
             Some(GuardUsability::Waiting) => {
                 if let Some(entry) = self.pool.entry_mut(id) {
                     entry.stage = Stage::Waiting(key);
                 }
+                self.tell_circuit(id, CircuitChange::GuardWait);
             }
-            Some(GuardUsability::Never) => self.close_circuit(id, now),
+            Some(GuardUsability::Never) => self.close_circuit(id, CircuitEnd::Unwanted, now),
             Some(GuardUsability::Now) | None => self.circuit_usable(id, key, is_onion, now),
         }
     }
 
-    fn circuit_usable(&mut self, id: PoolId, key: CircuitKey, is_onion: bool, now: Now) {
+    fn circuit_usable(&mut self, id: CircuitId, key: CircuitKey, is_onion: bool, now: Now) {
         self.upkeep.has_built = true;
+        self.tell_circuit(id, CircuitChange::Built);
         if is_onion {
             self.onion_circuit_built(id, key, now);
         }
@@ -206,14 +217,17 @@ impl Client {
                 }
                 (GuardEvent::Usable(_), _) => {}
                 (GuardEvent::Unwanted(_), Stage::Built(_)) => entry.wear_out(now),
-                (GuardEvent::Unwanted(_), _) => self.close_circuit(id, now),
+                (GuardEvent::Unwanted(_), _) => {
+                    self.close_circuit(id, CircuitEnd::Unwanted, now);
+                }
             }
         }
     }
 
-    fn close_circuit(&mut self, id: PoolId, now: Now) {
+    /// Closes a circuit; nobody is to blame.
+    pub(super) fn close_circuit(&mut self, id: CircuitId, end: CircuitEnd, now: Now) {
         let key = self.pool.entry(id).and_then(|entry| entry.key());
-        self.forget_circuit(id, None, now);
+        self.forget_circuit(id, end, now);
         if let Some(key) = key {
             self.plane.close_circuit(key, DestroyReason::NONE, now);
         }
@@ -235,10 +249,11 @@ impl Client {
         if let Some(hop) = failed {
             self.blame_vanguards(id, hop, reason, now);
         }
+        let end = CircuitEnd::Plane(reason);
         if failed.is_some() {
-            self.drop_circuit(id, now);
+            self.drop_circuit(id, end, now);
         } else {
-            self.forget_circuit(id, Some(reason), now);
+            self.forget_circuit(id, end, now);
         }
     }
 
@@ -247,7 +262,7 @@ impl Client {
     /// connections that fail, no longer for circuits and streams).
     fn judge_first_hop(
         &mut self,
-        id: PoolId,
+        id: CircuitId,
         failed: Option<usize>,
         reason: CircuitClose,
         now: Now,
@@ -268,7 +283,7 @@ impl Client {
     }
 
     /// A circuit ended while the hop of this index was being added.
-    fn blame_vanguards(&mut self, id: PoolId, hop: usize, reason: CircuitClose, now: Now) {
+    fn blame_vanguards(&mut self, id: CircuitId, hop: usize, reason: CircuitClose, now: Now) {
         match reason {
             CircuitClose::Truncated(before, _) if before + 1 == hop => {
                 self.vanguard_failed(id, hop, true, now);
@@ -286,7 +301,7 @@ impl Client {
     }
 
     /// A circuit for onion services did not get to its hop of this index.
-    fn vanguard_failed(&mut self, id: PoolId, hop: usize, is_told: bool, now: Now) {
+    fn vanguard_failed(&mut self, id: CircuitId, hop: usize, is_told: bool, now: Now) {
         let path = self.pool.entry(id).and_then(|entry| entry.onion_path());
         if let Some(relay) = path.and_then(|path| path.get(hop)) {
             self.vanguards
@@ -295,7 +310,7 @@ impl Client {
     }
 
     /// A circuit was not built in time, or a worn one is no longer used.
-    pub(super) fn review_circuit(&mut self, id: PoolId, now: Now) {
+    pub(super) fn review_circuit(&mut self, id: CircuitId, now: Now) {
         let Some(entry) = self.pool.entry(id) else {
             return;
         };
@@ -312,7 +327,7 @@ impl Client {
                 }
                 return;
             }
-            self.forget_circuit(id, None, now);
+            self.forget_circuit(id, CircuitEnd::Finished, now);
         } else if !self.give_up_building(id, status.map_or(0, |status| status.hop_count), now) {
             return;
         }
@@ -322,7 +337,7 @@ impl Client {
     }
 
     /// The time of a circuit in the making has come. True if it is given up.
-    fn give_up_building(&mut self, id: PoolId, hops: usize, now: Now) -> bool {
+    fn give_up_building(&mut self, id: CircuitId, hops: usize, now: Now) -> bool {
         let others_stand = self.pool.iter().any(|(_, entry)| entry.built().is_some());
         let Some(entry) = self.pool.entry_mut(id) else {
             return false;
@@ -333,7 +348,7 @@ impl Client {
             tracing::debug!("a circuit was not built in time");
             self.build_times.given_up(begun);
             self.vanguard_failed(id, hops, false, now);
-            self.drop_circuit(id, now);
+            self.drop_circuit(id, CircuitEnd::Timeout, now);
             return true;
         }
         let is_late = age >= self.build_times.timeout(entry.hops);
@@ -356,7 +371,7 @@ impl Client {
     }
 
     /// When a circuit in the making is to be looked at next.
-    fn plan_review(&mut self, id: PoolId, now: Now) {
+    fn plan_review(&mut self, id: CircuitId, now: Now) {
         let Some(entry) = self.pool.entry_mut(id) else {
             return;
         };
@@ -376,6 +391,7 @@ impl Client {
     /// One more hop of a circuit stands.
     pub(super) fn circuit_hop(&mut self, key: CircuitKey, hop: usize, now: Now) {
         if let Some(id) = self.pool.by_key(key) {
+            self.note_standing(id, hop + 1);
             let entry = self.pool.entry(id);
             if let Some(entry) = entry.filter(|_| hop == 0) {
                 self.links.served(&entry.first);
@@ -391,9 +407,17 @@ impl Client {
         }
     }
 
+    /// So many hops of a circuit stand, one more than before.
+    fn note_standing(&mut self, id: CircuitId, hops: usize) {
+        if let Some(entry) = self.pool.entry_mut(id) {
+            entry.standing = hops;
+        }
+        self.tell_circuit(id, CircuitChange::Extended);
+    }
+
     /// So many hops of a circuit stand: with the third, its time is known. True if it was not yet
     /// built to its end.
-    fn note_build_time(&mut self, id: PoolId, hops: usize, now: Now) -> bool {
+    fn note_build_time(&mut self, id: CircuitId, hops: usize, now: Now) -> bool {
         let Some(entry) = self.pool.entry(id) else {
             return false;
         };
@@ -416,7 +440,7 @@ impl Client {
     }
 
     /// A circuit that was not built is gone: the next ones may have to wait.
-    pub(super) fn drop_circuit(&mut self, id: PoolId, now: Now) {
+    pub(super) fn drop_circuit(&mut self, id: CircuitId, end: CircuitEnd, now: Now) {
         let entry = self.pool.entry(id);
         let entry = entry.filter(|entry| !matches!(entry.purpose, Purpose::Directory));
         // Those that were begun before the last wait say nothing more than what led to it.
@@ -432,12 +456,19 @@ impl Client {
                 self.upkeep.launch_after = now.mono + wait.min(wait_max);
             }
         }
-        self.forget_circuit(id, None, now);
+        self.forget_circuit(id, end, now);
     }
 
     /// Takes a circuit out of the pool; its guard is told nothing.
-    pub(super) fn take_entry(&mut self, id: PoolId) -> Option<Entry> {
+    pub(super) fn take_entry(&mut self, id: CircuitId, end: CircuitEnd) -> Option<Entry> {
         self.note_used(id);
+        self.tell_circuit(
+            id,
+            match self.pool.entry(id)?.has_all_hops() {
+                true => CircuitChange::Closed(end),
+                false => CircuitChange::Failed(end),
+            },
+        );
         let entry = self.pool.remove(id)?;
         if let Some(attempt) = entry.attempt {
             self.guards.handle_end(attempt);
@@ -445,9 +476,13 @@ impl Client {
         Some(entry)
     }
 
-    pub(super) fn forget_circuit(&mut self, id: PoolId, reason: Option<CircuitClose>, now: Now) {
-        self.take_entry(id);
+    pub(super) fn forget_circuit(&mut self, id: CircuitId, end: CircuitEnd, now: Now) {
+        self.take_entry(id, end);
         self.directory_circuit_gone(id, now);
+        let reason = match end {
+            CircuitEnd::Plane(reason) => Some(reason),
+            _ => None,
+        };
         self.onion_circuit_gone(id, reason, now);
     }
 }

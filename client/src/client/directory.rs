@@ -20,7 +20,8 @@ use crate::guards::{self, GuardParams, GuardUse, shuffle};
 use crate::path_bias::PathBiasParams;
 use crate::paths::{hop, link_target};
 use crate::plane::StreamTarget;
-use crate::pool::{PoolId, Purpose};
+use crate::pool::{CircuitId, Purpose};
+use crate::status::Event;
 
 /// Guards that are asked for documents before the authorities are.
 const GUARD_SOURCES_MAX: usize = 4;
@@ -75,6 +76,9 @@ impl Client {
                 };
                 self.commands.push_back(Command::Save(saved));
                 self.handle_consensus(now);
+                if let Some(status) = self.consensus_status() {
+                    self.listener.tell(|| Event::Consensus(status));
+                }
             }
             fetch::Command::Certificates(certs) => {
                 self.commands.extend(certs.into_iter().map(|cert| {
@@ -83,6 +87,7 @@ impl Client {
                 }));
             }
             fetch::Command::Microdescs(found) => {
+                self.listener.tell(|| Event::Descriptors(found.len()));
                 let texts = found.into_iter().map(|(_, text)| text).collect();
                 self.commands
                     .push_back(Command::Save(Saved::Microdescs(texts)));
@@ -268,7 +273,7 @@ impl Client {
         }
     }
 
-    pub(super) fn directory_circuit_built(&mut self, id: PoolId, key: CircuitKey, now: Now) {
+    pub(super) fn directory_circuit_built(&mut self, id: CircuitId, key: CircuitKey, now: Now) {
         if let Some(attempt) = self.pool.entry(id).and_then(|entry| entry.attempt) {
             self.guards.handle_success(attempt, now, &mut self.rng);
         }
@@ -277,7 +282,7 @@ impl Client {
         }
     }
 
-    pub(super) fn directory_circuit_gone(&mut self, id: PoolId, now: Now) {
+    pub(super) fn directory_circuit_gone(&mut self, id: CircuitId, now: Now) {
         for attempt in self.fetches.on_circuit(id) {
             // With a stream, the shell will tell: the reply may have come whole.
             let asked = self.fetches.attempts.get(&attempt);

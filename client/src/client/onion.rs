@@ -24,6 +24,7 @@ use crate::onion::{Action, Ending, Event, Owner};
 use crate::onion_circuits::{Asked, Name, Named, REQUEST_MAX};
 use crate::paths;
 use crate::plane::StreamTarget;
+use crate::status::CircuitEnd;
 
 impl Client {
     /// Does one thing that a machine asks for.
@@ -79,7 +80,9 @@ impl Client {
                 request,
                 body,
             } => self.ask_last((owner, circuit), request, body, now),
-            Action::Close { circuit } => self.close_named((owner, circuit), now),
+            Action::Close { circuit } => {
+                self.close_named((owner, circuit), CircuitEnd::Finished, now);
+            }
         }
     }
 

@@ -21,8 +21,9 @@ use crate::onion_circuits::{
 use crate::paths::onion::{self, Behind, OnionRules, is_rendezvous_point};
 use crate::paths::{PathError, hop, hop_spec};
 use crate::plane::CircuitClose;
-use crate::pool::{self, CLEAN_MAX, Entry, PoolId};
+use crate::pool::{self, CLEAN_MAX, CircuitId, Entry};
 use crate::rules::Subject;
+use crate::status::{CircuitChange, CircuitEnd, CircuitPurpose};
 use crate::vanguards::VanguardMode;
 
 impl Client {
@@ -36,24 +37,27 @@ impl Client {
     }
 
     /// A machine needs a circuit no more.
-    pub(super) fn close_named(&mut self, name: Name, now: Now) {
+    pub(super) fn close_named(&mut self, name: Name, end: CircuitEnd, now: Now) {
         for fetch in self.onion.asked_over(name) {
             self.cancel_asked(fetch, now);
         }
-        let Some(named) = self.onion.remove(name) else {
-            return;
-        };
-        if let Some(id) = named.pool() {
-            let key = self.take_entry(id).and_then(|entry| entry.key());
-            if let Some(key) = key {
-                self.plane.retire_circuit(key, now);
-            }
+        let entry = self
+            .onion
+            .pool_of(name)
+            .and_then(|id| self.take_entry(id, end));
+        self.onion.remove(name);
+        if let Some(key) = entry.and_then(|entry| entry.key()) {
+            self.plane.retire_circuit(key, now);
         }
     }
 
     /// A circuit will not stand, or stands no more.
     pub(super) fn end_named(&mut self, name: Name, ending: Ending, now: Now) {
-        self.close_named(name, now);
+        let end = match ending {
+            Ending::Timeout => CircuitEnd::Timeout,
+            _ => CircuitEnd::Finished,
+        };
+        self.close_named(name, end, now);
         let (owner, circuit) = name;
         self.tell(owner, Event::Ended { circuit, ending }, now);
     }
@@ -88,7 +92,7 @@ impl Client {
         let best = fitting.min_by_key(|(id, entry)| (entry.built().is_none(), *id));
         if let Some((id, entry)) = best {
             let built = entry.built();
-            self.onion.bind(name, id);
+            self.bind(name, id);
             if let Some(key) = built {
                 self.continue_named(name, id, key, now);
             }
@@ -101,7 +105,7 @@ impl Client {
         let last = last_id(&named.last);
         match self.launch_path(last, rendezvous_excluded.as_deref(), now) {
             Ok(Some(id)) => {
-                self.onion.bind(name, id);
+                self.bind(name, id);
                 true
             }
             Ok(None) => false,
@@ -111,6 +115,12 @@ impl Client {
                 false
             }
         }
+    }
+
+    /// A path is for one name from now on.
+    fn bind(&mut self, name: Name, id: CircuitId) {
+        self.onion.bind(name, id);
+        self.tell_circuit(id, CircuitChange::Purpose(CircuitPurpose::OnionPath));
     }
 
     /// Whether a last hop may be asked for: it is in the consensus, or where strangers may send us.
@@ -143,8 +153,8 @@ impl Client {
     }
 
     /// Paths that no name is bound to.
-    fn free_paths(&self, now: Now) -> impl Iterator<Item = (PoolId, &Entry)> {
-        let free = move |id: PoolId, entry: &Entry| {
+    fn free_paths(&self, now: Now) -> impl Iterator<Item = (CircuitId, &Entry)> {
+        let free = move |id: CircuitId, entry: &Entry| {
             let is_path = entry.onion_path().is_some() && entry.is_clean() && !entry.is_slow(now);
             is_path && self.onion.name_of(id).is_none()
         };
@@ -157,7 +167,7 @@ impl Client {
         last: Option<RsaId>,
         ends: Option<&[RsaId]>,
         now: Now,
-    ) -> Result<Option<PoolId>, PathError> {
+    ) -> Result<Option<CircuitId>, PathError> {
         let pending = self.pool.pending();
         let pending =
             pending.filter(|(_, entry)| entry.onion_path().is_some() && !entry.is_slow(now));
@@ -201,7 +211,7 @@ impl Client {
         if waiting >= READY_PATHS && !self.guards.has_usable_primary(now) {
             return;
         }
-        let is_ready = |(_, entry): &(PoolId, &Entry)| !entry.is_waiting();
+        let is_ready = |(_, entry): &(CircuitId, &Entry)| !entry.is_waiting();
         while self.free_paths(now).filter(is_ready).count() < READY_PATHS {
             match self.launch_path(None, None, now) {
                 Ok(Some(_)) => {}
@@ -212,7 +222,7 @@ impl Client {
     }
 
     /// All hops of a circuit for onion services stand, or one more does.
-    pub(super) fn onion_circuit_built(&mut self, id: PoolId, key: CircuitKey, now: Now) {
+    pub(super) fn onion_circuit_built(&mut self, id: CircuitId, key: CircuitKey, now: Now) {
         let Some(name) = self.onion.name_of(id) else {
             return;
         };
@@ -234,7 +244,7 @@ impl Client {
     }
 
     /// The path of a circuit stands: what comes behind is added, or it is there.
-    fn continue_named(&mut self, name: Name, id: PoolId, key: CircuitKey, now: Now) {
+    fn continue_named(&mut self, name: Name, id: CircuitId, key: CircuitKey, now: Now) {
         let mut rng = self.rng.fork();
         let (Some(named), Some(entry)) = (self.onion.by_name.get(&name), self.pool.entry(id))
         else {
@@ -277,7 +287,7 @@ impl Client {
     }
 
     /// All hops before the last one stand.
-    fn extend_named(&mut self, name: Name, id: PoolId, key: CircuitKey, now: Now) {
+    fn extend_named(&mut self, name: Name, id: CircuitId, key: CircuitKey, now: Now) {
         let mut rng = self.rng.fork();
         let (Some(named), Some(entry)) = (self.onion.by_name.get(&name), self.pool.entry(id))
         else {
@@ -318,6 +328,7 @@ impl Client {
         named.stage = stage;
         if let Some(entry) = named.pool().and_then(|id| self.pool.entry_mut(id)) {
             entry.review_at = now.mono + EXTEND_MAX;
+            entry.path.push(spec.link_specifiers.rsa_id());
         }
         if let Err(error) = self.plane.extend_circuit(key, spec, now) {
             tracing::debug!("a circuit cannot be extended: {error}");
@@ -326,7 +337,14 @@ impl Client {
     }
 
     /// A circuit stands.
-    fn finish_named(&mut self, name: Name, id: PoolId, key: CircuitKey, last: &HopSpec, now: Now) {
+    fn finish_named(
+        &mut self,
+        name: Name,
+        id: CircuitId,
+        key: CircuitKey,
+        last: &HopSpec,
+        now: Now,
+    ) {
         if let Some(named) = self.onion.by_name.get_mut(&name) {
             named.stage = Stage::Ready(id);
         }
@@ -351,11 +369,13 @@ impl Client {
     }
 
     /// A path in the making is too late: its name waits for another.
-    pub(super) fn release_path(&mut self, id: PoolId) {
+    pub(super) fn release_path(&mut self, id: CircuitId) {
         let named = self.onion.unbind(id);
         let named = named.and_then(|name| self.onion.by_name.get_mut(&name));
         if let Some(named) = named {
             named.release();
+            let was = named.purpose.into();
+            self.tell_circuit(id, CircuitChange::Purpose(was));
         }
     }
 
@@ -367,8 +387,9 @@ impl Client {
         let id = named.pool();
         let ending = named.fail(failure);
         if let Some(id) = id {
+            let entry = self.take_entry(id, CircuitEnd::Finished);
             self.onion.unbind(id);
-            let key = self.take_entry(id).and_then(|entry| entry.key());
+            let key = entry.and_then(|entry| entry.key());
             if let Some(key) = key {
                 self.plane.close_circuit(key, DestroyReason::NONE, now);
             }
@@ -381,7 +402,7 @@ impl Client {
     /// A circuit in the pool is gone, and why: what its name is told.
     pub(super) fn onion_circuit_gone(
         &mut self,
-        id: PoolId,
+        id: CircuitId,
         reason: Option<CircuitClose>,
         now: Now,
     ) {
@@ -404,7 +425,7 @@ impl Client {
     }
 
     /// The time of a built circuit has come. True if it is kept.
-    pub(super) fn keeps_onion_circuit(&mut self, id: PoolId, now: Now) -> bool {
+    pub(super) fn keeps_onion_circuit(&mut self, id: CircuitId, now: Now) -> bool {
         let Some(name) = self.onion.name_of(id) else {
             return false;
         };
@@ -433,7 +454,7 @@ impl Client {
     }
 
     /// Ends a circuit of ours in a moment, when what was said last is on its way.
-    pub(super) fn doom(&mut self, id: PoolId, now: Now) {
+    pub(super) fn doom(&mut self, id: CircuitId, now: Now) {
         let Some(name) = self.onion.name_of(id) else {
             return;
         };

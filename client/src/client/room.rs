@@ -11,12 +11,12 @@
 use std::time::{Duration, Instant};
 
 use cepa_wire::Now;
-use cepa_wire::destroy::DestroyReason;
 
 use super::Client;
 use crate::onion::{Ending, Owner, Purpose};
 use crate::onion_circuits::{MEETINGS_MAX, NAMED_MAX, Stage};
-use crate::pool::{Entry, PoolId};
+use crate::pool::{CircuitId, Entry};
+use crate::status::CircuitEnd;
 
 /// How long a visitor has to ask for a stream before its place may be taken.
 const MEETING_AGE_MIN: Duration = Duration::from_secs(5);
@@ -87,7 +87,7 @@ impl Client {
     }
 
     /// Whether a circuit carries nothing, and since when.
-    fn idle(&self, id: PoolId, entry: &Entry, now: Now) -> Option<(Idle, Instant)> {
+    fn idle(&self, id: CircuitId, entry: &Entry, now: Now) -> Option<(Idle, Instant)> {
         let status = self.plane.circuit_status(entry.built()?)?;
         if status.stream_count > 0 {
             return None;
@@ -109,17 +109,10 @@ impl Client {
         }
     }
 
-    fn close_idle(&mut self, id: PoolId, now: Now) {
+    fn close_idle(&mut self, id: CircuitId, now: Now) {
         match self.onion.name_of(id) {
             Some(name) => self.end_named(name, Ending::Closed, now),
-            None => {
-                let key = self.pool.entry(id).and_then(|entry| entry.key());
-                self.take_entry(id);
-                self.directory_circuit_gone(id, now);
-                if let Some(key) = key {
-                    self.plane.close_circuit(key, DestroyReason::NONE, now);
-                }
-            }
+            None => self.close_circuit(id, CircuitEnd::Room, now),
         }
     }
 }

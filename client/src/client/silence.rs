@@ -12,15 +12,15 @@
 
 use cepa_link::ChannelKey;
 use cepa_wire::Now;
-use cepa_wire::destroy::DestroyReason;
 use cepa_wire::end::EndReason;
 
 use super::Client;
 use crate::command::{Command, RequestId};
 use crate::links::Need;
 use crate::onion_circuits::Stage;
-use crate::pool::{PoolId, Purpose};
+use crate::pool::{CircuitId, Purpose};
 use crate::requests::{State, Via};
+use crate::status::{CircuitEnd, LinkEnd};
 
 impl Client {
     /// The relay of a channel does not answer.
@@ -38,7 +38,7 @@ impl Client {
                 entry.is_stalled = true;
             }
             if !self.is_in_use(id) {
-                self.leave_circuit(id, now);
+                self.close_circuit(id, CircuitEnd::Silent, now);
             }
         }
         for id in self.asked_over_stalled() {
@@ -64,7 +64,7 @@ impl Client {
 
     /// Nothing comes over a channel any more.
     pub(super) fn channel_dead(&mut self, channel: ChannelKey, has_spoken: bool, now: Now) {
-        let Some(relay) = self.links.closed(channel) else {
+        let Some(relay) = self.links.closed(channel, LinkEnd::Silent) else {
             return;
         };
         if !has_spoken {
@@ -84,7 +84,7 @@ impl Client {
     }
 
     /// The circuits over a channel.
-    fn over(&self, channel: ChannelKey) -> Vec<PoolId> {
+    fn over(&self, channel: ChannelKey) -> Vec<CircuitId> {
         let is_over = |key| {
             let status = self.plane.circuit_status(key);
             status.is_some_and(|status| status.channel == channel)
@@ -97,7 +97,7 @@ impl Client {
 
     /// Whether somebody would miss a circuit that is closed: all its hops stand, and it is no
     /// directory's, nor to become longer.
-    fn is_in_use(&self, id: PoolId) -> bool {
+    fn is_in_use(&self, id: CircuitId) -> bool {
         let named = self.onion.name_of(id);
         let named = named.and_then(|name| self.onion.by_name.get(&name));
         let stands = named.is_none_or(|named| named.stage == Stage::Ready(id));
@@ -106,15 +106,6 @@ impl Client {
             && entry.is_some_and(|entry| {
                 entry.has_all_hops() && !matches!(entry.purpose, Purpose::Directory)
             })
-    }
-
-    /// Closes a circuit that others are to replace; nobody is to blame.
-    fn leave_circuit(&mut self, id: PoolId, now: Now) {
-        let key = self.pool.entry(id).and_then(|entry| entry.key());
-        self.forget_circuit(id, None, now);
-        if let Some(key) = key {
-            self.plane.close_circuit(key, DestroyReason::NONE, now);
-        }
     }
 
     /// Requests that wait for an exit's answer over circuits that are stalled.

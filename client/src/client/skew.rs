@@ -8,6 +8,7 @@ use cepa_crypto::RsaId;
 use cepa_wire::Now;
 
 use super::Client;
+use crate::status::Event;
 
 /// From so much on a clock is wrong enough to be told (`tor` does so from an hour on): consensuses
 /// and certificates of the near past or future are taken, but not those of more than a day.
@@ -23,6 +24,8 @@ impl Client {
             self.upkeep.skewed.reset();
         } else if self.upkeep.skewed.say(now).is_some() {
             tracing::warn!("{}", told(skew, relay));
+            let (secs, relay) = (skew, *relay);
+            self.listener.tell(|| Event::ClockSkew { secs, relay });
         }
     }
 

@@ -11,7 +11,7 @@ use cepa_crypto::RsaId;
 use cepa_netdoc::policy::is_internal;
 use cepa_wire::Now;
 use cepa_wire::end::EndReason;
-use cepa_wire::host;
+use cepa_wire::host::{self, Host};
 use cepa_wire::resolve::{Answer, AnswerValue};
 use cepa_wire::socks::{SocksRequest, SocksStatus};
 
@@ -20,10 +20,11 @@ use crate::command::{Command, RequestId};
 use crate::isolation::Isolation;
 use crate::paths::{self, ExitNeed, PathError, PathRules};
 use crate::plane::StreamTarget;
-use crate::pool::{PoolId, Purpose};
+use crate::pool::{CircuitId, Purpose};
 use crate::requests::{
     EARLY_BYTES_MAX, Outset, REQUESTS_MAX, Request, State, Verdict, Via, outset,
 };
+use crate::status::{StreamChange, StreamEnd, StreamSource, StreamStatus};
 
 impl Client {
     /// A request of an application. `early` is what came behind it (optimistic data). The answer
@@ -32,6 +33,7 @@ impl Client {
         &mut self,
         id: RequestId,
         request: &SocksRequest,
+        source: StreamSource,
         mut isolation: Isolation,
         early: Vec<u8>,
         now: Now,
@@ -56,11 +58,13 @@ impl Client {
                 if let Via::Exit(need) = via {
                     self.upkeep.note_need(need, now);
                 }
-                let mut request = Request::new(target, via, isolation, early, now);
+                let status = StreamStatus::new(id, request, source, isolation, now);
+                let mut request = Request::new(target, via, status, early, now);
                 if let Via::Exit(ExitNeed::Port { port, .. }) = via {
                     request.shun(self.requests.refusals(port, now));
                 }
                 self.requests.by_id.insert(id, request);
+                self.tell_request(id, StreamChange::New);
             }
         }
         self.settle(now);
@@ -82,7 +86,8 @@ impl Client {
 
     /// The application hung up before its answer.
     pub fn cancel_socks_request(&mut self, id: RequestId, now: Now) {
-        let Some(request) = self.requests.remove(id) else {
+        let end = StreamChange::Failed(StreamEnd::Ours(EndReason::DONE));
+        let Some(request) = self.take_request(id, end) else {
             return;
         };
         if let State::Attached { stream, .. } = request.state {
@@ -99,8 +104,15 @@ impl Client {
         self.settle(now);
     }
 
+    /// Takes out a request that is over, and tells how.
+    fn take_request(&mut self, id: RequestId, change: StreamChange) -> Option<Request> {
+        self.tell_request(id, change);
+        self.requests.remove(id)
+    }
+
     pub(super) fn refuse(&mut self, request: RequestId, status: SocksStatus) {
-        self.requests.remove(request);
+        let end = StreamEnd::Refused(status);
+        self.take_request(request, StreamChange::Failed(end));
         self.commands
             .push_back(Command::SocksFailed { request, status });
     }
@@ -124,7 +136,7 @@ impl Client {
             if let Some((circuit, key)) = self.pool.find_built(&wish, now) {
                 self.attach(id, circuit, key, now);
             } else if let Some(circuit) = self.pool.find_pending(&wish, now) {
-                let isolation = request.isolation.clone();
+                let isolation = request.status.isolation.clone();
                 self.reserve(circuit, isolation);
             } else if self.upkeep.launch_after <= now.mono {
                 self.launch_for(id, now);
@@ -133,7 +145,7 @@ impl Client {
     }
 
     /// Keeps a circuit in the making for one isolation.
-    fn reserve(&mut self, circuit: PoolId, isolation: Isolation) {
+    fn reserve(&mut self, circuit: CircuitId, isolation: Isolation) {
         if let Some(entry) = self.pool.entry_mut(circuit) {
             entry.isolation.get_or_insert(isolation);
         }
@@ -146,8 +158,8 @@ impl Client {
         let Via::Exit(need) = request.via else {
             return;
         };
-        let isolation = request.isolation.clone();
-        let (excluded, status) = (request.excluded_exits.clone(), request.status);
+        let isolation = request.status.isolation.clone();
+        let (excluded, status) = (request.excluded_exits.clone(), request.failure);
         match self.launch(need, &excluded, now) {
             Ok(Some(circuit)) => self.reserve(circuit, isolation),
             Ok(None) => {}
@@ -178,7 +190,7 @@ impl Client {
             .is_none_or(|view| paths::has_exit(view, &rules))
     }
 
-    pub(super) fn attach(&mut self, id: RequestId, circuit: PoolId, key: CircuitKey, now: Now) {
+    pub(super) fn attach(&mut self, id: RequestId, circuit: CircuitId, key: CircuitKey, now: Now) {
         let Some(request) = self.requests.by_id.get_mut(&id) else {
             return;
         };
@@ -186,7 +198,9 @@ impl Client {
             Ok(stream) => {
                 request.attach(stream, circuit, now);
                 self.requests.by_stream.insert(stream, id);
-                self.pool.used(circuit, Some(&request.isolation), now);
+                self.pool
+                    .used(circuit, Some(&request.status.isolation), now);
+                self.tell_request(id, StreamChange::Asked);
                 self.note_tried(circuit);
                 self.send_early(id, now);
             }
@@ -227,7 +241,13 @@ impl Client {
         rejects.unwrap_or(!self.network.is_testing) && is_internal(address)
     }
 
-    pub(super) fn request_connected(&mut self, stream: StreamKey, bound: Option<IpAddr>, now: Now) {
+    pub(super) fn request_connected(
+        &mut self,
+        stream: StreamKey,
+        address: Option<(IpAddr, u32)>,
+        now: Now,
+    ) {
+        let bound = address.map(|(ip, _)| ip);
         let Some(id) = self.requests.by_stream.get(&stream).copied() else {
             return;
         };
@@ -241,9 +261,14 @@ impl Client {
             return self.detach(id, EndReason::TORPROTOCOL, now);
         }
         self.note_answer(stream, true);
-        let Some(request) = self.requests.remove(id) else {
+        if let Some((ip, ttl)) = address {
+            self.tell_address(id, Host::Ip(ip), ttl);
+            self.tell_request(id, StreamChange::Remapped(ip));
+        }
+        let Some(request) = self.requests.connected(id) else {
             return;
         };
+        self.tell_open(stream, StreamChange::Succeeded);
         let early = request
             .early
             .get(request.early_sent..)
@@ -275,7 +300,18 @@ impl Client {
         let lied = good.len() < before;
         good.retain(|one| matches!(one.value, AnswerValue::Name(_) | AnswerValue::Ip(_)));
         if !good.is_empty() {
-            self.requests.remove(id);
+            for one in &good {
+                match &one.value {
+                    AnswerValue::Ip(ip) => self.tell_address(id, Host::Ip(*ip), one.ttl),
+                    AnswerValue::Name(name) => {
+                        let name = String::from_utf8_lossy(name).into_owned();
+                        self.tell_address(id, Host::Name(name), one.ttl);
+                    }
+                    _ => {}
+                }
+            }
+            let done = StreamEnd::Peer(EndReason::DONE);
+            self.take_request(id, StreamChange::Closed(done));
             let (request, answers) = (id, good);
             self.commands
                 .push_back(Command::SocksResolved { request, answers });
@@ -291,7 +327,8 @@ impl Client {
 
     /// A look-up has failed for now: another time there may be an answer.
     fn resolve_failed(&mut self, id: RequestId) {
-        if self.requests.remove(id).is_some() {
+        let end = StreamEnd::Peer(EndReason::RESOLVEFAILED);
+        if self.take_request(id, StreamChange::Failed(end)).is_some() {
             let answer = Answer {
                 value: AnswerValue::ErrorTransient,
                 ttl: 0,
@@ -312,6 +349,8 @@ impl Client {
             ];
             self.note_answer(stream, !is_bad.contains(&reason));
             self.detach(id, reason, now);
+        } else if let Some((_, end)) = self.requests.open.get_mut(&stream) {
+            *end = Some(reason);
         }
     }
 
@@ -347,6 +386,10 @@ impl Client {
         };
         let no_answer = reason == Some(EndReason::RESOLVEFAILED)
             && matches!(request.target, StreamTarget::Resolve(_));
+        let end = match reason {
+            Some(reason) => StreamEnd::Peer(reason),
+            None => StreamEnd::Ours(EndReason::TIMEOUT),
+        };
         let verdict = judge(request, exit);
         let refused = match (reason, request.via, exit) {
             (Some(EndReason::EXITPOLICY), Via::Exit(ExitNeed::Port { port, .. }), Some(exit)) => {
@@ -360,9 +403,12 @@ impl Client {
         self.requests.by_stream.remove(&stream);
         self.close_stream(stream, EndReason::DONE, now);
         match verdict {
-            Verdict::Retry => {}
+            Verdict::Retry => self.tell_request(id, StreamChange::Detached(circuit, end)),
             Verdict::Refuse(_) if no_answer => self.resolve_failed(id),
-            Verdict::Refuse(status) => self.refuse(id, status),
+            Verdict::Refuse(status) => {
+                self.take_request(id, StreamChange::Failed(end));
+                self.refuse(id, status);
+            }
         }
     }
 

@@ -7,6 +7,7 @@ mod padding;
 mod rest;
 mod rules;
 mod silence;
+mod status;
 mod times;
 mod vanguards;
 mod world;
@@ -40,7 +41,7 @@ fn bootstraps_and_builds_ahead() {
         "{tags:?}"
     );
     assert!(world.statuses.is_sorted_by_key(|status| status.percent));
-    assert_eq!(world.client.status().percent, 100);
+    assert_eq!(world.client.bootstrap().percent, 100);
     let ready = world
         .client
         .pool
@@ -318,7 +319,7 @@ fn the_same_guard_after_a_restart() {
     let text = state.guards.clone().unwrap();
     let mut again = World::start_with(state, world.now);
     again.run();
-    assert_eq!(again.client.status().percent, 100);
+    assert_eq!(again.client.bootstrap().percent, 100);
     assert_eq!(again.client.guards.primary()[0], guard);
     assert_eq!(again.net.documents_served, 0, "all was kept");
     let damaged = SavedState {
@@ -341,7 +342,7 @@ fn a_dead_authority_is_survived_by_fallbacks() {
     for _ in 0..5 {
         world.wait(Duration::from_millis(500));
     }
-    assert_eq!(world.client.status().percent, 100);
+    assert_eq!(world.client.bootstrap().percent, 100);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::bootstrap::Facts;
 use crate::command::Command;
 use crate::paths::{ExitNeed, PathError};
 use crate::rules::Permits;
+use crate::status::Event;
 
 /// Clean circuits that are kept for each need.
 pub(crate) const CLEAN_EACH: usize = 2;
@@ -257,7 +258,7 @@ impl Client {
 
     /// Tells how far the client is, if that is further than before.
     pub(super) fn update_status(&mut self) {
-        if self.status.percent == 100 {
+        if self.bootstrap.percent == 100 {
             return;
         }
         let facts = Facts {
@@ -271,8 +272,10 @@ impl Client {
             building: self.pool.pending().any(|(_, entry)| entry.is_general()),
             has_circuit: self.upkeep.has_built,
         };
-        if self.status.update(&facts) {
-            self.commands.push_back(Command::Bootstrap(self.status));
+        if self.bootstrap.update(&facts) {
+            let status = self.bootstrap;
+            self.commands.push_back(Command::Bootstrap(status));
+            self.listener.tell(|| Event::Bootstrap(status));
         }
     }
 }

@@ -53,7 +53,10 @@ impl Client {
             };
             if let Via::Onion(address, visit @ None) = &mut request.via {
                 self.onion.used_last = Some(now.mono);
-                *visit = Some(self.visits.request(*address, &request.isolation, now));
+                *visit = Some(
+                    self.visits
+                        .request(*address, &request.status.isolation, now),
+                );
             }
         }
     }
@@ -143,6 +146,7 @@ impl Client {
     pub(super) fn close_stream(&mut self, stream: StreamKey, reason: EndReason, now: Now) {
         let circuit = self.plane.stream_circuit(stream);
         self.plane.stream_close(stream, reason, now);
+        self.stream_gone(stream, reason);
         self.note_idle(circuit, now);
     }
 

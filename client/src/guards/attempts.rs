@@ -18,7 +18,7 @@ use std::time::Instant;
 use cepa_crypto::{Rng, RsaId};
 use cepa_wire::Now;
 
-use super::{GuardUse, Guards, since};
+use super::{GuardUse, Guards, Reachable, since};
 
 /// Names the use of a guard by one circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,10 +146,10 @@ impl Guards {
         let is_disowned = attempt.is_disowned;
         let was_down = self.was_down(now);
         self.on_internet_last = Some(now);
-        let Some(known) = self.guard_mut(&guard).filter(|_| !is_disowned) else {
+        if is_disowned || self.guard_mut(&guard).is_none() {
             return GuardUsability::Never;
-        };
-        known.answers();
+        }
+        self.note_reachable(&guard, Reachable::Yes, now);
         let is_primary = self.set().is_some_and(|set| set.is_primary(&guard));
         if !is_primary && was_down {
             // It was the network, not the guards: better ones first.

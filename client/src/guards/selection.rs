@@ -2,6 +2,8 @@
 //! operators whose rules leave few guards, so that a sample drawn under such rules is not mixed
 //! with the one that all others have.
 
+use serde::{Serialize, Serializer};
+
 use super::GuardParams;
 use crate::rules::RulesId;
 
@@ -19,6 +21,12 @@ pub enum Selection {
     Restricted(RulesId),
     /// Bridges of the operator's.
     Bridges,
+}
+
+impl Serialize for Selection {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
+    }
 }
 
 impl Selection {

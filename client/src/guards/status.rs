@@ -3,7 +3,6 @@
 //! [`Guards::statuses`] says how each guard of the sample stands; [`Departure`]s say which ones
 //! were given up lately. Dates of the sample are blurred (guard-spec A.2), and told as they are.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::time::SystemTime;
 
@@ -11,12 +10,14 @@ use cepa_crypto::RsaId;
 use cepa_netdoc::timestamp;
 
 use super::{Guard, Guards, Reachable, Selection};
+use crate::status::GuardChange;
 
 /// Guards that were given up, as many as are remembered.
 pub(super) const DEPARTURES_MAX: usize = 32;
 
 /// Why a guard was given up (guard-spec 4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DepartureReason {
     /// No consensus listed it as a guard for 20 days.
     Unlisted,
@@ -40,7 +41,7 @@ impl DepartureReason {
 }
 
 /// A guard that was given up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Departure {
     /// The set that it was in.
     pub selection: Selection,
@@ -49,6 +50,7 @@ pub struct Departure {
     /// Its nickname; may be empty.
     pub nickname: String,
     /// When it left the sample.
+    #[serde(serialize_with = "timestamp::serialize")]
     pub on: SystemTime,
     /// Whether it had carried traffic.
     pub was_confirmed: bool,
@@ -56,16 +58,9 @@ pub struct Departure {
     pub reason: DepartureReason,
 }
 
-/// Remembers the last ones.
-pub(super) fn remember(all: &mut VecDeque<Departure>, gone: Vec<Departure>) {
-    for one in gone {
-        all.push_front(one);
-    }
-    all.truncate(DEPARTURES_MAX);
-}
-
 /// How far up in the order of preference a guard stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum GuardRank {
     /// Among the primary guards, at this place from 1.
     Primary(usize),
@@ -77,7 +72,7 @@ pub enum GuardRank {
 
 /// One guard of the sample, for its operator: who it is, how far up, since when, and whether it
 /// answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct GuardStatus {
     /// The set that it is in.
     pub selection: Selection,
@@ -90,16 +85,20 @@ pub struct GuardStatus {
     /// Whether traffic goes through it now: it is the first primary guard that is not failing.
     pub is_in_use: bool,
     /// When the guard was drawn.
+    #[serde(serialize_with = "timestamp::serialize")]
     pub sampled_on: SystemTime,
     /// When the guard first carried traffic.
+    #[serde(serialize_with = "timestamp::serialize_option")]
     pub confirmed_on: Option<SystemTime>,
     /// Since when no consensus lists it as a guard.
+    #[serde(serialize_with = "timestamp::serialize_option")]
     pub unlisted_since: Option<SystemTime>,
     /// Whether the operator's rules allow it; true before the first consensus.
     pub is_allowed: bool,
     /// Whether it can be reached.
     pub reachable: Reachable,
     /// Since when the guard cannot be reached.
+    #[serde(serialize_with = "timestamp::serialize_option")]
     pub failing_since: Option<SystemTime>,
 }
 
@@ -144,6 +143,17 @@ impl Guards {
             all.extend(of_set);
         }
         all
+    }
+
+    /// Remembers the last ones that were given up.
+    pub(super) fn remember(&mut self, gone: Vec<Departure>) {
+        self.changed |= !gone.is_empty();
+        for one in gone {
+            let change = (GuardChange::Dropped, one.rsa, one.nickname.clone());
+            self.changes.push_back(change);
+            self.departures.push_front(one);
+        }
+        self.departures.truncate(DEPARTURES_MAX);
     }
 
     /// The last guards that were given up, the latest first.

@@ -6,7 +6,9 @@ use slotmap::SlotMap;
 
 use super::*;
 use crate::drawn::start;
+use crate::isolation::{Isolation, Protocol};
 use crate::pool::{Pool, Purpose};
+use crate::status::StreamSource;
 
 fn socks(command: SocksCommand, host: &str, port: u16) -> SocksRequest {
     SocksRequest {
@@ -80,8 +82,14 @@ fn what_is_looked_up() {
     assert_eq!(reverse("example.net"), wrong);
 }
 
-fn isolation() -> Isolation {
-    Isolation::internal(0)
+fn status() -> StreamStatus {
+    let source = StreamSource {
+        addr: "127.0.0.1:1".parse().unwrap(),
+        protocol: Protocol::Socks(SocksVersion::V5),
+    };
+    let request = socks(SocksCommand::Resolve, "a", 0);
+    let isolation = Isolation::internal(0);
+    StreamStatus::new(RequestId(1), &request, source, isolation, start())
 }
 
 /// The verdicts on one reason, given again and again by exits that differ.
@@ -102,7 +110,7 @@ fn verdicts(reason: EndReason) -> Vec<Verdict> {
     let mut request = Request::new(
         target,
         Via::Exit(ExitNeed::Any),
-        isolation(),
+        status(),
         b"early".to_vec(),
         now,
     );

@@ -8,6 +8,8 @@
 use core::fmt;
 use core::str::FromStr;
 
+use serde::{Serialize, Serializer};
+
 use crate::encoding;
 
 /// An identity's text that is not of the right length or alphabet.
@@ -65,6 +67,12 @@ impl fmt::Display for RsaId {
     }
 }
 
+impl Serialize for RsaId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Debug for RsaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -82,6 +90,12 @@ impl FromStr for RsaId {
 impl fmt::Display for Ed25519Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&encoding::base64_unpadded(&self.0))
+    }
+}
+
+impl Serialize for Ed25519Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

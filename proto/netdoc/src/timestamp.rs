@@ -7,6 +7,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde::Serializer;
 use time::{Date, Month, OffsetDateTime, Time};
 
 /// The last second of the year 9999.
@@ -95,6 +96,22 @@ pub fn unix_seconds(time: SystemTime) -> u64 {
 /// The time so many seconds after 1970, clamped to the year 9999.
 pub fn from_unix(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(UNIX_SECONDS_MAX))
+}
+
+/// Writes a time into a snapshot, as `serde` wants it.
+pub fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&encode(*time))
+}
+
+/// The same of a time that may be missing.
+pub fn serialize_option<S: Serializer>(
+    time: &Option<SystemTime>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => serialize(time, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 #[cfg(test)]

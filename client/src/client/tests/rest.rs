@@ -123,5 +123,5 @@ fn a_directory_of_no_use_is_asked_last() {
     for _ in 0..20 {
         world.wait(Duration::from_millis(500));
     }
-    assert_eq!(world.client.status().percent, 100);
+    assert_eq!(world.client.bootstrap().percent, 100);
 }

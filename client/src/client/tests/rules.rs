@@ -25,7 +25,7 @@ fn hops_are_those_that_the_rules_allow() {
         exclude: set(&["relay5"]),
         ..Rules::default()
     });
-    assert_eq!(world.client.status().percent, 100);
+    assert_eq!(world.client.bootstrap().percent, 100);
     for user in ["a", "b", "c", "d"] {
         let request = world.connect("example.net", 80, user, b"");
         world.connected(request);
@@ -46,7 +46,7 @@ fn an_excluded_authority_is_not_asked() {
         exclude: set(&["127.1.0.1"]),
         ..Rules::default()
     });
-    assert_eq!(world.client.status().percent, 0);
+    assert_eq!(world.client.bootstrap().percent, 0);
     assert_eq!(world.net.paths(), [] as [Vec<RsaId>; 0]);
 }
 
@@ -57,7 +57,7 @@ fn rules_that_leave_no_path_refuse_at_once() {
         exclude: set(&["relay3", "nobody"]),
         ..Rules::default()
     });
-    assert!(world.client.status().percent < 100);
+    assert!(world.client.bootstrap().percent < 100);
     let told: Vec<&str> = world.client.told_rules.iter().map(String::as_str).collect();
     assert_eq!(
         told,

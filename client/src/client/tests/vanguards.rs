@@ -34,14 +34,16 @@ fn paths_are_those_of_full_vanguards() {
         assert_eq!(asked, [(Purpose::Fetch, 5), (Purpose::Upload, 4)]);
         let [layer2, layer3] = layers(&net.world);
         assert_eq!((layer2.len(), layer3.len()), (4, 8));
-        let told = net.world.client.vanguards_told(net.world.now);
-        assert!(told.starts_with("vanguards of circuits for onion services (full):\n"));
-        assert!(
-            layer2
+        let told = net.world.client.guards_status(net.world.now);
+        assert_eq!(told.vanguard_mode, VanguardMode::Full);
+        let hops = |hop| {
+            told.vanguards
                 .iter()
-                .all(|id| told.contains(&format!("({id}): second hop until")))
-        );
-        assert_eq!(told.matches("): third hop until").count(), 8);
+                .map(|one| &one.vanguard)
+                .filter(move |one| one.hop == hop)
+        };
+        assert!(hops(1).all(|one| layer2.contains(&one.id)));
+        assert_eq!((hops(1).count(), hops(2).count()), (4, 8));
         let guard = net.world.client.guards.primary()[0];
         for (command, hops) in [
             (RelayCommand::ESTABLISH_INTRO, 4),

@@ -30,6 +30,7 @@ use crate::isolation::{Isolation, IsolationRules, Protocol};
 use crate::network::Directory;
 use crate::onion::LastHop;
 use crate::rules::Rules;
+use crate::status::StreamSource;
 
 /// Cells on their way to the client.
 type Inbox = Vec<(ChannelKey, CellBuf)>;
@@ -83,6 +84,7 @@ pub(super) struct World {
     pub(super) now: Now,
     pub(super) statuses: Vec<BootstrapStatus>,
     pub(super) saved: Vec<Saved>,
+    pub(super) events: Vec<crate::status::Event>,
     /// Streams that visitors asked for.
     pub(super) visitors: Vec<(StreamKey, u16)>,
     pub(super) published: Vec<crate::onion::services::ServiceId>,
@@ -182,6 +184,7 @@ impl World {
             }
             Command::CloseChannel { channel, .. } => {
                 self.net.channels.remove(&channel);
+                self.net.circuits.retain(|(of, _), _| *of != channel);
             }
             Command::DirRequest {
                 fetch,
@@ -213,6 +216,11 @@ impl World {
                 self.client.handle_dir_reply(fetch, reply, now);
             }
             Command::CancelDirRequest { .. } => {}
+            Command::Events => {
+                while let Some(event) = self.client.poll_status_event() {
+                    self.events.push(event);
+                }
+            }
             Command::Save(saved) => self.saved.push(saved),
             Command::Bootstrap(status) => self.statuses.push(status),
             Command::OnionStream { stream, port, .. } => self.visitors.push((stream, port)),
@@ -230,11 +238,13 @@ impl World {
         let id = RequestId(self.request_next);
         self.request_next += 1;
         let listener = "127.0.0.1:9050".parse().unwrap();
-        let client = [127, 0, 0, 1].into();
-        let protocol = Protocol::Socks(request.version);
-        let isolation = Isolation::new(&self.rules, listener, client, protocol, request);
+        let source = StreamSource {
+            addr: "127.0.0.1:40000".parse().unwrap(),
+            protocol: Protocol::Socks(request.version),
+        };
+        let isolation = Isolation::new(&self.rules, listener, source, request);
         self.client
-            .handle_socks_request(id, request, isolation, early.to_vec(), self.now);
+            .handle_socks_request(id, request, source, isolation, early.to_vec(), self.now);
         self.run();
         id
     }

@@ -9,6 +9,8 @@ use std::time::SystemTime;
 
 use cepa_crypto::ed25519::{ExpandedKeypair, PublicKey};
 use cepa_crypto::{RsaId, curve25519};
+use cepa_netdoc::timestamp;
+use serde::Serialize;
 
 /// Introduction points of a service where nothing else is said, and fewest
 /// (`HiddenServiceNumIntroductionPoints`).
@@ -104,11 +106,13 @@ pub enum ServiceOutcome {
 }
 
 /// How a hosted service stands, for its operator.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct ServiceStatus {
     /// The service that this is about.
+    #[serde(skip)]
     pub service: ServiceId,
     /// Its identity key; the address follows from it.
+    #[serde(skip)]
     pub identity: PublicKey,
     /// Whether it has been published ([`ServiceOutcome::Published`]).
     pub is_published: bool,
@@ -121,7 +125,7 @@ pub struct ServiceStatus {
 }
 
 /// How the descriptor of one period stands, for its operator.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct DescriptorStatus {
     /// The number of its time period.
     pub period: u64,
@@ -130,18 +134,22 @@ pub struct DescriptorStatus {
     /// The revision counter that was given out last; none before the first.
     pub revision: Option<u64>,
     /// When the descriptor is made anew.
+    #[serde(serialize_with = "timestamp::serialize_option")]
     pub next_upload: Option<SystemTime>,
     /// The directories responsible for it, ascending by identity.
     pub hsdirs: Vec<HsDirStatus>,
 }
 
 /// What one directory has of a descriptor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct HsDirStatus {
     /// The relay that is the directory.
     pub relay: RsaId,
-    /// The revision that it took last, and when.
-    pub held: Option<(u64, SystemTime)>,
+    /// The revision that it took last.
+    pub revision: Option<u64>,
+    /// When.
+    #[serde(serialize_with = "timestamp::serialize_option")]
+    pub since: Option<SystemTime>,
     /// Whether an upload to it is under way.
     pub is_uploading: bool,
     /// Uploads that failed since it took one.
@@ -149,7 +157,8 @@ pub struct HsDirStatus {
 }
 
 /// How an introduction point stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum IntroPointState {
     /// Its circuit is being built, or it has not answered yet.
     Opening,
@@ -160,20 +169,22 @@ pub enum IntroPointState {
 }
 
 /// One introduction point.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct IntroPointStatus {
     /// The relay that is the point.
     pub relay: RsaId,
     /// How far the point is between being chosen and being given up.
     pub state: IntroPointState,
     /// Since when the point stands.
+    #[serde(serialize_with = "timestamp::serialize_option")]
     pub since: Option<SystemTime>,
     /// Introductions that came over it.
     pub introductions: u64,
 }
 
 /// Why an INTRODUCE2 was dropped. Its order is that of the checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum IntroDrop {
     /// Too many came in a second, or the point has taken all that it may.
     Rate,
@@ -218,7 +229,7 @@ impl IntroDrop {
 }
 
 /// What is counted of a service; the names are those of the metrics `tor_hs_*`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// INTRODUCE2 messages that came: `tor_hs_intro_num_total`.
     pub intro_num_total: u64,

@@ -381,7 +381,8 @@ impl Descriptor {
     pub(super) fn status(&self) -> DescriptorStatus {
         let of = |(relay, it): (&RsaId, &Directory)| HsDirStatus {
             relay: *relay,
-            held: it.held,
+            revision: it.held.map(|(revision, _)| revision),
+            since: it.held.map(|(_, at)| at),
             is_uploading: matches!(it.stage, Stage::Uploading(_)),
             failures: it.failures,
         };

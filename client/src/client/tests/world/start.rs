@@ -111,6 +111,7 @@ impl World {
             now,
             statuses: Vec::new(),
             saved: Vec::new(),
+            events: Vec::new(),
             visitors: Vec::new(),
             published: Vec::new(),
             answers: BTreeMap::new(),
@@ -149,10 +150,10 @@ impl World {
         let world = &mut self;
         world.run();
         assert_eq!(
-            world.client.status().percent,
+            world.client.bootstrap().percent,
             100,
             "{}",
-            world.client.status()
+            world.client.bootstrap()
         );
         self
     }

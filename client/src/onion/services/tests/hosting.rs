@@ -221,7 +221,7 @@ fn hosts_before_there_is_a_network_and_many_at_once() {
         assert_eq!(status.descriptors.len(), 2);
         for descriptor in &status.descriptors {
             assert_eq!(descriptor.hsdirs.len(), 8);
-            assert!(descriptor.hsdirs.iter().all(|dir| dir.held.is_some()));
+            assert!(descriptor.hsdirs.iter().all(|dir| dir.revision.is_some()));
         }
     }
 }

@@ -1,0 +1,424 @@
+//! How a client stands, as types: the one door through which it is seen.
+//!
+//! [`Client::status`](crate::Client::status) and its like take snapshots; [`event`] is what happens
+//! between two of them. Commands, metrics and the control protocol are written on these types and
+//! on nothing else: they hold what control-spec 3.9 and 4.1 tell of a client, none of its words.
+//! Snapshots can be written as JSON by `serde`; secrets (passwords of SOCKS) are left out there.
+
+mod event;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use cepa_crypto::{Ed25519Id, RsaId};
+use cepa_netdoc::timestamp;
+use cepa_wire::Now;
+use cepa_wire::host::Host;
+use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest};
+use serde::{Serialize, Serializer};
+
+use crate::bootstrap::BootstrapStatus;
+use crate::command::{LinkId, RequestId};
+use crate::guards::{Departure, GuardStatus, Selection};
+use crate::isolation::{Isolation, Protocol};
+use crate::onion;
+use crate::vanguards::{VanguardMode, VanguardStatus};
+
+pub(crate) use event::Listener;
+pub use event::{
+    BuildTimesChange, CircuitChange, CircuitEnd, EVENTS_MAX, Event, GuardChange, LinkChange,
+    LinkEnd, StreamChange, StreamEnd,
+};
+
+/// Names a circuit. The first one is 1, and no number is used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct CircuitId(pub u64);
+
+/// All of a client at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClientStatus {
+    /// When that was.
+    #[serde(serialize_with = "timestamp::serialize")]
+    pub at: SystemTime,
+    /// How far it is.
+    pub bootstrap: BootstrapStatus,
+    /// Whether nobody has wanted anything for a day, so that it does nothing.
+    pub is_dormant: bool,
+    /// What it knows of the network; none before the first consensus.
+    pub consensus: Option<ConsensusStatus>,
+    /// What its links have carried.
+    pub traffic: Traffic,
+    /// How long circuits take.
+    pub build_times: BuildTimesStatus,
+    /// Its guards.
+    pub guards: GuardsStatus,
+    /// Its links, by the relay that they lead to.
+    pub links: Vec<LinkStatus>,
+    /// Its circuits, the oldest first.
+    pub circuits: Vec<CircuitStatus>,
+    /// The streams of applications, the oldest first.
+    pub streams: Vec<StreamStatus>,
+}
+
+/// A consensus that is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConsensusStatus {
+    /// From when on it is valid.
+    #[serde(serialize_with = "timestamp::serialize")]
+    pub valid_after: SystemTime,
+    /// Until when it is the newest.
+    #[serde(serialize_with = "timestamp::serialize")]
+    pub fresh_until: SystemTime,
+    /// Until when it is valid.
+    #[serde(serialize_with = "timestamp::serialize")]
+    pub valid_until: SystemTime,
+    /// Relays that it lists.
+    pub listed: usize,
+    /// Of them, those that can be used: their microdescriptors are known.
+    pub usable: usize,
+}
+
+/// Bytes that links have carried since the client began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Traffic {
+    /// Bytes of cells that came.
+    pub read_bytes: u64,
+    /// Bytes of cells that went.
+    pub written_bytes: u64,
+}
+
+/// How long circuits may take (path-spec 2.4).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct BuildTimesStatus {
+    /// Times that are known.
+    pub count: usize,
+    /// Whether there are too few yet for an estimate.
+    pub is_learning: bool,
+    /// From when on a circuit of three hops is late.
+    #[serde(serialize_with = "millis")]
+    pub timeout: Duration,
+    /// From when on it is given up.
+    #[serde(serialize_with = "millis")]
+    pub close: Duration,
+    /// The share of all circuits that the time-out is to let pass, from 0 to 1.
+    pub quantile: f64,
+    /// The share of the last circuits that were late, from 0 to 1.
+    pub late: f64,
+    /// The lowest value of the curve, in milliseconds (Xm); 0 while nothing is known.
+    pub lowest_ms: f64,
+    /// The exponent of the curve; 0 where there is none.
+    pub alpha: f64,
+}
+
+/// The guards and vanguards.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GuardsStatus {
+    /// The set in use.
+    pub selection: Selection,
+    /// Those of all sets, those in use first, in the order of preference.
+    pub sampled: Vec<GuardStatus>,
+    /// The last ones that were given up, the latest first.
+    pub departures: Vec<Departure>,
+    /// What became of circuits by guards that were used (path-spec 7).
+    pub path_bias: Vec<PathBiasStatus>,
+    /// Which layers of vanguards there are.
+    pub vanguard_mode: VanguardMode,
+    /// The vanguards, second hops first.
+    pub vanguards: Vec<NamedVanguard>,
+}
+
+/// A vanguard with its nickname.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NamedVanguard {
+    /// Its nickname, if the consensus lists it.
+    pub nickname: Option<String>,
+    /// How it stands.
+    #[serde(flatten)]
+    pub vanguard: VanguardStatus,
+}
+
+/// What a guard let become of circuits. Counts are scaled down as they grow.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PathBiasStatus {
+    /// The guard.
+    pub guard: RsaId,
+    /// Circuits that had two hops.
+    pub attempts: f64,
+    /// Of them, those that came to stand, and were not closed on us.
+    pub successes: f64,
+    /// Circuits that streams were attached to.
+    pub use_attempts: f64,
+    /// Of them, those that answered.
+    pub use_successes: f64,
+}
+
+/// How far a link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkState {
+    /// It is being opened.
+    Opening,
+    /// It stands.
+    Open,
+    /// It stands, but its relay does not answer just now.
+    Silent,
+}
+
+/// A link to a relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LinkStatus {
+    /// Its name.
+    pub id: LinkId,
+    /// The relay's RSA identity.
+    pub rsa: RsaId,
+    /// The relay's Ed25519 identity, where it is known.
+    pub ed: Option<Ed25519Id>,
+    /// Where the relay listens: the first address that is tried, or the one that is connected.
+    pub addr: Option<SocketAddr>,
+    /// How far it is.
+    pub state: LinkState,
+    /// Since when it is opening, or open.
+    #[serde(serialize_with = "timestamp::serialize")]
+    pub since: SystemTime,
+    /// Circuits over it.
+    pub circuits: usize,
+}
+
+/// How far a circuit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CircuitState {
+    /// It waits for the link to its first hop.
+    Connecting,
+    /// Its hops are being added.
+    Building,
+    /// It is built, but not to be used while a better guard may be had (guard-spec 4.8).
+    GuardWait,
+    /// It stands.
+    Built,
+}
+
+/// What a circuit is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CircuitPurpose {
+    /// Directory requests to its only hop.
+    Directory,
+    /// Streams of applications by an exit.
+    General,
+    /// Three hops that are ready for any use of onion services.
+    OnionPath,
+    /// A visitor fetches a descriptor.
+    Fetch,
+    /// A service uploads a descriptor.
+    Upload,
+    /// A visitor's circuit to an introduction point.
+    Introduce,
+    /// A service's circuit to an introduction point.
+    IntroPoint,
+    /// A visitor's circuit to the rendezvous point.
+    Rendezvous,
+    /// A service's circuit to the rendezvous point that a visitor has chosen.
+    Meet,
+}
+
+impl From<onion::Purpose> for CircuitPurpose {
+    fn from(purpose: onion::Purpose) -> Self {
+        match purpose {
+            onion::Purpose::Fetch => CircuitPurpose::Fetch,
+            onion::Purpose::Upload => CircuitPurpose::Upload,
+            onion::Purpose::Introduce => CircuitPurpose::Introduce,
+            onion::Purpose::IntroPoint => CircuitPurpose::IntroPoint,
+            onion::Purpose::Rendezvous => CircuitPurpose::Rendezvous,
+            onion::Purpose::Meet => CircuitPurpose::Meet,
+        }
+    }
+}
+
+impl fmt::Display for CircuitPurpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CircuitPurpose::Directory => "directory",
+            CircuitPurpose::General => "exit",
+            CircuitPurpose::OnionPath => "onion services",
+            CircuitPurpose::Fetch => "fetch of a descriptor",
+            CircuitPurpose::Upload => "upload of a descriptor",
+            CircuitPurpose::Introduce => "introduction",
+            CircuitPurpose::IntroPoint => "introduction point",
+            CircuitPurpose::Rendezvous => "rendezvous",
+            CircuitPurpose::Meet => "rendezvous with a visitor",
+        })
+    }
+}
+
+/// A hop of a circuit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HopStatus {
+    /// The relay; none where only a stranger has described it, without its RSA identity.
+    pub rsa: Option<RsaId>,
+    /// Its nickname, if the consensus lists it.
+    pub nickname: Option<String>,
+}
+
+/// Whether a circuit takes streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CircuitUse {
+    /// Any that it fits: none has used it yet.
+    Clean,
+    /// Those of its isolation.
+    Used,
+    /// None: its time is over, or its relay does not answer just now.
+    Worn,
+    /// None: it was too late, and is built only to learn how long that takes.
+    Late,
+}
+
+/// A circuit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CircuitStatus {
+    /// Its name.
+    pub id: CircuitId,
+    /// How far it is.
+    pub state: CircuitState,
+    /// What it is for.
+    pub purpose: CircuitPurpose,
+    /// The hops that stand, the first one first.
+    pub path: Vec<HopStatus>,
+    /// The first hop, which may not stand yet.
+    pub guard: RsaId,
+    /// How many hops it is to have.
+    pub hops: usize,
+    /// When it was begun.
+    #[serde(serialize_with = "timestamp::serialize")]
+    pub created: SystemTime,
+    /// Whether it takes streams.
+    #[serde(rename = "use")]
+    pub usage: CircuitUse,
+    /// Streams that are open on it.
+    pub streams: usize,
+    /// What its streams have in common; none before its first.
+    pub isolation: Option<Isolation>,
+}
+
+impl CircuitStatus {
+    /// Whether it has one hop only, of which it asks for documents.
+    #[must_use]
+    pub fn is_one_hop(&self) -> bool {
+        self.purpose == CircuitPurpose::Directory
+    }
+
+    /// Whether no stream leaves the network by it.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.purpose != CircuitPurpose::General
+    }
+}
+
+/// How far a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamState {
+    /// It waits for a circuit.
+    Waiting,
+    /// The far end was asked.
+    Asked,
+    /// It is open.
+    Open,
+}
+
+/// Whose request a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamSource {
+    /// The application's address.
+    pub addr: SocketAddr,
+    /// How it speaks to us.
+    pub protocol: Protocol,
+}
+
+/// A stream of an application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StreamStatus {
+    /// Its name: that of the request.
+    pub id: RequestId,
+    /// How far it is.
+    pub state: StreamState,
+    /// The circuit that carries it.
+    pub circuit: Option<CircuitId>,
+    /// Whether it is a connection, or a look-up.
+    #[serde(serialize_with = "name_of_command")]
+    pub command: SocksCommand,
+    /// Where it leads to.
+    #[serde(serialize_with = "shown")]
+    pub host: Host,
+    /// And to which port; 0 for look-ups.
+    pub port: u16,
+    /// Where it comes from.
+    #[serde(serialize_with = "addr_of_source")]
+    pub source: StreamSource,
+    /// What the application said about itself.
+    #[serde(serialize_with = "user")]
+    pub auth: SocksAuth,
+    /// What it shares with the streams of its circuit.
+    pub isolation: Isolation,
+    /// When it was asked for.
+    #[serde(serialize_with = "timestamp::serialize")]
+    pub created: SystemTime,
+}
+
+impl StreamStatus {
+    pub(crate) fn new(
+        id: RequestId,
+        request: &SocksRequest,
+        source: StreamSource,
+        isolation: Isolation,
+        now: Now,
+    ) -> Self {
+        StreamStatus {
+            id,
+            state: StreamState::Waiting,
+            circuit: None,
+            command: request.command,
+            host: request.address.clone(),
+            port: request.port,
+            source,
+            auth: request.auth.clone(),
+            isolation,
+            created: now.wall,
+        }
+    }
+}
+
+fn shown<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn millis<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn name_of_command<S: Serializer>(
+    command: &SocksCommand,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match command {
+        SocksCommand::Connect => "connect",
+        SocksCommand::Resolve => "resolve",
+        SocksCommand::ResolvePtr => "resolve_ptr",
+    })
+}
+
+fn addr_of_source<S: Serializer>(source: &StreamSource, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&source.addr)
+}
+
+/// The name only: a password is nobody else's.
+pub(crate) fn user<S: Serializer>(auth: &SocksAuth, serializer: S) -> Result<S::Ok, S::Error> {
+    match auth {
+        SocksAuth::None => serializer.serialize_none(),
+        SocksAuth::Username(name, _) | SocksAuth::Socks4(name) => {
+            serializer.serialize_some(&String::from_utf8_lossy(name))
+        }
+    }
+}
