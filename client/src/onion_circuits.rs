@@ -18,11 +18,13 @@ use std::time::{Duration, Instant};
 use cepa_circuit::StreamKey;
 use cepa_circuit::handshake::HopSpec;
 use cepa_crypto::RsaId;
+use cepa_crypto::onion::OnionAddress;
 use cepa_wire::Now;
 
 use crate::command::FetchId;
 use crate::onion::{CircuitName, Ending, LastHop, Owner, Purpose, VisitId};
 use crate::pool::CircuitId;
+use crate::status::DescriptorTransfer;
 use crate::vanguards::VanguardMode;
 
 /// Most circuits that have names. A bound of ours; a service meets each visitor on one.
@@ -71,6 +73,8 @@ pub(crate) enum Stage {
 pub(crate) struct Named {
     pub(crate) purpose: Purpose,
     pub(crate) last: LastHop,
+    /// The service that it is for.
+    pub(crate) address: Option<OnionAddress>,
     pub(crate) stage: Stage,
     /// When it must stand.
     pub(crate) until: Instant,
@@ -100,6 +104,7 @@ impl Named {
         Named {
             purpose,
             last,
+            address: None,
             stage: Stage::Waiting,
             until: now.mono + OPEN_MAX,
             avoided: Vec::new(),
@@ -171,6 +176,8 @@ pub(crate) struct Asked {
     pub(crate) name: Name,
     pub(crate) stream: StreamKey,
     pub(crate) until: Instant,
+    /// What is told of the descriptor that is asked for, or uploaded.
+    pub(crate) transfer: DescriptorTransfer,
 }
 
 /// All of them.

@@ -11,6 +11,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{Ed25519Id, RsaId};
 use cepa_netdoc::timestamp;
 use cepa_wire::Now;
@@ -23,59 +24,78 @@ use crate::command::{LinkId, RequestId};
 use crate::guards::{Departure, GuardStatus, Selection};
 use crate::isolation::{Isolation, Protocol};
 use crate::onion;
+use crate::onion::services::ServiceStatus;
 use crate::vanguards::{VanguardMode, VanguardStatus};
 
 pub(crate) use event::Listener;
 pub use event::{
-    BuildTimesChange, CircuitChange, CircuitEnd, EVENTS_MAX, Event, GuardChange, LinkChange,
-    LinkEnd, StreamChange, StreamEnd,
+    BuildTimesChange, CircuitChange, CircuitEnd, DescriptorChange, DescriptorFailure,
+    DescriptorTransfer, EVENTS_MAX, Event, GuardChange, LinkChange, LinkEnd, StreamChange,
+    StreamEnd,
 };
 
 /// Names a circuit. The first one is 1, and no number is used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct CircuitId(pub u64);
 
-/// All of a client at one moment.
+/// A whole client at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClientStatus {
-    /// When that was.
+    /// When the snapshot was taken.
     #[serde(serialize_with = "timestamp::serialize")]
     pub at: SystemTime,
-    /// How far it is.
+    /// How far the client is.
     pub bootstrap: BootstrapStatus,
-    /// Whether nobody has wanted anything for a day, so that it does nothing.
+    /// Whether nobody has wanted anything for a day, so that the client does nothing.
     pub is_dormant: bool,
-    /// What it knows of the network; none before the first consensus.
+    /// What is known of the network; none before the first consensus.
     pub consensus: Option<ConsensusStatus>,
-    /// What its links have carried.
+    /// What the links have carried.
     pub traffic: Traffic,
     /// How long circuits take.
     pub build_times: BuildTimesStatus,
-    /// Its guards.
+    /// The guards and vanguards.
     pub guards: GuardsStatus,
-    /// Its links, by the relay that they lead to.
+    /// The links, by the relay that they lead to.
     pub links: Vec<LinkStatus>,
-    /// Its circuits, the oldest first.
+    /// The circuits, the oldest first.
     pub circuits: Vec<CircuitStatus>,
     /// The streams of applications, the oldest first.
     pub streams: Vec<StreamStatus>,
+    /// The onion services that the client hosts.
+    pub services: Vec<ServiceStatus>,
+    /// The visits to onion services, the oldest first.
+    pub visits: Vec<VisitStatus>,
+}
+
+/// A visit to an onion service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VisitStatus {
+    /// The service.
+    pub address: OnionAddress,
+    /// Whether the visit waits for a descriptor.
+    pub is_fetching: bool,
+    /// Whether the rendezvous circuit stands, with the service at the other end.
+    pub is_ready: bool,
+    /// What the streams of the visit have in common.
+    pub isolation: Isolation,
 }
 
 /// A consensus that is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConsensusStatus {
-    /// From when on it is valid.
+    /// From when on the consensus is valid.
     #[serde(serialize_with = "timestamp::serialize")]
     pub valid_after: SystemTime,
-    /// Until when it is the newest.
+    /// When a newer one is due.
     #[serde(serialize_with = "timestamp::serialize")]
     pub fresh_until: SystemTime,
-    /// Until when it is valid.
+    /// Until when the consensus is valid.
     #[serde(serialize_with = "timestamp::serialize")]
     pub valid_until: SystemTime,
-    /// Relays that it lists.
+    /// How many relays the consensus lists.
     pub listed: usize,
-    /// Of them, those that can be used: their microdescriptors are known.
+    /// How many of them can be used: their microdescriptors are known.
     pub usable: usize,
 }
 
@@ -91,14 +111,14 @@ pub struct Traffic {
 /// How long circuits may take (path-spec 2.4).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct BuildTimesStatus {
-    /// Times that are known.
+    /// How many times are known.
     pub count: usize,
     /// Whether there are too few yet for an estimate.
     pub is_learning: bool,
     /// From when on a circuit of three hops is late.
     #[serde(serialize_with = "millis")]
     pub timeout: Duration,
-    /// From when on it is given up.
+    /// From when on such a circuit is given up.
     #[serde(serialize_with = "millis")]
     pub close: Duration,
     /// The share of all circuits that the time-out is to let pass, from 0 to 1.
@@ -116,9 +136,9 @@ pub struct BuildTimesStatus {
 pub struct GuardsStatus {
     /// The set in use.
     pub selection: Selection,
-    /// Those of all sets, those in use first, in the order of preference.
+    /// The guards of all sets, those in use first, in the order of preference.
     pub sampled: Vec<GuardStatus>,
-    /// The last ones that were given up, the latest first.
+    /// The guards that were given up lately, the latest first.
     pub departures: Vec<Departure>,
     /// What became of circuits by guards that were used (path-spec 7).
     pub path_bias: Vec<PathBiasStatus>,
@@ -131,9 +151,9 @@ pub struct GuardsStatus {
 /// A vanguard with its nickname.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NamedVanguard {
-    /// Its nickname, if the consensus lists it.
+    /// The relay's nickname, if the consensus lists it.
     pub nickname: Option<String>,
-    /// How it stands.
+    /// How the vanguard stands.
     #[serde(flatten)]
     pub vanguard: VanguardStatus,
 }
@@ -141,15 +161,15 @@ pub struct NamedVanguard {
 /// What a guard let become of circuits. Counts are scaled down as they grow.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PathBiasStatus {
-    /// The guard.
+    /// The guard's RSA identity.
     pub guard: RsaId,
-    /// Circuits that had two hops.
+    /// How many circuits had two hops.
     pub attempts: f64,
-    /// Of them, those that came to stand, and were not closed on us.
+    /// How many of them came to stand, and were not closed on us.
     pub successes: f64,
-    /// Circuits that streams were attached to.
+    /// How many circuits had streams attached to them.
     pub use_attempts: f64,
-    /// Of them, those that answered.
+    /// How many of those answered.
     pub use_successes: f64,
 }
 
@@ -157,18 +177,18 @@ pub struct PathBiasStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkState {
-    /// It is being opened.
+    /// The link is being opened.
     Opening,
-    /// It stands.
+    /// The link stands.
     Open,
-    /// It stands, but its relay does not answer just now.
+    /// The link stands, but its relay does not answer just now.
     Silent,
 }
 
 /// A link to a relay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LinkStatus {
-    /// Its name.
+    /// The name of the link.
     pub id: LinkId,
     /// The relay's RSA identity.
     pub rsa: RsaId,
@@ -176,12 +196,12 @@ pub struct LinkStatus {
     pub ed: Option<Ed25519Id>,
     /// Where the relay listens: the first address that is tried, or the one that is connected.
     pub addr: Option<SocketAddr>,
-    /// How far it is.
+    /// How far the link is.
     pub state: LinkState,
-    /// Since when it is opening, or open.
+    /// Since when the link is opening, or open.
     #[serde(serialize_with = "timestamp::serialize")]
     pub since: SystemTime,
-    /// Circuits over it.
+    /// How many circuits go over the link.
     pub circuits: usize,
 }
 
@@ -189,13 +209,13 @@ pub struct LinkStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CircuitState {
-    /// It waits for the link to its first hop.
+    /// The circuit waits for the link to its first hop.
     Connecting,
-    /// Its hops are being added.
+    /// Hops are being added.
     Building,
-    /// It is built, but not to be used while a better guard may be had (guard-spec 4.8).
+    /// The circuit is built, but not to be used while a better guard may be had (guard-spec 4.8).
     GuardWait,
-    /// It stands.
+    /// The circuit stands.
     Built,
 }
 
@@ -265,51 +285,53 @@ pub struct HopStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CircuitUse {
-    /// Any that it fits: none has used it yet.
+    /// It takes any stream that it fits: none has used it yet.
     Clean,
-    /// Those of its isolation.
+    /// It takes streams of its isolation.
     Used,
-    /// None: its time is over, or its relay does not answer just now.
+    /// It takes none: its time is over, or its relay does not answer just now.
     Worn,
-    /// None: it was too late, and is built only to learn how long that takes.
+    /// It takes none: it is late, and is built only to learn how long that takes.
     Late,
 }
 
-/// A circuit.
+/// A circuit, from its beginning to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CircuitStatus {
-    /// Its name.
+    /// The name of the circuit.
     pub id: CircuitId,
-    /// How far it is.
+    /// How far the circuit is.
     pub state: CircuitState,
-    /// What it is for.
+    /// What the circuit is for.
     pub purpose: CircuitPurpose,
     /// The hops that stand, the first one first.
     pub path: Vec<HopStatus>,
     /// The first hop, which may not stand yet.
     pub guard: RsaId,
-    /// How many hops it is to have.
+    /// How many hops the circuit is to have.
     pub hops: usize,
-    /// When it was begun.
+    /// When the circuit was begun.
     #[serde(serialize_with = "timestamp::serialize")]
     pub created: SystemTime,
-    /// Whether it takes streams.
+    /// Whether the circuit takes streams.
     #[serde(rename = "use")]
     pub usage: CircuitUse,
-    /// Streams that are open on it.
+    /// How many streams are open on the circuit.
     pub streams: usize,
-    /// What its streams have in common; none before its first.
+    /// What the streams of the circuit have in common; none before the first.
     pub isolation: Option<Isolation>,
+    /// The onion service that the circuit is for.
+    pub onion: Option<OnionAddress>,
 }
 
 impl CircuitStatus {
-    /// Whether it has one hop only, of which it asks for documents.
+    /// Whether the circuit has one hop only, which is asked for documents.
     #[must_use]
     pub fn is_one_hop(&self) -> bool {
         self.purpose == CircuitPurpose::Directory
     }
 
-    /// Whether no stream leaves the network by it.
+    /// Whether no stream leaves the network by this circuit.
     #[must_use]
     pub fn is_internal(&self) -> bool {
         self.purpose != CircuitPurpose::General
@@ -320,11 +342,11 @@ impl CircuitStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamState {
-    /// It waits for a circuit.
+    /// The stream waits for a circuit.
     Waiting,
     /// The far end was asked.
     Asked,
-    /// It is open.
+    /// The stream is open.
     Open,
 }
 
@@ -333,36 +355,36 @@ pub enum StreamState {
 pub struct StreamSource {
     /// The application's address.
     pub addr: SocketAddr,
-    /// How it speaks to us.
+    /// How the application speaks to us.
     pub protocol: Protocol,
 }
 
 /// A stream of an application.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StreamStatus {
-    /// Its name: that of the request.
+    /// The name of the stream: that of the request.
     pub id: RequestId,
-    /// How far it is.
+    /// How far the stream is.
     pub state: StreamState,
-    /// The circuit that carries it.
+    /// The circuit that carries the stream.
     pub circuit: Option<CircuitId>,
-    /// Whether it is a connection, or a look-up.
+    /// Whether the stream is a connection, or a look-up.
     #[serde(serialize_with = "name_of_command")]
     pub command: SocksCommand,
-    /// Where it leads to.
+    /// The host that the stream leads to, or that is looked up.
     #[serde(serialize_with = "shown")]
     pub host: Host,
-    /// And to which port; 0 for look-ups.
+    /// The port that the stream leads to; 0 for look-ups.
     pub port: u16,
-    /// Where it comes from.
+    /// Who asks.
     #[serde(serialize_with = "addr_of_source")]
     pub source: StreamSource,
     /// What the application said about itself.
     #[serde(serialize_with = "user")]
     pub auth: SocksAuth,
-    /// What it shares with the streams of its circuit.
+    /// What the stream shares with the others of its circuit.
     pub isolation: Isolation,
-    /// When it was asked for.
+    /// When the stream was asked for.
     #[serde(serialize_with = "timestamp::serialize")]
     pub created: SystemTime,
 }

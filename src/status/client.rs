@@ -32,7 +32,8 @@ fn times(times: &BuildTimesStatus) -> String {
     let (late, close) = (times.timeout.as_millis(), times.close.as_secs());
     let count = times.count;
     format!(
-        "a circuit is late after {late} ms, given up after {close} s ({learnt}, from {count} circuits)\n"
+        "a circuit is late after {late} ms, given up after {close} s \
+         ({learnt}, from {count} circuits)\n"
     )
 }
 

@@ -69,7 +69,8 @@ fn service(text: &mut String, status: &ServiceStatus, at: SystemTime) {
         let (period, count, all) = (one.period, holding.count(), one.hsdirs.len());
         let _ = writeln!(
             text,
-            "  descriptor of period {period}: revision {revision}, at {count} of {all} directories{next}"
+            "  descriptor of period {period}: revision {revision}, \
+             at {count} of {all} directories{next}"
         );
         one.hsdirs.iter().for_each(|dir| hsdir(text, dir, at));
     }

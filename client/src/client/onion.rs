@@ -24,7 +24,7 @@ use crate::onion::{Action, Ending, Event, Owner};
 use crate::onion_circuits::{Asked, Name, Named, REQUEST_MAX};
 use crate::paths;
 use crate::plane::StreamTarget;
-use crate::status::CircuitEnd;
+use crate::status::{CircuitEnd, DescriptorChange, DescriptorFailure};
 
 impl Client {
     /// Does one thing that a machine asks for.
@@ -43,7 +43,12 @@ impl Client {
                     "a name is used once"
                 );
                 let has_room = self.make_named_room(purpose, now);
-                let named = Named::new(purpose, last, now);
+                let address = match owner {
+                    Owner::Visits => self.visits.address_of(circuit),
+                    Owner::Services => self.services.address_of(circuit),
+                };
+                let mut named = Named::new(purpose, last, now);
+                named.address = address;
                 self.onion.by_name.insert(name, named);
                 if !has_room {
                     self.end_named(name, Ending::NoPath, now);
@@ -101,14 +106,17 @@ impl Client {
         let Some(key) = self.standing(name) else {
             return;
         };
+        let transfer = self.transfer(name, &request, &body);
         match self.plane.open_stream(key, &StreamTarget::BeginDir, now) {
             Ok(stream) => {
+                self.tell_transfer(&transfer, DescriptorChange::Asked);
                 let fetch = self.fetches.new_id();
                 let until = now.mono + REQUEST_MAX;
                 let asked = Asked {
                     name,
                     stream,
                     until,
+                    transfer,
                 };
                 self.onion.asked.insert(fetch, asked);
                 self.commands.push_back(Command::DirRequest {
@@ -132,7 +140,9 @@ impl Client {
             return false;
         };
         self.plane.stream_close(asked.stream, EndReason::DONE, now);
-        self.tell_reply(asked.name, reply.unwrap_or_else(Reply::failed), now);
+        let reply = reply.unwrap_or_else(Reply::failed);
+        self.tell_transferred(asked.transfer, &reply, now);
+        self.tell_reply(asked.name, reply, now);
         true
     }
 
@@ -142,6 +152,10 @@ impl Client {
 
     pub(super) fn cancel_asked(&mut self, fetch: FetchId, now: Now) {
         if let Some(asked) = self.onion.asked.remove(&fetch) {
+            self.tell_transfer(
+                &asked.transfer,
+                DescriptorChange::Failed(DescriptorFailure::Broken),
+            );
             self.plane.stream_close(asked.stream, EndReason::DONE, now);
             self.commands.push_back(Command::CancelDirRequest { fetch });
         }

@@ -2,17 +2,22 @@
 
 use cepa_circuit::StreamKey;
 use cepa_crypto::RsaId;
+use cepa_dir::DirRequest;
+use cepa_dir::fetch::Reply;
+use cepa_netdoc::hs_descriptor::HsDescriptor;
 use cepa_wire::Now;
 use cepa_wire::end::EndReason;
 use cepa_wire::host::Host;
 
 use super::Client;
 use crate::command::RequestId;
+use crate::onion::LastHop;
+use crate::onion_circuits::Name;
 use crate::pool::{Entry, Purpose};
 use crate::status::{
-    CircuitChange, CircuitId, CircuitPurpose, CircuitStatus, ClientStatus, ConsensusStatus, Event,
-    GuardsStatus, HopStatus, LinkStatus, NamedVanguard, PathBiasStatus, StreamChange, StreamEnd,
-    StreamStatus,
+    CircuitChange, CircuitId, CircuitPurpose, CircuitStatus, ClientStatus, ConsensusStatus,
+    DescriptorChange, DescriptorFailure, DescriptorTransfer, Event, GuardsStatus, HopStatus,
+    LinkStatus, NamedVanguard, PathBiasStatus, StreamChange, StreamEnd, StreamStatus,
 };
 
 impl Client {
@@ -30,6 +35,8 @@ impl Client {
             links: self.link_statuses(),
             circuits: self.circuit_statuses(),
             streams: self.stream_statuses(),
+            services: self.services.statuses(),
+            visits: self.visits.statuses(),
         }
     }
 
@@ -129,6 +136,7 @@ impl Client {
             usage: entry.usage(),
             streams: status.map_or(0, |status| status.stream_count),
             isolation: entry.isolation.clone(),
+            onion: named.and_then(|named| named.address),
         }
     }
 }
@@ -146,16 +154,20 @@ impl Client {
     }
 
     pub(super) fn tell_circuit(&mut self, id: CircuitId, change: CircuitChange) {
-        if let Some(entry) = self.pool.entry(id).filter(|_| self.listener.listens()) {
+        if self.listener.listens()
+            && let Some(entry) = self.pool.entry(id)
+        {
             let circuit = Box::new(self.circuit_status(id, entry));
             self.listener.tell(|| Event::Circuit { change, circuit });
         }
     }
 
     pub(super) fn tell_request(&mut self, id: RequestId, change: StreamChange) {
-        let request = self.requests.by_id.get(&id);
-        self.listener
-            .tell_stream(change, request.map(|one| &one.status));
+        if self.listener.listens() {
+            let request = self.requests.by_id.get(&id);
+            self.listener
+                .tell_stream(change, request.map(|one| &one.status));
+        }
     }
 
     pub(super) fn tell_open(&mut self, stream: StreamKey, change: StreamChange) {
@@ -186,6 +198,72 @@ impl Client {
                 ttl_secs,
             });
         }
+    }
+
+    /// What a machine of onion services asks a directory for, or gives to it.
+    pub(super) fn transfer(
+        &self,
+        name: Name,
+        request: &DirRequest,
+        body: &[u8],
+    ) -> DescriptorTransfer {
+        let named = self.onion.by_name.get(&name);
+        let blinded = match request {
+            DirRequest::HsDescriptor(key) => Some(*key),
+            _ => None,
+        };
+        DescriptorTransfer {
+            address: named.and_then(|named| named.address),
+            hsdir: named.and_then(|named| match named.last {
+                LastHop::Listed(id) => Some(id),
+                _ => None,
+            }),
+            is_upload: *request == DirRequest::PostHsDescriptor,
+            blinded,
+            text: match self.listener.listens() {
+                true => String::from_utf8_lossy(body).into_owned(),
+                false => String::new(),
+            },
+        }
+    }
+
+    pub(super) fn tell_transfer(
+        &mut self,
+        transfer: &DescriptorTransfer,
+        change: DescriptorChange,
+    ) {
+        self.listener.tell(|| Event::OnionDescriptor {
+            change,
+            transfer: Box::new(transfer.clone()),
+        });
+    }
+
+    /// A directory has answered; a text that is none is as good as no answer.
+    pub(super) fn tell_transferred(
+        &mut self,
+        mut transfer: DescriptorTransfer,
+        reply: &Reply,
+        now: Now,
+    ) {
+        if !self.listener.listens() {
+            return;
+        }
+        if !transfer.is_upload {
+            transfer.text = String::from_utf8_lossy(&reply.body).into_owned();
+        }
+        let descriptor = HsDescriptor::parse(&transfer.text, now.wall);
+        let is_it = descriptor.is_ok_and(|read| {
+            let blinded = *read.blinded_key.as_bytes();
+            blinded == *transfer.blinded.get_or_insert(blinded)
+        });
+        let change = match (reply.status, transfer.is_upload) {
+            (200, false) if !is_it => DescriptorChange::Failed(DescriptorFailure::Bad),
+            (200, _) => DescriptorChange::Done,
+            (0, _) => DescriptorChange::Failed(DescriptorFailure::Broken),
+            (_, true) => DescriptorChange::Failed(DescriptorFailure::Rejected),
+            (_, false) => DescriptorChange::Failed(DescriptorFailure::NotFound),
+        };
+        self.tell_transfer(&transfer, change);
     }
 
     /// What the tables and rules have noted since.

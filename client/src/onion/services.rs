@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use cepa_crypto::Rng;
+use cepa_crypto::onion::OnionAddress;
 use cepa_dir::{NetworkView, hsring};
 use cepa_wire::Now;
 
@@ -185,6 +186,12 @@ impl Services {
         let (id, _) = self.circuits.owner(circuit)?;
         let service = self.services.get(&id)?;
         service.is_joined(circuit).then_some(id)
+    }
+
+    /// The address of the service that a circuit is for, until it is closed.
+    pub(crate) fn address_of(&self, circuit: CircuitName) -> Option<OnionAddress> {
+        let (id, _) = self.circuits.owner(circuit)?;
+        OnionAddress::new(&self.config(id)?.identity.public()).ok()
     }
 
     /// The visitor at the end of a joined circuit has opened a stream: it may stay.

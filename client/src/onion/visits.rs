@@ -37,6 +37,7 @@ use cepa_wire::Now;
 use super::action::{Action, CircuitName, Event};
 use crate::isolation::Isolation;
 use crate::paths::congestion_params;
+use crate::status::VisitStatus;
 use cache::Content;
 use circuits::Role;
 use fetch::{Fetch, Progress};
@@ -113,6 +114,25 @@ impl Visits {
     #[must_use]
     pub fn address(&self, visit: VisitId) -> Option<OnionAddress> {
         Some(self.visits.get(&visit)?.address)
+    }
+
+    /// The service that a circuit is for, until it is closed.
+    pub(crate) fn address_of(&self, circuit: CircuitName) -> Option<OnionAddress> {
+        match self.shared.circuits.role(circuit)? {
+            Role::Fetch(identity) => Some(self.fetches.get(&identity)?.address()),
+            Role::Rendezvous(visit) | Role::Introduction(visit) => self.address(visit),
+        }
+    }
+
+    /// How they stand, the oldest first.
+    pub(crate) fn statuses(&self) -> Vec<VisitStatus> {
+        let status = |visit: &Visit| VisitStatus {
+            address: visit.address,
+            is_fetching: visit.is_fetching(),
+            is_ready: visit.meeting.joined().is_some(),
+            isolation: visit.isolation.clone(),
+        };
+        self.visits.values().map(status).collect()
     }
 
     /// A stream is open on the visit's circuit, which is kept from now on.

@@ -1,7 +1,7 @@
 //! What happens to a client, as types, for whoever listens.
 //!
 //! ```text
-//! machines ─tell─▶ Listener (bounded) ─Command::Events─▶ shell ─Client::poll_status_event─▶ viewers
+//! machines ─tell─▶ Listener (bounded) ─Command::Events─▶ shell ─poll_status_event─▶ viewers
 //! ```
 //!
 //! While nobody listens an event costs one branch. While somebody does, [`EVENTS_MAX`] wait at
@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use cepa_crypto::RsaId;
+use cepa_crypto::onion::OnionAddress;
 use cepa_wire::Now;
 use cepa_wire::end::EndReason;
 use cepa_wire::host::Host;
@@ -34,44 +35,51 @@ const BANDWIDTH_EVERY: Duration = Duration::from_secs(1);
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// To a circuit.
+    /// Something happened to a circuit.
     Circuit {
-        /// What.
+        /// What happened.
         change: CircuitChange,
-        /// How it stands since, or stood last.
+        /// The circuit as it stands since then, or as it stood last.
         circuit: Box<CircuitStatus>,
     },
-    /// To a stream of an application.
+    /// Something happened to a stream of an application.
     Stream {
-        /// What.
+        /// What happened.
         change: StreamChange,
-        /// How it stands since, or stood last.
+        /// The stream as it stands since then, or as it stood last.
         stream: Box<StreamStatus>,
     },
-    /// To a link.
+    /// Something happened to a link.
     Link {
-        /// What.
+        /// What happened.
         change: LinkChange,
-        /// How it stands since, or stood last.
+        /// The link as it stands since then, or as it stood last.
         link: Box<LinkStatus>,
     },
-    /// To a guard.
+    /// Something happened to a guard.
     Guard {
-        /// What.
+        /// What happened.
         change: GuardChange,
-        /// Which.
+        /// The guard's RSA identity.
         guard: RsaId,
         /// Its nickname; may be empty.
         nickname: String,
     },
     /// Bytes that links have carried in about a second.
     Bandwidth(Traffic),
-    /// How long circuits may take.
+    /// Circuits may take another time than before.
     BuildTimes {
-        /// Why that is another time now.
+        /// Why they may.
         change: BuildTimesChange,
-        /// The times.
+        /// How long they may take now.
         times: BuildTimesStatus,
+    },
+    /// Something happened to a descriptor of an onion service, on its way from or to a directory.
+    OnionDescriptor {
+        /// What happened.
+        change: DescriptorChange,
+        /// Which way it goes, and from or to whom.
+        transfer: Box<DescriptorTransfer>,
     },
     /// Another consensus is in force.
     Consensus(ConsensusStatus),
@@ -81,20 +89,20 @@ pub enum Event {
     Bootstrap(BootstrapStatus),
     /// A name was looked up, or a connection to it has shown its address.
     AddressMap {
-        /// The name.
+        /// The name, or the address that was looked up.
         name: Host,
-        /// Its address, or the name of an address.
+        /// The address of the name, or the name of the address.
         address: Host,
-        /// For how many seconds that may be believed.
+        /// For how many seconds the answer may be believed.
         ttl_secs: u32,
     },
-    /// Whether anything comes from the network at all.
+    /// The network has fallen silent (false), or is heard again (true).
     Liveness(bool),
     /// The clock is wrong, as a directory that was known beforehand has it.
     ClockSkew {
         /// Seconds by which the directory is ahead of us.
         secs: i64,
-        /// The directory.
+        /// The directory's RSA identity.
         relay: RsaId,
     },
     /// So many events were dropped here, since they were not taken in time.
@@ -104,19 +112,19 @@ pub enum Event {
 /// What happened to a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CircuitChange {
-    /// It is begun.
+    /// The circuit is begun.
     Launched,
     /// One more hop stands.
     Extended,
-    /// It is built, and waits for what becomes of better guards.
+    /// The circuit is built, and waits for what becomes of better guards.
     GuardWait,
-    /// All its hops stand.
+    /// All hops stand, and the circuit may be used.
     Built,
-    /// It is for something else now than for this.
+    /// The circuit is for something else now than for this.
     Purpose(CircuitPurpose),
-    /// It ended before it was built.
+    /// The circuit ended before it was built.
     Failed(CircuitEnd),
-    /// It ended.
+    /// The circuit ended after it was built.
     Closed(CircuitEnd),
 }
 
@@ -125,38 +133,38 @@ pub enum CircuitChange {
 pub enum CircuitEnd {
     /// Somebody else's doing, or for want of room.
     Plane(CircuitClose),
-    /// It was used, and is of no more use, or was of none for too long.
+    /// The circuit was used and is of no more use, or was of none for too long.
     Finished,
-    /// It was not built in time.
+    /// The circuit was not built in time.
     Timeout,
-    /// It was late, and built only to learn how long that takes.
+    /// The circuit was late, and was built only to learn how long that takes.
     Measured,
-    /// There was no link to its first hop, or none could be opened.
+    /// There was no link to the first hop, or none could be opened.
     NoLink,
-    /// A better guard can be had, or its guard is none of ours any more.
+    /// A better guard can be had, or the circuit's guard is none of ours any more.
     Unwanted,
-    /// The relay of its link did not answer.
+    /// The relay at the other end of the link did not answer.
     Silent,
-    /// It made room for another.
+    /// The circuit made room for another.
     Room,
 }
 
 /// What happened to a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamChange {
-    /// It is asked for.
+    /// An application asks for the stream.
     New,
-    /// The far end of its circuit was asked.
+    /// The far end of the circuit was asked.
     Asked,
     /// The exit has connected to this address.
     Remapped(IpAddr),
-    /// It is open.
+    /// The stream is open.
     Succeeded,
-    /// It has lost this circuit, and is to have another.
+    /// The stream has lost this circuit, and is to have another.
     Detached(CircuitId, StreamEnd),
-    /// It ended before it was open.
+    /// The stream ended before it was open.
     Failed(StreamEnd),
-    /// It ended.
+    /// The stream ended, or the look-up has its answer.
     Closed(StreamEnd),
 }
 
@@ -165,22 +173,22 @@ pub enum StreamChange {
 pub enum StreamEnd {
     /// The far end said so; or its circuit broke (`DESTROY`).
     Peer(EndReason),
-    /// We did, or the application.
+    /// We ended the stream, or the application did.
     Ours(EndReason),
-    /// It could not be, and that is what the application was told.
+    /// The stream could not be, and this is what the application hears.
     Refused(SocksStatus),
 }
 
 /// What happened to a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkChange {
-    /// It is being opened.
+    /// The link is being opened.
     Launched,
-    /// It stands.
+    /// The link stands.
     Connected,
-    /// It was not opened.
+    /// The link could not be opened.
     Failed,
-    /// It ended.
+    /// The link ended.
     Closed(LinkEnd),
 }
 
@@ -195,25 +203,64 @@ pub enum LinkEnd {
     Broken,
 }
 
+/// A descriptor of an onion service on its way from a directory, or to one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescriptorTransfer {
+    /// The service.
+    pub address: Option<OnionAddress>,
+    /// The directory.
+    pub hsdir: Option<RsaId>,
+    /// Whether it is an upload, of a service of ours.
+    pub is_upload: bool,
+    /// The blinded key, by which directories know it, once that is known.
+    pub blinded: Option<[u8; 32]>,
+    /// The descriptor, once it is there.
+    pub text: String,
+}
+
+/// What became of a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DescriptorChange {
+    /// The directory is asked for it, or offered it.
+    Asked,
+    /// It was received, or taken.
+    Done,
+    /// Neither.
+    Failed(DescriptorFailure),
+}
+
+/// Why a descriptor was not received, or not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DescriptorFailure {
+    /// The directory does not have it.
+    NotFound,
+    /// The directory does not take it.
+    Rejected,
+    /// It is not what was asked for.
+    Bad,
+    /// No answer came.
+    Broken,
+}
+
 /// What happened to a guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuardChange {
-    /// It was drawn into the sample.
+    /// The guard was drawn into the sample.
     New,
-    /// It can be reached.
+    /// The guard can be reached.
     Up,
-    /// It cannot be reached.
+    /// The guard cannot be reached.
     Down,
-    /// It was given up.
+    /// The guard was given up.
     Dropped,
 }
 
 /// Why circuits may take another time than before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BuildTimesChange {
-    /// It was computed.
+    /// The time-out was computed of what circuits took.
     Computed,
-    /// Most circuits were late: it is learnt anew.
+    /// Most circuits were late: the time is learnt anew.
     Reset,
 }
 

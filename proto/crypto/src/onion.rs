@@ -116,6 +116,12 @@ impl FromStr for OnionAddress {
     }
 }
 
+impl serde::Serialize for OnionAddress {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for OnionAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = [VERSION; ADDRESS_BYTES];

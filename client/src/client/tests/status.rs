@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use cepa_crypto::onion::OnionAddress;
 use proptest::prelude::*;
 
+use super::onion::hosted_in;
 use super::*;
 use crate::status::{
-    CircuitChange, CircuitEnd, CircuitId, CircuitPurpose, CircuitState, CircuitStatus, Event,
-    GuardChange, LinkChange, LinkEnd, StreamChange, StreamEnd, StreamState, StreamStatus,
+    CircuitChange, CircuitEnd, CircuitId, CircuitPurpose, CircuitState, CircuitStatus,
+    DescriptorChange, Event, GuardChange, LinkChange, LinkEnd, StreamChange, StreamEnd,
+    StreamState, StreamStatus,
 };
 
 fn listening() -> World {
@@ -202,6 +205,50 @@ fn nobody_hears_what_nobody_listens_to() {
     world.connect("example.net", 80, "b", b"");
     world.wait(Duration::from_secs(5));
     assert_eq!(world.events, []);
+}
+
+#[test]
+fn descriptors_are_told_on_their_way() {
+    let mut net = hosted_in(listening(), |_| {});
+    net.visit("");
+    let now = net.world.now;
+    let status = net.world.client.status(now);
+    let address = OnionAddress::new(&status.services[0].identity).unwrap();
+    let transfers = net.world.events.iter().filter_map(|event| match event {
+        Event::OnionDescriptor { change, transfer } => Some((*change, transfer)),
+        _ => None,
+    });
+    let (uploads, fetches): (Vec<_>, Vec<_>) = transfers.partition(|(_, one)| one.is_upload);
+    let count =
+        |of: &[(DescriptorChange, _)], change| of.iter().filter(|(one, _)| *one == change).count();
+    let stored = count(&uploads, DescriptorChange::Done);
+    assert!(stored > 0 && stored == count(&uploads, DescriptorChange::Asked));
+    let [(DescriptorChange::Asked, _), (DescriptorChange::Done, read)] = &fetches[..] else {
+        panic!("{fetches:?}");
+    };
+    assert!(read.text.starts_with("hs-descriptor 3"));
+    for (_, transfer) in uploads.iter().chain(&fetches) {
+        assert_eq!(transfer.address, Some(address));
+        assert!(transfer.hsdir.is_some());
+    }
+    assert!(uploads.iter().any(|(_, one)| one.blinded == read.blinded));
+    assert!(status.services[0].is_published);
+    let [visit] = &status.visits[..] else {
+        panic!("{:?}", status.visits);
+    };
+    assert!(visit.is_ready && visit.address == address);
+    let met = status
+        .circuits
+        .iter()
+        .filter(|one| one.onion == Some(address));
+    let met: Vec<CircuitPurpose> = met.map(|one| one.purpose).collect();
+    for purpose in [
+        CircuitPurpose::IntroPoint,
+        CircuitPurpose::Rendezvous,
+        CircuitPurpose::Meet,
+    ] {
+        assert!(met.contains(&purpose), "{met:?}");
+    }
 }
 
 /// What can be known of a client from events alone.

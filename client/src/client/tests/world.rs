@@ -217,9 +217,8 @@ impl World {
             }
             Command::CancelDirRequest { .. } => {}
             Command::Events => {
-                while let Some(event) = self.client.poll_status_event() {
-                    self.events.push(event);
-                }
+                let events = std::iter::from_fn(|| self.client.poll_status_event());
+                self.events.extend(events);
             }
             Command::Save(saved) => self.saved.push(saved),
             Command::Bootstrap(status) => self.statuses.push(status),

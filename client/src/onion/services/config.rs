@@ -106,7 +106,7 @@ pub enum ServiceOutcome {
 }
 
 /// How a hosted service stands, for its operator.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServiceStatus {
     /// The service that this is about.
     #[serde(skip)]
@@ -125,7 +125,7 @@ pub struct ServiceStatus {
 }
 
 /// How the descriptor of one period stands, for its operator.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DescriptorStatus {
     /// The number of its time period.
     pub period: u64,

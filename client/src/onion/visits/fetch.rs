@@ -106,6 +106,11 @@ impl Fetch {
         fetch.circuit().is_some().then_some(fetch)
     }
 
+    /// The service.
+    pub(super) fn address(&self) -> OnionAddress {
+        self.address
+    }
+
     /// When something is due.
     pub(super) fn until(&self) -> Instant {
         self.until
