@@ -42,7 +42,7 @@ pub enum Command {
     /// Run a directory authority, or make its keys.
     Authority(AuthorityArgs),
     /// Run a relay.
-    Relay(NodeArgs),
+    Relay(RelayArgs),
     /// Run a client with a SOCKS port.
     Client(ClientArgs),
     /// Host onion services.
@@ -118,6 +118,42 @@ pub enum AuthorityCommand {
     /// Compute the consensus of votes, and write it without signatures to standard output.
     #[command(after_help = COMPUTE_HELP)]
     Compute(ComputeArgs),
+    /// Say how a running authority is: its round, certificates, and what it voted for.
+    Status(AskArgs),
+}
+
+/// `cepa relay`: either `--config F` or `status`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = RELAY_HELP,
+    arg_required_else_help = true
+)]
+pub struct RelayArgs {
+    /// A question to a running relay, if any.
+    #[command(subcommand)]
+    pub command: Option<RelayCommand>,
+    /// What any node takes.
+    #[command(flatten)]
+    pub node: Option<NodeArgs>,
+}
+
+/// The questions to a running relay.
+#[derive(Debug, Subcommand)]
+pub enum RelayCommand {
+    /// Say how a running relay is: its keys, policy, bounds, and what it carries.
+    Status(AskArgs),
+}
+
+/// The arguments of `cepa relay status` and `cepa authority status`.
+#[derive(Debug, ClapArgs)]
+pub struct AskArgs {
+    /// The data folder of the running process.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 const COMPUTE_HELP: &str = "\
@@ -174,7 +210,6 @@ pub struct KeygenArgs {
 
 /// The arguments of a relay or authority.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = RELAY_HELP)]
 pub struct NodeArgs {
     /// The configuration (TOML).
     #[arg(long, value_name = "FILE")]
@@ -185,8 +220,9 @@ pub struct NodeArgs {
 }
 
 const RELAY_HELP: &str = "\
-Example:
+Examples:
   cepa relay --config relay.toml
+  cepa relay status --data-dir relay1
 
 A configuration:
   nickname = \"relay1\"
@@ -417,5 +453,8 @@ mod tests {
         assert!(Args::try_parse_from(["cepa", "client", "--network", "n"]).is_ok());
         assert!(Args::try_parse_from(["cepa", "client", "guards"]).is_ok());
         assert!(Args::try_parse_from(["cepa", "client", "circuits"]).is_ok());
+        let relay = |rest: &[&str]| Args::try_parse_from([&["cepa", "relay"], rest].concat());
+        assert!(relay(&["--config", "r.toml"]).is_ok() && relay(&[]).is_err());
+        assert!(relay(&["status", "--data-dir", "d", "--json"]).is_ok());
     }
 }

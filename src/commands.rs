@@ -9,10 +9,11 @@ pub mod testnet_sim;
 pub mod testnet_up;
 
 use std::future::Future;
+use std::path::Path;
 
 use crate::args::{
     Args, AuthorityArgs, AuthorityCommand, ClientArgs, ClientAskArgs, ClientCommand, Command,
-    NodeArgs, OnionCommand, ServeArgs, SimCommand, TestnetCommand,
+    OnionCommand, RelayArgs, RelayCommand, ServeArgs, SimCommand, TestnetCommand,
 };
 use crate::config::{
     self, AuthorityConfig, ClientConfig, Listener, OnionServiceConfig, RelayConfig,
@@ -51,6 +52,9 @@ fn authority(args: AuthorityArgs) -> Result<(), Failure> {
     match args.command {
         Some(AuthorityCommand::Keygen(args)) => return authority_keygen::run(&args),
         Some(AuthorityCommand::Compute(args)) => return authority_compute::run(&args),
+        Some(AuthorityCommand::Status(args)) => {
+            return ask(&args.data_dir, Subject::Authority, args.json);
+        }
         None => {}
     }
     let Some(node) = args.node else {
@@ -67,7 +71,13 @@ fn authority(args: AuthorityArgs) -> Result<(), Failure> {
     block_on(launched, |told| roles::authority::run(config, read, told))
 }
 
-fn relay(args: NodeArgs) -> Result<(), Failure> {
+fn relay(args: RelayArgs) -> Result<(), Failure> {
+    if let Some(RelayCommand::Status(args)) = args.command {
+        return ask(&args.data_dir, Subject::Relay, args.json);
+    }
+    let Some(args) = args.node else {
+        return fail("no configuration", "cepa relay", "give --config FILE");
+    };
     let launched = args.launched;
     let read: Reread<RelayConfig> = Box::new(move || config::load_relay(&args.config));
     let config = read()?;
@@ -97,11 +107,15 @@ fn ask_client(args: &ClientAskArgs, subject: Subject) -> Result<(), Failure> {
         Some(data_dir) => data_dir.clone(),
         None => config::client::default_data_dir()?,
     };
+    ask(&data_dir, subject, args.json)
+}
+
+fn ask(data_dir: &Path, subject: Subject, is_json: bool) -> Result<(), Failure> {
     let question = Question {
-        is_json: args.json,
+        is_json,
         ..Question::about(subject)
     };
-    let told = status::ask(&data_dir, question)?;
+    let told = status::ask(data_dir, question)?;
     terminal::say(String::from_utf8_lossy(&told).trim_end());
     Ok(())
 }

@@ -30,7 +30,7 @@ pub struct KeptFile {
 }
 
 /// How well the disk takes what is to be kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct KeepStatus {
     /// Rows and files that wait for the disk.
     pub waiting: usize,

@@ -7,6 +7,7 @@
 //! itself.
 
 mod ask;
+pub(crate) mod authority;
 pub(crate) mod client;
 mod load;
 pub mod metrics;
@@ -32,15 +33,21 @@ pub enum Subject {
     Guards,
     /// The onion services that it hosts.
     Onion,
+    /// A relay, or the relay of an authority.
+    Relay,
+    /// An authority.
+    Authority,
     /// All of its numbers, for Prometheus.
     Metrics,
 }
 
 impl Subject {
-    const ALL: [(&str, Self); 4] = [
+    const ALL: [(&str, Self); 6] = [
         ("/circuits", Subject::Circuits),
         ("/guards", Subject::Guards),
         ("/onion", Subject::Onion),
+        ("/relay", Subject::Relay),
+        ("/authority", Subject::Authority),
         ("/metrics", Subject::Metrics),
     ];
 }

@@ -8,6 +8,7 @@
 //! enough relays are Running. After that, rounds follow the grid from midnight.
 
 mod reload;
+mod status;
 mod voting;
 
 use std::collections::{BTreeMap, VecDeque};

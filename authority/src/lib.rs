@@ -16,6 +16,7 @@ mod relays;
 mod round;
 pub mod schedule;
 mod srv;
+pub mod status;
 mod uploads;
 mod vote;
 

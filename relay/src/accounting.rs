@@ -153,7 +153,8 @@ pub struct AccountingConfig {
 }
 
 /// Whether a relay works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Wakefulness {
     /// The relay works.
     #[default]

@@ -13,6 +13,7 @@ mod command;
 mod keys;
 mod restore;
 mod sleep;
+mod status;
 #[cfg(test)]
 mod tests;
 

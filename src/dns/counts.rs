@@ -39,7 +39,7 @@ pub(super) struct Counters {
 }
 
 /// The questions that were asked for others, and what became of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct DnsCounts {
     /// The number of questions by kind of record.
     pub asked: Vec<(&'static str, u64)>,

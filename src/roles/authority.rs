@@ -36,6 +36,7 @@ use crate::launched::Stage;
 use crate::net::link;
 use crate::network::Network;
 use crate::reload::{Asked, Changes, Reread};
+use crate::status;
 use crate::store::Change;
 
 /// Uploads that are judged before what they changed is persisted.
@@ -90,7 +91,7 @@ pub async fn run(
             .unwrap_or(node_timeout)
             .min(node_timeout);
         tokio::select! {
-            () = running.node.next_event() => {}
+            () = running.node.next_event() => running.answer(),
             Some(event) = running.events.recv() => running.handle(event),
             _ = queue.recv_many(&mut waiting, UPLOADS_AT_ONCE) => {
                 waiting.drain(..).for_each(|upload| running.handle_upload(upload));
@@ -202,9 +203,18 @@ impl Running {
     }
 
     fn log_status(&self) {
-        let relays = self.authority.relays_known();
-        tracing::info!("Status: descriptors of {relays} relays are held");
+        let text = status::authority::summary(&self.authority.status(clock::now()));
+        text.lines()
+            .for_each(|line| tracing::info!("Status: {line}"));
         self.node.log_status();
+    }
+
+    /// Answers what the node was asked about its authority.
+    fn answer(&mut self) {
+        for query in self.node.take_unanswered() {
+            let status = self.authority.status(clock::now());
+            query.reply(&status, || status::authority::words(&status));
+        }
     }
 
     /// Persists what changed, then does what both cores ask for.

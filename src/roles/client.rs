@@ -374,6 +374,7 @@ impl Hands {
                 status::metrics::kept(&mut text, self.keep.status());
                 query.reply_metrics(text);
             }
+            Subject::Relay | Subject::Authority => query.refuse(),
         }
     }
 

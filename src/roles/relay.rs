@@ -10,7 +10,7 @@ mod reload;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use cepa_crypto::Rng;
 use cepa_crypto::rsa::RsaKeyError;
@@ -44,8 +44,8 @@ use crate::listen;
 use crate::net::pace::{Pace, Traffic, count};
 use crate::network::Network;
 use crate::reload::{Asked, Reread};
-use crate::status::relay::{AccountingStatus, RelayStatus, relay as relay_metrics};
-use crate::status::{Query, Sockets, Subject};
+use crate::status::relay::NodeStatus;
+use crate::status::{self, Query, Sockets, Subject};
 use crate::store::Durability;
 use crate::tls;
 
@@ -137,6 +137,7 @@ pub(crate) struct Node {
     flags: Option<Flags>,
     _sockets: Sockets,
     queries: mpsc::Receiver<Query>,
+    unanswered: Vec<Query>,
     beside: bool,
     consensuses: Vec<ConsensusText>,
     events: mpsc::UnboundedReceiver<Event>,
@@ -158,8 +159,7 @@ impl Node {
         let keys = read_keys(&folder, keep.store(), &mut rng)?;
         let doors = open_doors(&config, &network, rng.fork());
         let listener = listen::listen(config.or_listen(), "or_port").await?;
-        let is_authority = beside.is_some();
-        let directory = directory(beside, &network);
+        let (is_authority, directory) = (beside.is_some(), directory(beside, &network));
         let (pace, traffic) = (Arc::new(Pace::of(&config)), Arc::<Traffic>::default());
         if let Some(addr) = config.dir_listen() {
             let server = directory.server(http::Limits::default(), doors.gate(DIR_PORT));
@@ -209,6 +209,7 @@ impl Node {
             flags: None,
             _sockets: sockets,
             queries,
+            unanswered: Vec::new(),
             beside: is_authority,
             consensuses: Vec::new(),
             events,
@@ -242,21 +243,36 @@ impl Node {
     }
 
     /// Answers a question about this process.
-    fn answer(&self, query: Query) {
-        if query.question.subject != Subject::Metrics {
-            return query.refuse();
+    fn answer(&mut self, query: Query) {
+        match query.question.subject {
+            Subject::Relay => {
+                let status = self.status();
+                tokio::spawn(async move {
+                    let status = status.await;
+                    query.reply(&status, || status::relay::words(&status));
+                });
+            }
+            Subject::Metrics => {
+                let status = self.status();
+                tokio::spawn(async move {
+                    let (status, now) = (status.await, clock::now().wall);
+                    query.reply_metrics(status::relay::metrics(&status, now));
+                });
+            }
+            Subject::Authority if self.beside => self.unanswered.push(query),
+            _ => query.refuse(),
         }
-        let status = self.status();
-        tokio::spawn(async move {
-            query.reply_metrics(relay_metrics(&status.await));
-        });
+    }
+
+    /// Questions about the authority beside.
+    pub(crate) fn take_unanswered(&mut self) -> Vec<Query> {
+        std::mem::take(&mut self.unanswered)
     }
 
     /// How this relay is.
-    fn status(&self) -> impl Future<Output = RelayStatus> + Send + use<> {
-        let mut status = RelayStatus {
-            nickname: self.config.nickname.clone(),
-            fingerprint: self.relay.keys().rsa_id().to_string(),
+    fn status(&self) -> impl Future<Output = NodeStatus> + Send + use<> {
+        let mut status = NodeStatus {
+            relay: self.relay.status(clock::now()),
             flags: self.flags,
             counts: SwitchCounts::default(),
             dos: self.doors.dos_counts(),
@@ -268,12 +284,6 @@ impl Node {
             written_bytes: self.moved.1 + self.traffic.written_bytes.load(Ordering::Relaxed),
             kept: self.keep.status(),
             memory: Arc::clone(self.relay.memory()),
-            accounting: self.relay.accounting().map(|used| AccountingStatus {
-                bytes: used.bytes(),
-                max: used.max(),
-                left_secs: seconds_until(used.wakes()),
-                wakefulness: self.relay.wakefulness(),
-            }),
         };
         let workers = self.workers.clone();
         async move {
@@ -288,23 +298,12 @@ impl Node {
     /// Writes to the log how this relay is.
     pub(crate) fn log_status(&self) {
         log_kept(&self.keep);
-        if let Some(used) = self.relay.accounting() {
-            tracing::info!("Status: {:?}: {used}", self.relay.wakefulness());
-        }
         let status = self.status();
         tokio::spawn(async move {
-            let status = status.await;
-            let counts = &status.counts;
-            tracing::info!(
-                "Status: {} ({}): {} channels, {} circuits, {} streams; {} bytes read, {} written",
-                status.nickname,
-                status.fingerprint,
-                counts.channels,
-                counts.circuits,
-                counts.streams,
-                status.read_bytes,
-                status.written_bytes
-            );
+            let words = status::relay::words(&status.await);
+            words
+                .lines()
+                .for_each(|line| tracing::info!("Status: {line}"));
         });
     }
 
@@ -495,11 +494,6 @@ fn directory(beside: Option<Beside>, network: &NetworkFile) -> Directory {
         Some(beside) => Directory::new(beside.store, Some(beside.uploads), addresses),
         None => Directory::new(DirStore::new(None), None, addresses),
     }
-}
-
-fn seconds_until(then: SystemTime) -> u64 {
-    let left = then.duration_since(clock::now().wall);
-    left.unwrap_or_default().as_secs()
 }
 
 /// The doors of a relay, with places for authorities from the start.

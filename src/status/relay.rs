@@ -1,32 +1,36 @@
-//! The metrics of a relay or an authority, under the names of `tor`'s where `tor` has them, and
-//! `cepa_` names for the rest.
+//! A relay, or the relay of an authority, in words and as metrics, both made of one snapshot. The
+//! metrics have the names of `tor`'s where `tor` has them, and `cepa_` names for the rest.
 //!
-//! They are gathered when somebody asks; nothing is counted for them by the cell.
+//! The snapshot is taken when somebody asks; nothing is counted for it by the cell.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use cepa_limits::{DoorCounts, DosCounts, DosRule, Memory};
 use cepa_netdoc::routerstatus::Flags;
-use cepa_relay::{HsDirCounts, PointCell, SwitchCounts, Wakefulness};
+use cepa_netdoc::timestamp;
+use cepa_relay::{
+    AccountingStatus, HsDirCounts, PointCell, RelayStatus, SwitchCounts, Wakefulness,
+};
+use serde::Serialize;
 
 use super::load::load;
 use super::metrics::{head, kept};
 use crate::dns::DnsCounts;
 use crate::keep::KeepStatus;
 
-/// What a relay or an authority tells of itself for metrics and the log.
-#[derive(Debug, Clone)]
-pub struct RelayStatus {
-    /// Its name.
-    pub nickname: String,
-    /// 40 hexadecimal digits.
-    pub fingerprint: String,
+/// A relay, or the relay of an authority, at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodeStatus {
+    /// How the control core stands.
+    #[serde(flatten)]
+    pub relay: RelayStatus,
     /// What the newest consensus says of it; nothing if that does not list it.
     pub flags: Option<Flags>,
-    /// What all workers count together.
+    /// What its workers count together.
     pub counts: SwitchCounts,
-    /// The names that were looked up for others, and what became of it.
+    /// What it was asked to look up.
     pub dns: DnsCounts,
     /// What was refused by `tor`'s defences, at the doors and further in.
     pub dos: DosCounts,
@@ -34,31 +38,78 @@ pub struct RelayStatus {
     pub is_dry_run: bool,
     /// What happened at the doors, by name.
     pub doors: Vec<(&'static str, DoorCounts)>,
-    /// The descriptors of onion services that are held.
+    /// What it holds of onion services.
     pub hsdir: HsDirCounts,
-    /// Bytes read from all channels since the start.
+    /// Bytes of all channels, ever.
     pub read_bytes: u64,
-    /// Bytes written to all channels since the start.
+    /// The same.
     pub written_bytes: u64,
     /// How well its disk keeps what it is to keep.
     pub kept: KeepStatus,
-    /// The account of what the process holds.
+    /// What the process holds.
+    #[serde(skip)]
     pub memory: Arc<Memory>,
-    /// What it has used of what it may carry.
-    pub accounting: Option<AccountingStatus>,
 }
 
-/// What a relay has used of what it may carry.
-#[derive(Debug, Clone, Copy)]
-pub struct AccountingStatus {
-    /// Bytes read and written in this interval.
-    pub bytes: (u64, u64),
-    /// Bytes that it may use in one.
-    pub max: u64,
-    /// Seconds until the next one.
-    pub left_secs: u64,
-    /// Whether it works.
-    pub wakefulness: Wakefulness,
+/// A relay in words, a line each.
+pub(crate) fn words(status: &NodeStatus) -> String {
+    let NodeStatus { relay, counts, .. } = status;
+    let listed = match &status.flags {
+        Some(flags) => format!("listed as {flags}"),
+        None => "not listed".to_owned(),
+    };
+    let time = |at: Option<SystemTime>| at.map_or("none".to_owned(), timestamp::encode);
+    let limits = &relay.limits;
+    let mut text = format!(
+        "{} ({}): {:?}, {listed}\n",
+        relay.nickname, relay.rsa, relay.wakefulness
+    );
+    let _ = writeln!(
+        text,
+        "  {}, Ed25519 identity {}, up for {} s",
+        relay.or_address, relay.ed, relay.uptime_secs
+    );
+    let _ = writeln!(
+        text,
+        "  descriptor of {}, consensus of {}, onion key of {} until {}",
+        time(relay.published),
+        time(relay.consensus_valid_after),
+        timestamp::encode(relay.onion_key_since),
+        timestamp::encode(relay.onion_key_until),
+    );
+    let _ = match relay.is_exit {
+        true => writeln!(text, "  exit policy: {}", relay.exit_policy.join(", ")),
+        false => writeln!(text, "  no exit"),
+    };
+    let _ = writeln!(
+        text,
+        "  {} channels, {} circuits, {} streams, {} cells queued; {} bytes read, {} written",
+        counts.channels,
+        counts.circuits,
+        counts.streams,
+        counts.queued_cells,
+        status.read_bytes,
+        status.written_bytes
+    );
+    let _ = writeln!(
+        text,
+        "  promises {} bytes/s, has seen {}; holds {} of {} bytes",
+        limits.bandwidth_rate,
+        limits.bandwidth_observed,
+        limits.memory_bytes,
+        limits.memory_bytes_max
+    );
+    if let Some(used) = &relay.accounting {
+        let _ = writeln!(
+            text,
+            "  carried {} and {} of {} bytes, next interval at {}",
+            used.read_bytes,
+            used.written_bytes,
+            used.max_bytes,
+            timestamp::encode(used.wakes)
+        );
+    }
+    text
 }
 
 /// `tor`'s names of the messages of onion services.
@@ -100,15 +151,15 @@ const FLAGS: [(&str, Flags); 9] = [
 
 /// The metrics in the text format of Prometheus.
 #[must_use]
-pub fn relay(status: &RelayStatus) -> String {
+pub fn metrics(status: &NodeStatus, now: SystemTime) -> String {
     let mut out = String::new();
-    let RelayStatus {
-        nickname,
-        fingerprint,
+    let NodeStatus {
+        relay,
         counts,
         hsdir,
         ..
     } = status;
+    let (nickname, fingerprint) = (&relay.nickname, relay.rsa);
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let mut write = |name: &str, kind: &str, help: &str, rows: &[(String, u64)]| {
         head(&mut out, name, kind, help);
@@ -163,21 +214,27 @@ pub fn relay(status: &RelayStatus) -> String {
     for (name, kind, help, value) in ours_of(counts, hsdir) {
         write(name, kind, help, &[(String::new(), value)]);
     }
-    if let Some(used) = &status.accounting {
-        accounting(&mut out, used);
+    if let Some(used) = &relay.accounting {
+        accounting(&mut out, used, relay.wakefulness, now);
     }
     kept(&mut out, status.kept);
     out
 }
 
 /// Nothing, where there is no bound.
-fn accounting(out: &mut String, used: &AccountingStatus) {
+fn accounting(
+    out: &mut String,
+    used: &AccountingStatus,
+    wakefulness: Wakefulness,
+    now: SystemTime,
+) {
     let name = "cepa_relay_accounting_bytes";
     head(out, name, "counter", "Bytes of this interval");
-    for (direction, bytes) in [("read", used.bytes.0), ("written", used.bytes.1)] {
+    for (direction, bytes) in [("read", used.read_bytes), ("written", used.written_bytes)] {
         let _ = writeln!(out, "{name}{{direction=\"{direction}\"}} {bytes}");
     }
-    let hibernating = match used.wakefulness {
+    let left = used.wakes.duration_since(now).unwrap_or_default();
+    let hibernating = match wakefulness {
         Wakefulness::Awake => 0,
         Wakefulness::Soft => 1,
         Wakefulness::Hard => 2,
@@ -186,12 +243,12 @@ fn accounting(out: &mut String, used: &AccountingStatus) {
         (
             "cepa_relay_accounting_max_bytes",
             "Bytes that an interval may have",
-            used.max,
+            used.max_bytes,
         ),
         (
             "cepa_relay_accounting_left_seconds",
             "Seconds until the next interval",
-            used.left_secs,
+            left.as_secs(),
         ),
         (
             "cepa_relay_hibernating",
@@ -229,7 +286,7 @@ fn dns_of(dns: &DnsCounts) -> [Labelled; 2] {
 type Rows = (&'static str, &'static str, &'static str, Vec<(String, u64)>);
 
 /// What is refused to strangers.
-fn strangers(status: &RelayStatus) -> [Rows; 4] {
+fn strangers(status: &NodeStatus) -> [Rows; 4] {
     let rules = DosRule::ALL.map(|rule| {
         let labels = format!("type=\"{}\"", rule.label());
         (labels, status.dos.number(rule))
@@ -341,12 +398,40 @@ fn ours_of(counts: &SwitchCounts, hsdir: &HsDirCounts) -> [Plain; 13] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cepa_relay::LimitsStatus;
 
-    #[test]
-    fn all_names_are_told() {
-        let text = relay(&RelayStatus {
+    fn status() -> NodeStatus {
+        let epoch = SystemTime::UNIX_EPOCH;
+        let relay = RelayStatus {
             nickname: "r".to_owned(),
-            fingerprint: "F".repeat(40),
+            rsa: [0xFF; 20].into(),
+            ed: [1; 32].into(),
+            or_address: "192.0.2.1:9001".parse().unwrap(),
+            or_address_v6: None,
+            published: None,
+            consensus_valid_after: Some(epoch),
+            uptime_secs: 9,
+            onion_key_since: epoch,
+            onion_key_until: epoch,
+            is_exit: true,
+            exit_policy: vec!["accept *:80".to_owned()],
+            limits: LimitsStatus {
+                bandwidth_rate: 1,
+                bandwidth_burst: 2,
+                bandwidth_observed: 3,
+                memory_bytes: 4,
+                memory_bytes_max: 5,
+            },
+            wakefulness: Wakefulness::Hard,
+            accounting: Some(AccountingStatus {
+                read_bytes: 5,
+                written_bytes: 6,
+                max_bytes: 7,
+                wakes: epoch,
+            }),
+        };
+        NodeStatus {
+            relay,
             flags: Some(Flags::FAST),
             counts: SwitchCounts {
                 channels: 3,
@@ -368,13 +453,13 @@ mod tests {
                 ..KeepStatus::default()
             },
             memory: Memory::new(1 << 30),
-            accounting: Some(AccountingStatus {
-                bytes: (5, 6),
-                max: 7,
-                left_secs: 8,
-                wakefulness: Wakefulness::Hard,
-            }),
-        });
+        }
+    }
+
+    #[test]
+    fn all_names_are_told() {
+        let status = status();
+        let text = metrics(&status, SystemTime::UNIX_EPOCH);
         for line in [
             "tor_relay_connections{type=\"OR\",direction=\"received\",state=\"opened\"} 2",
             "tor_relay_traffic_bytes{direction=\"read\"} 7",
@@ -399,6 +484,14 @@ mod tests {
         }
         for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
             assert_eq!(text.matches(&format!("# TYPE {name}")).count(), 1);
+        }
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["rsa"], "F".repeat(40));
+        assert_eq!(json["flags"], serde_json::json!(["Fast"]));
+        assert_eq!(json["counts"]["channels"], 3);
+        let words = words(&status);
+        for word in ["r (FFFF", "listed as Fast", "accept *:80", "of 7 bytes"] {
+            assert!(words.contains(word), "{word}\n{words}");
         }
     }
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use cepa::status::{Question, Subject};
 use cepa_testnet::NodeSummary;
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::support::documents::{Seen, consensus, seconds_of_day};
-use crate::support::network::{CEPA, Network};
+use crate::support::network::{CEPA, Network, told};
 use crate::support::processes::{Process, disk_takes, lives, send};
 use crate::support::space::run;
 use crate::support::{Steps, fetch, now, server, until};
@@ -38,6 +39,7 @@ fn nodes_outlive_their_operator_and_their_disk() {
     steps.step("signals end no node, and a log is opened anew", || {
         signals(&network);
     });
+    steps.step("each role says how it is", || statuses(&network));
     steps.step("a wrong configuration changes nothing", || {
         wrong_configuration(&network);
     });
@@ -89,6 +91,55 @@ fn signals(network: &Network) {
         });
         assert!(lives(node.pid.unwrap()), "{}", node.nickname);
     }
+}
+
+/// What commands print as JSON: it can be read, and fits the network.
+fn statuses(network: &Network) {
+    let folder = |role: &str| network.folder.join(&network.nodes(role)[0].nickname);
+    let client = folder("client");
+    let circuits = until(ANSWER_MAX, "a circuit of three hops", || {
+        let status = told(&["client", "circuits"], &client);
+        let circuits = status["circuits"].as_array().unwrap().clone();
+        let is_whole = |one: &Value| one["state"] == "built" && one["purpose"] == "general";
+        circuits.iter().any(is_whole).then_some(circuits)
+    });
+    let whole = circuits
+        .iter()
+        .find(|one| one["state"] == "built" && one["purpose"] == "general");
+    let path = whole.unwrap()["path"].as_array().unwrap();
+    let nicknames: Vec<&str> = path
+        .iter()
+        .map(|hop| hop["nickname"].as_str().unwrap())
+        .collect();
+    assert_eq!(nicknames.len(), 3);
+    assert_eq!(nicknames[2], network.nodes("exit")[0].nickname);
+    let status = told(&["client", "guards"], &client);
+    let guards = status["sampled"].as_array().unwrap();
+    let in_use = guards.iter().find(|one| one["is_in_use"] == true).unwrap();
+    assert_eq!(whole.unwrap()["guard"], in_use["rsa"]);
+    let onions = told(&["onion", "status", "--no-probe"], &client);
+    assert_eq!(onions, Value::Array(Vec::new()));
+    for (role, command) in [
+        ("authority", "relay"),
+        ("relay", "relay"),
+        ("exit", "relay"),
+    ] {
+        let node = network.nodes(role)[0];
+        let status = told(&[command, "status"], &folder(role));
+        assert_eq!(status["rsa"].as_str(), node.rsa.as_deref());
+        assert_eq!(status["nickname"], node.nickname);
+        assert_eq!(status["is_exit"], role == "exit");
+        assert!(status["counts"]["channels"].as_u64() > Some(0), "{status}");
+    }
+    let status = told(&["authority", "status"], &folder("authority"));
+    assert_eq!(status["certificates"].as_array().unwrap().len(), 1);
+    let voted = status["vote"]["relays"].as_array().unwrap();
+    assert_eq!(voted.len(), 4);
+    let exit = voted
+        .iter()
+        .find(|one| one["nickname"] == nicknames[2])
+        .unwrap();
+    assert!(exit["flags"].as_array().unwrap().contains(&"Exit".into()));
 }
 
 fn wrong_configuration(network: &Network) {

@@ -280,6 +280,14 @@ impl DosRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DosCounts([u64; DosRule::ALL.len()]);
 
+impl serde::Serialize for DosCounts {
+    /// By the label of each rule.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let rows = DosRule::ALL.into_iter();
+        serializer.collect_map(rows.map(|rule| (rule.label(), self.number(rule))))
+    }
+}
+
 impl DosCounts {
     /// Counts one.
     pub fn count(&mut self, rule: DosRule) {

@@ -57,7 +57,7 @@ pub enum Denied {
 }
 
 /// What has happened at a door since the start, and who is inside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct DoorCounts {
     /// How many were let in.
     pub entered: u64,

@@ -121,7 +121,7 @@ struct Held {
 }
 
 /// Counts for logs and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct HsDirCounts {
     /// Descriptors held.
     pub descriptors: usize,

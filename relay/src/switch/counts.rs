@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
 use cepa_limits::DosCounts;
+use serde::Serializer;
 
 use super::memory::MemoryCounts;
 use super::onionskins::OnionskinCounts;
 
 /// What a switch has and has counted, for logs and metrics.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct SwitchCounts {
     /// Open channels.
     pub channels: usize,
@@ -40,7 +41,7 @@ pub struct SwitchCounts {
 }
 
 /// Streams by how they began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct StreamCounts {
     /// Streams to addresses outside (BEGIN).
     pub begin: u64,
@@ -51,7 +52,7 @@ pub struct StreamCounts {
 }
 
 /// What is done for onion services, and what was.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct PointCounts {
     /// Circuits that are introduction points.
     pub intros: usize,
@@ -60,6 +61,7 @@ pub struct PointCounts {
     /// Circuits joined with another, two for each rendezvous.
     pub joined: usize,
     /// How many messages of each kind came to which end, since the start.
+    #[serde(serialize_with = "by_name")]
     pub actions: BTreeMap<(PointCell, PointAction), u64>,
 }
 
@@ -103,6 +105,16 @@ impl AddAssign<&PointCounts> for PointCounts {
             *self.actions.entry(*key).or_default() += count;
         }
     }
+}
+
+/// Under a name for each: `EstablishIntro.success`.
+fn by_name<S: Serializer>(
+    actions: &BTreeMap<(PointCell, PointAction), u64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let name = |cell: PointCell, action: PointAction| format!("{cell:?}.{}", action.label());
+    let rows = actions.iter();
+    serializer.collect_map(rows.map(|((cell, action), count)| (name(*cell, *action), count)))
 }
 
 /// A message that makes or uses a point.

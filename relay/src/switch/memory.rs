@@ -38,7 +38,7 @@ const POINT_BYTES: usize = 256;
 const QUEUED_PART: usize = 128;
 
 /// What the memory limit has done, ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct MemoryCounts {
     /// Times that it was passed.
     pub passes: u64,

@@ -77,7 +77,7 @@ impl From<HandshakeType> for OnionskinKind {
 }
 
 /// How many onionskins of each kind were answered and refused since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct OnionskinCounts {
     processed: [u64; 3],
     dropped: [u64; 3],

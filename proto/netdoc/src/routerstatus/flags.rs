@@ -115,6 +115,13 @@ impl BitOr for Flags {
     }
 }
 
+impl serde::Serialize for Flags {
+    /// By their names.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.names())
+    }
+}
+
 impl fmt::Display for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, name) in self.names().enumerate() {
