@@ -107,7 +107,13 @@ A configuration:
   [authority]
   voting_interval = 3600        # seconds; a divisor of a day
   consensus_method_max = 35     # 36 and 37 leave out TAP keys, and family lists
-  auth_dir_max_servers_per_addr = 2   # relays that may be Running on one address; 0: any number";
+  auth_dir_max_servers_per_addr = 2   # relays that may be Running on one address; 0: any number
+  bandwidth_file = \"/var/lib/sbws/v3bw/latest.v3bw\"   # followed; also guardfraction_file
+  approved_routers = \"approved-routers\"   # rules in tor's format; read again on SIGHUP
+  [[authority.rules]]                     # the same here, by fingerprint, Ed25519 id or network
+  relays = [\"192.0.2.0/24\"]
+  verdicts = [\"reject\"]   # invalid, badexit, middleonly, stripguard, striphsdir, stripv2dir
+  comment = \"asked to stop by its owner\"";
 
 /// `cepa authority keygen`.
 #[derive(Debug, Subcommand)]

@@ -150,6 +150,12 @@ pub struct AuthorityConfig {
     pub consensus_method_max: Option<u32>,
     /// Relays that may be Running on one address, if the file says it.
     pub auth_dir_max_servers_per_addr: Option<usize>,
+    /// What is said of single relays.
+    pub rules: cepa_authority::rules::Rules,
+    /// The bandwidth file of a scanner.
+    pub bandwidth_file: Option<PathBuf>,
+    /// The file of GuardFraction.
+    pub guardfraction_file: Option<PathBuf>,
 }
 
 /// A client.

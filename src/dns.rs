@@ -5,6 +5,7 @@
 //! only the hosts file answers. A name is looked up as it stands: the search domains of this
 //! machine are no business of a client's. What servers say is checked before it is believed.
 
+mod cache;
 mod counts;
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,10 +17,12 @@ use cepa_wire::host;
 use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::system_conf::parse_resolv_conf;
 use hickory_resolver::{Resolver as Hickory, TokioResolver};
 
+use self::cache::Cache;
+pub use self::cache::clip_ttl_secs;
 pub use self::counts::DnsCounts;
 use self::counts::{Asked, Counters};
 use crate::clock;
@@ -74,6 +77,7 @@ struct Shared {
 /// What questions are asked of.
 struct Current {
     hickory: TokioResolver,
+    cache: Cache,
     /// Whom that asks.
     servers: Vec<SocketAddr>,
     /// The files that it was made of.
@@ -136,48 +140,28 @@ impl Resolver {
             }]);
         }
         let name = full_name(name)?;
-        let hickory = self.shared.follow(false);
-        let found = self
-            .asking(Asked::Addresses, hickory.lookup_ip(name))
-            .await?;
-        let answers = found.as_lookup().answers().iter().filter_map(|record| {
-            let value = match &record.data {
-                RData::A(address) => IpAddr::V4(address.0),
-                RData::AAAA(address) => IpAddr::V6(address.0),
-                _ => return None,
-            };
-            Some(Answer {
-                value,
-                ttl_secs: record.ttl,
-            })
-        });
-        let mut answers: Vec<_> = answers.collect();
-        // Stable: servers turn their lists around to share load.
-        answers.sort_by_key(|answer| answer.value.is_ipv6());
-        answers.truncate(ADDRESSES_MAX);
-        if answers.is_empty() {
-            Err(DnsError::NoSuchName)
-        } else {
-            Ok(answers)
+        let (hickory, cache) = self.shared.follow(false);
+        if let Some(kept) = cache.addresses(&name) {
+            return kept;
         }
+        let asking = hickory.lookup_ip(name.clone());
+        let found = self.asking(Asked::Addresses, asking).await;
+        let answers = found.and_then(|found| sorted(found.as_lookup().answers()));
+        cache.keep_addresses(name, &answers);
+        answers
     }
 
     /// The name of `address`, without a final dot.
     pub async fn name(&self, address: IpAddr) -> Result<Answer<String>, DnsError> {
-        let question = Name::from(address);
-        let hickory = self.shared.follow(false);
-        let asking = hickory.lookup(question, RecordType::PTR);
-        let found = self.asking(Asked::Name, asking).await?;
-        let answer = found.answers().iter().find_map(|record| {
-            let RData::PTR(name) = &record.data else {
-                return None;
-            };
-            Some(Answer {
-                value: told_name(&name.0)?,
-                ttl_secs: record.ttl,
-            })
-        });
-        answer.ok_or(DnsError::NoSuchName)
+        let (hickory, cache) = self.shared.follow(false);
+        if let Some(kept) = cache.name(address) {
+            return kept;
+        }
+        let asking = hickory.lookup(Name::from(address), RecordType::PTR);
+        let found = self.asking(Asked::Name, asking).await;
+        let answer = found.and_then(|found| named(found.answers()));
+        cache.keep_name(address, &answer);
+        answer
     }
 
     /// Counts a question, and waits no longer for it than that is worth.
@@ -197,7 +181,7 @@ impl Resolver {
 
 impl Shared {
     /// What to ask: as the system's files are now, or were a moment ago.
-    fn follow(&self, at_once: bool) -> TokioResolver {
+    fn follow(&self, at_once: bool) -> (TokioResolver, Cache) {
         let mut current = self.lock();
         let now = clock::now().mono;
         if at_once || now.saturating_duration_since(current.looked) >= FILES_EVERY {
@@ -211,7 +195,7 @@ impl Shared {
                 );
             }
         }
-        current.hickory.clone()
+        (current.hickory.clone(), current.cache.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {
@@ -250,6 +234,7 @@ impl Current {
         let provider = TokioRuntimeProvider::default();
         Current {
             hickory: build(Hickory::builder_with_config(config, provider)),
+            cache: Cache::new(),
             servers,
             files,
             looked: clock::now().mono,
@@ -285,11 +270,50 @@ fn build(mut builder: hickory_resolver::ResolverBuilder<TokioRuntimeProvider>) -
     options.use_hosts_file = ResolveHosts::Always;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     options.max_active_requests = QUESTIONS_MAX;
+    // Its cache keeps answers for exactly as long as their servers say: ours does not.
+    options.cache_size = 0;
     match builder.build() {
         Ok(resolver) => resolver,
         // Only TLS settings can fail, and there are none.
         Err(error) => unreachable!("a resolver without TLS: {error}"),
     }
+}
+
+/// The addresses of an answer, IPv4 ones first.
+fn sorted(records: &[Record]) -> Result<Vec<Answer<IpAddr>>, DnsError> {
+    let answers = records.iter().filter_map(|record| {
+        let value = match &record.data {
+            RData::A(address) => IpAddr::V4(address.0),
+            RData::AAAA(address) => IpAddr::V6(address.0),
+            _ => return None,
+        };
+        Some(Answer {
+            value,
+            ttl_secs: record.ttl,
+        })
+    });
+    let mut answers: Vec<_> = answers.collect();
+    // Stable: servers turn their lists around to share load.
+    answers.sort_by_key(|answer| answer.value.is_ipv6());
+    answers.truncate(ADDRESSES_MAX);
+    match answers.is_empty() {
+        true => Err(DnsError::NoSuchName),
+        false => Ok(answers),
+    }
+}
+
+/// The first name of an answer that a host can have.
+fn named(records: &[Record]) -> Result<Answer<String>, DnsError> {
+    let answer = records.iter().find_map(|record| {
+        let RData::PTR(name) = &record.data else {
+            return None;
+        };
+        Some(Answer {
+            value: told_name(&name.0)?,
+            ttl_secs: record.ttl,
+        })
+    });
+    answer.ok_or(DnsError::NoSuchName)
 }
 
 /// The name as it stands, without any search domain.

@@ -21,6 +21,7 @@ use cepa_netdoc::detached::DetachedSignatures;
 use cepa_netdoc::vote::VoteText;
 use cepa_wire::Now;
 
+use crate::bandwidth::{FileError, Measurements};
 use crate::command::{Command, Document, Reply, Row, RowKind};
 use crate::config::{Config, Keys};
 use crate::history::History;
@@ -41,6 +42,7 @@ pub struct Authority {
     /// Renewed keys, which wait for the end of the round.
     next_keys: Option<Keys>,
     relays: Relays,
+    measurements: Measurements,
     shared_random: SharedRandom,
     certs: BTreeMap<RsaId, AuthCert>,
     consensus: Option<ConsensusText>,
@@ -70,6 +72,7 @@ impl Authority {
             keys,
             next_keys: None,
             relays: Relays::default(),
+            measurements: Measurements::default(),
             shared_random: SharedRandom::default(),
             certs,
             consensus: None,
@@ -247,6 +250,33 @@ impl Authority {
         self.relays
             .handle_reachability(rsa, reached, &self.config, now.wall);
         self.advance(now);
+    }
+
+    /// The bandwidth file as it is now: votes go by it and it is served, until another one comes
+    /// or it is too old; `None`: there is none. Says how many relays it has.
+    ///
+    /// # Errors
+    /// It says nothing; there is none then.
+    pub fn handle_bandwidth_file(
+        &mut self,
+        bytes: Option<&[u8]>,
+        now: Now,
+    ) -> Result<usize, FileError> {
+        let (text, read) = self.measurements.read_file(bytes, now.wall);
+        self.serve(Document::NextBandwidth(text));
+        read
+    }
+
+    /// The file of GuardFraction as it is now; `None`: there is none. Says how many relays it has.
+    ///
+    /// # Errors
+    /// It says nothing; there is none then.
+    pub fn handle_guard_fractions(
+        &mut self,
+        text: Option<&str>,
+        now: Now,
+    ) -> Result<usize, FileError> {
+        self.measurements.read_guards(text, now.wall)
     }
 
     /// A verified consensus that others made while we were away.

@@ -98,6 +98,8 @@ pub enum Document {
     NextSignatures(Arc<str>),
     /// The consensus that waits for signatures: `/tor/status-vote/next/consensus[-microdesc]`.
     NextConsensus(Flavour, Arc<str>),
+    /// The bandwidth file that is voted with, or none: `/tor/status-vote/next/bandwidth`.
+    NextBandwidth(Option<Arc<str>>),
     /// The `next` documents are over: `next` votes become those at `/tor/status-vote/current/`.
     CurrentVotes(Vec<VoteText>),
     /// The consensus that holds: `/tor/status-vote/current/consensus[-microdesc]`.

@@ -4,7 +4,6 @@
 //! is of the signing key, and its identity among the known authorities; an authority that is not
 //! of its network, or whose certificate has run out, does not vote.
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use cepa_crypto::{RsaId, rsa};
@@ -13,6 +12,7 @@ use cepa_netdoc::consensus::RequiredProtocols;
 use cepa_netdoc::params::Params;
 use cepa_netdoc::routerstatus::Flags;
 
+use crate::rules::Rules;
 use crate::schedule::Timing;
 
 /// The consensus methods that we compute (docs/protocol.md section 5; `tor` 0.4.9.15 has the same).
@@ -96,12 +96,8 @@ pub struct Config {
     pub recommended_versions: Option<String>,
     /// Protocols to vote for.
     pub protocols: RequiredProtocols,
-    /// Relays whose descriptors are refused.
-    pub rejected: BTreeSet<RsaId>,
-    /// Relays that are not to be used as exits.
-    pub bad_exits: BTreeSet<RsaId>,
-    /// Relays that are only to be used in the middle.
-    pub middle_only: BTreeSet<RsaId>,
+    /// What is said of single relays.
+    pub rules: Rules,
 }
 
 impl Config {
@@ -121,9 +117,7 @@ impl Config {
             params: Params::new(),
             recommended_versions: None,
             protocols: default_protocols(),
-            rejected: BTreeSet::new(),
-            bad_exits: BTreeSet::new(),
-            middle_only: BTreeSet::new(),
+            rules: Rules::default(),
         }
     }
 

@@ -12,8 +12,10 @@ use cepa_crypto::RsaId;
 use cepa_netdoc::routerstatus::Flags;
 use cepa_netdoc::vote::FlagThresholds;
 
+use crate::bandwidth::Measurements;
 use crate::config::Config;
-use crate::relays::{Relay, Relays};
+use crate::relays::{Relay, Relays, believed_kb};
+use crate::rules::Verdict;
 
 /// From this uptime on a relay is Stable whatever the others do.
 const STABLE_UPTIME_SECONDS: u64 = 30 * 24 * 60 * 60;
@@ -37,7 +39,12 @@ const MTBF_WATCHED_SECONDS: u64 = 4 * 60 * 60;
 const FAST_MIN_KB: u32 = 4;
 
 /// What a relay needs, from the relays that are Running.
-pub(crate) fn thresholds(relays: &Relays, config: &Config, now: SystemTime) -> FlagThresholds {
+pub(crate) fn thresholds(
+    relays: &Relays,
+    measurements: &Measurements,
+    config: &Config,
+    now: SystemTime,
+) -> FlagThresholds {
     let relays = relays.iter().map(|(_, relay)| relay);
     let running: Vec<&Relay> = relays.filter(|r| r.is_running(config, now)).collect();
     let stats: Vec<_> = running
@@ -59,10 +66,10 @@ pub(crate) fn thresholds(relays: &Relays, config: &Config, now: SystemTime) -> F
         true => 0,
         false => middle(uptimes.collect()).unwrap_or(0),
     };
-    let kb = |relay: &&&Relay| relay.bandwidth_kb();
-    let all: Vec<u32> = running.iter().map(|relay| kb(&relay)).collect();
+    let kb = |relay: &&Relay| credible_kb(relay, measurements);
+    let all: Vec<u32> = running.iter().map(kb).collect();
     let others = running.iter().filter(|relay| !is_exit(relay, config));
-    let others: Vec<u32> = others.map(|relay| kb(&relay)).collect();
+    let others: Vec<u32> = others.map(kb).collect();
     let fast_min = if config.is_testing { 0 } else { FAST_MIN_KB };
     let fast = nth(all.clone(), 1, 8).unwrap_or(0).clamp(fast_min, FAST_KB);
     let bytes = |kilobytes: Option<u32>| u64::from(kilobytes.unwrap_or(0)) * 1000;
@@ -75,14 +82,19 @@ pub(crate) fn thresholds(relays: &Relays, config: &Config, now: SystemTime) -> F
         guard_bandwidth_with_exits_bytes: bytes(nth(all, 3, 4)),
         guard_bandwidth_without_exits_bytes: bytes(nth(others, 3, 4)),
         enough_mtbf,
-        ignoring_advertised: false,
+        ignoring_advertised: measurements.ignores_advertised(),
     }
 }
 
 /// Relays beyond the number that may be Running on one address. Authorities and those with the most
 /// bandwidth stay (dir-spec 3.4.1, "Sybil"). Those that are not Running do not count, as in `tor`
 /// since 0.4.9.14: descriptors with another's address cost nothing.
-pub(crate) fn sybils(relays: &Relays, config: &Config, now: SystemTime) -> BTreeSet<RsaId> {
+pub(crate) fn sybils(
+    relays: &Relays,
+    measurements: &Measurements,
+    config: &Config,
+    now: SystemTime,
+) -> BTreeSet<RsaId> {
     let most = match config.relays_per_address_max {
         0 => return BTreeSet::new(),
         most => most,
@@ -93,7 +105,11 @@ pub(crate) fn sybils(relays: &Relays, config: &Config, now: SystemTime) -> BTree
         if !relay.is_running(config, now) {
             continue;
         }
-        let rank = (!is_authority, Reverse(relay.bandwidth_kb()), *id);
+        let rank = (
+            !is_authority,
+            Reverse(credible_kb(relay, measurements)),
+            *id,
+        );
         let address = *relay.desc.or_address.ip();
         by_address.entry(address).or_default().push(rank);
     }
@@ -117,12 +133,13 @@ pub(crate) fn of_sybil(flags: Flags) -> Flags {
 pub(crate) fn flags(
     relay: &Relay,
     needs: &FlagThresholds,
+    measurements: &Measurements,
     config: &Config,
     now: SystemTime,
 ) -> Flags {
     let desc = &relay.desc;
     let stats = relay.history.stats(now);
-    let bytes = u64::from(relay.bandwidth_kb()) * 1000;
+    let bytes = u64::from(credible_kb(relay, measurements)) * 1000;
     let is_stable = if needs.enough_mtbf {
         as_seconds(stats.mtbf_seconds) >= needs.stable_mtbf_seconds
     } else {
@@ -145,33 +162,43 @@ pub(crate) fn flags(
         HSDIR_UPTIME_SECONDS
     };
     let is_hs_dir = is_fast && is_stable && relay.uptime_seconds(now) >= uptime_min;
-    let is_bad_exit = config.bad_exits.contains(&desc.identity);
-    let is_middle_only = config.middle_only.contains(&desc.identity);
+    let said = config.rules.verdicts(desc);
     let is_authority = config
         .authorities
         .iter()
         .any(|one| one.rsa_id == desc.identity);
     let mut flags = Flags::NONE;
     flags.set(Flags::AUTHORITY, is_authority);
-    flags.set(Flags::BAD_EXIT, is_bad_exit);
+    flags.set(Flags::BAD_EXIT, said.has(Verdict::BadExit));
     flags.set(Flags::EXIT, is_exit(relay, config) || forced(Flags::EXIT));
     flags.set(Flags::FAST, is_fast);
     flags.set(
         Flags::GUARD,
-        desc.is_dir_server && (is_guard || forced(Flags::GUARD)),
+        desc.is_dir_server && (is_guard || forced(Flags::GUARD)) && !said.has(Verdict::StripGuard),
     );
-    let may_be_hs_dir = desc.is_hidden_service_dir;
+    let may_be_hs_dir = desc.is_hidden_service_dir && !said.has(Verdict::StripHsDir);
     flags.set(
         Flags::HS_DIR,
         may_be_hs_dir && (is_hs_dir || forced(Flags::HS_DIR)),
     );
-    flags.set(Flags::MIDDLE_ONLY, is_middle_only);
+    flags.set(Flags::MIDDLE_ONLY, said.has(Verdict::MiddleOnly));
     flags.set(Flags::RUNNING, relay.is_running(config, now));
     flags.set(Flags::STABLE, is_stable);
     flags.set(Flags::STALE_DESC, desc.published + STALE_AGE < now);
-    flags.set(Flags::V2_DIR, desc.is_dir_server);
-    flags.set(Flags::VALID, true);
+    let is_v2_dir = desc.is_dir_server && !said.has(Verdict::StripV2Dir);
+    flags.set(Flags::V2_DIR, is_v2_dir);
+    flags.set(Flags::VALID, !said.has(Verdict::Invalid));
     flags
+}
+
+/// What a relay can carry, in kilobytes a second: as it was measured lately; else, unless enough
+/// others are measured, as it says and as far as that is believed.
+fn credible_kb(relay: &Relay, measurements: &Measurements) -> u32 {
+    let measured = measurements.measured_lately(&relay.desc.identity);
+    measured.unwrap_or_else(|| match measurements.ignores_advertised() {
+        true => 0,
+        false => believed_kb(&relay.desc),
+    })
 }
 
 fn is_exit(relay: &Relay, config: &Config) -> bool {

@@ -6,6 +6,7 @@
 //! as [`Row`]s, of which [`Authority::restore`] makes the same authority again.
 
 mod authority;
+pub mod bandwidth;
 mod command;
 pub mod compute;
 mod config;
@@ -14,6 +15,7 @@ mod history;
 mod intake;
 mod relays;
 mod round;
+pub mod rules;
 pub mod schedule;
 mod srv;
 pub mod status;

@@ -21,6 +21,7 @@ use cepa_wire::time::unix_seconds;
 use crate::command::{Command, Document, Reply, Row, RowKind};
 use crate::config::{Config, METHODS, RELAYS_MAX};
 use crate::history::History;
+use crate::rules::{Rules, Verdict};
 use crate::uploads::{self, RelayUpload, Source};
 use places::{Places, Room};
 use reach::{ReachTimes, TestsDue};
@@ -359,6 +360,20 @@ impl Relays {
         None
     }
 
+    /// Removes those of whom the operator says so.
+    pub(crate) fn reject(&mut self, rules: &Rules, commands: &mut Vec<Command>) {
+        let is_rejected = |relay: &Relay| rules.verdicts(&relay.desc).has(Verdict::Reject);
+        let rejected = self.by_id.iter().filter(|(_, relay)| is_rejected(relay));
+        let rejected: Vec<RsaId> = rejected.map(|(id, _)| *id).collect();
+        for id in rejected {
+            if let Some(history) = self.remove(&id, commands)
+                && self.histories.len() < RELAYS_MAX
+            {
+                self.histories.insert(id, history);
+            }
+        }
+    }
+
     /// When the next test is due.
     pub(crate) fn next_test(&self, config: &Config, now: SystemTime) -> Option<SystemTime> {
         self.tests_due.next(ReachTimes::new(config), now)
@@ -422,11 +437,6 @@ impl Relay {
     pub(crate) fn uptime_seconds(&self, now: SystemTime) -> u64 {
         let since = unix_seconds(now).saturating_sub(unix_seconds(self.desc.published));
         self.desc.uptime_seconds.saturating_add(since)
-    }
-
-    /// What it can carry, in kilobytes a second, as far as it is believed without measurement.
-    pub(crate) fn bandwidth_kb(&self) -> u32 {
-        believed_kb(&self.desc)
     }
 }
 

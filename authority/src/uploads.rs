@@ -18,6 +18,7 @@ use crate::command::Reply;
 use crate::compute::Version;
 use crate::config::{Config, METHODS};
 use crate::relays::AGE_MAX;
+use crate::rules::{Subject, Verdict};
 use crate::vote;
 
 /// A descriptor may be from so far in the future (`tor`: ROUTER_ALLOW_SKEW).
@@ -122,8 +123,14 @@ pub(crate) fn check(
     now: SystemTime,
 ) -> Result<(), Reply> {
     let refuse = |reason: &str| Err(Reply::refused(reason));
-    if config.rejected.contains(&desc.identity) {
-        return refuse("Fingerprint and/or ed25519 identity is marked rejected");
+    let mut rules = config.rules.of(desc);
+    if let Some(rule) = rules.find(|rule| rule.verdict == Verdict::Reject) {
+        return refuse(match rule.subject {
+            Subject::Net(_) => "Suspicious relay address range",
+            Subject::Rsa(_) | Subject::Ed25519(_) => {
+                "Fingerprint and/or ed25519 identity is marked rejected"
+            }
+        });
     }
     check_platform(desc.platform.as_deref().unwrap_or_default())?;
     if desc.published > now + FUTURE_MAX {

@@ -20,9 +20,11 @@ use cepa_netdoc::vote::{
 };
 use cepa_wire::time::unix_seconds;
 
+use crate::bandwidth::Measurements;
 use crate::config::{Config, Keys, METHODS};
 use crate::flags;
 use crate::relays::{AGE_MAX, Relay, Relays, believed_kb};
+use crate::rules::Verdict;
 use crate::schedule::Schedule;
 
 /// The flags on which each authority has an opinion.
@@ -63,6 +65,8 @@ pub(crate) struct View<'a> {
     pub(crate) config: &'a Config,
     /// The relays that it knows.
     pub(crate) relays: &'a Relays,
+    /// What they were measured with.
+    pub(crate) measurements: &'a Measurements,
     /// When it was started.
     pub(crate) started: SystemTime,
     /// Now.
@@ -86,7 +90,8 @@ impl View<'_> {
             .ok_or(NoVote::Unlisted)?;
         let known_flags = self.known_flags();
         let routers = |needs| readable(self.routers(needs), &known_flags);
-        let needs = flags::thresholds(self.relays, config, self.now);
+        let needs = flags::thresholds(self.relays, self.measurements, config, self.now);
+        let file = self.measurements.file();
         let start = schedule.valid_after;
         let timing = config.timing;
         let methods = METHODS.iter().filter(|one| **one <= config.method_max);
@@ -109,8 +114,8 @@ impl View<'_> {
             known_flags,
             flag_thresholds: Some(needs.to_string()),
             params: params(config),
-            bandwidth_file_headers: None,
-            bandwidth_file_digest: None,
+            bandwidth_file_headers: file.map(|file| file.headers.clone()),
+            bandwidth_file_digest: file.map(|file| file.digest.clone()),
             dir_source: DirSource {
                 nickname: us.nickname.clone(),
                 identity: us.v3_identity,
@@ -137,10 +142,10 @@ impl View<'_> {
         if self.knows_who_runs() {
             flags.push("Running");
         }
-        if !self.config.bad_exits.is_empty() {
+        if self.config.rules.say(Verdict::BadExit) {
             flags.push("BadExit");
         }
-        if !self.config.middle_only.is_empty() {
+        if self.config.rules.say(Verdict::MiddleOnly) {
             flags.push("MiddleOnly");
         }
         flags.sort_unstable();
@@ -148,13 +153,13 @@ impl View<'_> {
     }
 
     fn routers(&self, needs: &FlagThresholds) -> Vec<VoteRouter> {
-        let sybils = flags::sybils(self.relays, self.config, self.now);
+        let sybils = flags::sybils(self.relays, self.measurements, self.config, self.now);
         let is_listed = |relay: &&Relay| {
             relay.desc.published + AGE_MAX >= self.now && relay.desc.protocols().is_some()
         };
         let relays = self.relays.iter().map(|(_, relay)| relay);
         let routers = relays.filter(is_listed).map(|relay| {
-            let mut flags = flags::flags(relay, needs, self.config, self.now);
+            let mut flags = flags::flags(relay, needs, self.measurements, self.config, self.now);
             if sybils.contains(&relay.desc.identity) {
                 flags = flags::of_sybil(flags);
             }
@@ -162,9 +167,24 @@ impl View<'_> {
                 flags.remove(Flags::RUNNING);
             }
             let stats = relay.history.stats(self.now);
-            router(&relay.desc, &relay.microdescs, flags, stats)
+            let mut router = router(&relay.desc, &relay.microdescs, flags, stats);
+            self.measure(&mut router);
+            router
         });
         routers.collect()
+    }
+
+    /// What was measured of a relay. What was measured of an authority must not count.
+    fn measure(&self, router: &mut VoteRouter) {
+        let relay = &router.status.rsa_id;
+        let measured = self.measurements.measured(relay);
+        match router.status.flags.contains(Flags::AUTHORITY) {
+            true => router.w.measured_but_authority = measured,
+            false => router.w.measured = measured,
+        }
+        if router.status.flags.contains(Flags::GUARD) {
+            router.w.guard_fraction = self.measurements.guard_fraction(relay);
+        }
     }
 }
 

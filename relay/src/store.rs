@@ -72,6 +72,8 @@ pub enum DirDocument {
     NextSignatures(Arc<str>),
     /// The consensus that is being signed.
     NextConsensus(Flavour, Arc<str>),
+    /// The bandwidth file that is voted with, or none.
+    NextBandwidth(Option<Arc<str>>),
     /// The round is over: these are the votes of the consensus in force.
     CurrentVotes(Vec<VoteText>),
 }
@@ -115,6 +117,7 @@ pub struct DirStore {
     next_votes: Votes,
     current_votes: Votes,
     next_signatures: Option<Arc<Document>>,
+    next_bandwidth: Option<Arc<Document>>,
     next_ns: Option<Arc<Document>>,
     next_microdesc: Option<Arc<Document>>,
 }
@@ -157,6 +160,9 @@ impl DirStore {
                     Flavour::Microdesc => &mut self.next_microdesc,
                 };
                 *next = Some(Arc::new(Document::new(text)));
+            }
+            DirDocument::NextBandwidth(text) => {
+                self.next_bandwidth = text.map(|text| Arc::new(Document::new(text)));
             }
             DirDocument::CurrentVotes(votes) => {
                 self.next_votes.clear();

@@ -135,3 +135,22 @@ async fn the_file_of_servers_is_followed() {
     resolver.reload();
     assert_eq!(servers(&resolver), Vec::<IpAddr>::new());
 }
+
+/// Who asks again gets what was kept, with the same time to live, and no server hears of it.
+#[tokio::test]
+async fn answers_are_kept() {
+    let resolver = Resolver::new(&[server("page.example")]);
+    let address = IpAddr::from([192, 0, 2, 1]);
+    for _ in 0..3 {
+        let answers = resolver.addresses("a.example").await.unwrap();
+        assert_eq!((answers[0].value, answers[0].ttl_secs), (address, 60));
+        let missing = resolver.addresses("b.example").await;
+        assert_eq!(missing, Err(DnsError::NoSuchName));
+        let failed = resolver.addresses("bad.example").await;
+        assert_eq!(failed, Err(DnsError::Temporary));
+        assert_eq!(resolver.name(address).await.unwrap().value, "page.example");
+    }
+    // A failure of the server alone is asked about again.
+    let counts = resolver.counts();
+    assert_eq!(counts.asked, [("A", 5), ("AAAA", 5), ("PTR", 1)]);
+}

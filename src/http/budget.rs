@@ -7,17 +7,46 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use cepa_limits::shares::{self, Shares};
+use cepa_limits::{Memory, MemoryClass, MemoryShare};
 
 use super::Sender;
 
 /// A number of bytes, or of something else, for all senders. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Budget(Arc<Mutex<Shares<Sender>>>);
+pub struct Budget(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    total: usize,
+    shares: Shares<Sender>,
+    /// Where what is held is told.
+    account: Option<MemoryShare>,
+}
+
+impl State {
+    fn tell(&mut self) {
+        if let Some(account) = &mut self.account {
+            let held = self.total.saturating_sub(self.shares.left());
+            account.tell(MemoryClass::Directory, held);
+        }
+    }
+}
 
 impl Budget {
     /// A budget of so many bytes.
     pub fn new(total: usize) -> Self {
-        Self(Arc::new(Mutex::new(Shares::new(total))))
+        Self(Arc::new(Mutex::new(State {
+            total,
+            shares: Shares::new(total),
+            account: None,
+        })))
+    }
+
+    /// Counts what is held, bytes, as the directory's part of the process's memory from now on.
+    pub fn count_in(&self, memory: &Arc<Memory>) {
+        let mut state = self.state();
+        state.account = Some(MemoryShare::new(Arc::clone(memory)));
+        state.tell();
     }
 
     /// A reservation for this sender that holds nothing yet.
@@ -31,10 +60,16 @@ impl Budget {
 
     /// How many bytes nobody holds.
     pub fn left(&self) -> usize {
-        self.shares().left()
+        self.state().shares.left()
     }
 
-    fn shares(&self) -> MutexGuard<'_, Shares<Sender>> {
+    fn give_back(&self, sender: Sender, amount: usize) {
+        let mut state = self.state();
+        state.shares.give_back(sender, amount);
+        state.tell();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -56,8 +91,9 @@ impl Reservation {
             Sender::Circuit | Sender::Neighbour => shares::HALF,
             Sender::Known(_) => shares::ALL,
         };
-        let mut shares = self.budget.shares();
-        let taken = shares.take(self.sender, amount, left_for_others);
+        let mut state = self.budget.state();
+        let taken = state.shares.take(self.sender, amount, left_for_others);
+        state.tell();
         self.amount += if taken { amount } else { 0 };
         taken
     }
@@ -65,7 +101,7 @@ impl Reservation {
     /// Gives back what is more than so much.
     pub fn shrink_to(&mut self, amount: usize) {
         let surplus = self.amount.saturating_sub(amount);
-        self.budget.shares().give_back(self.sender, surplus);
+        self.budget.give_back(self.sender, surplus);
         self.amount -= surplus;
     }
 
@@ -85,7 +121,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.shares().give_back(self.sender, self.amount);
+        self.budget.give_back(self.sender, self.amount);
     }
 }
 
@@ -115,10 +151,15 @@ mod tests {
         assert!(reservation.grow(200) && !reservation.grow(1));
         reservation.shrink_to(150);
         let bytes = reservation.owned(vec![7; 150], ());
+        // So little that every move is told.
+        let memory = Memory::new(4096);
+        budget.count_in(&memory);
         let other = bytes.slice(10..20);
         drop(bytes);
         assert_eq!((budget.left(), other.len()), (850, 10));
+        assert_eq!(memory.held_bytes(MemoryClass::Directory), 150);
         drop(other);
         assert_eq!(budget.left(), 1000);
+        assert_eq!(memory.total_bytes(), 0);
     }
 }

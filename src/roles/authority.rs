@@ -4,6 +4,8 @@
 //! again. What is posted to the DirPort or fetched comes to it read and verified (`uploads`), is
 //! judged by the core, some at a time, and answered when it is persisted.
 
+mod measured;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ use cepa_netdoc::vote::VoteText;
 use cepa_relay::{DirDocument, DirStore};
 use tokio::sync::{mpsc, oneshot};
 
+use self::measured::Measured;
 use super::fetch as exchange;
 use super::relay::{Beside, Node};
 use super::uploads::{self, Read, Upload, Uploads};
@@ -80,7 +83,8 @@ pub async fn run(
         uploads: sender.clone(),
     };
     let node = Node::start(config.relay.clone(), Some(beside), told.reporter, &shutdown).await?;
-    let mut running = Running::new(node, core, network, core_keys(keys), sender)?;
+    let measured = Measured::of(&config);
+    let mut running = Running::new(node, core, network, core_keys(keys), sender, measured)?;
     let mut waiting = Vec::with_capacity(UPLOADS_AT_ONCE);
     loop {
         running.drain()?;
@@ -98,6 +102,7 @@ pub async fn run(
             }
             () = tokio::time::sleep_until(timeout.into()) => {
                 running.node.handle_timeout();
+                running.measured.follow(&mut running.authority);
                 running.authority.handle_timeout(clock::now());
             }
             asked = signals.next() => running.handle_asked(asked, &reread),
@@ -124,6 +129,7 @@ struct Running {
     /// Answers to uploads that are not persisted yet.
     answered: Vec<(oneshot::Sender<Reply>, Reply)>,
     relays_reported: usize,
+    measured: Measured,
     events: mpsc::UnboundedReceiver<Event>,
     answers: mpsc::UnboundedSender<Event>,
 }
@@ -135,6 +141,7 @@ impl Running {
         network: Network,
         keys: Keys,
         uploads: Uploads,
+        measured: Measured,
     ) -> Result<Self, Failure> {
         let mut rows = Vec::new();
         for kind in RowKind::ALL {
@@ -151,6 +158,7 @@ impl Running {
             uploads,
             answered: Vec::new(),
             relays_reported: 0,
+            measured,
             events,
             answers,
         })
@@ -194,6 +202,7 @@ impl Running {
         let core = core_config(&config, &self.network)?;
         let now = clock::now();
         let keys = keyfiles::authority::load(&self.node.keys_folder(), now)?;
+        self.measured.name(&config);
         let changes = self.node.reload(config.relay)?;
         self.authority.set_config(core, now);
         if self.authority.renew_keys(core_keys(keys), now) {
@@ -362,6 +371,7 @@ impl Running {
             Document::NextConsensus(flavour, text) => {
                 directory.insert(DirDocument::NextConsensus(flavour, text));
             }
+            Document::NextBandwidth(text) => directory.insert(DirDocument::NextBandwidth(text)),
             Document::CurrentVotes(votes) => directory.insert(DirDocument::CurrentVotes(votes)),
             Document::CurrentConsensus(text) => self.adopt(text),
         }
@@ -426,6 +436,7 @@ fn core_config(config: &AuthorityConfig, network: &Network) -> Result<Config, Fa
     if let Some(most) = config.auth_dir_max_servers_per_addr {
         core.relays_per_address_max = most;
     }
+    core.rules = config.rules.clone();
     core.recommended_versions
         .clone_from(&config.recommended_versions);
     for (name, value) in &config.params {

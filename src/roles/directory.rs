@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use cepa_dir::DirRequest;
 use cepa_dir::request::{DIFF_HEADER, RequestError};
+use cepa_limits::{Memory, MemoryClass, MemoryShare};
 use cepa_netdoc::consensus::Flavour;
 use cepa_netdoc::hs_descriptor::HS_DESCRIPTOR_LEN_MAX;
 use cepa_relay::{Asker, DirDocument, DirStore, HsDirCounts, HsDirStore, HsDuty, HsUpload};
@@ -30,10 +31,25 @@ const ONION_BODIES_LEN_MAX: usize = 8 << 20;
 pub(crate) struct Directory {
     store: Arc<RwLock<DirStore>>,
     is_closed: Arc<AtomicBool>,
-    onions: Arc<Mutex<HsDirStore>>,
+    onions: Arc<Mutex<Onions>>,
     onion_bodies: Budget,
     replies: Replies,
     uploads: Option<Uploads>,
+}
+
+/// Descriptors of onion services, and where their bytes are told.
+#[derive(Default)]
+struct Onions {
+    store: HsDirStore,
+    account: Option<MemoryShare>,
+}
+
+impl Onions {
+    fn tell(&mut self) {
+        if let Some(account) = &mut self.account {
+            account.tell(MemoryClass::Descriptors, self.store.counts().bytes);
+        }
+    }
 }
 
 impl Directory {
@@ -51,6 +67,20 @@ impl Directory {
             replies: Replies::new(authorities),
             uploads,
         }
+    }
+
+    /// Counts what it holds for others and what it reads and sends in the process's memory from now
+    /// on; of onion services it holds no more than a fifth of that (`tor`'s rule as well).
+    pub(crate) fn count_in(&self, memory: &Arc<Memory>) {
+        self.onion_bodies.count_in(memory);
+        self.replies.count_in(memory);
+        if let Some(uploads) = &self.uploads {
+            uploads.count_in(memory);
+        }
+        let mut onions = self.onions();
+        onions.store.set_len_max(memory.max_bytes() / 5);
+        onions.account = Some(MemoryShare::new(Arc::clone(memory)));
+        onions.tell();
     }
 
     /// Answers nobody from now on, as this relay sleeps; or everybody again.
@@ -80,17 +110,18 @@ impl Directory {
     /// Holds descriptors of onion services by this from now on.
     pub(crate) fn set_hs_duty(&self, duty: HsDuty) {
         let mut onions = self.onions();
-        onions.expire(clock::now());
-        onions.set_duty(duty);
-        tracing::debug!(counts = ?onions.counts(), "descriptors of onion services");
+        onions.store.expire(clock::now());
+        onions.store.set_duty(duty);
+        onions.tell();
+        tracing::debug!(counts = ?onions.store.counts(), "descriptors of onion services");
     }
 
     /// What is held of onion services.
     pub(crate) fn hs_counts(&self) -> HsDirCounts {
-        self.onions().counts()
+        self.onions().store.counts()
     }
 
-    fn onions(&self) -> MutexGuard<'_, HsDirStore> {
+    fn onions(&self) -> MutexGuard<'_, Onions> {
         self.onions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -174,10 +205,13 @@ impl Directory {
         let now = clock::now();
         written(match request {
             _ if http.peer != Peer::Circuit => HsDirStore::reply_not_anonymous(),
-            DirRequest::HsDescriptor(blinded) => self.onions().reply_fetch(blinded, now),
+            DirRequest::HsDescriptor(blinded) => self.onions().store.reply_fetch(blinded, now),
             _ => {
                 let upload = HsUpload::parse(&http.body, now.wall);
-                self.onions().reply_publish(upload, now)
+                let mut onions = self.onions();
+                let reply = onions.store.reply_publish(upload, now);
+                onions.tell();
+                reply
             }
         })
     }

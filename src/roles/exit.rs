@@ -17,7 +17,7 @@ use cepa_wire::host::Host;
 use cepa_wire::resolve::{Answer, AnswerValue, Resolve};
 use tokio::net::TcpStream;
 
-use crate::dns::{self, DnsError, Resolver};
+use crate::dns::{self, DnsError, Resolver, clip_ttl_secs};
 use crate::net::edge;
 use crate::net::worker::Worker;
 
@@ -26,11 +26,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Addresses of a name that are tried one after the other.
 const ADDRESSES_TRIED_MAX: usize = 3;
-
-/// How long clients may believe an answer, in seconds: `tor` says one of these two, so that the
-/// time left in our resolver's cache is not shown.
-const TTL_SHORT_SECS: u32 = 300;
-const TTL_LONG_SECS: u32 = 3600;
 
 /// Connects a stream, and serves it until it ends; gives up when nobody waits for it any more.
 pub(crate) async fn connect(
@@ -108,7 +103,7 @@ async fn answers(resolver: &Resolver, resolve: Resolve, internal: bool) -> Vec<A
             .map(|answers| {
                 let answer = |value, ttl| Answer {
                     value: AnswerValue::Ip(value),
-                    ttl: clip(ttl),
+                    ttl: clip_ttl_secs(ttl),
                 };
                 answers
                     .into_iter()
@@ -119,7 +114,7 @@ async fn answers(resolver: &Resolver, resolve: Resolve, internal: bool) -> Vec<A
             let value = AnswerValue::Name(answer.value.into_bytes());
             vec![Answer {
                 value,
-                ttl: clip(answer.ttl_secs),
+                ttl: clip_ttl_secs(answer.ttl_secs),
             }]
         }),
     };
@@ -130,7 +125,7 @@ async fn answers(resolver: &Resolver, resolve: Resolve, internal: bool) -> Vec<A
         };
         vec![Answer {
             value,
-            ttl: TTL_SHORT_SECS,
+            ttl: clip_ttl_secs(0),
         }]
     })
 }
@@ -158,12 +153,12 @@ async fn addresses(
     internal: bool,
 ) -> Result<Vec<(SocketAddr, u32)>, EndReason> {
     let found = match &begin.host {
-        Host::Ip(ip) => vec![(*ip, TTL_LONG_SECS)],
+        Host::Ip(ip) => vec![(*ip, clip_ttl_secs(u32::MAX))],
         Host::Name(name) => look_up(resolver, name, internal)
             .await
             .map_err(|_| EndReason::RESOLVEFAILED)?
             .into_iter()
-            .map(|answer| (answer.value, clip(answer.ttl_secs)))
+            .map(|answer| (answer.value, clip_ttl_secs(answer.ttl_secs)))
             .collect(),
     };
     let is_name = matches!(begin.host, Host::Name(_));
@@ -192,14 +187,6 @@ fn name_of(host: &Host) -> String {
     match host {
         Host::Ip(ip) => ip.to_string(),
         Host::Name(name) => name.clone(),
-    }
-}
-
-fn clip(ttl_secs: u32) -> u32 {
-    if ttl_secs <= TTL_SHORT_SECS {
-        TTL_SHORT_SECS
-    } else {
-        TTL_LONG_SECS
     }
 }
 

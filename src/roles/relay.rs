@@ -181,7 +181,7 @@ impl Node {
         let address = find_address(config.address, finder, answers.clone()).await;
         let core = core_config(&config, address)?;
         let mut relay = Relay::new(core, Arc::clone(&network), keys, clock::now(), rng.fork());
-        relay.restore(&restored(keep.store())?, clock::now());
+        restore(&mut relay, &directory, keep.store())?;
         Ok(Node {
             relay,
             directory,
@@ -484,6 +484,13 @@ impl Node {
             self.reporter.report(&Stage::Consensus(relays));
         }
     }
+}
+
+/// Takes what an earlier run kept; what the directory holds counts as the relay's memory.
+fn restore(relay: &mut Relay, directory: &Directory, store: &mut Store) -> Result<(), Failure> {
+    directory.count_in(relay.memory());
+    relay.restore(&restored(store)?, clock::now());
+    Ok(())
 }
 
 /// The documents that are served, an authority's or none, to authorities first.

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cepa_limits::Memory;
 use cepa_relay::Found;
 use tokio::sync::Semaphore;
 
@@ -42,6 +43,11 @@ impl Replies {
             own: jobs(),
             authorities: authorities.into_iter().collect(),
         }
+    }
+
+    /// Counts replies that are being sent in the process's memory from now on.
+    pub(crate) fn count_in(&self, memory: &Arc<Memory>) {
+        self.budget.count_in(memory);
     }
 
     /// Whose share a peer's are.

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use cepa_authority::{RelayUpload, VoteDoor, VoteLook, read_signatures};
 use cepa_crypto::RsaId;
 use cepa_dir::DirRequest;
+use cepa_limits::Memory;
 use cepa_netdoc::detached::{DETACHED_BYTES_MAX, DetachedSignatures};
 use cepa_netdoc::vote::{VOTE_BYTES_MAX, VoteText};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -107,6 +108,13 @@ impl Uploads {
             vote_jobs: Arc::new(Semaphore::new(1)),
         };
         (Uploads(Arc::new(shared)), uploads)
+    }
+
+    /// Counts bodies that are being read in the process's memory from now on.
+    pub(crate) fn count_in(&self, memory: &Arc<Memory>) {
+        for budget in [&self.0.bodies, &self.0.votes, &self.0.foreign_votes] {
+            budget.count_in(memory);
+        }
     }
 
     /// From now on these votes may come.

@@ -18,6 +18,9 @@ impl Authority {
             first_vote_after_relays: before.first_vote_after_relays,
             ..config
         };
+        let mut commands = Vec::new();
+        self.relays.reject(&self.config.rules, &mut commands);
+        self.commands.extend(commands);
         self.advance(now);
     }
 

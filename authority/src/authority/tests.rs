@@ -2,6 +2,7 @@
 //! others get at once, unless they are dead.
 
 mod odd;
+mod operator;
 mod world;
 
 use super::*;

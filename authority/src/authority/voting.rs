@@ -390,9 +390,12 @@ impl Authority {
         }
         let (timing, own) = (self.config.timing, self.keys.cert.identity);
         let shared_rand = self.shared_random.vote(start, &timing, own);
+        let relays = &self.relays;
+        self.measurements.prepare(|id| relays.knows(id), now.wall);
         let view = vote::View {
             config: &self.config,
-            relays: &self.relays,
+            relays,
+            measurements: &self.measurements,
             started: self.started,
             now: now.wall,
         };

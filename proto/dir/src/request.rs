@@ -121,6 +121,8 @@ pub enum DirRequest {
     Votes(Round, VoteQuery),
     /// Detached signatures of the consensus being signed.
     Signatures,
+    /// The bandwidth file that an authority votes with.
+    Bandwidth,
     /// Upload: a server descriptor, its extra-info behind it.
     PostDescriptor,
     /// Upload: a vote.
@@ -185,6 +187,7 @@ impl DirRequest {
                 }
             }
             Self::Signatures => "/tor/status-vote/next/consensus-signatures.z".to_owned(),
+            Self::Bandwidth => "/tor/status-vote/next/bandwidth.z".to_owned(),
             Self::PostDescriptor => "/tor/".to_owned(),
             Self::PostVote => "/tor/post/vote".to_owned(),
             Self::PostSignatures => "/tor/post/consensus-signature".to_owned(),
@@ -287,6 +290,7 @@ fn parse_round(round: Round, rest: &str) -> Result<DirRequest, RequestError> {
         (Round::Current, Some(flavour), _) => parse_consensus(flavour, args),
         (Round::Next, Some(flavour), _) => Ok(DirRequest::NextConsensus(flavour)),
         (Round::Next, None, "consensus-signatures") => Ok(DirRequest::Signatures),
+        (Round::Next, None, "bandwidth") => Ok(DirRequest::Bandwidth),
         (_, None, "authority") => Ok(DirRequest::Votes(round, VoteQuery::Own)),
         (_, None, "d") => {
             let digests = list(args, '+', hex_array).ok_or(RequestError::Malformed)?;

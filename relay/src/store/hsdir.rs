@@ -163,6 +163,12 @@ impl Default for HsDirStore {
 }
 
 impl HsDirStore {
+    /// Holds at most so many bytes of descriptors from the next upload on, and never more than
+    /// [`HS_DESCRIPTORS_LEN_MAX`].
+    pub fn set_len_max(&mut self, len_max: usize) {
+        self.len_max = len_max.min(HS_DESCRIPTORS_LEN_MAX);
+    }
+
     /// A new consensus, or more of what belongs to the newest.
     pub fn set_duty(&mut self, duty: HsDuty) {
         self.duties

@@ -213,6 +213,7 @@ impl DirStore {
                 self.find_votes(&self.current_votes, query, quick)
             }
             DirRequest::Signatures => Found::document(self.next_signatures.as_ref(), encoding),
+            DirRequest::Bandwidth => Found::document(self.next_bandwidth.as_ref(), encoding),
             DirRequest::PostDescriptor
             | DirRequest::PostVote
             | DirRequest::PostSignatures

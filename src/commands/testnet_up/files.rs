@@ -409,8 +409,7 @@ fn authority_table(plan: &Plan) -> AuthorityTable {
             .then(|| unplaced(plan.relays_in_all())),
         params: params.into_iter().collect(),
         recommended_versions: Some(unplaced(PEER_VERSION.to_owned())),
-        consensus_method_max: None,
-        auth_dir_max_servers_per_addr: None,
+        ..AuthorityTable::default()
     }
 }
 

@@ -1,14 +1,17 @@
 //! The table `[authority]`: the times of voting (dir-spec 1.4) and what goes into votes.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 
 use cepa_authority::METHODS;
+use cepa_authority::rules::{BadRule, Rule, Rules};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::config::source::Source;
 use crate::config::{AuthorityConfig, RelayConfig};
-use crate::error::Failure;
+use crate::error::{Failure, fail};
 
 /// Seconds of a day, which each voting interval divides (dir-spec 1.4).
 const DAY_SECS: u32 = 86_400;
@@ -44,9 +47,86 @@ pub struct AuthorityTable {
     /// Relays that may be Running on one address; 2 without it, any number in a test network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_dir_max_servers_per_addr: Option<usize>,
+    /// The bandwidth file of a scanner such as sbws (`V3BandwidthsFile`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth_file: Option<PathBuf>,
+    /// The file of GuardFraction (`GuardfractionFile`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guardfraction_file: Option<PathBuf>,
+    /// Rules in `tor`'s format; `approved-routers` in the data folder without it, if it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approved_routers: Option<PathBuf>,
+    /// What is said of single relays.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RulesTable>,
     /// Consensus parameters.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, Spanned<i32>>,
+}
+
+/// A table `[[authority.rules]]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RulesTable {
+    /// Fingerprints, Ed25519 identities, networks such as `192.0.2.0/24`.
+    pub relays: Vec<Spanned<String>>,
+    /// `reject`, `invalid`, `badexit`, `middleonly`, `stripguard`, `striphsdir`, `stripv2dir`.
+    pub verdicts: Vec<Spanned<String>>,
+    /// Why; for whoever reads it later.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub comment: String,
+}
+
+/// The file of rules in the data folder, as `tor` has it.
+const APPROVED_ROUTERS: &str = "approved-routers";
+/// The largest file of rules, in bytes.
+const APPROVED_ROUTERS_LEN_MAX: u64 = 16 << 20;
+
+/// All rules: those of the tables, then those of the file.
+fn rules(source: &Source, data_dir: &Path, table: &AuthorityTable) -> Result<Rules, Failure> {
+    let mut rules = Rules::default();
+    for one in &table.rules {
+        for (verdict, subject) in (one.verdicts.iter())
+            .flat_map(|verdict| one.relays.iter().map(move |relay| (verdict, relay)))
+        {
+            let wrong = |value, key, error: BadRule| source.wrong(value, key, error.expected());
+            rules.push(Rule {
+                verdict: (verdict.get_ref().parse())
+                    .map_err(|error| wrong(verdict, "verdicts", error))?,
+                subject: (subject.get_ref().parse())
+                    .map_err(|error| wrong(subject, "relays", error))?,
+                comment: one.comment.clone(),
+            });
+        }
+    }
+    let (path, is_named) = match &table.approved_routers {
+        Some(path) => (source.resolve(path), true),
+        None => (data_dir.join(APPROVED_ROUTERS), false),
+    };
+    for rule in approved_routers(&path, is_named)? {
+        rules.push(rule);
+    }
+    Ok(rules)
+}
+
+/// The rules of a file in `tor`'s format; none if it is not there and nobody has named it.
+fn approved_routers(path: &Path, is_named: bool) -> Result<Vec<Rule>, Failure> {
+    let read = std::fs::File::open(path).and_then(|file| {
+        let mut text = String::new();
+        file.take(APPROVED_ROUTERS_LEN_MAX)
+            .read_to_string(&mut text)?;
+        Ok(text)
+    });
+    let text = match read {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => return Ok(Vec::new()),
+        Err(error) => return fail("cannot read this file", path.display(), error),
+    };
+    let read = Rules::read(&text).map(|(number, rule)| {
+        let place = || format!("{} line {number}", path.display());
+        rule.map_err(|error| Failure::new("wrong rule", place(), error))
+    });
+    read.collect()
 }
 
 /// Checks the table.
@@ -98,7 +178,11 @@ pub(super) fn check(
         })?;
     }
     check_votes(source, &relay, &table)?;
+    let resolve = |path: &PathBuf| source.resolve(path);
     Ok(AuthorityConfig {
+        rules: rules(source, &relay.data_dir, &table)?,
+        bandwidth_file: table.bandwidth_file.as_ref().map(resolve),
+        guardfraction_file: table.guardfraction_file.as_ref().map(resolve),
         relay,
         voting_interval_secs: interval,
         vote_delay_secs: vote,
