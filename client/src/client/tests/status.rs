@@ -278,6 +278,10 @@ impl Replayed {
     fn forget_use(circuit: &mut CircuitStatus) {
         (circuit.usage, circuit.streams) = (crate::status::CircuitUse::Clean, 0);
         circuit.isolation = None;
+        // A link that opens is told of itself; no hop of its circuits stands then.
+        if circuit.state == CircuitState::Connecting {
+            circuit.state = CircuitState::Building;
+        }
     }
 
     fn apply(&mut self, event: Event) {
