@@ -106,9 +106,10 @@ fn a_taken_port_is_named() {
     );
 
     let (block, ()) = Block::first_free(None, |_| Ok(())).unwrap();
-    let (base, taken) = (block.base(), format!("127.1.0.1:{}", block.base()));
+    // Within a block that nobody else has meanwhile.
+    let base = block.base() + 100;
+    let taken = format!("127.1.0.1:{base}");
     let holder = std::net::TcpListener::bind(&taken);
-    drop(block);
     let folder = dir.path().join("net");
     let folder = folder.to_str().unwrap();
     let error = error_of(&["testnet", "up", folder, "--base-port", &base.to_string()]);
