@@ -1,5 +1,5 @@
 //! The shell of `cepa`: the only crate with sockets, clocks, files and threads
-//! (docs/architecture.md).
+//! (docs/architecture.md, "The house").
 //!
 //! The roles and protocols are libraries without any of these; here they are given the world.
 //! It is a library beside its command so that whole-network tests can use its pieces.

@@ -1,4 +1,5 @@
-//! The authority's core: one event at a time, effects as commands (docs/architecture.md).
+//! The authority's core: one event at a time, effects as commands (docs/architecture.md, "Cores
+//! and shell").
 //!
 //! ```text
 //! uploads ──> Relays ──tests──> Running ──> vote ──> Round ──> consensus, served and persisted

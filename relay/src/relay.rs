@@ -1,4 +1,5 @@
-//! The control core of a relay: keys, links, descriptor, what it downloads (docs/architecture.md).
+//! The control core of a relay: keys, links, descriptor, what it downloads (docs/architecture.md,
+//! "Cores and shell").
 //!
 //! ```text
 //! new ─> MakeTlsKey ─> Link ─> documents made ─> Upload to each authority, again every 18 hours

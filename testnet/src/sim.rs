@@ -1,5 +1,5 @@
 //! Networks under a clock of their own: days in seconds, the same seed the same run
-//! (docs/testing.md).
+//! (docs/testing.md, "Long runs").
 //!
 //! What is simulated are the machines of the product; each file says what it leaves out.
 
