@@ -49,7 +49,7 @@ const SHELL_ONLY: [&str; 15] = [
 ];
 
 /// Which of our crates each one may use (docs/architecture.md, "The house").
-const ARROWS: [(&str, &str, &[&str]); 12] = [
+const ARROWS: [(&str, &str, &[&str]); 13] = [
     ("cepa-crypto", "proto/crypto", &[]),
     ("cepa-wire", "proto/wire", &["cepa-crypto"]),
     ("cepa-netdoc", "proto/netdoc", &["cepa-crypto", "cepa-wire"]),
@@ -63,6 +63,11 @@ const ARROWS: [(&str, &str, &[&str]); 12] = [
         "cepa-circuit",
         "proto/circuit",
         &["cepa-crypto", "cepa-wire"],
+    ),
+    (
+        "cepa-control",
+        "proto/control",
+        &["cepa-crypto", "cepa-wire", "cepa-netdoc"],
     ),
     ("cepa-limits", "proto/limits", &["cepa-crypto", "cepa-wire"]),
     (
