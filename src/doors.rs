@@ -14,7 +14,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cepa_crypto::Rng;
 use cepa_limits::{
@@ -36,8 +36,12 @@ pub const HANDSHAKES: Door = Door(1);
 pub const DIR_PORT: Door = Door(2);
 /// Directory streams over circuits.
 pub const BEGIN_DIR: Door = Door(3);
+/// Streams that leave the network here.
+pub const EXITS: Door = Door(4);
 /// The ports of a client, for applications.
 pub const APPLICATIONS: Door = Door(0);
+/// Streams of those who visit the onion services of a client.
+pub const VISITORS: Door = Door(1);
 
 /// Handshakes of incoming links under way at once: each takes memory and arithmetic.
 const HANDSHAKES_MAX: usize = 1024;
@@ -51,6 +55,8 @@ const APPLICATIONS_MAX: usize = 10_000;
 const ASIDE_MAX: usize = 1024;
 /// Directory requests of one address: a client that begins asks for a hundred.
 const REQUESTS: (u32, u32) = (20, 500);
+/// How often it is noted of a place that something moves there.
+const MOVED_EVERY: Duration = Duration::from_secs(10);
 /// How often what was refused is told.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// The first pause of a listener that finds no descriptor.
@@ -78,8 +84,9 @@ struct State {
 }
 
 impl Doors {
-    /// Those of a relay: [`OR_PORT`], [`HANDSHAKES`], [`DIR_PORT`], [`BEGIN_DIR`]. In a test
-    /// network an address has no share of its own: its clients are all one host.
+    /// Those of a relay: [`OR_PORT`], [`HANDSHAKES`], [`DIR_PORT`], [`BEGIN_DIR`], [`EXITS`]. In a
+    /// test network an address has no share of its own: its clients are all one host. Streams that
+    /// leave have the descriptors that links and the DirPort do not have.
     #[must_use]
     pub fn of_relay(descriptors: Descriptors, testing: bool, rng: Rng) -> Self {
         let connections = descriptors.connections_max();
@@ -91,45 +98,51 @@ impl Doors {
             places: shared(total),
             is_or_port,
         };
+        let (links, dir) = (connections / 2, DIR_CONNECTIONS_MAX.min(connections / 4));
         let rules = [
-            door(connections / 2, true),
+            door(links, true),
             door(HANDSHAKES_MAX.min(connections / 4), false),
-            door(DIR_CONNECTIONS_MAX.min(connections / 4), false),
+            door(dir, false),
             door(DIR_STREAMS_MAX, false),
+            DoorRules {
+                places: unreserved(connections - links - dir),
+                is_or_port: false,
+            },
         ];
         let requests = Rate::new(REQUESTS.0, REQUESTS.1).filter(|_| !testing);
-        let names = &["or_port", "or_port handshakes", "dir_port", "BEGIN_DIR"];
+        let names = &[
+            "or_port",
+            "or_port handshakes",
+            "dir_port",
+            "BEGIN_DIR",
+            "exit streams",
+        ];
         Self::new(&rules, names, requests, rng)
     }
 
-    /// That of a client, [`APPLICATIONS`]: they are of one host, and have no shares.
+    /// Those of a client, [`APPLICATIONS`] and [`VISITORS`]: the ones are of one host, the others of
+    /// nobody knows where, and none have shares.
     #[must_use]
     pub fn of_client(descriptors: Descriptors, rng: Rng) -> Self {
-        let total = APPLICATIONS_MAX.min(descriptors.connections_max()).max(1);
-        let limits = PlaceLimits {
-            reserve: 0,
-            ..PlaceLimits::shared(total).unshared()
-        };
-        Self::one(limits, &["the client's ports"], rng)
+        let connections = descriptors.connections_max();
+        let applications = APPLICATIONS_MAX.min(connections / 2);
+        let rules = [applications, connections - applications].map(|total| DoorRules {
+            places: unreserved(total),
+            is_or_port: false,
+        });
+        let names = &["the client's ports", "streams of visitors"];
+        Self::new(&rules, names, None, rng)
     }
 
     /// One for what is none of a network's: metrics, a page.
     #[must_use]
     pub fn aside(name: &'static [&'static str; 1]) -> Gate {
-        let limits = PlaceLimits {
-            reserve: 0,
-            ..PlaceLimits::shared(ASIDE_MAX).unshared()
-        };
-        // Nothing is remembered here that would want a secret.
-        Self::one(limits, name, Rng::from_seed([0; 32])).gate(Door(0))
-    }
-
-    fn one(places: PlaceLimits, name: &'static [&'static str; 1], rng: Rng) -> Self {
         let rules = DoorRules {
-            places,
+            places: unreserved(ASIDE_MAX),
             is_or_port: false,
         };
-        Self::new(&[rules], name, None, rng)
+        // Nothing is remembered here that would want a secret.
+        Self::new(&[rules], name, None, Rng::from_seed([0; 32])).gate(Door(0))
     }
 
     fn new(
@@ -228,6 +241,14 @@ impl Doors {
     }
 }
 
+/// Places that are the same for all.
+fn unreserved(total: usize) -> PlaceLimits {
+    PlaceLimits {
+        reserve: 0,
+        ..PlaceLimits::shared(total.max(1)).unshared()
+    }
+}
+
 /// One door. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Gate {
@@ -253,6 +274,7 @@ impl Gate {
             bell,
             account: entered.account,
             is_open: AtomicBool::new(false),
+            moved: Mutex::new(clock::now().mono),
         })
     }
 
@@ -334,6 +356,8 @@ pub struct Pass {
     bell: Arc<Notify>,
     account: Option<Arc<Account>>,
     is_open: AtomicBool,
+    /// When it was last noted that something moved.
+    moved: Mutex<Instant>,
 }
 
 impl Pass {
@@ -348,6 +372,20 @@ impl Pass {
         state
             .strangers
             .set_busy(self.gate.door, self.ticket, is_busy);
+    }
+
+    /// Something moves where the holder rests: it has rested for less long than others.
+    pub fn moved(&self) {
+        let now = clock::now().mono;
+        {
+            let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+            if now.saturating_duration_since(*moved) < MOVED_EVERY {
+                return;
+            }
+            *moved = now;
+        }
+        let mut state = self.gate.doors.lock();
+        state.strangers.moved(self.gate.door, self.ticket);
     }
 
     /// A stage took too long.

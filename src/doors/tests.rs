@@ -42,6 +42,18 @@ async fn the_silent_one_hears_that_he_has_to_go() {
 }
 
 #[tokio::test]
+async fn streams_that_leave_have_what_links_and_the_dir_port_leave() {
+    let doors = relay();
+    let connections = Descriptors::raise().connections_max();
+    let rest = connections - connections / 2 - DIR_CONNECTIONS_MAX.min(connections / 4);
+    let gate = doors.gate(EXITS);
+    let streams: Vec<_> = (0..rest).map(|_| gate.enter(None).unwrap()).collect();
+    let _newcomer = gate.enter(None).unwrap();
+    streams[0].evicted().await;
+    assert_eq!(doors.door_counts()[EXITS.0].1.inside, rest);
+}
+
+#[tokio::test]
 async fn open_links_are_counted_until_they_end() {
     let doors = relay();
     let first = doors.gate(OR_PORT).enter(ip(1)).unwrap();

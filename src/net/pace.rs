@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 use super::edge::Writer;
 use crate::clock;
 use crate::config::{Bandwidth, RelayConfig};
+use crate::doors::Pass;
 
 /// Bytes that all workers have moved.
 #[derive(Debug, Default)]
@@ -129,6 +130,8 @@ pub(crate) struct Paced<S> {
     half: S,
     pace: Arc<Pace>,
     traffic: Arc<Traffic>,
+    /// The place of a stream, which is told that something moves.
+    pass: Option<Arc<Pass>>,
     /// Set while it waits.
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -145,7 +148,20 @@ impl<S> Paced<S> {
             half,
             pace,
             traffic,
+            pass: None,
             sleep: None,
+        }
+    }
+
+    /// The same with a place, which is not taken away for being idle while bytes pass.
+    pub(crate) fn at(self, pass: &Arc<Pass>) -> Self {
+        let pass = Some(Arc::clone(pass));
+        Paced { pass, ..self }
+    }
+
+    fn moved(&self, bytes: usize) {
+        if let Some(pass) = self.pass.as_ref().filter(|_| bytes > 0) {
+            pass.moved();
         }
     }
 
@@ -191,6 +207,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         let read = buffer.filled().len() - before;
         this.pace.read[0].take(read);
         count(&this.traffic.other_read_bytes, read);
+        this.moved(read);
         polled
     }
 }
@@ -212,6 +229,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         if let Poll::Ready(Ok(written)) = polled {
             this.pace.write[0].take(written);
             count(&this.traffic.other_written_bytes, written);
+            this.moved(written);
         }
         polled
     }

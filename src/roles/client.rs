@@ -29,7 +29,7 @@ use super::ports::Ports;
 use super::{Told, fetch as exchange, guards, kept, log_kept, network_file, stays, until};
 use crate::clock;
 use crate::config::ClientConfig;
-use crate::doors::{Descriptors, Doors};
+use crate::doors::{Descriptors, Doors, VISITORS};
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
 use crate::keep::Keep;
@@ -133,7 +133,7 @@ async fn serve(
     let (worker, mut commands) = Worker::new(client, Arc::default(), share, None);
     let automap = config.automap.then(|| Automap::new(rng.fork()));
     let mut hands = Hands {
-        hosting: Hosting::new(Rc::clone(&worker), opened, rng.fork()),
+        hosting: Hosting::new(Rc::clone(&worker), doors.gate(VISITORS), opened, rng.fork()),
         applications: Applications::new(Rc::clone(&worker), automap, &doors),
         tls: tls::client_config(tls::provider())
             .map_err(|error| Failure::new("TLS cannot be set up", "this process", error))?,

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_circuit::StreamKey;
@@ -33,9 +34,39 @@ pub(crate) async fn connect(
     resolver: Resolver,
     stream: StreamKey,
     begin: Begin,
+    gate: crate::doors::Gate,
+) {
+    // Another stream may need the place, if this one has been idle for longest.
+    let Ok(pass) = gate.enter(None) else {
+        return refuse(&worker, stream, EndReason::RESOURCELIMIT.into());
+    };
+    let pass = Arc::new(pass);
+    let evicted = async {
+        pass.evicted().await;
+        tracing::debug!("a stream that has been idle gives up its place");
+        // Before its task is dropped, which would end it as if it were done.
+        refuse(&worker, stream, EndReason::RESOURCELIMIT.into());
+    };
+    tokio::select! {
+        () = connect_at(&worker, &resolver, &pass, stream, begin) => {}
+        () = evicted => {}
+    }
+}
+
+fn refuse(worker: &Worker<Switch>, stream: StreamKey, end: End) {
+    worker.unregister_stream(stream);
+    worker.with(|switch, now| switch.stream_refused(stream, end, now));
+}
+
+async fn connect_at(
+    worker: &Rc<Worker<Switch>>,
+    resolver: &Resolver,
+    pass: &Arc<crate::doors::Pass>,
+    stream: StreamKey,
+    begin: Begin,
 ) {
     let dialled = tokio::select! {
-        dialled = dial(&worker, &resolver, &begin) => dialled,
+        dialled = dial(worker, resolver, &begin) => dialled,
         () = worker.stream_over(stream) => return,
     };
     match dialled {
@@ -44,13 +75,10 @@ pub(crate) async fn connect(
             let _ = tcp.set_nodelay(true);
             worker.with(|switch, now| switch.stream_connected(stream, addr, ttl, now));
             let (reader, writer) = tcp.into_split();
-            let halves = (worker.paced(reader), worker.paced(writer));
-            edge::serve(&worker, stream, halves, Vec::new(), Vec::new()).await;
+            let halves = (worker.paced(reader).at(pass), worker.paced(writer).at(pass));
+            edge::serve(worker, stream, halves, Vec::new(), Vec::new()).await;
         }
-        Err(end) => {
-            worker.unregister_stream(stream);
-            worker.with(|switch, now| switch.stream_refused(stream, end, now));
-        }
+        Err(end) => refuse(worker, stream, end),
     }
 }
 

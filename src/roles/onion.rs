@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_circuit::StreamKey;
@@ -20,6 +21,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::OnionServiceConfig;
 use crate::config::onion::{PortTarget, Target};
+use crate::doors::{Gate, Pass};
 use crate::error::{Failure, fail};
 use crate::keyfiles::onion::{ServiceKeys, load_or_make};
 use crate::net::edge;
@@ -38,6 +40,7 @@ struct Hosted {
 /// All services of this process.
 pub(crate) struct Hosting {
     worker: Rc<Worker<Client>>,
+    gate: Gate,
     services: BTreeMap<ServiceId, Hosted>,
     rng: Rng,
 }
@@ -68,10 +71,16 @@ pub(crate) fn open(configs: &[OnionServiceConfig], rng: &mut Rng) -> Result<Vec<
 }
 
 impl Hosting {
-    /// Hosts what was opened.
-    pub(crate) fn new(worker: Rc<Worker<Client>>, opened: Vec<Opened>, rng: Rng) -> Self {
+    /// Hosts what was opened; each stream of a visitor needs a place at the gate.
+    pub(crate) fn new(
+        worker: Rc<Worker<Client>>,
+        gate: Gate,
+        opened: Vec<Opened>,
+        rng: Rng,
+    ) -> Self {
         let mut hosting = Hosting {
             worker,
+            gate,
             services: BTreeMap::new(),
             rng,
         };
@@ -134,7 +143,8 @@ impl Hosting {
         let worker = Rc::clone(&self.worker);
         match target {
             Some(target) => {
-                tokio::task::spawn_local(connect(worker, stream, Target::clone(target)));
+                let (gate, target) = (self.gate.clone(), Target::clone(target));
+                tokio::task::spawn_local(connect(worker, gate, stream, target));
             }
             None => worker.with(|client, now| client.onion_stream_refused(stream, now)),
         }
@@ -171,24 +181,45 @@ fn core_config(keys: ServiceKeys, config: &OnionServiceConfig) -> ServiceConfig 
     }
 }
 
-async fn connect(worker: Rc<Worker<Client>>, stream: StreamKey, target: Target) {
+async fn connect(worker: Rc<Worker<Client>>, gate: Gate, stream: StreamKey, target: Target) {
+    let Ok(pass) = gate.enter(None) else {
+        return worker.with(|client, now| client.onion_stream_refused(stream, now));
+    };
+    let pass = Arc::new(pass);
+    let evicted = async {
+        pass.evicted().await;
+        tracing::debug!("a visitor's stream that has been idle gives up its place");
+        // Before its task is dropped, which would end it as if it were done.
+        let reason = EndReason::RESOURCELIMIT;
+        worker.with(|client, now| client.stream_close(stream, reason, now));
+    };
+    tokio::select! {
+        () = connect_at(&worker, &pass, stream, target) => {}
+        () = evicted => {}
+    }
+}
+
+async fn connect_at(
+    worker: &Rc<Worker<Client>>,
+    pass: &Arc<Pass>,
+    stream: StreamKey,
+    target: Target,
+) {
     let refused = match target {
-        Target::Tcp(addr) => match while_wanted(&worker, stream, TcpStream::connect(addr)).await {
+        Target::Tcp(addr) => match while_wanted(worker, stream, TcpStream::connect(addr)).await {
             Ok(Some(tcp)) => {
                 // Batches are made by the circuit, not by the kernel.
                 let _ = tcp.set_nodelay(true);
-                return serve(&worker, stream, tcp.into_split()).await;
+                return serve(worker, pass, stream, tcp.into_split()).await;
             }
             Ok(None) => return,
             Err(error) => error,
         },
-        Target::Unix(path) => {
-            match while_wanted(&worker, stream, UnixStream::connect(path)).await {
-                Ok(Some(unix)) => return serve(&worker, stream, unix.into_split()).await,
-                Ok(None) => return,
-                Err(error) => error,
-            }
-        }
+        Target::Unix(path) => match while_wanted(worker, stream, UnixStream::connect(path)).await {
+            Ok(Some(unix)) => return serve(worker, pass, stream, unix.into_split()).await,
+            Ok(None) => return,
+            Err(error) => error,
+        },
     };
     tracing::warn!(error = %refused, "a visitor is turned away: no program answers");
     worker.with(|client, now| client.onion_stream_refused(stream, now));
@@ -211,13 +242,18 @@ async fn while_wanted<T>(
     connected
 }
 
-async fn serve<R, W>(worker: &Rc<Worker<Client>>, stream: StreamKey, halves: (R, W))
-where
+async fn serve<R, W>(
+    worker: &Rc<Worker<Client>>,
+    pass: &Arc<Pass>,
+    stream: StreamKey,
+    (reader, writer): (R, W),
+) where
     R: AsyncRead + Unpin,
     W: edge::Writer,
 {
     // A visitor that gave up meanwhile: the stream has ended, and is closed by its task.
     worker.with(|client, now| client.onion_stream_connected(stream, now));
+    let halves = (worker.paced(reader).at(pass), worker.paced(writer).at(pass));
     edge::serve(worker, stream, halves, Vec::new(), Vec::new()).await;
 }
 

@@ -33,7 +33,7 @@ use super::onion_threads::{self, Answer, OnionThreads};
 use super::registry::Registry;
 use crate::clock;
 use crate::dns::Resolver;
-use crate::doors::{Doors, HANDSHAKES, OR_PORT, Pass};
+use crate::doors::{Doors, EXITS, HANDSHAKES, OR_PORT, Pass};
 use crate::error::Failure;
 use crate::http;
 use crate::net::edge;
@@ -406,7 +406,8 @@ impl Hands {
                 self.shared.registry.unwanted(rsa, (self.id, circuit));
             }
             SwitchCommand::Connect { stream, begin } => {
-                tokio::task::spawn_local(exit::connect(worker, resolver, stream, begin));
+                let gate = self.shared.doors.gate(EXITS);
+                tokio::task::spawn_local(exit::connect(worker, resolver, stream, begin, gate));
             }
             SwitchCommand::Resolve { stream, resolve } => {
                 tokio::task::spawn_local(exit::resolve(worker, resolver, stream, resolve));

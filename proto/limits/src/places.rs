@@ -186,9 +186,23 @@ impl Places {
 
     /// Somebody rests from now on, or is busy. That he was sent away meanwhile is no matter.
     pub fn set_busy(&mut self, ticket: Ticket, is_busy: bool) {
-        if self.held.get(ticket).is_none_or(|it| it.is_busy == is_busy) {
-            return;
+        if self
+            .held
+            .get(ticket)
+            .is_some_and(|it| it.is_busy != is_busy)
+        {
+            self.list_anew(ticket, is_busy);
         }
+    }
+
+    /// Something moves where somebody rests: he has rested for less long than all others.
+    pub fn moved(&mut self, ticket: Ticket) {
+        if let Some(held) = self.held.get(ticket) {
+            self.list_anew(ticket, held.is_busy);
+        }
+    }
+
+    fn list_anew(&mut self, ticket: Ticket, is_busy: bool) {
         self.unlist(ticket);
         let since = self.tick();
         if let Some(held) = self.held.get_mut(ticket) {

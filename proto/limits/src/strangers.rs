@@ -188,6 +188,13 @@ impl Strangers {
         }
     }
 
+    /// Something moves where somebody rests: others have rested for longer.
+    pub fn moved(&mut self, door: Door, ticket: Ticket) {
+        if let Some(door) = self.doors.get_mut(door.0) {
+            door.places.moved(ticket);
+        }
+    }
+
     /// A stage of somebody's took too long.
     pub fn timed_out(&mut self, door: Door) {
         if let Some(door) = self.doors.get_mut(door.0) {

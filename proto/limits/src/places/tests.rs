@@ -45,6 +45,19 @@ fn the_silent_make_room_for_the_newcomer_of_their_own_address() {
 }
 
 #[test]
+fn of_those_who_rest_the_one_goes_where_nothing_has_moved_for_longest() {
+    let mut places = Places::new(limits(3, 0, 3, 3));
+    let admit = |places: &mut Places| places.admit(None, false).unwrap();
+    let [first, second, third] = [(); 3].map(|()| admit(&mut places).ticket);
+    places.moved(first);
+    assert_eq!(admit(&mut places).evicted, Some(second));
+    // He is gone: nothing follows.
+    places.moved(second);
+    assert_eq!(admit(&mut places).evicted, Some(third));
+    assert_eq!(admit(&mut places).evicted, Some(first));
+}
+
+#[test]
 fn who_is_busy_with_all_of_his_places_gets_no_more() {
     let mut places = Places::new(limits(100, 0, 4, 6));
     for _ in 0..4 {
