@@ -10,12 +10,11 @@
 //! a stranger cannot fill the replay caches.
 
 use std::net::Ipv4Addr;
-use std::time::Instant;
 
 use cepa_circuit::handshake::{HopKey, HopSpec};
 use cepa_crypto::digest;
 use cepa_crypto::hs_ntor::{self, HsKeys, SERVICE_LEN};
-use cepa_wire::Now;
+use cepa_limits::{Meter, Rate};
 use cepa_wire::intro_plaintext::{COOKIE_LEN, IntroPlaintext};
 use cepa_wire::introduce::Introduce;
 use cepa_wire::linkspec::LinkSpecifiers;
@@ -47,33 +46,11 @@ pub(super) struct Introduction {
     pub(super) congestion: Option<u8>,
 }
 
-/// Lets so many through in a time.
-#[derive(Debug)]
-struct Bucket {
-    tokens: f64,
-    filled: Option<Instant>,
-}
-
-impl Bucket {
-    fn take(&mut self, now: Now) -> bool {
-        let since = self.filled.map_or(0.0, |filled| {
-            now.mono.saturating_duration_since(filled).as_secs_f64()
-        });
-        self.filled = Some(now.mono);
-        let filled = self.tokens + since * f64::from(PER_SECOND_MAX);
-        self.tokens = filled.min(f64::from(BURST_MAX));
-        let has_one = self.tokens >= 1.0;
-        if has_one {
-            self.tokens -= 1.0;
-        }
-        has_one
-    }
-}
-
 /// What a service remembers of introductions, whichever point they came over.
 #[derive(Debug)]
 pub(super) struct Introductions {
-    bucket: Bucket,
+    rate: Option<Rate>,
+    meter: Meter,
     cookies: Replays<COOKIE_LEN>,
     /// Whether rendezvous points may have private addresses (`TestingTorNetwork`).
     allows_private: bool,
@@ -85,10 +62,8 @@ impl Introductions {
     /// None yet.
     pub(super) fn new(allows_private: bool) -> Self {
         Introductions {
-            bucket: Bucket {
-                tokens: BURST_MAX.into(),
-                filled: None,
-            },
+            rate: Rate::new(PER_SECOND_MAX, BURST_MAX),
+            meter: Meter::default(),
             cookies: Replays::new(COOKIES_MAX),
             allows_private,
             congestion: None,
@@ -109,7 +84,9 @@ impl Introductions {
         subcredentials: &[[u8; 32]],
         ctx: &mut Context<'_>,
     ) -> Result<Introduction, IntroDrop> {
-        if !self.bucket.take(ctx.now) || point.replays.is_full() {
+        let (meter, now) = (&mut self.meter, ctx.now.mono);
+        let is_over = self.rate.is_some_and(|rate| !meter.take(rate, now));
+        if is_over || point.replays.is_full() {
             return Err(IntroDrop::Rate);
         }
         let message = Introduce::read(body).map_err(|_| IntroDrop::Malformed)?;
