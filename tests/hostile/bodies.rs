@@ -2,89 +2,83 @@
 //! answer is a hundred times as long. The honest ask an authority for its consensus.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use cepa_wire::relay::RelayCommand;
 
 use crate::attacker::circuit::Circuit;
 use crate::attacker::link::Link;
-use crate::attacker::{ATTACKER, http, one_of_many, tcp};
-use crate::trial::Trial;
+use crate::attacker::{Sources, http, tcp};
+use crate::trial::{FLOOD, Flood, Trial};
 use crate::world::{HONEST, World};
 
 /// What a DirPort takes of today's connections, and some.
 const HEADS: usize = 1100;
 /// As long as any body that is taken.
-const BODY_LEN: usize = 16 << 20;
+pub(crate) const BODY_LEN: usize = 16 << 20;
 /// The authority under attack, and a plain relay.
-const AUTHORITY: &str = "auth1";
+pub(crate) const AUTHORITY: &str = "auth1";
 const RELAY: &str = "relay2";
 /// Cells of a stream that may be on their way.
 const WINDOW_CELLS: usize = 500;
 
-/// Heads without a body, at each DirPort, over a voting round.
+/// Heads without a body, at each DirPort, over two voting rounds.
 pub(crate) fn heads(world: &World) {
-    let dirs = world.dirs();
-    let mut trial = readers(world, "heads without a body on DirPorts");
-    let before = world.valid_after();
-    let held: Vec<_> = dirs
-        .iter()
-        .flat_map(|dir| (0..HEADS).map(|_| *dir))
-        .filter_map(|dir| http::head_only(ATTACKER, dir, "/tor/post/vote", 1000).ok())
-        .collect();
-    trial.during();
-    world.two_rounds_after(&before);
-    let cost = format!("{} connections", held.len());
-    drop(held);
-    trial.end(&cost, 64, 24);
+    let name = "heads without a body on DirPorts";
+    heads_from(world, name, |from, _| from.one());
 }
 
 /// The same of many addresses.
 pub(crate) fn heads_of_many(world: &World) {
-    let dirs = world.dirs();
-    let mut trial = readers(world, "heads without a body, many addresses");
+    let name = "heads without a body, many addresses";
+    heads_from(world, name, Sources::host);
+}
+
+fn heads_from(world: &World, name: &'static str, from: fn(Sources, usize) -> Ipv4Addr) {
+    let (sources, dirs) = (Sources::claim(), world.dirs());
+    let mut trial = readers(world, name);
     let before = world.valid_after();
-    let held: Vec<_> = (0..HEADS)
-        .flat_map(|number| dirs.iter().map(move |dir| (number, *dir)))
+    let all = (0..HEADS).flat_map(|number| dirs.iter().map(move |dir| (number, *dir)));
+    let held: Vec<_> = all
         .filter_map(|(number, dir)| {
-            http::head_only(one_of_many(number), dir, "/tor/post/vote", 1000).ok()
+            let from = from(sources, number);
+            http::head_only(from, dir, "/tor/post/vote", 1000).ok()
         })
         .collect();
     trial.during();
     world.two_rounds_after(&before);
-    let cost = format!("{} connections", held.len());
+    let done = held.len();
     drop(held);
-    trial.end(&cost, 64, 24);
+    trial.end(done, "connections", 64, 24);
 }
 
 /// Heads that come one byte at a time, of many addresses.
 pub(crate) fn slow_heads(world: &World) {
-    let dir = world.node(AUTHORITY).dir.unwrap();
+    let (from, dir) = (Sources::claim(), world.node(AUTHORITY).dir.unwrap());
     let mut trial = readers(world, "heads of one byte a second");
     let mut held: Vec<_> = (0..HEADS)
-        .filter_map(|number| tcp::dial(one_of_many(number), dir).ok())
+        .filter_map(|number| tcp::dial(from.host(number), dir).ok())
         .collect();
     for byte in b"GET /" {
         held.retain_mut(|stream| stream.write_all(&[*byte]).is_ok());
     }
     trial.during();
-    let cost = format!("{} connections", held.len());
+    let done = held.len();
     drop(held);
-    trial.end(&cost, 32, 24);
+    trial.end(done, "connections", 32, 24);
 }
 
 /// Bodies of 16 MiB, but for their last byte, for paths that take none and for one that does.
 pub(crate) fn bodies(world: &World) {
-    let dir = world.node(AUTHORITY).dir.unwrap();
+    let (from, dir) = (Sources::claim(), world.node(AUTHORITY).dir.unwrap());
     let mut trial = readers(world, "bodies of 16 MiB on a DirPort");
     let block = vec![b'a'; 1 << 20];
     let mut sent = 0;
     let held: Vec<_> = (0..24)
         .filter_map(|number| {
             let path = ["/no/such/path", "/tor/", "/tor/post/vote"][number % 3];
-            let from = one_of_many(number);
-            let mut stream = http::head_only(from, dir, path, BODY_LEN).ok()?;
+            let mut stream = http::head_only(from.host(number), dir, path, BODY_LEN).ok()?;
             stream
                 .set_write_timeout(Some(Duration::from_secs(2)))
                 .ok()?;
@@ -100,29 +94,32 @@ pub(crate) fn bodies(world: &World) {
         })
         .collect();
     trial.during();
+    let what = format!("connections, {sent} MiB");
+    let done = held.len();
     drop(held);
-    trial.end(&format!("24 connections, {sent} MiB"), 64, 24);
+    trial.end(done, &what, 64, 24);
 }
 
 /// The same over BEGIN_DIR streams of a plain relay, which nothing is posted to.
 pub(crate) fn tunnelled(world: &World) {
     let mut trial = world.newcomers("bodies over BEGIN_DIR", RELAY);
-    let or = world.target(RELAY).or;
+    let (from, or) = (Sources::claim(), world.target(RELAY).or);
     let threads: Vec<_> = (0..4)
-        .map(|number| std::thread::spawn(move || pour(number, or)))
+        .map(|number| std::thread::spawn(move || pour(from.prefix(number), or)))
         .collect();
     let poured = threads.into_iter().map(|thread| thread.join().unwrap());
     let (links, sent): (Vec<_>, Vec<_>) = poured.flatten().unzip();
     trial.during();
+    let what = format!("circuits, {} KiB", sent.iter().sum::<usize>() >> 10);
+    let done = links.len();
     drop(links);
-    let cost = format!("4 circuits, {} KiB", sent.iter().sum::<usize>() >> 10);
-    trial.end(&cost, 16, 12);
+    trial.end(done, &what, 16, 12);
 }
 
 /// Sends up to 6 MiB of a body; the link that holds it.
-fn pour(number: usize, or: SocketAddr) -> Option<(Link, usize)> {
+fn pour(from: Ipv4Addr, or: SocketAddr) -> Option<(Link, usize)> {
     const LEN: usize = 6 << 20;
-    let mut link = Link::open(one_of_many(number), or).ok()?;
+    let mut link = Link::open(from, or).ok()?;
     let mut circuit = Circuit::fast(&mut link).ok()?;
     let begin = RelayCommand::BEGIN_DIR;
     circuit.send(&mut link, begin, 1, &[]).ok()?;
@@ -151,76 +148,46 @@ fn pour(number: usize, or: SocketAddr) -> Option<(Link, usize)> {
 
 /// One digest, asked for many times in one question.
 pub(crate) fn repeated(world: &World) {
-    let dir = world.node(AUTHORITY).dir.unwrap();
+    let (from, dir) = (Sources::claim().one(), world.node(AUTHORITY).dir.unwrap());
     let mut trial = readers(world, "one digest many times in a question");
     let rsa = world.target(AUTHORITY).rsa.to_string();
-    let once = http::fetch(ATTACKER, dir, &format!("/tor/server/fp/{rsa}")).unwrap();
+    let once = http::fetch(from, dir, &format!("/tor/server/fp/{rsa}")).unwrap();
     let path = format!("/tor/server/fp/{}", vec![rsa; 300].join("+"));
-    let many = http::fetch(ATTACKER, dir, &path).unwrap();
+    let many = http::fetch(from, dir, &path).unwrap();
     println!(
         "{} bytes for one, {} for 300",
         once.body.len(),
         many.body.len()
     );
     trial.during();
-    trial.end("one question of 300 digests", 16, 12);
+    trial.end(1, "question of 300 digests", 16, 12);
     assert_eq!(once.status, 200);
     assert!(many.body.len() <= 2 * once.body.len());
 }
 
-/// Votes of strangers, of 16 MiB each, of lines that a vote has.
-pub(crate) fn strange_votes(world: &World) {
-    let dir = world.node(AUTHORITY).dir.unwrap();
-    let vote = world.vote(0);
-    let (head, rest) = vote.split_once("\ndir-source ").unwrap();
-    let line = "r nobody AAAAAAAAAAAAAAAAAAAAAAAAAAA AAAAAAAAAAAAAAAAAAAAAAAAAAA \
-                2038-01-01 00:00:00 127.0.0.1 1 0\ns Running\n";
-    let more = line.repeat((BODY_LEN - vote.len()) / line.len() - 1);
-    let (source, tail) = rest.split_once("directory-footer").unwrap();
-    let text = format!("{head}\ndir-source {source}{more}directory-footer{tail}");
-    assert!(text.len() < BODY_LEN);
-    let mut trial = readers(world, "votes of 16 MiB of strangers");
-    let text = std::sync::Arc::new(text);
-    let flood = crate::trial::Flood::start(2, move |number, goes_on| {
-        let mut sent = 0;
-        while goes_on() {
-            let path = ["/tor/post/vote", "/tor/post/consensus-signature"][number % 2];
-            let from = one_of_many(number);
-            sent += u64::from(http::post(from, dir, path, text.as_bytes()).is_ok());
-        }
-        sent
-    });
-    std::thread::sleep(Duration::from_secs(2));
-    trial.during();
-    let cost = format!("{} uploads", flood.stop());
-    trial.end(&cost, 128, 48);
-}
-
 /// Questions for documents, as fast as one address can ask them.
 pub(crate) fn questions(world: &World) {
-    let dir = world.node(AUTHORITY).dir.unwrap();
+    let (from, dir) = (Sources::claim().one(), world.node(AUTHORITY).dir.unwrap());
     let mut trial = readers(world, "questions without end on a DirPort");
-    let flood = crate::trial::Flood::start(4, move |_, goes_on| {
+    let flood = Flood::start(4, move |_, goes_on| {
         let mut asked = 0;
         while goes_on() {
             let path = "/tor/status-vote/current/consensus";
             // Not read: only asked.
-            let stream = tcp::dial(ATTACKER, dir);
+            let stream = tcp::dial(from, dir);
             let ask = |mut stream: std::net::TcpStream| {
                 stream.write_all(http::head("GET", path, 0).as_bytes())
             };
-            asked += u64::from(stream.and_then(ask).is_ok());
+            asked += usize::from(stream.and_then(ask).is_ok());
         }
         asked
     });
-    std::thread::sleep(Duration::from_secs(2));
-    trial.during();
-    let cost = format!("{} questions", flood.stop());
-    trial.end(&cost, 64, 32);
+    let asked = trial.during_flood(flood, FLOOD);
+    trial.end(asked, "questions", 64, 32);
 }
 
 /// A trial whose honest people read an authority's consensus.
-fn readers<'w>(world: &'w World, name: &'static str) -> Trial<'w> {
+pub(crate) fn readers<'w>(world: &'w World, name: &'static str) -> Trial<'w> {
     let node = world.node(AUTHORITY);
     let dir = node.dir.unwrap();
     let ask = move || {

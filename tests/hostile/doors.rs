@@ -8,8 +8,8 @@ use std::time::Duration;
 use cepa_wire::cell::Command;
 
 use crate::attacker::link::Link;
-use crate::attacker::{ATTACKER, one_of_many, tcp};
-use crate::trial::Flood;
+use crate::attacker::{Sources, tcp};
+use crate::trial::{FLOOD, Flood};
 use crate::world::{GUARD, World};
 
 /// More than `workers` listeners of today take; an attacker of one address has no trouble with it.
@@ -22,90 +22,93 @@ const HANDSHAKES: usize = 600;
 
 /// TCP connections that say nothing, all from one address.
 pub(crate) fn silent(world: &World) {
-    silent_from(world, "silent connections of one address", |_| ATTACKER);
+    silent_from(world, "silent connections of one address", |from, _| {
+        from.one()
+    });
 }
 
 /// The same, each from an address of its own.
 pub(crate) fn silent_of_many(world: &World) {
-    silent_from(world, "silent connections of many addresses", one_of_many);
+    silent_from(world, "silent connections of many addresses", Sources::host);
 }
 
-fn silent_from(world: &World, name: &'static str, from: fn(usize) -> Ipv4Addr) {
-    let or = world.target(GUARD).or;
+fn silent_from(world: &World, name: &'static str, from: fn(Sources, usize) -> Ipv4Addr) {
+    let (sources, or) = (Sources::claim(), world.target(GUARD).or);
     let mut trial = world.newcomers(name, GUARD);
     let held: Vec<_> = (0..SILENT)
-        .filter_map(|number| tcp::dial(from(number), or).ok())
+        .filter_map(|number| tcp::dial(from(sources, number), or).ok())
         .collect();
     trial.during();
-    let cost = format!("{} connections", held.len());
+    let done = held.len();
     drop(held);
-    trial.end(&cost, HELLO_MIB_MAX, HELLO_MIB_MAX);
+    trial.end(done, "connections", HELLO_MIB_MAX, HELLO_MIB_MAX);
 }
 
 /// TLS that is spoken one byte at a time.
 pub(crate) fn slow_tls(world: &World) {
-    let or = world.target(GUARD).or;
+    let (from, or) = (Sources::claim(), world.target(GUARD).or);
     let mut trial = world.newcomers("a TLS hello of one byte a second", GUARD);
     // The head of a record with a ClientHello of 500 bytes, which takes its time.
     let mut held: Vec<TcpStream> = (0..SILENT)
-        .filter_map(|number| tcp::dial(one_of_many(number), or).ok())
+        .filter_map(|number| tcp::dial(from.host(number), or).ok())
         .collect();
     for byte in [0x16, 3, 1, 1, 0xf4] {
         held.retain_mut(|stream| stream.write_all(&[byte]).is_ok());
     }
     trial.during();
-    let cost = format!("{} connections", held.len());
+    let done = held.len();
     drop(held);
-    trial.end(&cost, HELLO_MIB_MAX, HELLO_MIB_MAX);
+    trial.end(done, "connections", HELLO_MIB_MAX, HELLO_MIB_MAX);
 }
 
 /// TLS, and then nothing.
 pub(crate) fn no_versions(world: &World) {
-    let or = world.target(GUARD).or;
+    let (from, or) = (Sources::claim(), world.target(GUARD).or);
     let mut trial = world.newcomers("TLS and no VERSIONS", GUARD);
     let held = links(HANDSHAKES, move |number| {
-        Link::tls(tcp::dial(one_of_many(number), or)?)
+        Link::tls(tcp::dial(from.host(number), or)?)
     });
     trial.during();
-    let cost = format!("{} handshakes", held.len());
+    let done = held.len();
     drop(held);
-    trial.end(&cost, 64, 24);
+    trial.end(done, "handshakes", 64, 24);
 }
 
 /// VERSIONS, and no NETINFO.
 pub(crate) fn no_netinfo(world: &World) {
-    let or = world.target(GUARD).or;
+    let (from, or) = (Sources::claim(), world.target(GUARD).or);
     let mut trial = world.newcomers("VERSIONS and no NETINFO", GUARD);
     let held = links(HANDSHAKES, move |number| {
-        let mut link = Link::tls(tcp::dial(one_of_many(number), or)?)?;
+        let mut link = Link::tls(tcp::dial(from.host(number), or)?)?;
         link.versions()?;
         Ok(link)
     });
     trial.during();
-    let cost = format!("{} handshakes", held.len());
+    let done = held.len();
     drop(held);
-    trial.end(&cost, 64, 24);
+    trial.end(done, "handshakes", 64, 24);
 }
 
 /// Ready links of one address, which does nothing with them.
 pub(crate) fn idle_links(world: &World) {
-    let or = world.target(GUARD).or;
+    let (from, or) = (Sources::claim(), world.target(GUARD).or);
     let mut trial = world.newcomers("idle links of one address", GUARD);
-    let held = links(HANDSHAKES, move |_| Link::open(ATTACKER, or));
+    let held = links(HANDSHAKES, move |_| Link::open(from.one(), or));
     trial.during();
-    let cost = format!("{} links", held.len());
+    let done = held.len();
     drop(held);
-    trial.end(&cost, 32, 24);
+    let what = format!("links of {HANDSHAKES} that were tried");
+    trial.end(done, &what, 32, 24);
 }
 
 /// A handshake that goes on for ever: VPADDING, CERTS and VERSIONS without end.
 pub(crate) fn endless_handshakes(world: &World) {
-    let or = world.target(GUARD).or;
+    let (from, or) = (Sources::claim(), world.target(GUARD).or);
     let mut trial = world.newcomers("handshakes without end", GUARD);
     let flood = Flood::start(3, move |number, goes_on| {
         let mut sent = 0;
         while goes_on() {
-            let Ok(stream) = tcp::dial(one_of_many(number), or) else {
+            let Ok(stream) = tcp::dial(from.host(number), or) else {
                 continue;
             };
             let Ok(mut link) = Link::tls(stream) else {
@@ -121,15 +124,13 @@ pub(crate) fn endless_handshakes(world: &World) {
                 _ => (Command::VERSIONS, [0, 4, 0, 5].repeat(10_000)),
             };
             while goes_on() && link.send_variable(command, &body).is_ok() {
-                sent += body.len() as u64;
+                sent += body.len();
             }
         }
         sent >> 20
     });
-    std::thread::sleep(Duration::from_secs(2));
-    trial.during();
-    let cost = format!("{} MiB", flood.stop());
-    trial.end(&cost, 32, 16);
+    let sent = trial.during_flood(flood, FLOOD);
+    trial.end(sent, "MiB", 32, 16);
 }
 
 /// So many links, opened by a few threads; those that were refused are left out.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cepa_wire::relay::RelayCommand;
 
-use crate::attacker::QUIET;
+use crate::attacker::Sources;
 use crate::attacker::circuit::{Circuit, specifiers};
 use crate::attacker::link::Link;
 use crate::attacker::tcp::{Blackhole, Proxy};
@@ -27,7 +27,7 @@ pub(crate) fn chosen_way(world: &World) {
     for (number, has_ed) in [(2, false), (3, true)] {
         let victim = world.target(VICTIM);
         let proxy = Proxy::open(Ipv4Addr::new(127, 91, 0, number), victim.or);
-        let mut mine = Link::open(QUIET, solo.or).unwrap();
+        let mut mine = Link::open(Sources::claim().one(), solo.or).unwrap();
         let mut circuit = Circuit::fast(&mut mine).unwrap();
         let list = specifiers(victim, proxy.addr, has_ed);
         let pending = circuit.ask_to_extend(&mut mine, victim, &list).unwrap();
@@ -60,7 +60,7 @@ pub(crate) fn blackhole(world: &World) {
     let solo = world.solo("held", or, 1000, "");
     let victim = world.target(VICTIM);
     let hole = Blackhole::open(Ipv4Addr::new(127, 92, 0, 2));
-    let mut mine = Link::open(QUIET, solo.or).unwrap();
+    let mut mine = Link::open(Sources::claim().one(), solo.or).unwrap();
     for has_ed in [false, true] {
         let mut circuit = Circuit::fast(&mut mine).unwrap();
         let list = specifiers(victim, hole.addr, has_ed);

@@ -4,28 +4,33 @@ use std::time::Duration;
 
 use cepa_crypto::ed25519::Keypair;
 use cepa_crypto::ntor;
-use cepa_wire::cell::{CircId, Command};
+use cepa_wire::cell::{self, CircId, Command};
 use cepa_wire::establish_intro::EstablishIntro;
 use cepa_wire::relay::RelayCommand;
 
-use crate::attacker::circuit::{Circuit, create2};
+use crate::attacker::circuit::{Circuit, Ended, create2};
 use crate::attacker::link::{BATCH, Link, fixed};
-use crate::attacker::{ATTACKER, QUIET, one_of_many};
-use crate::trial::Flood;
+use crate::attacker::{Sources, http};
+use crate::trial::{FLOOD, Flood};
 use crate::world::{GUARD, World};
 
 /// Threads of a relay, at most, whatever is asked of it.
 const THREADS_MAX: usize = 64;
 
-/// CREATE2 and DESTROY as fast as four links carry them.
+/// Directory streams that are asked for on one circuit.
+const BEGIN_DIRS: u16 = 1000;
+/// Those that are served: the burst of DoSBeginDir and what its rate gives on a busy machine.
+const BEGIN_DIRS_MAX: usize = 60 + 10 * 10;
+
+/// CREATE2 and DESTROY as fast as six links carry them.
 pub(crate) fn onionskins(world: &World) {
-    let target = world.target(GUARD).clone();
+    let (from, target) = (Sources::claim(), world.target(GUARD).clone());
     let pid = world.node(GUARD).pid.unwrap();
     let mut trial = world.newcomers("onionskins without end", GUARD);
-    let flood = Flood::start(4, move |_, goes_on| {
+    let flood = Flood::start(6, move |_, goes_on| {
         let mut sent = 0;
         while goes_on() {
-            let Ok(mut link) = Link::open(ATTACKER, target.or) else {
+            let Ok(mut link) = Link::open(from.one(), target.or) else {
                 continue;
             };
             let (_, skin) = ntor::client_start(&mut link.rng, &target.rsa, &target.ntor);
@@ -39,28 +44,26 @@ pub(crate) fn onionskins(world: &World) {
                 if !goes_on() || link.send(&cells).is_err() || link.drain().is_err() {
                     break;
                 }
-                sent += BATCH as u64;
+                sent += BATCH;
             }
         }
         sent
     });
-    std::thread::sleep(Duration::from_secs(2));
-    trial.during();
+    let sent = trial.during_flood(flood, FLOOD);
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let threads = tasks.count();
-    let cost = format!("{} CREATE2", flood.stop());
-    trial.end(&cost, 64, 32);
+    trial.end(sent, "CREATE2", 64, 32);
     assert!(threads <= THREADS_MAX, "{threads} threads");
 }
 
 /// Any command on any circuit, and any message in good cells.
 pub(crate) fn garbage(world: &World) {
-    let or = world.target(GUARD).or;
+    let (from, or) = (Sources::claim(), world.target(GUARD).or);
     let mut trial = world.fetchers("nonsense in cells and messages", GUARD);
     let flood = Flood::start(2, move |number, goes_on| {
         let mut sent = 0;
         while goes_on() {
-            let Ok(mut link) = Link::open(one_of_many(number), or) else {
+            let Ok(mut link) = Link::open(from.host(number), or) else {
                 continue;
             };
             sent += match number {
@@ -70,13 +73,11 @@ pub(crate) fn garbage(world: &World) {
         }
         sent
     });
-    std::thread::sleep(Duration::from_secs(2));
-    trial.during();
-    let cost = format!("{} cells", flood.stop());
-    trial.end(&cost, 32, 16);
+    let sent = trial.during_flood(flood, FLOOD);
+    trial.end(sent, "cells", 32, 16);
 }
 
-fn nonsense(link: &mut Link) -> u64 {
+fn nonsense(link: &mut Link) -> usize {
     for sent in 0..200 {
         let command = Command(link.rng.array::<1>()[0]);
         let id = match link.rng.below(4) {
@@ -97,7 +98,7 @@ fn nonsense(link: &mut Link) -> u64 {
     200
 }
 
-fn strange_messages(link: &mut Link) -> u64 {
+fn strange_messages(link: &mut Link) -> usize {
     let Ok(mut circuit) = Circuit::fast(link) else {
         return 0;
     };
@@ -115,12 +116,12 @@ fn strange_messages(link: &mut Link) -> u64 {
 
 /// Padding, its negotiation, and RELAY_EARLY beyond what a circuit may have.
 pub(crate) fn padding(world: &World) {
-    let or = world.target(GUARD).or;
+    let (from, or) = (Sources::claim(), world.target(GUARD).or);
     let mut trial = world.fetchers("padding and its negotiation without end", GUARD);
     let flood = Flood::start(3, move |number, goes_on| {
         let mut sent = 0;
         while goes_on() {
-            let Ok(mut link) = Link::open(one_of_many(number), or) else {
+            let Ok(mut link) = Link::open(from.host(number), or) else {
                 continue;
             };
             let body = [0, 2, 0, 0, 0, 0];
@@ -134,20 +135,18 @@ pub(crate) fn padding(world: &World) {
                 fixed_one => fixed(CircId::NONE, fixed_one, &body).repeat(BATCH),
             };
             while goes_on() && link.send(&cells).is_ok() && link.drain().is_ok() {
-                sent += cells.len() as u64;
+                sent += cells.len();
             }
         }
         sent >> 20
     });
-    std::thread::sleep(Duration::from_secs(2));
-    trial.during();
-    let cost = format!("{} MiB", flood.stop());
-    trial.end(&cost, 32, 16);
+    let sent = trial.during_flood(flood, FLOOD);
+    trial.end(sent, "MiB", 32, 16);
 }
 
 /// A ninth RELAY_EARLY ends the circuit (tor-spec 5.6).
 pub(crate) fn early(world: &World) {
-    let mut link = Link::open(QUIET, world.target(GUARD).or).unwrap();
+    let mut link = Link::open(Sources::claim().one(), world.target(GUARD).or).unwrap();
     let mut circuit = Circuit::fast(&mut link).unwrap();
     for _ in 0..9 {
         let early = Command::RELAY_EARLY;
@@ -158,15 +157,95 @@ pub(crate) fn early(world: &World) {
     assert!(end.is_err(), "{end:?}");
 }
 
+/// Cells on circuit 0 that belong to circuits, and cells of a handshake that is over.
+pub(crate) fn control_cells(world: &World) {
+    const COMMANDS: [Command; 12] = [
+        Command::CREATE2,
+        Command::CREATE_FAST,
+        Command::CREATED2,
+        Command::RELAY,
+        Command::RELAY_EARLY,
+        Command::DESTROY,
+        Command::NETINFO,
+        Command::VERSIONS,
+        Command::CERTS,
+        Command::AUTH_CHALLENGE,
+        Command::AUTHENTICATE,
+        Command::AUTHORIZE,
+    ];
+    let (from, or) = (Sources::claim(), world.target(GUARD).or);
+    let mut trial = world.fetchers("cells on circuit 0 without end", GUARD);
+    let flood = Flood::start(3, move |thread, goes_on| {
+        let (mut sent, mut links) = (0, 0);
+        while goes_on() {
+            let opened = Link::open(from.host(thread * 1000 + links), or);
+            links += 1;
+            let Ok(mut link) = opened else { continue };
+            let command = COMMANDS[links % COMMANDS.len()];
+            let mut cells = Vec::new();
+            for _ in 0..BATCH {
+                let body: [u8; 300] = link.rng.array();
+                match command.is_variable() {
+                    true => {
+                        let len = cell::CircIdLen::Four;
+                        cell::write_variable(&mut cells, len, command, &body).unwrap();
+                    }
+                    false => cells.extend_from_slice(&fixed(CircId::NONE, command, &body)),
+                }
+            }
+            // Some are dropped, some end the link: each gets as much as it takes for a while.
+            for _ in 0..20 {
+                if !goes_on() || link.send(&cells).is_err() || link.drain().is_err() {
+                    break;
+                }
+                sent += BATCH;
+            }
+        }
+        sent
+    });
+    let sent = trial.during_flood(flood, FLOOD);
+    trial.end(sent, "cells", 32, 16);
+}
+
+/// Directory streams on one circuit, each with a question: past the rate of DoSBeginDir the circuit
+/// is closed.
+pub(crate) fn begin_dir(world: &World) {
+    let (from, or) = (Sources::claim(), world.target(GUARD).or);
+    let mut trial = world.newcomers("directory streams without end", GUARD);
+    let mut link = Link::open(from.one(), or).unwrap();
+    let mut circuit = Circuit::fast(&mut link).unwrap();
+    let question = http::head("GET", "/tor/status-vote/current/consensus", 0);
+    for stream in 1..=BEGIN_DIRS {
+        if circuit.send_request(&mut link, stream, &question).is_err() {
+            break;
+        }
+    }
+    let mut answered = 0;
+    let end = loop {
+        match circuit.receive(&mut link) {
+            Ok((RelayCommand::CONNECTED, ..)) => answered += 1,
+            Ok(_) => {}
+            Err(end) => break end,
+        }
+    };
+    assert!(matches!(end, Ended::Destroyed(_)), "{end:?}");
+    trial.during();
+    drop(link);
+    println!("{answered} of {BEGIN_DIRS} streams");
+    assert!((1..=BEGIN_DIRS_MAX).contains(&answered), "{answered}");
+    let what = format!("of {BEGIN_DIRS} directory streams, then the circuit is closed");
+    trial.end(answered, &what, 32, 16);
+}
+
 /// Introduction points, introductions and rendezvous cookies, a circuit each.
 pub(crate) fn points(world: &World) {
-    let or = world.target(GUARD).or;
+    let (from, or) = (Sources::claim(), world.target(GUARD).or);
     let mut trial = world.fetchers("introduction and rendezvous points without end", GUARD);
     let flood = Flood::start(3, move |number, goes_on| {
         let mut sent = 0;
         let mut links = Vec::new();
         while goes_on() && links.len() < 3 {
-            let Ok(mut link) = Link::open(one_of_many(number), or) else {
+            let Ok(mut link) = Link::open(from.host(number), or) else {
                 continue;
             };
             while goes_on() && point(&mut link, number) {
@@ -179,10 +258,8 @@ pub(crate) fn points(world: &World) {
         }
         sent
     });
-    std::thread::sleep(Duration::from_secs(3));
-    trial.during();
-    let cost = format!("{} circuits", flood.stop());
-    trial.end(&cost, 64, 48);
+    let sent = trial.during_flood(flood, FLOOD);
+    trial.end(sent, "circuits", 64, 48);
 }
 
 fn point(link: &mut Link, kind: usize) -> bool {

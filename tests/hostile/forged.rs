@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use cepa_netdoc::timestamp;
 
-use crate::attacker::{QUIET, circuit, descriptor, http};
+use crate::attacker::{circuit, descriptor, http};
 use crate::support::{now, until};
-use crate::world::World;
+use crate::world::{HONEST, World};
 
 /// How long the forgery claims to hold.
 const VALID: Duration = Duration::from_secs(6 * 3600);
@@ -45,7 +45,7 @@ pub(crate) fn consensus(world: &World) {
     });
     for relay in &relays {
         until(FOUND_MAX, "a relay with a consensus", || {
-            let answer = circuit::ask(relay.or, CONSENSUS)?;
+            let answer = circuit::ask(HONEST, relay.or, CONSENSUS)?;
             (answer.status == 200 && !answer.body.is_empty()).then_some(())
         });
     }
@@ -77,7 +77,7 @@ fn answer(mut near: TcpStream, dir: SocketAddr) -> std::io::Result<()> {
     let text = String::from_utf8_lossy(&head);
     let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
     if path.starts_with(CONSENSUS) {
-        let good = http::fetch(QUIET, dir, path.trim_end_matches(".z"))?;
+        let good = http::fetch(HONEST, dir, path.trim_end_matches(".z"))?;
         let body = forge(&String::from_utf8_lossy(&good.body));
         let len = body.len();
         write!(near, "HTTP/1.0 200 OK\r\nContent-Length: {len}\r\n\r\n")?;

@@ -2,7 +2,7 @@
 
 use cepa_wire::relay::RelayCommand;
 
-use crate::attacker::QUIET;
+use crate::attacker::Sources;
 use crate::attacker::circuit::{Circuit, Ended};
 use crate::attacker::link::Link;
 use crate::world::{EXIT, GUARD, World};
@@ -12,8 +12,9 @@ const SENDME_CELLS: usize = 100;
 
 /// A SENDME without a tag, where the consensus asks for version 1 (`sendme_accept_min_version`).
 pub(crate) fn sendme(world: &World) {
+    world.informed(EXIT);
     for (version, body) in [(0, Vec::new()), (1, [&[1, 0, 20][..], &[7; 20]].concat())] {
-        let mut link = Link::open(QUIET, world.target(GUARD).or).unwrap();
+        let mut link = Link::open(Sources::claim().one(), world.target(GUARD).or).unwrap();
         let mut circuit = Circuit::fast(&mut link).unwrap();
         circuit.extend(&mut link, world.target(EXIT)).unwrap();
         let to = world.server.to_string();

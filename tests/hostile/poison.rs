@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::attacker::descriptor::{Forger, with_line};
-use crate::attacker::{QUIET, http, one_of_many};
+use crate::attacker::{Sources, http};
 use crate::world::World;
 
 /// What a vote may grow by for one descriptor, in bytes.
@@ -76,9 +76,10 @@ pub(crate) fn many_places(world: &World) {
         threads.map(|thread| thread.join().unwrap()).concat()
     });
     let (before, mut taken) = (world.vote(0).len(), 0);
+    let from = Sources::claim();
     for dir in world.dirs() {
         for text in &texts {
-            let answer = http::post(QUIET, dir, "/tor/", text.as_bytes());
+            let answer = http::post(from.one(), dir, "/tor/", text.as_bytes());
             taken += usize::from(answer.is_ok_and(|answer| answer.status == 200));
         }
     }
@@ -97,13 +98,14 @@ pub(crate) fn many_places(world: &World) {
 
 /// Posts a descriptor for each changed line to each authority.
 fn post_all(world: &World, seed: u8, lines: &[(&str, String)]) {
+    let from = Sources::claim();
     for (number, (keyword, line)) in (0..).zip(lines) {
-        let ip = one_of_many(usize::from(seed + number));
+        let ip = from.host(usize::from(number));
         let forger = Forger::new(seed + number);
         let nickname = format!("poison{}", seed + number);
         let text = forger.descriptor(&nickname, ip, |text| with_line(&text, keyword, line));
         for dir in world.dirs() {
-            let answer = http::post(QUIET, dir, "/tor/", text.as_bytes());
+            let answer = http::post(from.one(), dir, "/tor/", text.as_bytes());
             let first = |head: String| head.lines().next().map(str::to_owned);
             let answer = answer.map(|answer| first(answer.head));
             println!("{keyword} {number} at {dir}: {answer:?}");

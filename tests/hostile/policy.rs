@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use cepa_wire::relay::RelayCommand;
 
-use crate::attacker::QUIET;
+use crate::attacker::Sources;
 use crate::attacker::circuit::Circuit;
 use crate::attacker::link::Link;
 use crate::world::{EXIT, GUARD, World};
@@ -22,7 +22,7 @@ pub(crate) fn no_policy(world: &World) {
             let _ = stream.write_all(b"secret of a service on loopback\n");
         }
     });
-    let mut link = Link::open(QUIET, world.target(GUARD).or).unwrap();
+    let mut link = Link::open(Sources::claim().one(), world.target(GUARD).or).unwrap();
     let mut circuit = Circuit::fast(&mut link).unwrap();
     circuit.extend(&mut link, world.target(NO_EXIT)).unwrap();
     let own = world.target(NO_EXIT).or;
@@ -55,7 +55,8 @@ pub(crate) fn no_policy(world: &World) {
 
 /// An exit does not connect to the OR port of a relay: nobody comes back into the network so.
 pub(crate) fn reentry(world: &World) {
-    let mut link = Link::open(QUIET, world.target(GUARD).or).unwrap();
+    world.informed(EXIT);
+    let mut link = Link::open(Sources::claim().one(), world.target(GUARD).or).unwrap();
     let mut circuit = Circuit::fast(&mut link).unwrap();
     circuit.extend(&mut link, world.target(EXIT)).unwrap();
     for (stream, nickname) in (1..).zip([GUARD, NO_EXIT, "auth1", EXIT]) {

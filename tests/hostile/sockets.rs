@@ -6,16 +6,14 @@ use std::time::Duration;
 use cepa_crypto::RsaId;
 use cepa_wire::relay::RelayCommand;
 
+use crate::attacker::Sources;
 use crate::attacker::circuit::{Circuit, Target, specifiers};
 use crate::attacker::link::Link;
 use crate::attacker::tcp::{self, Blackhole};
-use crate::attacker::{QUIET, one_of_many};
 use crate::support::{now, until};
 use crate::trial::{Trial, Usage};
-use crate::world::{EXIT, GUARD, World, newcomer};
+use crate::world::{EXIT, GUARD, SOON, World, newcomer};
 
-/// How long a thing may take on a busy machine.
-const SOON: Duration = Duration::from_secs(20);
 /// Times that one circuit opens a stream and ends it.
 const TIMES: u16 = 1500;
 /// What the exit may have opening for one circuit.
@@ -26,7 +24,7 @@ pub(crate) fn begin_end(world: &World) {
     let mut trial = world.fetchers("BEGIN and END to a silent address", EXIT);
     let pid = world.node(EXIT).pid.unwrap();
     let hole = Blackhole::open(Ipv4Addr::new(127, 78, 0, 1));
-    let mut link = Link::open(QUIET, world.target(GUARD).or).unwrap();
+    let mut link = Link::open(Sources::claim().one(), world.target(GUARD).or).unwrap();
     let mut circuit = Circuit::fast(&mut link).unwrap();
     circuit.extend(&mut link, world.target(EXIT)).unwrap();
     let before = Usage::of(pid);
@@ -42,7 +40,7 @@ pub(crate) fn begin_end(world: &World) {
     trial.during();
     let opening = Usage::of(pid).fds.saturating_sub(before.fds);
     drop(link);
-    trial.end(&format!("{sent} times BEGIN, END on one circuit"), 16, 8);
+    trial.end(sent, "times BEGIN, END on one circuit", 16, 8);
     assert!(opening <= OPENING_MAX, "{opening} sockets of ended streams");
 }
 
@@ -50,9 +48,9 @@ pub(crate) fn begin_end(world: &World) {
 pub(crate) fn destroyed(world: &World) {
     let mut trial = world.fetchers("circuits destroyed while extending", GUARD);
     let hole = Blackhole::open(Ipv4Addr::new(127, 78, 0, 2));
-    let or = world.target(GUARD).or;
+    let (from, or) = (Sources::claim(), world.target(GUARD).or);
     let mut links: Vec<_> = (0..4)
-        .filter_map(|number| Link::open(one_of_many(number), or).ok())
+        .filter_map(|number| Link::open(from.host(number), or).ok())
         .collect();
     let (count, mut asked) = (links.len(), 0);
     for number in 0..400_u16 {
@@ -69,7 +67,7 @@ pub(crate) fn destroyed(world: &World) {
     }
     trial.during();
     drop(links);
-    trial.end(&format!("{asked} EXTEND2, destroyed at once"), 16, 8);
+    trial.end(asked, "EXTEND2, destroyed at once", 16, 8);
 }
 
 /// A relay that there is not.
@@ -87,11 +85,12 @@ pub(crate) fn unread_server(world: &World) {
     let mut trial = world.fetchers("streams to a server that does not read", EXIT);
     let pid = world.node(EXIT).pid.unwrap();
     let server = tcp::Unread::listen(Ipv4Addr::new(127, 79, 0, 1));
-    let (or, to) = (world.target(GUARD).or, server.addr.to_string());
+    let (from, or) = (Sources::claim(), world.target(GUARD).or);
+    let to = server.addr.to_string();
     let before = Usage::of(pid).fds;
     let mut held = Vec::new();
     for number in 0..10 {
-        let mut link = Link::open(one_of_many(number), or).unwrap();
+        let mut link = Link::open(from.host(number), or).unwrap();
         let mut circuit = Circuit::fast(&mut link).unwrap();
         circuit.extend(&mut link, world.target(EXIT)).unwrap();
         circuit.begin(&mut link, 1, &to).unwrap();
@@ -112,8 +111,7 @@ pub(crate) fn unread_server(world: &World) {
         circuit.destroy(link).unwrap();
     }
     trial.during();
-    let cost = format!("{} streams of 246 KB", held.len());
-    trial.end(&cost, 16, 8);
+    trial.end(held.len(), "streams of 246 KB", 16, 8);
     drop(server);
 }
 
@@ -127,9 +125,9 @@ pub(crate) fn idle_streams(world: &World) {
     let mut trial = Trial::begin(name, solo.pid(), Box::new(honest));
     let server = tcp::Unread::listen(Ipv4Addr::new(127, 79, 0, 2));
     let (to, mut begun) = (server.addr.to_string(), 0);
-    let mut held = Vec::new();
+    let (from, mut held) = (Sources::claim(), Vec::new());
     for number in 0..4 {
-        let mut link = Link::open(one_of_many(number), world.target(GUARD).or).unwrap();
+        let mut link = Link::open(from.host(number), world.target(GUARD).or).unwrap();
         let mut circuit = Circuit::fast(&mut link).unwrap();
         circuit.extend(&mut link, &target).unwrap();
         for stream in 1..=150 {
@@ -146,7 +144,7 @@ pub(crate) fn idle_streams(world: &World) {
     }
     trial.during();
     drop(held);
-    trial.end(&format!("{begun} streams"), 24, 16);
+    trial.end(begun, "streams", 24, 16);
 }
 
 /// A process whose descriptors are all taken is there again when they are not.
@@ -158,8 +156,9 @@ pub(crate) fn exhausted(world: &World) {
         solo.pid(),
         Box::new(move || within_tries(or)),
     );
+    let from = Sources::claim();
     let held: Vec<_> = (0..250)
-        .filter_map(|number| tcp::dial(one_of_many(number), or).ok())
+        .filter_map(|number| tcp::dial(from.host(number), or).ok())
         .collect();
     let held_fds = until(SOON, "most descriptors are taken, or refused", || {
         let closed = held.iter().filter(|stream| tcp::is_closed(stream)).count();
@@ -167,10 +166,10 @@ pub(crate) fn exhausted(world: &World) {
         (fds >= 100 || closed > 0).then_some(fds)
     });
     println!("{held_fds} descriptors of 150");
-    let cost = format!("{} connections", held.len());
+    let done = held.len();
     drop(held);
     trial.during();
-    trial.end(&cost, 32, 16);
+    trial.end(done, "connections", 32, 16);
 }
 
 /// A newcomer who tries until it is let in.

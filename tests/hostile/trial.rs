@@ -25,6 +25,8 @@ const AFTER_MAX: Duration = Duration::from_secs(5);
 const AFTER_ROOM: Duration = Duration::from_secs(3);
 /// Descriptors that come and go by themselves: links among relays, documents being fetched.
 const FDS_ROOM: usize = 8;
+/// How long most floods last.
+pub(crate) const FLOOD: Duration = Duration::from_secs(2);
 /// How often the memory is looked at.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -79,17 +81,29 @@ impl<'w> Trial<'w> {
     /// Honest people try while the attack lasts.
     pub(crate) fn during(&mut self) {
         self.held = Some(Usage::of(self.pid));
+        (0..TRIES).for_each(|number| self.attempt(number));
+    }
+
+    /// The same, now and then in a flood that goes on for so long, and then ends; how much it did.
+    pub(crate) fn during_flood(&mut self, flood: Flood, lasts: Duration) -> usize {
         for number in 0..TRIES {
-            match (self.honest)() {
-                Ok(took) => self.during.push(took),
-                Err(error) => panic!("{}: honest try {number} failed: {error}", self.name),
-            }
+            std::thread::sleep(lasts / u32::try_from(TRIES).unwrap());
+            self.attempt(number);
+        }
+        self.held = Some(Usage::of(self.pid));
+        flood.stop()
+    }
+
+    fn attempt(&mut self, number: usize) {
+        match (self.honest)() {
+            Ok(took) => self.during.push(took),
+            Err(error) => panic!("{}: honest try {number} failed: {error}", self.name),
         }
     }
 
-    /// The attacker has left: writes the row, then checks it. `cost` is what the attacker spent;
-    /// `growth_max` and `left_max` bound the victim's memory above that of before, in MiB.
-    pub(crate) fn end(self, cost: &str, growth_max: u64, left_max: u64) {
+    /// The attacker has left, who did `done` of `what`: writes the row, then checks it. `growth_max`
+    /// and `left_max` bound the victim's memory above that of before, in MiB.
+    pub(crate) fn end(self, done: usize, what: &str, growth_max: u64, left_max: u64) {
         let gone = now();
         let calm = |usage: &Usage| {
             usage.fds <= self.before.fds + FDS_ROOM
@@ -106,13 +120,14 @@ impl<'w> Trial<'w> {
         let held = self.held.unwrap_or(self.before);
         table::add(Row {
             name: self.name,
-            cost: cost.to_owned(),
+            cost: format!("{done} {what}"),
             quiet: self.quiet,
             during,
             resident: [self.before.resident, most, after.resident],
             fds: [self.before.fds, held.fds, after.fds],
             calm: calm(&after).then_some(took),
         });
+        assert!(done > 0, "the attacker did nothing");
         assert!(lives(self.pid), "the victim has ended");
         let latency_max = 2 * self.quiet + LATENCY_ROOM;
         assert!(during <= latency_max, "{during:?} beside {:?}", self.quiet);
@@ -166,14 +181,15 @@ impl Sampler {
 /// Threads that attack until told to stop.
 pub(crate) struct Flood {
     is_over: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<u64>>,
+    threads: Vec<JoinHandle<usize>>,
 }
 
 impl Flood {
-    /// Runs `attack` in so many threads, again and again; it says how much it did.
+    /// Runs `attack` in so many threads; it goes on for as long as it is told to, and says how much
+    /// it did.
     pub(crate) fn start(
         threads: usize,
-        attack: impl Fn(usize, &dyn Fn() -> bool) -> u64 + Send + Sync + 'static,
+        attack: impl Fn(usize, &dyn Fn() -> bool) -> usize + Send + Sync + 'static,
     ) -> Self {
         let (is_over, attack) = (Arc::new(AtomicBool::new(false)), Arc::new(attack));
         let run = |number| {
@@ -185,9 +201,9 @@ impl Flood {
     }
 
     /// Stops them; how much all did.
-    pub(crate) fn stop(self) -> u64 {
+    pub(crate) fn stop(self) -> usize {
         self.is_over.store(true, Ordering::Relaxed);
         let done = self.threads.into_iter().map(|thread| thread.join());
-        done.map(|done| done.unwrap_or(0)).sum()
+        done.map(Result::unwrap).sum()
     }
 }

@@ -27,6 +27,8 @@ pub(crate) const EXIT: &str = "exit1";
 const PAGE_LEN: u64 = 20_000;
 /// How long two voting rounds may take on a busy machine.
 const ROUNDS_MAX: Duration = Duration::from_secs(90);
+/// How long a thing may take on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// How long descriptors may take to reach an authority.
 const KNOWN_MAX: Duration = Duration::from_secs(60);
 
@@ -129,16 +131,36 @@ impl World {
     /// Waits until each authority has a consensus of two rounds later, that all have signed.
     pub(crate) fn two_rounds_after(&self, before: &[String]) {
         let dirs = self.dirs();
-        for (dir, before) in dirs.iter().zip(before) {
-            let (mut last, mut rounds) = (before.clone(), 0);
-            until(ROUNDS_MAX, "two rounds of all authorities", || {
-                let seen = consensus(*dir)?;
-                if seen.valid_after > last && seen.signers.len() == dirs.len() {
-                    (last, rounds) = (seen.valid_after, rounds + 1);
-                }
-                (rounds >= 2).then_some(())
-            });
+        let mut last = before.iter().max().unwrap().clone();
+        for _ in 0..2 {
+            // What the first has seen, the others are to have as well.
+            let mut round: Option<String> = None;
+            for dir in &dirs {
+                let seen = until(ROUNDS_MAX, "two rounds of all authorities", || {
+                    let seen = consensus(*dir)?;
+                    let is_due = match &round {
+                        Some(round) => seen.valid_after >= *round,
+                        None => seen.valid_after > last,
+                    };
+                    (is_due && seen.signers.len() == dirs.len()).then_some(seen.valid_after)
+                });
+                round.get_or_insert(seen);
+            }
+            last = round.unwrap();
         }
+    }
+
+    /// Waits until a relay has a consensus: what other relays and what rules there are it learns by
+    /// that.
+    pub(crate) fn informed(&self, nickname: &str) {
+        let (path, or) = (
+            "/tor/status-vote/current/consensus",
+            self.target(nickname).or,
+        );
+        until(ROUNDS_MAX, "a relay with a consensus", || {
+            let answer = circuit::ask(HONEST, or, path)?;
+            (answer.status == 200).then_some(())
+        });
     }
 
     /// The vote of an authority, by its place.
@@ -150,9 +172,16 @@ impl World {
     }
 
     /// Starts a relay beside the network's, with at most so many descriptors, and further lines in
-    /// its configuration; waits until it listens.
+    /// its configuration; waits until it listens. It finds no authority: once it has ended, nobody
+    /// misses it.
     pub(crate) fn solo(&self, nickname: &str, or: SocketAddr, fds: u32, more: &str) -> Solo {
-        let network = self.network.summary.network.clone();
+        let text = std::fs::read_to_string(&self.network.summary.network).unwrap();
+        let unreachable = |text: String, (port, dir): (u16, SocketAddr)| {
+            text.replace(&format!("\"{dir}\""), &format!("\"{}:{port}\"", dir.ip()))
+        };
+        let text = (1..).zip(self.dirs()).fold(text, unreachable);
+        let network = self.folder(nickname).join("network.toml");
+        std::fs::write(&network, text).unwrap();
         self.solo_of(&network, nickname, or, fds, more)
     }
 
@@ -196,6 +225,12 @@ impl World {
         Trial::begin(name, pid, Box::new(|| newcomer(target.or, Some(target))))
     }
 
+    /// A trial of the user, who fetches over the network.
+    pub(crate) fn users(&self, name: &'static str) -> Trial<'_> {
+        let pid = self.honest.as_ref().unwrap().0.process.0.id();
+        Trial::begin(name, pid, Box::new(|| self.fetch()))
+    }
+
     /// A trial whose honest people fetch over the network.
     pub(crate) fn fetchers(&self, name: &'static str, victim: &str) -> Trial<'_> {
         let pid = self.node(victim).pid.unwrap();
@@ -213,7 +248,7 @@ impl Solo {
     /// What it says of itself.
     pub(crate) fn target(&self) -> Target {
         until(KNOWN_MAX, "its own descriptor", || {
-            let answer = circuit::ask(self.or, "/tor/server/authority")?;
+            let answer = circuit::ask(HONEST, self.or, "/tor/server/authority")?;
             let all = targets(&String::from_utf8_lossy(&answer.body));
             all.into_values().next()
         })
@@ -240,7 +275,7 @@ fn targets(text: &str) -> BTreeMap<String, Target> {
 }
 
 /// Where honest newcomers come from.
-pub(crate) const HONEST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
+pub(crate) const HONEST: Ipv4Addr = Ipv4Addr::new(127, 126, 0, 9);
 
 /// A newcomer opens a link to a relay and a circuit of one hop, by CREATE2 if it knows the relay's
 /// key; says how long it took.

@@ -1,19 +1,20 @@
 //! Circuits over a link of the attacker's: any handshake, any message, any extension.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use cepa_circuit::extensions;
 use cepa_crypto::curve25519::PublicKey;
 use cepa_crypto::layer::{self, Cipher, HopLayer};
-use cepa_crypto::{Ed25519Id, KeyStream, RsaId, fast, ntor};
+use cepa_crypto::{Ed25519Id, KeyStream, RsaId, fast, ntor, ntor_v3};
 use cepa_wire::cell::{self, CircId, Command, Payload};
 use cepa_wire::create::{Create2, CreateFast, Created2, CreatedFast, HandshakeType};
 use cepa_wire::extend::{Extend2, Extended2};
 use cepa_wire::linkspec::{LinkSpecifier, LinkSpecifiers};
 use cepa_wire::relay::{RelayCommand, RelayFormat, StreamId};
 
+use super::http;
 use super::link::{Link, fixed};
-use super::{QUIET, http};
 use crate::support::now;
 
 /// What the attacker knows of a relay: all that its descriptor says.
@@ -81,12 +82,13 @@ impl Circuit {
     }
 
     fn of(id: CircId, keys: KeyStream) -> Self {
-        let (layer, kh) = HopLayer::new(Cipher::Tor1, keys);
-        Self {
+        let mut circuit = Self {
             id,
-            hops: vec![layer],
-            kh: *kh,
-        }
+            hops: Vec::new(),
+            kh: [0; 20],
+        };
+        circuit.add_hop(keys);
+        circuit
     }
 
     /// A cell with a message for the last hop.
@@ -130,6 +132,10 @@ impl Circuit {
             }
             let message = RelayFormat::V0.read(&payload).unwrap();
             let (command, stream) = (message.command, message.stream_id.0);
+            if command == RelayCommand::TRUNCATED {
+                let reason = message.data.first().copied();
+                return Err(Ended::Destroyed(reason.unwrap_or(0)));
+            }
             return Ok((command, stream, message.data.to_vec()));
         }
     }
@@ -141,12 +147,9 @@ impl Circuit {
         wanted: RelayCommand,
     ) -> Result<Message, Ended> {
         loop {
-            match self.receive(link)? {
-                message if message.0 == wanted => return Ok(message),
-                (RelayCommand::TRUNCATED, _, data) => {
-                    return Err(Ended::Destroyed(data.first().copied().unwrap_or(0)));
-                }
-                _ => {}
+            let message = self.receive(link)?;
+            if message.0 == wanted {
+                return Ok(message);
             }
         }
     }
@@ -157,6 +160,20 @@ impl Circuit {
         self.extended(link, pending)
     }
 
+    /// The same with congestion control (proposal 324).
+    pub(crate) fn extend_congested(&mut self, link: &mut Link, to: &Target) -> Result<(), Ended> {
+        let message = extensions::Request::message(Some(Cipher::Tor1));
+        let verification = ntor_v3::CIRCUIT_VERIFICATION;
+        let begun = ntor_v3::client_start(&mut link.rng, &to.ed, &to.ntor, message, verification);
+        let (state, skin) = begun.unwrap();
+        let list = specifiers(to, to.or, true);
+        self.send_extend(link, HandshakeType::NTOR_V3, &skin, &list)?;
+        let data = self.wait_extended(link)?;
+        let (_, keys) = state.finish(&data).map_err(|_| Ended::Handshake)?;
+        self.add_hop(keys);
+        Ok(())
+    }
+
     /// Asks for an extension with specifiers of our choice, and does not wait.
     pub(crate) fn ask_to_extend(
         &mut self,
@@ -165,16 +182,7 @@ impl Circuit {
         specifiers: &[LinkSpecifier],
     ) -> Result<ntor::ClientState, Ended> {
         let (state, skin) = ntor::client_start(&mut link.rng, &to.rsa, &to.ntor);
-        let extend = Extend2 {
-            link_specifiers: LinkSpecifiers(specifiers.to_vec()),
-            handshake_type: HandshakeType::NTOR,
-            data: &skin,
-        };
-        let mut data = Vec::new();
-        extend.write(&mut data).unwrap();
-        let early = Command::RELAY_EARLY;
-        let cell = self.cell(link, early, RelayCommand::EXTEND2, 0, &data);
-        link.send(&cell)?;
+        self.send_extend(link, HandshakeType::NTOR, &skin, specifiers)?;
         Ok(state)
     }
 
@@ -184,14 +192,74 @@ impl Circuit {
         link: &mut Link,
         pending: ntor::ClientState,
     ) -> Result<(), Ended> {
+        let data = self.wait_extended(link)?;
+        let keys = pending.finish(&data).map_err(|_| Ended::Handshake)?;
+        self.add_hop(keys);
+        Ok(())
+    }
+
+    fn send_extend(
+        &mut self,
+        link: &mut Link,
+        handshake_type: HandshakeType,
+        skin: &[u8],
+        specifiers: &[LinkSpecifier],
+    ) -> Result<(), Ended> {
+        let extend = Extend2 {
+            link_specifiers: LinkSpecifiers(specifiers.to_vec()),
+            handshake_type,
+            data: skin,
+        };
+        let mut data = Vec::new();
+        extend.write(&mut data).unwrap();
+        let early = Command::RELAY_EARLY;
+        let cell = self.cell(link, early, RelayCommand::EXTEND2, 0, &data);
+        Ok(link.send(&cell)?)
+    }
+
+    fn wait_extended(&mut self, link: &mut Link) -> Result<Vec<u8>, Ended> {
         let (_, _, data) = self.wait_for(link, RelayCommand::EXTENDED2)?;
         let extended = Extended2::read(&data).map_err(|_| Ended::Handshake)?;
-        let keys = pending.finish(extended.data);
-        let keys = keys.map_err(|_| Ended::Handshake)?;
+        Ok(extended.data.to_vec())
+    }
+
+    fn add_hop(&mut self, keys: KeyStream) {
         let (layer, kh) = HopLayer::new(Cipher::Tor1, keys);
         self.hops.push(layer);
         self.kh = *kh;
+    }
+
+    /// A request over a directory stream, without waiting for anything.
+    pub(crate) fn send_request(
+        &mut self,
+        link: &mut Link,
+        stream: u16,
+        request: &str,
+    ) -> Result<(), Ended> {
+        self.send(link, RelayCommand::BEGIN_DIR, stream, &[])?;
+        for part in request.as_bytes().chunks(498) {
+            self.send(link, RelayCommand::DATA, stream, part)?;
+        }
         Ok(())
+    }
+
+    /// A request over a directory stream, and its answer; streams of other ids are dropped.
+    pub(crate) fn request(
+        &mut self,
+        link: &mut Link,
+        stream: u16,
+        request: &str,
+    ) -> Result<http::Answer, Ended> {
+        self.send_request(link, stream, request)?;
+        let mut all = Vec::new();
+        loop {
+            match self.receive(link)? {
+                (RelayCommand::DATA, of, data) if of == stream => all.extend_from_slice(&data),
+                (RelayCommand::END, of, _) if of == stream => break,
+                _ => {}
+            }
+        }
+        Ok(http::split(&all)?)
     }
 
     /// BEGIN to `HOST:PORT`.
@@ -207,20 +275,12 @@ impl Circuit {
 }
 
 /// What a relay answers over BEGIN_DIR.
-pub(crate) fn ask(or: SocketAddr, path: &str) -> Option<http::Answer> {
-    let mut link = Link::open(QUIET, or).ok()?;
+pub(crate) fn ask(from: Ipv4Addr, or: SocketAddr, path: &str) -> Option<http::Answer> {
+    let mut link = Link::open(from, or).ok()?;
     let mut circuit = Circuit::fast(&mut link).ok()?;
-    let begin = RelayCommand::BEGIN_DIR;
-    circuit.send(&mut link, begin, 1, &[]).ok()?;
-    circuit.wait_for(&mut link, RelayCommand::CONNECTED).ok()?;
-    let head = http::head("GET", path, 0);
-    let data = RelayCommand::DATA;
-    circuit.send(&mut link, data, 1, head.as_bytes()).ok()?;
-    let mut all = Vec::new();
-    while let Ok((RelayCommand::DATA, 1, data)) = circuit.receive(&mut link) {
-        all.extend_from_slice(&data);
-    }
-    http::split(&all).ok()
+    circuit
+        .request(&mut link, 1, &http::head("GET", path, 0))
+        .ok()
 }
 
 /// How a relay is named in EXTEND2; at an address of our choice, with its Ed25519 identity or not.

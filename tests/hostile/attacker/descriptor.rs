@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use cepa_crypto::digest::{sha1, sha256};
 use cepa_crypto::encoding::base64_unpadded;
-use cepa_crypto::{Rng, curve25519, ed25519, rsa};
+use cepa_crypto::{Ed25519Id, Rng, curve25519, ed25519, rsa};
 use cepa_netdoc::descriptor::{Bandwidth, DescriptorFields, DescriptorKeys};
 use cepa_netdoc::family::Family;
 use cepa_netdoc::pem;
@@ -19,12 +19,13 @@ const PREFIX: &[u8] = b"Tor router descriptor signature v1";
 const PROTOCOLS: &str = "Cons=2 Desc=2 DirCache=2 FlowCtrl=1-2 HSDir=2 HSIntro=4-5 HSRend=2 \
     Link=4-5 LinkAuth=3 Microdesc=2 Relay=2-4";
 
-/// The keys of a relay that there is not.
+/// The keys of a relay that there is not, or that lies.
 pub(crate) struct Forger {
     pub(crate) identity: rsa::Keypair,
-    ntor: curve25519::SecretKey,
-    signing: ed25519::Keypair,
-    signing_cert: Vec<u8>,
+    pub(crate) ed: Ed25519Id,
+    pub(crate) ntor: curve25519::SecretKey,
+    pub(crate) signing: ed25519::Keypair,
+    pub(crate) signing_cert: Vec<u8>,
 }
 
 impl Forger {
@@ -39,6 +40,7 @@ impl Forger {
         let key_type = CertKeyType::ED25519;
         Self {
             identity: rsa::Keypair::generate(1024, &mut rng).unwrap(),
+            ed: master.public().id(),
             ntor: curve25519::SecretKey::generate(&mut rng),
             signing_cert: Cert::make(kind, expires, key_type, key.as_bytes(), &master, true),
             signing,
@@ -52,9 +54,21 @@ impl Forger {
         ip: Ipv4Addr,
         change: impl FnOnce(String) -> String,
     ) -> String {
+        let or = SocketAddrV4::new(ip, 9999);
+        self.descriptor_at(nickname, or, AddrPolicy::reject_all(), change)
+    }
+
+    /// The same of a relay with an address and a policy.
+    pub(crate) fn descriptor_at(
+        &self,
+        nickname: &str,
+        or_address: SocketAddrV4,
+        policy: AddrPolicy,
+        change: impl FnOnce(String) -> String,
+    ) -> String {
         let fields = DescriptorFields {
             nickname: nickname.to_owned(),
-            or_address: SocketAddrV4::new(ip, 9999),
+            or_address,
             dir_port: 0,
             or_address_v6: None,
             platform: "Tor 0.4.9.11 on Linux".to_owned(),
@@ -74,7 +88,7 @@ impl Forger {
             is_hidden_service_dir: false,
             contact: None,
             bridge_distribution_request: None,
-            policy: AddrPolicy::reject_all(),
+            policy,
             is_dir_server: true,
             overload_general: None,
         };

@@ -44,8 +44,7 @@ impl Link {
 
     /// TLS alone.
     pub(crate) fn tls(mut stream: TcpStream) -> std::io::Result<Self> {
-        let name = ServerName::try_from("www.stranger.com").unwrap();
-        let mut tls = ClientConnection::new(config(), name).map_err(std::io::Error::other)?;
+        let mut tls = begin();
         while tls.is_handshaking() {
             tls.complete_io(&mut stream)?;
         }
@@ -145,6 +144,20 @@ impl Link {
         Some(came)
     }
 
+    /// Changes our keys so many times, and asks for as many changes of theirs (RFC 8446, 4.6.3).
+    pub(crate) fn update_keys(&mut self, times: usize) -> std::io::Result<()> {
+        for _ in 0..times {
+            let updated = self.tls.conn.refresh_traffic_keys();
+            updated.map_err(std::io::Error::other)?;
+        }
+        self.tls.flush()
+    }
+
+    /// Sends bytes beside TLS.
+    pub(crate) fn send_in_clear(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.tls.sock.write_all(bytes)
+    }
+
     /// Reads and drops what is there, without waiting.
     pub(crate) fn drain(&mut self) -> std::io::Result<()> {
         self.tls.sock.set_nonblocking(true)?;
@@ -166,6 +179,21 @@ impl Link {
         self.tls.sock.set_read_timeout(Some(limit)).unwrap();
         self.tls.sock.set_write_timeout(Some(limit)).unwrap();
     }
+}
+
+/// What TLS begins with.
+pub(crate) fn hello() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut tls = begin();
+    while tls.wants_write() {
+        tls.write_tls(&mut bytes).unwrap();
+    }
+    bytes
+}
+
+fn begin() -> ClientConnection {
+    let name = ServerName::try_from("www.stranger.com").unwrap();
+    ClientConnection::new(config(), name).unwrap()
 }
 
 /// A fixed cell; what is not given of its body is zero.
