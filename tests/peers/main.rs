@@ -20,6 +20,7 @@ mod matrix;
 mod netinfo;
 mod onions;
 mod paths;
+mod returns;
 mod rounds;
 #[path = "../support/mod.rs"]
 mod support;

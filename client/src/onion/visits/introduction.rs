@@ -8,7 +8,7 @@
 //!   │   │  └─────────────────── the service did not come ────────────────────┘
 //! no point is left
 //!   ▼   │ a descriptor came, or none can
-//! Fetching
+//! Fetching ◀─▶ Resting, up to [`RETURN_MAX`]
 //! ```
 //!
 //! Invariants: at any time there is one introduction circuit or none; on a circuit one INTRODUCE1
@@ -43,7 +43,13 @@ pub(super) const ACK_MAX: Duration = Duration::from_secs(6);
 pub(super) const COME_MAX: Duration = Duration::from_secs(12);
 /// How long a visitor waits for it without a doubt that it is still behind that point: relays may
 /// hold the circuit of a service that is gone, and say that they have passed the request on.
-pub(super) const DOUBT_AFTER: Duration = Duration::from_secs(3);
+pub(super) const DOUBT_AFTER: Duration = Duration::from_millis(1500);
+/// How long a service is looked for once all its points have failed.
+pub(super) const RETURN_MAX: Duration = Duration::from_secs(8);
+/// Directories that are then asked one right after the other.
+pub(super) const LOOKS_AT_ONCE: u32 = 3;
+/// How long it is waited for before each of the others.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often a visit tries one point.
 pub(super) const TRIES_PER_POINT_MAX: u32 = 2;
 /// How often a visit tries any.
@@ -78,7 +84,7 @@ impl Chosen {
 pub(super) enum Stage {
     /// A point is to be chosen.
     Choosing,
-    /// No path was found, or all points failed just now; another is chosen then.
+    /// No path was found, or no point is left just now; another is chosen then.
     Resting { until: Instant },
     /// A descriptor is being fetched.
     Fetching,
@@ -146,6 +152,17 @@ impl Stage {
     }
 }
 
+/// What a visit does when no point is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// It asks for a newer descriptor.
+    Now,
+    /// It waits until then.
+    At(Instant),
+    /// It has looked for long enough.
+    No,
+}
+
 /// What was tried, and what came of it.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
@@ -153,6 +170,12 @@ pub(super) struct Tries {
     all: u32,
     /// Whether no directory has a newer descriptor: points that failed lately are tried.
     pub(super) is_last_resort: bool,
+    /// How often a directory was asked because no point was left.
+    looks: u32,
+    /// Not before that time for the next.
+    look_at: Option<Instant>,
+    /// Until when that goes on.
+    until: Option<Instant>,
     /// Whether a point passed our request on.
     pub(super) was_accepted: bool,
     /// Whether a point refused or could not be reached.
@@ -201,21 +224,24 @@ impl Tries {
         })
     }
 
-    /// When the first of the points that failed just now may be tried again; none if all of them
-    /// were tried often enough.
-    pub(super) fn rested_at(
-        &self,
-        opened: &Opened,
-        shared: &Shared,
-        now: Instant,
-    ) -> Option<Instant> {
-        let rested = opened.plaintext.intro_points.iter().filter_map(|point| {
-            let auth_key = point.auth_key.as_bytes();
-            let tries = self.by_point.get(auth_key).copied().unwrap_or(0);
-            let is_left = tries < TRIES_PER_POINT_MAX && hop(point).is_some();
-            is_left.then(|| shared.failures.rested_at(auth_key, now))?
-        });
-        rested.min().filter(|_| self.all < TRIES_MAX)
+    /// No point is left: what is to be done. A service that was killed may be on its way back, and
+    /// is looked for in one directory after another, while its old points rest and are tried again.
+    pub(super) fn look(&mut self, now: Instant) -> Look {
+        let until = *self.until.get_or_insert(now + RETURN_MAX);
+        if now >= until {
+            return Look::No;
+        }
+        if let Some(at) = self.look_at
+            && now < at
+        {
+            return Look::At(at.min(until));
+        }
+        self.looks += 1;
+        if self.looks >= LOOKS_AT_ONCE {
+            self.is_last_resort = true;
+            self.look_at = Some(now + LOOK_INTERVAL);
+        }
+        Look::Now
     }
 
     /// Why the visit fails if it does now; none if nothing was tried.

@@ -1,11 +1,12 @@
 //! What a visitor remembers of others' failures: directories that were asked lately, introduction
 //! points that did not work (rend-spec-v3 2.2.3, 3.2 leave it open; as `tor` does it).
 //!
-//! Invariants: a directory is asked for a blinded key once in [`ASKED_AGE`] (`tor`'s rule), or in
-//! [`ANSWERED_AGE`] if it gave a descriptor or could not be reached: only so does a visitor find
-//! the new descriptor of a service that came back. An introduction point that refused or did not
-//! answer rests for [`FAILURE_AGE`], but is tried again after [`REST_MIN`] if there is no other.
-//! Both memories are bounded, and forget the oldest first.
+//! Invariants: a directory is asked for a blinded key once in [`ASKED_AGE`] (`tor`'s rule). If it
+//! gave a descriptor or could not be reached, it is asked again after [`AGAIN_MIN`], and each time
+//! it is waited for twice as long, up to [`AGAIN_MAX`]: only so does a visitor find the new
+//! descriptor of a service that came back. An introduction point that refused or did not answer
+//! rests for [`FAILURE_AGE`], but is tried again after [`REST_MIN`] if there is no other. Both
+//! memories are bounded, and forget the oldest first.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,16 +15,18 @@ use cepa_crypto::RsaId;
 
 /// A directory that said that there is no such descriptor, or gave a bad one.
 pub(super) const ASKED_AGE: Duration = Duration::from_secs(15 * 60);
-/// A directory that gave a descriptor, or was not reached.
-pub(super) const ANSWERED_AGE: Duration = Duration::from_secs(20);
-/// Either, in a test network.
+/// The same in a test network.
 pub(super) const ASKED_AGE_TESTING: Duration = Duration::from_secs(5);
+/// A directory that gave a descriptor, or was not reached, for the first time in a row.
+pub(super) const AGAIN_MIN: Duration = Duration::from_secs(2);
+/// The same after many times.
+pub(super) const AGAIN_MAX: Duration = Duration::from_secs(5);
 /// Pairs of directory and blinded key that are remembered.
 pub(super) const ASKED_MAX: usize = 4096;
 /// How long an introduction point is not used after it failed.
 pub(super) const FAILURE_AGE: Duration = Duration::from_secs(120);
 /// How long it is not used if there is no other.
-pub(super) const REST_MIN: Duration = Duration::from_secs(10);
+pub(super) const REST_MIN: Duration = Duration::from_secs(5);
 /// The same in a test network.
 pub(super) const REST_MIN_TESTING: Duration = Duration::from_secs(2);
 /// Times that an introduction point may be out of reach before that counts.
@@ -40,11 +43,19 @@ pub(super) enum Asked {
     InVain,
 }
 
+/// When a directory may be asked again.
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    until: Instant,
+    /// How long it is waited for if it is asked in vain right then.
+    next: Duration,
+}
+
 /// Directories that were asked lately, by blinded key.
 #[derive(Debug)]
 pub(super) struct AskedDirectories {
     testing: bool,
-    until: BTreeMap<([u8; 32], RsaId), Instant>,
+    rests: BTreeMap<([u8; 32], RsaId), Rest>,
 }
 
 impl AskedDirectories {
@@ -52,43 +63,50 @@ impl AskedDirectories {
     pub(super) fn new(testing: bool) -> Self {
         AskedDirectories {
             testing,
-            until: BTreeMap::new(),
+            rests: BTreeMap::new(),
         }
     }
 
     /// Takes note that a directory was asked.
     pub(super) fn note(&mut self, blinded: [u8; 32], hsdir: RsaId, asked: Asked, now: Instant) {
+        let key = (blinded, hsdir);
+        // Who asks again only now and then does not wait longer each time.
+        let known = self.rests.get(&key);
+        let known = known.filter(|rest| now <= rest.until + AGAIN_MAX);
+        let again = known.map_or(AGAIN_MIN, |rest| rest.next);
         let age = match asked {
-            _ if self.testing => ASKED_AGE_TESTING,
-            Asked::Answered => ANSWERED_AGE,
+            Asked::Answered => again,
+            Asked::InVain if self.testing => ASKED_AGE_TESTING,
             Asked::InVain => ASKED_AGE,
         };
-        if self.until.len() >= ASKED_MAX {
-            self.until.retain(|_, until| *until > now);
+        if self.rests.len() >= ASKED_MAX {
+            self.rests.retain(|_, rest| rest.until > now);
         }
-        drop_oldest(&mut self.until, ASKED_MAX, |until| *until);
-        self.until.insert((blinded, hsdir), now + age);
+        drop_oldest(&mut self.rests, ASKED_MAX, |rest| rest.until);
+        let next = again.saturating_mul(2).min(AGAIN_MAX);
+        let until = now + age;
+        self.rests.insert(key, Rest { until, next });
     }
 
     /// Whether a directory may be asked.
     pub(super) fn allows(&self, blinded: [u8; 32], hsdir: RsaId, now: Instant) -> bool {
-        let until = self.until.get(&(blinded, hsdir));
-        until.is_none_or(|until| *until <= now)
+        let rest = self.rests.get(&(blinded, hsdir));
+        rest.is_none_or(|rest| rest.until <= now)
     }
 
     /// Forgets all about a blinded key: the service was reached.
     pub(super) fn forget(&mut self, blinded: [u8; 32]) {
-        self.until.retain(|(key, _), _| *key != blinded);
+        self.rests.retain(|(key, _), _| *key != blinded);
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        self.until.clear();
+        self.rests.clear();
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.until.len()
+        self.rests.len()
     }
 }
 
@@ -172,13 +190,6 @@ impl IntroFailures {
         }
     }
 
-    /// When a point that stands badly now may be tried again.
-    pub(super) fn rested_at(&self, auth_key: &[u8; 32], now: Instant) -> Option<Instant> {
-        let is_bad = self.standing(auth_key, now) == Standing::Bad;
-        let failure = self.failures.get(auth_key).filter(|_| is_bad)?;
-        Some(failure.last + self.rest_min)
-    }
-
     /// Forgets a point's failures: it worked.
     pub(super) fn forget(&mut self, auth_key: &[u8; 32]) {
         self.failures.remove(auth_key);
@@ -230,7 +241,7 @@ mod tests {
         asked.note([1; 32], id(2), Asked::Answered, now);
         assert!(!asked.allows([1; 32], id(1), now + ASKED_AGE - SECOND));
         assert!(asked.allows([1; 32], id(1), now + ASKED_AGE));
-        assert!(asked.allows([1; 32], id(2), now + ANSWERED_AGE));
+        assert!(asked.allows([1; 32], id(2), now + AGAIN_MIN));
         assert!(asked.allows([2; 32], id(1), now), "another key's");
         asked.forget([1; 32]);
         assert!(asked.allows([1; 32], id(1), now));
@@ -239,6 +250,23 @@ mod tests {
         testing.note([1; 32], id(1), Asked::InVain, now);
         assert!(!testing.allows([1; 32], id(1), now + 4 * SECOND));
         assert!(testing.allows([1; 32], id(1), now + 5 * SECOND));
+    }
+
+    #[test]
+    fn a_directory_that_answers_is_asked_less_and_less_often() {
+        let mut now = start().mono;
+        let mut asked = AskedDirectories::new(false);
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            asked.note([1; 32], id(1), Asked::Answered, now);
+            let wait = (0..).find(|n| asked.allows([1; 32], id(1), now + *n * SECOND));
+            waits.push(wait.unwrap());
+            now += wait.unwrap() * SECOND;
+        }
+        assert_eq!(waits, [2, 4, 5, 5, 5]);
+        now += AGAIN_MAX + SECOND;
+        asked.note([1; 32], id(1), Asked::Answered, now);
+        assert!(asked.allows([1; 32], id(1), now + AGAIN_MIN));
     }
 
     #[test]

@@ -23,7 +23,9 @@ use cepa_wire::relay::RelayCommand;
 
 use super::cache::Opened;
 use super::circuits::Role;
-use super::introduction::{self, ACK_MAX, COME_MAX, Chosen, DOUBT_AFTER, OPEN_MAX, Stage, Tries};
+use super::introduction::{
+    self, ACK_MAX, COME_MAX, Chosen, DOUBT_AFTER, Look, OPEN_MAX, Stage, Tries,
+};
 use super::meeting::{self, Meeting};
 use super::memory::IntroFailure;
 use super::outcome::{VisitError, VisitId};
@@ -139,21 +141,16 @@ impl Visit {
             let chosen = opened.and_then(|it| self.tries.choose(it, shared, now.mono));
             match chosen {
                 Some(chosen) => self.open_introduction(chosen, shared, now),
-                None if self.tries.is_last_resort => {
-                    let rested_at =
-                        opened.and_then(|it| self.tries.rested_at(it, shared, now.mono));
-                    let Some(until) = rested_at else {
+                None if opened.is_none() => return self.fetch(),
+                // The service may be about to come back there, or to say where it is.
+                None => match self.tries.look(now.mono) {
+                    Look::Now => return self.fetch(),
+                    Look::At(until) => self.introduction = Stage::Resting { until },
+                    Look::No => {
                         let error = self.tries.verdict();
                         return Need::End(error.unwrap_or(VisitError::IntroductionFailed));
-                    };
-                    // The service may be about to come back there, or to say where it is.
-                    self.tries.is_last_resort = false;
-                    self.introduction = Stage::Resting { until };
-                }
-                None => {
-                    self.introduction = Stage::Fetching;
-                    return Need::Descriptor;
-                }
+                    }
+                },
             }
         }
         self.introduce(shared, now);
@@ -162,6 +159,11 @@ impl Visit {
             return Need::Newer;
         }
         Need::Nothing
+    }
+
+    fn fetch(&mut self) -> Need {
+        self.introduction = Stage::Fetching;
+        Need::Descriptor
     }
 
     /// A descriptor came, or the one that is there is still the newest. If the service has left
@@ -203,7 +205,7 @@ impl Visit {
         if !self.is_fetching() {
             return Need::Nothing;
         }
-        if is_there && !self.tries.is_last_resort {
+        if is_there {
             self.tries.is_last_resort = true;
             self.introduction = Stage::Choosing;
             return Need::Nothing;
@@ -379,6 +381,10 @@ impl Visit {
             // Refused, or an answer to what was not asked: the point is no good.
             stage => {
                 self.introduction = stage;
+                // While the next one is tried, a directory may say where the service is.
+                if self.doubt == Doubt::None && !self.tries.was_refused {
+                    self.doubt = Doubt::Raised;
+                }
                 self.fail_introduction(IntroFailure::Refused, shared, now);
             }
         }

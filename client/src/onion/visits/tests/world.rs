@@ -496,6 +496,7 @@ impl World {
             Intro::Silent => return,
             Intro::Closes => return self.end(circuit, Ending::Closed),
             Intro::Nack(status) => IntroduceStatus(status),
+            Intro::Good if point(&self.points, body).is_none() => IntroduceStatus::UNKNOWN_ID,
             _ => IntroduceStatus::SUCCESS,
         };
         let mut ack = Vec::new();
@@ -517,9 +518,7 @@ impl World {
         let subcredential = subcredential(self.address.key(), &blinded);
         let introduce = Introduce::read(body).unwrap();
         let x = introduce.client_key().unwrap();
-        let points = self.points.iter();
-        let mut known = points.filter(|point| point.auth.public() == introduce.auth_key);
-        let Some(point) = known.next() else {
+        let Some(point) = point(&self.points, body) else {
             return;
         };
         let auth_key = point.auth.public();
@@ -592,4 +591,10 @@ impl World {
             congestion: None,
         }
     }
+}
+
+/// The point that is asked for, if the service is behind it still.
+fn point<'a>(points: &'a [Keys], body: &[u8]) -> Option<&'a Keys> {
+    let auth_key = Introduce::read(body).unwrap().auth_key;
+    points.iter().find(|point| point.auth.public() == auth_key)
 }
