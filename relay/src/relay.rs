@@ -33,7 +33,7 @@ use cepa_link::TlsKeyAndCert;
 use cepa_link::channel::PaddingRange;
 use cepa_netdoc::consensus::ConsensusText;
 use cepa_netdoc::params::Params;
-use cepa_wire::Now;
+use cepa_wire::{Now, Repeats};
 use tracing::{debug, info, warn};
 
 use crate::accounting::{Accounting, Wakefulness};
@@ -82,6 +82,8 @@ pub struct Relay {
     /// The consensus's `MaxOnionQueueDelay`.
     onion_delay: Duration,
     memory: Arc<Memory>,
+    /// A consensus was refused.
+    refused: Repeats,
     commands: VecDeque<Command>,
     rng: Rng,
 }
@@ -136,6 +138,7 @@ impl Relay {
             circuit_padding: PaddingParams::default(),
             onion_delay: OnionskinLimits::default().delay_max,
             memory: Memory::new(config.max_memory),
+            refused: Repeats::default(),
             commands: VecDeque::new(),
             exit_policy: config.exit_policy(),
             config,
@@ -197,10 +200,17 @@ impl Relay {
         self.advance(now);
     }
 
-    /// The answer to [`Command::Upload`]: the HTTP status, 0 if there was none.
-    pub fn handle_upload(&mut self, authority: usize, status: u16, now: Now) {
-        if status == 400 {
-            warn!(authority, "an authority refuses our descriptor");
+    /// The answer to [`Command::Upload`]: the HTTP status, 0 if there was none, and what the
+    /// authority says to it, or what went wrong.
+    pub fn handle_upload(&mut self, authority: usize, status: u16, reason: &str, now: Now) {
+        let named = self.download.network().authorities.get(authority);
+        let name = named.map_or("?", |one| one.nickname.as_str());
+        // Its words are a stranger's to a terminal.
+        let reason: String = reason.chars().filter(|one| !one.is_control()).collect();
+        match status {
+            200 => {}
+            0 => tracing::debug!("no descriptor to authority {name}: {reason}"),
+            _ => warn!("authority {name} refuses our descriptor: {status} {reason}"),
         }
         self.publisher.handle_upload(authority, status, now);
         self.advance(now);
@@ -325,7 +335,11 @@ impl Relay {
                     Refusal::NotServed(_) | Refusal::NotNewer => {
                         debug!(?flavour, %refusal, "no new consensus");
                     }
-                    refusal => warn!(?flavour, %refusal, "consensus refused"),
+                    refusal => {
+                        if let Some(unsaid) = self.refused.say(now) {
+                            warn!(?flavour, unsaid, %refusal, "consensus refused");
+                        }
+                    }
                 },
                 // Each fetch asks an authority that is drawn anew.
                 fetch::Command::Useless(_) => {}

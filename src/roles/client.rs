@@ -246,6 +246,9 @@ impl Hands {
             let address = onion.address;
             tracing::info!("Status: {address} is {published}published, {visitors} visitors");
         }
+        if let Some(skew) = self.worker.peek(Client::clock_skew_secs) {
+            tracing::info!("Status: the directories' clocks are {skew} s ahead of this machine's");
+        }
         log_kept(&self.keep);
     }
 

@@ -30,21 +30,13 @@ where
     read(reply, request)
 }
 
-/// Uploads `body` to an authority's DirPort; returns the status, 0 if there is none.
-pub(crate) async fn upload(addr: SocketAddr, request: &DirRequest, body: Bytes) -> u16 {
+/// Uploads `body` to an authority's DirPort; returns the status, 0 if there is none, and what the
+/// authority says to it.
+pub(crate) async fn upload(addr: SocketAddr, request: &DirRequest, body: Bytes) -> (u16, String) {
     let reply = http::request_tcp(addr, http_request(request, body), &limits(request)).await;
     match reply {
-        Ok(reply) => {
-            if reply.status != 200 {
-                let reason = reply.reason.unwrap_or_default();
-                tracing::info!(status = reply.status, reason, "an upload is refused");
-            }
-            reply.status
-        }
-        Err(error) => {
-            tracing::debug!(%error, "an upload failed");
-            0
-        }
+        Ok(reply) => (reply.status, reply.reason.unwrap_or_default()),
+        Err(error) => (0, error.to_string()),
     }
 }
 

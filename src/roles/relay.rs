@@ -55,7 +55,7 @@ const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
 /// The answers to what the core asked for.
 enum Event {
     Fetched(FetchId, fetch::Reply),
-    Uploaded(usize, u16),
+    Uploaded(usize, u16, String),
     TlsKey(Box<Result<TlsKeyAndCert, RsaKeyError>>),
     Address(Ipv4Addr),
 }
@@ -230,12 +230,12 @@ impl Node {
                 count(&self.traffic.other_read_bytes, reply.body.len());
                 self.relay.handle_fetch(id, reply, now);
             }
-            Event::Uploaded(authority, status) => {
+            Event::Uploaded(authority, status, reason) => {
                 if status == 200 && !self.published {
                     self.published = true;
                     self.reporter.report(&Stage::Published);
                 }
-                self.relay.handle_upload(authority, status, now);
+                self.relay.handle_upload(authority, status, &reason, now);
             }
             Event::TlsKey(made) => self.relay.handle_tls_key(*made, now),
             Event::Address(ip) => self.relay.set_address(ip, now),
@@ -394,9 +394,9 @@ impl Node {
             } => {
                 tokio::spawn(async move {
                     let body = bytes::Bytes::from_owner(body.as_bytes().to_vec());
-                    let status =
+                    let (status, reason) =
                         exchange::upload(to.into(), &DirRequest::PostDescriptor, body).await;
-                    let _ = answers.send(Event::Uploaded(authority, status));
+                    let _ = answers.send(Event::Uploaded(authority, status, reason));
                 });
             }
             Command::Serve(document) => self.serve(document),

@@ -45,8 +45,11 @@ pub(crate) struct Tor {
 impl Tor {
     /// Starts it with a `torrc` and more options, its log on standard output.
     pub(crate) fn start(torrc: &Path, options: &[&str]) -> Self {
-        let mut command = Command::new("tor");
-        command.arg("-f").arg(torrc).args(options);
+        Self::run(Command::new("tor").arg("-f").arg(torrc).args(options))
+    }
+
+    /// The same of a command.
+    pub(crate) fn run(command: &mut Command) -> Self {
         let mut process = Process::start(command.stdout(Stdio::piped()));
         let output = BufReader::new(process.0.stdout.take().unwrap());
         let (sender, lines) = channel();
@@ -62,6 +65,11 @@ impl Tor {
             lines,
             complaints: Vec::new(),
         }
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.0.id()
     }
 
     /// Sends it a signal.

@@ -249,6 +249,17 @@ impl World {
         place: u16,
         more: &str,
     ) -> (Tor, SocketAddr) {
+        let (path, socks) = self.tor_client_file(name, place, more);
+        (Tor::start(&path, &[]), socks)
+    }
+
+    /// Its `torrc`.
+    pub(crate) fn tor_client_file(
+        &self,
+        name: &str,
+        place: u16,
+        more: &str,
+    ) -> (PathBuf, SocketAddr) {
         let socks = self.socks(place);
         let folder = self.folder(name);
         std::fs::create_dir_all(&folder).unwrap();
@@ -274,7 +285,7 @@ impl World {
         ));
         let path = self.dir.join(format!("{name}.torrc"));
         std::fs::write(&path, text).unwrap();
-        (Tor::start(&path, &[]), socks)
+        (path, socks)
     }
 
     /// Lines that name relays, with their identities instead: `tor` warns of names.

@@ -4,7 +4,10 @@
 //! fallback directories is believed, whose keys were there before any consensus was: a guard that
 //! lies about the time must not send anybody to turn back a clock.
 
+use std::time::Duration;
+
 use cepa_crypto::RsaId;
+use cepa_netdoc::consensus::REASONABLY_LIVE;
 use cepa_wire::Now;
 
 use super::Client;
@@ -20,6 +23,7 @@ impl Client {
         let Some(skew) = skew_secs.filter(|_| self.is_known_beforehand(relay)) else {
             return;
         };
+        self.upkeep.skew_secs = Some(skew);
         if skew.unsigned_abs() < TOLD_FROM_SECS {
             self.upkeep.skewed.reset();
         } else if self.upkeep.skewed.say(now).is_some() {
@@ -27,6 +31,13 @@ impl Client {
             let (secs, relay) = (skew, *relay);
             self.listener.tell(|| Event::ClockSkew { secs, relay });
         }
+    }
+
+    /// How far the clock of the directory that told its time last is ahead of ours, in seconds;
+    /// only authorities and fallback directories are listened to.
+    #[must_use]
+    pub fn clock_skew_secs(&self) -> Option<i64> {
+        self.upkeep.skew_secs
     }
 
     fn is_known_beforehand(&self, relay: &RsaId) -> bool {
@@ -44,9 +55,13 @@ fn told(skew_secs: i64, relay: &RsaId) -> String {
     };
     let minutes = skew_secs.unsigned_abs() / 60;
     let (days, hours, minutes) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
+    let so_far = match Duration::from_secs(skew_secs.unsigned_abs()) < REASONABLY_LIVE {
+        true => "the network can still be used from day to day",
+        false => "the network cannot be used until then",
+    };
     format!(
         "the clock of this machine is {days} d {hours} h {minutes} min {way} that of the \
-         directory {relay}: set it (its time zone, too), or the network cannot be used"
+         directory {relay}: set it (its time zone, too); {so_far}"
     )
 }
 

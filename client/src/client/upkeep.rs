@@ -58,6 +58,8 @@ pub(crate) struct Upkeep {
     descriptors_percent: u8,
     has_view: bool,
     is_enough: bool,
+    /// How far the clock of a directory is ahead of ours, in seconds.
+    pub(super) skew_secs: Option<i64>,
     /// The clock is wrong.
     pub(super) skewed: Repeats,
     /// A consensus was refused.
@@ -83,6 +85,7 @@ impl Upkeep {
             descriptors_percent: 0,
             has_view: false,
             is_enough: false,
+            skew_secs: None,
             skewed: Repeats::default(),
             refused: Repeats::default(),
             full: Repeats::default(),

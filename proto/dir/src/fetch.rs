@@ -165,12 +165,12 @@ pub enum Refusal {
     /// Intervals below the minimum.
     #[error("consensus with intervals below the minimum")]
     Intervals,
-    /// The consensus is past its end.
-    #[error("expired consensus")]
-    Expired,
-    /// It begins too far in the future.
-    #[error("consensus of the future")]
-    Future,
+    /// The consensus ended so many minutes ago.
+    #[error("consensus that ended {0} minutes ago by the clock of this machine")]
+    Expired(u64),
+    /// The consensus begins so many minutes in the future.
+    #[error("consensus that begins in {0} minutes by the clock of this machine")]
+    Future(u64),
     /// The one that is held is as new.
     #[error("consensus is not newer than ours")]
     NotNewer,
@@ -237,7 +237,7 @@ impl DirectoryDownload {
     /// Starts with nothing held; see [`Self::restore_certificates`] for what was kept.
     pub fn new(network: Arc<NetworkFile>, interest: Interest, now: Now) -> Self {
         let is_testing = network.is_testing;
-        let slot = |flavour: &Flavour| Slot::new(*flavour, is_testing, now);
+        let slot = |flavour: &Flavour| Slot::new(*flavour, interest.is_cache, is_testing, now);
         Self {
             slots: interest.flavours.iter().map(slot).collect(),
             certs: Vec::new(),

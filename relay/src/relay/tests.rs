@@ -146,7 +146,7 @@ impl Outside {
                     authority, body, ..
                 }) => {
                     self.uploads.push((authority, body));
-                    relay.handle_upload(authority, 200, now);
+                    relay.handle_upload(authority, 200, "", now);
                 }
                 Some(Command::Serve(document)) => self.store.insert(document, now.wall),
                 Some(other) => self.others.push(other),

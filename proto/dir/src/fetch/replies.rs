@@ -131,7 +131,11 @@ impl DirectoryDownload {
         let missing = one_each(&signers.missing_certs);
         if signers.is_majority(trusted.len()) {
             (self.spare_certs, self.spare_cert_tries) = (missing, 0);
-            self.accept(at, text, now, rng);
+            // Old by our clock: another may have a newer one.
+            let has_ended = text.consensus().lifetime.valid_until < now.wall;
+            let stale = from.filter(|_| has_ended);
+            self.commands.extend(stale.map(Command::Useless));
+            self.accept(at, text, from.is_some(), now, rng);
             return Ok(());
         }
         if !signers.could_be_majority(trusted.len()) {
@@ -154,17 +158,17 @@ impl DirectoryDownload {
         }
     }
 
-    fn accept(&mut self, at: usize, text: ConsensusText, now: Now, rng: &mut Rng) {
-        let (is_testing, is_cache) = (self.network.is_testing, self.interest.is_cache);
+    fn accept(&mut self, at: usize, text: ConsensusText, is_answer: bool, now: Now, rng: &mut Rng) {
+        let is_testing = self.network.is_testing;
         let Some(slot) = self.slots.get_mut(at) else {
             return;
         };
         slot.accept(
             text.clone(),
-            is_cache,
             When {
                 now,
                 is_testing,
+                is_answer,
                 rng,
             },
         );

@@ -10,14 +10,15 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
 use cepa_crypto::{Rng, RsaId};
-use cepa_netdoc::consensus::{ConsensusText, Flavour, Lifetime};
+use cepa_netdoc::consensus::{ConsensusText, Flavour, Lifetime, REASONABLY_LIVE};
 use cepa_netdoc::diff;
 use cepa_wire::time::Now;
 
 use super::retry::{Retry, between};
 use super::{FetchId, Refusal};
 
-/// How far in the future a consensus may begin: clocks differ.
+/// How far in the future a consensus may begin for a cache: clocks differ. A client, whose clock
+/// nobody looks after, takes what is [`REASONABLY_LIVE`], as `tor` does.
 const FUTURE_MAX: Duration = Duration::from_secs(60 * 60);
 /// Caches wait so long after `fresh-until` before they ask the authorities.
 const CACHE_WAIT: Duration = Duration::from_secs(120);
@@ -47,6 +48,8 @@ pub(super) struct Candidate {
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
     pub(super) flavour: Flavour,
+    /// Whether others are served with it.
+    is_cache: bool,
     pub(super) held: Option<ConsensusText>,
     /// Oldest first.
     pub(super) candidates: VecDeque<Candidate>,
@@ -59,10 +62,11 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(flavour: Flavour, is_testing: bool, now: Now) -> Self {
+    pub(super) fn new(flavour: Flavour, is_cache: bool, is_testing: bool, now: Now) -> Self {
         let retry = Retry::new(is_testing, now);
         Self {
             flavour,
+            is_cache,
             held: None,
             candidates: VecDeque::new(),
             is_patient: false,
@@ -149,11 +153,18 @@ impl Slot {
         if !lifetime.has_minimum_intervals(is_testing) {
             return Err(Refusal::Intervals);
         }
-        if lifetime.valid_until < now.wall {
-            return Err(Refusal::Expired);
+        if self.has_ended(lifetime, now) {
+            let ended = now.wall.duration_since(lifetime.valid_until);
+            return Err(Refusal::Expired(ended.unwrap_or_default().as_secs() / 60));
         }
-        if lifetime.valid_after > now.wall + FUTURE_MAX {
-            return Err(Refusal::Future);
+        let future_max = match self.is_cache {
+            true => FUTURE_MAX,
+            false => REASONABLY_LIVE,
+        };
+        if let Ok(future) = lifetime.valid_after.duration_since(now.wall)
+            && future > future_max
+        {
+            return Err(Refusal::Future(future.as_secs() / 60));
         }
         let is_newer =
             |held: &ConsensusText| lifetime.valid_after > held.consensus().lifetime.valid_after;
@@ -163,12 +174,26 @@ impl Slot {
         Ok(())
     }
 
+    fn has_ended(&self, lifetime: &Lifetime, now: Now) -> bool {
+        let slack = match self.is_cache {
+            true => Duration::ZERO,
+            false => REASONABLY_LIVE,
+        };
+        lifetime.valid_until + slack < now.wall
+    }
+
     /// Takes a consensus that enough authorities have signed.
-    pub(super) fn accept(&mut self, text: ConsensusText, is_cache: bool, when: When<'_>) {
+    pub(super) fn accept(&mut self, text: ConsensusText, when: When<'_>) {
         let lifetime = text.consensus().lifetime;
-        let at = next_fetch(&lifetime, is_cache, when.is_testing, when.rng);
-        let delay = at.duration_since(when.now.wall).unwrap_or_default();
-        self.retry.succeed(when.now.mono + delay);
+        let at = next_fetch(&lifetime, self.is_cache, when.is_testing, when.rng);
+        // What begins in the future says that our clock is slow: it was signed before it came.
+        let wall = when.now.wall.max(lifetime.valid_after);
+        match at.duration_since(wall) {
+            Ok(delay) => self.retry.succeed(when.now.mono + delay),
+            // Our clock is fast or this is an old one: another is asked, less and less often.
+            Err(_) if when.is_answer => self.retry.fail(when.now, when.rng),
+            Err(_) => self.retry.succeed(when.now.mono),
+        }
         self.held = Some(text);
         self.candidates.clear();
         self.is_patient = false;
@@ -180,12 +205,12 @@ impl Slot {
     /// Drops what has waited for too long; says which fetches brought it.
     pub(super) fn expire(&mut self, now: Now) -> Vec<Option<FetchId>> {
         let is_over = |one: &Candidate| {
-            one.until <= now.mono || one.text.consensus().lifetime.valid_until < now.wall
+            one.until <= now.mono || self.has_ended(&one.text.consensus().lifetime, now)
         };
-        let over = self.candidates.iter().filter(|one| is_over(one));
-        let from = over.map(|one| one.from).collect();
-        self.candidates.retain(|one| !is_over(one));
-        from
+        let (over, kept): (VecDeque<_>, VecDeque<_>) =
+            self.candidates.iter().cloned().partition(is_over);
+        self.candidates = kept;
+        over.iter().map(|one| one.from).collect()
     }
 }
 
@@ -193,6 +218,8 @@ impl Slot {
 pub(super) struct When<'a> {
     pub(super) now: Now,
     pub(super) is_testing: bool,
+    /// Whether a directory has just given it.
+    pub(super) is_answer: bool,
     pub(super) rng: &'a mut Rng,
 }
 

@@ -279,12 +279,12 @@ fn what_is_not_to_be_believed_changes_nothing() {
     };
     let good = real!("consensus-microdesc-2");
     assert_eq!(
-        refusal(good, "2026-11-21 03:18:21", &mut rng, true),
-        Refusal::Expired
+        refusal(good, "2026-11-22 03:18:21", &mut rng, true),
+        Refusal::Expired(24 * 60)
     );
     assert_eq!(
-        refusal(good, "2026-11-21 02:17:19", &mut rng, true),
-        Refusal::Future
+        refusal(good, "2026-11-20 03:17:19", &mut rng, true),
+        Refusal::Future(24 * 60)
     );
     assert_eq!(refusal(good, NEW, &mut rng, false), Refusal::Intervals);
     assert_eq!(
@@ -306,6 +306,43 @@ fn what_is_not_to_be_believed_changes_nothing() {
         refusal("x", NEW, &mut rng, true),
         Refusal::Malformed(_)
     ));
+}
+
+#[test]
+fn a_client_whose_clock_is_wrong_gets_what_is_reasonably_live() {
+    let hours = Duration::from_secs(2 * 60 * 60);
+    for (is_fast, interest) in [
+        (true, Interest::client()),
+        (false, Interest::client()),
+        (true, Interest::cache()),
+        (false, Interest::cache()),
+    ] {
+        let (mut now, mut rng) = (at(NEW), Rng::from_seed([10; 32]));
+        match is_fast {
+            true => now.wall += hours,
+            false => now.wall -= hours,
+        }
+        let is_cache = interest.is_cache;
+        let mut download = DirectoryDownload::new(network(), interest, now);
+        let (commands, requests) = drive(&mut download, now, &mut rng, serve);
+        let held = download.consensus(Flavour::Microdesc).is_some();
+        assert_eq!(held, !is_cache, "fast: {is_fast}");
+        if is_cache {
+            continue;
+        }
+        assert!(download.is_complete());
+        let asked = |one: &&DirRequest| matches!(one, DirRequest::Consensus { .. });
+        assert_eq!(requests.iter().filter(asked).count(), 1);
+        // By a slow clock the next one comes in its time, not hours late; by a fast one another
+        // directory may have a newer one already.
+        let wait = download.poll_timeout().unwrap() - now.mono;
+        assert!(wait < Duration::from_secs(30), "fast: {is_fast}, {wait:?}");
+        let useless = |one: &&Command| matches!(one, Command::Useless(_));
+        assert_eq!(
+            commands.iter().filter(useless).count(),
+            usize::from(is_fast)
+        );
+    }
 }
 
 #[test]
@@ -451,8 +488,8 @@ fn forgeries_neither_stop_nor_hasten_the_asking() {
     assert!((20..=120).contains(&consensuses), "{consensuses}");
     assert!((20..=120).contains(&certificates), "{certificates}");
     assert!(download.is_waiting_for_certificates());
-    // What waits is given up with the document's own end.
-    let later = now + Duration::from_secs(60);
+    // What waits is given up in the end.
+    let later = now + Duration::from_secs(60) + slot::CANDIDATE_AGE_MAX;
     download.handle_timeout(later, &mut rng);
     assert!(!download.is_waiting_for_certificates());
 }
