@@ -15,6 +15,7 @@ mod among_ours;
 mod among_theirs;
 mod control;
 mod family;
+mod faults;
 mod machines;
 mod matrix;
 mod netinfo;

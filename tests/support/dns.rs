@@ -18,7 +18,12 @@ const FLAGS_MISSING: [u8; 2] = [0x84, 0x03];
 
 /// Starts it on a port that is free; it lives as long as the test.
 pub(crate) fn start() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    start_at("127.0.0.1:0")
+}
+
+/// The same at an address.
+pub(crate) fn start_at(addr: &str) -> SocketAddr {
+    let socket = UdpSocket::bind(addr).unwrap();
     let addr = socket.local_addr().unwrap();
     std::thread::spawn(move || {
         let mut packet = [0; 1500];

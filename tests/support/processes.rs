@@ -50,6 +50,12 @@ pub(crate) fn peers_of(pid: u32) -> BTreeSet<SocketAddr> {
 
 /// The same with those that are being opened or closed, each with its state as the kernel has it.
 pub(crate) fn sockets_of(pid: u32) -> Vec<(SocketAddr, String)> {
+    let all = tcp_of(pid).into_iter();
+    all.map(|(_, peer, state)| (peer, state)).collect()
+}
+
+/// The TCP sockets of a process: the near end, the far end, the state.
+pub(crate) fn tcp_of(pid: u32) -> Vec<(SocketAddr, SocketAddr, String)> {
     let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let inodes: BTreeSet<String> = links
         .filter_map(|link| std::fs::read_link(link.ok()?.path()).ok())
@@ -58,16 +64,24 @@ pub(crate) fn sockets_of(pid: u32) -> Vec<(SocketAddr, String)> {
             Some(inode.to_owned())
         })
         .collect();
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let peer = |line: &str| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let is_ours = inodes.contains(*fields.get(9)?);
-        let (ip, port) = fields.get(2).filter(|_| is_ours)?.split_once(':')?;
+    // That of its network namespace.
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
+    let end = |field: &str| {
+        let (ip, port) = field.split_once(':')?;
         let ip = u32::from_str_radix(ip, 16).ok()?.to_ne_bytes();
-        let peer = SocketAddr::from((ip, u16::from_str_radix(port, 16).ok()?));
-        Some((peer, (*fields.get(3)?).to_owned()))
+        Some(SocketAddr::from((ip, u16::from_str_radix(port, 16).ok()?)))
     };
-    table.lines().skip(1).filter_map(peer).collect()
+    let socket = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let is_its = inodes.contains(*fields.get(9)?);
+        let state = fields.get(3).filter(|_| is_its)?;
+        Some((
+            end(fields.get(1)?)?,
+            end(fields.get(2)?)?,
+            (*state).to_owned(),
+        ))
+    };
+    table.lines().skip(1).filter_map(socket).collect()
 }
 
 /// Lets a process open so many descriptors more than it has; all that it may, without a number.

@@ -1,5 +1,6 @@
 //! Network namespaces: addresses and routes that a test may do with as it likes.
 
+use std::os::fd::AsFd as _;
 use std::process::Command;
 
 /// A network namespace, whose loopback is up; it ends with this.
@@ -18,6 +19,20 @@ impl Space {
         run(Command::new("ip").args(["netns", "add", &space.0]));
         space.ip("link set lo up");
         Ok(space)
+    }
+
+    /// Takes the calling thread into it, with all threads and processes that it starts from now on.
+    pub(crate) fn enter(&self) {
+        let link = std::fs::File::open(format!("/run/netns/{}", self.0)).unwrap();
+        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+        rustix::thread::move_into_link_name_space(link.as_fd(), kind).unwrap();
+    }
+
+    /// What processes that [`Space::command`] starts find in `/etc/resolv.conf` from now on.
+    pub(crate) fn set_resolvers(&self, text: &str) {
+        let folder = format!("/etc/netns/{}", self.0);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(format!("{folder}/resolv.conf"), text).unwrap();
     }
 
     /// A command in it.
@@ -44,6 +59,7 @@ impl Drop for Space {
     fn drop(&mut self) {
         // What is left of it goes with the machine.
         let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+        let _ = std::fs::remove_dir_all(format!("/etc/netns/{}", self.0));
     }
 }
 
