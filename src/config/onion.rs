@@ -1,13 +1,15 @@
 //! Onion services of a client's file: the tables `[[onion_service]]`, and `PORT=TARGET`.
 //!
-//! A virtual port leads to a TCP address or a unix socket: `80=127.0.0.1:8080`, `80=8080` (the same
-//! port of loopback), `80` (loopback's port 80), `22=unix:/run/sshd.sock`, `80=[::1]:8080`.
+//! A virtual port leads to a TCP address or a unix socket: `80=127.0.0.1:8080`, `80=8080` (that
+//! port of loopback), `80` (loopback's port 80), `22=unix:/run/sshd.sock`, `80=[::1]:8080`; or to a
+//! host by its name, which is looked up at each connection: `80=localhost:8080`.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use cepa_wire::host;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -72,13 +74,15 @@ pub struct PortTarget {
 pub enum Target {
     /// On a TCP port.
     Tcp(SocketAddr),
+    /// On a TCP port of a host that is looked up each time.
+    Host(String, u16),
     /// On a unix socket.
     Unix(PathBuf),
 }
 
 /// `PORT=TARGET` that is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected PORT, PORT=PORT, PORT=IP:PORT or PORT=unix:PATH")]
+#[error("expected PORT, PORT=PORT, PORT=HOST:PORT or PORT=unix:PATH")]
 pub struct WrongPort;
 
 impl FromStr for PortTarget {
@@ -100,7 +104,11 @@ impl FromStr for PortTarget {
             Some(target) => match (target.strip_prefix("unix:"), target.parse::<SocketAddr>()) {
                 (Some(path), _) if !path.is_empty() => Target::Unix(path.into()),
                 (None, Ok(addr)) if addr.port() != 0 => Target::Tcp(addr),
-                (None, Err(_)) => loopback(number(target)?),
+                (None, Err(_)) => match target.rsplit_once(':') {
+                    None => loopback(number(target)?),
+                    Some((host, port)) if is_host(host) => Target::Host(host.into(), number(port)?),
+                    Some(_) => return Err(WrongPort),
+                },
                 _ => return Err(WrongPort),
             },
         };
@@ -108,10 +116,17 @@ impl FromStr for PortTarget {
     }
 }
 
+/// Whether this names a host: no address, which would have been read as one, nor a part of one.
+fn is_host(text: &str) -> bool {
+    let has_letter = text.bytes().any(|byte| byte.is_ascii_alphabetic());
+    has_letter && !text.contains(':') && host::is_name(text)
+}
+
 impl fmt::Display for PortTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.target {
             Target::Tcp(addr) => write!(f, "{}={addr}", self.port),
+            Target::Host(host, port) => write!(f, "{}={host}:{port}", self.port),
             Target::Unix(path) => write!(f, "{}=unix:{}", self.port, path.display()),
         }
     }
@@ -201,6 +216,8 @@ mod tests {
             ("80=8080", "80=127.0.0.1:8080"),
             ("80=10.1.2.3:8080", "80=10.1.2.3:8080"),
             ("80=[::1]:8080", "80=[::1]:8080"),
+            ("80=localhost:8080", "80=localhost:8080"),
+            ("80=web-1.example.net:80", "80=web-1.example.net:80"),
             ("22=unix:/run/ssh.sock", "22=unix:/run/ssh.sock"),
         ] {
             assert_eq!(shown(text).as_deref(), Ok(is));
@@ -211,7 +228,12 @@ mod tests {
             "80=",
             "80=0",
             "80=1.2.3.4",
-            "80=a:1",
+            "80=a:0",
+            "80=a:b",
+            "80=:1",
+            "80=a b:1",
+            "80=1.2.3:1",
+            "80=::1:80",
             "80=unix:",
             "70000",
         ] {

@@ -125,13 +125,19 @@ fn asked(request: &hyper::Request<Incoming>, visitor: &Visitor) -> Result<Asked,
     Ok(Asked::by(visitor, protocol, request))
 }
 
-/// The answer of a proxy whose way to the server failed.
+/// The answer of a proxy whose way to the server failed: 403 and 404 are final, 502 and 504 may
+/// pass (`end_reason_to_http_connect_response_line` of `tor`).
 fn status_of(why: SocksStatus) -> StatusCode {
     match why {
-        SocksStatus::NOT_ALLOWED => StatusCode::FORBIDDEN,
-        SocksStatus::HOST_UNREACHABLE | SocksStatus::HS_DESC_NOT_FOUND => StatusCode::NOT_FOUND,
-        SocksStatus::TTL_EXPIRED => StatusCode::GATEWAY_TIMEOUT,
-        SocksStatus::GENERAL_FAILURE => StatusCode::SERVICE_UNAVAILABLE,
+        SocksStatus::NOT_ALLOWED | SocksStatus::CONNECTION_REFUSED => StatusCode::FORBIDDEN,
+        SocksStatus::HOST_UNREACHABLE
+        | SocksStatus::NETWORK_UNREACHABLE
+        | SocksStatus::HS_DESC_NOT_FOUND
+        | SocksStatus::HS_DESC_INVALID
+        | SocksStatus::HS_MISSING_CLIENT_AUTH
+        | SocksStatus::HS_BAD_CLIENT_AUTH => StatusCode::NOT_FOUND,
+        SocksStatus::HS_BAD_ADDRESS => StatusCode::BAD_REQUEST,
+        SocksStatus::TTL_EXPIRED | SocksStatus::HS_INTRO_TIMED_OUT => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::BAD_GATEWAY,
     }
 }
@@ -140,4 +146,27 @@ fn status(status: StatusCode) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn final_and_passing_failures_are_told_apart() {
+        for (why, code) in [
+            (SocksStatus::NOT_ALLOWED, 403),
+            (SocksStatus::CONNECTION_REFUSED, 403),
+            (SocksStatus::HOST_UNREACHABLE, 404),
+            (SocksStatus::HS_DESC_NOT_FOUND, 404),
+            (SocksStatus::HS_BAD_ADDRESS, 400),
+            (SocksStatus::GENERAL_FAILURE, 502),
+            (SocksStatus::HS_INTRO_FAILED, 502),
+            (SocksStatus::HS_REND_FAILED, 502),
+            (SocksStatus::TTL_EXPIRED, 504),
+            (SocksStatus::HS_INTRO_TIMED_OUT, 504),
+        ] {
+            assert_eq!(status_of(why).as_u16(), code, "{why}");
+        }
+    }
 }

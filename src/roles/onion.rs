@@ -1,9 +1,11 @@
 //! The onion services that a client hosts: their folders, their programs, how they are.
 //!
-//! A visitor's stream is connected to the target of its virtual port, a TCP address or a unix
-//! socket, and served like any other. What a program refuses is told to the visitor as a refused
-//! connection. Several targets of one port take turns at random, as with `tor`.
+//! A visitor's stream is connected to the target of its virtual port, a TCP address, a host that is
+//! looked up for it or a unix socket, and served like any other. What a program refuses is told to
+//! the visitor as a refused connection. Several targets of one port take turns at random, as with
+//! `tor`.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
@@ -19,6 +21,7 @@ use cepa_wire::end::EndReason;
 use tokio::io::AsyncRead;
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::clock;
 use crate::config::OnionServiceConfig;
 use crate::config::onion::{PortTarget, Target};
 use crate::doors::{Gate, Pass};
@@ -42,6 +45,8 @@ pub(crate) struct Hosting {
     worker: Rc<Worker<Client>>,
     gate: Gate,
     services: BTreeMap<ServiceId, Hosted>,
+    /// Visitors to whom no program answers.
+    unanswered: Rc<Cell<cepa_wire::Repeats>>,
     rng: Rng,
 }
 
@@ -82,6 +87,7 @@ impl Hosting {
             worker,
             gate,
             services: BTreeMap::new(),
+            unanswered: Rc::default(),
             rng,
         };
         hosting.host(opened);
@@ -143,8 +149,12 @@ impl Hosting {
         let worker = Rc::clone(&self.worker);
         match target {
             Some(target) => {
-                let (gate, target) = (self.gate.clone(), Target::clone(target));
-                tokio::task::spawn_local(connect(worker, gate, stream, target));
+                let waiting = Waiting {
+                    worker,
+                    gate: self.gate.clone(),
+                    unanswered: Rc::clone(&self.unanswered),
+                };
+                tokio::task::spawn_local(connect(waiting, stream, Target::clone(target)));
             }
             None => worker.with(|client, now| client.onion_stream_refused(stream, now)),
         }
@@ -181,8 +191,16 @@ fn core_config(keys: ServiceKeys, config: &OnionServiceConfig) -> ServiceConfig 
     }
 }
 
-async fn connect(worker: Rc<Worker<Client>>, gate: Gate, stream: StreamKey, target: Target) {
-    let Ok(pass) = gate.enter(None) else {
+/// What serving a visitor needs.
+struct Waiting {
+    worker: Rc<Worker<Client>>,
+    gate: Gate,
+    unanswered: Rc<Cell<cepa_wire::Repeats>>,
+}
+
+async fn connect(waiting: Waiting, stream: StreamKey, target: Target) {
+    let worker = &waiting.worker;
+    let Ok(pass) = waiting.gate.enter(None) else {
         return worker.with(|client, now| client.onion_stream_refused(stream, now));
     };
     let pass = Arc::new(pass);
@@ -193,9 +211,17 @@ async fn connect(worker: Rc<Worker<Client>>, gate: Gate, stream: StreamKey, targ
         let reason = EndReason::RESOURCELIMIT;
         worker.with(|client, now| client.stream_close(stream, reason, now));
     };
-    tokio::select! {
-        () = connect_at(&worker, &pass, stream, target) => {}
-        () = evicted => {}
+    let served = tokio::select! {
+        served = connect_at(worker, &pass, stream, target) => served,
+        () = evicted => return,
+    };
+    if let Err(error) = served {
+        let mut repeats = waiting.unanswered.get();
+        if let Some(unsaid) = repeats.say(clock::now()) {
+            tracing::warn!(%error, unsaid, "a visitor is turned away: no program answers");
+        }
+        waiting.unanswered.set(repeats);
+        worker.with(|client, now| client.onion_stream_refused(stream, now));
     }
 }
 
@@ -204,25 +230,25 @@ async fn connect_at(
     pass: &Arc<Pass>,
     stream: StreamKey,
     target: Target,
-) {
-    let refused = match target {
-        Target::Tcp(addr) => match while_wanted(worker, stream, TcpStream::connect(addr)).await {
-            Ok(Some(tcp)) => {
-                // Batches are made by the circuit, not by the kernel.
-                let _ = tcp.set_nodelay(true);
-                return serve(worker, pass, stream, tcp.into_split()).await;
+) -> io::Result<()> {
+    let tcp = match target {
+        Target::Tcp(addr) => while_wanted(worker, stream, TcpStream::connect(addr)).await?,
+        Target::Host(host, port) => {
+            while_wanted(worker, stream, TcpStream::connect((host, port))).await?
+        }
+        Target::Unix(path) => {
+            if let Some(unix) = while_wanted(worker, stream, UnixStream::connect(path)).await? {
+                serve(worker, pass, stream, unix.into_split()).await;
             }
-            Ok(None) => return,
-            Err(error) => error,
-        },
-        Target::Unix(path) => match while_wanted(worker, stream, UnixStream::connect(path)).await {
-            Ok(Some(unix)) => return serve(worker, pass, stream, unix.into_split()).await,
-            Ok(None) => return,
-            Err(error) => error,
-        },
+            return Ok(());
+        }
     };
-    tracing::warn!(error = %refused, "a visitor is turned away: no program answers");
-    worker.with(|client, now| client.onion_stream_refused(stream, now));
+    if let Some(tcp) = tcp {
+        // Batches are made by the circuit, not by the kernel.
+        let _ = tcp.set_nodelay(true);
+        serve(worker, pass, stream, tcp.into_split()).await;
+    }
+    Ok(())
 }
 
 /// Connects within time, and as long as the visitor waits; one that has gone is `None`.

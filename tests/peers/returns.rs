@@ -37,7 +37,8 @@ fn served(network: &Path, folder: &Path, server: SocketAddr) -> Child {
     let mut command = Command::new(CEPA);
     command.args(["onion", "serve", "--launched", "--network"]);
     command.arg(network).arg("--dir").arg(folder);
-    command.arg(format!("80={server}"));
+    // By a name, which is looked up for each visitor.
+    command.arg(format!("80=localhost:{}", server.port()));
     let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     started.unwrap()
 }
