@@ -120,8 +120,8 @@ impl Doors {
         Self::new(&rules, names, requests, rng)
     }
 
-    /// Those of a client, [`APPLICATIONS`] and [`VISITORS`]: the ones are of one host, the others of
-    /// nobody knows where, and none have shares.
+    /// Those of a client, [`APPLICATIONS`] and [`VISITORS`]: the ones are of one host, the others
+    /// come from nobody knows where, and none have shares.
     #[must_use]
     pub fn of_client(descriptors: Descriptors, rng: Rng) -> Self {
         let connections = descriptors.connections_max();

@@ -46,7 +46,7 @@ use crate::network::Network;
 use crate::reload::{Asked, Reread};
 use crate::status::relay::NodeStatus;
 use crate::status::{self, Query, Sockets, Subject};
-use crate::store::Durability;
+use crate::store::{Durability, Store};
 use crate::tls;
 
 /// How often the core is told of the bytes that were moved.

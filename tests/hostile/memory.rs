@@ -46,8 +46,8 @@ pub(crate) fn circuits(world: &World) {
     trial.end(asked, "CREATE_FAST", 96, 32);
 }
 
-/// Answers that nobody reads, over links of as many addresses, up to the limit of memory, twice: the
-/// allocator keeps what it had for the first time, and that is enough for the second.
+/// Answers that nobody reads, over links of as many addresses, up to the limit of memory, twice:
+/// the allocator keeps what it had for the first time, and that is enough for the second.
 pub(crate) fn unread(world: &World) {
     let or = SocketAddr::from(([127, 94, 0, 1], world.target(GUARD).or.port()));
     let solo = world.solo("full", or, 1000, &format!("max_memory = {MEMORY_MAX}"));

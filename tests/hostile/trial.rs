@@ -101,8 +101,8 @@ impl<'w> Trial<'w> {
         }
     }
 
-    /// The attacker has left, who did `done` of `what`: writes the row, then checks it. `growth_max`
-    /// and `left_max` bound the victim's memory above that of before, in MiB.
+    /// The attacker has left, who did `done` of `what`: writes the row, then checks it.
+    /// `growth_max` and `left_max` bound the victim's memory above that of before, in MiB.
     pub(crate) fn end(self, done: usize, what: &str, growth_max: u64, left_max: u64) {
         let gone = now();
         let calm = |usage: &Usage| {

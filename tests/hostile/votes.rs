@@ -1,5 +1,5 @@
-//! Votes and signatures that no authority has sent: long ones, ones that never end, forged ones. The
-//! honest ask an authority for its consensus, and the consensus has to come.
+//! Votes and signatures that no authority has sent: long ones, ones that never end, forged ones.
+//! The honest ask an authority for its consensus, and the consensus has to come.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
