@@ -1,7 +1,8 @@
 //! How an authority stands, as types: the one door through which it is seen.
 //!
-//! [`Authority::status`] takes a snapshot: the round that goes on, who has voted and signed, what
-//! was voted for last, the certificates that are known. It can be written as JSON by `serde`.
+//! [`Authority::status`](crate::Authority::status) takes a snapshot: the round that goes on, who
+//! has voted and signed, what was voted for last, the certificates that are known. It can be
+//! written as JSON by `serde`.
 
 use std::time::SystemTime;
 

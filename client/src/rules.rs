@@ -5,7 +5,7 @@
 //! A set that is empty says nothing. Exclusion beats every set. An excluded relay is never a first
 //! hop, nor one that this client chooses; where others choose (directories of onion services,
 //! introduction and rendezvous points) it is avoided, and never used if the rules are `strict`.
-//! Sets bind always: where they leave no path there is none, and [`emptied`] says why.
+//! Sets bind always: where they leave no path there is none, and [`emptied()`] says why.
 //!
 //! Rules are applied to a consensus once; what comes out are [`Permits`].
 

@@ -8,7 +8,7 @@
 //!
 //! Bytes go in by [`Handshake::handle_bytes`], in pieces of any size. What follows the request is
 //! optimistic data and kept for [`Handshake::take_rest`]. All strings are bounded by their length
-//! byte or [`STRING_LEN_MAX`]; the answer to a request is made by [`reply`].
+//! byte or [`STRING_LEN_MAX`]; the answer to a request is made by [`reply()`].
 
 mod reply;
 
