@@ -26,7 +26,7 @@ use cepa_netdoc::protover::Protocols;
 use cepa_relay::{AccountingConfig, ExitOptions};
 use serde::{Deserialize, Serialize};
 
-pub use self::listener::Listener;
+pub use self::listener::{Listener, UnixListener};
 pub use self::metrics::MetricsPort;
 pub use self::onion::OnionServiceConfig;
 use self::paths::GeoIpFiles;
@@ -165,6 +165,10 @@ pub struct ClientConfig {
     pub socks: Vec<Listener>,
     /// The ports for HTTP CONNECT.
     pub http_connect: Vec<Listener>,
+    /// Unix sockets for SOCKS.
+    pub socks_unix: Vec<UnixListener>,
+    /// Unix sockets for HTTP CONNECT.
+    pub http_connect_unix: Vec<UnixListener>,
     /// The ports that answer DNS questions, over UDP.
     pub dns: Vec<Listener>,
     /// The ports to which the firewall leads connections by REDIRECT.

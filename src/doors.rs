@@ -21,7 +21,7 @@ use cepa_limits::{
     Account, Denied, Door, DoorCounts, DoorRules, DosCounts, DosParams, DosRule, PlaceLimits, Rate,
     Strangers, Ticket,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Notify;
 
 use crate::{clock, listen};
@@ -281,13 +281,31 @@ impl Gate {
     /// The next connection that has a place. Listeners never give up: out of descriptors, whoever
     /// has rested for longest goes, and the listener waits and goes on.
     pub async fn accept(&self, listener: &TcpListener) -> (TcpStream, SocketAddr, Pass) {
+        self.accept_by(|| listener.accept(), |peer: &SocketAddr| Some(peer.ip()))
+            .await
+    }
+
+    /// The same of a unix socket.
+    pub async fn accept_unix(&self, listener: &UnixListener) -> (UnixStream, Pass) {
+        let (unix, _, pass) = self.accept_by(|| listener.accept(), |_| None).await;
+        (unix, pass)
+    }
+
+    async fn accept_by<S, A, F>(
+        &self,
+        accept: impl Fn() -> F,
+        ip: impl Fn(&A) -> Option<IpAddr>,
+    ) -> (S, A, Pass)
+    where
+        F: Future<Output = std::io::Result<(S, A)>>,
+    {
         let mut pause = PAUSE_MIN;
         loop {
-            match listener.accept().await {
-                Ok((tcp, peer)) => {
+            match accept().await {
+                Ok((stream, peer)) => {
                     pause = PAUSE_MIN;
-                    match self.enter(Some(peer.ip())) {
-                        Ok(pass) => return (tcp, peer, pass),
+                    match self.enter(ip(&peer)) {
+                        Ok(pass) => return (stream, peer, pass),
                         Err(denied) => tracing::debug!(%denied, "a connection is closed"),
                     }
                 }

@@ -35,10 +35,35 @@ impl Failure {
 
     /// All of these as one, if there are any.
     pub fn several(failures: impl IntoIterator<Item = Failure>) -> Option<Self> {
-        let mut failures = failures.into_iter();
-        let mut first = failures.next()?;
-        first.more.extend(failures);
-        Some(first)
+        failures.into_iter().reduce(Failure::with)
+    }
+
+    /// No error, if none of these is one; else all of them.
+    pub fn none_of(failures: impl IntoIterator<Item = Option<Failure>>) -> Result<(), Self> {
+        match Self::several(failures.into_iter().flatten()) {
+            Some(all) => Err(all),
+            None => Ok(()),
+        }
+    }
+
+    /// All that was read, or all that is wrong with any of it.
+    pub fn all<T>(read: impl Iterator<Item = Result<T, Failure>>) -> Result<Vec<T>, Self> {
+        let mut wrong = Vec::new();
+        let right = read.filter_map(|one| one.map_err(|error| wrong.push(error)).ok());
+        let right = right.collect();
+        match Self::several(wrong) {
+            Some(all) => Err(all),
+            None => Ok(right),
+        }
+    }
+
+    /// This one, and another that was found with it.
+    #[must_use]
+    pub fn with(mut self, mut other: Failure) -> Self {
+        let more = std::mem::take(&mut other.more);
+        self.more.push(other);
+        self.more.extend(more);
+        self
     }
 
     /// This one and those that were found with it.

@@ -8,16 +8,19 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use command_fds::{CommandFdExt as _, FdMapping, FdMappingCollision};
 use listenfd::ListenFd;
 use rustix::io::Errno;
 use socket2::SockRef;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::MetricsPort;
-use crate::error::Failure;
+use crate::error::{Failure, fail};
 
 /// Connections that may wait to be accepted, as many as tokio's own listeners let wait.
 const WAITING_MAX: i32 = 1024;
@@ -99,6 +102,41 @@ pub async fn metrics(
     }
 }
 
+/// Listens on a unix socket with this mode. One that nobody listens on any more is replaced.
+///
+/// Must be called within a runtime.
+pub fn listen_unix(path: &Path, mode: u32, purpose: &str) -> Result<UnixListener, Failure> {
+    let place = format!("{purpose} unix:{}", path.display());
+    let wrong = |error: io::Error| match error.kind() {
+        ErrorKind::PermissionDenied => Failure::new(
+            "not allowed to listen",
+            &place,
+            "choose a folder that this user may write to",
+        ),
+        _ => Failure::new("cannot listen", &place, error),
+    };
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return fail("there is another file", &place, "choose another path");
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            let advice = "stop the program that uses it or choose another";
+            return fail("socket is taken", &place, advice);
+        }
+        _ => {}
+    }
+    // It has its mode before anybody finds it.
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = Path::new(&fresh);
+    let _ = std::fs::remove_file(fresh);
+    let listener = UnixListener::bind(fresh).map_err(wrong)?;
+    let mode = std::fs::Permissions::from_mode(mode);
+    let named = std::fs::set_permissions(fresh, mode).and_then(|()| std::fs::rename(fresh, path));
+    named.map_err(wrong)?;
+    Ok(listener)
+}
+
 /// Says, without keeping anything, whether `addr` could be listened on.
 pub fn check_free(addr: SocketAddr, purpose: &str) -> Result<(), Failure> {
     match StdTcpListener::bind(addr) {
@@ -140,6 +178,24 @@ pub fn is_want(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_socket_has_its_mode_and_replaces_one_that_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socks");
+        for mode in [0o600, 0o660] {
+            let listener = listen_unix(&path, mode, "socks").unwrap();
+            let found = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(found & 0o777, mode);
+            let taken = listen_unix(&path, mode, "socks").unwrap_err();
+            assert!(taken.to_string().contains("taken"), "{taken}");
+            drop(listener);
+        }
+        let file = dir.path().join("file");
+        std::fs::write(&file, "kept").unwrap();
+        assert!(listen_unix(&file, 0o600, "socks").is_err());
+        assert_eq!(std::fs::read(&file).unwrap(), b"kept");
+    }
 
     #[test]
     fn a_taken_port_is_named() {

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use cepa_client::{PaddingLevel, Rules};
+use cepa_client::{PaddingLevel, Rules, VanguardMode};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -12,7 +12,7 @@ use super::memory::{machine_memory, max_memory};
 use super::onion::OnionServiceTable;
 use super::paths::{GeoIpFiles, PathsTable};
 use super::source::{LogTable, Source};
-use super::{ClientConfig, Listener, LogConfig, MetricsPort};
+use super::{ClientConfig, Listener, LogConfig, MetricsPort, UnixListener};
 use crate::error::{Failure, fail};
 use crate::reload::Written;
 
@@ -24,7 +24,7 @@ pub const SOCKS_DEFAULT: SocketAddr =
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientTable {
-    /// Where to listen for SOCKS: an address with a port, and flags of isolation behind it.
+    /// Where to listen for SOCKS: an address with a port, or `unix:` and a path; flags behind it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub socks: Vec<Spanned<String>>,
     /// The ports for HTTP CONNECT.
@@ -126,16 +126,32 @@ pub fn load(path: &Path) -> Result<ClientConfig, Failure> {
     read(&Source::open(path)?)
 }
 
+/// Tells all that is wrong at once.
+fn check(source: &Source, table: &ClientTable) -> Result<(), Failure> {
+    let services = table.onion_service.iter().cloned();
+    let memory = table.max_memory.as_ref();
+    let metrics = table.metrics.as_ref();
+    Failure::none_of([
+        both(source, &table.socks, "socks").err(),
+        both(source, &table.http_connect, "http_connect").err(),
+        addrs(source, &table.dns, "dns").err(),
+        addrs(source, &table.redirect, "redirect").err(),
+        addrs(source, &table.tproxy, "tproxy").err(),
+        table.paths.clone().checked(source).err(),
+        Failure::all(services.map(|service| service.checked(source))).err(),
+        padding(source, table.channel_padding.as_ref(), "channel_padding").err(),
+        vanguards(source, table.vanguards.as_ref()).err(),
+        padding(source, table.circuit_padding.as_ref(), "circuit_padding").err(),
+        max_memory(source, memory).err(),
+        MetricsPort::checked(source, metrics, &table.metrics_policy).err(),
+    ])
+}
+
 fn read(source: &Source) -> Result<ClientConfig, Failure> {
     let table: ClientTable = source.parse()?;
-    let addrs = |list: &[Spanned<String>], key: &str| {
-        let read = |text: &Spanned<String>| {
-            let listener = Listener::parse(text.get_ref());
-            listener.ok_or_else(|| source.wrong(text, key, Listener::EXPECTED))
-        };
-        list.iter().map(read).collect::<Result<Vec<_>, Failure>>()
-    };
-    let socks = addrs(&table.socks, "socks")?;
+    check(source, &table)?;
+    let (socks, socks_unix) = both(source, &table.socks, "socks")?;
+    let (http_connect, http_connect_unix) = both(source, &table.http_connect, "http_connect")?;
     let (rules, geoip) = table.paths.checked(source)?;
     let services = table.onion_service.into_iter();
     let services = services.map(|service| service.checked(source));
@@ -144,20 +160,18 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         Some(data_dir) => source.resolve(&data_dir),
         None => default_data_dir()?,
     };
-    let padding = |key, word| -> Result<PaddingLevel, Failure> {
-        let padding: Option<_> = level(source, word, key, "full, reduced or off")?;
-        Ok(padding.unwrap_or_default())
-    };
     Ok(ClientConfig {
-        socks: match socks.is_empty() {
+        socks: match socks.is_empty() && socks_unix.is_empty() {
             // A file that only hosts opens no port.
             true if onion_services.is_empty() => vec![SOCKS_DEFAULT.into()],
             _ => socks,
         },
-        http_connect: addrs(&table.http_connect, "http_connect")?,
-        dns: addrs(&table.dns, "dns")?,
-        redirect: addrs(&table.redirect, "redirect")?,
-        tproxy: addrs(&table.tproxy, "tproxy")?,
+        http_connect,
+        socks_unix,
+        http_connect_unix,
+        dns: addrs(source, &table.dns, "dns")?,
+        redirect: addrs(source, &table.redirect, "redirect")?,
+        tproxy: addrs(source, &table.tproxy, "tproxy")?,
         automap: table.automap,
         data_dir,
         network: source.resolve(&table.network),
@@ -166,14 +180,9 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         distinct_subnets: table.distinct_subnets,
         onion_services,
         onion_auth_dir: table.onion_auth_dir.map(|dir| source.resolve(&dir)),
-        padding: padding("channel_padding", table.channel_padding.as_ref())?,
-        vanguards: level(
-            source,
-            table.vanguards.as_ref(),
-            "vanguards",
-            "full, lite or off",
-        )?,
-        circuit_padding: padding("circuit_padding", table.circuit_padding.as_ref())?,
+        padding: padding(source, table.channel_padding.as_ref(), "channel_padding")?,
+        vanguards: vanguards(source, table.vanguards.as_ref())?,
+        circuit_padding: padding(source, table.circuit_padding.as_ref(), "circuit_padding")?,
         onion_errors: table.onion_errors,
         max_memory: max_memory(source, table.max_memory.as_ref())?,
         reject_internal: table.client_reject_internal_addresses,
@@ -189,6 +198,8 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
     Ok(ClientConfig {
         socks: vec![SOCKS_DEFAULT.into()],
         http_connect: Vec::new(),
+        socks_unix: Vec::new(),
+        http_connect_unix: Vec::new(),
         dns: Vec::new(),
         redirect: Vec::new(),
         tproxy: Vec::new(),
@@ -211,6 +222,49 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         log: LogConfig::default(),
         written: Written::default(),
     })
+}
+
+/// Addresses to listen on.
+fn addrs(source: &Source, list: &[Spanned<String>], key: &str) -> Result<Vec<Listener>, Failure> {
+    Failure::all(list.iter().map(|text| {
+        let listener = Listener::parse(text.get_ref());
+        listener.ok_or_else(|| source.wrong(text, key, Listener::EXPECTED))
+    }))
+}
+
+/// Addresses and unix sockets to listen on.
+fn both(
+    source: &Source,
+    list: &[Spanned<String>],
+    key: &str,
+) -> Result<(Vec<Listener>, Vec<UnixListener>), Failure> {
+    let is_unix = |text: &Spanned<String>| UnixListener::is_meant(text.get_ref());
+    let (unix, tcp): (Vec<_>, Vec<_>) = list.iter().cloned().partition(is_unix);
+    let unix = Failure::all(unix.iter().map(|text| {
+        let listener = UnixListener::parse(text.get_ref(), |path| source.resolve(path));
+        listener.ok_or_else(|| source.wrong(text, key, UnixListener::EXPECTED))
+    }));
+    match (addrs(source, &tcp, key), unix) {
+        (Ok(tcp), Ok(unix)) => Ok((tcp, unix)),
+        (Err(a), Err(b)) => Err(a.with(b)),
+        (Err(wrong), _) | (_, Err(wrong)) => Err(wrong),
+    }
+}
+
+fn padding(
+    source: &Source,
+    word: Option<&Spanned<String>>,
+    key: &str,
+) -> Result<PaddingLevel, Failure> {
+    let padding: Option<_> = level(source, word, key, "full, reduced or off")?;
+    Ok(padding.unwrap_or_default())
+}
+
+fn vanguards(
+    source: &Source,
+    word: Option<&Spanned<String>>,
+) -> Result<Option<VanguardMode>, Failure> {
+    level(source, word, "vanguards", "full, lite or off")
 }
 
 /// The level that a word stands for, if there is a word.
@@ -290,6 +344,37 @@ mod tests {
         assert!(wrong("intro_points = 2").contains("line 7"));
         let error = read_text(&text.replace("80=8080", "80=nowhere")).unwrap_err();
         assert!(error.to_string().contains("line 5"), "{error}");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let text = "network = \"n\"\nsocks = [\n\"127.0.0.1\",\n\"unix:\"]\n\
+            vanguards = \"all\"\n[paths]\nentry = [\"a b\"]\n\
+            exit = [\"$0\"]\n[[onion_service]]\ndir = \"d\"\nports = [\"80=nowhere\"]\n\
+            intro_points = 21\n";
+        let error = read_text(text).unwrap_err();
+        let mut lines: Vec<String> = error.each().map(ToString::to_string).collect();
+        lines.sort();
+        let places = [
+            "line 11", "line 12", "line 3", "line 4", "line 5", "line 7", "line 8",
+        ];
+        assert_eq!(lines.len(), places.len(), "{lines:#?}");
+        for (line, place) in lines.iter().zip(places) {
+            assert!(line.contains(place), "{line}");
+        }
+    }
+
+    #[test]
+    fn ports_may_be_unix_sockets() {
+        let text = "network = \"n\"\ndata_dir = \"d\"\n\
+            socks = [\"unix:socks GroupWritable\", \"127.0.0.1:9\"]\n\
+            http_connect = [\"unix:/run/http\"]\n";
+        let config = read_text(text).unwrap();
+        assert_eq!(config.socks.len(), 1);
+        assert_eq!(config.socks_unix[0].mode, 0o660);
+        assert_eq!(config.http_connect_unix[0].path, Path::new("/run/http"));
+        let only = text.replace(", \"127.0.0.1:9\"", "");
+        assert_eq!(read_text(&only).unwrap().socks, []);
     }
 
     #[test]

@@ -194,15 +194,34 @@ impl NodeFile {
     }
 }
 
-fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure> {
-    identity::check(source, &table)?;
-    let exit = exit::options(source, &table)?;
-    limits::check(source, &table)?;
-    check_ports(source, &table)?;
-    if let Some(address) = table.address.as_ref().filter(|_| !table.testing) {
+/// Tells all that is wrong at once.
+fn check(source: &Source, table: &NodeTable) -> Result<(), Failure> {
+    let address = table.address.as_ref().filter(|_| !table.testing);
+    let address = address.map_or(Ok(()), |address| {
         let expected = "a public address (testing = true allows others)";
-        source.expect(address, "address", expected, |ip| is_public(*ip))?;
-    }
+        source.expect(address, "address", expected, |ip| is_public(*ip))
+    });
+    Failure::none_of([
+        identity::check(source, table).err(),
+        exit::options(source, table).err(),
+        limits::check(source, table).err(),
+        check_ports(source, table).err(),
+        address.err(),
+        testing::key_day(source, table).err(),
+        testing::link_versions(source, table).err(),
+        testing::protocols(source, table).err(),
+        limits::bandwidth(source, table).err(),
+        limits::relay_bandwidth(source, table).err(),
+        limits::accounting(source, table).err(),
+        max_memory(source, table.max_memory.as_ref()).err(),
+        dos::options(source, &table.dos).err(),
+        MetricsPort::checked(source, table.metrics.as_ref(), &table.metrics_policy).err(),
+    ])
+}
+
+fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure> {
+    check(source, &table)?;
+    let exit = exit::options(source, &table)?;
     let address = table.address.as_ref().map(|address| *address.get_ref());
     let key_day = testing::key_day(source, &table)?;
     let link_versions = testing::link_versions(source, &table)?;
@@ -311,6 +330,23 @@ mod tests {
             error.contains("line 9") && error.contains("exit_policy"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let text = RELAY
+            .replace("relay1", "relay one")
+            .replace("= 5000", "= 0")
+            .replace("testing = true", "testing = false");
+        let text = format!("{text}exit_policy = [\n\"accept *:80\",\n\"allow\"]\n");
+        let error = file(&text).and_then(NodeFile::into_relay).unwrap_err();
+        let mut lines: Vec<String> = error.each().map(ToString::to_string).collect();
+        lines.sort();
+        let places = ["line 1", "line 2", "line 3", "line 9"];
+        assert_eq!(lines.len(), places.len(), "{lines:#?}");
+        for (line, place) in lines.iter().zip(places) {
+            assert!(line.contains(place), "{line}");
+        }
     }
 
     #[test]

@@ -173,7 +173,24 @@ impl OnionServiceTable {
                 source.wrong(text, "ports", expected)
             })
         });
-        let mut ports = ports.collect::<Result<Vec<_>, Failure>>()?;
+        let ports = Failure::all(ports);
+        let points = self.intro_points.as_ref().map(|points| {
+            source.expect(points, "intro_points", "a number from 3 to 20", |points| {
+                (INTRO_POINTS_DEFAULT..=INTRO_POINTS_MAX).contains(points)
+            })
+        });
+        let limit = self.introductions.as_ref().map(|limit| {
+            let expected = "a rate of at least 1, and a burst that is no less";
+            source.expect(limit, "introductions", expected, |limit| {
+                limit.rate > 0 && limit.burst >= limit.rate && i32::try_from(limit.burst).is_ok()
+            })
+        });
+        Failure::none_of([
+            ports.as_ref().err().cloned(),
+            points.and_then(Result::err),
+            limit.and_then(Result::err),
+        ])?;
+        let mut ports = ports?;
         for port in &mut ports {
             if let Target::Unix(path) = &mut port.target {
                 *path = source.resolve(path);
@@ -181,17 +198,6 @@ impl OnionServiceTable {
         }
         if ports.is_empty() || ports.len() > PORTS_MAX {
             return Err(source.lacks("ports of an onion service", "\"80=127.0.0.1:8080\""));
-        }
-        if let Some(points) = &self.intro_points {
-            source.expect(points, "intro_points", "a number from 3 to 20", |points| {
-                (INTRO_POINTS_DEFAULT..=INTRO_POINTS_MAX).contains(points)
-            })?;
-        }
-        if let Some(limit) = &self.introductions {
-            let expected = "a rate of at least 1, and a burst that is no less";
-            source.expect(limit, "introductions", expected, |limit| {
-                limit.rate > 0 && limit.burst >= limit.rate && i32::try_from(limit.burst).is_ok()
-            })?;
         }
         let points = self.intro_points.map(Spanned::into_inner);
         Ok(OnionServiceConfig {

@@ -98,15 +98,21 @@ impl PathsTable {
                     source.wrong(text, key, expected)
                 })
             };
-            let patterns = list.iter().map(pattern);
-            patterns.collect::<Result<Vec<_>, _>>().map(RelaySet)
+            Failure::all(list.iter().map(pattern)).map(RelaySet)
         };
+        let entry = set(&self.entry, "entry");
+        let middle = set(&self.middle, "middle");
+        let exit = set(&self.exit, "exit");
+        let exclude = set(&self.exclude, "exclude");
+        let exclude_exit = set(&self.exclude_exit, "exclude_exit");
+        let sets = [&entry, &middle, &exit, &exclude, &exclude_exit];
+        Failure::none_of(sets.map(|set| set.as_ref().err().cloned()))?;
         let rules = Rules {
-            entry: set(&self.entry, "entry")?,
-            middle: set(&self.middle, "middle")?,
-            exit: set(&self.exit, "exit")?,
-            exclude: set(&self.exclude, "exclude")?,
-            exclude_exit: set(&self.exclude_exit, "exclude_exit")?,
+            entry: entry?,
+            middle: middle?,
+            exit: exit?,
+            exclude: exclude?,
+            exclude_exit: exclude_exit?,
             strict: self.strict,
             exclude_unknown: self.exclude_unknown,
             unguarded: self.unguarded,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use cepa_circuit::StreamKey;
 use cepa_wire::end::EndReason;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, WriteHalf};
-use tokio::net::{tcp, unix};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 use super::plane::Plane;
 use super::worker::Worker;
@@ -53,6 +53,34 @@ impl Writer for tcp::OwnedWriteHalf {
 impl Writer for unix::OwnedWriteHalf {}
 
 impl<T: AsyncWrite + Unpin> Writer for WriteHalf<T> {}
+
+/// What applications come by.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// The half that is read.
+    type Read: AsyncRead + Unpin;
+    /// The half that is written.
+    type Write: Writer;
+    /// Takes it apart.
+    fn halves(self) -> (Self::Read, Self::Write);
+}
+
+impl Socket for TcpStream {
+    type Read = tcp::OwnedReadHalf;
+    type Write = tcp::OwnedWriteHalf;
+
+    fn halves(self) -> (Self::Read, Self::Write) {
+        self.into_split()
+    }
+}
+
+impl Socket for UnixStream {
+    type Read = unix::OwnedReadHalf;
+    type Write = unix::OwnedWriteHalf;
+
+    fn halves(self) -> (Self::Read, Self::Write) {
+        self.into_split()
+    }
+}
 
 /// Serves a connected stream until both directions are done. `first` is written to the
 /// application ahead of all that the stream brings (a SOCKS reply), `early` was read from it

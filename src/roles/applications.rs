@@ -7,7 +7,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use cepa_circuit::StreamKey;
@@ -19,13 +20,13 @@ use cepa_wire::host::Host;
 use cepa_wire::resolve::{Answer as Resolved, AnswerValue};
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest, SocksStatus, SocksVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::config::Listener;
 use crate::doors::{APPLICATIONS, Doors, Gate, Pass};
-use crate::net::edge;
+use crate::net::edge::{self, Socket};
 use crate::net::worker::Worker;
 use crate::status::onion::Probe;
 
@@ -163,31 +164,38 @@ impl Applications {
     {
         loop {
             let (tcp, peer, place) = self.gate.accept(&listener).await;
-            let place = Rc::new(place);
             // Batches are made by the circuit, not by the kernel.
             let _ = tcp.set_nodelay(true);
-            let visitor = Visitor {
-                port,
-                peer,
-                place: Rc::clone(&place),
-            };
-            let served = serve(Rc::clone(&self), tcp, visitor);
-            tokio::task::spawn_local(async move {
-                let served = tokio::select! {
-                    served = served => served,
-                    () = place.evicted() => Err(io::Error::other("its place is needed")),
-                };
-                if let Err(error) = served {
-                    tracing::debug!(%error, purpose, "an application is hung up on");
-                }
-            });
+            let place = Rc::new(place);
+            let visitor = Visitor { port, peer, place };
+            let place = Rc::clone(&visitor.place);
+            begin(serve(Rc::clone(&self), tcp, visitor), place, purpose);
+        }
+    }
+
+    /// The same of a unix socket, whose file goes with its listener.
+    pub(crate) async fn accept_unix<F>(
+        self: Rc<Self>,
+        (listener, port): (OwnedSocket, Listener),
+        purpose: &'static str,
+        serve: impl Fn(Rc<Self>, UnixStream, Visitor) -> F,
+    ) where
+        F: Future<Output = io::Result<()>> + 'static,
+    {
+        let peer = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        loop {
+            let (unix, place) = self.gate.accept_unix(&listener.0).await;
+            let place = Rc::new(place);
+            let visitor = Visitor { port, peer, place };
+            let place = Rc::clone(&visitor.place);
+            begin(serve(Rc::clone(&self), unix, visitor), place, purpose);
         }
     }
 
     /// Asks, waits, writes the reply that `reply` makes of the answer, serves the stream.
-    pub(crate) async fn serve(
+    pub(crate) async fn serve<S: Socket>(
         &self,
-        mut tcp: TcpStream,
+        mut tcp: S,
         asked: Asked,
         reply: impl Fn(&SocksRequest, &Answer) -> Vec<u8>,
     ) -> io::Result<()> {
@@ -201,7 +209,7 @@ impl Applications {
                 stream, mut early, ..
             } => {
                 early.extend_from_slice(&unsent);
-                edge::serve(&self.worker, stream, tcp.into_split(), reply, early).await;
+                edge::serve(&self.worker, stream, tcp.halves(), reply, early).await;
                 Ok(())
             }
             _ => {
@@ -261,9 +269,9 @@ impl Applications {
     }
 
     /// Waits for the answer; what the application sends in the meantime goes ahead.
-    async fn wait(
+    async fn wait<S: Socket>(
         &self,
-        tcp: &mut TcpStream,
+        tcp: &mut S,
         waiting: &mut Waiting<'_>,
     ) -> io::Result<(Answer, Vec<u8>)> {
         let mut unsent = Vec::new();
@@ -323,6 +331,32 @@ impl Applications {
             error,
         }
     }
+}
+
+/// A unix socket that is listened on; its file ends with it.
+pub(crate) struct OwnedSocket(pub(crate) UnixListener, pub(crate) PathBuf);
+
+impl Drop for OwnedSocket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.1);
+    }
+}
+
+/// Serves an application as long as its place is not needed for another.
+fn begin(
+    served: impl Future<Output = io::Result<()>> + 'static,
+    place: Rc<Pass>,
+    purpose: &'static str,
+) {
+    tokio::task::spawn_local(async move {
+        let served = tokio::select! {
+            served = served => served,
+            () = place.evicted() => Err(io::Error::other("its place is needed")),
+        };
+        if let Err(error) = served {
+            tracing::debug!(%error, purpose, "an application is hung up on");
+        }
+    });
 }
 
 /// The host of an answer to a look-up, if it has one.

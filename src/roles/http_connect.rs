@@ -15,11 +15,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 
 use super::applications::{Answer, Applications, Asked, Visitor};
 use super::socks::REQUEST_TIMEOUT;
-use crate::net::edge;
+use crate::net::edge::{self, Socket};
 
 /// Headers of a request, at most.
 const HEADERS_MAX: usize = 64;
@@ -28,9 +27,9 @@ const ISOLATION_LEN_MAX: usize = 512;
 const ISOLATING: [&str; 2] = ["proxy-authorization", "x-tor-stream-isolation"];
 
 /// Serves one connection to a port.
-pub(crate) async fn serve(
+pub(crate) async fn serve<S: Socket>(
     applications: Rc<Applications>,
-    tcp: TcpStream,
+    tcp: S,
     visitor: Visitor,
 ) -> io::Result<()> {
     let service = service_fn(|request| {

@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use tokio::net::{TcpListener, UdpSocket};
 
-use super::applications::Applications;
+use super::applications::{Applications, OwnedSocket};
 use super::{dns_port, http_connect, socks, transparent};
-use crate::config::{ClientConfig, Listener};
+use crate::config::{ClientConfig, Listener, UnixListener};
 use crate::error::Failure;
 use crate::listen;
 
@@ -14,6 +14,8 @@ use crate::listen;
 pub(crate) struct Ports {
     socks: Vec<(TcpListener, Listener)>,
     http_connect: Vec<(TcpListener, Listener)>,
+    socks_unix: Vec<(OwnedSocket, Listener)>,
+    http_connect_unix: Vec<(OwnedSocket, Listener)>,
     redirect: Vec<(TcpListener, Listener)>,
     tproxy: Vec<(TcpListener, Listener)>,
     dns: Vec<(UdpSocket, Listener)>,
@@ -31,6 +33,12 @@ impl Ports {
         Ok(Ports {
             socks: open(&config.socks, "socks").await?,
             http_connect: open(&config.http_connect, "http_connect").await?,
+            socks_unix: open_unix(&config.socks_unix, 0, "socks")?,
+            http_connect_unix: open_unix(
+                &config.http_connect_unix,
+                config.socks_unix.len(),
+                "http_connect",
+            )?,
             redirect: open(&config.redirect, "redirect").await?,
             tproxy: tproxy.collect::<Result<_, Failure>>()?,
             dns,
@@ -46,6 +54,14 @@ impl Ports {
         for listener in self.http_connect {
             let served = Rc::clone(all).accept(listener, "http_connect", http_connect::serve);
             tokio::task::spawn_local(served);
+        }
+        for listener in self.socks_unix {
+            let served = Rc::clone(all).accept_unix(listener, "socks", socks::serve);
+            tokio::task::spawn_local(served);
+        }
+        for listener in self.http_connect_unix {
+            let serve = http_connect::serve;
+            tokio::task::spawn_local(Rc::clone(all).accept_unix(listener, "http_connect", serve));
         }
         for listener in self.redirect {
             let serve = transparent::serve_redirected;
@@ -67,4 +83,19 @@ async fn open(ports: &[Listener], purpose: &str) -> Result<Vec<(TcpListener, Lis
         listeners.push((listen::listen(port.addr, purpose).await?, *port));
     }
     Ok(listeners)
+}
+
+/// Opens unix sockets, which are numbered from `first` on.
+fn open_unix(
+    ports: &[UnixListener],
+    first: usize,
+    purpose: &str,
+) -> Result<Vec<(OwnedSocket, Listener)>, Failure> {
+    let numbers = u32::try_from(first).unwrap_or_default()..;
+    let open = ports.iter().zip(numbers).map(|(port, number)| {
+        let listener = listen::listen_unix(&port.path, port.mode, purpose)?;
+        let socket = OwnedSocket(listener, port.path.clone());
+        Ok((socket, port.as_port(number)))
+    });
+    open.collect()
 }

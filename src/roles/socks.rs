@@ -8,17 +8,17 @@ use cepa_client::Protocol;
 use cepa_wire::host::Host;
 use cepa_wire::socks::{self, Handshake, Progress, SocksRequest, SocksStatus};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::applications::{Answer, Applications, Asked, Visitor, host_of};
+use crate::net::edge::Socket;
 
 /// How long an application may take to say what it wants.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Serves one connection to a port.
-pub(crate) async fn serve(
+pub(crate) async fn serve<S: Socket>(
     applications: Rc<Applications>,
-    mut tcp: TcpStream,
+    mut tcp: S,
     visitor: Visitor,
 ) -> io::Result<()> {
     let Ok(asked) = tokio::time::timeout(REQUEST_TIMEOUT, read_request(&mut tcp)).await else {
@@ -49,7 +49,7 @@ fn reply(request: &SocksRequest, answer: &Answer) -> Vec<u8> {
     socks::reply(request.version, status, bound)
 }
 
-async fn read_request(tcp: &mut TcpStream) -> io::Result<(SocksRequest, Vec<u8>)> {
+async fn read_request<S: Socket>(tcp: &mut S) -> io::Result<(SocksRequest, Vec<u8>)> {
     let mut handshake = Handshake::new();
     let mut buffer = [0; 1024];
     let mut bytes = 0;

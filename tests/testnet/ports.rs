@@ -1,7 +1,10 @@
 //! The ports of a client beside SOCKS: HTTP CONNECT, DNS, addresses that stand for onion names.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,10 +27,19 @@ fn applications_without_socks_are_served() {
     let plan = ["--relays", "4", "--clients", "0", "--onion-services", "1"];
     let network = Network::up(dir.path(), &plan);
     let (socks, http, dns) = (network.local(0), network.local(1), network.local(2));
-    let more = format!("http_connect = [\"{http}\"]\ndns = [\"{dns}\"]\nautomap = true\n");
+    let unix = dir.path().join("http");
+    let more = format!(
+        "http_connect = [\"{http}\", \"unix:{} GroupWritable\"]\ndns = [\"{dns}\"]\n\
+         automap = true\n",
+        unix.display()
+    );
     let _client = Client::start(&network.summary.network, dir.path(), "c", socks, &more);
     let mut steps = Steps::default();
     steps.step("curl through HTTP CONNECT", || connects(http));
+    steps.step("HTTP CONNECT over a unix socket", || connects_by(&unix));
+    steps.step("a server that refuses is told as with tor", || {
+        server_refuses(http);
+    });
     steps.step("what is no CONNECT is refused", || refuses(http));
     steps.step("names and addresses by DNS", || resolves(dns));
     steps.step("what is no host is refused at once, by each port", || {
@@ -60,6 +72,42 @@ fn connects(http: SocketAddr) {
         cepa_crypto::encoding::hex_lower(&digest),
         server::sha256_of(100_000)
     );
+}
+
+fn connects_by(unix: &Path) {
+    let mode = std::fs::metadata(unix).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    let server = server::start();
+    let mut stream = UnixStream::connect(unix).unwrap();
+    let head = format!("CONNECT {server} HTTP/1.1\r\nHost: {server}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut reply = Vec::new();
+    while !reply.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        reply.push(byte[0]);
+    }
+    assert!(reply.starts_with(b"HTTP/1.1 200"), "{reply:?}");
+    stream
+        .write_all(b"GET /bytes/1000 HTTP/1.0\r\n\r\n")
+        .unwrap();
+    let mut page = Vec::new();
+    stream.read_to_end(&mut page).unwrap();
+    assert!(page.len() > 1000);
+}
+
+/// Nobody listens at the port of a server that has gone.
+fn server_refuses(http: SocketAddr) {
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let mut stream = TcpStream::connect(http).unwrap();
+    let head = format!("CONNECT {closed} HTTP/1.1\r\nHost: {closed}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut reply = [0; 12];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"HTTP/1.1 403");
 }
 
 fn refuses(http: SocketAddr) {
