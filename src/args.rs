@@ -319,7 +319,17 @@ As tor's options of the same names, at the top of a configuration (false in test
 
 Padding, at the top of a configuration (full, reduced or off):
   channel_padding = \"full\"       # tor's ConnectionPadding and ReducedConnectionPadding
-  circuit_padding = \"full\"       # of visits to onion services: CircuitPadding and its kin";
+  circuit_padding = \"full\"       # of visits to onion services: CircuitPadding and its kin
+
+A control port, for programs that drive tor; without [control] there is none:
+  [control]
+  listen = [\"auto\"]             # a free port of loopback; or PORT, ADDRESS:PORT, unix:PATH
+  write_to_file = \"FILE\"        # which port it is, as ControlPortWriteToFile
+  cookie = true                  # in control_auth_cookie of the data folder, or in cookie_file
+  profile = \"nyx\"               # what the cookie is good for; without: everything
+  [[control.passwords]]          # hash = \"16:...\" (tor --hash-password), profile
+  [[control.profiles]]           # name, commands, keys, options_told, options_set, signals,
+                                 # events, targets, detach: what is not given is not allowed";
 
 /// The questions to a running client.
 #[derive(Debug, Subcommand)]

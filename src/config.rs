@@ -6,6 +6,7 @@
 //! the raw tables (`config::node`, `config::client`) also write the files of a test network.
 
 pub mod client;
+pub mod control;
 pub mod listener;
 mod memory;
 pub mod metrics;
@@ -26,6 +27,7 @@ use cepa_netdoc::protover::Protocols;
 use cepa_relay::{AccountingConfig, ExitOptions};
 use serde::{Deserialize, Serialize};
 
+pub use self::control::ControlConfig;
 pub use self::listener::{Listener, UnixListener};
 pub use self::metrics::MetricsPort;
 pub use self::onion::OnionServiceConfig;
@@ -207,6 +209,8 @@ pub struct ClientConfig {
     pub dns_reject_internal: Option<bool>,
     /// Where to serve metrics, at `/metrics`, and to whom.
     pub metrics: Option<MetricsPort>,
+    /// Where controllers are listened to, and what they may do.
+    pub control: Option<ControlConfig>,
     /// The log: how much of it, and where it goes.
     pub log: LogConfig,
     /// The file's own words.

@@ -10,6 +10,7 @@ pub mod args;
 pub mod clock;
 pub mod commands;
 pub mod config;
+mod control;
 pub mod dns;
 pub mod doctor;
 pub mod doors;

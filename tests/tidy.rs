@@ -127,6 +127,7 @@ const ARROWS: [(&str, &str, &[&str]); 13] = [
             "cepa-dir",
             "cepa-link",
             "cepa-circuit",
+            "cepa-control",
             "cepa-limits",
             "cepa-authority",
             "cepa-relay",

@@ -8,6 +8,7 @@ use cepa_client::{PaddingLevel, Rules, VanguardMode};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::control::ControlTable;
 use super::memory::{machine_memory, max_memory};
 use super::onion::OnionServiceTable;
 use super::paths::{GeoIpFiles, PathsTable};
@@ -86,6 +87,9 @@ pub struct ClientTable {
     /// Who may read them: lines of accept and reject.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metrics_policy: Vec<Spanned<String>>,
+    /// The control port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlTable>,
     /// The onion services that it hosts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub onion_service: Vec<OnionServiceTable>,
@@ -116,6 +120,7 @@ impl ClientTable {
             client_dns_reject_internal_addresses: None,
             metrics: None,
             metrics_policy: Vec::new(),
+            control: None,
             onion_service: Vec::new(),
         }
     }
@@ -160,6 +165,8 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         Some(data_dir) => source.resolve(&data_dir),
         None => default_data_dir()?,
     };
+    let control = table.control;
+    let control = control.map(|control| control.checked(source, &data_dir));
     Ok(ClientConfig {
         socks: match socks.is_empty() && socks_unix.is_empty() {
             // A file that only hosts opens no port.
@@ -188,6 +195,7 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         reject_internal: table.client_reject_internal_addresses,
         dns_reject_internal: table.client_dns_reject_internal_addresses,
         metrics: MetricsPort::checked(source, table.metrics.as_ref(), &table.metrics_policy)?,
+        control: control.transpose()?,
         log: table.log.checked(source),
         written: source.written(),
     })
@@ -219,6 +227,7 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         reject_internal: None,
         dns_reject_internal: None,
         metrics: None,
+        control: None,
         log: LogConfig::default(),
         written: Written::default(),
     })

@@ -4,6 +4,8 @@
 //! share the core without a lock. One loop does what the core asks for; links, directory
 //! exchanges and applications are tasks beside it.
 
+mod control;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -46,7 +48,7 @@ use crate::store::{Change, Durability, Store};
 use crate::tls;
 
 /// The keys that take effect at a start only.
-const FIXED: [&str; 15] = [
+const FIXED: [&str; 16] = [
     "socks",
     "http_connect",
     "dns",
@@ -62,6 +64,7 @@ const FIXED: [&str; 15] = [
     "onion_errors",
     "max_memory",
     "metrics",
+    "control",
 ];
 
 /// Our keys for services that are not for everybody.
@@ -97,6 +100,32 @@ fn limit_memory(client: &mut Client, max_memory: usize) -> MemoryShare {
     MemoryShare::new(memory)
 }
 
+/// The client's core, as it was when it was kept.
+fn core(
+    config: &ClientConfig,
+    network: &Network,
+    rules: Rules,
+    keep: &mut Keep,
+    folder: &Folder,
+    rng: Rng,
+) -> Result<Client, Failure> {
+    let client = Client::new(
+        core_config(config, network, rules),
+        Arc::new(network_file(network)?),
+        saved_state(keep.store(), folder)?,
+        rng,
+        clock::now(),
+    );
+    client.map_err(|error| {
+        let advice = "restore it from a copy, or move it away for new guards";
+        Failure::new(
+            format!("the guards cannot be read ({error})"),
+            keep.store().path(),
+            advice,
+        )
+    })
+}
+
 async fn serve(
     config: ClientConfig,
     reread: Reread<ClientConfig>,
@@ -110,24 +139,11 @@ async fn serve(
     let ports = Ports::open(&config).await?;
     let metrics = listen::metrics(config.metrics.clone()).await?;
     let mut rng = clock::rng()?;
+    let (desk, mut controllers) = control::open(&config, rng.fork()).await?;
     let opened = onion::open(&config.onion_services, &mut rng)?;
     let client_keys = client_keys(&config)?;
     let (_sockets, mut queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
-    let mut client = Client::new(
-        core_config(&config, &network, rules),
-        Arc::new(network_file(&network)?),
-        saved_state(keep.store(), &folder)?,
-        rng.fork(),
-        clock::now(),
-    )
-    .map_err(|error| {
-        let advice = "restore it from a copy, or move it away for new guards";
-        Failure::new(
-            format!("the guards cannot be read ({error})"),
-            keep.store().path(),
-            advice,
-        )
-    })?;
+    let mut client = core(&config, &network, rules, &mut keep, &folder, rng.fork())?;
     let doors = open_doors(rng.fork());
     let share = limit_memory(&mut client, config.max_memory);
     let (worker, mut commands) = Worker::new(client, Arc::default(), share, None);
@@ -143,6 +159,7 @@ async fn serve(
         keep,
         written: config.written,
         reporter: told.reporter,
+        desk,
         rng,
     };
     hands.know(client_keys);
@@ -158,10 +175,16 @@ async fn serve(
             },
             Some(query) = queries.recv() => hands.answer(query),
             asked = signals.next() => hands.handle(asked, &reread),
+            Some(said) = control::said(&mut controllers) => {
+                if hands.hear(said, &reread) == control::Goes::Away {
+                    break;
+                }
+            },
             () = until(hands.keep.timeout()) => hands.keep.handle_timeout(),
             () = shutdown.wait() => break,
         }
     }
+    hands.desk.flushed().await;
     hands.keep.finish();
     Ok(())
 }
@@ -186,6 +209,7 @@ struct Hands {
     keep: Keep,
     written: Written,
     reporter: Reporter,
+    desk: control::Desk,
     rng: Rng,
 }
 
@@ -329,10 +353,7 @@ impl Hands {
                 }
                 changes.extend(changes_of(saved));
             }
-            Command::Events => {
-                self.worker
-                    .with(|client, _| while client.poll_status_event().is_some() {});
-            }
+            Command::Events => self.tell_events(),
             Command::Bootstrap(status) => {
                 tracing::info!("{status}");
                 self.reporter.report(&Stage::Bootstrapped(status.percent));

@@ -15,8 +15,8 @@ use std::time::Duration;
 use cepa_circuit::StreamKey;
 use cepa_client::Client;
 use cepa_client::onion::services::{DosLimits, ServiceConfig, ServiceId, ServiceStatus};
-use cepa_crypto::Rng;
 use cepa_crypto::onion::OnionAddress;
+use cepa_crypto::{Rng, curve25519, ed25519};
 use cepa_wire::end::EndReason;
 use tokio::io::AsyncRead;
 use tokio::net::{TcpStream, UnixStream};
@@ -38,6 +38,24 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 struct Hosted {
     address: OnionAddress,
     ports: Vec<PortTarget>,
+    /// A controller has added it; no configuration knows of it.
+    is_added: bool,
+}
+
+/// A service that a controller adds: it has no folder.
+pub(crate) struct Added {
+    /// Its key.
+    pub(crate) identity: ed25519::ExpandedKeypair,
+    /// The address that follows from the key.
+    pub(crate) address: OnionAddress,
+    /// The clients that may visit it; empty: all may.
+    pub(crate) clients: Vec<curve25519::PublicKey>,
+    /// Where its virtual ports lead.
+    pub(crate) ports: Vec<PortTarget>,
+    /// Streams of one visitor at once; no limit without.
+    pub(crate) streams_max: Option<usize>,
+    /// Whether a visitor with more streams loses his circuit.
+    pub(crate) closes_on_excess: bool,
 }
 
 /// All services of this process.
@@ -97,7 +115,8 @@ impl Hosting {
     /// Hosts what was opened, and nothing else: what was hosted before stays up, with its new
     /// ports, clients and limits.
     pub(crate) fn host(&mut self, opened: Vec<Opened>) {
-        let stays = |one: &Hosted| opened.iter().any(|it| it.keys.address == one.address);
+        let stays =
+            |one: &Hosted| one.is_added || opened.iter().any(|it| it.keys.address == one.address);
         let gone = self.services.iter().filter(|(_, one)| !stays(one));
         let gone: Vec<ServiceId> = gone.map(|(id, _)| *id).collect();
         for id in gone {
@@ -120,8 +139,47 @@ impl Hosting {
                 }
                 None => client.add_service(core, now),
             });
-            let ports = config.ports;
-            self.services.insert(id, Hosted { address, ports });
+            let hosted = Hosted {
+                address,
+                ports: config.ports,
+                is_added: false,
+            };
+            self.services.insert(id, hosted);
+        }
+    }
+
+    /// Hosts one more, until it is removed; false if there is one of its address already.
+    pub(crate) fn add(&mut self, added: Added) -> bool {
+        let address = added.address;
+        if self.services.values().any(|one| one.address == address) {
+            return false;
+        }
+        let core = ServiceConfig {
+            clients: added.clients,
+            streams_max: added.streams_max,
+            closes_on_excess: added.closes_on_excess,
+            ..ServiceConfig::new(added.identity, virtual_ports(&added.ports))
+        };
+        let id = self
+            .worker
+            .with(|client, now| client.add_service(core, now));
+        let hosted = Hosted {
+            address,
+            ports: added.ports,
+            is_added: true,
+        };
+        self.services.insert(id, hosted);
+        true
+    }
+
+    /// Hosts a service no longer that was added.
+    pub(crate) fn remove(&mut self, address: OnionAddress) {
+        let is_it = |one: &Hosted| one.is_added && one.address == address;
+        let found = self.services.iter().find(|(_, one)| is_it(one));
+        if let Some(id) = found.map(|(id, _)| *id) {
+            self.services.remove(&id);
+            self.worker
+                .with(|client, now| client.remove_service(id, now));
         }
     }
 
@@ -175,10 +233,16 @@ impl Hosting {
     }
 }
 
-fn core_config(keys: ServiceKeys, config: &OnionServiceConfig) -> ServiceConfig {
-    let mut ports: Vec<u16> = config.ports.iter().map(|port| port.port).collect();
+/// The virtual ports, each once.
+fn virtual_ports(ports: &[PortTarget]) -> Vec<u16> {
+    let mut ports: Vec<u16> = ports.iter().map(|port| port.port).collect();
     ports.sort_unstable();
     ports.dedup();
+    ports
+}
+
+fn core_config(keys: ServiceKeys, config: &OnionServiceConfig) -> ServiceConfig {
+    let ports = virtual_ports(&config.ports);
     ServiceConfig {
         clients: keys.clients,
         intro_points: usize::from(config.intro_points),

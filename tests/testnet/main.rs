@@ -6,8 +6,8 @@
 //! that moves, `onions` one with onion services (`reload`: they change while they run), `operator`
 //! one whose operator and disks do what they like, `kills` one whose nodes are killed at random
 //! instants, `ports` and `transparent` the other ways in, `exits` what leaves the network and what
-//! does not, `twins` two of one command line, `week` one in which something is always broken,
-//! `bad_input` what goes wrong before there is one.
+//! does not, `control` a client that stem drives, `twins` two of one command line, `week` one in
+//! which something is always broken, `bad_input` what goes wrong before there is one.
 //! `CEPA_LONG=1` makes the download 1 GB.
 
 #![expect(
@@ -18,6 +18,7 @@
 
 mod address;
 mod bad_input;
+mod control;
 mod delay;
 mod doors;
 mod exits;

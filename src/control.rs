@@ -1,0 +1,198 @@
+//! The control port (control-spec): programs that drive `tor` drive this one.
+//!
+//! ```text
+//! connection: bytes ─▶ LineReader ─▶ Authenticator ─▶ Profile ─▶ Said ─▶ the role's loop
+//!                 ▲                                                 │ replies, events
+//!                 └────────────────── Outbox ◀──────────────────────┘
+//! ```
+//!
+//! A connection is a task; what it may say goes to the loop that owns the role, one command at a
+//! time, and replies and events come back as whole messages in one queue, so that neither tears the
+//! other. A controller that does not read is told no more events; replies wait, since the next
+//! command waits for them.
+
+mod connection;
+mod outbox;
+pub(crate) mod translate;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cepa_control::Command;
+use cepa_control::auth::{Cookie, Credentials};
+use cepa_crypto::Rng;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::control::{ControlConfig, ControlListen};
+use crate::doors::Doors;
+use crate::error::{Failure, fail};
+use crate::keyfiles;
+use crate::listen;
+
+pub(crate) use outbox::Outbox;
+
+/// What version controllers are told: they compare it with those of `tor`, whose protocol this is.
+pub(crate) const VERSION: &str = concat!("0.4.9.11 (cepa-", env!("CARGO_PKG_VERSION"), ")");
+
+/// Commands that wait for the loop at once; each connection has one under way.
+const SAID_MAX: usize = 64;
+
+/// Names a connection; no number is used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ConnectionId(pub(crate) u64);
+
+/// What the loop hears of connections.
+pub(crate) enum Said {
+    /// A controller has proved who it is; its messages go here.
+    Opened(ConnectionId, std::rc::Rc<Outbox>),
+    /// It says something that it may say, and waits until the reply is in its outbox.
+    Command(ConnectionId, Box<Command>, oneshot::Sender<()>),
+    /// It is gone.
+    Closed(ConnectionId),
+}
+
+/// Listeners that are open, and who may come in.
+pub(crate) struct ControlPort {
+    tcp: Vec<TcpListener>,
+    unix: Vec<(UnixListener, SocketFile)>,
+    credentials: Arc<Credentials>,
+    rng: Rng,
+}
+
+/// The file of a unix socket, which goes with the listener.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl ControlPort {
+    /// Listens, makes the cookie, and says where. Must be called within a runtime.
+    pub(crate) async fn open(config: &ControlConfig, mut rng: Rng) -> Result<Self, Failure> {
+        let (mut tcp, mut unix) = (Vec::new(), Vec::new());
+        for place in &config.listen {
+            match place {
+                ControlListen::Tcp(addr) => tcp.push(listen::listen(*addr, "control").await?),
+                ControlListen::Unix(path) => unix.push(listen_unix(path)?),
+            }
+        }
+        let cookie = match &config.cookie {
+            Some(cookie) => {
+                let secret = Cookie::generate(&mut rng);
+                let mode = if cookie.is_group_readable {
+                    0o640
+                } else {
+                    0o600
+                };
+                keyfiles::write_atomic(&cookie.path, secret.as_bytes(), mode)?;
+                // Controllers read it from folders of their own.
+                let path = std::path::absolute(&cookie.path).unwrap_or(cookie.path.clone());
+                let path = path.display().to_string();
+                Some((secret, path, Arc::clone(&cookie.profile)))
+            }
+            None => None,
+        };
+        let port = ControlPort {
+            tcp,
+            unix,
+            credentials: Arc::new(Credentials {
+                cookie,
+                passwords: config.passwords.clone(),
+                without: Arc::clone(&config.without),
+            }),
+            rng,
+        };
+        if let Some(path) = &config.write_to_file {
+            keyfiles::write_atomic(path, port.lines().as_bytes(), 0o644)?;
+        }
+        for place in port.places() {
+            tracing::info!("Controllers are listened to at {place}");
+        }
+        Ok(port)
+    }
+
+    /// Where it listens, as `GETINFO net/listeners/control` tells it, without quotes.
+    pub(crate) fn places(&self) -> Vec<String> {
+        let tcp = self
+            .tcp
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok());
+        let unix = self
+            .unix
+            .iter()
+            .map(|(_, file)| format!("unix:{}", file.0.display()));
+        tcp.map(|addr| addr.to_string()).chain(unix).collect()
+    }
+
+    /// Where it listens, as `ControlPortWriteToFile` has it.
+    fn lines(&self) -> String {
+        let line = |place: String| match place.strip_prefix("unix:") {
+            Some(path) => format!("UNIX_PORT={path}\n"),
+            None => format!("PORT={place}\n"),
+        };
+        self.places().into_iter().map(line).collect()
+    }
+
+    /// Serves all of it, a task a listener and a task a connection, on this thread.
+    pub(crate) fn serve(self) -> mpsc::Receiver<Said> {
+        let (desk, said) = mpsc::channel(SAID_MAX);
+        let gate = Doors::aside(&["the control port"]);
+        let shared = connection::Shared::new(desk, self.credentials, self.rng);
+        for listener in self.tcp {
+            let (gate, shared) = (gate.clone(), shared.clone());
+            tokio::task::spawn_local(async move {
+                loop {
+                    let (tcp, _, pass) = gate.accept(&listener).await;
+                    let _ = tcp.set_nodelay(true);
+                    tokio::task::spawn_local(shared.clone().serve(tcp, pass));
+                }
+            });
+        }
+        for (listener, file) in self.unix {
+            let (gate, shared) = (gate.clone(), shared.clone());
+            tokio::task::spawn_local(async move {
+                let _file = file;
+                loop {
+                    match listener.accept().await {
+                        Ok((unix, _)) => match gate.enter(None) {
+                            Ok(pass) => {
+                                tokio::task::spawn_local(shared.clone().serve(unix, pass));
+                            }
+                            Err(denied) => tracing::debug!(%denied, "a controller is hung up on"),
+                        },
+                        Err(error) => {
+                            tracing::warn!(%error, "no controller can be accepted now");
+                            tokio::time::sleep(connection::ACCEPT_PAUSE).await;
+                        }
+                    }
+                }
+            });
+        }
+        said
+    }
+}
+
+/// A socket that its user alone can open. One that a killed process has left is replaced.
+fn listen_unix(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return fail(
+            "socket is taken",
+            path.display(),
+            "stop the program that uses it or choose another",
+        );
+    }
+    use std::os::unix::fs::FileTypeExt as _;
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        keyfiles::remove(path)?;
+    }
+    let listener = UnixListener::bind(path)
+        .map_err(|error| Failure::new("cannot listen", path.display(), error))?;
+    let file = SocketFile(path.to_owned());
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .map_err(|error| Failure::new("cannot close to others", path.display(), error))?;
+    Ok((listener, file))
+}

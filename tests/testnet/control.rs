@@ -1,0 +1,65 @@
+//! The control port of a client, driven by stem as users' programs drive that of `tor`.
+
+use std::process::Command;
+use std::time::Duration;
+
+use cepa_control::auth::HashedPassword;
+use cepa_crypto::Rng;
+
+use crate::support::client::Client;
+use crate::support::network::Network;
+use crate::support::{server, until};
+
+const PYTHON: &str = "/usr/bin/python3";
+
+#[test]
+fn stem_drives_a_client() {
+    let import = Command::new(PYTHON).args(["-c", "import stem"]).output();
+    if !import.is_ok_and(|import| import.status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "python3-stem is required");
+        println!("stem is not here: nobody else drives our control port");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let network = Network::up(dir.path(), &[]);
+    let web = server::start();
+    let mut rng = Rng::from_seed([7; 32]);
+    let mut hash = |password: &[u8]| HashedPassword::new(password, &mut rng).encode();
+    let config = format!(
+        "[control]\nlisten = [\"auto\", \"unix:control.sock\"]\nwrite_to_file = \"control.port\"\n\
+         [[control.passwords]]\nhash = \"{}\"\n\
+         [[control.passwords]]\nhash = \"{}\"\nprofile = \"nyx\"\n",
+        hash(b"se cret"),
+        hash(b"looker"),
+    );
+    let file = network.summary.network.clone();
+    let socks = network.local(0);
+    let mut client = Client::start(&file, dir.path(), "controlled", socks, &config);
+    let written = std::fs::read_to_string(dir.path().join("control.port")).unwrap();
+    let port = written
+        .lines()
+        .find_map(|line| line.strip_prefix("PORT=127.0.0.1:"));
+    let stem = Command::new(PYTHON)
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/testnet/control.py"
+        ))
+        .args([port.unwrap(), "se cret"])
+        .args([socks.port().to_string(), web.port().to_string()])
+        .arg(dir.path().join("controlled/control_auth_cookie"))
+        .arg(dir.path().join("control.sock"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&stem.stdout);
+    let complaint = String::from_utf8_lossy(&stem.stderr);
+    if !stem.status.success() {
+        network.show_logs();
+    }
+    assert!(stem.status.success(), "{said}{complaint}");
+    assert_eq!(said.trim(), "stem is content");
+    until(
+        Duration::from_secs(10),
+        "the end of an owned client",
+        || client.process.0.try_wait().unwrap(),
+    );
+}
