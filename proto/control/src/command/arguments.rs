@@ -64,6 +64,10 @@ impl Arguments {
     pub(super) fn parse(body: &[u8], syntax: Syntax) -> Result<Arguments, Refusal> {
         let command = syntax.command;
         let body = std::str::from_utf8(body).map_err(|_| Refusal::Keywords(command))?;
+        // `tor` reads no further than a NUL, and no quoted value can have one.
+        if body.contains('\0') {
+            return Err(Refusal::Keywords(command));
+        }
         let mut arguments = Arguments::default();
         let mut rest = body.trim_ascii();
         while !rest.is_empty() && arguments.words.len() < syntax.accepted {
