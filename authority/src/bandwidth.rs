@@ -7,7 +7,8 @@
 //! =====
 //! bw=38000 node_id=$F013… nick=…              a relay: kilobytes a second, and what else is known
 //! ```
-//! Files are read as `tor` reads them, line by line: one that is not understood is passed over. A
+//! Files are read as `tor` reads them, line by line: one that is not understood is passed over
+//! (lines may end in CRLF here, and more than 32 bits of bandwidth are not cut but bounded). A
 //! file older than three days says nothing, and what a relay was measured with is remembered as
 //! long, for flags: the next file may lack it.
 
@@ -114,8 +115,9 @@ fn measurement(line: &str) -> Option<(RsaId, u32)> {
             if kilobytes.replace(value).is_some() {
                 return None;
             }
-        } else if let Some(value) = word.strip_prefix("node_id=$") {
+        } else if let Some(value) = word.strip_prefix("node_id=") {
             let value = value.trim_end_matches('\r');
+            let value = value.strip_prefix('$').unwrap_or(value);
             if relay.replace(value.parse::<RsaId>().ok()?).is_some() {
                 return None;
             }
@@ -124,13 +126,10 @@ fn measurement(line: &str) -> Option<(RsaId, u32)> {
     Some((relay?, u32::try_from(kilobytes?).unwrap_or(u32::MAX)))
 }
 
-/// `key=value`, neither empty, of what may stand in a vote.
+/// `key=value`, of what is one word in a vote; the value may be empty.
 fn is_header(line: &str) -> bool {
-    let is_text = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
-    line.bytes().all(is_text)
-        && line
-            .split_once('=')
-            .is_some_and(|(key, value)| !key.is_empty() && !value.is_empty())
+    line.bytes().all(|byte| byte.is_ascii_graphic())
+        && line.split_once('=').is_some_and(|(key, _)| !key.is_empty())
 }
 
 fn is_recent(written: SystemTime, now: SystemTime, age_max: Duration) -> Result<(), FileError> {
@@ -300,14 +299,14 @@ mod tests {
             "{WRITTEN}\nversion=1.9.0\nearliest_bandwidth=2023-11-14T20:13:20\nempty=\n\
              no header\n=====\nlate=1\n\
              bw=38000 bw_mean=1127824 node_id=${A} nick=a rtt=380\n\
-             node_id=${B} bw=1\n\
+             node_id={B} bw=1\n\
              bw=5 node_id=${C} vote=0 under_min_report=1\n\
-             bw=6 bw=7 node_id=${C}\nbw=-6 node_id=${C}\nbw=6 node_id={C}\n"
+             bw=6 bw=7 node_id=${C}\nbw=-6 node_id=${C}\nbw=6 node_id={C}x\n"
         );
         let file = BandwidthFile::parse(text.as_bytes(), at(WRITTEN + 60)).unwrap();
         assert_eq!(
             file.headers,
-            "timestamp=1700000000 version=1.9.0 earliest_bandwidth=2023-11-14T20:13:20"
+            "timestamp=1700000000 version=1.9.0 earliest_bandwidth=2023-11-14T20:13:20 empty="
         );
         assert_eq!(file.measured, BTreeMap::from([(id(A), 38_000), (id(B), 1)]));
         assert!(file.digest.starts_with("sha256=") && file.digest.len() == 7 + 43);

@@ -23,6 +23,7 @@ use cepa_netdoc::consensus::ConsensusText;
 use cepa_netdoc::detached::DetachedSignatures;
 use cepa_netdoc::vote::VoteText;
 use cepa_relay::{DirDocument, DirStore};
+use cepa_wire::Now;
 use tokio::sync::{mpsc, oneshot};
 
 use self::measured::Measured;
@@ -98,12 +99,13 @@ pub async fn run(
             () = running.node.next_event() => running.answer(),
             Some(event) = running.events.recv() => running.handle(event),
             _ = queue.recv_many(&mut waiting, UPLOADS_AT_ONCE) => {
-                waiting.drain(..).for_each(|upload| running.handle_upload(upload));
+                let now = running.now();
+                waiting.drain(..).for_each(|upload| running.handle_upload(upload, now));
             }
             () = tokio::time::sleep_until(timeout.into()) => {
                 running.node.handle_timeout();
-                running.measured.follow(&mut running.authority);
-                running.authority.handle_timeout(clock::now());
+                let now = running.now();
+                running.authority.handle_timeout(now);
             }
             asked = signals.next() => running.handle_asked(asked, &reread),
             () = shutdown.wait() => break,
@@ -164,8 +166,14 @@ impl Running {
         })
     }
 
+    /// Now, with what the files of measurements say by now: any event may find a vote due.
+    fn now(&mut self) -> Now {
+        self.measured.follow(&mut self.authority);
+        clock::now()
+    }
+
     fn handle(&mut self, event: Event) {
-        let now = clock::now();
+        let now = self.now();
         match event {
             Event::Votes(votes) => self.authority.handle_read_votes(votes, now),
             Event::Signatures(Some(read)) => {
@@ -177,8 +185,7 @@ impl Running {
         }
     }
 
-    fn handle_upload(&mut self, upload: Upload) {
-        let now = clock::now();
+    fn handle_upload(&mut self, upload: Upload, now: Now) {
         let reply = match upload.read {
             Read::Descriptor(read) => self.authority.handle_upload(read, now),
             Read::Vote(read) => self.authority.handle_read_vote(read, now),
