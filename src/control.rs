@@ -15,21 +15,19 @@ mod connection;
 mod outbox;
 pub(crate) mod translate;
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cepa_control::Command;
 use cepa_control::auth::{Cookie, Credentials};
 use cepa_crypto::Rng;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::control::{ControlConfig, ControlListen};
 use crate::doors::Doors;
-use crate::error::{Failure, fail};
+use crate::error::Failure;
 use crate::keyfiles;
-use crate::listen;
+use crate::listen::{self, OwnedSocket};
 
 pub(crate) use outbox::Outbox;
 
@@ -56,18 +54,9 @@ pub(crate) enum Said {
 /// Listeners that are open, and who may come in.
 pub(crate) struct ControlPort {
     tcp: Vec<TcpListener>,
-    unix: Vec<(UnixListener, SocketFile)>,
+    unix: Vec<OwnedSocket>,
     credentials: Arc<Credentials>,
     rng: Rng,
-}
-
-/// The file of a unix socket, which goes with the listener.
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 impl ControlPort {
@@ -77,7 +66,10 @@ impl ControlPort {
         for place in &config.listen {
             match place {
                 ControlListen::Tcp(addr) => tcp.push(listen::listen(*addr, "control").await?),
-                ControlListen::Unix(path) => unix.push(listen_unix(path)?),
+                // Its user alone may connect.
+                ControlListen::Unix(path) => {
+                    unix.push(listen::listen_unix(path, 0o600, "control")?);
+                }
             }
         }
         let cookie = match &config.cookie {
@@ -124,7 +116,7 @@ impl ControlPort {
         let unix = self
             .unix
             .iter()
-            .map(|(_, file)| format!("unix:{}", file.0.display()));
+            .map(|socket| format!("unix:{}", socket.path.display()));
         tcp.map(|addr| addr.to_string()).chain(unix).collect()
     }
 
@@ -152,47 +144,15 @@ impl ControlPort {
                 }
             });
         }
-        for (listener, file) in self.unix {
+        for socket in self.unix {
             let (gate, shared) = (gate.clone(), shared.clone());
             tokio::task::spawn_local(async move {
-                let _file = file;
                 loop {
-                    match listener.accept().await {
-                        Ok((unix, _)) => match gate.enter(None) {
-                            Ok(pass) => {
-                                tokio::task::spawn_local(shared.clone().serve(unix, pass));
-                            }
-                            Err(denied) => tracing::debug!(%denied, "a controller is hung up on"),
-                        },
-                        Err(error) => {
-                            tracing::warn!(%error, "no controller can be accepted now");
-                            tokio::time::sleep(connection::ACCEPT_PAUSE).await;
-                        }
-                    }
+                    let (unix, pass) = gate.accept_unix(&socket.listener).await;
+                    tokio::task::spawn_local(shared.clone().serve(unix, pass));
                 }
             });
         }
         said
     }
-}
-
-/// A socket that its user alone can open. One that a killed process has left is replaced.
-fn listen_unix(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return fail(
-            "socket is taken",
-            path.display(),
-            "stop the program that uses it or choose another",
-        );
-    }
-    use std::os::unix::fs::FileTypeExt as _;
-    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        keyfiles::remove(path)?;
-    }
-    let listener = UnixListener::bind(path)
-        .map_err(|error| Failure::new("cannot listen", path.display(), error))?;
-    let file = SocketFile(path.to_owned());
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-        .map_err(|error| Failure::new("cannot close to others", path.display(), error))?;
-    Ok((listener, file))
 }

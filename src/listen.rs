@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use command_fds::{CommandFdExt as _, FdMapping, FdMappingCollision};
@@ -102,10 +102,25 @@ pub async fn metrics(
     }
 }
 
+/// A unix socket that is listened on; its file ends with it.
+#[derive(Debug)]
+pub struct OwnedSocket {
+    /// What accepts.
+    pub listener: UnixListener,
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl Drop for OwnedSocket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
 /// Listens on a unix socket with this mode. One that nobody listens on any more is replaced.
 ///
 /// Must be called within a runtime.
-pub fn listen_unix(path: &Path, mode: u32, purpose: &str) -> Result<UnixListener, Failure> {
+pub fn listen_unix(path: &Path, mode: u32, purpose: &str) -> Result<OwnedSocket, Failure> {
     let place = format!("{purpose} unix:{}", path.display());
     let wrong = |error: io::Error| match error.kind() {
         ErrorKind::PermissionDenied => Failure::new(
@@ -134,7 +149,10 @@ pub fn listen_unix(path: &Path, mode: u32, purpose: &str) -> Result<UnixListener
     let mode = std::fs::Permissions::from_mode(mode);
     let named = std::fs::set_permissions(fresh, mode).and_then(|()| std::fs::rename(fresh, path));
     named.map_err(wrong)?;
-    Ok(listener)
+    Ok(OwnedSocket {
+        listener,
+        path: path.to_owned(),
+    })
 }
 
 /// Says, without keeping anything, whether `addr` could be listened on.
@@ -184,12 +202,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socks");
         for mode in [0o600, 0o660] {
-            let listener = listen_unix(&path, mode, "socks").unwrap();
+            // Of a process that was killed.
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            let socket = listen_unix(&path, mode, "socks").unwrap();
             let found = std::fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(found & 0o777, mode);
             let taken = listen_unix(&path, mode, "socks").unwrap_err();
             assert!(taken.to_string().contains("taken"), "{taken}");
-            drop(listener);
+            drop(socket);
+            assert!(!path.exists());
         }
         let file = dir.path().join("file");
         std::fs::write(&file, "kept").unwrap();

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cepa_control::auth::{Authenticator, Credentials, Facts, NONCE_LEN, Verdict};
 use cepa_control::{Command, LineReader, Profile, RawCommand, Refusal, Reply};
@@ -15,8 +14,6 @@ use tokio::sync::{mpsc, oneshot};
 use super::{ConnectionId, Outbox, Said, VERSION};
 use crate::doors::Pass;
 
-/// The pause after a connection that could not be accepted.
-pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes read at once.
 const READ_BYTES: usize = 4096;
 

@@ -8,7 +8,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use cepa_circuit::StreamKey;
@@ -20,12 +19,13 @@ use cepa_wire::host::Host;
 use cepa_wire::resolve::{Answer as Resolved, AnswerValue};
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest, SocksStatus, SocksVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::config::Listener;
 use crate::doors::{APPLICATIONS, Doors, Gate, Pass};
+use crate::listen::OwnedSocket;
 use crate::net::edge::{self, Socket};
 use crate::net::worker::Worker;
 use crate::status::onion::Probe;
@@ -176,7 +176,7 @@ impl Applications {
     /// The same of a unix socket, whose file goes with its listener.
     pub(crate) async fn accept_unix<F>(
         self: Rc<Self>,
-        (listener, port): (OwnedSocket, Listener),
+        (socket, port): (OwnedSocket, Listener),
         purpose: &'static str,
         serve: impl Fn(Rc<Self>, UnixStream, Visitor) -> F,
     ) where
@@ -184,7 +184,7 @@ impl Applications {
     {
         let peer = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
         loop {
-            let (unix, place) = self.gate.accept_unix(&listener.0).await;
+            let (unix, place) = self.gate.accept_unix(&socket.listener).await;
             let place = Rc::new(place);
             let visitor = Visitor { port, peer, place };
             let place = Rc::clone(&visitor.place);
@@ -330,15 +330,6 @@ impl Applications {
             took_ms: u64::try_from(took_ms).unwrap_or(u64::MAX),
             error,
         }
-    }
-}
-
-/// A unix socket that is listened on; its file ends with it.
-pub(crate) struct OwnedSocket(pub(crate) UnixListener, pub(crate) PathBuf);
-
-impl Drop for OwnedSocket {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.1);
     }
 }
 

@@ -19,6 +19,7 @@ use cepa_wire::resolve::{Answer, AnswerValue, Resolve};
 use tokio::net::TcpStream;
 
 use crate::dns::{self, DnsError, Resolver, clip_ttl_secs};
+use crate::doors::{Gate, Pass};
 use crate::net::edge;
 use crate::net::worker::Worker;
 
@@ -34,7 +35,7 @@ pub(crate) async fn connect(
     resolver: Resolver,
     stream: StreamKey,
     begin: Begin,
-    gate: crate::doors::Gate,
+    gate: Gate,
 ) {
     // Another stream may need the place, if this one has been idle for longest.
     let Ok(pass) = gate.enter(None) else {
@@ -61,7 +62,7 @@ fn refuse(worker: &Worker<Switch>, stream: StreamKey, end: End) {
 async fn connect_at(
     worker: &Rc<Worker<Switch>>,
     resolver: &Resolver,
-    pass: &Arc<crate::doors::Pass>,
+    pass: &Arc<Pass>,
     stream: StreamKey,
     begin: Begin,
 ) {

@@ -4,11 +4,11 @@ use std::rc::Rc;
 
 use tokio::net::{TcpListener, UdpSocket};
 
-use super::applications::{Applications, OwnedSocket};
+use super::applications::Applications;
 use super::{dns_port, http_connect, socks, transparent};
 use crate::config::{ClientConfig, Listener, UnixListener};
 use crate::error::Failure;
-use crate::listen;
+use crate::listen::{self, OwnedSocket};
 
 /// Ports that are open.
 pub(crate) struct Ports {
@@ -93,8 +93,7 @@ fn open_unix(
 ) -> Result<Vec<(OwnedSocket, Listener)>, Failure> {
     let numbers = u32::try_from(first).unwrap_or_default()..;
     let open = ports.iter().zip(numbers).map(|(port, number)| {
-        let listener = listen::listen_unix(&port.path, port.mode, purpose)?;
-        let socket = OwnedSocket(listener, port.path.clone());
+        let socket = listen::listen_unix(&port.path, port.mode, purpose)?;
         Ok((socket, port.as_port(number)))
     });
     open.collect()
