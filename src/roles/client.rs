@@ -288,9 +288,14 @@ impl Hands {
             self.worker
                 .with(|client, _| client.remove_onion_client_key(address));
         }
-        for (address, key) in client_keys {
+        let add = |(address, key)| {
             self.worker
-                .with(|client, now| client.add_onion_client_key(address, key, now));
+                .with(|client, now| client.add_onion_client_key(address, key, now))
+        };
+        let beyond = client_keys.into_iter().map(add).filter(|taken| !taken);
+        let beyond = beyond.count();
+        if beyond > 0 {
+            tracing::warn!("{beyond} client keys of onion_auth_dir are too many, and not used");
         }
     }
 

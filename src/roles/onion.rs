@@ -58,6 +58,18 @@ pub(crate) struct Added {
     pub(crate) closes_on_excess: bool,
 }
 
+/// Services that controllers may have added at a time: each has three circuits that stand.
+const ADDED_MAX: usize = 1024;
+
+/// Why a service is not added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotAdded {
+    /// One of this address is hosted.
+    Collision,
+    /// There are [`ADDED_MAX`].
+    TooMany,
+}
+
 /// All services of this process.
 pub(crate) struct Hosting {
     worker: Rc<Worker<Client>>,
@@ -148,11 +160,17 @@ impl Hosting {
         }
     }
 
-    /// Hosts one more, until it is removed; false if there is one of its address already.
-    pub(crate) fn add(&mut self, added: Added) -> bool {
+    /// Hosts one more, until it is removed.
+    ///
+    /// # Errors
+    /// There is one of its address already, or there are too many.
+    pub(crate) fn add(&mut self, added: Added) -> Result<(), NotAdded> {
         let address = added.address;
         if self.services.values().any(|one| one.address == address) {
-            return false;
+            return Err(NotAdded::Collision);
+        }
+        if self.services.values().filter(|one| one.is_added).count() >= ADDED_MAX {
+            return Err(NotAdded::TooMany);
         }
         let core = ServiceConfig {
             clients: added.clients,
@@ -169,7 +187,7 @@ impl Hosting {
             is_added: true,
         };
         self.services.insert(id, hosted);
-        true
+        Ok(())
     }
 
     /// Hosts a service no longer that was added.

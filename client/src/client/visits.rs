@@ -21,15 +21,18 @@ use crate::onion::{CircuitName, Outcome, Owner, VisitError, VisitId};
 use crate::requests::{State, Via};
 
 impl Client {
-    /// Takes the key with which a service that is not for everybody knows us.
+    /// Takes the key with which a service that is not for everybody knows us. Whether there was
+    /// room for it, below [`crate::onion::CLIENT_KEYS_MAX`].
+    #[must_use]
     pub fn add_onion_client_key(
         &mut self,
         address: OnionAddress,
         key: curve25519::SecretKey,
         now: Now,
-    ) {
-        self.visits.add_client_key(address, key);
+    ) -> bool {
+        let has_room = self.visits.add_client_key(address, key);
         self.settle(now);
+        has_room
     }
 
     /// Forgets such a key. Whether there was one.

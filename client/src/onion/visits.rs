@@ -161,14 +161,15 @@ impl Visits {
         }
     }
 
-    /// Takes the client key for a service, in the place of another.
-    pub fn add_client_key(&mut self, address: OnionAddress, key: curve25519::SecretKey) {
-        if self.shared.client_keys.len() < CLIENT_KEYS_MAX
-            || self.shared.client_keys.contains_key(&address)
-        {
+    /// Takes the client key for a service, in the place of another. Whether there was room.
+    pub fn add_client_key(&mut self, address: OnionAddress, key: curve25519::SecretKey) -> bool {
+        let has_room = self.shared.client_keys.len() < CLIENT_KEYS_MAX
+            || self.shared.client_keys.contains_key(&address);
+        if has_room {
             self.shared.client_keys.insert(address, key);
             self.forget_descriptor(&address);
         }
+        has_room
     }
 
     /// Forgets the client key for a service. Whether there was one.

@@ -31,7 +31,7 @@ use crate::control::{ConnectionId, ControlPort, Outbox, Said, translate};
 use crate::error::Failure;
 use crate::reload::Reread;
 use crate::roles::applications::Asked;
-use crate::roles::onion::Added;
+use crate::roles::onion::{Added, NotAdded};
 
 /// How long the last replies may take to be sent when the process is to stop.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -293,9 +293,10 @@ impl Hands {
             streams_max: (onion.max_streams != MAX_STREAMS_UNLIMITED).then_some(max),
             closes_on_excess: onion.max_streams_close_circuit,
         };
-        if !self.hosting.add(added) {
-            return Err(Refusal::OnionCollision);
-        }
+        self.hosting.add(added).map_err(|why| match why {
+            NotAdded::Collision => Refusal::OnionCollision,
+            NotAdded::TooMany => Refusal::Unable("Too many onion services".to_owned()),
+        })?;
         match self.desk.connections.get_mut(&id) {
             Some(connected) if !onion.detach => connected.onions.insert(address),
             _ => self.desk.detached.insert(address),
@@ -329,11 +330,15 @@ impl Hands {
             return Err(Refusal::Store(mistake));
         }
         let key = curve25519::SecretKey::from_bytes(&add.key);
-        let (address, keys) = (add.address, &mut self.desk.client_keys);
-        let is_new = keys.insert(address, add.clone()).is_none();
-        self.worker
+        let address = add.address;
+        let has_room = self
+            .worker
             .with(|client, now| client.add_onion_client_key(address, key, now));
-        Ok(match is_new {
+        if !has_room {
+            return Err(Refusal::Unable("Too many client keys".to_owned()));
+        }
+        let known = self.desk.client_keys.insert(address, add.clone());
+        Ok(match known.is_none() {
             true => Reply::ok(),
             false => Reply::new(251, "Client for onion existed and replaced"),
         })
