@@ -29,8 +29,8 @@ pub use keys::{DAY, KeyLife, RelayKeys, Rotated};
 pub use relay::{Command, Relay, Restored, TlsKeyJob};
 pub use status::{AccountingStatus, LimitsStatus, RelayStatus};
 pub use store::{
-    Asker, DirDocument, DirStore, Found, HsDirCounts, HsDirStore, HsDuty, HsUpload, Reply,
-    RouterDocument,
+    Asker, DirDocument, DirStore, Found, HsDirCounts, HsDirStore, HsDuty, HsRefusal, HsUpload,
+    Reply, RouterDocument,
 };
 pub use switch::{
     ChannelClose, Command as SwitchCommand, Handover, KnownRelays, Limits, LinkTarget,

@@ -14,7 +14,10 @@ use cepa_dir::request::{DIFF_HEADER, RequestError};
 use cepa_limits::{Memory, MemoryClass, MemoryShare};
 use cepa_netdoc::consensus::Flavour;
 use cepa_netdoc::hs_descriptor::HS_DESCRIPTOR_LEN_MAX;
-use cepa_relay::{Asker, DirDocument, DirStore, HsDirCounts, HsDirStore, HsDuty, HsUpload};
+use cepa_relay::{
+    Asker, DirDocument, DirStore, HsDirCounts, HsDirStore, HsDuty, HsRefusal, HsUpload,
+};
+use cepa_wire::Now;
 
 use super::fetch::kind_of;
 use super::replies::{Replies, written};
@@ -45,6 +48,17 @@ struct Onions {
 }
 
 impl Onions {
+    /// Of onion services it holds no more than a fifth of the process's memory (`tor`'s rule as
+    /// well), as that is now.
+    fn publish(&mut self, upload: Result<HsUpload, HsRefusal>, now: Now) -> cepa_relay::Reply {
+        if let Some(account) = &self.account {
+            self.store.set_len_max(account.memory().max_bytes() / 5);
+        }
+        let reply = self.store.reply_publish(upload, now);
+        self.tell();
+        reply
+    }
+
     fn tell(&mut self) {
         if let Some(account) = &mut self.account {
             account.tell(MemoryClass::Descriptors, self.store.counts().bytes);
@@ -70,7 +84,7 @@ impl Directory {
     }
 
     /// Counts what it holds for others and what it reads and sends in the process's memory from now
-    /// on; of onion services it holds no more than a fifth of that (`tor`'s rule as well).
+    /// on.
     pub(crate) fn count_in(&self, memory: &Arc<Memory>) {
         self.onion_bodies.count_in(memory);
         self.replies.count_in(memory);
@@ -78,7 +92,6 @@ impl Directory {
             uploads.count_in(memory);
         }
         let mut onions = self.onions();
-        onions.store.set_len_max(memory.max_bytes() / 5);
         onions.account = Some(MemoryShare::new(Arc::clone(memory)));
         onions.tell();
     }
@@ -208,10 +221,7 @@ impl Directory {
             DirRequest::HsDescriptor(blinded) => self.onions().store.reply_fetch(blinded, now),
             _ => {
                 let upload = HsUpload::parse(&http.body, now.wall);
-                let mut onions = self.onions();
-                let reply = onions.store.reply_publish(upload, now);
-                onions.tell();
-                reply
+                self.onions().publish(upload, now)
             }
         })
     }
