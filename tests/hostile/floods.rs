@@ -231,10 +231,10 @@ pub(crate) fn begin_dir(world: &World) {
     assert!(matches!(end, Ended::Destroyed(_)), "{end:?}");
     trial.during();
     drop(link);
-    println!("{answered} of {BEGIN_DIRS} streams");
-    assert!((1..=BEGIN_DIRS_MAX).contains(&answered), "{answered}");
-    let what = format!("of {BEGIN_DIRS} directory streams, then the circuit is closed");
-    trial.end(answered, &what, 32, 16);
+    // Closing a circuit throws away what waits for its reader: it may be all.
+    assert!(answered <= BEGIN_DIRS_MAX, "{answered}");
+    let what = format!("BEGIN_DIR, {answered} answered, then the circuit is closed");
+    trial.end(BEGIN_DIRS.into(), &what, 32, 16);
 }
 
 /// Introduction points, introductions and rendezvous cookies, a circuit each.

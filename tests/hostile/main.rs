@@ -103,12 +103,10 @@ const ON_AUTHORITIES: &[Attack] = &[
     ("poison: long lines", poison::long_lines),
 ];
 
-/// What the public network votes for against strangers. The clients of a test network, services and
-/// users, have one address: so many may share it, as 2 may elsewhere.
-const PARAMS: [&str; 5] = [
+/// What the public network votes for against strangers.
+const PARAMS: [&str; 4] = [
     "sendme_accept_min_version=1",
     "DoSCircuitCreationEnabled=1",
-    "DoSCircuitCreationMinConnections=5",
     "DoSConnectionEnabled=1",
     "DoSStreamCreationEnabled=1",
 ];

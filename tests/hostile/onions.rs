@@ -20,7 +20,7 @@ use crate::world::{GUARD, World};
 /// A directory of onion services, as each relay of a small network is.
 const DIRECTORY: &str = "relay2";
 /// Streams that are opened and not read.
-const STREAMS: usize = 150;
+const STREAMS: usize = 300;
 /// Their circuits.
 const VISITORS: usize = 3;
 
@@ -82,8 +82,8 @@ pub(crate) fn filled(world: &World) {
         sent
     });
     let sent = trial.during_flood(flood, Duration::from_secs(4));
-    // What was taken stays for its time: 128 MiB of it at most.
-    trial.end(sent, "uploads", 160, 160);
+    // What was taken stays for its time: a fifth of the relay's 256 MiB at most.
+    trial.end(sent, "uploads", 96, 96);
 }
 
 /// Uploads over circuits of one link; how many were taken.

@@ -3,8 +3,8 @@
 //! ```text
 //! worker: counts of its own ─> MemoryShare ─ by the batch, when they have moved ─> Memory
 //! past the limit            whoever holds queued data closes its share of it, oldest first
-//! three quarters standing   no new circuits
-//! seven eighths standing    no new links
+//! three quarters standing   no new circuits, but the first ones of each link
+//! seven eighths standing    no new circuits, no new links
 //! ```
 //!
 //! What waits (cells, bytes of streams) can be thrown away, what stands (links, circuits,
@@ -18,6 +18,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 const STEP_BYTES_MAX: usize = 64 * 1024;
 /// That is at most this part of the limit.
 const STEP_PART: usize = 4096;
+/// What a link has of circuits, or a circuit of streams, while that is short: somebody who comes with
+/// one is not refused for somebody else's thousands.
+const FIRST_ONES: usize = 16;
 
 /// What a process holds memory for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,14 +167,16 @@ impl Memory {
         })
     }
 
-    /// Whether new circuits are taken: not while what stands holds three quarters, nor while more
-    /// is held than throwing away could mend.
+    /// Whether a new circuit is taken over a link that has so many, or a new stream on a circuit
+    /// that has so many: not while what stands holds three quarters, nor while more is held than
+    /// throwing away could mend. The first few are taken for as long as links are.
     #[must_use]
-    pub fn takes_circuits(&self) -> bool {
+    pub fn takes_circuits(&self, has: usize) -> bool {
         let max_bytes = self.max_bytes();
         let standing = self.sum(|class| !class.is_queued());
-        standing <= max_bytes / 4 * 3
-            && self.total_bytes() <= max_bytes.saturating_add(max_bytes / 16)
+        let has_room = standing <= max_bytes / 4 * 3
+            && self.total_bytes() <= max_bytes.saturating_add(max_bytes / 16);
+        has_room || has < FIRST_ONES && self.takes_links()
     }
 
     /// Whether new links are taken: not while what stands holds seven eighths.
@@ -309,10 +314,12 @@ mod tests {
             let (memory, _share) = holding(100 * M, &held);
             let is = (
                 memory.shortage().is_some(),
-                memory.takes_circuits(),
+                memory.takes_circuits(FIRST_ONES),
                 memory.takes_links(),
             );
             assert_eq!(is, expected, "{circuits} {cells}");
+            let first = memory.takes_circuits(FIRST_ONES - 1);
+            assert_eq!(first, memory.takes_links(), "{circuits} {cells}");
         }
     }
 

@@ -174,7 +174,7 @@ impl Switch {
             .ok_or(ChannelClose::Unknown)?;
         let is_full = self.circuits.len() >= circuits_max
             || link.accepted >= limits.circuits_per_channel_max
-            || !self.ledger.takes_circuits();
+            || !self.ledger.takes_circuits(link.accepted);
         let key = self.circuits.insert(Circuit::new(Leg { channel, circ_id }));
         let place = Place {
             worker: self.worker,

@@ -154,8 +154,9 @@ impl Switch {
             debug!("a stream id in use, dropped");
             return false;
         }
-        let is_full = circuit.streams.len() >= self.config.limits.streams_per_circuit_max;
-        if is_full || !self.ledger.takes_circuits() {
+        let has = circuit.streams.len();
+        let is_full = has >= self.config.limits.streams_per_circuit_max;
+        if is_full || !self.ledger.takes_circuits(has) {
             self.send_end(key, id, EndReason::RESOURCELIMIT.into(), now);
             return false;
         }

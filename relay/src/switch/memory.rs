@@ -85,9 +85,9 @@ impl Ledger {
         self.counts
     }
 
-    /// Whether new circuits and streams are taken.
-    pub(super) fn takes_circuits(&self) -> bool {
-        self.share.memory().takes_circuits()
+    /// Whether one more circuit of a link, or stream of a circuit, is taken that has so many.
+    pub(super) fn takes_circuits(&self, has: usize) -> bool {
+        self.share.memory().takes_circuits(has)
     }
 }
 
