@@ -8,6 +8,11 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+/// glibc's allocator keeps most of what a flood of circuits made a relay hold, as their pieces lie
+/// between those of others: 200 of 240 MiB in `tests/hostile`. This one gives whole pages back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cepa::listen::take_given();
     let args = cepa::args::Args::parse();

@@ -77,7 +77,8 @@ pub struct Switch {
     relays: Arc<KnownRelays>,
     rng: Rng,
     channels: Channels,
-    circuits: SlotMap<CircuitKey, Circuit>,
+    /// Boxed: the table keeps its slots for ever, and a flood leaves many.
+    circuits: SlotMap<CircuitKey, Box<Circuit>>,
     streams: SlotMap<StreamKey, Edge>,
     commands: VecDeque<Command>,
     /// Where the points are whose keys are at home with this worker.

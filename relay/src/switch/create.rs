@@ -175,7 +175,8 @@ impl Switch {
         let is_full = self.circuits.len() >= circuits_max
             || link.accepted >= limits.circuits_per_channel_max
             || !self.ledger.takes_circuits(link.accepted);
-        let key = self.circuits.insert(Circuit::new(Leg { channel, circ_id }));
+        let circuit = Circuit::new(Leg { channel, circ_id });
+        let key = self.circuits.insert(Box::new(circuit));
         let place = Place {
             worker: self.worker,
             circuit: key,
