@@ -1,6 +1,6 @@
 //! The file of a client, and its checks. All its keys have defaults but `network`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -18,8 +18,7 @@ use crate::error::{Failure, fail};
 use crate::reload::Written;
 
 /// Where a client listens for SOCKS unless it is told otherwise.
-pub const SOCKS_DEFAULT: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9050);
+pub const SOCKS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9050);
 
 /// The file's keys.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -72,6 +71,9 @@ pub struct ClientTable {
     /// Whether SOCKS replies tell why an onion service failed.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub onion_errors: bool,
+    /// The address that links to relays come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outbound_bind_address: Option<IpAddr>,
     /// Bytes of memory that may be held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_memory: Option<Spanned<u64>>,
@@ -115,6 +117,7 @@ impl ClientTable {
             vanguards: None,
             circuit_padding: None,
             onion_errors: true,
+            outbound_bind_address: None,
             max_memory: None,
             client_reject_internal_addresses: None,
             client_dns_reject_internal_addresses: None,
@@ -191,6 +194,7 @@ fn read(source: &Source) -> Result<ClientConfig, Failure> {
         vanguards: vanguards(source, table.vanguards.as_ref())?,
         circuit_padding: padding(source, table.circuit_padding.as_ref(), "circuit_padding")?,
         onion_errors: table.onion_errors,
+        outbound_bind_address: table.outbound_bind_address,
         max_memory: max_memory(source, table.max_memory.as_ref())?,
         reject_internal: table.client_reject_internal_addresses,
         dns_reject_internal: table.client_dns_reject_internal_addresses,
@@ -223,6 +227,7 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         vanguards: None,
         circuit_padding: PaddingLevel::Full,
         onion_errors: true,
+        outbound_bind_address: None,
         max_memory: machine_memory(),
         reject_internal: None,
         dns_reject_internal: None,

@@ -8,6 +8,7 @@ mod control;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -48,7 +49,7 @@ use crate::store::{Change, Durability, Store};
 use crate::tls;
 
 /// The keys that take effect at a start only.
-const FIXED: [&str; 16] = [
+const FIXED: [&str; 17] = [
     "socks",
     "http_connect",
     "dns",
@@ -62,6 +63,7 @@ const FIXED: [&str; 16] = [
     "circuit_padding",
     "vanguards",
     "onion_errors",
+    "outbound_bind_address",
     "max_memory",
     "metrics",
     "control",
@@ -153,6 +155,7 @@ async fn serve(
         applications: Applications::new(Rc::clone(&worker), automap, &doors),
         tls: tls::client_config(tls::provider())
             .map_err(|error| Failure::new("TLS cannot be set up", "this process", error))?,
+        bind: config.outbound_bind_address,
         worker: Rc::clone(&worker),
         fetches: Rc::default(),
         client_keys: BTreeSet::new(),
@@ -203,6 +206,8 @@ struct Hands {
     applications: Rc<Applications>,
     hosting: Hosting,
     tls: Arc<rustls::ClientConfig>,
+    /// The address that links come from.
+    bind: Option<IpAddr>,
     fetches: Rc<RefCell<BTreeMap<FetchId, AbortHandle>>>,
     /// The services for which we have a key.
     client_keys: BTreeSet<OnionAddress>,
@@ -409,7 +414,7 @@ impl Hands {
 
     fn open_channel(&mut self, id: LinkId, target: LinkTarget) {
         let (worker, tls) = (Rc::clone(&self.worker), Arc::clone(&self.tls));
-        let mut rng = self.rng.fork();
+        let (bind, mut rng) = (self.bind, self.rng.fork());
         tokio::task::spawn_local(async move {
             let expect = PeerExpectation {
                 rsa: Some(target.rsa),
@@ -417,7 +422,7 @@ impl Hands {
             };
             let ours = link::Ours {
                 tls: &tls,
-                bind: None,
+                bind,
                 identity: None,
                 versions: &LINK_VERSIONS,
             };

@@ -112,7 +112,9 @@ fn listed(world: &World) -> Liar {
 fn client_of_liars(world: &World) -> (Client, SocketAddr) {
     let rules = format!(
         "client_dns_reject_internal_addresses = true\n\
-         [paths]\nentry = [\"{GUARD}\"]\nexit = [\"{NICKNAME}\"]\n"
+         outbound_bind_address = \"{}\"\n\
+         [paths]\nentry = [\"{GUARD}\"]\nexit = [\"{NICKNAME}\"]\n",
+        Sources::claim().one()
     );
     let socks = SocketAddr::from(([127, 0, 0, 1], world.network.socks().port() + 21));
     let network = &world.network.summary.network;

@@ -13,7 +13,7 @@ use crate::attacker::link::Link;
 use crate::attacker::{Sources, descriptor, http, introduction};
 use crate::support::fetch;
 use crate::support::now;
-use crate::support::onion::Service;
+use crate::support::onion::{Service, hosted_from};
 use crate::trial::{Flood, Trial};
 use crate::world::{GUARD, World};
 
@@ -24,10 +24,16 @@ const STREAMS: usize = 300;
 /// Their circuits.
 const VISITORS: usize = 3;
 
-/// A service at whose port the test's server is.
+/// A service at whose port the test's server is, with an address of its own: relays count honest
+/// people by theirs too.
 fn start(world: &World, name: &str) -> Service {
     let network = &world.network.summary.network;
-    Service::start(network, &world.folder(name).join("service"), world.server)
+    hosted_from(
+        Sources::claim().one(),
+        network,
+        &world.folder(name),
+        world.server,
+    )
 }
 
 /// A trial of a service, whose honest visitors fetch a page.

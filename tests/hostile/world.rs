@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use cepa_netdoc::descriptor::{ServerDescriptor, split_descriptors};
 use cepa_testnet::NodeSummary;
 
+use crate::attacker::Sources;
 use crate::attacker::circuit::{self, Circuit, Target};
 use crate::attacker::link::Link;
 use crate::support::client::Client;
@@ -68,7 +69,11 @@ impl World {
 
     /// Adds the honest user, whose paths begin at [`GUARD`] and end at [`EXIT`].
     pub(crate) fn with_user(mut self) -> Self {
-        let rules = format!("[paths]\nentry = [\"{GUARD}\"]\nexit = [\"{EXIT}\"]\n");
+        let rules = format!(
+            "outbound_bind_address = \"{}\"\n\
+             [paths]\nentry = [\"{GUARD}\"]\nexit = [\"{EXIT}\"]\n",
+            Sources::claim().one()
+        );
         let socks = self.network.local(0);
         let network = &self.network.summary.network;
         let client = Client::start(network, &self.folder, "honest", socks, &rules);

@@ -1,7 +1,7 @@
 //! Onion services of ours under test: `cepa onion serve`, started, found by its address, stopped.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -30,6 +30,30 @@ impl Service {
         let address = address_of(&mut process.0);
         Service { process, address }
     }
+}
+
+/// Hosts `server` as [`Service::start`] does, in a client whose links come from `from`.
+pub(crate) fn hosted_from(
+    from: Ipv4Addr,
+    network: &Path,
+    dir: &Path,
+    server: SocketAddr,
+) -> Service {
+    let config = dir.join("client.toml");
+    let text = format!(
+        "network = \"{}\"\ndata_dir = \"client\"\noutbound_bind_address = \"{from}\"\n\
+         [[onion_service]]\ndir = \"service\"\nports = [\"80={server}\"]\n",
+        network.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut command = Command::new(measured());
+    command
+        .args(["client", "--launched", "--config"])
+        .arg(&config);
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut process = Process(child.unwrap());
+    let address = address_of(&mut process.0);
+    Service { process, address }
 }
 
 /// The address of a service, once the process that hosts it says that it can be visited.
