@@ -215,7 +215,7 @@ impl Plane {
         let refusal = match Begin::read(data) {
             _ if command == RelayCommand::BEGIN_DIR => EndReason::NOTDIRECTORY,
             _ if *count >= INBOUND_STREAMS_MAX => EndReason::RESOURCELIMIT,
-            _ if !self.ledger.takes_streams(*count) => EndReason::RESOURCELIMIT,
+            _ if !self.ledger.takes_streams() => EndReason::RESOURCELIMIT,
             Err(_) => EndReason::TORPROTOCOL,
             Ok(begin) => {
                 *count += 1;
