@@ -13,6 +13,7 @@ use cepa_netdoc::timestamp;
 use cepa_relay::{
     AccountingStatus, HsDirCounts, PointCell, RelayStatus, SwitchCounts, Wakefulness,
 };
+use cepa_wire::time::unix_seconds;
 use serde::Serialize;
 
 use super::load::load;
@@ -71,11 +72,12 @@ pub(crate) fn words(status: &NodeStatus) -> String {
     );
     let _ = writeln!(
         text,
-        "  descriptor of {}, consensus of {}, onion key of {} until {}",
+        "  descriptor of {}, consensus of {}, onion key of {} until {}, signing key until {}",
         time(relay.published),
         time(relay.consensus_valid_after),
         timestamp::encode(relay.onion_key_since),
         timestamp::encode(relay.onion_key_until),
+        timestamp::encode(relay.signing_key_until),
     );
     let _ = match relay.is_exit {
         true => writeln!(text, "  exit policy: {}", relay.exit_policy.join(", ")),
@@ -191,6 +193,12 @@ pub fn metrics(status: &NodeStatus, now: SystemTime) -> String {
         ("direction=\"written\"".to_owned(), status.written_bytes),
     ];
     write("tor_relay_traffic_bytes", "counter", "Bytes moved", &rows);
+    let until = unix_seconds(relay.signing_key_until);
+    let (name, help) = (
+        "tor_relay_signing_cert_expiry_timestamp",
+        "End of the signing key",
+    );
+    write(name, "gauge", help, &[(String::new(), until)]);
     for (name, help, rows) in dns_of(&status.dns) {
         write(name, "counter", help, &rows);
     }
@@ -413,6 +421,7 @@ mod tests {
             uptime_secs: 9,
             onion_key_since: epoch,
             onion_key_until: epoch,
+            signing_key_until: epoch,
             is_exit: true,
             exit_policy: vec!["accept *:80".to_owned()],
             limits: LimitsStatus {
