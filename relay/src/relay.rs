@@ -18,7 +18,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -90,6 +90,10 @@ pub struct Relay {
     memory: Arc<Memory>,
     /// A consensus was refused.
     refused: Repeats,
+    /// An authority was not reached to be told of this relay.
+    unreached: Repeats,
+    /// Each that refused to be, by its place in the network file.
+    refused_by: BTreeMap<usize, Repeats>,
     commands: VecDeque<Command>,
     rng: Rng,
 }
@@ -146,6 +150,8 @@ impl Relay {
             onion_delay: OnionskinLimits::default().delay_max,
             memory: Memory::new(config.max_memory),
             refused: Repeats::default(),
+            unreached: Repeats::default(),
+            refused_by: BTreeMap::new(),
             commands: VecDeque::new(),
             exit_policy: config.exit_policy(),
             config,
@@ -217,8 +223,23 @@ impl Relay {
         let reason: String = reason.chars().filter(|one| !one.is_control()).collect();
         match status {
             200 => {}
-            0 => tracing::debug!("no descriptor to authority {name}: {reason}"),
-            _ => warn!("authority {name} refuses our descriptor: {status} {reason}"),
+            0 => {
+                if let Some(unsaid) = self.unreached.say(now) {
+                    info!(
+                        unsaid,
+                        "authority {name} is not reached: {reason}; it is tried again"
+                    );
+                }
+            }
+            _ => {
+                let repeats = self.refused_by.entry(authority).or_default();
+                if let Some(unsaid) = repeats.say(now) {
+                    warn!(
+                        unsaid,
+                        "authority {name} refuses our descriptor: {status} {reason}"
+                    );
+                }
+            }
         }
         self.publisher.handle_upload(authority, status, now);
         self.advance(now);

@@ -17,6 +17,7 @@ use cepa_authority::{
 };
 use cepa_crypto::{Ed25519Id, RsaId};
 use cepa_dir::DirRequest;
+use cepa_dir::fetch::Refusal;
 use cepa_dir::request::{DescQuery, Round, VoteQuery};
 use cepa_link::{LINK_VERSIONS, PeerExpectation};
 use cepa_netdoc::consensus::ConsensusText;
@@ -389,8 +390,10 @@ impl Running {
         self.node
             .directory
             .insert(DirDocument::Consensus(text.clone()));
-        if let Err(refusal) = self.node.relay.offer_consensus(text, clock::now()) {
-            tracing::warn!(%refusal, "our own consensus is not used");
+        match self.node.relay.offer_consensus(text, clock::now()) {
+            // It was kept, or others gave it before this one was started again.
+            Ok(()) | Err(Refusal::NotNewer) => {}
+            Err(refusal) => tracing::warn!(%refusal, "our own consensus is not used"),
         }
     }
 }

@@ -101,6 +101,14 @@ pub(crate) fn words(status: &NodeStatus) -> String {
         limits.memory_bytes,
         limits.memory_bytes_max
     );
+    let kept = &status.kept;
+    if kept.waiting > 0 {
+        let _ = writeln!(
+            text,
+            "  NOT KEPT: the disk takes {} rows and files not, {} keys and votes among them",
+            kept.waiting, kept.waiting_vital
+        );
+    }
     if let Some(used) = &relay.accounting {
         let _ = writeln!(
             text,

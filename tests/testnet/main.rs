@@ -2,8 +2,8 @@
 //!
 //! Each network finds ports of its own, so that they run side by side, on loopback addresses only.
 //! `traffic` is a network that carries what it should, `delay` one with slow links, `survival` one
-//! whose nodes are killed, `doors` one whose doors strangers hold, `address` one with a relay
-//! that moves, `onions` one with onion services (`reload`: they change while they run), `operator`
+//! whose nodes are killed, `disks` one whose disk fails, `doors` one whose doors strangers hold,
+//! `address` one with a relay that moves, `onions` one with onion services (`reload`: they change while they run), `operator`
 //! one whose operator and disks do what they like, `kills` one whose nodes are killed at random
 //! instants, `ports` and `transparent` the other ways in, `exits` what leaves the network and what
 //! does not, `control` a client that stem drives, `twins` two of one command line, `week` one in
@@ -20,6 +20,7 @@ mod address;
 mod bad_input;
 mod control;
 mod delay;
+mod disks;
 mod doors;
 mod exits;
 mod kills;
