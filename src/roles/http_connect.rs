@@ -22,8 +22,8 @@ use crate::net::edge::{self, Socket};
 
 /// Headers of a request, at most.
 const HEADERS_MAX: usize = 64;
-/// Bytes of them that isolate, at most.
-const ISOLATION_LEN_MAX: usize = 512;
+/// Bytes of them that isolate, at most: more than a user and a password of the greatest length.
+const ISOLATION_LEN_MAX: usize = 4096;
 const ISOLATING: [&str; 2] = ["proxy-authorization", "x-tor-stream-isolation"];
 
 /// Serves one connection to a port.
@@ -106,7 +106,7 @@ fn asked(request: &hyper::Request<Incoming>, visitor: &Visitor) -> Result<Asked,
         }
     }
     if credentials.len() > ISOLATION_LEN_MAX {
-        return Err(StatusCode::BAD_REQUEST);
+        return Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     }
     let auth = match credentials.is_empty() {
         true => SocksAuth::None,
