@@ -167,8 +167,8 @@ pub struct AskArgs {
 
 const RELAY_KEYGEN_HELP: &str = "\
 The files are tor's (tor --keygen), and belong into keys/ of the relay's data folder: all but
-ed25519_master_id_secret_key, which stays where this runs. Before a signing key ends the relay says so,
-and takes the two files that --renew writes when it gets SIGHUP.
+ed25519_master_id_secret_key, which stays where this runs. Before a signing key ends the relay says
+so, and takes the two files that --renew writes when it gets SIGHUP.
 
 Examples:
   cepa relay keygen --dir master --days 90

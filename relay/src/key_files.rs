@@ -107,10 +107,10 @@ pub fn read_master_public(public: &[u8]) -> Result<Ed25519Id, KeyFileError> {
 pub fn read_master(secret: &[u8], public: Option<&[u8]>) -> Result<ExpandedKeypair, KeyFileError> {
     let key = key_file::read_ed25519(Kind::MasterSecret, secret)
         .map_err(|_| KeyFileError::Damaged(MASTER_SECRET))?;
-    if let Some(public) = public {
-        if read_master_public(public)? != key.public().id() {
-            return Err(KeyFileError::Mismatch(MASTER_PUBLIC, MASTER_SECRET));
-        }
+    if let Some(public) = public
+        && read_master_public(public)? != key.public().id()
+    {
+        return Err(KeyFileError::Mismatch(MASTER_PUBLIC, MASTER_SECRET));
     }
     Ok(key)
 }

@@ -3,8 +3,8 @@
 //!
 //! Identities stay for good. The signing key lasts 30 days and is made anew whenever half of its
 //! life is over, unless the master key is kept elsewhere ([`crate::signing`]). The ntor onion key
-//! lasts 28 days; the one before it answers for a grace period more. The dummy TAP key goes with it: authorities take a
-//! change of the ntor key alone for cosmetic.
+//! lasts 28 days; the one before it answers for a grace period more. The dummy TAP key goes with
+//! it: authorities take a change of the ntor key alone for cosmetic.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,8 +22,6 @@ use zeroize::Zeroizing;
 use crate::key_files::{self, KeyFile, KeyFileError};
 use crate::signing::{Master, SIGNING_DAYS, Signing};
 
-/// A day.
-pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bits of the identity and the TAP key.
 const RSA_BITS: usize = 1024;
 
@@ -76,7 +74,7 @@ impl RelayKeys {
         let identity = generate_rsa(rng)?;
         let master = ed25519::Keypair::generate(rng).expand();
         let signing = Signing::make(&master, SIGNING_DAYS, now, rng);
-        let master = (Master::Here(master), signing);
+        let master = (Master::Here(Box::new(master)), signing);
         RelayKeys::new(identity, master, None, now.wall, rng)
     }
 
@@ -344,7 +342,7 @@ fn read_master<'a>(
     let secret = file(secret_path);
     let secret = secret.map(|secret| key_files::read_master(secret, public));
     let master = match (secret.transpose()?, public) {
-        (Some(key), _) => Master::Here(key),
+        (Some(key), _) => Master::Here(Box::new(key)),
         (None, Some(public)) => Master::Away(key_files::read_master_public(public)?),
         (None, None) => return Ok(None),
     };
@@ -368,6 +366,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
+    use crate::signing::DAY;
 
     #[expect(clippy::disallowed_methods, reason = "a test's clock starts somewhere")]
     fn now() -> Now {

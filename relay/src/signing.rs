@@ -12,15 +12,16 @@ use cepa_wire::Now;
 use cepa_wire::cert::{Cert, CertError, CertKeyType, CertType};
 
 use crate::key_files::{self, KeyFile, KeyFileError};
-use crate::keys::DAY;
 
+/// A day.
+pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a signing key is certified that a relay makes for itself, as by `tor`.
 pub const SIGNING_DAYS: u32 = 30;
 
 /// The master identity of a relay.
 pub(crate) enum Master {
     /// Its secret is at hand.
-    Here(ExpandedKeypair),
+    Here(Box<ExpandedKeypair>),
     /// Its secret is kept elsewhere.
     Away(Ed25519Id),
 }

@@ -63,7 +63,12 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let (mut shutdown, mut signals) = (told.shutdown, told.signals);
     let network = Network::load(&config.relay.network)?;
-    let keys = keyfiles::authority::load(&config.relay.data_dir.join("keys"), clock::now())?;
+    let folder = config.relay.data_dir.join("keys");
+    let keys = keyfiles::authority::read(&folder)?;
+    // A clock may be wrong when a machine starts, and right a minute later.
+    if let Err(error) = keyfiles::authority::check_time(&folder, &keys, clock::now()) {
+        tracing::error!("{error}: this authority does not vote until then");
+    }
     let own = keys.certificate.identity;
     if !network
         .authorities

@@ -125,9 +125,9 @@ fn asked(request: &hyper::Request<Incoming>, visitor: &Visitor) -> Result<Asked,
 }
 
 /// The answer of a proxy whose way to the server failed, by the numbers of `tor`
-/// (`end_reason_to_http_connect_response_line`): 403 is final, and 500 that a key is missing; 503 says
-/// that there was no answer to the name or the onion address, 502 and 504 that there was none on the
-/// way; all three may pass.
+/// (`end_reason_to_http_connect_response_line`): 403 is final, and 500 says that a key is missing;
+/// 503 that there was no answer to the name or the onion address, 502 and 504 that there was none
+/// on the way; all three may pass.
 fn status_of(why: SocksStatus) -> StatusCode {
     match why {
         SocksStatus::NOT_ALLOWED | SocksStatus::CONNECTION_REFUSED => StatusCode::FORBIDDEN,

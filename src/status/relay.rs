@@ -159,6 +159,9 @@ const FLAGS: [(&str, Flags); 9] = [
     ("Guard", Flags::GUARD),
 ];
 
+/// `tor`'s name, which alerts look for.
+const EXPIRY: &str = "tor_relay_signing_cert_expiry_timestamp";
+
 /// The metrics in the text format of Prometheus.
 #[must_use]
 pub fn metrics(status: &NodeStatus, now: SystemTime) -> String {
@@ -172,14 +175,11 @@ pub fn metrics(status: &NodeStatus, now: SystemTime) -> String {
     let (nickname, fingerprint) = (&relay.nickname, relay.rsa);
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let mut write = |name: &str, kind: &str, help: &str, rows: &[(String, u64)]| {
-        head(&mut out, name, kind, help);
-        for (labels, value) in rows {
-            let _ = match labels.is_empty() {
-                true => writeln!(out, "{name} {value}"),
-                false => writeln!(out, "{name}{{{labels}}} {value}"),
-            };
-        }
+        put(&mut out, name, (kind, help), rows);
     };
+    let until = unix_seconds(relay.signing_key_until);
+    let (name, help) = (EXPIRY, "End of the signing key");
+    write(name, "gauge", help, &[(String::new(), until)]);
     let about = format!("nickname=\"{nickname}\",fingerprint=\"{fingerprint}\"");
     write("cepa_relay_info", "gauge", "Which relay", &[(about, 1)]);
     let ours = number(counts.channels_initiated);
@@ -201,12 +201,6 @@ pub fn metrics(status: &NodeStatus, now: SystemTime) -> String {
         ("direction=\"written\"".to_owned(), status.written_bytes),
     ];
     write("tor_relay_traffic_bytes", "counter", "Bytes moved", &rows);
-    let until = unix_seconds(relay.signing_key_until);
-    let (name, help) = (
-        "tor_relay_signing_cert_expiry_timestamp",
-        "End of the signing key",
-    );
-    write(name, "gauge", help, &[(String::new(), until)]);
     for (name, help, rows) in dns_of(&status.dns) {
         write(name, "counter", help, &rows);
     }
@@ -235,6 +229,17 @@ pub fn metrics(status: &NodeStatus, now: SystemTime) -> String {
     }
     kept(&mut out, status.kept);
     out
+}
+
+/// A metric: its kind and what it means, then a row for each set of labels.
+fn put(out: &mut String, name: &str, (kind, help): (&str, &str), rows: &[(String, u64)]) {
+    head(out, name, kind, help);
+    for (labels, value) in rows {
+        let _ = match labels.is_empty() {
+            true => writeln!(out, "{name} {value}"),
+            false => writeln!(out, "{name}{{{labels}}} {value}"),
+        };
+    }
 }
 
 /// Nothing, where there is no bound.

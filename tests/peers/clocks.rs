@@ -1,5 +1,5 @@
-//! Clocks that are wrong from the start: fresh clients of ours and of `tor`, and a relay of ours, two
-//! hours and two days off either way.
+//! Clocks that are wrong from the start: fresh clients of ours and of `tor`, and a relay of ours,
+//! two hours and two days off either way.
 //!
 //! Two hours keep nobody out of the network. Two days do; then the clock is named, once.
 

@@ -1,5 +1,6 @@
-//! Master keys that are kept elsewhere: made by `tor --keygen` and by `cepa relay keygen`, each used
-//! by a relay of the other program; signing keys that are renewed; folders that can't be written.
+//! Master keys that are kept elsewhere: made by `tor --keygen` and by `cepa relay keygen`, each
+//! used by a relay of the other program; signing keys that are renewed; folders that can't be
+//! written.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

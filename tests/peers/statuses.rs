@@ -1,5 +1,5 @@
-//! What applications are told: each outcome of a request over SOCKS 5, SOCKS 4a and HTTP CONNECT, by
-//! a client of ours and one of `tor`'s on the same network.
+//! What applications are told: each outcome of a request over SOCKS 5, SOCKS 4a and HTTP CONNECT,
+//! by a client of ours and one of `tor`'s on the same network.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -169,46 +169,31 @@ fn closed_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
+/// Hosts and ports that all protocols are asked for.
+fn targets(service: &str, locked: &str, closed: u16) -> Vec<(&'static str, String, u16)> {
+    let targets = [
+        ("a port where nobody listens", "127.0.0.1", closed),
+        ("a name that there is not", "missing.example", 80),
+        ("a port that no exit allows", "127.0.0.1", REFUSED_PORT),
+        ("an address that no exit has", "[2001:db8::1]", 80),
+        ("an onion service that there is not", NOBODY, 80),
+        ("a mistyped onion address", MISTYPED, 80),
+        ("a short onion address", "abc.onion", 80),
+        ("a service with keys, without one", locked, 80),
+        ("a port that a service does not have", service, 81),
+        ("an open service", service, 80),
+        ("port 0", "127.0.0.1", 0),
+        ("an address of .exit", "page.example.exit1.exit", 80),
+        ("a name with a blank", "page example", 80),
+        ("a name with a slash", "page/example", 80),
+    ];
+    let owned = targets.map(|(what, host, port)| (what, host.to_owned(), port));
+    owned.into()
+}
+
 fn cases(service: &str, locked: &str, closed: u16) -> Vec<Case> {
     let mut cases = Vec::new();
-    let long = "a".repeat(300);
-    let targets = [
-        (
-            "a port where nobody listens",
-            "127.0.0.1".to_owned(),
-            closed,
-        ),
-        ("a name that there is not", "missing.example".to_owned(), 80),
-        (
-            "a port that no exit allows",
-            "127.0.0.1".to_owned(),
-            REFUSED_PORT,
-        ),
-        (
-            "an address that no exit has",
-            "[2001:db8::1]".to_owned(),
-            80,
-        ),
-        ("an onion service that there is not", NOBODY.to_owned(), 80),
-        ("a mistyped onion address", MISTYPED.to_owned(), 80),
-        ("a short onion address", "abc.onion".to_owned(), 80),
-        ("a service with keys, without one", locked.to_owned(), 80),
-        (
-            "a port that a service does not have",
-            service.to_owned(),
-            81,
-        ),
-        ("an open service", service.to_owned(), 80),
-        ("port 0", "127.0.0.1".to_owned(), 0),
-        (
-            "an address of .exit",
-            "page.example.exit1.exit".to_owned(),
-            80,
-        ),
-        ("a name with a blank", "page example".to_owned(), 80),
-        ("a name with a slash", "page/example".to_owned(), 80),
-    ];
-    for (what, host, port) in targets {
+    for (what, host, port) in targets(service, locked, closed) {
         for version in [5, 4] {
             let host = host.clone();
             cases.push(Case {
@@ -221,12 +206,9 @@ fn cases(service: &str, locked: &str, closed: u16) -> Vec<Case> {
             ask: Box::new(move |ports| connect(ports.http, &format!("{host}:{port}"))),
         });
     }
+    let missing = "look-up of a name that there is not";
     for (what, command, host) in [
-        (
-            "look-up of a name that there is not",
-            0xF0,
-            "missing.example",
-        ),
+        (missing, 0xF0, "missing.example"),
         ("look-up of a name", 0xF0, dns::NAME),
         ("look-up of an onion address", 0xF0, NOBODY),
         ("look-up of an address without a name", 0xF1, "192.0.2.99"),
@@ -239,8 +221,15 @@ fn cases(service: &str, locked: &str, closed: u16) -> Vec<Case> {
             ask: Box::new(move |ports| socks(ports.socks, 5, command, host, 80)),
         });
     }
+    cases.extend(http_cases());
+    cases
+}
+
+/// What only HTTP can be asked for.
+fn http_cases() -> Vec<Case> {
+    let mut cases = Vec::new();
     for (what, target) in [
-        ("a name of 300 bytes", format!("{long}:80")),
+        ("a name of 300 bytes", "a".repeat(300) + ":80"),
         ("no port", "127.0.0.1".to_owned()),
         ("a port that is none", "127.0.0.1:http".to_owned()),
         ("a port that is too high", "127.0.0.1:65536".to_owned()),

@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 const STEP_BYTES_MAX: usize = 64 * 1024;
 /// That is at most this part of the limit.
 const STEP_PART: usize = 4096;
-/// What a link has of circuits, or a circuit of streams, while that is short: somebody who comes with
-/// one is not refused for somebody else's thousands.
+/// What a link has of circuits, or a circuit of streams, while that is short: somebody who comes
+/// with one is not refused for somebody else's thousands.
 const FIRST_ONES: usize = 16;
 
 /// What a process holds memory for.

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::{Command, Relay, TlsKeyJob};
 use crate::key_files::KeyFileError;
-use crate::keys::DAY;
+use crate::signing::DAY;
 
 /// So long before the end of a signing key it is told, where no other can be made.
 const ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);

@@ -17,7 +17,7 @@ use cepa_netdoc::timestamp;
 use super::*;
 use crate::accounting::{AccountingConfig, AccountingRule};
 use crate::exit_policy::ExitOptions;
-use crate::keys::DAY;
+use crate::signing::DAY;
 use crate::store::{Asker, DirStore};
 use crate::switch::Limits;
 
