@@ -57,7 +57,8 @@ pub struct CertificateTerms {
     pub sizes: KeySizes,
 }
 
-/// Loads the signing key and its certificate, and checks that they belong together and are good now.
+/// Loads the signing key and its certificate, and checks that they belong together and are good
+/// now.
 pub fn load(keys: &Path, now: Now) -> Result<AuthorityKeys, Failure> {
     let loaded = read(keys)?;
     check_time(keys, &loaded, now)?;

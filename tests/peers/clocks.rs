@@ -20,7 +20,7 @@ const HOUR_SECS: i64 = 3600;
 /// How long a client may take to serve, or to say why it does not.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// How long the test waits for `tor` beside it.
-const TOR_MAX: Duration = Duration::from_secs(30);
+const TOR_MAX: Duration = Duration::from_secs(10);
 /// How often a client without a network asks directories until the test has seen enough.
 const ATTEMPTS: usize = 12;
 /// Warnings of one that can't take part: on the clock, and on what it refuses for its sake.

@@ -1,8 +1,8 @@
 //! A week of a network in which something is always broken: links, disks, descriptors, clocks, name
 //! servers and peers fail at random, one after the other, and each fault ends by itself. Once it is
 //! over a client, an exit and an onion service serve again, without a restart, and three
-//! authorities have made a new consensus, within [`RECOVERY_MAX`]; pages and the service are served within
-//! [`PEER_MAX`] if nothing but a peer was gone.
+//! authorities have made a new consensus, within [`RECOVERY_MAX`]; pages and the service are served
+//! within [`PEER_MAX`] if nothing but a peer was gone.
 //!
 //! An hour of the network takes ten seconds and a while. CI has a few hours of it, each kind of
 //! fault in one; `CEPA_HOURS=168` is the week (docs/testing.md), `CEPA_SEED=N` another order of
