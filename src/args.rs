@@ -128,7 +128,7 @@ pub enum AuthorityCommand {
     Status(AskArgs),
 }
 
-/// `cepa relay`: either `--config F` or `status`.
+/// `cepa relay`: either `--config F`, or a command of its own.
 #[derive(Debug, ClapArgs)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -136,7 +136,7 @@ pub enum AuthorityCommand {
     arg_required_else_help = true
 )]
 pub struct RelayArgs {
-    /// A question to a running relay, if any.
+    /// The key command or the question, if any.
     #[command(subcommand)]
     pub command: Option<RelayCommand>,
     /// What any node takes.
@@ -144,9 +144,12 @@ pub struct RelayArgs {
     pub node: Option<NodeArgs>,
 }
 
-/// The questions to a running relay.
+/// What is done without starting a relay.
 #[derive(Debug, Subcommand)]
 pub enum RelayCommand {
+    /// Make the master identity key of a relay, to be kept offline, or renew its signing key.
+    #[command(after_help = RELAY_KEYGEN_HELP)]
+    Keygen(RelayKeygenArgs),
     /// Say how a running relay is: its keys, policy, bounds, and what it carries.
     Status(AskArgs),
 }
@@ -160,6 +163,29 @@ pub struct AskArgs {
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+const RELAY_KEYGEN_HELP: &str = "\
+The files are tor's (tor --keygen), and belong into keys/ of the relay's data folder: all but
+ed25519_master_id_secret_key, which stays where this runs. Before a signing key ends the relay says
+so, and takes the two files that --renew writes when it gets SIGHUP.
+
+Examples:
+  cepa relay keygen --dir master --days 90
+  cepa relay keygen --dir master --days 90 --renew";
+
+/// The arguments of `cepa relay keygen`.
+#[derive(Debug, ClapArgs)]
+pub struct RelayKeygenArgs {
+    /// The folder for the four files.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// How long the signing key is good.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = within(1..=366))]
+    pub days: u16,
+    /// Make a signing key only, for the master key that is there.
+    #[arg(long)]
+    pub renew: bool,
 }
 
 const COMPUTE_HELP: &str = "\
@@ -229,6 +255,7 @@ const RELAY_HELP: &str = "\
 Examples:
   cepa relay --config relay.toml
   cepa relay status --data-dir relay1
+  cepa relay keygen --dir master      a master key that is kept offline
 
 A configuration:
   nickname = \"relay1\"

@@ -4,6 +4,7 @@ mod authority_compute;
 pub mod authority_keygen;
 pub mod doctor;
 pub mod onion;
+mod relay_keygen;
 pub mod testnet_bench;
 pub mod testnet_sim;
 pub mod testnet_up;
@@ -72,8 +73,12 @@ fn authority(args: AuthorityArgs) -> Result<(), Failure> {
 }
 
 fn relay(args: RelayArgs) -> Result<(), Failure> {
-    if let Some(RelayCommand::Status(args)) = args.command {
-        return ask(&args.data_dir, Subject::Relay, args.json);
+    match args.command {
+        Some(RelayCommand::Keygen(args)) => return relay_keygen::run(&args),
+        Some(RelayCommand::Status(args)) => {
+            return ask(&args.data_dir, Subject::Relay, args.json);
+        }
+        None => {}
     }
     let Some(args) = args.node else {
         return fail("no configuration", "cepa relay", "give --config FILE");

@@ -66,6 +66,15 @@ impl Failure {
         self
     }
 
+    /// What was read, unless this or something else is wrong with it; then all that is.
+    pub fn or_worse<T>(found: Option<Self>, read: Result<T, Self>) -> Result<T, Self> {
+        match (found, read) {
+            (None, read) => read,
+            (Some(found), Ok(_)) => Err(found),
+            (Some(found), Err(more)) => Err(found.with(more)),
+        }
+    }
+
     /// This one and those that were found with it.
     pub fn each(&self) -> impl Iterator<Item = &Failure> {
         std::iter::once(self).chain(&self.more)

@@ -146,8 +146,10 @@ impl Keep {
     /// Writes what waits, what matters first; what is written waits no more.
     fn write(&mut self) -> Result<(), Fault> {
         // A disk that takes nothing may have it all.
-        self.waiting
-            .drop_files(|path, bytes| bytes.is_some_and(|bytes| keyfiles::holds(path, bytes)));
+        self.waiting.drop_files(|path, bytes| match bytes {
+            Some(bytes) => keyfiles::holds(path, bytes),
+            None => keyfiles::is_absent(path),
+        });
         while let Some((path, bytes)) = self.waiting.next_file() {
             write_file(path, bytes.map(|bytes| &bytes[..])).map_err(Fault::of_file)?;
             self.waiting.file_done();

@@ -22,6 +22,9 @@ const KEY_FILE_LEN_MAX: u64 = 64 << 10;
 
 /// Writes a file whole or not at all. `mode` is its permissions.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    // Where a link leads the file is kept elsewhere, and the link stays.
+    let target = std::fs::canonicalize(path);
+    let path = target.as_deref().unwrap_or(path);
     let written = || -> std::io::Result<()> {
         let folder = path
             .parent()
@@ -66,6 +69,12 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 /// was read.)
 pub fn holds(path: &Path, bytes: &[u8]) -> bool {
     std::fs::read(path).is_ok_and(|found| Zeroizing::new(found)[..] == *bytes)
+}
+
+/// Whether there is no such file: one that need not be removed.
+pub fn is_absent(path: &Path) -> bool {
+    let found = std::fs::symlink_metadata(path);
+    found.is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 /// Removes a file, if it is there.
@@ -160,6 +169,18 @@ mod tests {
         assert_eq!(read_secret(&path).unwrap().unwrap()[..], b"second"[..]);
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_kept_elsewhere_stays_there() {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (path, target) = (dir.path().join("key"), elsewhere.path().join("key"));
+        write_secret(&target, b"first").unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        write_secret(&path, b"second").unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"second");
+        assert!(std::fs::symlink_metadata(&path).unwrap().is_symlink());
+        assert!(!is_absent(&path) && is_absent(&dir.path().join("none")));
     }
 
     #[test]

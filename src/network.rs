@@ -120,7 +120,11 @@ impl Network {
     }
 
     fn read(source: &Source) -> Result<Self, Failure> {
-        let table: NetworkTable = source.parse()?;
+        let (table, unread) = source.parse_rest()?;
+        Failure::or_worse(unread, Self::checked(source, &table))
+    }
+
+    fn checked(source: &Source, table: &NetworkTable) -> Result<Self, Failure> {
         let mut network = Self {
             testing: table.testing,
             ..Self::default()
@@ -129,24 +133,27 @@ impl Network {
         if table.authority.is_empty() {
             return Err(source.lacks("[[authority]]", "one table of that name for each authority"));
         }
-        for entry in &table.authority {
+        let authorities = Failure::all(table.authority.iter().map(|entry| {
             let authority = entry.checked(source)?;
             let expected = "each authority once";
             source.expect(&entry.v3_ident, "v3_ident", expected, |_| {
                 known.insert(authority.v3_ident)
             })?;
-            source.expect(&entry.nickname, "authority", "at most 64", |_| {
-                known.len() <= AUTHORITIES_MAX
-            })?;
-            network.authorities.push(authority);
-        }
-        for entry in &table.fallback {
-            network.fallbacks.push(entry.checked(source)?);
-            let count = network.fallbacks.len();
-            source.expect(&entry.rsa, "fallback", "at most 1000", |_| {
-                count <= FALLBACKS_MAX
-            })?;
-        }
+            Ok(authority)
+        }));
+        let fallbacks = Failure::all(table.fallback.iter().map(|entry| entry.checked(source)));
+        let many = table.authority.get(AUTHORITIES_MAX);
+        let many = many.map(|entry| source.wrong(&entry.nickname, "authority", "at most 64"));
+        let more = table.fallback.get(FALLBACKS_MAX);
+        let more = more.map(|entry| source.wrong(&entry.rsa, "fallback", "at most 1000"));
+        let wrong = [authorities.as_ref().err(), fallbacks.as_ref().err()];
+        Failure::none_of(
+            wrong
+                .map(|one| one.cloned())
+                .into_iter()
+                .chain([many, more]),
+        )?;
+        (network.authorities, network.fallbacks) = (authorities?, fallbacks?);
         Ok(network)
     }
 }

@@ -118,9 +118,11 @@ pub(crate) fn outset(request: &SocksRequest, allow_internal: bool) -> Outset {
         (command, Host::Name(name)) if OnionAddress::of_host(name).is_some() => {
             visit(command, name, request.port)
         }
-        (_, Host::Name(name)) if is_special(name) => Outset::Refuse(SocksStatus::HOST_UNREACHABLE),
+        (_, Host::Name(name)) if ends_with(name, ".onion") => {
+            Outset::Refuse(SocksStatus::HOST_UNREACHABLE)
+        }
         // No exit looks it up: said here at once, as with `tor`.
-        (_, Host::Name(name)) if !host::is_name(name) => {
+        (_, Host::Name(name)) if ends_with(name, ".exit") || !host::is_name(name) => {
             Outset::Refuse(SocksStatus::GENERAL_FAILURE)
         }
         (_, Host::Name(name)) if connects && !allow_internal && is_local(name) => {
@@ -164,10 +166,10 @@ pub(crate) fn outset(request: &SocksRequest, allow_internal: bool) -> Outset {
     }
 }
 
-/// Names that must never be looked up outside, beside those of onion services.
-fn is_special(name: &str) -> bool {
+/// Whether a name is of a kind that must never be looked up outside.
+fn ends_with(name: &str, end: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
-    name.ends_with(".onion") || name.ends_with(".exit")
+    name.ends_with(end)
 }
 
 /// Names of this machine and its neighbours, which are others at an exit

@@ -6,6 +6,7 @@
 use cepa_crypto::ed25519::ExpandedKeypair;
 use cepa_crypto::key_file::{self, Kind};
 use cepa_crypto::{Ed25519Id, RsaId, curve25519, rsa};
+use cepa_wire::cert::{CertType, UnverifiedCert};
 use zeroize::Zeroizing;
 
 /// The RSA identity key, PEM.
@@ -30,10 +31,12 @@ pub const FINGERPRINT: &str = "fingerprint";
 pub const FINGERPRINT_ED25519: &str = "fingerprint-ed25519";
 
 /// The files that [`crate::RelayKeys::parse`] reads.
-pub const READ_FILES: [&str; 7] = [
+pub const READ_FILES: [&str; 9] = [
     SECRET_ID_KEY,
     MASTER_SECRET,
     MASTER_PUBLIC,
+    SIGNING_SECRET,
+    SIGNING_CERT,
     SECRET_ONION_KEY,
     SECRET_ONION_KEY_NTOR,
     SECRET_ONION_KEY_NTOR_OLD,
@@ -70,6 +73,11 @@ pub enum KeyFileError {
     /// A key of this kind cannot be generated.
     #[error("no RSA key could be made")]
     Generate,
+    /// The signing key has ended, and the master key that would sign another is elsewhere.
+    #[error(
+        "{SIGNING_CERT} has ended: renew it where {MASTER_SECRET} is (cepa relay keygen --renew)"
+    )]
+    Ended,
 }
 
 fn tagged(path: &'static str, kind: Kind, content: &[u8]) -> KeyFile {
@@ -88,16 +96,21 @@ pub fn write_master(key: &ExpandedKeypair) -> [KeyFile; 2] {
     ]
 }
 
+/// Reads the public half of the Ed25519 master identity key.
+pub fn read_master_public(public: &[u8]) -> Result<Ed25519Id, KeyFileError> {
+    let content = key_file::read(Kind::MasterPublic, public);
+    let id = content.ok().and_then(Ed25519Id::from_bytes);
+    id.ok_or(KeyFileError::Damaged(MASTER_PUBLIC))
+}
+
 /// Reads the Ed25519 master identity key, and checks its public half if that is there.
 pub fn read_master(secret: &[u8], public: Option<&[u8]>) -> Result<ExpandedKeypair, KeyFileError> {
     let key = key_file::read_ed25519(Kind::MasterSecret, secret)
         .map_err(|_| KeyFileError::Damaged(MASTER_SECRET))?;
-    if let Some(public) = public {
-        let content = key_file::read(Kind::MasterPublic, public)
-            .map_err(|_| KeyFileError::Damaged(MASTER_PUBLIC))?;
-        if content != key.public().as_bytes() {
-            return Err(KeyFileError::Mismatch(MASTER_PUBLIC, MASTER_SECRET));
-        }
+    if let Some(public) = public
+        && read_master_public(public)? != key.public().id()
+    {
+        return Err(KeyFileError::Mismatch(MASTER_PUBLIC, MASTER_SECRET));
     }
     Ok(key)
 }
@@ -109,6 +122,30 @@ pub fn write_signing(key: &ExpandedKeypair, cert: &[u8]) -> [KeyFile; 2] {
         tagged(SIGNING_SECRET, Kind::SigningSecret, &*key.to_bytes()),
         tagged(SIGNING_CERT, Kind::SigningCert, cert),
     ]
+}
+
+/// Reads a signing key and its certificate, whoever made it and until when it may last.
+pub fn read_signing(secret: &[u8], cert: &[u8]) -> Result<SigningFiles, KeyFileError> {
+    let key = key_file::read_ed25519(Kind::SigningSecret, secret)
+        .map_err(|_| KeyFileError::Damaged(SIGNING_SECRET))?;
+    let damaged = KeyFileError::Damaged(SIGNING_CERT);
+    let text = key_file::read(Kind::SigningCert, cert).map_err(|_| damaged)?;
+    let cert = UnverifiedCert::parse(text).map_err(|_| damaged)?;
+    Ok(SigningFiles {
+        key,
+        text: text.to_vec(),
+        cert: cert.expecting(CertType::ID_SIGNING).map_err(|_| damaged)?,
+    })
+}
+
+/// A signing key as it is on disk: nothing says yet that its certificate is good.
+pub struct SigningFiles {
+    /// The key.
+    pub key: ExpandedKeypair,
+    /// Its certificate.
+    pub cert: UnverifiedCert,
+    /// The same as bytes.
+    pub text: Vec<u8>,
 }
 
 /// Writes an ntor onion key.

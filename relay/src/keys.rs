@@ -1,31 +1,27 @@
 //! The keys of a relay and their rotation (tor-spec 1.1, dir-spec 2.1.1, cert-spec; param-spec
 //! `onion-key-rotation-days`, `onion-key-grace-period-days`).
 //!
-//! Identities stay for good. The signing key lasts 30 days and is made anew at each start, long
-//! before it ends, and whenever half of its life is over. The ntor onion key lasts 28 days; the one
-//! before it answers for a grace period more. The dummy TAP key goes with it: authorities take a
-//! change of the ntor key alone for cosmetic.
+//! Identities stay for good. The signing key lasts 30 days and is made anew whenever half of its
+//! life is over, unless the master key is kept elsewhere ([`crate::signing`]). The ntor onion key
+//! lasts 28 days; the one before it answers for a grace period more. The dummy TAP key goes with
+//! it: authorities take a change of the ntor key alone for cosmetic.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cepa_circuit::OnionKeys;
-use cepa_crypto::ed25519::{self, ExpandedKeypair};
+use cepa_crypto::ed25519;
 use cepa_crypto::{Ed25519Id, Rng, RsaId, curve25519, rsa};
 use cepa_link::LinkKeys;
 use cepa_netdoc::descriptor::DescriptorKeys;
 use cepa_netdoc::params::Params;
 use cepa_wire::Now;
-use cepa_wire::cert::{Cert, CertKeyType, CertType};
 use zeroize::Zeroizing;
 
 use crate::key_files::{self, KeyFile, KeyFileError};
+use crate::signing::{Master, SIGNING_DAYS, Signing};
 
-/// A day.
-pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a signing key is certified, as by `tor`.
-const SIGNING_DAYS: u32 = 30;
 /// Bits of the identity and the TAP key.
 const RSA_BITS: usize = 1024;
 
@@ -58,10 +54,8 @@ impl KeyLife {
 /// All keys of a relay but those of TLS.
 pub struct RelayKeys {
     identity: Arc<rsa::Keypair>,
-    master: ExpandedKeypair,
-    signing: ed25519::Keypair,
-    signing_cert: Vec<u8>,
-    signing_since: SystemTime,
+    master: Master,
+    signing: Signing,
     tap: rsa::Keypair,
     ntor: curve25519::SecretKey,
     ntor_previous: Option<curve25519::SecretKey>,
@@ -79,7 +73,9 @@ impl RelayKeys {
     pub fn generate(now: Now, rng: &mut Rng) -> Result<Self, KeyFileError> {
         let identity = generate_rsa(rng)?;
         let master = ed25519::Keypair::generate(rng).expand();
-        RelayKeys::new(identity, master, None, now.wall, now, rng)
+        let signing = Signing::make(&master, SIGNING_DAYS, now, rng);
+        let master = (Master::Here(Box::new(master)), signing);
+        RelayKeys::new(identity, master, None, now.wall, rng)
     }
 
     /// The keys in the files of a data folder (those of [`key_files::READ_FILES`] that are there),
@@ -92,22 +88,20 @@ impl RelayKeys {
         rng: &mut Rng,
     ) -> Result<Self, KeyFileError> {
         let file = |path: &str| files.get(path).map(|bytes| bytes.as_slice());
-        let (id, master) = (key_files::SECRET_ID_KEY, key_files::MASTER_SECRET);
-        let (identity, master) = match (file(id), file(master)) {
+        let id = key_files::SECRET_ID_KEY;
+        let is_first_start = file(key_files::FINGERPRINT).is_none();
+        let master = read_master(&file, now, rng)?;
+        let (identity, master) = match (file(id), master) {
             (None, None) => return RelayKeys::generate(now, rng),
             // A first start that was cut off: the fingerprint is written last.
-            (None, Some(_)) if file(key_files::FINGERPRINT).is_none() => {
+            (None, Some((Master::Here(_), _))) if is_first_start => {
                 return RelayKeys::generate(now, rng);
             }
-            (Some(_), None) => return Err(KeyFileError::Missing(master, id)),
-            (None, Some(_)) => return Err(KeyFileError::Missing(id, master)),
-            (Some(identity), Some(secret)) => {
-                let public = file(key_files::MASTER_PUBLIC);
-                (
-                    key_files::read_rsa(id, identity)?,
-                    key_files::read_master(secret, public)?,
-                )
-            }
+            // The first start after the master key was made elsewhere.
+            (None, Some(master)) if is_first_start => (generate_rsa(rng)?, master),
+            (Some(_), None) => return Err(KeyFileError::Missing(key_files::MASTER_SECRET, id)),
+            (None, Some(_)) => return Err(KeyFileError::Missing(id, key_files::MASTER_PUBLIC)),
+            (Some(identity), Some(master)) => (key_files::read_rsa(id, identity)?, master),
         };
         let ntor = |path| {
             file(path)
@@ -127,19 +121,18 @@ impl RelayKeys {
         } else {
             now.wall
         };
-        RelayKeys::new(identity, master, onion, since, now, rng)
+        RelayKeys::new(identity, master, onion, since, rng)
     }
 
     fn new(
         identity: rsa::Keypair,
-        master: ExpandedKeypair,
+        (master, signing): (Master, Signing),
         onion: Option<(
             curve25519::SecretKey,
             Option<curve25519::SecretKey>,
             rsa::Keypair,
         )>,
         ntor_since: SystemTime,
-        now: Now,
         rng: &mut Rng,
     ) -> Result<Self, KeyFileError> {
         let (ntor, ntor_previous, tap) = match onion {
@@ -150,13 +143,10 @@ impl RelayKeys {
                 generate_rsa(rng)?,
             ),
         };
-        let (signing, signing_cert) = make_signing(&master, now, rng);
         Ok(RelayKeys {
             identity: Arc::new(identity),
             master,
             signing,
-            signing_cert,
-            signing_since: now.wall,
             tap,
             ntor,
             ntor_previous,
@@ -173,13 +163,42 @@ impl RelayKeys {
     /// The relay's Ed25519 identity.
     #[must_use]
     pub fn ed25519_id(&self) -> Ed25519Id {
-        self.master.public().id()
+        self.master.id()
     }
 
     /// The RSA identity key, which signs TLS certificates.
     #[must_use]
     pub fn identity(&self) -> &Arc<rsa::Keypair> {
         &self.identity
+    }
+
+    /// Until when the signing key is good.
+    #[must_use]
+    pub fn signing_until(&self) -> SystemTime {
+        self.signing.until
+    }
+
+    /// How long the signing key is still good, if no other can be made here.
+    #[must_use]
+    pub fn signing_left(&self, now: Now) -> Option<Duration> {
+        let is_away = self.master.secret().is_none();
+        is_away.then(|| self.signing.left(now))
+    }
+
+    /// Takes a signing key that was made where the master key is, if it is good for longer than
+    /// the one in use. Whether it is.
+    pub fn take_signing(
+        &mut self,
+        secret: &[u8],
+        cert: &[u8],
+        now: Now,
+    ) -> Result<bool, KeyFileError> {
+        let read = Signing::read(secret, cert, self.master.id(), now)?;
+        let is_later = read.until > self.signing.until;
+        if is_later {
+            self.signing = read;
+        }
+        Ok(is_later)
     }
 
     /// Since when the onion key has been in use; to be kept beside the files.
@@ -194,8 +213,8 @@ impl RelayKeys {
         LinkKeys {
             rsa: &self.identity,
             ed: self.ed25519_id(),
-            signing: &self.signing,
-            signing_cert: &self.signing_cert,
+            signing: &self.signing.key,
+            signing_cert: &self.signing.cert,
         }
     }
 
@@ -206,8 +225,8 @@ impl RelayKeys {
             identity: &self.identity,
             tap_onion: Some(&self.tap),
             ntor_onion: &self.ntor,
-            signing: &self.signing,
-            signing_cert: &self.signing_cert,
+            signing: &self.signing.key,
+            signing_cert: &self.signing.cert,
         }
     }
 
@@ -235,9 +254,10 @@ impl RelayKeys {
     ) -> Result<Rotated, KeyFileError> {
         let age = |since: SystemTime| now.wall.duration_since(since).unwrap_or_default();
         let mut rotated = Rotated::default();
-        if age(self.signing_since) >= life.signing {
-            (self.signing, self.signing_cert) = make_signing(&self.master, now, rng);
-            self.signing_since = now.wall;
+        if let Some(master) = self.master.secret()
+            && age(self.signing.since) >= life.signing
+        {
+            self.signing = Signing::make(master, SIGNING_DAYS, now, rng);
             rotated.signing = true;
         }
         if age(self.ntor_since) >= life.rotation {
@@ -259,11 +279,13 @@ impl RelayKeys {
         let old = key_files::SECRET_ONION_KEY_NTOR_OLD;
         let previous = self.ntor_previous.as_ref();
         let mut files = Vec::with_capacity(10);
-        files.extend(key_files::write_master(&self.master));
-        files.extend(key_files::write_signing(
-            &self.signing.expand(),
-            &self.signing_cert,
-        ));
+        files.extend(
+            self.master
+                .secret()
+                .into_iter()
+                .flat_map(key_files::write_master),
+        );
+        files.extend(self.signing.files());
         files.push(key_files::write_rsa(key_files::SECRET_ONION_KEY, &self.tap));
         files.push(key_files::write_ntor(
             key_files::SECRET_ONION_KEY_NTOR,
@@ -309,13 +331,34 @@ fn generate_rsa(rng: &mut Rng) -> Result<rsa::Keypair, KeyFileError> {
     rsa::Keypair::generate(RSA_BITS, rng).map_err(|_| KeyFileError::Generate)
 }
 
-fn make_signing(master: &ExpandedKeypair, now: Now, rng: &mut Rng) -> (ed25519::Keypair, Vec<u8>) {
-    let signing = ed25519::Keypair::generate(rng);
-    let (public, expires) = (signing.public(), now.wall + DAY * SIGNING_DAYS);
-    let kind = CertType::ID_SIGNING;
-    let key = public.as_bytes();
-    let cert = Cert::make_expanded(kind, expires, CertKeyType::ED25519, key, master, true);
-    (signing, cert)
+/// The master identity, if there is any of it, with a signing key that is good.
+fn read_master<'a>(
+    file: &impl Fn(&str) -> Option<&'a [u8]>,
+    now: Now,
+    rng: &mut Rng,
+) -> Result<Option<(Master, Signing)>, KeyFileError> {
+    let (secret_path, public_path) = (key_files::MASTER_SECRET, key_files::MASTER_PUBLIC);
+    let public = file(public_path);
+    let secret = file(secret_path);
+    let secret = secret.map(|secret| key_files::read_master(secret, public));
+    let master = match (secret.transpose()?, public) {
+        (Some(key), _) => Master::Here(Box::new(key)),
+        (None, Some(public)) => Master::Away(key_files::read_master_public(public)?),
+        (None, None) => return Ok(None),
+    };
+    let (key, cert) = (key_files::SIGNING_SECRET, key_files::SIGNING_CERT);
+    let found = match (file(key), file(cert)) {
+        (Some(key), Some(cert)) => Signing::read(key, cert, master.id(), now),
+        (None, _) => Err(KeyFileError::Missing(key, public_path)),
+        (_, None) => Err(KeyFileError::Missing(cert, public_path)),
+    };
+    let signing = match (found, &master) {
+        (Err(damaged @ KeyFileError::Damaged(_)), _) => return Err(damaged),
+        // What has ended, or was written by halves, is made anew where that is possible.
+        (Err(_), Master::Here(secret)) => Signing::make(secret, SIGNING_DAYS, now, rng),
+        (found, _) => found?,
+    };
+    Ok(Some((master, signing)))
 }
 
 #[cfg(test)]
@@ -323,6 +366,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
+    use crate::signing::DAY;
 
     #[expect(clippy::disallowed_methods, reason = "a test's clock starts somewhere")]
     fn now() -> Now {
@@ -376,6 +420,7 @@ mod tests {
         }
         let mut half = files.clone();
         half.remove(key_files::MASTER_SECRET);
+        half.remove(key_files::MASTER_PUBLIC);
         assert!(matches!(
             RelayKeys::parse(&half, now.wall, now, &mut rng),
             Err(KeyFileError::Missing(key_files::MASTER_SECRET, _))
@@ -416,5 +461,69 @@ mod tests {
         };
         assert_eq!(rotate(35), both);
         assert_eq!(keys.onion_keys().ntor.len(), 1);
+    }
+
+    #[test]
+    fn a_start_makes_no_signing_key_anew_that_is_good() {
+        let (now, mut rng) = (now(), Rng::from_seed([3; 32]));
+        let keys = RelayKeys::generate(now, &mut rng).unwrap();
+        let files = map(keys.files("Foo"));
+        let mut read = |files, days| RelayKeys::parse(files, now.wall, now + DAY * days, &mut rng);
+        assert_eq!(map(read(&files, 14).unwrap().files("Foo")), files);
+        let cert = |keys: RelayKeys| keys.signing.cert;
+        // One that has ended, or was written by halves.
+        assert_ne!(cert(read(&files, 31).unwrap()), keys.signing.cert);
+        let mut half = files.clone();
+        half.remove(key_files::SIGNING_CERT);
+        assert_ne!(cert(read(&half, 0).unwrap()), keys.signing.cert);
+    }
+
+    #[test]
+    fn a_master_key_may_be_elsewhere() {
+        let (now, mut rng) = (now(), Rng::from_seed([4; 32]));
+        let master = ed25519::Keypair::generate(&mut rng).expand();
+        let (signing, until) = crate::signing::make_signing_files(&master, 90, now, &mut rng);
+        let mut files = map(key_files::write_master(&master).into());
+        files.extend(map(signing.into()));
+        files.remove(key_files::MASTER_SECRET);
+        let life = KeyLife::of(&Params::new(), DAY);
+        // The RSA identity is made here.
+        let mut keys = RelayKeys::parse(&files, now.wall, now, &mut rng).unwrap();
+        assert_eq!(keys.ed25519_id(), master.public().id());
+        let day_60 = now + DAY * 60;
+        assert!(!keys.rotate(life, day_60, &mut rng).unwrap().signing);
+        assert_eq!(keys.signing_left(day_60), Some(DAY * 30));
+        assert_eq!(keys.signing_until(), until);
+        let written = map(keys.files("Foo"));
+        assert!(!written.contains_key(key_files::MASTER_SECRET));
+        files.extend(written);
+        let mut parse = |files, days| RelayKeys::parse(files, now.wall, now + DAY * days, &mut rng);
+        assert!(parse(&files, 89).is_ok());
+        assert!(matches!(parse(&files, 91), Err(KeyFileError::Ended)));
+        let mut other = files.clone();
+        let stranger = ed25519::Keypair::generate(&mut Rng::from_seed([5; 32])).expand();
+        let (forged, _) =
+            crate::signing::make_signing_files(&stranger, 90, now, &mut Rng::from_seed([6; 32]));
+        let forged = map(forged.into());
+        other.extend(forged.clone());
+        assert!(matches!(
+            parse(&other, 1),
+            Err(KeyFileError::Mismatch(key_files::SIGNING_CERT, _))
+        ));
+        let take = |keys: &mut RelayKeys, files: &BTreeMap<String, Zeroizing<Vec<u8>>>| {
+            let file = |path| files[path].as_slice();
+            let (key, cert) = (key_files::SIGNING_SECRET, key_files::SIGNING_CERT);
+            keys.take_signing(file(key), file(cert), day_60)
+        };
+        assert!(take(&mut keys, &forged).is_err());
+        assert_eq!(take(&mut keys, &files), Ok(false));
+        let renewed = crate::signing::make_signing_files(&master, 90, day_60, &mut rng).0;
+        assert_eq!(take(&mut keys, &map(renewed.into())), Ok(true));
+        assert_eq!(keys.signing_left(day_60), Some(DAY * 90));
+        files.remove(key_files::SIGNING_SECRET);
+        assert!(matches!(
+            RelayKeys::parse(&files, now.wall, now, &mut rng),
+            Err(KeyFileError::Missing(key_files::SIGNING_SECRET, _))
+        ));
     }
 }

@@ -14,6 +14,7 @@ pub mod key_files;
 pub mod keys;
 mod publish;
 pub mod relay;
+pub mod signing;
 pub mod status;
 pub mod store;
 pub mod switch;
@@ -25,8 +26,9 @@ pub use config::RelayConfig;
 pub use descriptor::{OwnDocuments, PROTOCOLS};
 pub use exit_policy::{ExitOptions, ExitPolicy};
 pub use key_files::{KeyFile, KeyFileError};
-pub use keys::{DAY, KeyLife, RelayKeys, Rotated};
+pub use keys::{KeyLife, RelayKeys, Rotated};
 pub use relay::{Command, Relay, Restored, TlsKeyJob};
+pub use signing::{DAY, SIGNING_DAYS, make_signing_files};
 pub use status::{AccountingStatus, LimitsStatus, RelayStatus};
 pub use store::{
     Asker, DirDocument, DirStore, Found, HsDirCounts, HsDirStore, HsDuty, HsRefusal, HsUpload,

@@ -18,10 +18,10 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use cepa_circuit::{CongestionParams, PaddingParams};
 use cepa_crypto::Rng;
@@ -56,6 +56,10 @@ const TLS_LIFE: Duration = Duration::from_secs(12 * 60 * 60);
 /// After a TLS key could not be made.
 const TLS_RETRY: Duration = Duration::from_secs(10);
 
+/// How far a descriptor's time may be ahead of the clock, after several in one second; where it is
+/// further, the clock was set back.
+const AHEAD_MAX: Duration = Duration::from_secs(60);
+
 /// The control core of a relay.
 pub struct Relay {
     config: RelayConfig,
@@ -64,6 +68,8 @@ pub struct Relay {
     keys: RelayKeys,
     life: KeyLife,
     keys_due: Instant,
+    /// When it was last told that the signing key ends soon.
+    ends_told: Option<Instant>,
     tls: Option<Arc<TlsKeyAndCert>>,
     tls_due: Option<Instant>,
     download: DirectoryDownload,
@@ -84,6 +90,10 @@ pub struct Relay {
     memory: Arc<Memory>,
     /// A consensus was refused.
     refused: Repeats,
+    /// An authority was not reached to be told of this relay.
+    unreached: Repeats,
+    /// Each that refused to be, by its place in the network file.
+    refused_by: BTreeMap<usize, Repeats>,
     commands: VecDeque<Command>,
     rng: Rng,
 }
@@ -126,6 +136,7 @@ impl Relay {
             wakefulness: Wakefulness::Awake,
             life: KeyLife::of(&Params::new(), config.key_day),
             keys_due: now.mono + KEYS_TICK,
+            ends_told: None,
             tls: None,
             tls_due: None,
             own: None,
@@ -139,6 +150,8 @@ impl Relay {
             onion_delay: OnionskinLimits::default().delay_max,
             memory: Memory::new(config.max_memory),
             refused: Repeats::default(),
+            unreached: Repeats::default(),
+            refused_by: BTreeMap::new(),
             commands: VecDeque::new(),
             exit_policy: config.exit_policy(),
             config,
@@ -147,6 +160,7 @@ impl Relay {
             rng,
         };
         relay.save_keys();
+        relay.look_for_signing_key(now);
         relay.hand_out_onion_keys();
         relay.configure_switches();
         let relays = KnownRelays::of_network(&relay.network);
@@ -209,8 +223,23 @@ impl Relay {
         let reason: String = reason.chars().filter(|one| !one.is_control()).collect();
         match status {
             200 => {}
-            0 => tracing::debug!("no descriptor to authority {name}: {reason}"),
-            _ => warn!("authority {name} refuses our descriptor: {status} {reason}"),
+            0 => {
+                if let Some(unsaid) = self.unreached.say(now) {
+                    info!(
+                        unsaid,
+                        "authority {name} is not reached: {reason}; it is tried again"
+                    );
+                }
+            }
+            _ => {
+                let repeats = self.refused_by.entry(authority).or_default();
+                if let Some(unsaid) = repeats.say(now) {
+                    warn!(
+                        unsaid,
+                        "authority {name} refuses our descriptor: {status} {reason}"
+                    );
+                }
+            }
         }
         self.publisher.handle_upload(authority, status, now);
         self.advance(now);
@@ -245,6 +274,7 @@ impl Relay {
         if now.mono >= self.keys_due {
             self.keys_due = now.mono + KEYS_TICK;
             self.rotate_keys(now);
+            self.look_for_signing_key(now);
         }
         if self.tls_due.is_some_and(|due| now.mono >= due) {
             self.make_tls_key();
@@ -453,11 +483,22 @@ impl Relay {
         }
     }
 
+    /// The time of a new descriptor: later than the one before. Authorities keep the first of two
+    /// of one second, and with it what was so before.
+    fn published_now(&self, now: Now) -> SystemTime {
+        let own = self.own.as_ref();
+        let next = own.map(|own| own.descriptor.published + Duration::from_secs(1));
+        let ahead = |next: SystemTime| next.duration_since(now.wall).unwrap_or_default();
+        let next = next.filter(|next| ahead(*next) <= AHEAD_MAX);
+        next.map_or(now.wall, |next| next.max(now.wall))
+    }
+
     fn make_documents(&mut self, observed: u32, now: Now) {
         let uptime = now.mono.saturating_duration_since(self.started);
         let asleep = self.wakefulness != Wakefulness::Awake;
         let (config, policy, keys) = (&self.config, &self.exit_policy, &self.keys);
-        match OwnDocuments::make(config, policy, keys, observed, asleep, uptime, now.wall) {
+        let published = self.published_now(now);
+        match OwnDocuments::make(config, policy, keys, observed, asleep, uptime, published) {
             Ok(own) => {
                 let (descriptor, extra_info) = (own.descriptor.clone(), own.extra_info.clone());
                 self.serve(DirDocument::Own(descriptor, extra_info));

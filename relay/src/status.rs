@@ -40,6 +40,9 @@ pub struct RelayStatus {
     /// When that gives way to another.
     #[serde(serialize_with = "timestamp::serialize")]
     pub onion_key_until: SystemTime,
+    /// Until when its signing key is good.
+    #[serde(serialize_with = "timestamp::serialize")]
+    pub signing_key_until: SystemTime,
     /// Whether streams leave here.
     pub is_exit: bool,
     /// The rules by which they do, in their order.

@@ -139,6 +139,8 @@ fn check(source: &Source, table: &ClientTable) -> Result<(), Failure> {
     let services = table.onion_service.iter().cloned();
     let memory = table.max_memory.as_ref();
     let metrics = table.metrics.as_ref();
+    let control = table.control.clone();
+    let control = control.map(|control| control.checked(source, Path::new("")));
     Failure::none_of([
         both(source, &table.socks, "socks").err(),
         both(source, &table.http_connect, "http_connect").err(),
@@ -151,12 +153,17 @@ fn check(source: &Source, table: &ClientTable) -> Result<(), Failure> {
         vanguards(source, table.vanguards.as_ref()).err(),
         padding(source, table.circuit_padding.as_ref(), "circuit_padding").err(),
         max_memory(source, memory).err(),
+        control.and_then(Result::err),
         MetricsPort::checked(source, metrics, &table.metrics_policy).err(),
     ])
 }
 
 fn read(source: &Source) -> Result<ClientConfig, Failure> {
-    let table: ClientTable = source.parse()?;
+    let (table, unread) = source.parse_rest()?;
+    Failure::or_worse(unread, checked(source, table))
+}
+
+fn checked(source: &Source, table: ClientTable) -> Result<ClientConfig, Failure> {
     check(source, &table)?;
     let (socks, socks_unix) = both(source, &table.socks, "socks")?;
     let (http_connect, http_connect_unix) = both(source, &table.http_connect, "http_connect")?;

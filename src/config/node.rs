@@ -143,6 +143,8 @@ pub struct NodeTable {
 pub struct NodeFile {
     source: Source,
     table: NodeTable,
+    /// What could not be read.
+    unread: Option<Failure>,
 }
 
 /// Reads the file.
@@ -151,8 +153,12 @@ pub fn load(path: &Path) -> Result<NodeFile, Failure> {
 }
 
 fn read(source: Source) -> Result<NodeFile, Failure> {
-    let table = source.parse()?;
-    Ok(NodeFile { source, table })
+    let (table, unread) = source.parse_rest()?;
+    Ok(NodeFile {
+        source,
+        table,
+        unread,
+    })
 }
 
 impl NodeFile {
@@ -166,11 +172,16 @@ impl NodeFile {
                 "start it with `cepa authority`, or take [authority] out",
             );
         }
-        check_relay(&self.source, self.table)
+        Failure::or_worse(self.unread, check_relay(&self.source, self.table))
     }
 
     /// As the configuration of an authority.
     pub fn into_authority(mut self) -> Result<AuthorityConfig, Failure> {
+        let unread = self.unread.take();
+        Failure::or_worse(unread, self.checked_authority())
+    }
+
+    fn checked_authority(mut self) -> Result<AuthorityConfig, Failure> {
         let Some(table) = self.table.authority.take() else {
             return Err(self
                 .source

@@ -196,8 +196,11 @@ impl OnionServiceTable {
                 *path = source.resolve(path);
             }
         }
-        if ports.is_empty() || ports.len() > PORTS_MAX {
+        if ports.is_empty() {
             return Err(source.lacks("ports of an onion service", "\"80=127.0.0.1:8080\""));
+        }
+        if let Some(more) = self.ports.get(PORTS_MAX) {
+            return Err(source.wrong(more, "ports", &format!("at most {PORTS_MAX} of a service")));
         }
         let points = self.intro_points.map(Spanned::into_inner);
         Ok(OnionServiceConfig {

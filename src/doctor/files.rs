@@ -22,6 +22,8 @@ const CERTIFICATE_LEFT_MIN: Duration = Duration::from_secs(28 * DAY_SECS);
 /// The same for a relay's signing key, which is renewed by itself where the master key is.
 const SIGNING_LEFT_MIN: Duration = Duration::from_secs(7 * DAY_SECS);
 const DAY_SECS: u64 = 86_400;
+/// What to do about a signing key that ends.
+const RENEW: &str = "renew it where the master key is: cepa relay keygen --renew";
 
 pub(super) fn look(role: &Role, report: &mut Report) {
     let data_dir = role.data_dir();
@@ -190,8 +192,8 @@ fn look_at_signing(keys: &Path, report: &mut Report) {
     let (left, found) = left_of(cert.unchecked().expires());
     let (level, remedy) = match is_renewed {
         true => (Level::Ok, ""),
-        false if left.is_zero() => (Level::Bad, "renew it where the master key is"),
-        false if left < SIGNING_LEFT_MIN => (Level::Warn, "renew it where the master key is"),
+        false if left.is_zero() => (Level::Bad, RENEW),
+        false if left < SIGNING_LEFT_MIN => (Level::Warn, RENEW),
         false => (Level::Ok, ""),
     };
     report.add(level, "certificate", path.display(), found, remedy);

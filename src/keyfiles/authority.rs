@@ -57,8 +57,28 @@ pub struct CertificateTerms {
     pub sizes: KeySizes,
 }
 
-/// Loads the signing key and its certificate, and checks that they belong together.
+/// Loads the signing key and its certificate, and checks that they belong together and are good
+/// now.
 pub fn load(keys: &Path, now: Now) -> Result<AuthorityKeys, Failure> {
+    let loaded = read(keys)?;
+    check_time(keys, &loaded, now)?;
+    Ok(loaded)
+}
+
+/// Whether the certificate is good now.
+pub fn check_time(keys: &Path, loaded: &AuthorityKeys, now: Now) -> Result<(), Failure> {
+    if loaded.certificate.is_current(now.wall) {
+        return Ok(());
+    }
+    fail(
+        "this certificate is expired or not yet good",
+        keys.join("authority_certificate").display(),
+        "renew it with `cepa authority keygen`, or set the clock",
+    )
+}
+
+/// The same at any time.
+pub fn read(keys: &Path) -> Result<AuthorityKeys, Failure> {
     let key_path = keys.join("authority_signing_key");
     let certificate_path = keys.join("authority_certificate");
     let Some(pem) = read_secret_text(&key_path)? else {
@@ -74,13 +94,6 @@ pub fn load(keys: &Path, now: Now) -> Result<AuthorityKeys, Failure> {
             "this certificate is for another key",
             certificate_path.display(),
             "put the files of one `cepa authority keygen` here",
-        );
-    }
-    if !certificate.is_current(now.wall) {
-        return fail(
-            "this certificate is expired or not yet good",
-            certificate_path.display(),
-            "renew it with `cepa authority keygen`, or set the clock",
         );
     }
     Ok(AuthorityKeys {

@@ -8,7 +8,7 @@ use std::path::Path;
 use cepa_crypto::{Ed25519Id, Rng, RsaId, ed25519, rsa};
 use cepa_relay::key_files::{self, KeyFile, KeyFileError};
 
-use super::{read_secret, write_secret};
+use super::{read_public, read_secret, write_secret};
 use crate::error::Failure;
 
 /// Bits of the RSA identity, on which peers insist (tor-spec 0.3).
@@ -34,18 +34,27 @@ pub fn load_or_make(data_dir: &Path, nickname: &str, rng: &mut Rng) -> Result<Id
     let (id_name, master_name) = (key_files::SECRET_ID_KEY, key_files::MASTER_SECRET);
     let id = read_secret(&data_dir.join(id_name))?;
     let master = read_secret(&data_dir.join(master_name))?;
-    match (id, master) {
-        (Some(id), Some(master)) => {
-            let id = key_files::read_rsa(id_name, &id).map_err(wrong)?;
+    let public = read_public(&data_dir.join(key_files::MASTER_PUBLIC))?;
+    let rsa = |id: &[u8]| {
+        let id = key_files::read_rsa(id_name, id);
+        id.map(|id| id.public().id()).map_err(wrong)
+    };
+    match (id, master, public) {
+        (Some(id), Some(master), _) => {
             let master = key_files::read_master(&master, None).map_err(wrong)?;
             Ok(Identity {
-                rsa: id.public().id(),
+                rsa: rsa(&id)?,
                 ed25519: master.public().id(),
             })
         }
-        (None, None) => make(data_dir, nickname, rng),
-        (None, Some(_)) => Err(wrong(KeyFileError::Missing(id_name, master_name))),
-        (Some(_), None) => Err(wrong(KeyFileError::Missing(master_name, id_name))),
+        // The master key is kept elsewhere.
+        (Some(id), None, Some(public)) => Ok(Identity {
+            rsa: rsa(&id)?,
+            ed25519: key_files::read_master_public(&public).map_err(wrong)?,
+        }),
+        (None, None, _) => make(data_dir, nickname, rng),
+        (None, Some(_), _) => Err(wrong(KeyFileError::Missing(id_name, master_name))),
+        (Some(_), None, None) => Err(wrong(KeyFileError::Missing(master_name, id_name))),
     }
 }
 

@@ -79,8 +79,10 @@ impl Write for Line<'_> {
         }
         if self.put(bytes).is_err() {
             self.0.lost = self.0.lost.saturating_add(1);
+            // Whoever collects standard error learns of a disk that takes no more; beyond that
+            // there is nobody to tell.
+            let _ = io::stderr().lock().write_all(bytes);
         }
-        // There is nobody to tell.
         Ok(bytes.len())
     }
 

@@ -17,6 +17,7 @@ use cepa_authority::{
 };
 use cepa_crypto::{Ed25519Id, RsaId};
 use cepa_dir::DirRequest;
+use cepa_dir::fetch::Refusal;
 use cepa_dir::request::{DescQuery, Round, VoteQuery};
 use cepa_link::{LINK_VERSIONS, PeerExpectation};
 use cepa_netdoc::consensus::ConsensusText;
@@ -62,7 +63,12 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let (mut shutdown, mut signals) = (told.shutdown, told.signals);
     let network = Network::load(&config.relay.network)?;
-    let keys = keyfiles::authority::load(&config.relay.data_dir.join("keys"), clock::now())?;
+    let folder = config.relay.data_dir.join("keys");
+    let keys = keyfiles::authority::read(&folder)?;
+    // A clock may be wrong when a machine starts, and right a minute later.
+    if let Err(error) = keyfiles::authority::check_time(&folder, &keys, clock::now()) {
+        tracing::error!("{error}: this authority does not vote until then");
+    }
     let own = keys.certificate.identity;
     if !network
         .authorities
@@ -389,8 +395,10 @@ impl Running {
         self.node
             .directory
             .insert(DirDocument::Consensus(text.clone()));
-        if let Err(refusal) = self.node.relay.offer_consensus(text, clock::now()) {
-            tracing::warn!(%refusal, "our own consensus is not used");
+        match self.node.relay.offer_consensus(text, clock::now()) {
+            // It was kept, or others gave it before this one was started again.
+            Ok(()) | Err(Refusal::NotNewer) => {}
+            Err(refusal) => tracing::warn!(%refusal, "our own consensus is not used"),
         }
     }
 }

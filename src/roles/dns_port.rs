@@ -22,7 +22,7 @@ use super::applications::{Answer, Applications, Asked};
 use crate::config::Listener;
 use crate::error::Failure;
 
-/// Questions under way at once.
+/// Questions under way at once; another is told that there is no answer now.
 const QUESTIONS_MAX: usize = 512;
 /// The longest question over UDP (RFC 1035 4.2.1; more with EDNS, which is not needed to ask).
 const QUESTION_LEN_MAX: usize = 4096;
@@ -53,6 +53,12 @@ pub(crate) async fn serve(applications: Rc<Applications>, socket: UdpSocket, por
             continue;
         }
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            // Whoever asks tries another server, or again.
+            let mut full = head_of(&question);
+            full.metadata.response_code = ResponseCode::ServFail;
+            if let Ok(bytes) = full.to_vec() {
+                let _ = socket.try_send_to(&bytes, peer);
+            }
             continue;
         };
         let (applications, socket) = (Rc::clone(&applications), Rc::clone(&socket));
@@ -67,17 +73,23 @@ pub(crate) async fn serve(applications: Rc<Applications>, socket: UdpSocket, por
     }
 }
 
+/// An answer to a question, without any.
+fn head_of(question: &Message) -> Message {
+    let (id, op_code) = (question.metadata.id, question.metadata.op_code);
+    let mut answer = Message::response(id, op_code);
+    answer.metadata.recursion_desired = question.metadata.recursion_desired;
+    answer.metadata.recursion_available = true;
+    answer.queries.clone_from(&question.queries);
+    answer
+}
+
 async fn answer(
     applications: &Applications,
     question: &Message,
     port: Listener,
     peer: SocketAddr,
 ) -> Message {
-    let (id, op_code) = (question.metadata.id, question.metadata.op_code);
-    let mut answer = Message::response(id, op_code);
-    answer.metadata.recursion_desired = question.metadata.recursion_desired;
-    answer.metadata.recursion_available = true;
-    answer.queries.clone_from(&question.queries);
+    let mut answer = head_of(question);
     let (command, address) = match wanted(question) {
         Ok(wanted) => wanted,
         Err(code) => {

@@ -22,8 +22,8 @@ use crate::net::edge::{self, Socket};
 
 /// Headers of a request, at most.
 const HEADERS_MAX: usize = 64;
-/// Bytes of them that isolate, at most.
-const ISOLATION_LEN_MAX: usize = 512;
+/// Bytes of them that isolate, at most: more than a user and a password of the greatest length.
+const ISOLATION_LEN_MAX: usize = 4096;
 const ISOLATING: [&str; 2] = ["proxy-authorization", "x-tor-stream-isolation"];
 
 /// Serves one connection to a port.
@@ -106,7 +106,7 @@ fn asked(request: &hyper::Request<Incoming>, visitor: &Visitor) -> Result<Asked,
         }
     }
     if credentials.len() > ISOLATION_LEN_MAX {
-        return Err(StatusCode::BAD_REQUEST);
+        return Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     }
     let auth = match credentials.is_empty() {
         true => SocksAuth::None,
@@ -124,18 +124,20 @@ fn asked(request: &hyper::Request<Incoming>, visitor: &Visitor) -> Result<Asked,
     Ok(Asked::by(visitor, protocol, request))
 }
 
-/// The answer of a proxy whose way to the server failed: 403 and 404 are final, 502 and 504 may
-/// pass (`end_reason_to_http_connect_response_line` of `tor`).
+/// The answer of a proxy whose way to the server failed, by the numbers of `tor`
+/// (`end_reason_to_http_connect_response_line`): 403 is final, and 500 says that a key is missing;
+/// 503 that there was no answer to the name or the onion address, 502 and 504 that there was none
+/// on the way; all three may pass.
 fn status_of(why: SocksStatus) -> StatusCode {
     match why {
         SocksStatus::NOT_ALLOWED | SocksStatus::CONNECTION_REFUSED => StatusCode::FORBIDDEN,
         SocksStatus::HOST_UNREACHABLE
-        | SocksStatus::NETWORK_UNREACHABLE
         | SocksStatus::HS_DESC_NOT_FOUND
-        | SocksStatus::HS_DESC_INVALID
-        | SocksStatus::HS_MISSING_CLIENT_AUTH
-        | SocksStatus::HS_BAD_CLIENT_AUTH => StatusCode::NOT_FOUND,
-        SocksStatus::HS_BAD_ADDRESS => StatusCode::BAD_REQUEST,
+        | SocksStatus::HS_DESC_INVALID => StatusCode::SERVICE_UNAVAILABLE,
+        SocksStatus::HS_MISSING_CLIENT_AUTH | SocksStatus::HS_BAD_CLIENT_AUTH => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+        SocksStatus::NETWORK_UNREACHABLE => StatusCode::NOT_FOUND,
         SocksStatus::TTL_EXPIRED | SocksStatus::HS_INTRO_TIMED_OUT => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::BAD_GATEWAY,
     }
@@ -156,9 +158,9 @@ mod tests {
         for (why, code) in [
             (SocksStatus::NOT_ALLOWED, 403),
             (SocksStatus::CONNECTION_REFUSED, 403),
-            (SocksStatus::HOST_UNREACHABLE, 404),
-            (SocksStatus::HS_DESC_NOT_FOUND, 404),
-            (SocksStatus::HS_BAD_ADDRESS, 400),
+            (SocksStatus::HOST_UNREACHABLE, 503),
+            (SocksStatus::HS_DESC_NOT_FOUND, 503),
+            (SocksStatus::HS_BAD_ADDRESS, 502),
             (SocksStatus::GENERAL_FAILURE, 502),
             (SocksStatus::HS_INTRO_FAILED, 502),
             (SocksStatus::HS_REND_FAILED, 502),

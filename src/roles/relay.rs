@@ -401,6 +401,7 @@ impl Node {
             }
             Command::Serve(document) => self.serve(document),
             Command::SaveKeys { files, ntor_since } => self.save_keys(files, ntor_since)?,
+            Command::ReadSigningKey => self.read_signing_key()?,
             Command::OnionKeys(onion) => self.set_onion_keys(onion),
             Command::MakeTlsKey(job) => {
                 let mut rng = self.rng.fork();

@@ -13,6 +13,7 @@ use cepa_netdoc::timestamp;
 use cepa_relay::{
     AccountingStatus, HsDirCounts, PointCell, RelayStatus, SwitchCounts, Wakefulness,
 };
+use cepa_wire::time::unix_seconds;
 use serde::Serialize;
 
 use super::load::load;
@@ -71,11 +72,12 @@ pub(crate) fn words(status: &NodeStatus) -> String {
     );
     let _ = writeln!(
         text,
-        "  descriptor of {}, consensus of {}, onion key of {} until {}",
+        "  descriptor of {}, consensus of {}, onion key of {} until {}, signing key until {}",
         time(relay.published),
         time(relay.consensus_valid_after),
         timestamp::encode(relay.onion_key_since),
         timestamp::encode(relay.onion_key_until),
+        timestamp::encode(relay.signing_key_until),
     );
     let _ = match relay.is_exit {
         true => writeln!(text, "  exit policy: {}", relay.exit_policy.join(", ")),
@@ -99,6 +101,14 @@ pub(crate) fn words(status: &NodeStatus) -> String {
         limits.memory_bytes,
         limits.memory_bytes_max
     );
+    let kept = &status.kept;
+    if kept.waiting > 0 {
+        let _ = writeln!(
+            text,
+            "  NOT KEPT: the disk takes {} rows and files not, {} keys and votes among them",
+            kept.waiting, kept.waiting_vital
+        );
+    }
     if let Some(used) = &relay.accounting {
         let _ = writeln!(
             text,
@@ -149,6 +159,9 @@ const FLAGS: [(&str, Flags); 9] = [
     ("Guard", Flags::GUARD),
 ];
 
+/// `tor`'s name, which alerts look for.
+const EXPIRY: &str = "tor_relay_signing_cert_expiry_timestamp";
+
 /// The metrics in the text format of Prometheus.
 #[must_use]
 pub fn metrics(status: &NodeStatus, now: SystemTime) -> String {
@@ -162,14 +175,11 @@ pub fn metrics(status: &NodeStatus, now: SystemTime) -> String {
     let (nickname, fingerprint) = (&relay.nickname, relay.rsa);
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let mut write = |name: &str, kind: &str, help: &str, rows: &[(String, u64)]| {
-        head(&mut out, name, kind, help);
-        for (labels, value) in rows {
-            let _ = match labels.is_empty() {
-                true => writeln!(out, "{name} {value}"),
-                false => writeln!(out, "{name}{{{labels}}} {value}"),
-            };
-        }
+        put(&mut out, name, (kind, help), rows);
     };
+    let until = unix_seconds(relay.signing_key_until);
+    let (name, help) = (EXPIRY, "End of the signing key");
+    write(name, "gauge", help, &[(String::new(), until)]);
     let about = format!("nickname=\"{nickname}\",fingerprint=\"{fingerprint}\"");
     write("cepa_relay_info", "gauge", "Which relay", &[(about, 1)]);
     let ours = number(counts.channels_initiated);
@@ -219,6 +229,17 @@ pub fn metrics(status: &NodeStatus, now: SystemTime) -> String {
     }
     kept(&mut out, status.kept);
     out
+}
+
+/// A metric: its kind and what it means, then a row for each set of labels.
+fn put(out: &mut String, name: &str, (kind, help): (&str, &str), rows: &[(String, u64)]) {
+    head(out, name, kind, help);
+    for (labels, value) in rows {
+        let _ = match labels.is_empty() {
+            true => writeln!(out, "{name} {value}"),
+            false => writeln!(out, "{name}{{{labels}}} {value}"),
+        };
+    }
 }
 
 /// Nothing, where there is no bound.
@@ -413,6 +434,7 @@ mod tests {
             uptime_secs: 9,
             onion_key_since: epoch,
             onion_key_until: epoch,
+            signing_key_until: epoch,
             is_exit: true,
             exit_policy: vec!["accept *:80".to_owned()],
             limits: LimitsStatus {

@@ -2,7 +2,7 @@
 //! servers that come late. Ours mend themselves; `tor` stands beside them in the same faults.
 //!
 //! All is in a network namespace, which takes root, `ip` and `nft`; where they are absent a line
-//! says so. By hand, as it takes minutes: 1,400 requests of as many users, one after the other.
+//! says so.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -32,13 +32,13 @@ const RESOLVERS_MAX: Duration = Duration::from_secs(10);
 /// The disk of a client.
 const DISK: &str = "size=2m,mode=700";
 /// Where name servers come to be.
-const NAME_SERVER: &str = "127.0.0.53";
+pub(crate) const NAME_SERVER: &str = "127.0.0.53";
 /// Users, and how many of them to one who visits an onion service.
 const USERS: usize = 1400;
 const ONION_EVERY: usize = 9;
 
 /// A network namespace that this thread is in; none where there can't be one.
-fn space(name: &str) -> Option<Space> {
+pub(crate) fn space(name: &str) -> Option<Space> {
     if !is_tor_here() || !is_here("nft", &["--version"]) {
         return None;
     }
@@ -62,10 +62,7 @@ fn what_breaks_mends_itself() {
     let plan = "--authorities 3 --relays 4 --exits 1 --clients 0 --interval 10 --with tor:exit=1";
     let plan: Vec<_> = plan.split_whitespace().collect();
     let network = Network::up_in(Some(&space.0), &dir.path().join("net"), &plan);
-    let world = World {
-        network: &network,
-        dir: dir.path(),
-    };
+    let world = World::new(&network, dir.path());
     let mut steps = Steps::default();
     steps.step("links go silent", || links_go_silent(&space, &world));
     steps.step("a disk is full, and is emptied", || disk_is_full(&world));
@@ -74,18 +71,22 @@ fn what_breaks_mends_itself() {
 }
 
 /// A network, and where what is added to it has its files and ports.
-struct World<'a> {
+pub(crate) struct World<'a> {
     network: &'a Network,
     dir: &'a Path,
 }
 
-impl World<'_> {
-    fn socks(&self, place: u16) -> SocketAddr {
+impl<'a> World<'a> {
+    pub(crate) fn new(network: &'a Network, dir: &'a Path) -> Self {
+        World { network, dir }
+    }
+
+    pub(crate) fn socks(&self, place: u16) -> SocketAddr {
         self.network.local(place)
     }
 
     /// A client of ours with its files in a folder of this name.
-    fn ours(&self, name: &str, place: u16, more: &str) -> (Client, SocketAddr) {
+    pub(crate) fn ours(&self, name: &str, place: u16, more: &str) -> (Client, SocketAddr) {
         let socks = self.socks(place);
         let network = &self.network.summary.network;
         (Client::start(network, self.dir, name, socks, more), socks)
@@ -93,6 +94,17 @@ impl World<'_> {
 
     /// A client of `tor`'s, the same.
     fn theirs(&self, name: &str, place: u16) -> (Tor, SocketAddr) {
+        self.theirs_with(name, place, "", "")
+    }
+
+    /// The same with flags of its SOCKS port, and further lines.
+    pub(crate) fn theirs_with(
+        &self,
+        name: &str,
+        place: u16,
+        flags: &str,
+        more: &str,
+    ) -> (Tor, SocketAddr) {
         let socks = self.socks(place);
         let folder = self.dir.join(name);
         let base = std::fs::read_to_string(self.network.folder.join("torrc")).unwrap();
@@ -100,7 +112,7 @@ impl World<'_> {
         let kept = base.lines().filter(is_other);
         let mut text: String = kept.flat_map(|line| [line, "\n"]).collect();
         text.push_str(&format!(
-            "SocksPort {socks}\nDataDirectory {}\n",
+            "SocksPort {socks} {flags}\nDataDirectory {}\n{more}",
             folder.display()
         ));
         let path = self.dir.join(format!("{name}.torrc"));
@@ -263,18 +275,15 @@ fn servers_come(space: &Space, world: &World<'_>) {
     println!("tor: {word} by then");
 }
 
+/// More users, one after the other, than circuits can be held; some of them visit an onion service.
 #[test]
-#[ignore = "takes minutes; docs/testing.md says how"]
 fn a_name_for_each_request() {
     let Some(space) = space("many") else { return };
     let dir = tempfile::tempdir().unwrap();
     let plan = "--authorities 3 --relays 4 --exits 2 --clients 0";
     let plan: Vec<_> = plan.split_whitespace().collect();
     let network = Network::up_in(Some(&space.0), &dir.path().join("net"), &plan);
-    let world = World {
-        network: &network,
-        dir: dir.path(),
-    };
+    let world = World::new(&network, dir.path());
     let server = server::start();
     let service = Service::start(&network.summary.network, &dir.path().join("hs"), server);
     let (_ours, our_socks) = world.ours("many", 0, "");

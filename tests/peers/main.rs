@@ -1,9 +1,11 @@
 //! Debian's `tor`, and stem's parsers, at the other end.
 //!
-//! `matrix`: what works with `tor`, in both directions, as a table. `their_client`: a `tor` client,
-//! and stem, on a network of ours. `paths`: rules on paths, given to both. By hand: `throughput`, a
-//! measurement beside `tor`, and `rounds`, a relay of ours through 240 rounds of `tor`. Where `tor`
-//! is not installed a test says so in a line and passes, except under `CI=true`.
+//! `matrix`: what works with `tor`, in both directions, as a table. `faults`: what breaks around
+//! both, `clocks`: clocks that are wrong, `keys`: master keys that are kept elsewhere, `statuses`:
+//! what applications are told. `their_client`: a `tor` client, and stem, on a network of ours.
+//! `paths`: rules on paths, given to both. By hand: `throughput`, a measurement beside `tor`, and
+//! `rounds`, a relay of ours through 240 rounds of `tor`. Where `tor` is not installed a test says
+//! so in a line and passes, except under `CI=true`.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,9 +15,11 @@
 
 mod among_ours;
 mod among_theirs;
+mod clocks;
 mod control;
 mod family;
 mod faults;
+mod keys;
 mod machines;
 mod matrix;
 mod netinfo;
@@ -23,6 +27,7 @@ mod onions;
 mod paths;
 mod returns;
 mod rounds;
+mod statuses;
 #[path = "../support/mod.rs"]
 mod support;
 mod their_client;

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test target uses its part")]
 
 pub(crate) mod client;
+pub(crate) mod clocks;
 pub(crate) mod dns;
 pub(crate) mod documents;
 pub(crate) mod fetch;

@@ -88,6 +88,29 @@ fn a_wrong_policy_is_told_whole_before_anything_is_made() {
 }
 
 #[test]
+fn all_wrong_lines_are_told_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines = "workrs = 2\ndir_port = \"http\"\nfamily = [\"x y\"]\n[log]\nlevel = \"loud\"\n";
+    let config = relay(dir.path(), UNUSED, lines);
+    let output = Command::new(CEPA)
+        .args(["relay", "--config", &config])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    for (line, words) in [
+        (7, ["workrs", "expected one of"]),
+        (8, ["\"http\"", "u16"]),
+        (9, ["wrong family \"x y\"", "expected"]),
+        (11, ["loud", "expected one of"]),
+    ] {
+        let place = format!("relay.toml line {line}: ");
+        let told = text.lines().find(|one| one.contains(&place));
+        let told = told.unwrap_or_else(|| panic!("line {line}: {text}"));
+        assert!(words.iter().all(|word| told.contains(word)), "{told}");
+    }
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let error = error_of(&["client", "--network", "/nowhere/network.toml"]);
     assert!(error.contains("/nowhere/network.toml"), "{error}");

@@ -2,12 +2,13 @@
 //!
 //! Each network finds ports of its own, so that they run side by side, on loopback addresses only.
 //! `traffic` is a network that carries what it should, `delay` one with slow links, `survival` one
-//! whose nodes are killed, `doors` one whose doors strangers hold, `address` one with a relay
-//! that moves, `onions` one with onion services (`reload`: they change while they run), `operator`
-//! one whose operator and disks do what they like, `kills` one whose nodes are killed at random
-//! instants, `ports` and `transparent` the other ways in, `exits` what leaves the network and what
-//! does not, `control` a client that stem drives, `twins` two of one command line, `week` one in
-//! which something is always broken, `bad_input` what goes wrong before there is one.
+//! whose nodes are killed, `disks` one whose disk fails, `doors` one whose doors strangers hold,
+//! `limits` a client with more requests than places, `address` a network with a relay that moves,
+//! `onions` one with onion services (`reload`: they change while they run), `operator` one whose
+//! operator and disks do what they like, `kills` one whose nodes are killed at random instants,
+//! `ports` and `transparent` the other ways in, `exits` what leaves the network and what does not,
+//! `control` a client that stem drives, `twins` two of one command line, `week` one in which
+//! something is always broken, `bad_input` what goes wrong before there is one.
 //! `CEPA_LONG=1` makes the download 1 GB.
 
 #![expect(
@@ -20,9 +21,11 @@ mod address;
 mod bad_input;
 mod control;
 mod delay;
+mod disks;
 mod doors;
 mod exits;
 mod kills;
+mod limits;
 mod onions;
 mod operator;
 mod ports;

@@ -1,39 +1,44 @@
-//! A week of a network in which something is always broken: links, disks, descriptors, name servers
-//! and peers fail at random, one after the other, and each fault ends by itself. Once it is over a
-//! client, an exit and an onion service serve again, without a restart, and three authorities have
-//! made a new consensus, within [`RECOVERY_MAX`].
+//! A week of a network in which something is always broken: links, disks, descriptors, clocks, name
+//! servers and peers fail at random, one after the other, and each fault ends by itself. Once it is
+//! over a client, an exit and an onion service serve again, without a restart, and three
+//! authorities have made a new consensus, within [`RECOVERY_MAX`]; pages and the service are served
+//! within [`PEER_MAX`] if nothing but a peer was gone.
 //!
 //! An hour of the network takes ten seconds and a while. CI has a few hours of it, each kind of
 //! fault in one; `CEPA_HOURS=168` is the week (docs/testing.md), `CEPA_SEED=N` another order of
-//! things. It takes root, `ip` and `nft`, as it has a network namespace of its own; where they are
-//! absent a line says so.
+//! things. It takes root, `ip`, `nft` and `faketime`, as it has a network namespace of its own;
+//! where they are absent a line says so.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use cepa_crypto::Rng;
 use rustix::process::Signal;
 
-use crate::support::dns;
 use crate::support::documents::consensus;
 use crate::support::fetch::{Bound, fetch_from, resolve};
 use crate::support::network::{CEPA, Network};
 use crate::support::onion::Service;
 use crate::support::processes::{Process, descriptors_left, disk_takes, lives, send, tcp_of};
 use crate::support::space::{Space, run};
+use crate::support::{clocks, dns};
 use crate::support::{now, server, until};
 
 /// The plan: whatever fails, a path is left.
 const PLAN: [&str; 6] = ["--relays", "4", "--exits", "2", "--interval", "10"];
 /// Hours, unless the environment says otherwise.
-const HOURS: u64 = 7;
+const HOURS: u64 = 8;
 /// The longest that a fault lasts, in milliseconds.
 const FAULT_MS_MAX: u64 = 10_000;
 /// How long all may take to serve again once a fault is over.
 const RECOVERY_MAX: Duration = Duration::from_secs(30);
+/// How long pages and the service may take after a peer was gone, and is back.
+const PEER_MAX: Duration = Duration::from_secs(3);
+/// How far a clock may be off, in seconds.
+const CLOCK_SECS_MAX: u64 = 3 * 86_400;
 /// How long the network may take at first.
 const FIRST_MAX: Duration = Duration::from_secs(90);
 const NAME_SERVER: &str = "127.0.0.53";
@@ -51,18 +56,21 @@ enum Fault {
     FullDisk,
     /// A node has no descriptor left.
     NoDescriptors,
+    /// A node is started again with a clock that is wrong, and set right while it runs.
+    WrongClock,
     /// There is no name server.
     NoNames,
     /// The onion service is killed, and started again.
     ServiceKilled,
 }
 
-const FAULTS: [Fault; 7] = [
+const FAULTS: [Fault; 8] = [
     Fault::SilentLinks,
     Fault::Hangs,
     Fault::Killed,
     Fault::FullDisk,
     Fault::NoDescriptors,
+    Fault::WrongClock,
     Fault::NoNames,
     Fault::ServiceKilled,
 ];
@@ -96,8 +104,11 @@ fn a_week_of_faults_leaves_nothing_broken() {
     };
     let (hours, seed) = (number("CEPA_HOURS", HOURS), number("CEPA_SEED", 1));
     let space = match Space::new("week") {
-        Ok(space) if Command::new("nft").arg("--version").output().is_ok() => space,
-        Ok(_) => return println!("not tested: nft"),
+        Ok(_) if Command::new("nft").arg("--version").output().is_err() => {
+            return println!("not tested: nft");
+        }
+        Ok(_) if !clocks::is_here() => return,
+        Ok(space) => space,
         Err(missing) => return println!("not tested: {missing}"),
     };
     let names = format!("nameserver {NAME_SERVER}\n");
@@ -146,12 +157,7 @@ fn a_week_of_faults_leaves_nothing_broken() {
             lasts.as_secs_f64()
         );
         world.fail(fault, victim, lasts, &names);
-        let (over, before) = (now(), world.newest());
-        until(RECOVERY_MAX, "all to serve again", || world.serves(&before));
-        println!(
-            "  over for {:.1} s",
-            now().duration_since(over).as_secs_f64()
-        );
+        world.recovers(fault);
         for node in &world.nodes {
             assert!(lives(node.pid), "{} has ended", node.nickname);
         }
@@ -168,7 +174,8 @@ impl World<'_> {
         loop {
             let drawn = self.draw(self.nodes.len());
             let is_client = self.nodes[drawn].role == "client";
-            if !(is_client && matches!(fault, Fault::Killed | Fault::Hangs)) {
+            let ends = matches!(fault, Fault::Killed | Fault::Hangs | Fault::WrongClock);
+            if !(is_client && ends) {
                 return drawn;
             }
         }
@@ -192,7 +199,19 @@ impl World<'_> {
                 send(pid, Signal::KILL);
                 until(FIRST_MAX, "its end", || (!lives(pid)).then_some(()));
                 wait(lasts);
-                self.start_again(victim);
+                self.start_again(victim, None);
+            }
+            Fault::WrongClock => {
+                send(pid, Signal::KILL);
+                until(FIRST_MAX, "its end", || (!lives(pid)).then_some(()));
+                let off = i64::try_from(self.rng.below(2 * CLOCK_SECS_MAX)).unwrap();
+                let off = off - i64::try_from(CLOCK_SECS_MAX).unwrap();
+                println!("  its clock is {off} s off");
+                let file = self.nodes[victim].config.with_extension("clock");
+                clocks::set(&file, off);
+                self.start_again(victim, Some(&file));
+                wait(lasts);
+                clocks::set(&file, 0);
             }
             Fault::FullDisk => {
                 disk_takes(pid, false);
@@ -250,7 +269,8 @@ impl World<'_> {
         }
     }
 
-    fn start_again(&mut self, victim: usize) {
+    /// Starts a node again, with a clock that goes as a file says, if there is one.
+    fn start_again(&mut self, victim: usize, clock: Option<&Path>) {
         let node = &mut self.nodes[victim];
         let role = match node.role.as_str() {
             "exit" => "relay",
@@ -258,9 +278,28 @@ impl World<'_> {
         };
         // As the others were started: with the name servers of the namespace.
         let mut command = self.space.command(CEPA);
+        if let Some(clock) = clock {
+            clocks::follow(&mut command, clock);
+        }
         let again = Process::start(command.args([role, "--config"]).arg(&node.config));
         node.pid = again.0.id();
         node.again = Some(again);
+    }
+
+    /// A fault is over: waits until all serve again, and says how long that took.
+    fn recovers(&mut self, fault: Fault) {
+        let (over, before) = (now(), self.newest());
+        until(RECOVERY_MAX, "pages to be served again", || {
+            self.serves_pages()
+        });
+        let served = now().duration_since(over);
+        until(RECOVERY_MAX, "all to serve again", || self.serves(&before));
+        let took = now().duration_since(over);
+        let (pages_secs, secs) = (served.as_secs_f64(), took.as_secs_f64());
+        println!("  pages after {pages_secs:.1} s, all after {secs:.1} s");
+        assert!(took <= RECOVERY_MAX, "{took:?}");
+        let was_peer = matches!(fault, Fault::Hangs | Fault::Killed | Fault::ServiceKilled);
+        assert!(!was_peer || served <= PEER_MAX, "{served:?}");
     }
 
     /// The newest consensus that an authority has.
@@ -270,16 +309,22 @@ impl World<'_> {
         seen.map(|one| one.valid_after).max().unwrap_or_default()
     }
 
-    /// Whether all serve: pages, names, the onion service, and all authorities one consensus that
-    /// is newer than that of `before`.
-    fn serves(&mut self, before: &str) -> Option<()> {
+    /// Whether pages and the onion service are served.
+    fn serves_pages(&mut self) -> Option<()> {
         self.users += 1;
         let (socks, user) = (self.network.socks(), format!("user{}", self.users));
         let host = self.server.ip().to_string();
         let fetches = |target| fetch_from(socks, Some(&user), target, "/bytes/1000").ok();
         fetches((&host, self.server.port()))?;
         fetches((&self.service.address, 80))?;
-        let found = resolve(socks, dns::NAME).ok()?;
+        Some(())
+    }
+
+    /// Whether all serve: pages, names, the onion service, and all authorities one consensus that
+    /// is newer than that of `before`.
+    fn serves(&mut self, before: &str) -> Option<()> {
+        self.serves_pages()?;
+        let found = resolve(self.network.socks(), dns::NAME).ok()?;
         matches!(found, Bound::Ip(_)).then_some(())?;
         let authorities = self.network.nodes("authority");
         let seen = authorities.iter().map(|one| consensus(one.dir?));

@@ -304,7 +304,7 @@ impl Authority {
             let is_for_now = round.schedule.valid_after == schedule.valid_after;
             round.signing.is_some() || (round.schedule.late && is_for_now)
         });
-        let is_vain = self.keys.cert.expires < now || self.unvoted == Some(schedule.valid_after);
+        let is_vain = !self.keys.cert.is_current(now) || self.unvoted == Some(schedule.valid_after);
         let may_begin = self.config.is_testing && !goes_on && !is_vain;
         let begins = may_begin && !self.has_live_consensus(now);
         let enough = begins && self.relays.running(&self.config, now) >= relays;
@@ -326,8 +326,8 @@ impl Authority {
 
     fn begin(&mut self, schedule: Schedule, now: Now) {
         let own = self.keys.cert.identity;
-        if self.keys.cert.expires < now.wall {
-            tracing::error!("this authority's certificate has expired: it does not vote");
+        if !self.keys.cert.is_current(now.wall) {
+            tracing::error!("this authority's certificate is not good now: it does not vote");
             return;
         }
         let (timing, start) = (self.config.timing, schedule.valid_after);

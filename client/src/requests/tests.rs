@@ -39,7 +39,7 @@ fn what_is_asked_of_exits() {
     for (host, port, status) in [
         ("x.onion", 80, SocksStatus::HS_BAD_ADDRESS),
         ("x.ONION.", 80, SocksStatus::HS_BAD_ADDRESS),
-        ("a.relay.exit", 80, SocksStatus::HOST_UNREACHABLE),
+        ("a.relay.exit", 80, SocksStatus::GENERAL_FAILURE),
         ("", 80, SocksStatus::GENERAL_FAILURE),
         ("example.net", 0, SocksStatus::GENERAL_FAILURE),
         ("127.0.0.1", 80, SocksStatus::NOT_ALLOWED),

@@ -15,7 +15,7 @@ use crate::identity::{LinkIdentity, LinkKeys};
 pub(crate) struct Relay {
     pub(crate) rsa: rsa::Keypair,
     pub(crate) id: ed25519::Keypair,
-    pub(crate) signing: ed25519::Keypair,
+    pub(crate) signing: ed25519::ExpandedKeypair,
     pub(crate) tls_cert: Vec<u8>,
     pub(crate) identity: Arc<LinkIdentity>,
 }
@@ -57,7 +57,7 @@ fn relay(seed: u8, address: &str) -> Relay {
     let mut rng = rng(seed);
     let rsa = rsa::Keypair::generate(1024, &mut rng).unwrap();
     let id = ed25519::Keypair::generate(&mut rng);
-    let signing = ed25519::Keypair::generate(&mut rng);
+    let signing = ed25519::Keypair::generate(&mut rng).expand();
     let expires = now().wall + Duration::from_secs(30 * 86400);
     let signing_key = signing.public();
     let signing_cert = Cert::make(

@@ -57,8 +57,8 @@ pub struct LinkKeys<'a> {
     pub rsa: &'a rsa::Keypair,
     /// The Ed25519 identity (its key may be offline).
     pub ed: Ed25519Id,
-    /// The medium-term signing key.
-    pub signing: &'a ed25519::Keypair,
+    /// The medium-term signing key, in the form in which it is kept on disk.
+    pub signing: &'a ed25519::ExpandedKeypair,
     /// The identity's certificate of the signing key (type 4), which names the identity.
     pub signing_cert: &'a [u8],
 }
@@ -119,7 +119,7 @@ impl LinkIdentity {
         let auth_key = ed25519::Keypair::generate(rng);
         let tls_cert_sha256 = x509::sha256(tls_cert_der);
         let certify = |cert_type, key_type, key: &[u8; 32]| {
-            Cert::make(
+            Cert::make_expanded(
                 cert_type,
                 link_expiry(now),
                 key_type,

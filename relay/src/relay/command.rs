@@ -66,6 +66,8 @@ pub enum Command {
         /// To be kept with them, for [`crate::RelayKeys::parse`].
         ntor_since: SystemTime,
     },
+    /// Read the files of the signing key, then [`crate::Relay::handle_signing_key`].
+    ReadSigningKey,
     /// Answer onionskins with these keys from now on.
     OnionKeys(Arc<OnionKeys>),
     /// Run the job away from this thread, then [`crate::Relay::handle_tls_key`].

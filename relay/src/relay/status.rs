@@ -24,6 +24,7 @@ impl Relay {
             uptime_secs: now.mono.saturating_duration_since(self.started).as_secs(),
             onion_key_since: since,
             onion_key_until: since + self.life.rotation,
+            signing_key_until: keys.signing_until(),
             is_exit: self.exit_policy.is_exit(),
             exit_policy: rules.map(ToString::to_string).collect(),
             limits: LimitsStatus {

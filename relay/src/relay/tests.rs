@@ -17,7 +17,7 @@ use cepa_netdoc::timestamp;
 use super::*;
 use crate::accounting::{AccountingConfig, AccountingRule};
 use crate::exit_policy::ExitOptions;
-use crate::keys::DAY;
+use crate::signing::DAY;
 use crate::store::{Asker, DirStore};
 use crate::switch::Limits;
 
@@ -332,6 +332,8 @@ fn rotated_keys_and_a_new_configuration_are_published() {
     relay.set_config(changed, later);
     outside.run(&mut relay, later);
     assert_eq!(outside.uploads.len(), before + 3);
+    let published = |relay: &Relay| relay.own().unwrap().descriptor.published;
+    let first = published(&relay);
     // Another address is told; the same one is no news.
     let moved = "198.51.100.9".parse().unwrap();
     relay.set_address(moved, later);
@@ -346,6 +348,16 @@ fn rotated_keys_and_a_new_configuration_are_published() {
             .text
             .contains(" 198.51.100.9 ")
     );
+    // Of two of one second authorities would keep the first.
+    assert!(published(&relay) > first);
+    // A clock that was set back is believed.
+    let back = Now {
+        wall: later.wall - DAY,
+        ..later
+    };
+    relay.set_config(config(), back);
+    outside.run(&mut relay, back);
+    assert_eq!(published(&relay), back.wall);
     let before = outside.uploads.len();
     let month = now + DAY * 28;
     let onion = relay.keys().onion_keys().ntor[0].public().to_owned();

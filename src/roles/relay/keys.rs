@@ -25,6 +25,13 @@ use crate::roles::workers::{NodeKeys, Setup, Workers};
 use crate::store::{Change, Store};
 use crate::tls;
 
+/// What others may read: `tor` and those who copy files leave them so.
+const PUBLIC_FILES: [&str; 3] = [
+    key_files::MASTER_PUBLIC,
+    key_files::SIGNING_CERT,
+    key_files::FINGERPRINT,
+];
+
 impl Node {
     /// The folder of the keys.
     pub(crate) fn keys_folder(&self) -> PathBuf {
@@ -61,6 +68,19 @@ impl Node {
                 self.keep.error().unwrap_or_default(),
             ),
         }
+    }
+
+    /// Looks whether there is another signing key than ours on the disk.
+    pub(super) fn read_signing_key(&mut self) -> Result<(), Failure> {
+        let folder = self.folder.path();
+        let read = |name| keyfiles::read_secret(&folder.join(name));
+        let secret = read(key_files::SIGNING_SECRET)?;
+        let cert = keyfiles::read_public(&folder.join(key_files::SIGNING_CERT))?;
+        let (Some(secret), Some(cert)) = (secret, cert) else {
+            return Ok(());
+        };
+        let taken = (self.relay).handle_signing_key(&secret, &cert, clock::now());
+        taken.map_err(|error| Failure::new("the signing key stays", folder.display(), error))
     }
 
     pub(super) fn set_onion_keys(&mut self, onion: Arc<cepa_circuit::OnionKeys>) {
@@ -142,7 +162,7 @@ pub(super) fn read_keys(
     let mut files = BTreeMap::new();
     for name in key_files::READ_FILES {
         let path: PathBuf = folder.path().join(name);
-        let is_public = [key_files::MASTER_PUBLIC, key_files::FINGERPRINT].contains(&name);
+        let is_public = PUBLIC_FILES.contains(&name);
         let read = match is_public {
             true => keyfiles::read_public(&path)?.map(Zeroizing::new),
             false => keyfiles::read_secret(&path)?,

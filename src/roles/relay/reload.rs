@@ -50,6 +50,7 @@ impl Node {
         // What is not in the file itself: keys of families, addresses of this machine.
         let has_others =
             publics(&core.family_keys) != publics(&before.family_keys) || core.exit != before.exit;
+        self.read_signing_key()?;
         self.resolver.reload();
         logs::change(&config.log)?;
         let mut written = std::mem::take(&mut self.config.written);

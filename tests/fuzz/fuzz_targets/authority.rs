@@ -28,7 +28,7 @@ struct Relay {
     identity: rsa::Keypair,
     tap: rsa::Keypair,
     ntor: curve25519::SecretKey,
-    signing: ed25519::Keypair,
+    signing: ed25519::ExpandedKeypair,
     cert: Vec<u8>,
     /// A good descriptor up to its signatures.
     unsigned: String,
@@ -58,7 +58,7 @@ fn keys(relay: &Relay) -> DescriptorKeys<'_> {
 fn relay(rng: &mut Rng, index: u8) -> Relay {
     let (master, signing) = (
         ed25519::Keypair::generate(rng),
-        ed25519::Keypair::generate(rng),
+        ed25519::Keypair::generate(rng).expand(),
     );
     let cert = Cert::make(
         CertType::ID_SIGNING,

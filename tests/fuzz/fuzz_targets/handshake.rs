@@ -37,7 +37,7 @@ fn identity() -> Arc<LinkIdentity> {
         let mut rng = Rng::from_seed([3; 32]);
         let rsa = rsa::Keypair::generate(1024, &mut rng).expect("a key");
         let id = ed25519::Keypair::generate(&mut rng);
-        let signing = ed25519::Keypair::generate(&mut rng);
+        let signing = ed25519::Keypair::generate(&mut rng).expand();
         let expires = UNIX_EPOCH + Duration::from_secs(86_400);
         let (kind, public) = (CertType::ID_SIGNING, signing.public());
         let key_type = CertKeyType::ED25519;

@@ -24,7 +24,7 @@ pub(crate) struct Forger {
     pub(crate) identity: rsa::Keypair,
     pub(crate) ed: Ed25519Id,
     pub(crate) ntor: curve25519::SecretKey,
-    pub(crate) signing: ed25519::Keypair,
+    pub(crate) signing: ed25519::ExpandedKeypair,
     pub(crate) signing_cert: Vec<u8>,
 }
 
@@ -33,7 +33,7 @@ impl Forger {
         let mut rng = Rng::from_seed([seed; 32]);
         let (master, signing) = (
             ed25519::Keypair::generate(&mut rng),
-            ed25519::Keypair::generate(&mut rng),
+            ed25519::Keypair::generate(&mut rng).expand(),
         );
         let expires = now() + Duration::from_secs(20 * 86_400);
         let (kind, key) = (CertType::ID_SIGNING, signing.public());

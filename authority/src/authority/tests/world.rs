@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, LazyLock};
 use std::time::UNIX_EPOCH;
 
-use cepa_crypto::ed25519::Keypair;
+use cepa_crypto::ed25519::{ExpandedKeypair, Keypair};
 use cepa_crypto::{curve25519, rsa};
 use cepa_netdoc::descriptor::{Bandwidth, DescriptorFields, DescriptorKeys, sign_descriptor};
 use cepa_netdoc::family::Family;
@@ -26,7 +26,7 @@ pub(super) struct RelayKeys {
     pub(super) tap: rsa::Keypair,
     pub(super) ntor: curve25519::SecretKey,
     pub(super) master: Keypair,
-    pub(super) signing: Keypair,
+    pub(super) signing: ExpandedKeypair,
 }
 
 pub(super) static RELAY_KEYS: LazyLock<Vec<RelayKeys>> = LazyLock::new(|| {
@@ -36,7 +36,7 @@ pub(super) static RELAY_KEYS: LazyLock<Vec<RelayKeys>> = LazyLock::new(|| {
         tap: rsa::Keypair::generate(1024, &mut rng).unwrap(),
         ntor: curve25519::SecretKey::generate(&mut rng),
         master: Keypair::generate(&mut rng),
-        signing: Keypair::generate(&mut rng),
+        signing: Keypair::generate(&mut rng).expand(),
     };
     (0..RELAYS).map(|_| keys()).collect()
 });

@@ -2,7 +2,8 @@
 
 use std::time::SystemTime;
 
-use cepa_crypto::{ed25519::Keypair, rsa::Keypair as RsaKeypair};
+use cepa_crypto::ed25519::{ExpandedKeypair, Keypair};
+use cepa_crypto::rsa::Keypair as RsaKeypair;
 use cepa_wire::certs;
 use cepa_wire::cross_cert::CrossCert;
 
@@ -61,7 +62,7 @@ impl Cell {
     }
 }
 
-fn signing_cert(id: &Keypair, key: &Keypair, kind: CertKeyType, named: bool) -> Vec<u8> {
+fn signing_cert(id: &Keypair, key: &ExpandedKeypair, kind: CertKeyType, named: bool) -> Vec<u8> {
     let expires = now().wall + HOUR;
     Cert::make(
         CertType::ID_SIGNING,
@@ -75,7 +76,7 @@ fn signing_cert(id: &Keypair, key: &Keypair, kind: CertKeyType, named: bool) -> 
 
 fn tls_cert(by: &Relay, kind: CertKeyType, expires: SystemTime) -> Vec<u8> {
     let digest = x509::sha256(&alice().tls_cert);
-    Cert::make(
+    Cert::make_expanded(
         CertType::SIGNING_TLS,
         expires,
         kind,

@@ -94,8 +94,8 @@ pub struct DescriptorKeys<'a> {
     pub tap_onion: Option<&'a rsa::Keypair>,
     /// The key of the ntor handshakes.
     pub ntor_onion: &'a curve25519::SecretKey,
-    /// The signing key.
-    pub signing: &'a ed25519::Keypair,
+    /// The signing key, in the form in which it is kept on disk.
+    pub signing: &'a ed25519::ExpandedKeypair,
     /// The certificate of type 4 by which the master identity, named in it, signs that key.
     pub signing_cert: &'a [u8],
 }

@@ -110,7 +110,7 @@ fn ed25519_digest(signed: &str) -> [u8; 32] {
 /// Signs a document that lacks only its signatures.
 pub(crate) fn append_signatures(
     text: &mut String,
-    signing: &ed25519::Keypair,
+    signing: &ed25519::ExpandedKeypair,
     identity: &rsa::Keypair,
 ) {
     text.push_str(ED25519_SIGNATURE);

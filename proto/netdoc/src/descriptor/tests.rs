@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use cepa_crypto::Rng;
-use cepa_crypto::ed25519::Keypair;
+use cepa_crypto::ed25519::{ExpandedKeypair, Keypair};
 use cepa_wire::cert::{Cert, CertKeyType, CertType};
 use proptest::prelude::*;
 
@@ -25,14 +25,15 @@ pub(crate) struct Keys {
     pub(crate) identity: rsa::Keypair,
     pub(crate) tap: rsa::Keypair,
     pub(crate) ntor: curve25519::SecretKey,
-    pub(crate) signing: Keypair,
+    pub(crate) signing: ExpandedKeypair,
     pub(crate) signing_cert: Vec<u8>,
     pub(crate) master: Keypair,
 }
 
 pub(crate) static KEYS: LazyLock<Keys> = LazyLock::new(|| {
     let mut rng = Rng::from_seed([7; 32]);
-    let (master, signing) = (Keypair::generate(&mut rng), Keypair::generate(&mut rng));
+    let master = Keypair::generate(&mut rng);
+    let signing = Keypair::generate(&mut rng).expand();
     Keys {
         identity: rsa::Keypair::generate(1024, &mut rng).unwrap(),
         tap: rsa::Keypair::generate(1024, &mut rng).unwrap(),
@@ -257,7 +258,7 @@ fn unfit_fields_are_refused() {
     assert!(build(|fields| fields.bandwidth.average = 0).is_err());
     assert!(build(|fields| fields.protocols = Protocols::new()).is_err());
     assert!(build(|fields| fields.contact = Some("a".repeat(20_000))).is_err());
-    let other = Keypair::from_seed(&[3; 32]);
+    let other = Keypair::from_seed(&[3; 32]).expand();
     let wrong = DescriptorKeys {
         signing: &other,
         ..keys
@@ -373,7 +374,7 @@ fn foreign_signatures_are_refused() {
     let mut wrong_signing = unsigned.to_owned();
     append_signatures(
         &mut wrong_signing,
-        &Keypair::from_seed(&[3; 32]),
+        &Keypair::from_seed(&[3; 32]).expand(),
         &KEYS.identity,
     );
     let result = ServerDescriptor::parse(&wrong_signing);
