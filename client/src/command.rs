@@ -12,7 +12,7 @@ use cepa_link::ChannelKey;
 use cepa_wire::resolve::Answer;
 use cepa_wire::socks::SocksStatus;
 
-use crate::bootstrap::BootstrapStatus;
+use crate::directory::bootstrap::BootstrapStatus;
 use crate::onion::services::ServiceId;
 
 /// Names a SOCKS request; the shell chooses it, and uses it once.

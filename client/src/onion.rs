@@ -10,6 +10,7 @@
 //! are told what became of it. So a simulation can run them without a cell.
 
 mod action;
+pub(crate) mod circuits;
 pub mod services;
 mod visits;
 

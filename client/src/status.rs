@@ -19,13 +19,13 @@ use cepa_wire::host::Host;
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest};
 use serde::{Serialize, Serializer};
 
-use crate::bootstrap::BootstrapStatus;
 use crate::command::{LinkId, RequestId};
-use crate::guards::{Departure, GuardStatus, Selection};
+use crate::directory::bootstrap::BootstrapStatus;
 use crate::isolation::{Isolation, Protocol};
 use crate::onion;
 use crate::onion::services::ServiceStatus;
-use crate::vanguards::{VanguardMode, VanguardStatus};
+use crate::select::guards::{Departure, GuardStatus, Selection};
+use crate::select::vanguards::{VanguardMode, VanguardStatus};
 
 pub(crate) use event::Listener;
 pub use event::{

@@ -7,9 +7,9 @@
 use cepa_circuit::StreamKey;
 
 use super::Client;
-use crate::path_bias::{BiasEvent, Level};
+use crate::circuits::path_bias::{BiasEvent, Level};
+use crate::circuits::pool::{CircuitId, Purpose};
 use crate::plane::CircuitClose;
-use crate::pool::{CircuitId, Purpose};
 
 impl Client {
     /// Counts something that happened to a circuit, if its first hop is a guard of ours.

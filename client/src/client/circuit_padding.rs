@@ -16,9 +16,9 @@ use cepa_wire::circuit_padding::MachineType;
 use cepa_wire::relay::RelayCommand;
 
 use super::Client;
-use crate::network::PaddingLevel;
+use crate::config::PaddingLevel;
 use crate::onion::Owner;
-use crate::onion_circuits::Name;
+use crate::onion::circuits::Name;
 
 /// The version of Padding that promises these machines (tor-spec 9).
 const PADDING_MACHINES: u8 = 2;

@@ -10,14 +10,16 @@ use cepa_wire::Now;
 use cepa_wire::destroy::DestroyReason;
 
 use super::Client;
-use crate::build_times::MEASURED_HOPS;
+use crate::circuits::build_times::MEASURED_HOPS;
+use crate::circuits::links::Need;
+use crate::circuits::path_bias::BiasEvent;
+use crate::circuits::pool::{
+    CLEAN_MAX, CircuitId, Entry, Purpose, REVIEW_AGAIN, SLOW_BUILD, Stage,
+};
 use crate::command::LinkTarget;
-use crate::guards::{GuardAttempt, GuardEvent, GuardUsability, GuardUse};
-use crate::links::Need;
-use crate::path_bias::BiasEvent;
-use crate::paths::{self, ExitNeed, PathError, PathRules};
 use crate::plane::CircuitClose;
-use crate::pool::{CLEAN_MAX, CircuitId, Entry, Purpose, REVIEW_AGAIN, SLOW_BUILD, Stage};
+use crate::select::guards::{GuardAttempt, GuardEvent, GuardUsability, GuardUse};
+use crate::select::paths::{self, ExitNeed, PathError, PathRules};
 use crate::status::{CircuitChange, CircuitEnd};
 
 /// Circuits that may fail in a row before the next ones wait.
@@ -97,7 +99,7 @@ impl Client {
                 let relays = view.relays().iter();
                 let allowed = relays.filter(|relay| self.permits.of(&relay.rsa_id).first);
                 let mut ids: Vec<RsaId> = allowed.map(|relay| relay.rsa_id).collect();
-                crate::guards::shuffle(&mut ids, &mut self.rng);
+                crate::select::shuffle(&mut ids, &mut self.rng);
                 ids
             }
             None => self.guards.ranked(GuardUse::Data, now, &mut self.rng),

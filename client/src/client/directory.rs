@@ -13,14 +13,15 @@ use cepa_wire::linkspec::LinkSpecifiers;
 use super::Client;
 use super::circuit_padding;
 use super::padding::PaddingParams;
-use crate::build_times::BuildTimeParams;
+use crate::circuits::build_times::BuildTimeParams;
+use crate::circuits::path_bias::PathBiasParams;
+use crate::circuits::pool::{CircuitId, Purpose};
 use crate::command::{Command, FetchId, LinkTarget, Saved};
-use crate::fetches::{SOURCES_MAX, STAGGER, STAGGER_TESTING, Source};
-use crate::guards::{self, GuardParams, GuardUse, shuffle};
-use crate::path_bias::PathBiasParams;
-use crate::paths::{hop, link_target};
+use crate::directory::fetches::{SOURCES_MAX, STAGGER, STAGGER_TESTING, Source};
 use crate::plane::StreamTarget;
-use crate::pool::{CircuitId, Purpose};
+use crate::select::guards::{self, GuardParams, GuardUse};
+use crate::select::paths::{hop, link_target};
+use crate::select::shuffle;
 use crate::status::Event;
 
 /// Guards that are asked for documents before the authorities are.

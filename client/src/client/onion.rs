@@ -20,10 +20,10 @@ use cepa_wire::relay::RelayCommand;
 
 use super::Client;
 use crate::command::{Command, FetchId};
+use crate::onion::circuits::{Asked, Name, Named, REQUEST_MAX};
 use crate::onion::{Action, Ending, Event, Owner};
-use crate::onion_circuits::{Asked, Name, Named, REQUEST_MAX};
-use crate::paths;
 use crate::plane::StreamTarget;
+use crate::select::paths;
 use crate::status::{CircuitEnd, DescriptorChange, DescriptorFailure};
 
 impl Client {

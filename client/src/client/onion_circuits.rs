@@ -1,5 +1,5 @@
 //! The circuits of onion services: a path for each name, its last hop, what became of it
-//! (proposal 333 for the paths; [`crate::onion_circuits`] for the states).
+//! (proposal 333 for the paths; [`crate::onion::circuits`] for the states).
 //!
 //! Paths of three hops are kept ready once onion services are in use; each wish takes one, as it is
 //! or with one hop more, so that most circuits cost one round trip; with full vanguards, two more.
@@ -14,17 +14,17 @@ use cepa_wire::Now;
 use cepa_wire::destroy::DestroyReason;
 
 use super::Client;
-use crate::onion::{Ending, Event, LastHop, Purpose};
-use crate::onion_circuits::{
+use crate::circuits::pool::{self, CLEAN_MAX, CircuitId, Entry};
+use crate::onion::circuits::{
     DOOMED_FOR, EXTEND_MAX, Failure, Name, Named, PENDING_PATHS_MAX, READY_PATHS, Stage,
 };
-use crate::paths::onion::{self, Behind, OnionRules, is_rendezvous_point};
-use crate::paths::{PathError, hop, hop_spec};
+use crate::onion::{Ending, Event, LastHop, Purpose};
 use crate::plane::CircuitClose;
-use crate::pool::{self, CLEAN_MAX, CircuitId, Entry};
-use crate::rules::Subject;
+use crate::select::paths::onion::{self, Behind, OnionRules, is_rendezvous_point};
+use crate::select::paths::{PathError, hop, hop_spec};
+use crate::select::rules::Subject;
+use crate::select::vanguards::VanguardMode;
 use crate::status::{CircuitChange, CircuitEnd, CircuitPurpose};
-use crate::vanguards::VanguardMode;
 
 impl Client {
     /// The circuit of a name, if all its hops stand.

@@ -10,7 +10,7 @@ use cepa_netdoc::params::Params;
 use cepa_wire::padding::PaddingNegotiate;
 
 use super::Client;
-use crate::network::PaddingLevel;
+use crate::config::PaddingLevel;
 
 /// How long channels may be idle, as the consensus has it (padding-spec 2.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

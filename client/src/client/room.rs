@@ -1,6 +1,6 @@
 //! Who goes first where no circuit more can be held.
 //!
-//! At [`CIRCUITS_MAX`](crate::pool::CIRCUITS_MAX): what was used longest ago and carries nothing
+//! At [`CIRCUITS_MAX`]: what was used longest ago and carries nothing
 //! now; then a meeting that is idle for longest; then what was built ahead. Else the request waits.
 //! At [`NAMED_MAX`] and [`MEETINGS_MAX`]: an idle visit, then an idle meeting (for a meeting, only
 //! the latter). Else its machine is told.
@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use cepa_wire::Now;
 
 use super::Client;
+use crate::circuits::pool::{CIRCUITS_MAX, CircuitId, Entry};
+use crate::onion::circuits::{MEETINGS_MAX, NAMED_MAX, Stage};
 use crate::onion::{Ending, Owner, Purpose};
-use crate::onion_circuits::{MEETINGS_MAX, NAMED_MAX, Stage};
-use crate::pool::{CircuitId, Entry};
 use crate::status::CircuitEnd;
 
 /// How long a visitor has to ask for a stream before its place may be taken.
@@ -46,7 +46,7 @@ impl Client {
             Some((_, _, id)) => self.close_idle(id, now),
             None => {
                 if let Some(unsaid) = self.upkeep.full.say(now) {
-                    let most = crate::pool::CIRCUITS_MAX;
+                    let most = CIRCUITS_MAX;
                     tracing::warn!(
                         unsaid,
                         "all {most} circuits are in use: what wants another waits until one is free"

@@ -6,8 +6,9 @@ use cepa_netdoc::consensus::Consensus;
 use cepa_wire::Now;
 
 use super::Client;
-use crate::fetches::Source;
-use crate::rules::{Rules, Subject, emptied};
+use crate::directory::fetches::Source;
+use crate::select::emptied::emptied;
+use crate::select::rules::{Rules, Subject};
 
 impl Client {
     /// Chooses paths by these rules from now on. No new stream goes over a circuit that was built

@@ -15,12 +15,12 @@ use cepa_wire::Now;
 use cepa_wire::end::EndReason;
 
 use super::Client;
+use crate::circuits::links::Need;
+use crate::circuits::pool::{CircuitId, Purpose};
 use crate::command::{Command, RequestId};
-use crate::links::Need;
-use crate::onion_circuits::Stage;
-use crate::pool::{CircuitId, Purpose};
-use crate::requests::{State, Via};
+use crate::onion::circuits::Stage;
 use crate::status::{CircuitEnd, LinkEnd};
+use crate::streams::requests::{State, Via};
 
 impl Client {
     /// The relay of a channel does not answer.

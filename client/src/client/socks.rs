@@ -16,15 +16,15 @@ use cepa_wire::resolve::{Answer, AnswerValue};
 use cepa_wire::socks::{SocksRequest, SocksStatus};
 
 use super::Client;
+use crate::circuits::pool::{CircuitId, Purpose};
 use crate::command::{Command, RequestId};
 use crate::isolation::Isolation;
-use crate::paths::{self, ExitNeed, PathError, PathRules};
 use crate::plane::StreamTarget;
-use crate::pool::{CircuitId, Purpose};
-use crate::requests::{
+use crate::select::paths::{self, ExitNeed, PathError, PathRules};
+use crate::status::{StreamChange, StreamEnd, StreamSource, StreamStatus};
+use crate::streams::requests::{
     EARLY_BYTES_MAX, Outset, REQUESTS_MAX, Request, State, Verdict, Via, outset,
 };
-use crate::status::{StreamChange, StreamEnd, StreamSource, StreamStatus};
 
 impl Client {
     /// A request of an application. `early` is what came behind it (optimistic data). The answer

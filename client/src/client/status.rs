@@ -10,10 +10,10 @@ use cepa_wire::end::EndReason;
 use cepa_wire::host::Host;
 
 use super::Client;
+use crate::circuits::pool::{Entry, Purpose};
 use crate::command::RequestId;
 use crate::onion::LastHop;
-use crate::onion_circuits::Name;
-use crate::pool::{Entry, Purpose};
+use crate::onion::circuits::Name;
 use crate::status::{
     CircuitChange, CircuitId, CircuitPurpose, CircuitStatus, ClientStatus, ConsensusStatus,
     DescriptorChange, DescriptorFailure, DescriptorTransfer, Event, GuardsStatus, HopStatus,

@@ -22,8 +22,8 @@ use cepa_wire::resolve::AnswerValue;
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksStatus};
 
 use super::*;
+use crate::circuits::pool::CIRCUITS_MAX;
 use crate::command::{RequestId, Saved};
-use crate::pool::CIRCUITS_MAX;
 use world::{World, exits, socks};
 
 #[test]

@@ -11,10 +11,10 @@ use cepa_dir::NetworkView;
 use cepa_wire::{Now, Repeats};
 
 use super::Client;
-use crate::bootstrap::Facts;
 use crate::command::Command;
-use crate::paths::{ExitNeed, PathError};
-use crate::rules::Permits;
+use crate::directory::bootstrap::Facts;
+use crate::select::paths::{ExitNeed, PathError};
+use crate::select::rules::Permits;
 use crate::status::Event;
 
 /// Clean circuits that are kept for each need.

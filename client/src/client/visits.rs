@@ -18,7 +18,7 @@ use cepa_wire::socks::SocksStatus;
 use super::Client;
 use crate::command::RequestId;
 use crate::onion::{CircuitName, Outcome, Owner, VisitError, VisitId};
-use crate::requests::{State, Via};
+use crate::streams::requests::{State, Via};
 
 impl Client {
     /// Takes the key with which a service that is not for everybody knows us. Whether there was

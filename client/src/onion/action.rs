@@ -19,7 +19,7 @@ use cepa_dir::fetch::Reply;
 use cepa_dir::{DirRequest, NetworkView};
 use cepa_wire::relay::RelayCommand;
 
-use crate::rules::Permits;
+use crate::select::rules::Permits;
 
 /// Names a circuit; the machine that asks for it chooses the name, and uses it once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -31,7 +31,7 @@ use cepa_dir::{NetworkView, hsring};
 use cepa_wire::Now;
 
 use super::action::{Action, CircuitName, Event};
-use crate::rules::Permits;
+use crate::select::rules::Permits;
 use circuits::{Circuits, Context, Part};
 use service::{Network, Service};
 

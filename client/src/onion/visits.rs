@@ -36,7 +36,7 @@ use cepa_wire::Now;
 
 use super::action::{Action, CircuitName, Event};
 use crate::isolation::Isolation;
-use crate::paths::congestion_params;
+use crate::select::paths::congestion_params;
 use crate::status::VisitStatus;
 use cache::Content;
 use circuits::Role;

@@ -24,7 +24,7 @@ use super::{
     BuildTimesStatus, CircuitId, CircuitPurpose, CircuitStatus, ConsensusStatus, LinkStatus,
     StreamStatus, Traffic,
 };
-use crate::bootstrap::BootstrapStatus;
+use crate::directory::bootstrap::BootstrapStatus;
 use crate::plane::CircuitClose;
 
 /// Events that wait at most.

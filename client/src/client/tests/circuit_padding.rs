@@ -9,7 +9,7 @@ use cepa_wire::relay::{RelayCommand, StreamId};
 use super::onion::{Hosted, hosted};
 use super::*;
 use crate::client::circuit_padding::allowed;
-use crate::network::PaddingLevel;
+use crate::config::PaddingLevel;
 use crate::plane::RETIRED_FOR;
 
 const SECOND: usize = 1;

@@ -3,7 +3,7 @@
 use cepa_circuit::CircuitKey;
 
 use super::*;
-use crate::pool::{CLEAN_MAX, DIRTY_MAX};
+use crate::circuits::pool::{CLEAN_MAX, DIRTY_MAX};
 
 /// The circuit of a new stream, and the stream.
 fn circuit(world: &mut World, host: &str, port: u16, user: &str) -> (CircuitKey, StreamKey) {
@@ -88,7 +88,8 @@ fn idle_circuits_go_and_clean_ones_stay_ready() {
     let before = general(&world);
     world.wait(CLEAN_MAX + Duration::from_secs(60));
     let ready = |world: &World| {
-        let ready = |entry: &crate::pool::Entry| entry.is_clean() && entry.built().is_some();
+        let ready =
+            |entry: &crate::circuits::pool::Entry| entry.is_clean() && entry.built().is_some();
         let pool = world.client.pool.iter();
         pool.filter(|(_, entry)| entry.is_general() && ready(entry))
             .count()

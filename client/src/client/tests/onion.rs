@@ -11,11 +11,11 @@ use cepa_wire::socks::{SocksCommand, SocksStatus};
 
 use super::world::{World, socks};
 use super::*;
+use crate::circuits::pool::CIRCUITS_MAX;
 use crate::command::RequestId;
 use crate::onion::Owner;
+use crate::onion::circuits::{NAMED_MAX, READY_PATHS, Stage};
 use crate::onion::services::{ServiceConfig, ServiceId};
-use crate::onion_circuits::{NAMED_MAX, READY_PATHS, Stage};
-use crate::pool::CIRCUITS_MAX;
 
 const PORT: u16 = 80;
 

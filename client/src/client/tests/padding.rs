@@ -3,7 +3,7 @@
 use cepa_wire::cell::Command as CellCommand;
 
 use super::*;
-use crate::network::PaddingLevel;
+use crate::config::PaddingLevel;
 
 /// PADDING cells that the guard and other relays got within a minute, and whether the first relay
 /// was told to stop.

@@ -6,7 +6,7 @@ use cepa_crypto::RsaId;
 use cepa_wire::socks::SocksStatus;
 
 use super::world::World;
-use crate::rules::{RelaySet, Rules};
+use crate::select::rules::{RelaySet, Rules};
 
 fn set(words: &[&str]) -> RelaySet {
     RelaySet(words.iter().map(|word| word.parse().unwrap()).collect())

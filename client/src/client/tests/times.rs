@@ -1,7 +1,7 @@
 //! What the client makes of the time that circuits take (path-spec 2.4).
 
 use super::*;
-use crate::pool::SLOW_BUILD;
+use crate::circuits::pool::SLOW_BUILD;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)

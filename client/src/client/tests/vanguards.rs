@@ -9,7 +9,7 @@ use super::onion::hosted_in;
 use super::world::World;
 use super::*;
 use crate::onion::Purpose;
-use crate::vanguards::VanguardMode;
+use crate::select::vanguards::VanguardMode;
 
 fn full() -> ClientConfig {
     ClientConfig {

@@ -25,11 +25,11 @@ use cepa_wire::resolve::{Answer, AnswerValue, Resolved};
 use cepa_wire::socks::{SocksRequest, SocksVersion};
 
 use super::*;
+use crate::config::Directory;
 use crate::drawn::{self, Documents, DrawnRelay, start};
 use crate::isolation::{Isolation, IsolationRules, Protocol};
-use crate::network::Directory;
 use crate::onion::LastHop;
-use crate::rules::Rules;
+use crate::select::rules::Rules;
 use crate::status::StreamSource;
 
 /// Cells on their way to the client.

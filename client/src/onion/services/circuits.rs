@@ -19,7 +19,7 @@ use cepa_wire::relay::RelayCommand;
 
 use super::config::ServiceId;
 use crate::onion::action::{Action, CircuitName, LastHop, Purpose};
-use crate::onion_circuits::MEETINGS_MAX;
+use crate::onion::circuits::MEETINGS_MAX;
 
 /// Circuits of uploads at once, for all services together.
 const UPLOADS_MAX: usize = 64;

@@ -26,7 +26,7 @@ use super::config::{DosLimits, IntroPointStatus};
 use super::point::{Age, Point, Stage};
 use super::service::Network;
 use crate::onion::action::{CircuitName, Ending, LastHop};
-use crate::paths::onion::is_intro_point;
+use crate::select::paths::onion::is_intro_point;
 
 /// Tries to reach a point again before another takes its place
 /// (`tor`: `MAX_INTRO_POINT_CIRCUIT_RETRIES`).

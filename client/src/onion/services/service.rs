@@ -22,8 +22,8 @@ use super::meet::{MeetingEnd, Meetings};
 use super::publisher::Publisher;
 use super::uploads::Uploads;
 use crate::onion::action::{CircuitName, Ending};
-use crate::paths::congestion_params;
-use crate::rules::Permits;
+use crate::select::paths::congestion_params;
+use crate::select::rules::Permits;
 
 /// What services are to know of the network.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use cepa_circuit::congestion::CongestionParams;
 use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{Rng, curve25519};
 
-use crate::rules::Permits;
+use crate::select::rules::Permits;
 
 use super::cache::DescriptorCache;
 use super::circuits::Circuits;

@@ -21,7 +21,7 @@ use cepa_netdoc::params::Params;
 use cepa_netdoc::timestamp;
 use cepa_wire::Now;
 
-use crate::rules::Permits;
+use crate::select::rules::Permits;
 use layer::{Layer, Lifetimes};
 
 /// Which sets of vanguards there are.

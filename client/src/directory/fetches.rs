@@ -21,8 +21,8 @@ use cepa_dir::DirRequest;
 use cepa_dir::fetch::{FetchId as DownloadId, Reply};
 use cepa_wire::Now;
 
+use crate::circuits::pool::CircuitId;
 use crate::command::{FetchId, LinkTarget};
-use crate::pool::CircuitId;
 
 /// How long one source may take to be connected before another is asked as well.
 pub(crate) const STAGGER: Duration = Duration::from_millis(1000);

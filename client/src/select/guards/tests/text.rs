@@ -92,7 +92,7 @@ proptest! {
                 3 => { let best = world.best(); world.begin(best); }
                 4 => world.wait(300),
                 5 => {
-                    shuffle(&mut listed, &mut world.rng);
+                    crate::select::shuffle(&mut listed, &mut world.rng);
                     world.consensus(listed[..50].to_vec());
                 }
                 _ => world.consensus(candidates(60)),

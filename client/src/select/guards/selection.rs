@@ -5,7 +5,7 @@
 use serde::{Serialize, Serializer};
 
 use super::GuardParams;
-use crate::rules::RulesId;
+use crate::select::rules::RulesId;
 
 const DEFAULT: &str = "default";
 const RESTRICTED: &str = "restricted";

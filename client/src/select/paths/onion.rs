@@ -19,8 +19,8 @@ use cepa_netdoc::protover::name;
 use cepa_netdoc::routerstatus::Flags;
 
 use super::{Path, PathError, Quality, draw};
-use crate::guards::shuffle;
-use crate::rules::Permits;
+use crate::select::rules::Permits;
+use crate::select::shuffle;
 
 /// The subprotocol versions that rend-spec-v3 needs (tor-spec 9).
 const HS_REND: u8 = 2;

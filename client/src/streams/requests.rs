@@ -22,11 +22,11 @@ use cepa_wire::host::{self, Host};
 use cepa_wire::resolve::{Answer, AnswerValue, Resolve};
 use cepa_wire::socks::{SocksCommand, SocksRequest, SocksStatus};
 
+use crate::circuits::pool::{CircuitId, SLOW_BUILD, Wish};
 use crate::command::RequestId;
 use crate::onion::VisitId;
-use crate::paths::ExitNeed;
 use crate::plane::StreamTarget;
-use crate::pool::{CircuitId, SLOW_BUILD, Wish};
+use crate::select::paths::ExitNeed;
 use crate::status::{StreamState, StreamStatus};
 
 /// How long a request may take in all (`SocksTimeout`).

@@ -5,7 +5,7 @@
 //! first the exit, then a guard that may stand with it, then a middle that may stand with both.
 
 use super::*;
-use crate::guards::{GuardParams, GuardUse, Guards, candidates};
+use crate::select::guards::{GuardParams, GuardUse, Guards, candidates};
 
 /// Paths that are drawn.
 const PATHS: u32 = 100_000;

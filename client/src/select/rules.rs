@@ -5,11 +5,11 @@
 //! A set that is empty says nothing. Exclusion beats every set. An excluded relay is never a first
 //! hop, nor one that this client chooses; where others choose (directories of onion services,
 //! introduction and rendezvous points) it is avoided, and never used if the rules are `strict`.
-//! Sets bind always: where they leave no path there is none, and [`emptied()`] says why.
+//! Sets bind always: where they leave no path there is none; which of them leaves
+//! none is found out elsewhere (`client/src/select/emptied.rs`).
 //!
 //! Rules are applied to a consensus once; what comes out are [`Permits`].
 
-mod emptied;
 mod geoip;
 mod pattern;
 
@@ -23,7 +23,6 @@ use cepa_netdoc::consensus::Consensus;
 use cepa_netdoc::routerstatus::RouterStatus;
 use cepa_wire::linkspec::LinkSpecifiers;
 
-pub use emptied::{Emptied, emptied};
 pub use geoip::{Country, GeoIp, GeoIpError};
 pub use pattern::{PATTERNS_MAX, RelayPattern, RelayPatternError};
 

@@ -19,7 +19,7 @@ use cepa_netdoc::timestamp;
 use cepa_wire::Now;
 
 use super::VanguardStatus;
-use crate::rules::Permits;
+use crate::select::rules::Permits;
 
 const HOUR_SECONDS: i32 = 3600;
 const DAY_SECONDS: i32 = 86_400;

@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime};
 use cepa_crypto::{Ed25519Id, Rng, RsaId};
 use cepa_wire::Now;
 
-use crate::rules::RulesId;
+use crate::select::rules::RulesId;
 use crate::status::GuardChange;
 
 pub use attempts::{GuardAttempt, GuardEvent, GuardUsability};
@@ -474,14 +474,6 @@ fn since(then: Now, now: Now) -> Duration {
 fn before_random(time: SystemTime, span: Duration, rng: &mut Rng) -> SystemTime {
     let back = Duration::from_secs(rng.below(span.as_secs().max(1)));
     time.checked_sub(back).unwrap_or(time)
-}
-
-/// Orders a list at random (Fisher-Yates).
-pub(crate) fn shuffle<T>(list: &mut [T], rng: &mut Rng) {
-    for at in (1..list.len()).rev() {
-        let other = usize::try_from(rng.below(at as u64 + 1)).unwrap_or(0);
-        list.swap(at, other);
-    }
 }
 
 #[cfg(test)]

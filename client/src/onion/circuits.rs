@@ -21,11 +21,11 @@ use cepa_crypto::RsaId;
 use cepa_crypto::onion::OnionAddress;
 use cepa_wire::Now;
 
+use crate::circuits::pool::CircuitId;
 use crate::command::FetchId;
 use crate::onion::{CircuitName, Ending, LastHop, Owner, Purpose, VisitId};
-use crate::pool::CircuitId;
+use crate::select::vanguards::VanguardMode;
 use crate::status::DescriptorTransfer;
-use crate::vanguards::VanguardMode;
 
 /// Most circuits that have names. A bound of ours; a service meets each visitor on one.
 pub(crate) const NAMED_MAX: usize = 768;
@@ -308,8 +308,13 @@ mod tests {
 
     fn extending(last: LastHop) -> Named {
         let first = (RsaId::from([1; 20]), fast());
-        let pool = &mut crate::pool::Pool::default();
-        let id = pool.insert(crate::pool::Purpose::Directory, first, Vec::new(), start());
+        let pool = &mut crate::circuits::pool::Pool::default();
+        let id = pool.insert(
+            crate::circuits::pool::Purpose::Directory,
+            first,
+            Vec::new(),
+            start(),
+        );
         let mut named = Named::new(Purpose::Introduce, last, start());
         named.stage = Stage::Extending(id.unwrap(), Box::new(fast()));
         named

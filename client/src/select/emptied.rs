@@ -6,15 +6,15 @@ use cepa_crypto::Rng;
 use cepa_dir::{NetworkView, Relay};
 use cepa_netdoc::routerstatus::Flags;
 
-use super::{Permit, Permits, RelaySet, Rules, Subject};
-use crate::paths::{self, ExitNeed, PathRules};
+use super::paths::{self, ExitNeed, PathRules};
+use super::rules::{Permit, Permits, RelaySet, Rules, Subject};
 
 /// The last hop, in words.
 const EXIT: &str = "exit";
 
 /// A hop for which no relay is left, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Emptied {
+pub(crate) enum Emptied {
     /// The set of this name has no relay that the network could use there.
     Set {
         /// The hop, in words.
@@ -40,7 +40,7 @@ pub enum Emptied {
 impl Emptied {
     /// Whether no path of any kind is left.
     #[must_use]
-    pub fn cuts_off(&self) -> bool {
+    pub(crate) fn cuts_off(&self) -> bool {
         match self {
             Emptied::Set { hop, .. } | Emptied::Excluded { hop, .. } => *hop != EXIT,
             Emptied::Near => false,
@@ -72,7 +72,7 @@ impl fmt::Display for Emptied {
 
 /// The hops that rules leave empty in a network; none if it has no relay for a hop anyway.
 #[must_use]
-pub fn emptied(
+pub(crate) fn emptied(
     rules: &Rules,
     permits: &Permits,
     view: &NetworkView,

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use cepa_crypto::{Ed25519Id, RsaId};
 
-use crate::rules::Rules;
-use crate::vanguards::VanguardMode;
+use crate::select::rules::Rules;
+use crate::select::vanguards::VanguardMode;
 
 /// A relay that serves the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use cepa_wire::socks::{SocksAuth, SocksVersion};
 use slotmap::SlotMap;
 
 use super::*;
+use crate::circuits::pool::{Pool, Purpose};
 use crate::drawn::start;
 use crate::isolation::{Isolation, Protocol};
-use crate::pool::{Pool, Purpose};
 use crate::status::StreamSource;
 
 fn socks(command: SocksCommand, host: &str, port: u16) -> SocksRequest {

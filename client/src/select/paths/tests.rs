@@ -8,7 +8,7 @@ use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 
 use super::*;
 use crate::drawn::{Documents, DrawnRelay, start};
-use crate::rules::{Permits, RelaySet, Rules};
+use crate::select::rules::{Permits, RelaySet, Rules};
 
 const WEIGHTS: &str = "Wbd=0 Wbe=0 Wbg=0 Wbm=10000 Wdb=10000 Web=10000 Wed=3000 Wee=10000 \
     Weg=3000 Wem=10000 Wgb=10000 Wgd=2000 Wgg=6000 Wgm=0 Wmb=10000 Wmd=5000 Wme=0 Wmg=4000 \
@@ -202,7 +202,7 @@ proptest! {
             .filter(|relay| relay.flags.contains(Flags::GUARD))
             .map(|relay| relay.rsa)
             .collect();
-        crate::guards::shuffle(&mut entries, &mut rng);
+        crate::select::shuffle(&mut entries, &mut rng);
         let port = [80, 443, 22][rng.below(3) as usize];
         let drawn = DrawnRules::draw(&relays, &mut rng);
         let permits = drawn.read().permits(view.consensus());

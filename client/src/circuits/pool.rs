@@ -19,9 +19,9 @@ use cepa_crypto::RsaId;
 use cepa_dir::Relay;
 use cepa_wire::Now;
 
-use crate::guards::GuardAttempt;
 use crate::isolation::Isolation;
-use crate::paths::ExitNeed;
+use crate::select::guards::GuardAttempt;
+use crate::select::paths::ExitNeed;
 pub(crate) use crate::status::CircuitId;
 use crate::status::{CircuitState, CircuitUse};
 

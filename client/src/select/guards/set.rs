@@ -13,7 +13,8 @@ use cepa_crypto::{Rng, RsaId};
 use cepa_wire::Now;
 
 use super::status::{Departure, DepartureReason};
-use super::{Guard, GuardCandidate, GuardParams, Reachable, Selection, before_random, shuffle};
+use super::{Guard, GuardCandidate, GuardParams, Reachable, Selection, before_random};
+use crate::select::shuffle;
 
 /// How a guard's rank begins its sort key; the first is the best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

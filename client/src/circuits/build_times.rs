@@ -139,7 +139,7 @@ impl BuildTimes {
             }
             times.extend(std::iter::repeat_n(middle, count));
         }
-        crate::guards::shuffle(&mut times, rng);
+        crate::select::shuffle(&mut times, rng);
         let mut read = BuildTimes::new(now);
         read.times = times.into();
         read.estimate();

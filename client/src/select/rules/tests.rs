@@ -7,6 +7,7 @@ use cepa_netdoc::routerstatus::Flags;
 
 use super::*;
 use crate::drawn::{Documents, DrawnRelay, start};
+use crate::select::emptied::emptied;
 
 /// Six relays and two exits, at 127.N.0.1; the guards are 1 to 4.
 fn eight() -> Vec<DrawnRelay> {

@@ -23,7 +23,7 @@ use cepa_netdoc::routerstatus::Flags;
 use cepa_wire::linkspec::LinkSpecifiers;
 
 use crate::command::LinkTarget;
-use crate::rules::Permits;
+use crate::select::rules::Permits;
 
 /// Ports whose connections live long, and so want Stable relays (path-spec 2.2; `LongLivedPorts`).
 pub const LONG_LIVED_PORTS: [u16; 12] = [
