@@ -13,19 +13,7 @@ use cepa_wire::resolve::Answer;
 use cepa_wire::socks::SocksStatus;
 
 use crate::directory::bootstrap::BootstrapStatus;
-use crate::onion::services::ServiceId;
-
-/// Names a SOCKS request; the shell chooses it, and uses it once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-pub struct RequestId(pub u64);
-
-/// Names a connection that is being opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-pub struct LinkId(pub u64);
-
-/// Names a fetch from a directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FetchId(pub u64);
+use crate::names::{FetchId, LinkId, RequestId, ServiceId};
 
 /// The relay to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]

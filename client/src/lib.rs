@@ -8,10 +8,12 @@ mod circuits;
 pub mod client;
 pub mod command;
 pub mod config;
+mod context;
 mod directory;
 #[cfg(test)]
 mod drawn;
 pub mod isolation;
+mod names;
 pub mod onion;
 pub mod plane;
 mod select;
@@ -19,12 +21,13 @@ pub mod status;
 mod streams;
 
 pub use client::{Client, SavedState};
-pub use command::{Command, FetchId, LinkId, LinkTarget, RequestId, Saved};
+pub use command::{Command, LinkTarget, Saved};
 pub use config::{ClientConfig, Directory, PaddingLevel, PaddingLevelError};
 pub use directory::bootstrap::{self, BootstrapStatus, Phase};
 pub use isolation::{Isolation, IsolationRules, Protocol};
+pub use names::{FetchId, LinkId, RequestId};
 pub use select::rules::{GeoIp, RelayPattern, RelaySet, Rules};
 pub use select::vanguards::VanguardMode;
 pub use select::{guards, paths, rules, vanguards};
 pub use streams::automap;
-pub use streams::requests::EARLY_BYTES_MAX;
+pub use streams::request::EARLY_BYTES_MAX;

@@ -1,7 +1,8 @@
 //! Which relays a circuit goes through: guards first, then paths by the rules of the operator, and
 //! vanguards where an onion service is at the end (path-spec, guard-spec, vanguards-spec).
 
-pub(crate) mod emptied;
+pub(crate) mod choice;
+mod emptied;
 pub mod guards;
 pub mod paths;
 pub mod rules;

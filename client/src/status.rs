@@ -19,9 +19,10 @@ use cepa_wire::host::Host;
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest};
 use serde::{Serialize, Serializer};
 
-use crate::command::{LinkId, RequestId};
 use crate::directory::bootstrap::BootstrapStatus;
 use crate::isolation::{Isolation, Protocol};
+pub use crate::names::CircuitId;
+use crate::names::{LinkId, RequestId};
 use crate::onion;
 use crate::onion::services::ServiceStatus;
 use crate::select::guards::{Departure, GuardStatus, Selection};
@@ -33,10 +34,6 @@ pub use event::{
     DescriptorTransfer, EVENTS_MAX, Event, GuardChange, LinkChange, LinkEnd, StreamChange,
     StreamEnd,
 };
-
-/// Names a circuit. The first one is 1, and no number is used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct CircuitId(pub u64);
 
 /// A whole client at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -16,7 +16,8 @@ use cepa_crypto::RsaId;
 use cepa_link::ChannelKey;
 use cepa_wire::Now;
 
-use crate::command::{Command, LinkId, LinkTarget};
+use crate::command::{Command, LinkTarget};
+use crate::names::LinkId;
 use crate::status::{LinkChange, LinkEnd, LinkState, LinkStatus};
 
 /// How long a channel is kept without a circuit.

@@ -7,8 +7,7 @@
 //! ```
 //!
 //! A circuit is clean until its first stream, which binds it to one [`Isolation`] for good; ten
-//! minutes later it takes no new streams, and goes when the last one is over. Tables only: what
-//! follows from them is done by the client.
+//! minutes later it takes no new streams, and goes when the last one is over.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,14 +15,16 @@ use std::time::{Duration, Instant, SystemTime};
 use cepa_circuit::CircuitKey;
 use cepa_circuit::handshake::HopSpec;
 use cepa_crypto::RsaId;
+use cepa_crypto::onion::OnionAddress;
 use cepa_dir::Relay;
 use cepa_wire::Now;
 
 use crate::isolation::Isolation;
 use crate::select::guards::GuardAttempt;
 use crate::select::paths::ExitNeed;
-pub(crate) use crate::status::CircuitId;
-use crate::status::{CircuitState, CircuitUse};
+
+use crate::names::{CircuitId, CircuitName};
+use crate::status::{CircuitPurpose, CircuitState, CircuitUse};
 
 /// How long a circuit takes new streams after its first (`MaxCircuitDirtiness`).
 pub(crate) const DIRTY_MAX: Duration = Duration::from_secs(600);
@@ -53,6 +54,17 @@ pub(crate) enum Purpose {
     Onion(Box<[Relay; 3]>),
 }
 
+/// The name that a path for onion services is bound to, and what it is for under that name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bound {
+    pub(crate) name: CircuitName,
+    pub(crate) purpose: CircuitPurpose,
+    /// The service.
+    pub(crate) address: Option<OnionAddress>,
+    /// The last hop stands, and the machine that gave the name has been told.
+    pub(crate) is_ready: bool,
+}
+
 /// How far it is.
 #[derive(Debug)]
 pub(crate) enum Stage {
@@ -70,6 +82,8 @@ pub(crate) enum Stage {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) purpose: Purpose,
+    /// Whose it is, if it is a path for onion services that somebody has taken.
+    pub(crate) bound: Option<Bound>,
     pub(crate) first: RsaId,
     /// The use of a guard, if the first hop is one.
     pub(crate) attempt: Option<GuardAttempt>,
@@ -151,6 +165,16 @@ impl Entry {
         match &self.purpose {
             Purpose::Onion(path) => Some(path),
             _ => None,
+        }
+    }
+
+    /// What it is for, for readers.
+    pub(crate) fn shown_purpose(&self) -> CircuitPurpose {
+        match (&self.purpose, self.bound) {
+            (Purpose::Directory, _) => CircuitPurpose::Directory,
+            (Purpose::General(_), _) => CircuitPurpose::General,
+            (Purpose::Onion(_), None) => CircuitPurpose::OnionPath,
+            (Purpose::Onion(_), Some(bound)) => bound.purpose,
         }
     }
 
@@ -250,6 +274,7 @@ impl Pool {
         let later = rest.iter().map(|hop| hop.link_specifiers.rsa_id());
         let entry = Entry {
             purpose,
+            bound: None,
             first: first.0,
             attempt: None,
             hops: rest.len() + 1,
@@ -325,6 +350,11 @@ impl Pool {
         self.by_key.get(&key).copied()
     }
 
+    /// The name that a circuit is bound to.
+    pub(crate) fn name_of(&self, id: CircuitId) -> Option<CircuitName> {
+        Some(self.entries.get(&id)?.bound?.name)
+    }
+
     pub(crate) fn by_attempt(&self, attempt: GuardAttempt) -> Option<CircuitId> {
         let mut entries = self.entries.iter();
         let found = entries.find(|(_, entry)| entry.attempt == Some(attempt));
@@ -361,6 +391,15 @@ impl Pool {
     /// Circuits that are not ready yet.
     pub(crate) fn pending(&self) -> impl Iterator<Item = (CircuitId, &Entry)> {
         self.iter().filter(|(_, entry)| entry.built().is_none())
+    }
+
+    /// Paths for onion services that nobody has taken.
+    pub(crate) fn free_paths(&self, now: Now) -> impl Iterator<Item = (CircuitId, &Entry)> {
+        let is_free = move |entry: &Entry| {
+            let is_path = entry.onion_path().is_some() && entry.is_clean() && !entry.is_slow(now);
+            is_path && entry.bound.is_none()
+        };
+        self.iter().filter(move |(_, entry)| is_free(entry))
     }
 
     /// Circuits that wait for the channel to a relay.

@@ -8,21 +8,24 @@
 //!
 //! A slow source delays a fetch by [`STAGGER`] only; once a source is connected, no other is asked
 //! beside it. One that answered with nothing of use is asked after all others for a while, so that
-//! no guard or fallback can keep a client from what an honest one has. Tables only; circuits and
-//! streams are the client's business.
+//! no guard or fallback can keep a client from what an honest one has.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use cepa_circuit::StreamKey;
 use cepa_circuit::handshake::HopSpec;
+use cepa_circuit::{CircuitKey, StreamKey};
 use cepa_crypto::RsaId;
 use cepa_dir::DirRequest;
-use cepa_dir::fetch::{FetchId as DownloadId, Reply};
+use cepa_dir::fetch::{FetchId as DownloadId, Reply, reply_bytes_max};
 use cepa_wire::Now;
+use cepa_wire::end::EndReason;
 
-use crate::circuits::pool::CircuitId;
-use crate::command::{FetchId, LinkTarget};
+use crate::circuits::Circuits;
+use crate::command::{Command, LinkTarget};
+use crate::context::Context;
+use crate::names::{CircuitId, FetchId};
+use crate::plane::StreamTarget;
 
 /// How long one source may take to be connected before another is asked as well.
 pub(crate) const STAGGER: Duration = Duration::from_millis(1000);
@@ -50,9 +53,9 @@ pub(crate) struct Source {
 /// A download.
 #[derive(Debug)]
 pub(crate) struct Fetch {
-    pub(crate) request: DirRequest,
+    request: DirRequest,
     /// Not asked yet.
-    pub(crate) sources: VecDeque<Source>,
+    sources: VecDeque<Source>,
     /// When another is asked, if none is connected by then.
     stagger_at: Option<Instant>,
     /// The last answer that was no good.
@@ -80,7 +83,6 @@ pub(crate) struct Fetches {
     answered: VecDeque<(DownloadId, RsaId)>,
     /// Who is asked last, and until when.
     useless: BTreeMap<RsaId, Instant>,
-    id_next: u64,
 }
 
 impl Fetches {
@@ -94,22 +96,15 @@ impl Fetches {
         self.downloads.insert(id, fetch);
     }
 
-    /// A name for a fetch, used once.
-    pub(crate) fn new_id(&mut self) -> FetchId {
-        let id = FetchId(self.id_next);
-        self.id_next += 1;
-        id
-    }
-
     /// A source is being asked.
     pub(crate) fn begin(
         &mut self,
+        id: FetchId,
         download: DownloadId,
         (circuit, relay): (CircuitId, RsaId),
         stagger: Duration,
         now: Now,
-    ) -> FetchId {
-        let id = self.new_id();
+    ) {
         let attempt = Attempt {
             download,
             circuit,
@@ -122,7 +117,62 @@ impl Fetches {
         if let Some(fetch) = self.downloads.get_mut(&download) {
             fetch.stagger_at = Some(now.mono + stagger);
         }
-        id
+    }
+
+    /// The next source of a fetch; none if it is over, or all are being asked.
+    pub(crate) fn next_source(&mut self, download: DownloadId) -> Option<Source> {
+        let fetch = self.downloads.get_mut(&download)?;
+        let source = fetch.sources.pop_front();
+        if source.is_none() {
+            fetch.stagger_at = None;
+        }
+        source
+    }
+
+    /// Sends the request over a built circuit. False if that cannot be.
+    pub(crate) fn ask(
+        &mut self,
+        id: FetchId,
+        key: CircuitKey,
+        circuits: &mut Circuits,
+        ctx: &mut Context<'_>,
+    ) -> bool {
+        let Some(attempt) = self.attempts.get_mut(&id) else {
+            return true;
+        };
+        let Some(fetch) = self.downloads.get(&attempt.download) else {
+            return true;
+        };
+        match ctx.plane.open_stream(key, &StreamTarget::BeginDir, ctx.now) {
+            Ok(stream) => {
+                attempt.stream = Some(stream);
+                let request = fetch.request.clone();
+                circuits.pool.used(attempt.circuit, None, ctx.now);
+                ctx.commands.push_back(Command::DirRequest {
+                    fetch: id,
+                    stream,
+                    body_bytes_max: reply_bytes_max(&request),
+                    request,
+                    body: Vec::new(),
+                });
+                true
+            }
+            Err(error) => {
+                tracing::debug!("a directory stream cannot be opened: {error}");
+                false
+            }
+        }
+    }
+
+    /// Drops an attempt without a word to the fetch, which is named.
+    pub(crate) fn cancel(&mut self, id: FetchId, ctx: &mut Context<'_>) -> Option<DownloadId> {
+        let attempt = self.attempts.remove(&id)?;
+        if let Some(stream) = attempt.stream {
+            ctx.plane.stream_close(stream, EndReason::DONE, ctx.now);
+            let fetch = id;
+            ctx.commands.push_back(Command::CancelDirRequest { fetch });
+        }
+        Some(attempt.download)
     }
 
     /// A source is connected: it is not raced.
@@ -216,13 +266,6 @@ impl Fetches {
             .filter(|(_, one)| due(one))
             .map(|(id, _)| *id)
             .collect()
-    }
-
-    /// No other source is left.
-    pub(crate) fn stop_stagger(&mut self, download: DownloadId) {
-        if let Some(fetch) = self.downloads.get_mut(&download) {
-            fetch.stagger_at = None;
-        }
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {

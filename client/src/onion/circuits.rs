@@ -8,24 +8,27 @@
 //!    └────────── it failed, a few times ──────────┘──▶ told NoPath, LastHop, Timeout
 //! ```
 //!
-//! Tables and the judgement of failures; what follows is done by the client. A path is bound to one
-//! name, and to none after it. The last hop is to blame when the hop before it says so, or when it
+//! A path is bound to one name, and to none after it. Three hops are kept ready once onion services
+//! are in use; each wish takes such a path, as it is or with one hop more or two. The last hop is to blame when the hop before it says so, or when it
 //! could not be reached over two paths.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod attaching;
+mod ending;
+mod padding;
+
 use std::time::{Duration, Instant};
 
-use cepa_circuit::StreamKey;
+use cepa_circuit::CircuitKey;
 use cepa_circuit::handshake::HopSpec;
 use cepa_crypto::RsaId;
 use cepa_crypto::onion::OnionAddress;
 use cepa_wire::Now;
 
-use crate::circuits::pool::CircuitId;
-use crate::command::FetchId;
-use crate::onion::{CircuitName, Ending, LastHop, Owner, Purpose, VisitId};
+use super::Onion;
+use super::action::{Ending, LastHop, Purpose};
+use crate::circuits::Circuits;
+use crate::names::{CircuitId, CircuitName, VisitId};
 use crate::select::vanguards::VanguardMode;
-use crate::status::DescriptorTransfer;
 
 /// Most circuits that have names. A bound of ours; a service meets each visitor on one.
 pub(crate) const NAMED_MAX: usize = 768;
@@ -35,23 +38,12 @@ pub(crate) const MEETINGS_MAX: usize = 640;
 pub(crate) const OPEN_MAX: Duration = Duration::from_secs(60);
 /// How long one hop more may take.
 pub(crate) const EXTEND_MAX: Duration = Duration::from_secs(6);
-/// How long a directory's answer may take.
-pub(crate) const REQUEST_MAX: Duration = Duration::from_secs(30);
 /// How long after their last use paths are kept ready (`PredictedPortsRelevanceTime`).
 pub(crate) const READY_AGE_MAX: Duration = Duration::from_secs(3600);
-/// Paths that are kept ready then: a visit takes three.
-pub(crate) const READY_PATHS: usize = 3;
-/// How long a circuit outlives the last word to a peer that is turned away.
-pub(crate) const DOOMED_FOR: Duration = Duration::from_millis(500);
-/// Most paths in the making.
-pub(crate) const PENDING_PATHS_MAX: usize = 24;
 /// Paths that are tried for one circuit.
 const PATHS_TRIED_MAX: u32 = 4;
 /// Paths over which a last hop may be out of reach until it is to blame.
 const SUSPICIONS_MAX: u32 = 2;
-
-/// Whose circuit, and its name.
-pub(crate) type Name = (Owner, CircuitName);
 
 /// How far a circuit is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +74,12 @@ pub(crate) struct Named {
     pub(crate) avoided: Vec<RsaId>,
     /// Whether a middle stands between the path and the last hop.
     pub(crate) has_middle: bool,
+    /// The visit whose service is at the other end.
+    pub(crate) visit: Option<VisitId>,
+    /// How often a visitor has guessed at ports that the service does not have.
+    pub(crate) guesses: u32,
+    /// The circuit ends when its time comes.
+    pub(crate) is_doomed: bool,
     failures: u32,
     suspicions: u32,
 }
@@ -100,15 +98,23 @@ pub(crate) enum Failure {
 }
 
 impl Named {
-    pub(crate) fn new(purpose: Purpose, last: LastHop, now: Now) -> Self {
+    pub(crate) fn new(
+        purpose: Purpose,
+        last: LastHop,
+        address: Option<OnionAddress>,
+        now: Now,
+    ) -> Self {
         Named {
             purpose,
             last,
-            address: None,
+            address,
             stage: Stage::Waiting,
             until: now.mono + OPEN_MAX,
             avoided: Vec::new(),
             has_middle: false,
+            visit: None,
+            guesses: 0,
+            is_doomed: false,
             failures: 0,
             suspicions: 0,
         }
@@ -122,6 +128,11 @@ impl Named {
                 Some(id)
             }
         }
+    }
+
+    /// It stands.
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.stage, Stage::Ready(_))
     }
 
     /// Waits for another path.
@@ -170,74 +181,19 @@ impl Named {
     }
 }
 
-/// A directory request under way.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    pub(crate) name: Name,
-    pub(crate) stream: StreamKey,
-    pub(crate) until: Instant,
-    /// What is told of the descriptor that is asked for, or uploaded.
-    pub(crate) transfer: DescriptorTransfer,
-}
-
-/// All of them.
-#[derive(Debug, Default)]
-pub(crate) struct OnionCircuits {
-    pub(crate) by_name: BTreeMap<Name, Named>,
-    by_pool: BTreeMap<CircuitId, Name>,
-    pub(crate) asked: BTreeMap<FetchId, Asked>,
-    /// Visits by their circuit, when the service is at the other end.
-    pub(crate) visits: BTreeMap<CircuitName, VisitId>,
-    /// When one was last asked for.
-    pub(crate) used_last: Option<Instant>,
-    /// Circuits that end when their time comes.
-    pub(crate) doomed: BTreeSet<Name>,
-    /// Guesses at ports that a service does not have, by the visitor's circuit.
-    pub(crate) guesses: BTreeMap<Name, u32>,
-    /// The machines have seen the network as it is.
-    pub(crate) network_told: bool,
-}
-
-impl OnionCircuits {
-    /// The name to which a circuit of the pool's is bound.
-    pub(crate) fn name_of(&self, id: CircuitId) -> Option<Name> {
-        self.by_pool.get(&id).copied()
-    }
-
-    /// The circuit in the pool that a name is bound to.
-    pub(crate) fn pool_of(&self, name: Name) -> Option<CircuitId> {
-        self.by_name.get(&name)?.pool()
-    }
-
-    /// Binds a circuit of the pool's.
-    pub(crate) fn bind(&mut self, name: Name, id: CircuitId) {
-        if let Some(named) = self.by_name.get_mut(&name) {
-            named.stage = Stage::Path(id);
-            self.by_pool.insert(id, name);
-        }
-    }
-
-    /// The circuit in the pool is gone, or is to be.
-    pub(crate) fn unbind(&mut self, id: CircuitId) -> Option<Name> {
-        self.by_pool.remove(&id)
-    }
-
-    /// Forgets a circuit.
-    pub(crate) fn remove(&mut self, name: Name) -> Option<Named> {
-        let named = self.by_name.remove(&name)?;
-        self.doomed.remove(&name);
-        self.guesses.remove(&name);
-        if let (Owner::Visits, circuit) = name {
-            self.visits.remove(&circuit);
-        }
-        if let Some(id) = named.pool() {
-            self.by_pool.remove(&id);
-        }
-        Some(named)
+impl Onion {
+    /// The circuit of a name, if all its hops stand.
+    pub(crate) fn standing(&self, name: CircuitName, circuits: &Circuits) -> Option<CircuitKey> {
+        let id = self
+            .by_name
+            .get(&name)
+            .filter(|named| named.is_ready())?
+            .pool()?;
+        circuits.pool.entry(id)?.built()
     }
 
     /// Circuits that wait for a path; those that strangers have us build come last.
-    pub(crate) fn waiting(&self) -> Vec<Name> {
+    fn waiting(&self) -> Vec<CircuitName> {
         let waits = |named: &Named| named.stage == Stage::Waiting;
         let waiting = self.by_name.iter().filter(|(_, named)| waits(named));
         let (meetings, mut names): (Vec<_>, Vec<_>) =
@@ -247,28 +203,9 @@ impl OnionCircuits {
     }
 
     /// Circuits that meet visitors.
-    pub(crate) fn meeting_count(&self) -> usize {
+    fn meeting_count(&self) -> usize {
         let meets = |named: &&Named| named.purpose == Purpose::Meet;
         self.by_name.values().filter(meets).count()
-    }
-
-    /// Circuits that have not come to stand in time.
-    pub(crate) fn late(&self, now: Now) -> Vec<Name> {
-        let late = |named: &Named| !is_ready(named) && named.until <= now.mono;
-        let names = self.by_name.iter().filter(|(_, named)| late(named));
-        names.map(|(name, _)| *name).collect()
-    }
-
-    /// Requests without an answer for too long.
-    pub(crate) fn unanswered(&self, now: Now) -> Vec<FetchId> {
-        let late = self.asked.iter().filter(|(_, one)| one.until <= now.mono);
-        late.map(|(id, _)| *id).collect()
-    }
-
-    /// Requests over a circuit.
-    pub(crate) fn asked_over(&self, name: Name) -> Vec<FetchId> {
-        let over = self.asked.iter().filter(|(_, one)| one.name == name);
-        over.map(|(id, _)| *id).collect()
     }
 
     /// Whether somebody may want a path soon.
@@ -278,24 +215,21 @@ impl OnionCircuits {
         used_last || !self.by_name.is_empty()
     }
 
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        let building = self.by_name.values().filter(|named| !is_ready(named));
-        building
-            .map(|named| named.until)
-            .chain(self.asked.values().map(|one| one.until))
-            .min()
+    /// When the first circuit must stand that does not.
+    pub(super) fn standing_by(&self) -> Option<Instant> {
+        let building = self.by_name.values().filter(|named| !named.is_ready());
+        building.map(|named| named.until).min()
     }
-}
-
-fn is_ready(named: &Named) -> bool {
-    matches!(named.stage, Stage::Ready(_))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::circuits::pool::{self, Pool};
     use crate::drawn::start;
+    use crate::names::Owner;
     use cepa_circuit::handshake::HopKey;
+    use cepa_crypto::Rng;
     use cepa_wire::linkspec::LinkSpecifiers;
 
     fn fast() -> HopSpec {
@@ -308,14 +242,9 @@ mod tests {
 
     fn extending(last: LastHop) -> Named {
         let first = (RsaId::from([1; 20]), fast());
-        let pool = &mut crate::circuits::pool::Pool::default();
-        let id = pool.insert(
-            crate::circuits::pool::Purpose::Directory,
-            first,
-            Vec::new(),
-            start(),
-        );
-        let mut named = Named::new(Purpose::Introduce, last, start());
+        let pool = &mut Pool::default();
+        let id = pool.insert(pool::Purpose::Directory, first, Vec::new(), start());
+        let mut named = Named::new(Purpose::Introduce, last, None, start());
         named.stage = Stage::Extending(id.unwrap(), Box::new(fast()));
         named
     }
@@ -346,7 +275,7 @@ mod tests {
 
     #[test]
     fn meetings_come_last() {
-        let mut circuits = OnionCircuits::default();
+        let mut onion = Onion::new(&mut Rng::from_seed([1; 32]), false);
         for (n, purpose) in [
             Purpose::Meet,
             Purpose::Upload,
@@ -356,12 +285,13 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            let name = (Owner::Services, CircuitName(n as u64));
-            let named = Named::new(purpose, LastHop::Any(Vec::new()), start());
-            circuits.by_name.insert(name, named);
+            let (owner, number) = (Owner::Services, n as u64);
+            let name = CircuitName { owner, number };
+            let named = Named::new(purpose, LastHop::Any(Vec::new()), None, start());
+            onion.by_name.insert(name, named);
         }
-        let order: Vec<u64> = circuits.waiting().iter().map(|name| name.1.0).collect();
+        let order: Vec<u64> = onion.waiting().iter().map(|name| name.number).collect();
         assert_eq!(order, [1, 3, 0, 2]);
-        assert_eq!(circuits.meeting_count(), 2);
+        assert_eq!(onion.meeting_count(), 2);
     }
 }

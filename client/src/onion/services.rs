@@ -30,15 +30,17 @@ use cepa_crypto::onion::OnionAddress;
 use cepa_dir::{NetworkView, hsring};
 use cepa_wire::Now;
 
-use super::action::{Action, CircuitName, Event};
+use super::action::{Action, Event};
+use crate::names::CircuitName;
 use crate::select::rules::Permits;
 use circuits::{Circuits, Context, Part};
 use service::{Network, Service};
 
+pub use crate::names::ServiceId;
 pub use config::{
     CIRCUITS_MAX_DEFAULT, CLIENTS_MAX, Counts, DescriptorStatus, DosLimits, HsDirStatus,
     INTRO_POINTS_DEFAULT, INTRO_POINTS_MAX, IntroDrop, IntroPointState, IntroPointStatus,
-    ServiceConfig, ServiceId, ServiceOutcome, ServiceStatus,
+    ServiceConfig, ServiceOutcome, ServiceStatus,
 };
 pub use publisher::{Publisher, Upload, UploadId};
 

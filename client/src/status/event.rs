@@ -21,10 +21,11 @@ use cepa_wire::host::Host;
 use cepa_wire::socks::SocksStatus;
 
 use super::{
-    BuildTimesStatus, CircuitId, CircuitPurpose, CircuitStatus, ConsensusStatus, LinkStatus,
-    StreamStatus, Traffic,
+    BuildTimesStatus, CircuitPurpose, CircuitStatus, ConsensusStatus, LinkStatus, StreamStatus,
+    Traffic,
 };
 use crate::directory::bootstrap::BootstrapStatus;
+use crate::names::CircuitId;
 use crate::plane::CircuitClose;
 
 /// Events that wait at most.

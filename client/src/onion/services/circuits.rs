@@ -17,8 +17,8 @@ use cepa_dir::DirRequest;
 use cepa_wire::Now;
 use cepa_wire::relay::RelayCommand;
 
-use super::config::ServiceId;
-use crate::onion::action::{Action, CircuitName, LastHop, Purpose};
+use crate::names::{CircuitName, Owner, ServiceId};
+use crate::onion::action::{Action, LastHop, Purpose};
 use crate::onion::circuits::MEETINGS_MAX;
 
 /// Circuits of uploads at once, for all services together.
@@ -119,7 +119,10 @@ impl Context<'_> {
     /// Asks for a circuit.
     pub(super) fn open(&mut self, part: Part, last: LastHop) -> CircuitName {
         self.circuits.named += 1;
-        let circuit = CircuitName(self.circuits.named);
+        let circuit = CircuitName {
+            owner: Owner::Services,
+            number: self.circuits.named,
+        };
         self.circuits.owners.insert(circuit, (self.service, part));
         if let Some(count) = self.circuits.count(part) {
             *count += 1;

@@ -12,6 +12,8 @@ use cepa_crypto::{RsaId, curve25519};
 use cepa_netdoc::timestamp;
 use serde::Serialize;
 
+use crate::names::ServiceId;
+
 /// Introduction points of a service where nothing else is said, and fewest
 /// (`HiddenServiceNumIntroductionPoints`).
 pub const INTRO_POINTS_DEFAULT: usize = 3;
@@ -31,10 +33,6 @@ const MIDDLE_HEAD_LEN: usize = 500;
 const CLIENT_LEN: usize = 70;
 /// An introduction point in the middle layer, encrypted, in bytes.
 const POINT_LEN: usize = 1060;
-
-/// Names a hosted service while it is hosted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceId(pub u64);
 
 /// How fast an introduction point may hand introductions on (rend-spec-v3 3.1.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

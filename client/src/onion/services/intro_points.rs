@@ -25,7 +25,8 @@ use super::circuits::{Context, Part};
 use super::config::{DosLimits, IntroPointStatus};
 use super::point::{Age, Point, Stage};
 use super::service::Network;
-use crate::onion::action::{CircuitName, Ending, LastHop};
+use crate::names::CircuitName;
+use crate::onion::action::{Ending, LastHop};
 use crate::select::paths::onion::is_intro_point;
 
 /// Tries to reach a point again before another takes its place

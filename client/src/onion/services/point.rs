@@ -25,7 +25,7 @@ use cepa_wire::linkspec::LinkSpecifiers;
 
 use super::config::{IntroPointState, IntroPointStatus};
 use super::replays::Replays;
-use crate::onion::action::CircuitName;
+use crate::names::CircuitName;
 
 /// The subprotocol version of HSIntro with the denial-of-service extension.
 const HS_INTRO_DOS: u8 = 5;

@@ -15,13 +15,14 @@ use cepa_dir::hsring::HsRing;
 use cepa_wire::relay::RelayCommand;
 
 use super::circuits::{Context, Part};
-use super::config::{Counts, IntroDrop, ServiceConfig, ServiceId, ServiceStatus};
+use super::config::{Counts, IntroDrop, ServiceConfig, ServiceStatus};
 use super::intro_points::IntroPoints;
 use super::introductions::Introductions;
 use super::meet::{MeetingEnd, Meetings};
 use super::publisher::Publisher;
 use super::uploads::Uploads;
-use crate::onion::action::{CircuitName, Ending};
+use crate::names::{CircuitName, ServiceId};
+use crate::onion::action::Ending;
 use crate::select::paths::congestion_params;
 use crate::select::rules::Permits;
 

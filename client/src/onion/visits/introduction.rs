@@ -32,7 +32,7 @@ use super::meeting::RendezvousPoint;
 use super::memory::Standing;
 use super::outcome::VisitError;
 use super::shared::Shared;
-use crate::onion::action::CircuitName;
+use crate::names::CircuitName;
 use crate::select::paths::FLOW_CTRL_CONGESTION;
 
 /// How long a circuit to an introduction point may take.

@@ -21,7 +21,8 @@ use cepa_wire::rendezvous::EstablishRendezvous;
 
 use super::circuits::Role;
 use super::shared::Shared;
-use crate::onion::action::{CircuitName, Ending, LastHop};
+use crate::names::CircuitName;
+use crate::onion::action::{Ending, LastHop};
 
 /// How long a relay may take to become the rendezvous point, its circuit included.
 pub(super) const STAND_MAX: Duration = Duration::from_secs(10);

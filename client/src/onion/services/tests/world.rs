@@ -21,8 +21,9 @@ use cepa_wire::relay::RelayCommand;
 use cepa_wire::rendezvous::{Rendezvous1, Rendezvous2};
 
 use crate::drawn::{Documents, DrawnRelay, start};
-use crate::onion::action::{Action, CircuitName, Ending, Event, LastHop, Purpose};
-use crate::onion::services::{ServiceConfig, ServiceId, ServiceOutcome, Services};
+use crate::names::{CircuitName, ServiceId};
+use crate::onion::action::{Action, Ending, Event, LastHop, Purpose};
+use crate::onion::services::{ServiceConfig, ServiceOutcome, Services};
 use crate::select::paths;
 use crate::select::rules::Permits;
 

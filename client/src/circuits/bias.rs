@@ -4,25 +4,26 @@
 //! anything that only it can say. One that we close without an answer is not counted, as it is not
 //! probed.
 
+use crate::names::CircuitId;
 use cepa_circuit::StreamKey;
 
-use super::Client;
-use crate::circuits::path_bias::{BiasEvent, Level};
-use crate::circuits::pool::{CircuitId, Purpose};
-use crate::plane::CircuitClose;
+use super::Circuits;
+use super::path_bias::{BiasEvent, Level};
+use super::pool::Purpose;
+use crate::plane::{CircuitClose, Plane};
 
-impl Client {
+impl Circuits {
     /// Counts something that happened to a circuit, if its first hop is a guard of ours.
     pub(super) fn note_bias(&mut self, id: CircuitId, event: BiasEvent) {
         let Some(entry) = self.pool.entry(id) else {
             return;
         };
+        let guard = entry.first;
         let is_counted = !matches!(entry.purpose, Purpose::Directory)
-            && self.guards.sampled().any(|guard| guard == entry.first);
+            && self.choice.guards.sampled().any(|one| one == guard);
         if !is_counted {
             return;
         }
-        let guard = entry.first;
         match self.path_bias.count(guard, event) {
             None | Some(Level::Fine) => {}
             Some(Level::Notice) => {
@@ -43,7 +44,7 @@ impl Client {
             reason,
             CircuitClose::Destroyed(_) | CircuitClose::Truncated(..) | CircuitClose::Violation(_)
         );
-        let Some(entry) = self.pool.entry_mut(id).filter(|_| is_theirs && was_built) else {
+        let Some(entry) = self.pool.entry(id).filter(|_| is_theirs && was_built) else {
             return;
         };
         // One for onion services may have lost a last hop that is no relay of the path.
@@ -56,16 +57,15 @@ impl Client {
     }
 
     /// A stream was attached to a circuit.
-    pub(super) fn note_tried(&mut self, id: CircuitId) {
+    pub(crate) fn note_tried(&mut self, id: CircuitId) {
         if let Some(entry) = self.pool.entry_mut(id) {
             entry.answered.get_or_insert(false);
         }
     }
 
     /// An exit has answered, or a stream has failed for a reason that is the circuit's.
-    pub(super) fn note_answer(&mut self, stream: StreamKey, answered: bool) {
-        let circuit = self.plane.stream_circuit(stream);
-        let id = circuit.and_then(|key| self.pool.by_key(key));
+    pub(crate) fn note_answer(&mut self, stream: StreamKey, answered: bool, plane: &Plane) {
+        let id = self.of_stream(stream, plane);
         if let Some(entry) = id.and_then(|id| self.pool.entry_mut(id)) {
             entry.answered = Some(answered);
         }

@@ -7,7 +7,6 @@
 //!           └──retriable end─────┘──other end, too many tries, too late──▶ refused
 //! ```
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -22,9 +21,8 @@ use cepa_wire::host::{self, Host};
 use cepa_wire::resolve::{Answer, AnswerValue, Resolve};
 use cepa_wire::socks::{SocksCommand, SocksRequest, SocksStatus};
 
-use crate::circuits::pool::{CircuitId, SLOW_BUILD, Wish};
-use crate::command::RequestId;
-use crate::onion::VisitId;
+use crate::circuits::pool::{SLOW_BUILD, Wish};
+use crate::names::{CircuitId, VisitId};
 use crate::plane::StreamTarget;
 use crate::select::paths::ExitNeed;
 use crate::status::{StreamState, StreamStatus};
@@ -37,8 +35,6 @@ pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(10);
 pub(crate) const ATTEMPTS_MAX: u32 = 5;
 /// Exits that may fail to resolve or reach a name before that is believed.
 const UNREACHABLE_MAX: u32 = 3;
-/// Most requests that wait at a time.
-pub(crate) const REQUESTS_MAX: usize = 4096;
 /// Most bytes of optimistic data that are kept for a request.
 pub const EARLY_BYTES_MAX: usize = 64 * 1024;
 
@@ -370,78 +366,6 @@ impl Request {
             State::Attached { .. } if self.is_patient => self.until,
             State::Attached { since, .. } => self.until.min(since + ANSWER_MAX),
         }
-    }
-}
-
-/// How long an exit that refused a port is not asked for it, if others can be.
-const REFUSAL_AGE_MAX: Duration = Duration::from_secs(3600);
-/// Refusals that are remembered.
-const REFUSALS_MAX: usize = 256;
-
-/// All requests that wait for an answer.
-#[derive(Debug, Default)]
-pub(crate) struct Requests {
-    /// Exits that said that their policy refuses what its summary allows, by port (tor-spec 6.2).
-    refusals: BTreeMap<(RsaId, u16), Instant>,
-    pub(crate) by_id: BTreeMap<RequestId, Request>,
-    pub(crate) by_stream: BTreeMap<StreamKey, RequestId>,
-    /// Those that were answered with a stream, until it is closed; and why its far end ended it.
-    pub(crate) open: BTreeMap<StreamKey, (StreamStatus, Option<EndReason>)>,
-}
-
-impl Requests {
-    pub(crate) fn remove(&mut self, id: RequestId) -> Option<Request> {
-        let request = self.by_id.remove(&id)?;
-        if let State::Attached { stream, .. } = request.state {
-            self.by_stream.remove(&stream);
-        }
-        Some(request)
-    }
-
-    /// A request has its stream: it is over, and the stream is open.
-    pub(crate) fn connected(&mut self, id: RequestId) -> Option<Request> {
-        let stream = match self.by_id.get(&id)?.state {
-            State::Attached { stream, .. } => stream,
-            State::Waiting => return None,
-        };
-        let request = self.remove(id)?;
-        let state = StreamState::Open;
-        let status = StreamStatus {
-            state,
-            ..request.status.clone()
-        };
-        self.open.insert(stream, (status, None));
-        Some(request)
-    }
-
-    /// An exit's policy refuses what was asked of it.
-    pub(crate) fn note_refusal(&mut self, exit: RsaId, port: u16, now: Now) {
-        let is_young = |since: Instant| now.mono.saturating_duration_since(since) < REFUSAL_AGE_MAX;
-        self.refusals.retain(|_, since| is_young(*since));
-        if self.refusals.len() < REFUSALS_MAX {
-            self.refusals.insert((exit, port), now.mono);
-        }
-    }
-
-    /// The exits that refused a port lately.
-    pub(crate) fn refusals(&self, port: u16, now: Now) -> Vec<RsaId> {
-        let is_young = |since: Instant| now.mono.saturating_duration_since(since) < REFUSAL_AGE_MAX;
-        let refusals = self.refusals.iter();
-        let lately = refusals.filter(|((_, refused), since)| *refused == port && is_young(**since));
-        lately.map(|((exit, _), _)| *exit).collect()
-    }
-
-    pub(crate) fn waiting(&self) -> Vec<RequestId> {
-        let waits = |request: &Request| request.state == State::Waiting;
-        self.by_id
-            .iter()
-            .filter(|(_, one)| waits(one))
-            .map(|(id, _)| *id)
-            .collect()
-    }
-
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.by_id.values().map(Request::deadline).min()
     }
 }
 

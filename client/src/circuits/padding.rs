@@ -1,16 +1,17 @@
-//! Channel padding of the client (padding-spec 2).
+//! Padding of channels (padding-spec 2), and what may be padded of circuits (padding-spec 3.3).
 //!
 //! A channel is padded from its first circuit on that is not for the directory alone. Whoever
 //! wants less tells the relay to be silent, and pads alone and more seldom; or not at all. The
 //! relay pads by the consensus unless it is told to stop.
 
+use cepa_circuit::PaddingParams as CircuitPaddingParams;
 use cepa_link::ChannelKey;
 use cepa_link::channel::PaddingRange;
 use cepa_netdoc::params::Params;
 use cepa_wire::padding::PaddingNegotiate;
 
-use super::Client;
 use crate::config::PaddingLevel;
+use crate::context::Context;
 
 /// How long channels may be idle, as the consensus has it (padding-spec 2.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,24 +41,33 @@ impl PaddingParams {
             ),
         }
     }
-}
-
-impl Client {
-    /// A channel stands: its relay hears if it is not to pad.
-    pub(super) fn negotiate_padding(&mut self, channel: ChannelKey) {
-        if self.config.padding != PaddingLevel::Full {
-            self.plane
-                .negotiate_padding(channel, PaddingNegotiate::Stop);
-        }
-    }
 
     /// A circuit that is not for the directory begins on a channel.
-    pub(super) fn pad_channel(&mut self, channel: ChannelKey) {
-        let range = match self.config.padding {
-            PaddingLevel::Full => Some(self.padding.full),
-            PaddingLevel::Reduced => Some(self.padding.reduced),
+    pub(super) fn pad(&self, channel: ChannelKey, ctx: &mut Context<'_>) {
+        let range = match ctx.config.padding {
+            PaddingLevel::Full => Some(self.full),
+            PaddingLevel::Reduced => Some(self.reduced),
             PaddingLevel::Off => None,
         };
-        self.plane.pad_channel(channel, range);
+        ctx.plane.pad_channel(channel, range);
+    }
+}
+
+/// A channel stands: its relay hears if it is not to pad.
+pub(super) fn negotiate(channel: ChannelKey, ctx: &mut Context<'_>) {
+    if ctx.config.padding != PaddingLevel::Full {
+        let stop = PaddingNegotiate::Stop;
+        ctx.plane.negotiate_padding(channel, stop);
+    }
+}
+
+/// What a consensus and the operator allow of the machines that hide circuits.
+pub(crate) fn of_circuits(params: &Params, wish: PaddingLevel) -> CircuitPaddingParams {
+    let read = |name: &str, default, min, max| params.value(name, default, min, max);
+    let consensus = CircuitPaddingParams::read(read);
+    CircuitPaddingParams {
+        is_disabled: consensus.is_disabled || wish == PaddingLevel::Off,
+        is_reduced: consensus.is_reduced || wish == PaddingLevel::Reduced,
+        ..consensus
     }
 }

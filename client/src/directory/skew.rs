@@ -10,41 +10,46 @@ use cepa_crypto::RsaId;
 use cepa_netdoc::consensus::REASONABLY_LIVE;
 use cepa_wire::Now;
 
-use super::Client;
+use super::Directory;
+use crate::context::Shared;
 use crate::status::Event;
 
 /// From so much on a clock is wrong enough to be told (`tor` does so from an hour on): consensuses
 /// and certificates of the near past or future are taken, but not those of more than a day.
 const TOLD_FROM_SECS: u64 = 30 * 60;
 
-impl Client {
+impl Directory {
     /// A link has shown how far the clock of its relay is ahead of ours, in seconds.
-    pub(super) fn note_skew(&mut self, relay: &RsaId, skew_secs: Option<i64>, now: Now) {
-        let Some(skew) = skew_secs.filter(|_| self.is_known_beforehand(relay)) else {
+    pub(crate) fn note_skew(
+        &mut self,
+        relay: &RsaId,
+        skew_secs: Option<i64>,
+        shared: &mut Shared,
+        now: Now,
+    ) {
+        let Some(skew) = skew_secs.filter(|_| is_known_beforehand(relay, shared)) else {
             return;
         };
-        self.upkeep.skew_secs = Some(skew);
+        self.skew_secs = Some(skew);
         if skew.unsigned_abs() < TOLD_FROM_SECS {
-            self.upkeep.skewed.reset();
-        } else if self.upkeep.skewed.say(now).is_some() {
+            self.skewed.reset();
+        } else if self.skewed.say(now).is_some() {
             tracing::warn!("{}", told(skew, relay));
             let (secs, relay) = (skew, *relay);
-            self.listener.tell(|| Event::ClockSkew { secs, relay });
+            shared.listener.tell(|| Event::ClockSkew { secs, relay });
         }
     }
 
-    /// How far the clock of the directory that told its time last is ahead of ours, in seconds;
-    /// only authorities and fallback directories are listened to.
-    #[must_use]
-    pub fn clock_skew_secs(&self) -> Option<i64> {
-        self.upkeep.skew_secs
+    /// How far the clock of the directory that told its time last is ahead of ours, in seconds.
+    pub(crate) fn skew_secs(&self) -> Option<i64> {
+        self.skew_secs
     }
+}
 
-    fn is_known_beforehand(&self, relay: &RsaId) -> bool {
-        let mut authorities = self.network.authorities.iter();
-        authorities.any(|one| one.rsa_id == *relay)
-            || self.config.fallbacks.iter().any(|one| one.rsa == *relay)
-    }
+fn is_known_beforehand(relay: &RsaId, shared: &Shared) -> bool {
+    let mut authorities = shared.network.authorities.iter();
+    authorities.any(|one| one.rsa_id == *relay)
+        || shared.config.fallbacks.iter().any(|one| one.rsa == *relay)
 }
 
 /// What is wrong with the clock, and what to do.

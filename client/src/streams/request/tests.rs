@@ -8,6 +8,7 @@ use super::*;
 use crate::circuits::pool::{Pool, Purpose};
 use crate::drawn::start;
 use crate::isolation::{Isolation, Protocol};
+use crate::names::RequestId;
 use crate::status::StreamSource;
 
 fn socks(command: SocksCommand, host: &str, port: u16) -> SocksRequest {
