@@ -8,7 +8,6 @@
 //! Directory, onion services and streams ask for circuits, and find theirs in the [`Pool`]. Nothing
 //! here knows what they do with them: what became of a circuit is told by [`Event`].
 
-mod bias;
 pub(crate) mod build_times;
 mod building;
 mod ending;
@@ -24,7 +23,7 @@ pub(crate) mod upkeep;
 use std::collections::VecDeque;
 
 use cepa_circuit::{CircuitKey, StreamKey};
-use cepa_crypto::{Rng, RsaId};
+use cepa_crypto::Rng;
 use cepa_dir::NetworkView;
 use cepa_link::{ChannelKey, Established};
 use cepa_netdoc::params::Params;
@@ -65,9 +64,9 @@ pub(crate) struct Circuits {
     pub(crate) choice: Choice,
     pub(crate) build_times: BuildTimes,
     pub(crate) path_bias: PathBias,
-    links: Links,
+    pub(crate) links: Links,
     padding: PaddingParams,
-    upkeep: Upkeep,
+    pub(crate) upkeep: Upkeep,
     events: VecDeque<Event>,
     /// Whether anything came from the network lately, as was told.
     is_live: bool,
@@ -146,21 +145,6 @@ impl Circuits {
         }
     }
 
-    /// Whether a link to any relay stands.
-    pub(crate) fn any_link_open(&self) -> bool {
-        self.links.any_open()
-    }
-
-    /// Whether a link to any relay is being opened.
-    pub(crate) fn any_link_opening(&self) -> bool {
-        self.links.any_opening()
-    }
-
-    /// The relay that a link leads to which is being opened.
-    pub(crate) fn relay_of(&self, link: LinkId) -> Option<RsaId> {
-        self.links.relay_of(link)
-    }
-
     /// A link stands: whoever waits for it is begun. `None` if nobody waits for it any more.
     pub(crate) fn link_opened(
         &mut self,
@@ -221,5 +205,13 @@ impl Circuits {
         ];
         let saved = saved.into_iter().flatten();
         ctx.commands.extend(saved.map(Command::Save));
+    }
+
+    /// An exit has answered, or a stream has failed for a reason that is the circuit's.
+    pub(crate) fn note_answer(&mut self, stream: StreamKey, answered: bool, plane: &Plane) {
+        let id = self.of_stream(stream, plane);
+        if let Some(entry) = id.and_then(|id| self.pool.entry_mut(id)) {
+            entry.answered = Some(answered);
+        }
     }
 }

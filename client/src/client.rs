@@ -156,7 +156,7 @@ impl Client {
         established: Established,
         now: Now,
     ) -> Option<ChannelKey> {
-        let relay = self.circuits.relay_of(link)?;
+        let relay = self.circuits.links.relay_of(link)?;
         let skew = established.clock_skew_secs;
         self.directory
             .note_skew(&relay, skew, &mut self.shared, now);
@@ -348,7 +348,7 @@ impl Client {
     /// Somebody wants something.
     fn wake(&mut self, now: Now) {
         if self.rest.wake(now) {
-            self.circuits.wake(now);
+            self.circuits.upkeep.wake(now);
             self.run_download(now);
         }
     }
@@ -368,7 +368,8 @@ impl Client {
         let best = choice.guards.primary().first();
         choice.is_enough()
             && self.directory.is_live(now)
-            && (self.circuits.has_built() || best.is_none_or(|best| self.directory.knows(best)))
+            && (self.circuits.upkeep.has_built()
+                || best.is_none_or(|best| self.directory.knows(best)))
     }
 
     /// Works off all that follows from a call.

@@ -3,28 +3,18 @@
 //! Effects are data: the shell drains [`Command`]s after each call, does them, and answers with the
 //! method that stands at each. Answers about what is gone by then are harmless.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use cepa_circuit::StreamKey;
-use cepa_crypto::{Ed25519Id, RsaId};
+use cepa_crypto::RsaId;
 use cepa_dir::DirRequest;
 use cepa_link::ChannelKey;
 use cepa_wire::resolve::Answer;
 use cepa_wire::socks::SocksStatus;
 
-use crate::directory::bootstrap::BootstrapStatus;
 use crate::names::{FetchId, LinkId, RequestId, ServiceId};
-
-/// The relay to connect to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkTarget {
-    /// The RSA identity that it must prove.
-    pub rsa: RsaId,
-    /// The Ed25519 identity that it must prove, if it is known.
-    pub ed: Option<Ed25519Id>,
-    /// Where it listens; IPv4 before IPv6. Not empty.
-    pub addrs: Vec<SocketAddr>,
-}
+use crate::select::paths::LinkTarget;
+use crate::status::bootstrap::BootstrapStatus;
 
 /// What a client asks of the shell.
 #[derive(Debug, PartialEq)]

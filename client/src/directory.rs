@@ -6,7 +6,7 @@
 //!        └─ consensus, microdescriptors ─▶ view ─▶ Circuits
 //! ```
 
-pub mod bootstrap;
+mod bootstrap;
 pub(crate) mod fetches;
 mod skew;
 mod sources;
@@ -28,8 +28,9 @@ use crate::circuits::Circuits;
 use crate::command::{Command, Saved};
 use crate::context::Shared;
 use crate::names::{CircuitId, FetchId};
+use crate::status::bootstrap::BootstrapStatus;
 use crate::status::{ConsensusStatus, Event};
-use bootstrap::{BootstrapStatus, Facts};
+use bootstrap::Facts;
 use fetches::{Fetches, STAGGER, STAGGER_TESTING};
 
 /// The documents of a client, and their fetches.
@@ -358,17 +359,17 @@ impl Directory {
             return;
         }
         let facts = Facts {
-            connecting: circuits.any_link_opening(),
-            connected: circuits.any_link_open(),
+            connecting: circuits.links.any_opening(),
+            connected: circuits.links.any_open(),
             asking: self.fetches.any_asking(),
             wants_certificates: self.download.is_waiting_for_certificates(),
             has_consensus: self.download.view().is_some(),
             descriptors_percent: self.download.view().map_or(0, percent_usable),
             has_enough: circuits.choice.is_enough(),
             building: circuits.pool.pending().any(|(_, entry)| entry.is_general()),
-            has_circuit: circuits.has_built(),
+            has_circuit: circuits.upkeep.has_built(),
         };
-        if self.bootstrap.update(&facts) {
+        if facts.advance(&mut self.bootstrap) {
             let status = self.bootstrap;
             shared.commands.push_back(Command::Bootstrap(status));
             shared.listener.tell(|| Event::Bootstrap(status));

@@ -21,13 +21,14 @@ pub mod status;
 mod streams;
 
 pub use client::{Client, SavedState};
-pub use command::{Command, LinkTarget, Saved};
+pub use command::{Command, Saved};
 pub use config::{ClientConfig, Directory, PaddingLevel, PaddingLevelError};
-pub use directory::bootstrap::{self, BootstrapStatus, Phase};
 pub use isolation::{Isolation, IsolationRules, Protocol};
 pub use names::{FetchId, LinkId, RequestId};
+pub use select::paths::LinkTarget;
 pub use select::rules::{GeoIp, RelayPattern, RelaySet, Rules};
 pub use select::vanguards::VanguardMode;
 pub use select::{guards, paths, rules, vanguards};
+pub use status::bootstrap::{self, BootstrapStatus, Phase};
 pub use streams::automap;
 pub use streams::request::EARLY_BYTES_MAX;

@@ -5,7 +5,9 @@
 //! on nothing else: they hold what control-spec 3.9 and 4.1 tell of a client, none of its words.
 //! Snapshots can be written as JSON by `serde`; secrets (passwords of SOCKS) are left out there.
 
+pub mod bootstrap;
 mod event;
+mod services;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,20 +21,23 @@ use cepa_wire::host::Host;
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest};
 use serde::{Serialize, Serializer};
 
-use crate::directory::bootstrap::BootstrapStatus;
-use crate::isolation::{Isolation, Protocol};
+pub use crate::isolation::StreamSource;
+use crate::isolation::{Isolation, user};
 pub use crate::names::CircuitId;
 use crate::names::{LinkId, RequestId};
-use crate::onion;
-use crate::onion::services::ServiceStatus;
+pub use crate::select::guards::GuardChange;
 use crate::select::guards::{Departure, GuardStatus, Selection};
 use crate::select::vanguards::{VanguardMode, VanguardStatus};
+use bootstrap::BootstrapStatus;
 
 pub(crate) use event::Listener;
 pub use event::{
     BuildTimesChange, CircuitChange, CircuitEnd, DescriptorChange, DescriptorFailure,
-    DescriptorTransfer, EVENTS_MAX, Event, GuardChange, LinkChange, LinkEnd, StreamChange,
-    StreamEnd,
+    DescriptorTransfer, EVENTS_MAX, Event, LinkChange, LinkEnd, StreamChange, StreamEnd,
+};
+pub use services::{
+    Counts, DescriptorStatus, HsDirStatus, IntroDrop, IntroPointState, IntroPointStatus,
+    ServiceStatus,
 };
 
 /// A whole client at one moment.
@@ -240,19 +245,6 @@ pub enum CircuitPurpose {
     Meet,
 }
 
-impl From<onion::Purpose> for CircuitPurpose {
-    fn from(purpose: onion::Purpose) -> Self {
-        match purpose {
-            onion::Purpose::Fetch => CircuitPurpose::Fetch,
-            onion::Purpose::Upload => CircuitPurpose::Upload,
-            onion::Purpose::Introduce => CircuitPurpose::Introduce,
-            onion::Purpose::IntroPoint => CircuitPurpose::IntroPoint,
-            onion::Purpose::Rendezvous => CircuitPurpose::Rendezvous,
-            onion::Purpose::Meet => CircuitPurpose::Meet,
-        }
-    }
-}
-
 impl fmt::Display for CircuitPurpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -347,15 +339,6 @@ pub enum StreamState {
     Open,
 }
 
-/// Whose request a stream is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamSource {
-    /// The application's address.
-    pub addr: SocketAddr,
-    /// How the application speaks to us.
-    pub protocol: Protocol,
-}
-
 /// A stream of an application.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StreamStatus {
@@ -430,14 +413,4 @@ fn name_of_command<S: Serializer>(
 
 fn addr_of_source<S: Serializer>(source: &StreamSource, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&source.addr)
-}
-
-/// The name only: a password is nobody else's.
-pub(crate) fn user<S: Serializer>(auth: &SocksAuth, serializer: S) -> Result<S::Ok, S::Error> {
-    match auth {
-        SocksAuth::None => serializer.serialize_none(),
-        SocksAuth::Username(name, _) | SocksAuth::Socks4(name) => {
-            serializer.serialize_some(&String::from_utf8_lossy(name))
-        }
-    }
 }

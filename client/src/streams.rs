@@ -86,7 +86,7 @@ impl Streams {
             Outset::Ask(target, via) => {
                 let mut request = Request::new(target, via, status, early, ctx.now);
                 if let Via::Exit(need) = via {
-                    circuits.note_need(need, ctx.now);
+                    circuits.upkeep.note_need(need, ctx.now);
                     if let ExitNeed::Port { port, .. } = need {
                         request.shun(self.refusals(port, ctx.now));
                     }
@@ -182,7 +182,7 @@ impl Streams {
                 self.attach(id, circuit, key, circuits, ctx);
             } else if let Some(circuit) = circuits.pool.find_pending(&wish, ctx.now) {
                 reserve(circuit, &request.status.isolation, circuits);
-            } else if circuits.may_launch(ctx.now) {
+            } else if circuits.upkeep.may_launch(ctx.now) {
                 self.launch_for(id, circuits, ctx);
             }
         }
@@ -211,7 +211,7 @@ impl Streams {
             }
             Err(error) => {
                 tracing::debug!("no path: {error}");
-                circuits.note_no_path(ctx.now);
+                circuits.upkeep.note_no_path(ctx.now);
             }
         }
     }
@@ -236,7 +236,6 @@ impl Streams {
                 circuits.pool.used(circuit, Some(isolation), ctx.now);
                 ctx.listener
                     .tell_stream(StreamChange::Asked, Some(&request.status));
-                circuits.note_tried(circuit);
                 request.send_early(ctx);
             }
             Err(error) => {

@@ -1,8 +1,6 @@
 //! Circuits on their way: begun, one hop after the other, built (path-spec 2.1, 2.5; guard-spec
 //! 4.7 to 4.9).
 
-use std::time::Duration;
-
 use cepa_circuit::CircuitKey;
 use cepa_circuit::handshake::HopSpec;
 use cepa_crypto::RsaId;
@@ -11,15 +9,16 @@ use cepa_link::ChannelKey;
 use cepa_wire::Now;
 
 use super::build_times::MEASURED_HOPS;
+use super::ending::vanguard_failed;
 use super::links::Need;
 use super::path_bias::BiasEvent;
-use super::pool::{CLEAN_MAX, Purpose, REVIEW_AGAIN, SLOW_BUILD, Stage};
+use super::pool::{CLEAN_MAX, Purpose, Stage};
 use super::{Circuits, Event};
-use crate::command::LinkTarget;
 use crate::context::Context;
 use crate::names::CircuitId;
 use crate::select::choice::Chosen;
 use crate::select::guards::{GuardAttempt, GuardEvent, GuardUsability, GuardUse};
+use crate::select::paths::LinkTarget;
 use crate::select::paths::{ExitNeed, PathError};
 use crate::status::{CircuitChange, CircuitEnd};
 
@@ -57,7 +56,7 @@ impl Circuits {
             let is_path = entry.onion_path().is_some();
             is_path && !entry.is_slow(ctx.now)
         });
-        if !self.may_launch(ctx.now) || pending.count() >= PENDING_PATHS_MAX {
+        if !self.upkeep.may_launch(ctx.now) || pending.count() >= PENDING_PATHS_MAX {
             return Ok(None);
         }
         let Some(view) = ctx.view else {
@@ -183,7 +182,11 @@ impl Circuits {
         }
         let standing = ctx.plane.circuit_status(key).map(|one| one.hop_count);
         self.note_standing(id, standing.unwrap_or(hops), ctx);
-        let idle_max = self.clean_max();
+        // Those that are built to learn go sooner.
+        let idle_max = match self.build_times.is_learning() {
+            true => self.build_times.params().learning_idle_max,
+            false => CLEAN_MAX,
+        };
         let Some(entry) = self.pool.built(id, idle_max, ctx.now) else {
             return;
         };
@@ -193,7 +196,7 @@ impl Circuits {
         if is_directory {
             self.tell(id, CircuitChange::Built, ctx);
         } else {
-            self.upkeep.failures = 0;
+            self.upkeep.note_success();
         }
         let guards = &mut self.choice.guards;
         let verdict = attempt.map(|attempt| guards.handle_success(attempt, ctx.now, ctx.rng));
@@ -216,7 +219,7 @@ impl Circuits {
     }
 
     fn is_usable_now(&mut self, id: CircuitId, key: CircuitKey, ctx: &mut Context<'_>) {
-        self.upkeep.has_built = true;
+        self.upkeep.note_usable();
         self.tell(id, CircuitChange::Built, ctx);
         if self.pool.name_of(id).is_some() {
             self.events.push_back(Event::Built(id, key));
@@ -270,11 +273,9 @@ impl Circuits {
         true
     }
 
-    /// How long a circuit is kept that nobody uses.
-    fn clean_max(&self) -> Duration {
-        match self.build_times.is_learning() {
-            true => self.build_times.params().learning_idle_max,
-            false => CLEAN_MAX,
+    fn note_bias(&mut self, id: CircuitId, event: BiasEvent) {
+        if let Some(entry) = self.pool.entry(id) {
+            self.path_bias.note(entry, event, &self.choice.guards);
         }
     }
 
@@ -295,7 +296,7 @@ impl Circuits {
         if first_hop_late || age >= self.build_times.close(entry.hops) {
             tracing::debug!("a circuit was not built in time");
             self.build_times.given_up(begun);
-            self.vanguard_failed(id, hops, false, ctx.now);
+            vanguard_failed(entry, hops, false, &mut self.choice.vanguards, ctx.now);
             self.drop_circuit(id, CircuitEnd::Timeout, ctx);
             return true;
         }
@@ -308,7 +309,7 @@ impl Circuits {
             if self.build_times.late(hops > 0) {
                 tracing::info!("most circuits are late: their times are learnt anew");
             }
-            self.vanguard_failed(id, hops, false, ctx.now);
+            vanguard_failed(entry, hops, false, &mut self.choice.vanguards, ctx.now);
             self.release(id, ctx);
         }
         if self
@@ -333,19 +334,8 @@ impl Circuits {
 
     /// When a circuit in the making is to be looked at next.
     fn plan_review(&mut self, id: CircuitId, now: Now) {
-        let Some(entry) = self.pool.entry_mut(id) else {
-            return;
-        };
-        let (times, hops) = (&self.build_times, entry.hops);
-        let mut marks = vec![
-            entry.since + SLOW_BUILD,
-            entry.begun + times.first_hop(),
-            now.mono + REVIEW_AGAIN,
-        ];
-        if entry.key().is_some() {
-            marks.extend([times.timeout(hops), times.close(hops)].map(|age| entry.begun + age));
+        if let Some(entry) = self.pool.entry_mut(id) {
+            entry.plan_review(&self.build_times, now);
         }
-        let next = marks.into_iter().filter(|at| *at > now.mono).min();
-        entry.review_at = next.unwrap_or(now.mono + REVIEW_AGAIN);
     }
 }

@@ -1,27 +1,17 @@
 //! Circuits that end: closed by us, lost in the plane, late, worn (path-spec 2.1.6, 2.5); and what
 //! an end says of guards and vanguards.
 
-use std::time::Duration;
-
 use cepa_circuit::CircuitKey;
 use cepa_wire::Now;
 use cepa_wire::destroy::DestroyReason;
 
-use super::pool::{Entry, Purpose, REVIEW_AGAIN, Stage};
+use super::pool::{Entry, REVIEW_AGAIN};
 use super::{Circuits, Event};
 use crate::context::Context;
 use crate::names::CircuitId;
 use crate::plane::CircuitClose;
+use crate::select::vanguards::Vanguards;
 use crate::status::{CircuitChange, CircuitEnd};
-
-/// Circuits that may fail in a row before the next ones wait.
-const FAILURES_FREE: u32 = 3;
-/// The first wait then, which doubles with each further failure.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// The longest wait where the first hop stands: the next path may be better.
-const BACKOFF_BEYOND_MAX: Duration = Duration::from_millis(400);
-/// The longest wait.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 impl Circuits {
     /// Takes a circuit out of the pool, for whoever it is bound to; its guard is told nothing.
@@ -31,8 +21,9 @@ impl Circuits {
         end: CircuitEnd,
         ctx: &mut Context<'_>,
     ) -> Option<Entry> {
-        self.note_used(id);
-        let change = match self.pool.entry(id)?.has_all_hops() {
+        let entry = self.pool.entry(id)?;
+        self.path_bias.note_end(entry, &self.choice.guards);
+        let change = match entry.has_all_hops() {
             true => CircuitChange::Closed(end),
             false => CircuitChange::Failed(end),
         };
@@ -76,9 +67,17 @@ impl Circuits {
             return;
         };
         self.judge_first_hop(id, failed, reason, ctx.now);
-        self.note_collapse(id, failed.is_none(), reason);
-        if let Some(hop) = failed {
-            self.blame_vanguards(id, hop, reason, ctx.now);
+        if let Some(entry) = self.pool.entry(id) {
+            match failed {
+                None => {
+                    let guards = &self.choice.guards;
+                    self.path_bias.note_collapse(entry, reason, guards);
+                }
+                Some(hop) => {
+                    let vanguards = &mut self.choice.vanguards;
+                    blame(entry, hop, reason, vanguards, ctx.now);
+                }
+            }
         }
         let end = CircuitEnd::Plane(reason);
         if failed.is_some() {
@@ -113,49 +112,10 @@ impl Circuits {
         }
     }
 
-    /// A circuit ended while the hop of this index was being added.
-    fn blame_vanguards(&mut self, id: CircuitId, hop: usize, reason: CircuitClose, now: Now) {
-        match reason {
-            CircuitClose::Truncated(before, _) if before + 1 == hop => {
-                self.vanguard_failed(id, hop, true, now);
-            }
-            // `tor`'s relays say the same if they die and if they cannot reach the next one.
-            CircuitClose::Truncated(before, _) => {
-                for hop in before + 1..=hop {
-                    self.vanguard_failed(id, hop, false, now);
-                }
-            }
-            CircuitClose::Destroyed(_) if hop == 1 => self.vanguard_failed(id, hop, true, now),
-            CircuitClose::Violation(_) => self.vanguard_failed(id, hop, true, now),
-            _ => {}
-        }
-    }
-
-    /// A circuit for onion services did not get to its hop of this index.
-    pub(super) fn vanguard_failed(&mut self, id: CircuitId, hop: usize, is_told: bool, now: Now) {
-        let path = self.pool.entry(id).and_then(|entry| entry.onion_path());
-        if let Some(relay) = path.and_then(|path| path.get(hop)) {
-            let vanguards = &mut self.choice.vanguards;
-            vanguards.handle_failure(hop, &relay.rsa_id, is_told, now);
-        }
-    }
-
     /// A circuit that was not built is gone: the next ones may have to wait.
     pub(super) fn drop_circuit(&mut self, id: CircuitId, end: CircuitEnd, ctx: &mut Context<'_>) {
-        let entry = self.pool.entry(id);
-        let entry = entry.filter(|entry| !matches!(entry.purpose, Purpose::Directory));
-        // Those that were begun before the last wait say nothing more than what led to it.
-        if let Some(entry) = entry.filter(|entry| entry.since >= self.upkeep.launch_after) {
-            let wait_max = match entry.stage {
-                Stage::Channel(..) => BACKOFF_MAX,
-                _ => BACKOFF_BEYOND_MAX,
-            };
-            self.upkeep.failures = self.upkeep.failures.saturating_add(1);
-            let beyond = self.upkeep.failures.saturating_sub(FAILURES_FREE);
-            if beyond > 0 {
-                let wait = BACKOFF_MIN * 2_u32.saturating_pow(beyond.min(10) - 1);
-                self.upkeep.launch_after = ctx.now.mono + wait.min(wait_max);
-            }
+        if let Some(entry) = self.pool.entry(id) {
+            self.upkeep.note_failure(entry, ctx.now);
         }
         self.forget(id, end, ctx);
     }
@@ -182,5 +142,31 @@ impl Circuits {
         if let Some(key) = key {
             ctx.plane.close_circuit(key, DestroyReason::NONE, ctx.now);
         }
+    }
+}
+
+/// A circuit ended while the hop of this index was being added: what that says of vanguards.
+fn blame(entry: &Entry, hop: usize, reason: CircuitClose, vanguards: &mut Vanguards, now: Now) {
+    let mut failed = |hop, is_told| vanguard_failed(entry, hop, is_told, vanguards, now);
+    match reason {
+        CircuitClose::Truncated(before, _) if before + 1 == hop => failed(hop, true),
+        // `tor`'s relays say the same if they die and if they cannot reach the next one.
+        CircuitClose::Truncated(before, _) => (before + 1..=hop).for_each(|hop| failed(hop, false)),
+        CircuitClose::Destroyed(_) if hop == 1 => failed(hop, true),
+        CircuitClose::Violation(_) => failed(hop, true),
+        _ => {}
+    }
+}
+
+/// A circuit for onion services did not get to its hop of this index.
+pub(super) fn vanguard_failed(
+    entry: &Entry,
+    hop: usize,
+    is_told: bool,
+    vanguards: &mut Vanguards,
+    now: Now,
+) {
+    if let Some(relay) = entry.onion_path().and_then(|path| path.get(hop)) {
+        vanguards.handle_failure(hop, &relay.rsa_id, is_told, now);
     }
 }

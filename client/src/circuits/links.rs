@@ -16,8 +16,9 @@ use cepa_crypto::RsaId;
 use cepa_link::ChannelKey;
 use cepa_wire::Now;
 
-use crate::command::{Command, LinkTarget};
+use crate::command::Command;
 use crate::names::LinkId;
+use crate::select::paths::LinkTarget;
 use crate::status::{LinkChange, LinkEnd, LinkState, LinkStatus};
 
 /// How long a channel is kept without a circuit.

@@ -5,12 +5,20 @@
 //! with two hops came to stand and lasted, and how many of those that were used answered; the
 //! shares are measured against the limits of the consensus, and the operator is told once each
 //! time one is crossed. Counts are scaled down as they grow, and kept.
+//!
+//! A circuit to which a stream was attached counts as used; it has answered if the exit said
+//! anything that only it can say. One that we close without an answer is not counted, as it is not
+//! probed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use cepa_crypto::RsaId;
 use cepa_netdoc::params::Params;
+
+use super::pool::{Entry, Purpose};
+use crate::plane::CircuitClose;
+use crate::select::guards::Guards;
 
 /// Guards whose counts are kept.
 const GUARDS_MAX: usize = 256;
@@ -173,6 +181,51 @@ impl PathBias {
             self.unsaved = 0;
         }
         is_due
+    }
+
+    /// Counts something that happened to a circuit, if its first hop is a guard of ours.
+    pub(super) fn note(&mut self, entry: &Entry, event: BiasEvent, guards: &Guards) {
+        let guard = entry.first;
+        let is_counted = !matches!(entry.purpose, Purpose::Directory)
+            && guards.sampled().any(|one| one == guard);
+        if !is_counted {
+            return;
+        }
+        match self.count(guard, event) {
+            None | Some(Level::Fine) => {}
+            Some(Level::Notice) => {
+                tracing::info!("guard {guard} lets fewer circuits succeed than others do");
+            }
+            Some(Level::Warn) => {
+                tracing::warn!("guard {guard} fails many circuits: it may be overloaded");
+            }
+            Some(Level::Extreme) => {
+                tracing::warn!("guard {guard} fails most circuits: it may be hostile");
+            }
+        }
+    }
+
+    /// A circuit that stood was closed on us.
+    pub(super) fn note_collapse(&mut self, entry: &Entry, reason: CircuitClose, guards: &Guards) {
+        let is_theirs = matches!(
+            reason,
+            CircuitClose::Destroyed(_) | CircuitClose::Truncated(..) | CircuitClose::Violation(_)
+        );
+        // One for onion services may have lost a last hop that is no relay of the path.
+        if !is_theirs || !entry.is_general() {
+            return;
+        }
+        if entry.answered == Some(false) {
+            self.note(entry, BiasEvent::Used { answered: false }, guards);
+        }
+        self.note(entry, BiasEvent::Collapsed, guards);
+    }
+
+    /// A circuit is forgotten.
+    pub(super) fn note_end(&mut self, entry: &Entry, guards: &Guards) {
+        if entry.answered == Some(true) && entry.is_general() {
+            self.note(entry, BiasEvent::Used { answered: true }, guards);
+        }
     }
 
     /// Counts what happened; how bad the guard is, if it is worse than was told before.

@@ -17,9 +17,12 @@ use cepa_circuit::handshake::HopSpec;
 use cepa_crypto::RsaId;
 use cepa_crypto::onion::OnionAddress;
 use cepa_dir::Relay;
+use cepa_link::ChannelKey;
 use cepa_wire::Now;
 
+use super::build_times::BuildTimes;
 use crate::isolation::Isolation;
+use crate::plane::Plane;
 use crate::select::guards::GuardAttempt;
 use crate::select::paths::ExitNeed;
 
@@ -214,6 +217,21 @@ impl Entry {
         }
     }
 
+    /// In the making: when it is to be looked at next.
+    pub(super) fn plan_review(&mut self, times: &BuildTimes, now: Now) {
+        let mut marks = vec![
+            self.since + SLOW_BUILD,
+            self.begun + times.first_hop(),
+            now.mono + REVIEW_AGAIN,
+        ];
+        if self.key().is_some() {
+            let ages = [times.timeout(self.hops), times.close(self.hops)];
+            marks.extend(ages.map(|age| self.begun + age));
+        }
+        let next = marks.into_iter().filter(|at| *at > now.mono).min();
+        self.review_at = next.unwrap_or(now.mono + REVIEW_AGAIN);
+    }
+
     fn is_worn(&self, now: Now) -> bool {
         let age = |since| now.mono.saturating_duration_since(since);
         self.is_worn_out
@@ -323,6 +341,7 @@ impl Pool {
             None => entry.review_at = now.mono + DIRECTORY_IDLE_MAX,
             Some(isolation) => {
                 entry.isolation.get_or_insert_with(|| isolation.clone());
+                entry.answered.get_or_insert(false);
                 let since = *entry.dirty_since.get_or_insert(now.mono);
                 entry.review_at = since + DIRTY_MAX;
                 entry.keep_alive(now);
@@ -400,6 +419,18 @@ impl Pool {
             is_path && entry.bound.is_none()
         };
         self.iter().filter(move |(_, entry)| is_free(entry))
+    }
+
+    /// The circuits over a channel.
+    pub(super) fn over(&self, channel: ChannelKey, plane: &Plane) -> Vec<CircuitId> {
+        let is_over = |key| {
+            let status = plane.circuit_status(key);
+            status.is_some_and(|status| status.channel == channel)
+        };
+        let over = self.iter();
+        over.filter(|(_, entry)| entry.key().is_some_and(is_over))
+            .map(|(id, _)| id)
+            .collect()
     }
 
     /// Circuits that wait for the channel to a relay.

@@ -1,7 +1,7 @@
 //! Who goes first where no circuit more can be held.
 //!
-//! At [`CIRCUITS_MAX`]: what was used longest ago and carries nothing now; then a meeting that is
-//! idle for longest; then what was built ahead. Else the request waits.
+//! What was used longest ago and carries nothing now; then a meeting that is idle for longest; then
+//! what was built ahead. Else the request waits.
 //!
 //! With a name for each stream all places are taken within a minute, by circuits that nobody will
 //! use again and that would stay for ten. A meeting is a visitor's circuit at a service of ours.
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use cepa_wire::Now;
 
-use super::pool::{CIRCUITS_MAX, Entry};
+use super::pool::Entry;
 use super::{Circuits, Event};
 use crate::context::Context;
 use crate::names::CircuitId;
@@ -38,14 +38,7 @@ impl Circuits {
             return;
         }
         let Some(id) = self.idlest(ctx, |_, _| true) else {
-            if let Some(unsaid) = self.upkeep.full.say(ctx.now) {
-                tracing::warn!(
-                    unsaid,
-                    "all {CIRCUITS_MAX} circuits are in use: what wants another waits until one \
-                     is free"
-                );
-            }
-            return;
+            return self.upkeep.note_full(ctx.now);
         };
         match self.pool.name_of(id) {
             // One with a name is a rendezvous or a meeting, which may have padding to send yet.

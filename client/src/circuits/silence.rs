@@ -18,7 +18,6 @@ use super::links::Need;
 use super::pool::{Entry, Purpose};
 use crate::command::Command;
 use crate::context::Context;
-use crate::names::CircuitId;
 use crate::status::{CircuitEnd, LinkEnd};
 
 impl Circuits {
@@ -32,7 +31,7 @@ impl Circuits {
         if let Need::Open(_) = self.links.need(target, ctx.now, ctx.commands) {
             self.supersede_silent(&relay, ctx);
         }
-        for id in self.over(channel, ctx) {
+        for id in self.pool.over(channel, ctx.plane) {
             let Some(entry) = self.pool.entry_mut(id) else {
                 continue;
             };
@@ -49,7 +48,7 @@ impl Circuits {
             return;
         };
         tracing::info!(relay = %target.rsa, "a relay answers again");
-        for id in self.over(channel, ctx) {
+        for id in self.pool.over(channel, ctx.plane) {
             if let Some(entry) = self.pool.entry_mut(id) {
                 entry.is_stalled = false;
             }
@@ -82,18 +81,6 @@ impl Circuits {
         for old in self.links.suspects(relay) {
             ctx.plane.supersede_channel(old);
         }
-    }
-
-    /// The circuits over a channel.
-    fn over(&self, channel: ChannelKey, ctx: &Context<'_>) -> Vec<CircuitId> {
-        let is_over = |key| {
-            let status = ctx.plane.circuit_status(key);
-            status.is_some_and(|status| status.channel == channel)
-        };
-        let over = self.pool.iter();
-        over.filter(|(_, entry)| entry.key().is_some_and(is_over))
-            .map(|(id, _)| id)
-            .collect()
     }
 }
 

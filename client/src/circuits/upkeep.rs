@@ -12,6 +12,7 @@ use cepa_dir::NetworkView;
 use cepa_wire::{Now, Repeats};
 
 use super::Circuits;
+use super::pool::{CIRCUITS_MAX, Entry, Purpose, Stage};
 use crate::command::Command;
 use crate::context::Context;
 use crate::select::paths::{ExitNeed, PathError};
@@ -30,6 +31,14 @@ const NEED_AGE_MAX: Duration = Duration::from_secs(3600);
 const LINKS_REVIEW: Duration = Duration::from_secs(30);
 /// How long to wait where no path is found.
 const NO_PATH_WAIT: Duration = Duration::from_secs(1);
+/// Circuits that may fail in a row before the next ones wait.
+const FAILURES_FREE: u32 = 3;
+/// The first wait then, which doubles with each further failure.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// The longest wait where the first hop stands: the next path may be better.
+const BACKOFF_BEYOND_MAX: Duration = Duration::from_millis(400);
+/// The longest wait.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// What most clients want first.
 const WEB: ExitNeed = ExitNeed::Port {
     port: 80,
@@ -40,13 +49,13 @@ const WEB: ExitNeed = ExitNeed::Port {
 #[derive(Debug)]
 pub(crate) struct Upkeep {
     /// Circuits that failed in a row.
-    pub(super) failures: u32,
+    failures: u32,
     /// No circuit is begun before this.
-    pub(super) launch_after: Instant,
+    launch_after: Instant,
     /// A circuit was built.
-    pub(super) has_built: bool,
+    has_built: bool,
     /// No circuit more can be held.
-    pub(super) full: Repeats,
+    full: Repeats,
     /// What a client that was asked for nothing yet is ready for.
     first_need: ExitNeed,
     /// Until when it is.
@@ -73,6 +82,74 @@ impl Upkeep {
         }
     }
 
+    /// Whether a circuit that may be used was ever built.
+    pub(crate) fn has_built(&self) -> bool {
+        self.has_built
+    }
+
+    /// Whether circuits may be begun now: not so soon after failures.
+    pub(crate) fn may_launch(&self, now: Now) -> bool {
+        self.launch_after <= now.mono
+    }
+
+    /// Somebody wants circuits after a long time: what failed then is of no interest.
+    pub(crate) fn wake(&mut self, now: Now) {
+        self.launch_after = now.mono;
+    }
+
+    /// No path was found: not each event is to look for one again.
+    pub(crate) fn note_no_path(&mut self, now: Now) {
+        self.launch_after = now.mono + NO_PATH_WAIT;
+    }
+
+    /// A circuit that was not built is gone: the next ones may have to wait.
+    pub(super) fn note_failure(&mut self, entry: &Entry, now: Now) {
+        let is_directory = matches!(entry.purpose, Purpose::Directory);
+        // Those that were begun before the last wait say nothing more than what led to it.
+        if is_directory || entry.since < self.launch_after {
+            return;
+        }
+        let wait_max = match entry.stage {
+            Stage::Channel(..) => BACKOFF_MAX,
+            _ => BACKOFF_BEYOND_MAX,
+        };
+        self.failures = self.failures.saturating_add(1);
+        let beyond = self.failures.saturating_sub(FAILURES_FREE);
+        if beyond > 0 {
+            let wait = BACKOFF_MIN * 2_u32.saturating_pow(beyond.min(10) - 1);
+            self.launch_after = now.mono + wait.min(wait_max);
+        }
+    }
+
+    /// A circuit stands: failures before it are forgotten.
+    pub(super) fn note_success(&mut self) {
+        self.failures = 0;
+    }
+
+    /// A circuit may be used.
+    pub(super) fn note_usable(&mut self) {
+        self.has_built = true;
+    }
+
+    /// No circuit more can be held.
+    pub(super) fn note_full(&mut self, now: Now) {
+        if let Some(unsaid) = self.full.say(now) {
+            tracing::warn!(
+                unsaid,
+                "all {CIRCUITS_MAX} circuits are in use: what wants another waits until one is free"
+            );
+        }
+    }
+
+    /// Somebody wants such a circuit, and may want another.
+    pub(crate) fn note_need(&mut self, need: ExitNeed, now: Now) {
+        self.needs.retain(|(known, _)| *known != need);
+        if self.needs.len() >= NEEDS_MAX {
+            self.needs.pop_front();
+        }
+        self.needs.push_back((need, now.mono));
+    }
+
     /// Other relays can be used than before.
     pub(super) fn note_view(&mut self, view: &NetworkView) {
         let serves_web = view.relays().iter().any(|relay| WEB.is_met_by(relay));
@@ -96,36 +173,6 @@ impl Upkeep {
 }
 
 impl Circuits {
-    /// Whether a circuit that may be used was ever built.
-    pub(crate) fn has_built(&self) -> bool {
-        self.upkeep.has_built
-    }
-
-    /// Whether circuits may be begun now: not so soon after failures.
-    pub(crate) fn may_launch(&self, now: Now) -> bool {
-        self.upkeep.launch_after <= now.mono
-    }
-
-    /// Somebody wants circuits after a long time: what failed then is of no interest.
-    pub(crate) fn wake(&mut self, now: Now) {
-        self.upkeep.launch_after = now.mono;
-    }
-
-    /// Somebody wants such a circuit, and may want another.
-    pub(crate) fn note_need(&mut self, need: ExitNeed, now: Now) {
-        let needs = &mut self.upkeep.needs;
-        needs.retain(|(known, _)| *known != need);
-        if needs.len() >= NEEDS_MAX {
-            needs.pop_front();
-        }
-        needs.push_back((need, now.mono));
-    }
-
-    /// No path was found: not each event is to look for one again.
-    pub(crate) fn note_no_path(&mut self, now: Now) {
-        self.upkeep.launch_after = now.mono + NO_PATH_WAIT;
-    }
-
     /// Keeps clean circuits ready, and paths if onion services are in use.
     pub(crate) fn build_ahead(&mut self, is_onion_used: bool, ctx: &mut Context<'_>) {
         // Enough circuits wait to know that there is no better guard, and none is to be tried.
@@ -144,7 +191,7 @@ impl Circuits {
     }
 
     fn build_ahead_for(&mut self, need: ExitNeed, ctx: &mut Context<'_>) {
-        while self.may_launch(ctx.now)
+        while self.upkeep.may_launch(ctx.now)
             && self.pool.clean_count(&need, ctx.now) < CLEAN_EACH
             && self.pool.clean_total(ctx.now) < CLEAN_CIRCUITS_MAX
         {
@@ -154,7 +201,7 @@ impl Circuits {
                 Err(PathError::NoExit) => {
                     return self.upkeep.needs.retain(|(known, _)| *known != need);
                 }
-                Err(PathError::NoPath) => return self.note_no_path(ctx.now),
+                Err(PathError::NoPath) => return self.upkeep.note_no_path(ctx.now),
             }
         }
     }
@@ -173,7 +220,7 @@ impl Circuits {
             match self.launch_path(None, None, ctx) {
                 Ok(Some(_)) => {}
                 Ok(None) => return,
-                Err(_) => return self.note_no_path(ctx.now),
+                Err(_) => return self.upkeep.note_no_path(ctx.now),
             }
         }
     }
@@ -187,7 +234,7 @@ impl Circuits {
         };
         if !self.build_times.is_learning()
             || self.upkeep.learn_at > ctx.now.mono
-            || !self.may_launch(ctx.now)
+            || !self.upkeep.may_launch(ctx.now)
         {
             return;
         }

@@ -6,9 +6,9 @@ use cepa_wire::Now;
 
 use super::Client;
 use crate::circuits;
-use crate::directory::bootstrap::BootstrapStatus;
 use crate::onion::services::ServiceStatus;
 use crate::select::guards::Guards;
+use crate::status::bootstrap::BootstrapStatus;
 use crate::status::{
     CircuitStatus, ClientStatus, ConsensusStatus, Event, GuardsStatus, LinkStatus, StreamStatus,
 };

@@ -22,10 +22,11 @@ use cepa_wire::Now;
 use cepa_wire::end::EndReason;
 
 use crate::circuits::Circuits;
-use crate::command::{Command, LinkTarget};
+use crate::command::Command;
 use crate::context::Context;
 use crate::names::{CircuitId, FetchId};
 use crate::plane::StreamTarget;
+use crate::select::paths::LinkTarget;
 
 /// How long one source may take to be connected before another is asked as well.
 pub(crate) const STAGGER: Duration = Duration::from_millis(1000);

@@ -10,9 +10,9 @@ use cepa_wire::linkspec::LinkSpecifiers;
 
 use super::fetches::{Fetches, SOURCES_MAX, Source};
 use crate::circuits::Circuits;
-use crate::command::LinkTarget;
 use crate::context::Context;
 use crate::select::guards::GuardUse;
+use crate::select::paths::LinkTarget;
 use crate::select::paths::{hop, link_target};
 use crate::select::shuffle;
 

@@ -21,6 +21,7 @@ use cepa_wire::relay::RelayCommand;
 
 use crate::names::CircuitName;
 use crate::select::rules::Permits;
+use crate::status::CircuitPurpose;
 
 /// What a circuit is for. It decides how many hops lie before the last, and of which layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +38,19 @@ pub enum Purpose {
     Rendezvous,
     /// A service's circuit to the rendezvous point that a visitor has chosen.
     Meet,
+}
+
+impl From<Purpose> for CircuitPurpose {
+    fn from(purpose: Purpose) -> Self {
+        match purpose {
+            Purpose::Fetch => CircuitPurpose::Fetch,
+            Purpose::Upload => CircuitPurpose::Upload,
+            Purpose::Introduce => CircuitPurpose::Introduce,
+            Purpose::IntroPoint => CircuitPurpose::IntroPoint,
+            Purpose::Rendezvous => CircuitPurpose::Rendezvous,
+            Purpose::Meet => CircuitPurpose::Meet,
+        }
+    }
 }
 
 /// The last hop of a circuit.

@@ -8,9 +8,9 @@
 //!    └────────── it failed, a few times ──────────┘──▶ told NoPath, LastHop, Timeout
 //! ```
 //!
-//! A path is bound to one name, and to none after it. Three hops are kept ready once onion services
-//! are in use; each wish takes such a path, as it is or with one hop more or two. The last hop is to blame when the hop before it says so, or when it
-//! could not be reached over two paths.
+//! A path is bound to one name, and to none after it. Paths of three hops are kept ready once onion
+//! services are in use; each wish takes one, as it is or with one hop more or two. The last hop is
+//! to blame when the hop before it says so, or when it could not be reached over two paths.
 
 mod attaching;
 mod ending;

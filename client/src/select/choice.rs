@@ -17,11 +17,10 @@ use cepa_wire::Now;
 use super::emptied::emptied;
 use super::guards::{self, GuardAttempt, GuardParams, GuardUse, Guards};
 use super::paths::onion::{self, Behind, OnionRules};
-use super::paths::{self, ExitNeed, Path, PathError, PathRules};
+use super::paths::{self, ExitNeed, LinkTarget, Path, PathError, PathRules};
 use super::rules::{Permits, Rules, Subject};
 use super::shuffle;
 use super::vanguards::{VanguardMode, Vanguards};
-use crate::command::LinkTarget;
 
 /// A path, and the guards that could not have been its first hop whatever they do.
 pub(crate) type Chosen = (Path, Vec<RsaId>);

@@ -26,7 +26,6 @@ use cepa_crypto::{Ed25519Id, Rng, RsaId};
 use cepa_wire::Now;
 
 use crate::select::rules::RulesId;
-use crate::status::GuardChange;
 
 pub use attempts::{GuardAttempt, GuardEvent, GuardUsability};
 pub(crate) use candidates::candidates;
@@ -34,7 +33,7 @@ pub use params::GuardParams;
 pub use selection::Selection;
 use set::GuardSet;
 pub use state::{GUARDS_MAX, GuardStateError};
-pub use status::{Departure, DepartureReason, GuardRank, GuardStatus};
+pub use status::{Departure, DepartureReason, GuardChange, GuardRank, GuardStatus};
 
 /// What a circuit is for, as far as guards are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

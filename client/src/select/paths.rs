@@ -15,14 +15,13 @@ use std::sync::Arc;
 use cepa_circuit::CongestionParams;
 use cepa_circuit::handshake::{CongestionRequest, HopKey, HopSpec};
 use cepa_crypto::layer::Cipher;
-use cepa_crypto::{Rng, RsaId};
+use cepa_crypto::{Ed25519Id, Rng, RsaId};
 use cepa_dir::{NetworkView, Relay, Role};
 use cepa_netdoc::params::Params;
 use cepa_netdoc::protover::name;
 use cepa_netdoc::routerstatus::Flags;
 use cepa_wire::linkspec::LinkSpecifiers;
 
-use crate::command::LinkTarget;
 use crate::select::rules::Permits;
 
 /// Ports whose connections live long, and so want Stable relays (path-spec 2.2; `LongLivedPorts`).
@@ -254,6 +253,17 @@ impl Path {
         let rest = vec![hop(middle, params), hop(exit, params)];
         (link_target(entry), hop(entry, params), rest)
     }
+}
+
+/// The relay to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkTarget {
+    /// The RSA identity that it must prove.
+    pub rsa: RsaId,
+    /// The Ed25519 identity that it must prove, if it is known.
+    pub ed: Option<Ed25519Id>,
+    /// Where it listens; IPv4 before IPv6. Not empty.
+    pub addrs: Vec<SocketAddr>,
 }
 
 /// Where a relay is and who it must be.

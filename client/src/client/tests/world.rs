@@ -26,12 +26,12 @@ use cepa_wire::socks::{SocksRequest, SocksVersion};
 
 use super::*;
 use crate::config::Directory;
-use crate::directory::bootstrap::BootstrapStatus;
 use crate::drawn::{self, Documents, DrawnRelay, start};
 use crate::isolation::{Isolation, IsolationRules, Protocol};
 use crate::onion::LastHop;
 use crate::select::rules::Rules;
 use crate::status::StreamSource;
+use crate::status::bootstrap::BootstrapStatus;
 
 /// Cells on their way to the client.
 type Inbox = Vec<(ChannelKey, CellBuf)>;

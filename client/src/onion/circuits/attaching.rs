@@ -96,7 +96,7 @@ impl Onion {
             Ok(None) => false,
             Err(error) => {
                 tracing::debug!("no path for an onion service: {error}");
-                circuits.note_no_path(ctx.now);
+                circuits.upkeep.note_no_path(ctx.now);
                 false
             }
         }

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::circuits::{Context, Part};
-use super::publisher::{Publisher, Upload, UploadId};
+use super::descriptor::UploadId;
+use super::publisher::{Publisher, Upload};
 use crate::names::CircuitName;
 use crate::onion::action::LastHop;
 

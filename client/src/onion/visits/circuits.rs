@@ -30,13 +30,13 @@ pub(super) enum Role {
 
 /// All circuits of all visits, and what is yet to be asked of them.
 #[derive(Debug, Default)]
-pub(super) struct Circuits {
+pub(super) struct VisitCircuits {
     next: u64,
     roles: BTreeMap<CircuitName, Role>,
     actions: VecDeque<Action>,
 }
 
-impl Circuits {
+impl VisitCircuits {
     /// Asks for a circuit.
     pub(super) fn open(&mut self, role: Role, last: LastHop) -> CircuitName {
         let circuit = CircuitName {

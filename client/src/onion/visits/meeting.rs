@@ -26,7 +26,7 @@ use crate::onion::action::{Ending, LastHop};
 
 /// How long a relay may take to become the rendezvous point, its circuit included.
 pub(super) const STAND_MAX: Duration = Duration::from_secs(10);
-/// Circuits that a visit may lose before it fails.
+/// VisitCircuits that a visit may lose before it fails.
 pub(super) const TRIES_MAX: u32 = 5;
 /// How long to wait after the first time that no path was found; longer after each other.
 pub(super) const PAUSE: Duration = Duration::from_millis(500);

@@ -10,10 +10,22 @@ use cepa_crypto::RsaId;
 use cepa_netdoc::timestamp;
 
 use super::{Guard, Guards, Reachable, Selection};
-use crate::status::GuardChange;
 
 /// Guards that were given up, as many as are remembered.
 pub(super) const DEPARTURES_MAX: usize = 32;
+
+/// What happened to a guard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuardChange {
+    /// The guard was drawn into the sample.
+    New,
+    /// The guard can be reached.
+    Up,
+    /// The guard cannot be reached.
+    Down,
+    /// The guard was given up.
+    Dropped,
+}
 
 /// Why a guard was given up (guard-spec 4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
