@@ -29,9 +29,9 @@ use cepa_wire::end::EndReason;
 use cepa_wire::socks::SocksRequest;
 
 use crate::circuits::{self, Circuits};
-use crate::command::Command;
+use crate::command::{Command, SavedState};
 use crate::config::ClientConfig;
-use crate::context::Shared;
+use crate::context::{Context, Shared};
 use crate::directory::{Brought, Directory};
 use crate::isolation::Isolation;
 use crate::names::{FetchId, LinkId, RequestId, ServiceId};
@@ -45,25 +45,6 @@ use crate::select::vanguards::Vanguards;
 use crate::status::{Listener, StreamSource, StreamStatus, Traffic};
 use crate::streams::Streams;
 use dormancy::Rest;
-
-/// What was kept by [`Command::Save`]; all empty at the first start.
-#[derive(Debug, Clone, Default)]
-pub struct SavedState {
-    /// The guards.
-    pub guards: Option<String>,
-    /// How long circuits took to be built.
-    pub build_times: Option<String>,
-    /// What guards let become of circuits.
-    pub path_bias: Option<String>,
-    /// The vanguards of full mode.
-    pub vanguards: Option<String>,
-    /// Certificates of authorities.
-    pub certificates: Vec<String>,
-    /// The newest consensus.
-    pub consensus: Option<Arc<str>>,
-    /// Microdescriptors; those that the consensus does not list are dropped.
-    pub microdescs: Vec<String>,
-}
 
 /// A client.
 #[derive(Debug)]
@@ -144,8 +125,8 @@ impl Client {
             rng,
             now,
         );
-        let ctx = &mut self.shared.at(self.directory.view(), now);
-        self.circuits.handle_consensus(ctx);
+        let (_, _, circuits, ctx) = &mut self.split(now);
+        circuits.handle_consensus(ctx);
     }
 
     /// The connection of [`Command::OpenChannel`] stands, and its link handshake has proven the
@@ -160,29 +141,29 @@ impl Client {
         let skew = established.clock_skew_secs;
         self.directory
             .note_skew(&relay, skew, &mut self.shared, now);
-        let ctx = &mut self.shared.at(self.directory.view(), now);
-        let channel = self.circuits.link_opened(link, established, ctx);
+        let (_, _, circuits, ctx) = &mut self.split(now);
+        let channel = circuits.link_opened(link, established, ctx);
         self.settle(now);
         channel
     }
 
     /// No connection, or not to who was wanted.
     pub fn handle_channel_failed(&mut self, link: LinkId, now: Now) {
-        let ctx = &mut self.shared.at(self.directory.view(), now);
-        self.circuits.link_failed(link, ctx);
+        let (_, _, circuits, ctx) = &mut self.split(now);
+        circuits.link_failed(link, ctx);
         self.settle(now);
     }
 
     /// How the HTTP exchange of [`Command::DirRequest`] ended; `None` if no reply came. The body
     /// is decompressed.
     pub fn handle_dir_reply(&mut self, fetch: FetchId, reply: Option<Reply>, now: Now) {
-        let (circuits, shared) = (&mut self.circuits, &mut self.shared);
         if self.directory.is_fetching(fetch) {
+            let (circuits, shared) = (&mut self.circuits, &mut self.shared);
             self.directory
                 .handle_reply(fetch, reply, circuits, shared, now);
         } else {
-            let ctx = &mut shared.at(self.directory.view(), now);
-            self.onion.handle_reply(fetch, reply, ctx);
+            let (_, onion, _, ctx) = &mut self.split(now);
+            onion.handle_reply(fetch, reply, ctx);
         }
         self.settle(now);
     }
@@ -200,26 +181,23 @@ impl Client {
     ) {
         self.wake(now);
         let status = StreamStatus::new(id, request, source, isolation, now);
-        let ctx = &mut self.shared.at(self.directory.view(), now);
-        let circuits = &mut self.circuits;
-        self.streams
-            .handle_request(status, request, early, circuits, ctx);
+        let (streams, _, circuits, ctx) = &mut self.split(now);
+        streams.handle_request(status, request, early, circuits, ctx);
         self.settle(now);
     }
 
     /// More optimistic data for a request that is not answered yet; returns how much was taken.
     pub fn handle_socks_early(&mut self, id: RequestId, bytes: &[u8], now: Now) -> usize {
-        let ctx = &mut self.shared.at(self.directory.view(), now);
-        let taken = self.streams.handle_early(id, bytes, ctx);
+        let (streams, _, _, ctx) = &mut self.split(now);
+        let taken = streams.handle_early(id, bytes, ctx);
         self.settle_events(now);
         taken
     }
 
     /// The application hung up before its answer.
     pub fn cancel_socks_request(&mut self, id: RequestId, now: Now) {
-        let ctx = &mut self.shared.at(self.directory.view(), now);
-        self.streams
-            .cancel(id, &mut self.onion, &mut self.circuits, ctx);
+        let (streams, onion, circuits, ctx) = &mut self.split(now);
+        streams.cancel(id, onion, circuits, ctx);
         self.settle(now);
     }
 
@@ -236,9 +214,9 @@ impl Client {
         if !self.circuits.choice.set_rules(rules) {
             return;
         }
-        let ctx = &mut self.shared.at(self.directory.view(), now);
-        self.circuits.handle_consensus(ctx);
-        self.circuits.pool.wear_out_all(now);
+        let (_, _, circuits, ctx) = &mut self.split(now);
+        circuits.handle_consensus(ctx);
+        circuits.pool.wear_out_all(now);
         self.onion.network_changed();
         self.settle(now);
     }
@@ -299,6 +277,13 @@ impl Client {
         self.onion.visits.remove_client_key(address)
     }
 
+    /// The machines, and what they work with while an input of now is worked off.
+    fn split(&mut self, now: Now) -> (&mut Streams, &mut Onion, &mut Circuits, Context<'_>) {
+        let ctx = self.shared.at(self.directory.view(), now);
+        let (streams, onion) = (&mut self.streams, &mut self.onion);
+        (streams, onion, &mut self.circuits, ctx)
+    }
+
     /// What the outside must do next.
     pub fn poll_command(&mut self) -> Option<Command> {
         let command = self.shared.commands.pop_front();
@@ -327,22 +312,19 @@ impl Client {
 
     /// All that is due by the clock, of circuits and of what uses them.
     fn review(&mut self, now: Now) {
-        let ctx = &mut self.shared.at(self.directory.view(), now);
-        self.circuits.review(ctx);
+        let (_, _, circuits, ctx) = &mut self.split(now);
+        circuits.review(ctx);
         self.settle_circuits(now);
-        let (onion, circuits) = (&mut self.onion, &mut self.circuits);
-        let ctx = &mut self.shared.at(self.directory.view(), now);
-        self.streams.review(onion, circuits, ctx);
-        self.directory.review(circuits, &mut self.shared, now);
-        let ctx = &mut self.shared.at(self.directory.view(), now);
+        let (streams, onion, circuits, ctx) = &mut self.split(now);
+        streams.review(onion, circuits, ctx);
+        let (circuits, shared) = (&mut self.circuits, &mut self.shared);
+        self.directory.review(circuits, shared, now);
+        let (streams, onion, circuits, ctx) = &mut self.split(now);
         onion.review(circuits, ctx);
-        let is_busy = || {
-            ctx.plane.has_streams()
-                || !self.streams.by_id.is_empty()
-                || !onion.services.statuses().is_empty()
-        };
-        self.rest.review(is_busy, now);
         circuits.review_links(ctx);
+        let is_idle = !ctx.plane.has_streams() && streams.by_id.is_empty();
+        let is_busy = !is_idle || !onion.services.statuses().is_empty();
+        self.rest.review(is_busy, now);
     }
 
     /// Somebody wants something.
@@ -386,19 +368,19 @@ impl Client {
                 }
                 continue;
             }
-            let ctx = &mut self.shared.at(self.directory.view(), now);
-            self.circuits.settle_guards(ctx);
+            let (_, _, circuits, ctx) = &mut self.split(now);
+            circuits.settle_guards(ctx);
             self.settle_circuits(now);
             self.attach_onion(now);
             while self.run_onion(now) {
                 self.attach_onion(now);
             }
             if self.is_ready(now) {
-                let ctx = &mut self.shared.at(self.directory.view(), now);
-                self.streams.attach_waiting(&mut self.circuits, ctx);
-                if !self.rest.is_dormant() {
-                    let is_onion_used = self.onion.is_used(now);
-                    self.circuits.build_ahead(is_onion_used, ctx);
+                let is_dormant = self.is_dormant();
+                let (streams, onion, circuits, ctx) = &mut self.split(now);
+                streams.attach_waiting(circuits, ctx);
+                if !is_dormant {
+                    circuits.build_ahead(onion.is_used(now), ctx);
                 }
                 self.settle_circuits(now);
             }
@@ -408,8 +390,8 @@ impl Client {
                 break;
             }
         }
-        let ctx = &mut self.shared.at(self.directory.view(), now);
-        self.circuits.save_changes(ctx);
+        let (_, _, circuits, ctx) = &mut self.split(now);
+        circuits.save_changes(ctx);
         self.directory
             .update_status(&self.circuits, &mut self.shared);
         self.circuits.tell_changes(&mut self.shared.listener);
@@ -436,27 +418,17 @@ impl Client {
     /// Tells those whose circuits they are what became of them.
     fn settle_circuits(&mut self, now: Now) {
         while let Some(event) = self.circuits.poll_event() {
-            let (circuits, shared) = (&mut self.circuits, &mut self.shared);
-            match event {
-                circuits::Event::Built(id, key) => match circuits.pool.name_of(id) {
-                    Some(name) => {
-                        let ctx = &mut shared.at(self.directory.view(), now);
-                        self.onion.handle_built(name, id, key, circuits, ctx);
-                    }
-                    None => self.directory.circuit_built(id, key, circuits, shared, now),
-                },
-                circuits::Event::Gone(id, Some(name), reason) => {
-                    let ctx = &mut shared.at(self.directory.view(), now);
-                    self.onion.handle_gone((name, id), reason, circuits, ctx);
-                }
-                circuits::Event::Gone(id, None, _) => {
-                    self.directory.circuit_gone(id, circuits, shared, now);
-                }
-                circuits::Event::Late(id, name) => self.onion.handle_late(name, id),
-                circuits::Event::Due(id, name) => {
-                    let ctx = &mut shared.at(self.directory.view(), now);
-                    self.onion.handle_due(name, id, circuits, ctx);
-                }
+            let name = match event {
+                circuits::Event::Built(id, _) => self.circuits.pool.name_of(id),
+                circuits::Event::Gone(_, name, _) => name,
+                circuits::Event::Late(_, name) | circuits::Event::Due(_, name) => Some(name),
+            };
+            if let Some(name) = name {
+                let (_, onion, circuits, ctx) = &mut self.split(now);
+                onion.handle_circuit(name, event, circuits, ctx);
+            } else {
+                let (circuits, shared) = (&mut self.circuits, &mut self.shared);
+                self.directory.handle_circuit(event, circuits, shared, now);
             }
         }
     }
@@ -464,8 +436,8 @@ impl Client {
     /// Gives circuits of onion services paths.
     fn attach_onion(&mut self, now: Now) {
         if self.is_ready(now) {
-            let ctx = &mut self.shared.at(self.directory.view(), now);
-            self.onion.attach(&mut self.circuits, ctx);
+            let (_, onion, circuits, ctx) = &mut self.split(now);
+            onion.attach(circuits, ctx);
             self.settle_circuits(now);
         }
     }
@@ -473,15 +445,14 @@ impl Client {
     /// Lets the machines of onion services do what they have to do. False if that was nothing.
     fn run_onion(&mut self, now: Now) -> bool {
         let is_ready = self.is_ready(now);
-        let (onion, circuits) = (&mut self.onion, &mut self.circuits);
-        let ctx = &mut self.shared.at(self.directory.view(), now);
-        self.streams.begin_visits(onion, now);
+        let (streams, onion, circuits, ctx) = &mut self.split(now);
+        streams.begin_visits(onion, now);
         if is_ready {
             onion.tell_network(circuits, ctx);
         }
         let mut idle = !onion.run(circuits, ctx);
         while let Some(outcome) = onion.visits.poll_outcome() {
-            self.streams.handle_visit(outcome, onion, circuits, ctx);
+            streams.handle_visit(outcome, onion, circuits, ctx);
             idle = false;
         }
         self.settle_circuits(now);
@@ -505,13 +476,15 @@ impl Client {
     }
 
     fn handle_event(&mut self, event: Event, now: Now) {
-        let (onion, circuits) = (&mut self.onion, &mut self.circuits);
-        let ctx = &mut self.shared.at(self.directory.view(), now);
+        if let Event::StreamConnected { stream, .. } = event {
+            self.directory.fetches.connected(stream);
+        }
+        let (streams, onion, circuits, ctx) = &mut self.split(now);
         match event {
             Event::ChannelClosed { channel } => circuits.link_closed(channel),
             Event::ChannelSuspect { channel } => {
                 circuits.link_suspect(channel, ctx);
-                self.streams.leave_stalled(onion, circuits, ctx);
+                streams.leave_stalled(onion, circuits, ctx);
             }
             Event::ChannelHeard { channel } => circuits.link_heard(channel, ctx),
             Event::ChannelDead {
@@ -541,16 +514,14 @@ impl Client {
                 onion.stream_requested(stream, begin.port, circuits, ctx);
             }
             Event::StreamConnected { stream, address } => {
-                self.streams
-                    .connected(stream, address, onion, circuits, ctx);
-                self.directory.fetches.connected(stream);
+                streams.connected(stream, address, onion, circuits, ctx);
             }
             Event::StreamResolved { stream, answers } => {
-                self.streams.resolved(stream, answers, onion, circuits, ctx);
+                streams.resolved(stream, answers, onion, circuits, ctx);
             }
             Event::StreamEnded { stream, end } => {
                 let reason = end.reason;
-                self.streams.ended(stream, reason, onion, circuits, ctx);
+                streams.ended(stream, reason, onion, circuits, ctx);
             }
         }
     }

@@ -4,6 +4,7 @@
 //! method that stands at each. Answers about what is gone by then are harmless.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use cepa_circuit::StreamKey;
 use cepa_crypto::RsaId;
@@ -116,7 +117,7 @@ pub enum Saved {
     /// The newest verified consensus.
     Consensus {
         /// The text of the consensus.
-        text: std::sync::Arc<str>,
+        text: Arc<str>,
         /// The microdescriptors that it lists, by SHA-256.
         microdescs: Vec<[u8; 32]>,
     },
@@ -129,4 +130,23 @@ pub enum Saved {
     },
     /// Texts of microdescriptors, to be added to those that are kept.
     Microdescs(Vec<String>),
+}
+
+/// What was kept by [`Command::Save`]; all empty at the first start.
+#[derive(Debug, Clone, Default)]
+pub struct SavedState {
+    /// The guards.
+    pub guards: Option<String>,
+    /// How long circuits took to be built.
+    pub build_times: Option<String>,
+    /// What guards let become of circuits.
+    pub path_bias: Option<String>,
+    /// The vanguards of full mode.
+    pub vanguards: Option<String>,
+    /// Certificates of authorities.
+    pub certificates: Vec<String>,
+    /// The newest consensus.
+    pub consensus: Option<Arc<str>>,
+    /// Microdescriptors; those that the consensus does not list are dropped.
+    pub microdescs: Vec<String>,
 }

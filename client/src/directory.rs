@@ -14,7 +14,6 @@ mod sources;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cepa_circuit::CircuitKey;
 use cepa_crypto::{Rng, RsaId};
 use cepa_dir::fetch::{self, FetchId as DownloadId, Interest, Refusal, Reply};
 use cepa_dir::{DirectoryDownload, NetworkFile, NetworkView};
@@ -24,10 +23,10 @@ use cepa_netdoc::microdesc::Microdesc;
 use cepa_wire::end::EndReason;
 use cepa_wire::{Now, Repeats};
 
-use crate::circuits::Circuits;
+use crate::circuits::{self, Circuits};
 use crate::command::{Command, Saved};
 use crate::context::Shared;
-use crate::names::{CircuitId, FetchId};
+use crate::names::FetchId;
 use crate::status::bootstrap::BootstrapStatus;
 use crate::status::{ConsensusStatus, Event};
 use bootstrap::Facts;
@@ -296,35 +295,28 @@ impl Directory {
         }
     }
 
-    /// A circuit to a directory stands: whoever waits for it is asked.
-    pub(crate) fn circuit_built(
+    /// A circuit to a directory stands: whoever waits for it is asked. Or it is gone: whoever
+    /// waits for it is asked of another source.
+    pub(crate) fn handle_circuit(
         &mut self,
-        id: CircuitId,
-        key: CircuitKey,
+        event: circuits::Event,
         circuits: &mut Circuits,
         shared: &mut Shared,
         now: Now,
     ) {
+        let (id, key) = match event {
+            circuits::Event::Built(id, key) => (id, Some(key)),
+            circuits::Event::Gone(id, ..) => (id, None),
+            circuits::Event::Late(..) | circuits::Event::Due(..) => return,
+        };
         for attempt in self.fetches.on_circuit(id) {
             let ctx = &mut shared.at(self.download.view(), now);
-            if !self.fetches.ask(attempt, key, circuits, ctx) {
-                self.fail_attempt(attempt, circuits, shared, now);
-            }
-        }
-    }
-
-    /// A circuit is gone: whoever waits for it is asked of another source.
-    pub(crate) fn circuit_gone(
-        &mut self,
-        id: CircuitId,
-        circuits: &mut Circuits,
-        shared: &mut Shared,
-        now: Now,
-    ) {
-        for attempt in self.fetches.on_circuit(id) {
-            // With a stream, the shell will tell: the reply may have come whole.
-            let asked = self.fetches.attempts.get(&attempt);
-            if asked.is_some_and(|attempt| attempt.stream.is_none()) {
+            let has_failed = match key {
+                Some(key) => !self.fetches.ask(attempt, key, circuits, ctx),
+                // With a stream, the shell will tell: the reply may have come whole.
+                None => !self.fetches.is_asked(attempt),
+            };
+            if has_failed {
                 self.fail_attempt(attempt, circuits, shared, now);
             }
         }

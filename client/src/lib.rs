@@ -20,8 +20,8 @@ mod select;
 pub mod status;
 mod streams;
 
-pub use client::{Client, SavedState};
-pub use command::{Command, Saved};
+pub use client::Client;
+pub use command::{Command, Saved, SavedState};
 pub use config::{ClientConfig, Directory, PaddingLevel, PaddingLevelError};
 pub use isolation::{Isolation, IsolationRules, Protocol};
 pub use names::{FetchId, LinkId, RequestId};

@@ -86,10 +86,9 @@ impl Client {
 
     /// Our side of a stream is over.
     pub fn stream_close(&mut self, stream: StreamKey, reason: EndReason, now: Now) {
-        let ctx = &mut self.shared.at(self.directory.view(), now);
-        let (onion, circuits) = (&mut self.onion, &mut self.circuits);
+        let (streams, onion, circuits, ctx) = &mut self.split(now);
         // A visit without streams has a time of its own, though nothing else follows.
-        if self.streams.close(stream, reason, onion, circuits, ctx) {
+        if streams.close(stream, reason, onion, circuits, ctx) {
             self.deadline = self.next_deadline(now);
         }
         self.settle_events(now);

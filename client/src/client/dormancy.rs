@@ -48,11 +48,11 @@ impl Rest {
     }
 
     /// Comes to rest if the time has come; whoever is busy then is looked at a day later.
-    pub(crate) fn review(&mut self, is_busy: impl FnOnce() -> bool, now: Now) {
+    pub(crate) fn review(&mut self, is_busy: bool, now: Now) {
         if self.deadline().is_none_or(|at| at > now.mono) {
             return;
         }
-        if is_busy() {
+        if is_busy {
             self.used_last = now.mono;
             return;
         }

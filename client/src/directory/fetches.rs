@@ -278,6 +278,12 @@ impl Fetches {
             .min()
     }
 
+    /// Whether the request of an attempt was sent, or there is none any more.
+    pub(crate) fn is_asked(&self, id: FetchId) -> bool {
+        let attempt = self.attempts.get(&id);
+        attempt.is_none_or(|attempt| attempt.stream.is_some())
+    }
+
     /// True if a request is on its way.
     pub(crate) fn any_asking(&self) -> bool {
         self.attempts.values().any(|one| one.stream.is_some())

@@ -126,7 +126,7 @@ impl Onion {
     }
 
     /// All hops of a circuit stand, or one more does.
-    pub(crate) fn handle_built(
+    pub(super) fn handle_built(
         &mut self,
         name: CircuitName,
         id: CircuitId,

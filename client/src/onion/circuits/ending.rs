@@ -10,9 +10,9 @@ use cepa_wire::Now;
 use cepa_wire::destroy::DestroyReason;
 
 use super::{Failure, MEETINGS_MAX, NAMED_MAX, Named, Stage};
-use crate::circuits::Circuits;
 use crate::circuits::pool::{CLEAN_MAX, Entry};
 use crate::circuits::room::Idle;
+use crate::circuits::{self, Circuits};
 use crate::context::Context;
 use crate::names::{CircuitId, CircuitName};
 use crate::onion::Onion;
@@ -80,6 +80,27 @@ impl Onion {
         }
     }
 
+    /// What became of the circuit in the pool that a name is bound to.
+    pub(crate) fn handle_circuit(
+        &mut self,
+        name: CircuitName,
+        event: circuits::Event,
+        circuits: &mut Circuits,
+        ctx: &mut Context<'_>,
+    ) {
+        match event {
+            circuits::Event::Built(id, key) => self.handle_built(name, id, key, circuits, ctx),
+            circuits::Event::Gone(id, _, why) => self.handle_gone((name, id), why, circuits, ctx),
+            circuits::Event::Due(id, _) => self.handle_due(name, id, circuits, ctx),
+            // It waits for another.
+            circuits::Event::Late(id, _) => {
+                if let Some(named) = self.bound_to(name, id) {
+                    named.release();
+                }
+            }
+        }
+    }
+
     /// The circuit that a name is bound to, if it is this one still.
     fn bound_to(&mut self, name: CircuitName, id: CircuitId) -> Option<&mut Named> {
         let named = self.by_name.get_mut(&name)?;
@@ -87,7 +108,7 @@ impl Onion {
     }
 
     /// A circuit in the pool is gone, and why.
-    pub(crate) fn handle_gone(
+    fn handle_gone(
         &mut self,
         (name, id): (CircuitName, CircuitId),
         reason: Option<CircuitClose>,
@@ -109,15 +130,8 @@ impl Onion {
         }
     }
 
-    /// A circuit in the pool is too late: its name waits for another.
-    pub(crate) fn handle_late(&mut self, name: CircuitName, id: CircuitId) {
-        if let Some(named) = self.bound_to(name, id) {
-            named.release();
-        }
-    }
-
     /// The time of a built circuit has come.
-    pub(crate) fn handle_due(
+    fn handle_due(
         &mut self,
         name: CircuitName,
         id: CircuitId,
