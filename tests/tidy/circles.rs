@@ -11,7 +11,7 @@ use std::path::Path;
 use super::{ARROWS, assert_none, crate_of, is_test, root, rust_files, without_tests};
 
 /// Circles that wait to be cut: crate, parent, and the children that may be in it.
-const UNCUT: [(&str, &str, &[&str]); 13] = [
+const UNCUT: [(&str, &str, &[&str]); 12] = [
     ("cepa-wire", "", &["relay", "relay_v1"]),
     ("cepa-netdoc", "", &["consensus", "routerstatus"]),
     ("cepa-netdoc", "vote", &["entry", "parse"]),
@@ -38,11 +38,6 @@ const UNCUT: [(&str, &str, &[&str]); 13] = [
             "onionskins",
             "point",
         ],
-    ),
-    (
-        "cepa-client",
-        "plane",
-        &["channels", "circuits", "liveness", "onion"],
     ),
     ("cepa", "", &["commands", "keep", "roles", "status"]),
     ("cepa", "", &["config", "logs", "reload"]),
