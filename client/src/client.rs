@@ -66,7 +66,7 @@ impl Client {
     /// If the guards' state is damaged: it must not be replaced silently. Other documents that are
     /// damaged are fetched again.
     pub fn new(
-        config: ClientConfig,
+        mut config: ClientConfig,
         network: Arc<NetworkFile>,
         saved: SavedState,
         mut rng: Rng,
@@ -82,7 +82,7 @@ impl Client {
             None => Guards::new(params),
         };
         let vanguards = Vanguards::new(config.vanguards);
-        let (rules, is_distinct) = (config.rules.clone(), !config.subnets_shared);
+        let (rules, is_distinct) = (std::mem::take(&mut config.rules), !config.subnets_shared);
         let choice = Choice::new(guards, vanguards, rules, is_distinct, is_testing);
         let plane = Plane::new(rng.fork());
         let mut client = Client {

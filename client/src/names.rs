@@ -24,7 +24,7 @@ pub struct CircuitName {
 
 impl fmt::Display for CircuitName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "circuit {}", self.number)
+        write!(f, "circuit {} of {:?}", self.number, self.owner)
     }
 }
 

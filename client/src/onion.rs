@@ -31,7 +31,6 @@ use cepa_wire::{Now, Repeats};
 use crate::circuits::Circuits;
 use crate::command::Command;
 use crate::context::Context;
-use crate::names::FetchId;
 use crate::select::paths;
 use crate::status::CircuitEnd;
 use asked::Asked;
@@ -50,7 +49,7 @@ pub(crate) struct Onion {
     /// The circuits that they asked for.
     pub(crate) by_name: BTreeMap<CircuitName, Named>,
     /// What they ask directories for.
-    pub(crate) asked: BTreeMap<FetchId, Asked>,
+    pub(crate) asked: Asked,
     /// When a circuit was last asked for.
     used_last: Option<Instant>,
     /// The machines have seen the network as it is.
@@ -69,7 +68,7 @@ impl Onion {
             services: Services::new(rng.fork(), is_testing),
             visits: Visits::new(rng.fork(), is_testing),
             by_name: BTreeMap::new(),
-            asked: BTreeMap::new(),
+            asked: Asked::default(),
             used_last: None,
             network_told: false,
             full: Repeats::default(),
@@ -116,7 +115,7 @@ impl Onion {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         [
             self.standing_by(),
-            self.answered_by(),
+            self.asked.deadline(),
             self.services.poll_timeout(),
             self.visits.poll_timeout(),
         ]
@@ -217,7 +216,7 @@ impl Onion {
     fn tell(&mut self, name: CircuitName, event: Event<'_>, now: Now) {
         #[cfg(test)]
         self.told.push((name.owner, format!("{event:?}")));
-        tracing::debug!("{:?}: {event}", name.owner);
+        tracing::debug!("{event}");
         match name.owner {
             Owner::Visits => self.visits.handle_event(event, now),
             Owner::Services => self.services.handle_event(event, now),

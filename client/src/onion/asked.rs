@@ -1,6 +1,7 @@
 //! What machines of onion services ask of directories, over circuits that end there: descriptors
 //! that are fetched and uploaded (rend-spec-v3 2.2.6).
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cepa_circuit::{CircuitKey, StreamKey};
@@ -12,6 +13,7 @@ use cepa_wire::end::EndReason;
 
 use super::Onion;
 use super::action::{Event, LastHop};
+use super::circuits::Named;
 use crate::command::Command;
 use crate::context::Context;
 use crate::names::{CircuitName, FetchId};
@@ -21,9 +23,15 @@ use crate::status::{self, DescriptorChange, DescriptorFailure, DescriptorTransfe
 /// How long a directory's answer may take.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
 
+/// All directory requests under way.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) by_fetch: BTreeMap<FetchId, Request>,
+}
+
 /// A directory request under way.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct Request {
     pub(crate) name: CircuitName,
     stream: StreamKey,
     until: Instant,
@@ -40,19 +48,19 @@ impl Onion {
         body: Vec<u8>,
         ctx: &mut Context<'_>,
     ) {
-        let transfer = self.transfer(name, &request, &body, ctx.listener);
+        let transfer = transfer(self.by_name.get(&name), &request, &body, ctx.listener);
         match ctx.plane.open_stream(key, &StreamTarget::BeginDir, ctx.now) {
             Ok(stream) => {
                 tell(&transfer, DescriptorChange::Asked, ctx.listener);
                 let fetch = ctx.new_fetch();
                 let until = ctx.now.mono + REQUEST_MAX;
-                let asked = Asked {
+                let asked = Request {
                     name,
                     stream,
                     until,
                     transfer,
                 };
-                self.asked.insert(fetch, asked);
+                self.asked.by_fetch.insert(fetch, asked);
                 ctx.commands.push_back(Command::DirRequest {
                     fetch,
                     stream,
@@ -68,89 +76,92 @@ impl Onion {
         }
     }
 
-    /// An answer for a machine, if the fetch was one's. True then.
+    /// An answer for a machine, if the fetch was one's.
     pub(crate) fn handle_reply(
         &mut self,
         id: FetchId,
         reply: Option<Reply>,
         ctx: &mut Context<'_>,
-    ) -> bool {
-        let Some(asked) = self.asked.remove(&id) else {
-            return false;
+    ) {
+        let Some(asked) = self.asked.by_fetch.remove(&id) else {
+            return;
         };
         ctx.plane
             .stream_close(asked.stream, EndReason::DONE, ctx.now);
         let reply = reply.unwrap_or_else(Reply::failed);
         tell_outcome(asked.transfer, &reply, ctx);
         self.tell_reply(asked.name, reply, ctx.now);
-        true
     }
 
     fn tell_reply(&mut self, circuit: CircuitName, reply: Reply, now: Now) {
         self.tell(circuit, Event::Reply { circuit, reply }, now);
     }
 
-    /// Gives a request up, without a word to its machine; whose it was.
-    fn cancel(&mut self, fetch: FetchId, ctx: &mut Context<'_>) -> Option<CircuitName> {
-        let asked = self.asked.remove(&fetch)?;
-        let broken = DescriptorChange::Failed(DescriptorFailure::Broken);
-        tell(&asked.transfer, broken, ctx.listener);
-        ctx.plane
-            .stream_close(asked.stream, EndReason::DONE, ctx.now);
-        ctx.commands.push_back(Command::CancelDirRequest { fetch });
-        Some(asked.name)
+    /// Gives requests up that have had no answer for too long.
+    pub(super) fn review_asked(&mut self, ctx: &mut Context<'_>) {
+        let now = ctx.now;
+        for name in self.asked.cancel(|one| one.until <= now.mono, ctx) {
+            self.tell_reply(name, Reply::failed(), now);
+        }
+    }
+}
+
+impl Asked {
+    /// Gives requests up, without a word to their machines; whose they were.
+    fn cancel(
+        &mut self,
+        is_one: impl Fn(&Request) -> bool,
+        ctx: &mut Context<'_>,
+    ) -> Vec<CircuitName> {
+        let given_up = self.by_fetch.iter().filter(|(_, one)| is_one(one));
+        let given_up: Vec<FetchId> = given_up.map(|(fetch, _)| *fetch).collect();
+        let mut names = Vec::new();
+        for fetch in given_up {
+            let Some(one) = self.by_fetch.remove(&fetch) else {
+                continue;
+            };
+            let broken = DescriptorChange::Failed(DescriptorFailure::Broken);
+            tell(&one.transfer, broken, ctx.listener);
+            ctx.plane.stream_close(one.stream, EndReason::DONE, ctx.now);
+            ctx.commands.push_back(Command::CancelDirRequest { fetch });
+            names.push(one.name);
+        }
+        names
     }
 
     /// Gives all requests over a circuit up.
     pub(super) fn cancel_over(&mut self, name: CircuitName, ctx: &mut Context<'_>) {
-        let over = self.asked.iter().filter(|(_, one)| one.name == name);
-        for fetch in over.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.cancel(fetch, ctx);
-        }
-    }
-
-    /// Gives requests up that have had no answer for too long.
-    pub(super) fn review_asked(&mut self, ctx: &mut Context<'_>) {
-        let is_late = |one: &Asked| one.until <= ctx.now.mono;
-        let late = self.asked.iter().filter(|(_, one)| is_late(one));
-        for fetch in late.map(|(id, _)| *id).collect::<Vec<_>>() {
-            if let Some(name) = self.cancel(fetch, ctx) {
-                self.tell_reply(name, Reply::failed(), ctx.now);
-            }
-        }
+        self.cancel(|one| one.name == name, ctx);
     }
 
     /// When the first answer must be there that is not.
-    pub(super) fn answered_by(&self) -> Option<Instant> {
-        self.asked.values().map(|one| one.until).min()
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.by_fetch.values().map(|one| one.until).min()
     }
+}
 
-    /// What a machine asks a directory for, or gives to it.
-    fn transfer(
-        &self,
-        name: CircuitName,
-        request: &DirRequest,
-        body: &[u8],
-        listener: &Listener,
-    ) -> DescriptorTransfer {
-        let named = self.by_name.get(&name);
-        let blinded = match request {
+/// What a machine asks a directory for, or gives to it.
+fn transfer(
+    named: Option<&Named>,
+    request: &DirRequest,
+    body: &[u8],
+    listener: &Listener,
+) -> DescriptorTransfer {
+    DescriptorTransfer {
+        address: named.and_then(|named| named.address),
+        hsdir: named.and_then(|named| match named.last {
+            LastHop::Listed(id) => Some(id),
+            _ => None,
+        }),
+        is_upload: *request == DirRequest::PostHsDescriptor,
+        blinded: match request {
             DirRequest::HsDescriptor(key) => Some(*key),
             _ => None,
-        };
-        DescriptorTransfer {
-            address: named.and_then(|named| named.address),
-            hsdir: named.and_then(|named| match named.last {
-                LastHop::Listed(id) => Some(id),
-                _ => None,
-            }),
-            is_upload: *request == DirRequest::PostHsDescriptor,
-            blinded,
-            text: match listener.listens() {
-                true => String::from_utf8_lossy(body).into_owned(),
-                false => String::new(),
-            },
-        }
+        },
+        text: match listener.listens() {
+            true => String::from_utf8_lossy(body).into_owned(),
+            false => String::new(),
+        },
     }
 }
 

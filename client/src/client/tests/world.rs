@@ -193,7 +193,7 @@ impl World {
                 body,
                 ..
             } => {
-                let asked = self.client.onion.asked.get(&fetch);
+                let asked = self.client.onion.asked.by_fetch.get(&fetch);
                 let named = asked.and_then(|asked| self.client.onion.by_name.get(&asked.name));
                 let over = named.and_then(|named| {
                     let key = self.client.circuits.pool.entry(named.pool()?)?.key()?;

@@ -32,7 +32,7 @@ impl Onion {
         circuits: &mut Circuits,
         ctx: &mut Context<'_>,
     ) {
-        self.cancel_over(name, ctx);
+        self.asked.cancel_over(name, ctx);
         let named = self.by_name.remove(&name);
         let id = named.and_then(|named| named.pool());
         let entry = id.and_then(|id| circuits.take(id, end, ctx));
