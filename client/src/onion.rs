@@ -6,7 +6,7 @@
 //! Services ──────────┘ ◀─ Event ────────────────┴─▶ directory requests
 //! ```
 //!
-//! [`Visits`] and [`Services`](services::Services) are machines without circuits of their own: they
+//! [`Visits`] and [`Services`] are machines without circuits of their own: they
 //! name circuits, say what each is for, and are told what became of it. So a simulation can run
 //! them without a cell. `Onion` does what they ask for.
 

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Messages count only from the last hop, before the join; BEGIN only from the joined hop of a
-//! circuit that serves. Everything else is dropped, and counted. A peer has
-//! [`INBOUND_STREAMS_MAX`] streams at most; beyond, it is told RESOURCELIMIT.
+//! circuit that serves. Everything else is dropped, and counted. A peer has a bounded number of
+//! streams ([`INBOUND_STREAMS_MAX`](super::INBOUND_STREAMS_MAX)); beyond, it is told RESOURCELIMIT.
 
 use cepa_circuit::{CircuitKey, Congestion, HopWindow, Stream, StreamKey, StreamSide, StreamState};
 use cepa_crypto::layer::HopLayer;
