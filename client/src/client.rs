@@ -1,127 +1,62 @@
-//! The client: the data plane and all control over it, as one object that the shell drives.
+//! The client: which machine an input is for, and in which order they are worked off.
 //!
 //! ```text
-//! DirectoryDownload ─fetch─▶ Fetches ─┐                 ┌─▶ Links ─OpenChannel─▶ shell
-//! SOCKS ─request─▶ Requests ──────────┴─▶ Pool ─circuit─┴─▶ Plane ─cells─▶ shell
+//! SOCKS ───▶ Streams ──┬─▶ Onion ──┐                     ┌─▶ cells ─▶ shell
+//! shell ◀──────────────┘           ├─▶ Circuits ─▶ Plane ┤
+//! replies ─▶ Directory ────────────┘ ◀──Event────────────┴── Event
 //! ```
 //!
-//! Each call ends with [`Client::settle`]: events of the plane and commands of the download are
-//! worked off, waiting requests are attached, circuits are built ahead. The sub-machines are tables
-//! and rules in files of their own; here and in the files beside they are joined.
+//! Each machine owns what it is about, and calls those to its right; what goes the other way are
+//! events, which only stand here. Each call ends with [`Client::settle`]: events of the plane and
+//! of circuits and commands of the download are worked off, requests are attached, circuits are
+//! built ahead.
 
-mod bias;
-mod circuit_padding;
-mod circuits;
-mod directory;
+mod data;
 mod dormancy;
-mod onion;
-mod onion_circuits;
-mod padding;
-mod room;
-mod rules;
-mod services;
-mod silence;
-mod skew;
-mod socks;
 mod status;
-mod upkeep;
-mod visits;
 
-use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use cepa_circuit::{StreamKey, StreamRead};
-use cepa_crypto::Rng;
-use cepa_dir::fetch::Interest;
-use cepa_dir::{DirectoryDownload, NetworkFile, NetworkView};
-use cepa_limits::Memory;
+use cepa_circuit::StreamKey;
+use cepa_crypto::onion::OnionAddress;
+use cepa_crypto::{Rng, curve25519};
+use cepa_dir::NetworkFile;
+use cepa_dir::fetch::Reply;
 use cepa_link::{ChannelKey, Established};
-use cepa_netdoc::authcert::AuthCert;
-use cepa_netdoc::consensus::ConsensusText;
-use cepa_netdoc::microdesc::Microdesc;
-use cepa_netdoc::params::Params;
 use cepa_wire::Now;
 use cepa_wire::end::EndReason;
+use cepa_wire::socks::SocksRequest;
 
-use crate::bootstrap::BootstrapStatus;
-use crate::build_times::BuildTimes;
-use crate::command::{Command, LinkId, Saved};
-use crate::fetches::Fetches;
-use crate::guards::{GuardParams, GuardStateError, Guards};
-use crate::links::Links;
-use crate::network::ClientConfig;
-use crate::onion::Visits;
-use crate::onion::services::Services;
-use crate::onion_circuits::OnionCircuits;
-use crate::path_bias::PathBias;
-use crate::plane::{ChannelClose, Event, Plane};
-use crate::pool::Pool;
-use crate::requests::Requests;
-use crate::rules::Permits;
-use crate::status::{CircuitEnd, LinkEnd, Listener, Traffic};
-use crate::vanguards::Vanguards;
+use crate::circuits::{self, Circuits};
+use crate::command::{Command, SavedState};
+use crate::config::ClientConfig;
+use crate::context::{Context, Shared};
+use crate::directory::{Brought, Directory};
+use crate::isolation::Isolation;
+use crate::names::{FetchId, LinkId, RequestId, ServiceId};
+use crate::onion::Onion;
+use crate::onion::services::ServiceConfig;
+use crate::plane::{Event, Plane};
+use crate::select::choice::Choice;
+use crate::select::guards::{GuardParams, GuardStateError, Guards};
+use crate::select::rules::Rules;
+use crate::select::vanguards::Vanguards;
+use crate::status::{Listener, StreamSource, StreamStatus, Traffic};
+use crate::streams::Streams;
 use dormancy::Rest;
-use padding::PaddingParams;
-use upkeep::Upkeep;
-
-/// What was kept by [`Command::Save`]; all empty at the first start.
-#[derive(Debug, Clone, Default)]
-pub struct SavedState {
-    /// The guards.
-    pub guards: Option<String>,
-    /// How long circuits took to be built.
-    pub build_times: Option<String>,
-    /// What guards let become of circuits.
-    pub path_bias: Option<String>,
-    /// The vanguards of full mode.
-    pub vanguards: Option<String>,
-    /// Certificates of authorities.
-    pub certificates: Vec<String>,
-    /// The newest consensus.
-    pub consensus: Option<Arc<str>>,
-    /// Microdescriptors; those that the consensus does not list are dropped.
-    pub microdescs: Vec<String>,
-}
 
 /// A client.
 #[derive(Debug)]
 pub struct Client {
-    config: ClientConfig,
-    network: Arc<NetworkFile>,
-    plane: Plane,
-    links: Links,
-    pool: Pool,
-    requests: Requests,
-    guards: Guards,
-    build_times: BuildTimes,
-    /// What the operator's rules say to the relays of the consensus.
-    permits: Permits,
-    /// What has been told about them.
-    told_rules: BTreeSet<String>,
-    /// Whether they leave no path at all.
-    is_cut_off: bool,
-    path_bias: PathBias,
-    padding: PaddingParams,
+    streams: Streams,
+    onion: Onion,
+    directory: Directory,
+    circuits: Circuits,
+    shared: Shared,
     rest: Rest,
-    vanguards: Vanguards,
-    onion: OnionCircuits,
-    services: Services,
-    visits: Visits,
-    download: DirectoryDownload,
-    fetches: Fetches,
-    upkeep: Upkeep,
-    bootstrap: BootstrapStatus,
-    listener: Listener,
     traffic: Traffic,
-    /// Whether anything came from the network lately.
-    is_live: bool,
-    commands: VecDeque<Command>,
     deadline: Option<Instant>,
-    rng: Rng,
-    /// What the machines of onion services were told.
-    #[cfg(test)]
-    told: Vec<(crate::onion::Owner, String)>,
 }
 
 impl Client {
@@ -131,120 +66,67 @@ impl Client {
     /// If the guards' state is damaged: it must not be replaced silently. Other documents that are
     /// damaged are fetched again.
     pub fn new(
-        config: ClientConfig,
+        mut config: ClientConfig,
         network: Arc<NetworkFile>,
         saved: SavedState,
         mut rng: Rng,
         now: Now,
     ) -> Result<Self, GuardStateError> {
+        let is_testing = network.is_testing;
         let params = GuardParams {
-            testing: network.is_testing,
+            testing: is_testing,
             ..GuardParams::default()
         };
         let guards = match &saved.guards {
             Some(text) => Guards::parse(text, params)?,
             None => Guards::new(params),
         };
-        let guards = guards.with_rules(config.rules.first_hops_id());
-        let download = DirectoryDownload::new(Arc::clone(&network), Interest::client(), now);
+        let vanguards = Vanguards::new(config.vanguards);
+        let (rules, is_distinct) = (std::mem::take(&mut config.rules), !config.subnets_shared);
+        let choice = Choice::new(guards, vanguards, rules, is_distinct, is_testing);
+        let plane = Plane::new(rng.fork());
         let mut client = Client {
-            plane: Plane::new(rng.fork()),
-            links: Links::default(),
-            pool: Pool::default(),
-            requests: Requests::default(),
-            guards,
-            build_times: BuildTimes::new(now),
-            permits: Permits::default(),
-            told_rules: BTreeSet::new(),
-            is_cut_off: false,
-            path_bias: PathBias::default(),
-            padding: PaddingParams::read(&Params::new()),
+            streams: Streams::default(),
+            onion: Onion::new(&mut rng, is_testing),
+            directory: Directory::new(&network, now),
+            circuits: Circuits::new(choice, now),
+            shared: Shared {
+                config,
+                network,
+                plane,
+                listener: Listener::default(),
+                commands: Default::default(),
+                rng,
+                fetch_next: 0,
+            },
             rest: Rest::new(now),
-            vanguards: Vanguards::new(config.vanguards),
-            onion: OnionCircuits::default(),
-            services: Services::new(rng.fork(), network.is_testing),
-            visits: Visits::new(rng.fork(), network.is_testing),
-            download,
-            fetches: Fetches::default(),
-            upkeep: Upkeep::new(now),
-            bootstrap: BootstrapStatus::default(),
-            listener: Listener::default(),
             traffic: Traffic::default(),
-            is_live: true,
-            commands: VecDeque::new(),
             deadline: None,
-            config,
-            network,
-            rng,
-            #[cfg(test)]
-            told: Vec::new(),
         };
-        client.restore(saved, now);
-        client.download.handle_timeout(now, &mut client.rng);
+        client.restore(&saved, now);
+        client.directory.handle_timeout(&mut client.shared.rng, now);
         client.settle(now);
         Ok(client)
     }
 
-    fn restore(&mut self, saved: SavedState, now: Now) {
-        if let Some(text) = &saved.build_times {
-            match BuildTimes::parse(text, &mut self.rng, now) {
-                Ok(read) => self.build_times = read,
-                Err(error) => tracing::warn!("{error}; they are learnt anew"),
-            }
-        }
-        match saved.path_bias.as_deref().map(PathBias::parse) {
-            Some(Ok(read)) => self.path_bias = read,
-            Some(Err(line)) => tracing::warn!("line {line} of the kept path bias is damaged"),
-            None => {}
-        }
-        let vanguards = saved.vanguards.as_deref().unwrap_or_default();
-        for line in self.vanguards.restore(vanguards, now) {
-            tracing::error!(
-                "line {line} of the kept vanguards is damaged: another takes its place"
-            );
-        }
-        let certs = saved
-            .certificates
-            .iter()
-            .filter_map(|text| AuthCert::parse(text).ok());
-        self.download.restore_certificates(certs, now);
-        if let Some(text) = saved.consensus {
-            let offered = ConsensusText::parse(text)
-                .map_err(|error| error.to_string())
-                .and_then(|text| {
-                    let offered = self.download.offer_consensus(text, now, &mut self.rng);
-                    offered.map_err(|error| error.to_string())
-                });
-            if let Err(error) = offered {
-                tracing::info!("the kept consensus is not used: {error}");
-            }
-        }
-        let found = saved
-            .microdescs
-            .iter()
-            .filter_map(|text| Microdesc::parse(text).ok());
-        self.download.restore_microdescs(found);
-        // They were kept already.
-        while self.download.poll_command().is_some() {}
-        self.handle_consensus(now);
-    }
-
-    /// How far it is.
-    #[must_use]
-    pub fn bootstrap(&self) -> BootstrapStatus {
-        self.bootstrap
-    }
-
-    /// The guards: which ones, since when, why.
-    #[must_use]
-    pub fn guards(&self) -> &Guards {
-        &self.guards
-    }
-
-    /// The network, once there is a consensus.
-    #[must_use]
-    pub fn view(&self) -> Option<&NetworkView> {
-        self.download.view()
+    fn restore(&mut self, saved: &SavedState, now: Now) {
+        let rng = &mut self.shared.rng;
+        self.circuits.restore(
+            saved.build_times.as_deref(),
+            saved.path_bias.as_deref(),
+            saved.vanguards.as_deref(),
+            rng,
+            now,
+        );
+        self.directory.restore(
+            &saved.certificates,
+            saved.consensus.clone(),
+            &saved.microdescs,
+            rng,
+            now,
+        );
+        let (_, _, circuits, ctx) = &mut self.split(now);
+        circuits.handle_consensus(ctx);
     }
 
     /// The connection of [`Command::OpenChannel`] stands, and its link handshake has proven the
@@ -255,246 +137,393 @@ impl Client {
         established: Established,
         now: Now,
     ) -> Option<ChannelKey> {
-        let relay = self.links.relay_of(link)?;
-        self.build_times.heard(now);
-        self.note_skew(&relay, established.clock_skew_secs, now);
-        let addr = established.peer_addr;
-        let channel = self.plane.add_channel(established, now);
-        self.links.opened(relay, addr, channel, now);
-        self.supersede_silent(&relay);
-        self.negotiate_padding(channel);
-        for circuit in self.pool.waiting_for(&relay) {
-            self.begin_circuit(circuit, channel, now);
-        }
+        let relay = self.circuits.links.relay_of(link)?;
+        let skew = established.clock_skew_secs;
+        self.directory
+            .note_skew(&relay, skew, &mut self.shared, now);
+        let (_, _, circuits, ctx) = &mut self.split(now);
+        let channel = circuits.link_opened(link, established, ctx);
         self.settle(now);
-        Some(channel)
+        channel
     }
 
     /// No connection, or not to who was wanted.
     pub fn handle_channel_failed(&mut self, link: LinkId, now: Now) {
-        let Some(relay) = self.links.failed(link) else {
-            return;
-        };
-        self.guards.handle_unreachable(&relay, now);
-        for circuit in self.pool.waiting_for(&relay) {
-            self.drop_circuit(circuit, CircuitEnd::NoLink, now);
+        let (_, _, circuits, ctx) = &mut self.split(now);
+        circuits.link_failed(link, ctx);
+        self.settle(now);
+    }
+
+    /// How the HTTP exchange of [`Command::DirRequest`] ended; `None` if no reply came. The body
+    /// is decompressed.
+    pub fn handle_dir_reply(&mut self, fetch: FetchId, reply: Option<Reply>, now: Now) {
+        if self.directory.is_fetching(fetch) {
+            let (circuits, shared) = (&mut self.circuits, &mut self.shared);
+            self.directory
+                .handle_reply(fetch, reply, circuits, shared, now);
+        } else {
+            let (_, onion, _, ctx) = &mut self.split(now);
+            onion.handle_reply(fetch, reply, ctx);
         }
         self.settle(now);
     }
 
+    /// A request of an application. `early` is what came behind it (optimistic data). The answer
+    /// is one of [`Command::SocksConnected`], [`Command::SocksResolved`], [`Command::SocksFailed`].
+    pub fn handle_socks_request(
+        &mut self,
+        id: RequestId,
+        request: &SocksRequest,
+        source: StreamSource,
+        isolation: Isolation,
+        early: Vec<u8>,
+        now: Now,
+    ) {
+        self.wake(now);
+        let status = StreamStatus::new(id, request, source, isolation, now);
+        let (streams, _, circuits, ctx) = &mut self.split(now);
+        streams.handle_request(status, request, early, circuits, ctx);
+        self.settle(now);
+    }
+
+    /// More optimistic data for a request that is not answered yet; returns how much was taken.
+    pub fn handle_socks_early(&mut self, id: RequestId, bytes: &[u8], now: Now) -> usize {
+        let (streams, _, _, ctx) = &mut self.split(now);
+        let taken = streams.handle_early(id, bytes, ctx);
+        self.settle_events(now);
+        taken
+    }
+
+    /// The application hung up before its answer.
+    pub fn cancel_socks_request(&mut self, id: RequestId, now: Now) {
+        let (streams, onion, circuits, ctx) = &mut self.split(now);
+        streams.cancel(id, onion, circuits, ctx);
+        self.settle(now);
+    }
+
+    /// From now on no stream shares a circuit with earlier ones (the signal NEWNYM).
+    pub fn new_session(&mut self, now: Now) {
+        self.streams.new_session();
+        self.onion.visits.forget_all();
+        self.settle(now);
+    }
+
+    /// Chooses paths by these rules from now on. No new stream goes over a circuit that was built
+    /// by those before; streams that are open stay.
+    pub fn set_rules(&mut self, rules: Rules, now: Now) {
+        if !self.circuits.choice.set_rules(rules) {
+            return;
+        }
+        let (_, _, circuits, ctx) = &mut self.split(now);
+        circuits.handle_consensus(ctx);
+        circuits.pool.wear_out_all(now);
+        self.onion.network_changed();
+        self.settle(now);
+    }
+
+    /// Hosts a service from now on; [`Command::OnionPublished`] tells when it can be found.
+    pub fn add_service(&mut self, config: ServiceConfig, now: Now) -> ServiceId {
+        self.wake(now);
+        let id = self.onion.services.add(config, now);
+        self.onion.used(now);
+        self.settle(now);
+        id
+    }
+
+    /// Hosts a service with other ports, clients, limits or introduction points from now on.
+    /// Streams that are open stay.
+    pub fn change_service(&mut self, id: ServiceId, config: ServiceConfig, now: Now) {
+        self.onion.services.change(id, config, now);
+        self.settle(now);
+    }
+
+    /// Hosts a service no longer: its circuits and streams are closed at once.
+    pub fn remove_service(&mut self, id: ServiceId, now: Now) {
+        self.onion.services.remove(id, now);
+        self.settle(now);
+    }
+
+    /// The connection for [`Command::OnionStream`] stands. False if the visitor has given up
+    /// meanwhile: the stream has ended, and is to be closed.
+    pub fn onion_stream_connected(&mut self, stream: StreamKey, now: Now) -> bool {
+        let accepted = self.shared.plane.stream_accept(stream, now);
+        self.settle_events(now);
+        accepted
+    }
+
+    /// There is no connection for [`Command::OnionStream`]; the stream is gone.
+    pub fn onion_stream_refused(&mut self, stream: StreamKey, now: Now) {
+        let reason = EndReason::CONNECTREFUSED;
+        self.shared.plane.stream_refuse(stream, reason, now);
+        self.settle_events(now);
+    }
+
+    /// Takes the key with which a service that is not for everybody knows us. Whether there was
+    /// room for it, below [`crate::onion::CLIENT_KEYS_MAX`].
+    #[must_use]
+    pub fn add_onion_client_key(
+        &mut self,
+        address: OnionAddress,
+        key: curve25519::SecretKey,
+        now: Now,
+    ) -> bool {
+        let has_room = self.onion.visits.add_client_key(address, key);
+        self.settle(now);
+        has_room
+    }
+
+    /// Forgets such a key. Whether there was one.
+    pub fn remove_onion_client_key(&mut self, address: &OnionAddress) -> bool {
+        self.onion.visits.remove_client_key(address)
+    }
+
+    /// The machines, and what they work with while an input of now is worked off.
+    fn split(&mut self, now: Now) -> (&mut Streams, &mut Onion, &mut Circuits, Context<'_>) {
+        let ctx = self.shared.at(self.directory.view(), now);
+        let (streams, onion) = (&mut self.streams, &mut self.onion);
+        (streams, onion, &mut self.circuits, ctx)
+    }
+
     /// What the outside must do next.
     pub fn poll_command(&mut self) -> Option<Command> {
-        let command = self.commands.pop_front();
-        command.or_else(|| self.listener.calls().then_some(Command::Events))
+        let command = self.shared.commands.pop_front();
+        command.or_else(|| self.shared.listener.calls().then_some(Command::Events))
     }
 
     /// When [`Client::handle_timeout`] wants to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.plane
-            .poll_timeout()
-            .into_iter()
+        let plane = self.shared.plane.poll_timeout().into_iter();
+        plane
             .chain(self.deadline)
-            .chain(self.listener.poll_timeout())
+            .chain(self.shared.listener.poll_timeout())
             .min()
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
-        self.plane.handle_timeout(now);
-        self.listener.handle_timeout(self.traffic, now);
+        self.shared.plane.handle_timeout(now);
+        self.shared.listener.handle_timeout(self.traffic, now);
         self.run_download(now);
-        self.handle_onion_timeout(now);
+        self.onion.handle_timeout(now);
         self.review(now);
         self.settle(now);
+    }
+
+    /// All that is due by the clock, of circuits and of what uses them.
+    fn review(&mut self, now: Now) {
+        let (_, _, circuits, ctx) = &mut self.split(now);
+        circuits.review(ctx);
+        self.settle_circuits(now);
+        let (streams, onion, circuits, ctx) = &mut self.split(now);
+        streams.review(onion, circuits, ctx);
+        let (circuits, shared) = (&mut self.circuits, &mut self.shared);
+        self.directory.review(circuits, shared, now);
+        let (streams, onion, circuits, ctx) = &mut self.split(now);
+        onion.review(circuits, ctx);
+        circuits.review_links(ctx);
+        let is_idle = !ctx.plane.has_streams() && streams.by_id.is_empty();
+        let is_busy = !is_idle || !onion.services.statuses().is_empty();
+        self.rest.review(is_busy, now);
+    }
+
+    /// Somebody wants something.
+    fn wake(&mut self, now: Now) {
+        if self.rest.wake(now) {
+            self.circuits.upkeep.wake(now);
+            self.run_download(now);
+        }
+    }
+
+    /// Lets the download do what is due.
+    fn run_download(&mut self, now: Now) {
+        if !self.is_dormant() {
+            self.directory.handle_timeout(&mut self.shared.rng, now);
+        }
+    }
+
+    /// Whether paths can be chosen: enough is known, the consensus is not too old, and a circuit
+    /// was built, or the best guard is known: a client must not go over to another guard only
+    /// because documents are late (guard-spec 4.12).
+    fn is_ready(&self, now: Now) -> bool {
+        let choice = &self.circuits.choice;
+        let best = choice.guards.primary().first();
+        choice.is_enough()
+            && self.directory.is_live(now)
+            && (self.circuits.upkeep.has_built()
+                || best.is_none_or(|best| self.directory.knows(best)))
     }
 
     /// Works off all that follows from a call.
     fn settle(&mut self, now: Now) {
         loop {
-            while let Some(event) = self.plane.poll_event() {
-                self.handle_event(event, now);
-            }
-            if let Some(command) = self.download.poll_command() {
-                self.handle_download(command, now);
+            self.settle_plane(now);
+            if let Some(command) = self.directory.poll_command() {
+                let (circuits, shared) = (&mut self.circuits, &mut self.shared);
+                let brought = self
+                    .directory
+                    .handle_command(command, circuits, shared, now);
+                if brought == Brought::Relays {
+                    self.onion.network_changed();
+                }
                 continue;
             }
-            self.settle_guards(now);
+            let (_, _, circuits, ctx) = &mut self.split(now);
+            circuits.settle_guards(ctx);
+            self.settle_circuits(now);
             self.attach_onion(now);
             while self.run_onion(now) {
                 self.attach_onion(now);
             }
-            self.attach_waiting(now);
-            self.build_ahead(now);
-            // What made room may have been theirs.
-            if self.run_onion(now) {
-                continue;
+            if self.is_ready(now) {
+                let is_dormant = self.is_dormant();
+                let (streams, onion, circuits, ctx) = &mut self.split(now);
+                streams.attach_waiting(circuits, ctx);
+                if !is_dormant {
+                    circuits.build_ahead(onion.is_used(now), ctx);
+                }
+                self.settle_circuits(now);
             }
-            // Only a circuit whose queue was full leaves an event here, once.
-            let Some(event) = self.plane.poll_event() else {
+            // What made room may have been theirs. Only a circuit whose queue was full leaves an
+            // event in the plane here, once.
+            if !self.run_onion(now) && !self.settle_plane(now) {
                 break;
-            };
-            self.handle_event(event, now);
+            }
         }
-        if self.guards.take_changed() {
-            let saved = Saved::Guards(self.guards.encode());
-            self.commands.push_back(Command::Save(saved));
-        }
-        if self.path_bias.take_changed() {
-            let saved = Saved::PathBias(self.path_bias.encode());
-            self.commands.push_back(Command::Save(saved));
-        }
-        if self.vanguards.take_changed() {
-            let saved = Saved::Vanguards(self.vanguards.encode(now));
-            self.commands.push_back(Command::Save(saved));
-        }
-        if self.build_times.take_changed() {
-            let saved = Saved::BuildTimes(self.build_times.encode());
-            self.commands.push_back(Command::Save(saved));
-        }
-        self.update_status();
-        self.tell_changes();
+        let (_, _, circuits, ctx) = &mut self.split(now);
+        circuits.save_changes(ctx);
+        self.directory
+            .update_status(&self.circuits, &mut self.shared);
+        self.circuits.tell_changes(&mut self.shared.listener);
         self.deadline = self.next_deadline(now);
     }
 
     fn settle_events(&mut self, now: Now) {
-        if let Some(event) = self.plane.poll_event() {
-            self.handle_event(event, now);
+        if self.settle_plane(now) {
             self.settle(now);
         }
     }
 
-    fn handle_event(&mut self, event: Event, now: Now) {
-        match event {
-            Event::ChannelClosed { channel } => {
-                self.links.closed(channel, LinkEnd::Broken);
+    /// Works off the events of the plane. False if there were none.
+    fn settle_plane(&mut self, now: Now) -> bool {
+        let mut idle = true;
+        while let Some(event) = self.shared.plane.poll_event() {
+            self.handle_event(event, now);
+            self.settle_circuits(now);
+            idle = false;
+        }
+        !idle
+    }
+
+    /// Tells those whose circuits they are what became of them.
+    fn settle_circuits(&mut self, now: Now) {
+        while let Some(event) = self.circuits.poll_event() {
+            let name = match event {
+                circuits::Event::Built(id, _) => self.circuits.pool.name_of(id),
+                circuits::Event::Gone(_, name, _) => name,
+                circuits::Event::Late(_, name) | circuits::Event::Due(_, name) => Some(name),
+            };
+            if let Some(name) = name {
+                let (_, onion, circuits, ctx) = &mut self.split(now);
+                onion.handle_circuit(name, event, circuits, ctx);
+            } else {
+                let (circuits, shared) = (&mut self.circuits, &mut self.shared);
+                self.directory.handle_circuit(event, circuits, shared, now);
             }
-            Event::ChannelSuspect { channel } => self.channel_suspect(channel, now),
-            Event::ChannelHeard { channel } => self.channel_heard(channel),
+        }
+    }
+
+    /// Gives circuits of onion services paths.
+    fn attach_onion(&mut self, now: Now) {
+        if self.is_ready(now) {
+            let (_, onion, circuits, ctx) = &mut self.split(now);
+            onion.attach(circuits, ctx);
+            self.settle_circuits(now);
+        }
+    }
+
+    /// Lets the machines of onion services do what they have to do. False if that was nothing.
+    fn run_onion(&mut self, now: Now) -> bool {
+        let is_ready = self.is_ready(now);
+        let (streams, onion, circuits, ctx) = &mut self.split(now);
+        streams.begin_visits(onion, now);
+        if is_ready {
+            onion.tell_network(circuits, ctx);
+        }
+        let mut idle = !onion.run(circuits, ctx);
+        while let Some(outcome) = onion.visits.poll_outcome() {
+            streams.handle_visit(outcome, onion, circuits, ctx);
+            idle = false;
+        }
+        self.settle_circuits(now);
+        !idle
+    }
+
+    /// When to look again.
+    fn next_deadline(&self, now: Now) -> Option<Instant> {
+        let download = self.directory.poll_timeout();
+        [
+            download.filter(|_| !self.is_dormant()),
+            self.rest.deadline(),
+            self.circuits.deadline(now),
+            self.streams.deadline(),
+            self.directory.fetches.deadline(),
+            self.onion.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn handle_event(&mut self, event: Event, now: Now) {
+        if let Event::StreamConnected { stream, .. } = event {
+            self.directory.fetches.connected(stream);
+        }
+        let (streams, onion, circuits, ctx) = &mut self.split(now);
+        match event {
+            Event::ChannelClosed { channel } => circuits.link_closed(channel),
+            Event::ChannelSuspect { channel } => {
+                circuits.link_suspect(channel, ctx);
+                streams.leave_stalled(onion, circuits, ctx);
+            }
+            Event::ChannelHeard { channel } => circuits.link_heard(channel, ctx),
             Event::ChannelDead {
                 channel,
                 has_spoken,
-            } => self.channel_dead(channel, has_spoken, now),
-            Event::CircuitHop { circuit, hop } => self.circuit_hop(circuit, hop, now),
-            Event::CircuitBuilt { circuit } => self.circuit_built(circuit, now),
+            } => circuits.link_dead(channel, has_spoken, ctx),
+            Event::CircuitHop { circuit, hop } => circuits.handle_hop(circuit, hop, ctx),
+            Event::CircuitBuilt { circuit } => circuits.handle_built(circuit, ctx),
             Event::CircuitFailed {
                 circuit,
                 hop,
                 reason,
             } => {
                 tracing::debug!("circuit failed at hop {hop}: {reason}");
-                self.circuit_gone(circuit, Some(hop), reason, now);
+                circuits.handle_gone(circuit, Some(hop), reason, ctx);
             }
             Event::CircuitClosed { circuit, reason } => {
                 tracing::debug!("circuit closed: {reason}");
-                self.circuit_gone(circuit, None, reason, now);
+                circuits.handle_gone(circuit, None, reason, ctx);
             }
             Event::CircuitMessage {
                 circuit,
                 command,
                 data,
-            } => self.onion_message(circuit, command, &data, now),
+            } => onion.handle_message(circuit, command, &data, circuits, ctx),
             Event::StreamRequested { stream, begin } => {
-                self.stream_requested(stream, begin.port, now);
+                onion.stream_requested(stream, begin.port, circuits, ctx);
             }
             Event::StreamConnected { stream, address } => {
-                self.fetches.connected(stream);
-                self.request_connected(stream, address, now);
+                streams.connected(stream, address, onion, circuits, ctx);
             }
             Event::StreamResolved { stream, answers } => {
-                self.request_resolved(stream, answers, now);
+                streams.resolved(stream, answers, onion, circuits, ctx);
             }
             Event::StreamEnded { stream, end } => {
-                let circuit = self.plane.stream_circuit(stream);
-                self.request_ended(stream, end.reason, now);
-                self.note_idle(circuit, now);
+                let reason = end.reason;
+                streams.ended(stream, reason, onion, circuits, ctx);
             }
         }
-    }
-}
-
-/// The plane's methods, as the shell's driver knows them.
-impl Client {
-    /// From now on no more than this is to be held, over all that share it; of itself a client
-    /// takes what `tor` takes where it does not know its machine.
-    pub fn share_memory(&mut self, memory: Arc<Memory>) {
-        self.plane.share_memory(memory);
-    }
-
-    /// Takes the whole cells at the front of `buf`, decrypted in place; returns their bytes. An
-    /// error: close the connection, and call [`Client::channel_closed`].
-    pub fn handle_cells(
-        &mut self,
-        channel: ChannelKey,
-        buf: &mut [u8],
-        now: Now,
-    ) -> Result<usize, ChannelClose> {
-        self.build_times.heard(now);
-        let handled = self.plane.handle_cells(channel, buf, now);
-        let read_bytes = *handled.as_ref().unwrap_or(&0);
-        self.traffic.read_bytes += u64::try_from(read_bytes).unwrap_or(0);
-        self.settle_events(now);
-        handled
-    }
-
-    /// Appends up to one TLS record of cells.
-    pub fn take_output(&mut self, channel: ChannelKey, out: &mut Vec<u8>, now: Now) {
-        let before = out.len();
-        self.plane.take_output(channel, out, now);
-        let written_bytes = out.len().saturating_sub(before);
-        self.traffic.written_bytes += u64::try_from(written_bytes).unwrap_or(0);
-    }
-
-    /// True if [`Client::take_output`] has cells to give.
-    #[must_use]
-    pub fn has_output(&self, channel: ChannelKey) -> bool {
-        self.plane.has_output(channel)
-    }
-
-    /// The connection under a channel is gone.
-    pub fn channel_closed(&mut self, channel: ChannelKey, now: Now) {
-        self.plane.channel_closed(channel, now);
-        self.settle(now);
-    }
-
-    /// Bytes that may be sent over a stream now.
-    #[must_use]
-    pub fn stream_room(&self, stream: StreamKey) -> usize {
-        self.plane.stream_room(stream)
-    }
-
-    /// Sends bytes of the application's.
-    pub fn stream_send(&mut self, stream: StreamKey, bytes: &[u8], now: Now) {
-        self.plane.stream_send(stream, bytes, now);
-        self.settle_events(now);
-    }
-
-    /// Moves up to `max` bytes that came to the end of `out`.
-    pub fn stream_take(&mut self, stream: StreamKey, out: &mut Vec<u8>, max: usize) -> StreamRead {
-        self.plane.stream_take(stream, out, max)
-    }
-
-    /// Why nothing more comes on a stream; `None` while more may.
-    #[must_use]
-    pub fn stream_end(&self, stream: StreamKey) -> Option<EndReason> {
-        self.plane.stream_end(stream)
-    }
-
-    /// The application's socket took bytes.
-    pub fn stream_written(&mut self, stream: StreamKey, bytes: usize, now: Now) {
-        self.plane.stream_written(stream, bytes, now);
-        self.settle_events(now);
-    }
-
-    /// Our side of a stream is over.
-    pub fn stream_close(&mut self, stream: StreamKey, reason: EndReason, now: Now) {
-        self.close_stream(stream, reason, now);
-        self.settle_events(now);
-    }
-
-    /// Appends the channels with output and the streams with bytes, an end or room.
-    pub fn take_ready(&mut self, channels: &mut Vec<ChannelKey>, streams: &mut Vec<StreamKey>) {
-        self.plane.take_ready(channels, streams);
     }
 }
 

@@ -3,40 +3,19 @@
 //! Effects are data: the shell drains [`Command`]s after each call, does them, and answers with the
 //! method that stands at each. Answers about what is gone by then are harmless.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use cepa_circuit::StreamKey;
-use cepa_crypto::{Ed25519Id, RsaId};
+use cepa_crypto::RsaId;
 use cepa_dir::DirRequest;
 use cepa_link::ChannelKey;
 use cepa_wire::resolve::Answer;
 use cepa_wire::socks::SocksStatus;
 
-use crate::bootstrap::BootstrapStatus;
-use crate::onion::services::ServiceId;
-
-/// Names a SOCKS request; the shell chooses it, and uses it once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-pub struct RequestId(pub u64);
-
-/// Names a connection that is being opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-pub struct LinkId(pub u64);
-
-/// Names a fetch from a directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FetchId(pub u64);
-
-/// The relay to connect to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkTarget {
-    /// The RSA identity that it must prove.
-    pub rsa: RsaId,
-    /// The Ed25519 identity that it must prove, if it is known.
-    pub ed: Option<Ed25519Id>,
-    /// Where it listens; IPv4 before IPv6. Not empty.
-    pub addrs: Vec<SocketAddr>,
-}
+use crate::names::{FetchId, LinkId, RequestId, ServiceId};
+use crate::select::paths::LinkTarget;
+use crate::status::bootstrap::BootstrapStatus;
 
 /// What a client asks of the shell.
 #[derive(Debug, PartialEq)]
@@ -138,7 +117,7 @@ pub enum Saved {
     /// The newest verified consensus.
     Consensus {
         /// The text of the consensus.
-        text: std::sync::Arc<str>,
+        text: Arc<str>,
         /// The microdescriptors that it lists, by SHA-256.
         microdescs: Vec<[u8; 32]>,
     },
@@ -151,4 +130,23 @@ pub enum Saved {
     },
     /// Texts of microdescriptors, to be added to those that are kept.
     Microdescs(Vec<String>),
+}
+
+/// What was kept by [`Command::Save`]; all empty at the first start.
+#[derive(Debug, Clone, Default)]
+pub struct SavedState {
+    /// The guards.
+    pub guards: Option<String>,
+    /// How long circuits took to be built.
+    pub build_times: Option<String>,
+    /// What guards let become of circuits.
+    pub path_bias: Option<String>,
+    /// The vanguards of full mode.
+    pub vanguards: Option<String>,
+    /// Certificates of authorities.
+    pub certificates: Vec<String>,
+    /// The newest consensus.
+    pub consensus: Option<Arc<str>>,
+    /// Microdescriptors; those that the consensus does not list are dropped.
+    pub microdescs: Vec<String>,
 }

@@ -11,8 +11,6 @@ use cepa_wire::host::Host;
 use cepa_wire::socks::{SocksAuth, SocksRequest, SocksVersion};
 use serde::Serializer;
 
-use crate::status::StreamSource;
-
 /// The protocol in which an application speaks to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -24,6 +22,15 @@ pub enum Protocol {
     Transparent,
     /// The application asked a question of the DNS.
     Dns,
+}
+
+/// Whose request a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamSource {
+    /// The application's address.
+    pub addr: SocketAddr,
+    /// How the application speaks to us.
+    pub protocol: Protocol,
 }
 
 /// What a listener's streams are told apart by.
@@ -108,7 +115,7 @@ pub struct Isolation {
     /// The application's address.
     pub client: Option<IpAddr>,
     /// The application's credentials; as JSON, its name only.
-    #[serde(serialize_with = "user")]
+    #[serde(serialize_with = "user_of")]
     pub auth: Option<SocksAuth>,
     /// The application's protocol.
     #[serde(skip)]
@@ -171,10 +178,19 @@ impl Isolation {
 }
 
 /// The name only: a password is nobody else's.
-fn user<S: Serializer>(auth: &Option<SocksAuth>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn user<S: Serializer>(auth: &SocksAuth, serializer: S) -> Result<S::Ok, S::Error> {
+    match auth {
+        SocksAuth::None => serializer.serialize_none(),
+        SocksAuth::Username(name, _) | SocksAuth::Socks4(name) => {
+            serializer.serialize_some(&String::from_utf8_lossy(name))
+        }
+    }
+}
+
+fn user_of<S: Serializer>(auth: &Option<SocksAuth>, serializer: S) -> Result<S::Ok, S::Error> {
     match auth {
         None => serializer.serialize_none(),
-        Some(auth) => crate::status::user(auth, serializer),
+        Some(auth) => user(auth, serializer),
     }
 }
 

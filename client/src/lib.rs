@@ -4,34 +4,31 @@
 //! [`Client`] owns the data plane ([`plane`]) and the control of it; the shell drives both by the
 //! same object. No I/O: effects are [`Command`]s, time and randomness come from outside.
 
-pub mod automap;
-pub mod bootstrap;
-mod build_times;
+mod circuits;
 pub mod client;
 pub mod command;
+pub mod config;
+mod context;
+mod directory;
 #[cfg(test)]
 mod drawn;
-mod fetches;
-pub mod guards;
 pub mod isolation;
-mod links;
-pub mod network;
+mod names;
 pub mod onion;
-mod onion_circuits;
-mod path_bias;
-pub mod paths;
 pub mod plane;
-mod pool;
-mod requests;
-pub mod rules;
+mod select;
 pub mod status;
-pub mod vanguards;
+mod streams;
 
-pub use bootstrap::{BootstrapStatus, Phase};
-pub use client::{Client, SavedState};
-pub use command::{Command, FetchId, LinkId, LinkTarget, RequestId, Saved};
+pub use client::Client;
+pub use command::{Command, Saved, SavedState};
+pub use config::{ClientConfig, Directory, PaddingLevel, PaddingLevelError};
 pub use isolation::{Isolation, IsolationRules, Protocol};
-pub use network::{ClientConfig, Directory, PaddingLevel, PaddingLevelError};
-pub use requests::EARLY_BYTES_MAX;
-pub use rules::{GeoIp, RelayPattern, RelaySet, Rules};
-pub use vanguards::VanguardMode;
+pub use names::{FetchId, LinkId, RequestId};
+pub use select::paths::LinkTarget;
+pub use select::rules::{GeoIp, RelayPattern, RelaySet, Rules};
+pub use select::vanguards::VanguardMode;
+pub use select::{guards, paths, rules, vanguards};
+pub use status::bootstrap::{self, BootstrapStatus, Phase};
+pub use streams::automap;
+pub use streams::request::EARLY_BYTES_MAX;

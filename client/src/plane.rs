@@ -20,7 +20,6 @@ mod memory;
 mod messages;
 mod onion;
 mod padding;
-mod ready;
 mod streams;
 
 use std::collections::VecDeque;
@@ -32,20 +31,19 @@ use slotmap::SlotMap;
 
 pub use cepa_circuit::handshake::{HopKey, HopSpec};
 pub use channels::ChannelClose;
-pub use circuits::{CircuitClose, CircuitStatus, OpenCircuitError};
+pub use circuits::{
+    CircuitClose, CircuitStatus, INBOUND_STREAMS_MAX, JoinError, OpenCircuitError, OpenStreamError,
+};
 pub use event::Event;
-pub use onion::{INBOUND_STREAMS_MAX, JoinError};
 pub use padding::{RETIRED_FOR, RETIRED_MAX};
-pub use streams::{OpenStreamError, STREAM_ROOM_MAX_CELLS, StreamTarget};
+pub use streams::{STREAM_ROOM_MAX_CELLS, StreamTarget};
 
 /// All channels, circuits and streams of a client.
 #[derive(Debug)]
 pub struct Plane {
-    channels: SlotMap<ChannelKey, channels::PlaneChannel>,
+    channels: channels::PlaneChannels,
     circuits: SlotMap<CircuitKey, circuits::Circuit>,
-    streams: SlotMap<StreamKey, streams::PlaneStream>,
-    ready: ready::Ready,
-    paced: flow::Paced,
+    streams: streams::PlaneStreams,
     padding: padding::Padding,
     ledger: memory::Ledger,
     /// The consensus's `sendme_accept_min_version`, for circuits to come.
@@ -59,11 +57,9 @@ impl Plane {
     #[must_use]
     pub fn new(rng: Rng) -> Self {
         Plane {
-            channels: SlotMap::with_key(),
+            channels: channels::PlaneChannels::default(),
             circuits: SlotMap::with_key(),
-            streams: SlotMap::with_key(),
-            ready: ready::Ready::default(),
-            paced: flow::Paced::default(),
+            streams: streams::PlaneStreams::default(),
             padding: padding::Padding::default(),
             ledger: memory::Ledger::default(),
             sendme_min: 0,
@@ -85,17 +81,8 @@ impl Plane {
     /// Appends the channels with output and the streams with bytes, an end or room, that became so
     /// since the last call; each at most once. Streams of one circuit take turns at coming first.
     pub fn take_ready(&mut self, channels: &mut Vec<ChannelKey>, streams: &mut Vec<StreamKey>) {
-        self.ready.take(channels, streams);
-        for key in channels.iter() {
-            if let Some(channel) = self.channels.get_mut(*key) {
-                channel.ready = false;
-            }
-        }
-        for key in streams.iter() {
-            if let Some(stream) = self.streams.get_mut(*key) {
-                stream.ready = false;
-            }
-        }
+        self.channels.take_ready(channels);
+        self.streams.take_ready(streams);
     }
 }
 

@@ -5,7 +5,9 @@
 //! on nothing else: they hold what control-spec 3.9 and 4.1 tell of a client, none of its words.
 //! Snapshots can be written as JSON by `serde`; secrets (passwords of SOCKS) are left out there.
 
+pub mod bootstrap;
 mod event;
+mod services;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,24 +21,24 @@ use cepa_wire::host::Host;
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest};
 use serde::{Serialize, Serializer};
 
-use crate::bootstrap::BootstrapStatus;
-use crate::command::{LinkId, RequestId};
-use crate::guards::{Departure, GuardStatus, Selection};
-use crate::isolation::{Isolation, Protocol};
-use crate::onion;
-use crate::onion::services::ServiceStatus;
-use crate::vanguards::{VanguardMode, VanguardStatus};
+pub use crate::isolation::StreamSource;
+use crate::isolation::{Isolation, user};
+pub use crate::names::CircuitId;
+use crate::names::{LinkId, RequestId};
+pub use crate::select::guards::GuardChange;
+use crate::select::guards::{Departure, GuardStatus, Selection};
+use crate::select::vanguards::{VanguardMode, VanguardStatus};
+use bootstrap::BootstrapStatus;
 
 pub(crate) use event::Listener;
 pub use event::{
     BuildTimesChange, CircuitChange, CircuitEnd, DescriptorChange, DescriptorFailure,
-    DescriptorTransfer, EVENTS_MAX, Event, GuardChange, LinkChange, LinkEnd, StreamChange,
-    StreamEnd,
+    DescriptorTransfer, EVENTS_MAX, Event, LinkChange, LinkEnd, StreamChange, StreamEnd,
 };
-
-/// Names a circuit. The first one is 1, and no number is used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct CircuitId(pub u64);
+pub use services::{
+    Counts, DescriptorStatus, HsDirStatus, IntroDrop, IntroPointState, IntroPointStatus,
+    ServiceStatus,
+};
 
 /// A whole client at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -243,19 +245,6 @@ pub enum CircuitPurpose {
     Meet,
 }
 
-impl From<onion::Purpose> for CircuitPurpose {
-    fn from(purpose: onion::Purpose) -> Self {
-        match purpose {
-            onion::Purpose::Fetch => CircuitPurpose::Fetch,
-            onion::Purpose::Upload => CircuitPurpose::Upload,
-            onion::Purpose::Introduce => CircuitPurpose::Introduce,
-            onion::Purpose::IntroPoint => CircuitPurpose::IntroPoint,
-            onion::Purpose::Rendezvous => CircuitPurpose::Rendezvous,
-            onion::Purpose::Meet => CircuitPurpose::Meet,
-        }
-    }
-}
-
 impl fmt::Display for CircuitPurpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -350,15 +339,6 @@ pub enum StreamState {
     Open,
 }
 
-/// Whose request a stream is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamSource {
-    /// The application's address.
-    pub addr: SocketAddr,
-    /// How the application speaks to us.
-    pub protocol: Protocol,
-}
-
 /// A stream of an application.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StreamStatus {
@@ -433,14 +413,4 @@ fn name_of_command<S: Serializer>(
 
 fn addr_of_source<S: Serializer>(source: &StreamSource, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&source.addr)
-}
-
-/// The name only: a password is nobody else's.
-pub(crate) fn user<S: Serializer>(auth: &SocksAuth, serializer: S) -> Result<S::Ok, S::Error> {
-    match auth {
-        SocksAuth::None => serializer.serialize_none(),
-        SocksAuth::Username(name, _) | SocksAuth::Socks4(name) => {
-            serializer.serialize_some(&String::from_utf8_lossy(name))
-        }
-    }
 }

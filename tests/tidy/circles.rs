@@ -11,7 +11,7 @@ use std::path::Path;
 use super::{ARROWS, assert_none, crate_of, is_test, root, rust_files, without_tests};
 
 /// Circles that wait to be cut: crate, parent, and the children that may be in it.
-const UNCUT: [(&str, &str, &[&str]); 16] = [
+const UNCUT: [(&str, &str, &[&str]); 12] = [
     ("cepa-wire", "", &["relay", "relay_v1"]),
     ("cepa-netdoc", "", &["consensus", "routerstatus"]),
     ("cepa-netdoc", "vote", &["entry", "parse"]),
@@ -38,37 +38,6 @@ const UNCUT: [(&str, &str, &[&str]); 16] = [
             "onionskins",
             "point",
         ],
-    ),
-    (
-        "cepa-client",
-        "",
-        &[
-            "command",
-            "guards",
-            "isolation",
-            "onion",
-            "onion_circuits",
-            "paths",
-            "pool",
-            "rules",
-            "status",
-            "vanguards",
-        ],
-    ),
-    (
-        "cepa-client",
-        "onion::services",
-        &["descriptor", "publisher"],
-    ),
-    (
-        "cepa-client",
-        "onion::services",
-        &["intro_points", "service"],
-    ),
-    (
-        "cepa-client",
-        "plane",
-        &["channels", "circuits", "liveness", "onion"],
     ),
     ("cepa", "", &["commands", "keep", "roles", "status"]),
     ("cepa", "", &["config", "logs", "reload"]),

@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 
 use cepa_wire::Now;
 
-use super::Client;
-
 /// How long nobody may use it (`DormantClientTimeout`).
 pub(crate) const DORMANT_AFTER: Duration = Duration::from_secs(24 * 3600);
 
@@ -33,52 +31,37 @@ impl Rest {
     pub(crate) fn skip(&mut self, time: Duration) {
         self.used_last -= time;
     }
-}
 
-impl Client {
     /// Whether it is at rest.
-    #[must_use]
-    pub fn is_dormant(&self) -> bool {
-        self.rest.is_dormant
+    pub(crate) fn is_dormant(&self) -> bool {
+        self.is_dormant
     }
 
-    /// Somebody wants something.
-    pub(super) fn wake(&mut self, now: Now) {
-        self.rest.used_last = now.mono;
-        if !std::mem::take(&mut self.rest.is_dormant) {
-            return;
+    /// Somebody wants something. True if it was at rest.
+    pub(crate) fn wake(&mut self, now: Now) -> bool {
+        self.used_last = now.mono;
+        let was_dormant = std::mem::take(&mut self.is_dormant);
+        if was_dormant {
+            tracing::info!("awake again: somebody wants something");
         }
-        tracing::info!("awake again: somebody wants something");
-        self.upkeep.launch_after = now.mono;
-        self.run_download(now);
+        was_dormant
     }
 
     /// Comes to rest if the time has come; whoever is busy then is looked at a day later.
-    pub(super) fn review_rest(&mut self, now: Now) {
-        if self.rest.is_dormant || self.rest.used_last + DORMANT_AFTER > now.mono {
+    pub(crate) fn review(&mut self, is_busy: bool, now: Now) {
+        if self.deadline().is_none_or(|at| at > now.mono) {
             return;
         }
-        let is_busy = self.plane.has_streams()
-            || !self.requests.by_id.is_empty()
-            || !self.services.statuses().is_empty();
         if is_busy {
-            self.rest.used_last = now.mono;
+            self.used_last = now.mono;
             return;
         }
-        self.rest.is_dormant = true;
+        self.is_dormant = true;
         tracing::info!("nobody has wanted anything for a day: dormant until somebody does");
     }
 
     /// When to look whether to come to rest.
-    pub(super) fn rest_at(&self) -> Option<Instant> {
-        (!self.rest.is_dormant).then(|| self.rest.used_last + DORMANT_AFTER)
-    }
-
-    /// Lets the download do what is due.
-    pub(super) fn run_download(&mut self, now: Now) {
-        let due = self.download.poll_timeout();
-        if due.is_some_and(|at| at <= now.mono) && !self.rest.is_dormant {
-            self.download.handle_timeout(now, &mut self.rng);
-        }
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        (!self.is_dormant).then(|| self.used_last + DORMANT_AFTER)
     }
 }

@@ -22,8 +22,9 @@ use cepa_wire::resolve::AnswerValue;
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksStatus};
 
 use super::*;
-use crate::command::{RequestId, Saved};
-use crate::pool::CIRCUITS_MAX;
+use crate::circuits::pool::CIRCUITS_MAX;
+use crate::command::Saved;
+use crate::names::RequestId;
 use world::{World, exits, socks};
 
 #[test]
@@ -44,6 +45,7 @@ fn bootstraps_and_builds_ahead() {
     assert_eq!(world.client.bootstrap().percent, 100);
     let ready = world
         .client
+        .circuits
         .pool
         .iter()
         .filter(|(_, entry)| entry.built().is_some());
@@ -96,7 +98,7 @@ fn streams_share_a_circuit_unless_they_are_isolated() {
     let mut circuit = |user: &str| {
         let request = world.connect("example.net", 80, user, b"");
         let stream = world.connected(request);
-        world.client.plane.stream_circuit(stream).unwrap()
+        world.client.shared.plane.stream_circuit(stream).unwrap()
     };
     let (a, b, a_again) = (circuit("a"), circuit("b"), circuit("a"));
     assert_eq!(a, a_again);
@@ -106,7 +108,7 @@ fn streams_share_a_circuit_unless_they_are_isolated() {
     world.client.new_session(world.now);
     let request = world.connect("example.net", 80, "a", b"");
     let stream = world.connected(request);
-    assert_ne!(world.client.plane.stream_circuit(stream), Some(a));
+    assert_ne!(world.client.shared.plane.stream_circuit(stream), Some(a));
 }
 
 #[test]
@@ -114,7 +116,7 @@ fn a_name_for_each_stream_ends_old_circuits_not_the_service() {
     let mut world = World::ready();
     let kept = world.connect("example.net", 80, "kept", b"");
     let kept = world.connected(kept);
-    let kept_circuit = world.client.plane.stream_circuit(kept).unwrap();
+    let kept_circuit = world.client.shared.plane.stream_circuit(kept).unwrap();
     for number in 0..=CIRCUITS_MAX {
         let request = world.connect("example.net", 80, &format!("user{number}"), b"");
         let stream = world.connected(request);
@@ -124,8 +126,15 @@ fn a_name_for_each_stream_ends_old_circuits_not_the_service() {
         world.run();
     }
     // The oldest of all carries a stream.
-    assert!(world.client.plane.circuit_status(kept_circuit).is_some());
-    assert!(world.client.pool.iter().count() <= CIRCUITS_MAX);
+    assert!(
+        world
+            .client
+            .shared
+            .plane
+            .circuit_status(kept_circuit)
+            .is_some()
+    );
+    assert!(world.client.circuits.pool.iter().count() <= CIRCUITS_MAX);
 }
 
 #[test]
@@ -133,24 +142,30 @@ fn dirty_circuits_are_replaced_after_ten_minutes() {
     let mut world = World::ready();
     let request = world.connect("example.net", 80, "", b"");
     let old = world.connected(request);
-    let circuit = world.client.plane.stream_circuit(old).unwrap();
+    let circuit = world.client.shared.plane.stream_circuit(old).unwrap();
     world.wait(Duration::from_secs(599));
     let request = world.connect("example.net", 80, "", b"");
     let second = world.connected(request);
-    assert_eq!(world.client.plane.stream_circuit(second), Some(circuit));
+    assert_eq!(
+        world.client.shared.plane.stream_circuit(second),
+        Some(circuit)
+    );
     world.wait(Duration::from_secs(1));
     let request = world.connect("example.net", 80, "", b"");
     let third = world.connected(request);
-    assert_ne!(world.client.plane.stream_circuit(third), Some(circuit));
+    assert_ne!(
+        world.client.shared.plane.stream_circuit(third),
+        Some(circuit)
+    );
     // It lives as long as its streams do.
-    assert!(world.client.plane.circuit_status(circuit).is_some());
+    assert!(world.client.shared.plane.circuit_status(circuit).is_some());
     for stream in [old, second] {
         world
             .client
             .stream_close(stream, EndReason::DONE, world.now);
     }
     world.wait(Duration::from_secs(11));
-    assert!(world.client.plane.circuit_status(circuit).is_none());
+    assert!(world.client.shared.plane.circuit_status(circuit).is_none());
 }
 
 #[test]
@@ -314,20 +329,20 @@ fn a_relay_that_swallows_all_is_survived() {
 #[test]
 fn the_same_guard_after_a_restart() {
     let mut world = World::ready();
-    let guard = world.client.guards.primary()[0];
+    let guard = world.client.circuits.choice.guards.primary()[0];
     let state = world.saved_state();
     let text = state.guards.clone().unwrap();
     let mut again = World::start_with(state, world.now);
     again.run();
     assert_eq!(again.client.bootstrap().percent, 100);
-    assert_eq!(again.client.guards.primary()[0], guard);
+    assert_eq!(again.client.circuits.choice.guards.primary()[0], guard);
     assert_eq!(again.net.documents_served, 0, "all was kept");
     let damaged = SavedState {
         guards: Some(text.replace("sampled_on", "x")),
         ..SavedState::default()
     };
     let rng = Rng::from_seed([1; 32]);
-    let network = Arc::clone(&world.client.network);
+    let network = Arc::clone(&world.client.shared.network);
     let refused = Client::new(ClientConfig::default(), network, damaged, rng, world.now);
     assert_eq!(refused.err(), Some(GuardStateError::Line(1)));
     world.run();
@@ -379,7 +394,7 @@ fn an_application_that_hangs_up_is_forgotten() {
     );
     world.client.cancel_socks_request(request, world.now);
     world.run();
-    assert!(world.client.requests.by_id.is_empty() && world.client.requests.by_stream.is_empty());
+    assert!(world.client.streams.by_id.is_empty() && world.client.streams.by_stream.is_empty());
     assert_eq!(
         world.client.handle_socks_early(request, b"more", world.now),
         0
@@ -393,9 +408,9 @@ fn data_that_crosses_our_end_counts_for_the_circuit_and_is_borne_within_its_wind
     let mut world = World::ready();
     let request = world.connect("example.net", 80, "", b"");
     let stream = world.connected(request);
-    let circuit = world.client.plane.stream_circuit(stream).unwrap();
+    let circuit = world.client.shared.plane.stream_circuit(stream).unwrap();
     let dropped = |world: &World| {
-        let status = world.client.plane.circuit_status(circuit);
+        let status = world.client.shared.plane.circuit_status(circuit);
         status.expect("the circuit stands").dropped_cells
     };
     let sendmes = |world: &World| {
@@ -423,5 +438,8 @@ fn data_that_crosses_our_end_counts_for_the_circuit_and_is_borne_within_its_wind
     // Other streams are none the worse for it.
     let request = world.connect("example.net", 80, "", b"");
     let stream = world.connected(request);
-    assert_eq!(world.client.plane.stream_circuit(stream), Some(circuit));
+    assert_eq!(
+        world.client.shared.plane.stream_circuit(stream),
+        Some(circuit)
+    );
 }

@@ -19,20 +19,9 @@ use cepa_dir::fetch::Reply;
 use cepa_dir::{DirRequest, NetworkView};
 use cepa_wire::relay::RelayCommand;
 
-use crate::rules::Permits;
-
-/// Names a circuit; the machine that asks for it chooses the name, and uses it once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CircuitName(pub u64);
-
-/// The machine that a circuit of onion services belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Owner {
-    /// The visits of a client ([`crate::onion::Visits`]).
-    Visits,
-    /// The services that a client hosts ([`crate::onion::services`]).
-    Services,
-}
+use crate::names::CircuitName;
+use crate::select::rules::Permits;
+use crate::status::CircuitPurpose;
 
 /// What a circuit is for. It decides how many hops lie before the last, and of which layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +38,19 @@ pub enum Purpose {
     Rendezvous,
     /// A service's circuit to the rendezvous point that a visitor has chosen.
     Meet,
+}
+
+impl From<Purpose> for CircuitPurpose {
+    fn from(purpose: Purpose) -> Self {
+        match purpose {
+            Purpose::Fetch => CircuitPurpose::Fetch,
+            Purpose::Upload => CircuitPurpose::Upload,
+            Purpose::Introduce => CircuitPurpose::Introduce,
+            Purpose::IntroPoint => CircuitPurpose::IntroPoint,
+            Purpose::Rendezvous => CircuitPurpose::Rendezvous,
+            Purpose::Meet => CircuitPurpose::Meet,
+        }
+    }
 }
 
 /// The last hop of a circuit.
@@ -174,7 +176,7 @@ impl fmt::Display for Action {
                 purpose,
                 last,
             } => {
-                write!(f, "circuit {} is wanted: {purpose:?}", circuit.0)?;
+                write!(f, "{circuit} is wanted: {purpose:?}")?;
                 match last {
                     LastHop::Listed(relay) => write!(f, " at {relay}"),
                     LastHop::Told(spec) => match spec.link_specifiers.rsa_id() {
@@ -186,10 +188,10 @@ impl fmt::Display for Action {
             }
             Action::Send {
                 circuit, command, ..
-            } => write!(f, "circuit {}: {command:?} is sent", circuit.0),
-            Action::Join { circuit, .. } => write!(f, "circuit {}: the peer joins", circuit.0),
-            Action::Request { circuit, .. } => write!(f, "circuit {}: a request", circuit.0),
-            Action::Close { circuit } => write!(f, "circuit {} is not wanted any more", circuit.0),
+            } => write!(f, "{circuit}: {command:?} is sent"),
+            Action::Join { circuit, .. } => write!(f, "{circuit}: the peer joins"),
+            Action::Request { circuit, .. } => write!(f, "{circuit}: a request"),
+            Action::Close { circuit } => write!(f, "{circuit} is not wanted any more"),
         }
     }
 }
@@ -199,22 +201,18 @@ impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::Built { circuit, last, .. } => {
-                write!(f, "circuit {} stands", circuit.0)?;
+                write!(f, "{circuit} stands")?;
                 let relay = last.link_specifiers.rsa_id();
                 relay.map_or(Ok(()), |relay| write!(f, ", to {relay}"))
             }
             Event::Message {
                 circuit, command, ..
-            } => write!(f, "circuit {}: {command:?} came", circuit.0),
+            } => write!(f, "{circuit}: {command:?} came"),
             Event::Reply { circuit, reply } => {
-                write!(
-                    f,
-                    "circuit {}: the directory says {}",
-                    circuit.0, reply.status
-                )
+                write!(f, "{circuit}: the directory says {}", reply.status)
             }
             Event::Ended { circuit, ending } => {
-                write!(f, "circuit {} has ended: {ending:?}", circuit.0)
+                write!(f, "{circuit} has ended: {ending:?}")
             }
             Event::Network(..) => write!(f, "a consensus"),
         }

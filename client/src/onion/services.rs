@@ -30,17 +30,23 @@ use cepa_crypto::onion::OnionAddress;
 use cepa_dir::{NetworkView, hsring};
 use cepa_wire::Now;
 
-use super::action::{Action, CircuitName, Event};
-use crate::rules::Permits;
-use circuits::{Circuits, Context, Part};
-use service::{Network, Service};
+use super::action::{Action, Event};
+use crate::names::CircuitName;
+use crate::select::rules::Permits;
+use circuits::{Context, Network, Part, ServiceCircuits};
+use service::Service;
 
-pub use config::{
-    CIRCUITS_MAX_DEFAULT, CLIENTS_MAX, Counts, DescriptorStatus, DosLimits, HsDirStatus,
-    INTRO_POINTS_DEFAULT, INTRO_POINTS_MAX, IntroDrop, IntroPointState, IntroPointStatus,
-    ServiceConfig, ServiceId, ServiceOutcome, ServiceStatus,
+pub use crate::names::ServiceId;
+pub use crate::status::{
+    Counts, DescriptorStatus, HsDirStatus, IntroDrop, IntroPointState, IntroPointStatus,
+    ServiceStatus,
 };
-pub use publisher::{Publisher, Upload, UploadId};
+pub use config::{
+    CIRCUITS_MAX_DEFAULT, CLIENTS_MAX, DosLimits, INTRO_POINTS_DEFAULT, INTRO_POINTS_MAX,
+    ServiceConfig, ServiceOutcome,
+};
+pub use descriptor::UploadId;
+pub use publisher::{Publisher, Upload};
 
 /// All services of a client.
 #[derive(Debug)]
@@ -49,7 +55,7 @@ pub struct Services {
     is_testing: bool,
     network: Option<Box<Network>>,
     services: BTreeMap<ServiceId, Service>,
-    circuits: Circuits,
+    circuits: ServiceCircuits,
     /// Services whose uploads wait for others' to end.
     waiting: BTreeSet<ServiceId>,
     outcomes: VecDeque<ServiceOutcome>,
@@ -64,7 +70,7 @@ impl Services {
             is_testing,
             network: None,
             services: BTreeMap::new(),
-            circuits: Circuits::default(),
+            circuits: ServiceCircuits::default(),
             waiting: BTreeSet::new(),
             outcomes: VecDeque::new(),
             added: 0,

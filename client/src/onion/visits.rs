@@ -34,9 +34,10 @@ use cepa_dir::NetworkView;
 use cepa_dir::hsring::{HsRing, fetch_ring};
 use cepa_wire::Now;
 
-use super::action::{Action, CircuitName, Event};
+use super::action::{Action, Event};
 use crate::isolation::Isolation;
-use crate::paths::congestion_params;
+use crate::names::{CircuitName, VisitId};
+use crate::select::paths::congestion_params;
 use crate::status::VisitStatus;
 use cache::Content;
 use circuits::Role;
@@ -44,7 +45,7 @@ use fetch::{Fetch, Progress};
 use shared::Shared;
 use visit::{Need, Visit};
 
-pub use outcome::{Outcome, VisitError, VisitId};
+pub use outcome::{Outcome, VisitError};
 
 /// Most visits at a time, those that are ready included.
 pub const VISITS_MAX: usize = 512;

@@ -13,9 +13,11 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use cepa_circuit::origin::{BuildError, Dropped, OriginCircuit, OriginViolation, Received};
-use cepa_circuit::{CircuitKey, HalfClosed, LocalQueue, StreamKey};
+use cepa_circuit::{CircuitKey, Congestion, HalfClosed, LocalQueue, Stream, StreamKey};
+use cepa_crypto::layer::HopLayer;
 use cepa_link::{AllocateError, ChannelKey};
 use cepa_wire::Now;
+use cepa_wire::begin::Begin;
 use cepa_wire::cell::CellBuf;
 use cepa_wire::destroy::DestroyReason;
 use cepa_wire::end::EndReason;
@@ -23,9 +25,12 @@ use cepa_wire::relay::{RelayCommand, StreamId};
 
 use super::channels::circuit_ref;
 use super::liveness::is_answered;
-use super::onion::OnionUse;
 use super::padding::CircuitPadding;
 use super::{Event, HopSpec, Plane};
+
+/// Most streams that a peer may have open on one circuit. A bound of ours: `tor` has none unless
+/// `HiddenServiceMaxStreams` says so, and each stream may hold a window of bytes.
+pub const INBOUND_STREAMS_MAX: usize = 1024;
 
 /// Why a circuit was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +75,34 @@ pub enum OpenCircuitError {
     Build(#[from] BuildError),
 }
 
+/// Why a stream is not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenStreamError {
+    /// The plane has no such circuit.
+    #[error("the circuit is not known")]
+    NoCircuit,
+    /// Not all hops stand yet.
+    #[error("the circuit is not built")]
+    NotBuilt,
+    /// The peer opens the streams of this circuit.
+    #[error("the circuit serves a peer")]
+    Serves,
+    /// All stream ids of the circuit are taken.
+    #[error("the circuit has no stream id left")]
+    NoStreamId,
+}
+
+/// Why the peer beyond a rendezvous point is not joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// The plane has no such circuit.
+    #[error("the circuit is not known")]
+    NoCircuit,
+    /// The circuit is not built, or has a peer already.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
 /// How a circuit of the plane stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CircuitStatus {
@@ -87,6 +120,26 @@ pub struct CircuitStatus {
     pub heard_at: Instant,
 }
 
+/// What a circuit does for onion services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum OnionUse {
+    /// Nothing.
+    #[default]
+    None,
+    /// Messages of the last hop are told.
+    Listens,
+    /// A service is joined; we open streams.
+    Visits,
+    /// A visitor is joined, and opens streams; how many are open.
+    Serves(usize),
+}
+
+impl OnionUse {
+    fn serves(self) -> bool {
+        matches!(self, OnionUse::Serves(_))
+    }
+}
+
 /// A circuit and its streams.
 #[derive(Debug)]
 pub(super) struct Circuit {
@@ -97,14 +150,152 @@ pub(super) struct Circuit {
     pub(super) streams: BTreeMap<StreamId, StreamKey>,
     pub(super) half_closed: HalfClosed,
     /// Where the search for a free stream id goes on.
-    pub(super) stream_id_next: StreamId,
+    stream_id_next: StreamId,
     /// The stream that sent last: behind it the next round of wake-ups begins.
     pub(super) sent_last: StreamId,
     pub(super) dropped_cells: u64,
     heard_at: Instant,
-    /// Whether messages without a stream are told, and streams of the peer's taken.
-    pub(super) onion: OnionUse,
+    /// What it does for onion services.
+    onion: OnionUse,
     pub(super) padding: CircuitPadding,
+}
+
+impl Circuit {
+    fn new(channel: ChannelKey, origin: OriginCircuit, stream_id_next: StreamId, now: Now) -> Self {
+        Circuit {
+            channel,
+            origin,
+            built: false,
+            streams: BTreeMap::new(),
+            half_closed: HalfClosed::default(),
+            stream_id_next,
+            sent_last: StreamId::NONE,
+            dropped_cells: 0,
+            heard_at: now.mono,
+            onion: OnionUse::default(),
+            padding: CircuitPadding::default(),
+        }
+    }
+
+    /// What is told of its end.
+    fn end(&self, circuit: CircuitKey, reason: CircuitClose) -> Event {
+        match self.built {
+            true => Event::CircuitClosed { circuit, reason },
+            false => Event::CircuitFailed {
+                circuit,
+                hop: self.origin.hop_count(),
+                reason,
+            },
+        }
+    }
+
+    /// A stream is over on our side, while the peer may not know it.
+    pub(super) fn leave(&mut self, stream: &Stream) {
+        self.streams.remove(&stream.id());
+        self.half_closed.add(stream);
+    }
+
+    fn status(&self) -> CircuitStatus {
+        CircuitStatus {
+            channel: self.channel,
+            hop_count: self.origin.hop_count(),
+            is_built: self.origin.is_built(),
+            stream_count: self.streams.len(),
+            dropped_cells: self.dropped_cells,
+            heard_at: self.heard_at,
+        }
+    }
+
+    /// The place for a stream of ours: its hop, and an id that is not in use.
+    pub(super) fn stream_place(&mut self) -> Result<(usize, StreamId), OpenStreamError> {
+        let hop = self.origin.hop_count().checked_sub(1);
+        let hop = hop.filter(|_| self.origin.is_built());
+        let hop = hop.ok_or(OpenStreamError::NotBuilt)?;
+        if self.onion.serves() {
+            return Err(OpenStreamError::Serves);
+        }
+        let first = self.stream_id_next;
+        let id = (0..=u16::MAX)
+            .map(|n| StreamId(first.0.wrapping_add(n)))
+            .find(|id| {
+                let taken = self.streams.contains_key(id) || self.half_closed.contains(*id);
+                *id != StreamId::NONE && !taken
+            })
+            .ok_or(OpenStreamError::NoStreamId)?;
+        self.stream_id_next = StreamId(id.0.wrapping_add(1));
+        Ok((hop, id))
+    }
+
+    /// From now on, messages of the last hop are told.
+    pub(super) fn listen(&mut self) {
+        if self.onion == OnionUse::None {
+            self.onion = OnionUse::Listens;
+        }
+    }
+
+    /// Adds the peer beyond the rendezvous point as the last hop.
+    pub(super) fn join(
+        &mut self,
+        layer: HopLayer,
+        congestion: Option<Congestion>,
+        serves: bool,
+    ) -> Result<(), JoinError> {
+        self.origin.join(layer, congestion)?;
+        self.onion = match serves {
+            true => OnionUse::Serves(0),
+            false => OnionUse::Visits,
+        };
+        Ok(())
+    }
+
+    /// Whether something of ours depends on it.
+    pub(super) fn is_in_use(&self) -> bool {
+        !self.streams.is_empty() || self.onion != OnionUse::None
+    }
+
+    /// Whether a message without a stream is told: the circuit listens, and its last hop speaks.
+    pub(super) fn awaits(&self, hop: usize, command: RelayCommand) -> bool {
+        let listens = self.onion == OnionUse::Listens && self.origin.is_built();
+        let is_last = hop + 1 == self.origin.hop_count();
+        listens && is_last && is_of_onion_services(command)
+    }
+
+    /// Whether a BEGIN is the peer's to send, and names no stream that is open.
+    pub(super) fn takes_begin(&self, hop: usize, id: StreamId) -> bool {
+        self.onion.serves()
+            && self.origin.is_joined()
+            && hop + 1 == self.origin.hop_count()
+            && !self.streams.contains_key(&id)
+    }
+
+    /// Whether a stream that the peer asks for may be, and what it wants; it is counted then.
+    /// `has_room`: whether memory has room for one more than so many.
+    pub(super) fn take_begin(
+        &mut self,
+        command: RelayCommand,
+        data: &[u8],
+        has_room: impl FnOnce(usize) -> bool,
+    ) -> Result<Begin, EndReason> {
+        let OnionUse::Serves(count) = &mut self.onion else {
+            return Err(EndReason::MISC);
+        };
+        if command == RelayCommand::BEGIN_DIR {
+            return Err(EndReason::NOTDIRECTORY);
+        }
+        if *count >= INBOUND_STREAMS_MAX || !has_room(*count) {
+            return Err(EndReason::RESOURCELIMIT);
+        }
+        let begin = Begin::read(data).map_err(|_| EndReason::TORPROTOCOL)?;
+        *count += 1;
+        Ok(begin)
+    }
+
+    /// A stream of the peer's is gone.
+    pub(super) fn inbound_gone(&mut self) {
+        if let OnionUse::Serves(count) = &mut self.onion {
+            *count = count.saturating_sub(1);
+        }
+    }
 }
 
 impl Plane {
@@ -117,39 +308,26 @@ impl Plane {
         rest: Vec<HopSpec>,
         now: Now,
     ) -> Result<CircuitKey, OpenCircuitError> {
-        let entry = self
+        let on = self
             .channels
-            .get_mut(channel)
+            .channel_mut(channel)
             .ok_or(OpenCircuitError::NoChannel)?;
         let hops = std::iter::once(first).chain(rest).collect();
         let stream_id_next = StreamId(u16::from_be_bytes(self.rng.array()));
         let key = self.circuits.try_insert_with_key(|key| {
-            let circ_id = entry.channel.allocate(&mut self.rng, circuit_ref(key))?;
+            let circ_id = on.allocate(&mut self.rng, circuit_ref(key))?;
             let mut send = |cell: &CellBuf| {
-                let queued = entry.channel.queue(cell, now);
+                let queued = on.queue(cell, now);
                 debug_assert!(queued.is_ok(), "a new circuit's queue is empty");
             };
             let origin = OriginCircuit::create(circ_id, hops, &mut self.rng, &mut send);
             let mut origin = origin.inspect_err(|_| {
-                entry.channel.remove(circ_id);
+                on.remove(circ_id);
             })?;
             origin.set_sendme_min(self.sendme_min);
-            Ok::<_, OpenCircuitError>(Circuit {
-                channel,
-                origin,
-                built: false,
-                streams: BTreeMap::new(),
-                half_closed: HalfClosed::default(),
-                stream_id_next,
-                sent_last: StreamId::NONE,
-                dropped_cells: 0,
-                heard_at: now.mono,
-                onion: OnionUse::default(),
-                padding: CircuitPadding::default(),
-            })
+            Ok::<_, OpenCircuitError>(Circuit::new(channel, origin, stream_id_next, now))
         })?;
-        entry.liveness.sent(now);
-        self.ready.channel(channel, &mut entry.ready);
+        self.channels.sent(channel, true, now);
         Ok(key)
     }
 
@@ -164,15 +342,14 @@ impl Plane {
             .circuits
             .get_mut(key)
             .ok_or(OpenCircuitError::NoCircuit)?;
-        let entry = self
+        let on = self
             .channels
-            .get_mut(circuit.channel)
+            .channel_mut(circuit.channel)
             .ok_or(OpenCircuitError::NoChannel)?;
         let mut full = false;
-        let mut send = |cell: &CellBuf| full |= entry.channel.queue(cell, now).is_err();
+        let mut send = |cell: &CellBuf| full |= on.queue(cell, now).is_err();
         circuit.origin.extend(hop, &mut self.rng, &mut send)?;
-        entry.liveness.sent(now);
-        self.ready.channel(circuit.channel, &mut entry.ready);
+        self.channels.sent(circuit.channel, true, now);
         if full {
             self.destroy_circuit(key, CircuitClose::QueueFull);
         }
@@ -188,14 +365,7 @@ impl Plane {
     #[must_use]
     pub fn circuit_status(&self, key: CircuitKey) -> Option<CircuitStatus> {
         let circuit = self.circuits.get(key)?;
-        Some(CircuitStatus {
-            channel: circuit.channel,
-            hop_count: circuit.origin.hop_count(),
-            is_built: circuit.origin.is_built(),
-            stream_count: circuit.streams.len(),
-            dropped_cells: circuit.dropped_cells,
-            heard_at: circuit.heard_at,
-        })
+        Some(circuit.status())
     }
 
     /// Takes one cell of a circuit.
@@ -203,25 +373,25 @@ impl Plane {
         let Some(circuit) = self.circuits.get_mut(key) else {
             return;
         };
-        let Some(entry) = self.channels.get_mut(circuit.channel) else {
+        let Some(on) = self.channels.channel_mut(circuit.channel) else {
             return;
         };
         circuit.heard_at = now.mono;
         let circ_id = circuit.origin.circ_id();
         let queue = LocalQueue {
-            cells: entry.channel.queued(circ_id),
-            is_blocked: entry.channel.is_blocked(circ_id),
+            cells: on.queued(circ_id),
+            is_blocked: on.is_blocked(circ_id),
         };
         let (mut sent, mut full) = (false, false);
         let mut send = |cell: &CellBuf| {
             sent = true;
-            full |= entry.channel.queue(cell, now).is_err();
+            full |= on.queue(cell, now).is_err();
         };
         let received = circuit
             .origin
             .handle_cell(cell, queue, &mut self.rng, &mut send, now.mono);
         if sent {
-            self.ready.channel(circuit.channel, &mut entry.ready);
+            self.channels.sent(circuit.channel, false, now);
         }
         if full {
             return self.destroy_circuit(key, CircuitClose::QueueFull);
@@ -235,7 +405,9 @@ impl Plane {
             }) => {
                 self.handle_message(key, hop, command, stream_id, data, now);
             }
-            Ok(Received::Room(hop)) => self.handle_circuit_room(key, hop),
+            // Under congestion control a SENDME may bring none; one that brings some may be any.
+            Ok(Received::Room(hop)) if circuit.origin.room_cells(hop) == 0 => {}
+            Ok(Received::Room(hop)) => self.wake_streams(key, Some(hop)),
             Ok(Received::Hop(hop)) => {
                 self.events
                     .push_back(Event::CircuitHop { circuit: key, hop });
@@ -245,7 +417,9 @@ impl Plane {
                 circuit.built = true;
                 self.events.push_back(Event::CircuitBuilt { circuit: key });
             }
-            Ok(Received::Dropped(Dropped::Padding(hop))) => self.handle_drop(key, hop),
+            Ok(Received::Dropped(Dropped::Padding(hop))) => {
+                circuit.dropped_cells += u64::from(!circuit.padding.handle_drop(hop));
+            }
             Ok(Received::Dropped(Dropped::Unrecognized)) => circuit.dropped_cells += 1,
             Ok(Received::Truncated(hop, reason)) => {
                 self.destroy_circuit(key, CircuitClose::Truncated(hop, reason));
@@ -257,37 +431,19 @@ impl Plane {
         }
     }
 
-    /// A circuit-level SENDME came: if the window was closed, all streams of that hop may send.
-    fn handle_circuit_room(&mut self, key: CircuitKey, hop: usize) {
-        let room = self
-            .circuits
-            .get(key)
-            .map_or(0, |circuit| circuit.origin.room_cells(hop));
-        // Under congestion control a SENDME may bring none, and one that brings some may be any.
-        if room > 0 {
-            self.wake_streams(key, Some(hop));
-        }
-    }
-
     /// Lists the streams of a circuit (at one hop, if given) as ready, beginning behind the one
     /// that sent last.
     pub(super) fn wake_streams(&mut self, key: CircuitKey, hop: Option<usize>) {
         let Some(circuit) = self.circuits.get(key) else {
             return;
         };
+        let behind = StreamId(circuit.sent_last.0.saturating_add(1));
         let (first, second) = (
-            circuit
-                .streams
-                .range(StreamId(circuit.sent_last.0.saturating_add(1))..),
+            circuit.streams.range(behind..),
             circuit.streams.range(..=circuit.sent_last),
         );
-        for key in first.chain(second).map(|(_, key)| *key) {
-            let Some(stream) = self.streams.get_mut(key) else {
-                continue;
-            };
-            if hop.is_none_or(|hop| hop == stream.hop) {
-                self.ready.stream(key, &mut stream.ready);
-            }
+        for (_, stream) in first.chain(second) {
+            self.streams.wake(*stream, hop);
         }
     }
 
@@ -304,9 +460,6 @@ impl Plane {
         let Some(circuit) = self.circuits.get_mut(key) else {
             return false;
         };
-        let Some(entry) = self.channels.get_mut(circuit.channel) else {
-            return false;
-        };
         let cell = circuit
             .origin
             .write(hop, command, stream_id, data, &mut self.rng, now.mono);
@@ -315,15 +468,14 @@ impl Plane {
             return false;
         };
         self.padding.note(command);
-        if is_answered(command) {
-            entry.liveness.sent(now);
-        }
-        self.ready.channel(circuit.channel, &mut entry.ready);
-        if entry.channel.queue(&cell, now).is_err() {
+        let channel = circuit.channel;
+        let is_queued = self
+            .channels
+            .queue(channel, &cell, is_answered(command), now);
+        if !is_queued {
             self.destroy_circuit(key, CircuitClose::QueueFull);
-            return false;
         }
-        true
+        is_queued
     }
 
     /// Closes a circuit, and tells the first hop.
@@ -331,13 +483,8 @@ impl Plane {
         let Some(circuit) = self.circuits.get(key) else {
             return;
         };
-        if let Some(entry) = self.channels.get_mut(circuit.channel) {
-            let (circ_id, reason) = (circuit.origin.circ_id(), DestroyReason::NONE);
-            // A peer that does not read learns of it when the channel closes.
-            if entry.channel.queue_destroy(circ_id, reason).is_ok() {
-                self.ready.channel(circuit.channel, &mut entry.ready);
-            }
-        }
+        let circ_id = circuit.origin.circ_id();
+        self.channels.destroy(circuit.channel, circ_id);
         self.remove_circuit(key, reason);
     }
 
@@ -346,23 +493,24 @@ impl Plane {
         let Some(circuit) = self.circuits.remove(key) else {
             return;
         };
-        if let Some(entry) = self.channels.get_mut(circuit.channel) {
-            entry.channel.remove(circuit.origin.circ_id());
+        if let Some(on) = self.channels.channel_mut(circuit.channel) {
+            on.remove(circuit.origin.circ_id());
         }
         for stream in circuit.streams.values() {
             self.end_stream(*stream, EndReason::DESTROY.into());
         }
-        let hop = circuit.origin.hop_count();
-        self.events.push_back(match circuit.built {
-            true => Event::CircuitClosed {
-                circuit: key,
-                reason,
-            },
-            false => Event::CircuitFailed {
-                circuit: key,
-                hop,
-                reason,
-            },
-        });
+        self.events.push_back(circuit.end(key, reason));
     }
+}
+
+/// Whether a visitor or a service waits for such a message (rend-spec-v3 3.1.2 to 4.1).
+fn is_of_onion_services(command: RelayCommand) -> bool {
+    matches!(
+        command,
+        RelayCommand::INTRO_ESTABLISHED
+            | RelayCommand::INTRODUCE2
+            | RelayCommand::INTRODUCE_ACK
+            | RelayCommand::RENDEZVOUS_ESTABLISHED
+            | RelayCommand::RENDEZVOUS2
+    )
 }

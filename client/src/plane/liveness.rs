@@ -15,16 +15,13 @@
 
 use std::time::{Duration, Instant};
 
+use cepa_crypto::Rng;
 use cepa_link::channel::ControlFull;
-use cepa_link::{AllocateError, Channel, ChannelKey, CircuitRef};
+use cepa_link::{AllocateError, Channel, CircuitRef};
 use cepa_wire::Now;
 use cepa_wire::cell::{self, CircId, Command};
 use cepa_wire::create::CreateFast;
-use cepa_wire::destroy::DestroyReason;
 use cepa_wire::relay::RelayCommand;
-
-use super::onion::OnionUse;
-use super::{Event, Plane};
 
 /// How long what was sent may be followed by silence before the relay is asked.
 pub(crate) const PROBE_AFTER: Duration = Duration::from_millis(1500);
@@ -52,6 +49,18 @@ enum Due {
     Suspect,
     /// It will not answer.
     Dead,
+}
+
+/// What a silence has come to mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// The relay does not answer: others are better used.
+    Suspect,
+    /// Nothing will come any more.
+    Dead {
+        /// Whether anything ever came.
+        has_spoken: bool,
+    },
 }
 
 /// How far the doubt goes.
@@ -124,7 +133,7 @@ impl Liveness {
         }
     }
 
-    /// When [`Plane::handle_silence`] is due.
+    /// When [`Liveness::review`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.next().map(|(at, _)| at)
     }
@@ -134,8 +143,44 @@ impl Liveness {
         (at <= now.mono).then_some(due)
     }
 
+    /// A fresh link to the same relay stands: this one is not waited for much longer.
+    pub(super) fn supersede(&mut self) {
+        self.is_superseded = true;
+    }
+
+    /// Asks the relay if it has been silent for too long, and says if it does not answer.
+    pub(super) fn review(
+        &mut self,
+        channel: &mut Channel,
+        is_used: impl FnOnce() -> bool,
+        rng: &mut Rng,
+        now: Now,
+    ) -> Option<Silence> {
+        match self.due(now)? {
+            Due::AskIfUsed if !is_used() => {
+                self.quiet_since = now.mono;
+                None
+            }
+            Due::Ask | Due::AskIfUsed => {
+                (self.doubt, self.asked_at) = (Doubt::Asked, now.mono);
+                // What cannot be asked for lack of room is as good as asked.
+                self.probe = ask(channel, rng).ok();
+                None
+            }
+            Due::Suspect => {
+                self.doubt = Doubt::Suspect;
+                Some(Silence::Suspect)
+            }
+            Due::Dead => {
+                self.doubt = Doubt::Dead;
+                let has_spoken = self.has_spoken;
+                Some(Silence::Dead { has_spoken })
+            }
+        }
+    }
+
     /// A cell came. The circuit of the question, if there was one, and whether it was in doubt.
-    fn heard(&mut self, now: Now) -> (Option<CircId>, bool) {
+    pub(super) fn heard(&mut self, now: Now) -> (Option<CircId>, bool) {
         self.quiet_since = now.mono;
         self.sent_at = None;
         self.has_spoken = true;
@@ -163,77 +208,6 @@ pub(super) fn is_answered(command: RelayCommand) -> bool {
     )
 }
 
-impl Plane {
-    /// A fresh link to the relay of a suspect channel stands: this one will not be waited for much
-    /// longer.
-    pub fn supersede_channel(&mut self, key: ChannelKey) {
-        if let Some(entry) = self.channels.get_mut(key) {
-            entry.liveness.is_superseded = true;
-        }
-    }
-
-    /// Cells came over a channel.
-    pub(super) fn handle_heard(&mut self, key: ChannelKey, now: Now) {
-        let Some(entry) = self.channels.get_mut(key) else {
-            return;
-        };
-        let (probe, was_suspect) = entry.liveness.heard(now);
-        if let Some(circ_id) = probe {
-            entry.channel.remove(circ_id);
-            // A queue that is full has more to say than this.
-            let queued = entry.channel.queue_destroy(circ_id, DestroyReason::NONE);
-            if queued.is_ok() {
-                self.ready.channel(key, &mut entry.ready);
-            }
-        }
-        if was_suspect {
-            self.events.push_back(Event::ChannelHeard { channel: key });
-        }
-    }
-
-    /// Asks relays that are silent, and tells of those that do not answer.
-    pub(super) fn handle_silence(&mut self, now: Now) {
-        let Plane {
-            channels,
-            circuits,
-            ready,
-            events,
-            rng,
-            ..
-        } = self;
-        for (key, entry) in channels {
-            let Some(due) = entry.liveness.due(now) else {
-                continue;
-            };
-            let is_used = || {
-                let mut over = circuits.values().filter(|one| one.channel == key);
-                over.any(|one| !one.streams.is_empty() || one.onion != OnionUse::None)
-            };
-            let liveness = &mut entry.liveness;
-            match due {
-                Due::AskIfUsed if !is_used() => liveness.quiet_since = now.mono,
-                Due::Ask | Due::AskIfUsed => {
-                    (liveness.doubt, liveness.asked_at) = (Doubt::Asked, now.mono);
-                    // What cannot be asked for lack of room is as good as asked.
-                    liveness.probe = ask(&mut entry.channel, rng).ok();
-                    ready.channel(key, &mut entry.ready);
-                }
-                Due::Suspect => {
-                    liveness.doubt = Doubt::Suspect;
-                    events.push_back(Event::ChannelSuspect { channel: key });
-                }
-                Due::Dead => {
-                    liveness.doubt = Doubt::Dead;
-                    events.push_back(Event::ChannelDead {
-                        channel: key,
-                        has_spoken: liveness.has_spoken,
-                    });
-                }
-            }
-        }
-    }
-}
-
 /// Why a relay could not be asked.
 #[derive(Debug, thiserror::Error)]
 enum AskError {
@@ -244,7 +218,7 @@ enum AskError {
 }
 
 /// Sends CREATE_FAST before all else that waits. Nobody keeps the keys.
-fn ask(channel: &mut Channel, rng: &mut cepa_crypto::Rng) -> Result<CircId, AskError> {
+fn ask(channel: &mut Channel, rng: &mut Rng) -> Result<CircId, AskError> {
     let circ_id = channel.allocate(rng, NOBODY)?;
     let mut create = cell::new_cell(circ_id, Command::CREATE_FAST);
     CreateFast { x: rng.array() }.write(cell::payload_mut(&mut create));

@@ -6,13 +6,9 @@
 //! no stream of a visitor is taken.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::time::Instant;
 
-use cepa_circuit::StreamKey;
 use cepa_limits::memory::{Memory, MemoryClass, MemoryShare, default_max_bytes};
-use cepa_wire::Now;
 use tracing::warn;
 
 use super::{CircuitClose, Plane};
@@ -26,28 +22,22 @@ const STREAM_BYTES: usize = 20 * 1024;
 #[derive(Debug)]
 pub(super) struct Ledger {
     share: MemoryShare,
-    /// Bytes that wait for applications.
-    inbound_bytes: usize,
 }
 
 impl Default for Ledger {
     fn default() -> Self {
         Ledger {
             share: MemoryShare::new(Memory::new(default_max_bytes(None))),
-            inbound_bytes: 0,
         }
     }
 }
 
 impl Ledger {
-    /// So many bytes came for an application.
-    pub(super) fn came(&mut self, bytes: usize) {
-        self.inbound_bytes += bytes;
-    }
-
-    /// So many were taken, or thrown away.
-    pub(super) fn gone(&mut self, bytes: usize) {
-        self.inbound_bytes = self.inbound_bytes.saturating_sub(bytes);
+    /// So many bytes are held.
+    fn tell(&mut self, cells: usize, streams: usize, circuits: usize) {
+        self.share.tell(MemoryClass::Cells, cells);
+        self.share.tell(MemoryClass::Streams, streams);
+        self.share.tell(MemoryClass::Circuits, circuits);
     }
 
     /// Whether a visitor may open one more stream.
@@ -64,32 +54,30 @@ impl Plane {
     }
 
     /// Tells what is held, and closes what has waited longest if that is too much.
-    pub(super) fn limit_memory(&mut self, now: Now) {
+    pub(super) fn limit_memory(&mut self) {
         self.tell_memory();
         let memory = Arc::clone(self.ledger.share.memory());
         let Some(shortage) = memory.shortage() else {
             return;
         };
-        let before = self.ledger.inbound_bytes;
+        let before = self.streams.inbound_bytes;
         let to_free = shortage.share(self.queued());
-        let waiting = self.streams.iter().filter_map(|(key, entry)| {
-            let since = entry.held.since()?;
-            Some(Reverse((since, key)))
-        });
-        let mut oldest: BinaryHeap<Reverse<(Instant, StreamKey)>> = waiting.collect();
+        let mut oldest = self.streams.waiting();
         let mut closed = 0_u64;
-        while before - self.ledger.inbound_bytes.min(before) < to_free
+        while before - self.streams.inbound_bytes.min(before) < to_free
             && let Some(Reverse((_, key))) = oldest.pop()
         {
             closed += 1;
-            self.drop_held(key, now);
+            if let Some(circuit) = self.streams.discard(key) {
+                self.destroy_circuit(circuit, CircuitClose::MemoryShort);
+            }
         }
         if closed == 0 {
             return;
         }
         memory.note_freed(
             MemoryClass::Streams,
-            before - self.ledger.inbound_bytes.min(before),
+            before - self.streams.inbound_bytes.min(before),
         );
         self.tell_memory();
         warn!(
@@ -101,30 +89,14 @@ impl Plane {
     }
 
     fn queued(&self) -> usize {
-        let channels = self.channels.values();
-        let cells: usize = channels.map(|entry| entry.channel.queue_bytes()).sum();
-        cells + self.ledger.inbound_bytes
+        self.channels.queue_bytes() + self.streams.inbound_bytes
     }
 
     fn tell_memory(&mut self) {
-        let queued = self.queued();
-        let streams = self.ledger.inbound_bytes;
-        let circuits = self.circuits.len() * CIRCUIT_BYTES + self.streams.len() * STREAM_BYTES;
-        let share = &mut self.ledger.share;
-        share.tell(MemoryClass::Cells, queued - streams);
-        share.tell(MemoryClass::Streams, streams);
-        share.tell(MemoryClass::Circuits, circuits);
-    }
-
-    /// Closes the circuit of a stream, and throws away what waits for its application.
-    fn drop_held(&mut self, key: StreamKey, _now: Now) {
-        let Some(entry) = self.streams.get_mut(key) else {
-            return;
-        };
-        let bytes = entry.stream.discard();
-        entry.held.taken(bytes);
-        self.ledger.gone(bytes);
-        let circuit = entry.circuit;
-        self.destroy_circuit(circuit, CircuitClose::MemoryShort);
+        let circuits = self.circuits.len() * CIRCUIT_BYTES;
+        let standing = circuits + self.streams.by_key.len() * STREAM_BYTES;
+        let cells = self.channels.queue_bytes();
+        self.ledger
+            .tell(cells, self.streams.inbound_bytes, standing);
     }
 }

@@ -30,9 +30,6 @@ impl Plane {
         let Some(entry) = self.circuits.get_mut(circuit) else {
             return;
         };
-        if stream_id == StreamId::NONE && command == RelayCommand::PADDING_NEGOTIATED {
-            return self.handle_negotiated(circuit, hop, data);
-        }
         if stream_id == StreamId::NONE {
             return self.handle_control(circuit, hop, command, data);
         }
@@ -45,21 +42,29 @@ impl Plane {
             entry.dropped_cells += u64::from(late == Late::Unexpected);
             return;
         };
-        let Some(stream) = self.streams.get(key).filter(|stream| stream.hop == hop) else {
+        let Some(stream) = self.streams.entry(key).filter(|stream| stream.hop == hop) else {
             entry.dropped_cells += 1;
             return;
         };
         let is_resolve = stream.kind == StreamKind::Resolve;
         let outcome = match command {
-            RelayCommand::DATA if !is_resolve => self.handle_data(key, data, now),
-            RelayCommand::SENDME if !is_resolve => self.handle_stream_sendme(key),
+            RelayCommand::DATA if !is_resolve => {
+                let taken = self.streams.data(key, data, now);
+                if taken.is_ok() {
+                    // DATA without bytes is acknowledged without waiting for the application.
+                    self.send_stream_flow(key, now);
+                }
+                taken
+            }
+            RelayCommand::SENDME if !is_resolve => self.streams.sendme(key),
             RelayCommand::XOFF | RelayCommand::XON if !is_resolve => {
-                self.handle_flow_message(key, command, data, now)
+                self.streams.flow_message(key, command, data, now)
             }
             // For a stream of the peer's, the state refuses it.
             RelayCommand::CONNECTED if !is_resolve => self.handle_connected(key, data, now),
             RelayCommand::RESOLVED if is_resolve => {
-                self.handle_resolved(circuit, stream_id, key, data);
+                entry.streams.remove(&stream_id);
+                self.handle_resolved(key, data);
                 Ok(())
             }
             RelayCommand::END => {
@@ -74,34 +79,38 @@ impl Plane {
             Err(StreamViolation::Window(violation)) => {
                 self.destroy_circuit(circuit, OriginViolation::from(violation).into());
             }
-            Err(StreamViolation::State) => self.count_dropped(circuit),
+            Err(StreamViolation::State) => {
+                if let Some(circuit) = self.circuits.get_mut(circuit) {
+                    circuit.dropped_cells += 1;
+                }
+            }
         }
     }
 
-    pub(super) fn count_dropped(&mut self, circuit: CircuitKey) {
-        if let Some(circuit) = self.circuits.get_mut(circuit) {
-            circuit.dropped_cells += 1;
-        }
-    }
-
-    fn handle_data(
+    /// Takes a message of a hop about no stream.
+    fn handle_control(
         &mut self,
-        key: StreamKey,
+        circuit: CircuitKey,
+        hop: usize,
+        command: RelayCommand,
         data: &[u8],
-        now: Now,
-    ) -> Result<(), StreamViolation> {
-        let Some(entry) = self.streams.get_mut(key) else {
-            return Ok(());
+    ) {
+        let Some(entry) = self.circuits.get_mut(circuit) else {
+            return;
         };
-        entry.stream.handle_data(data, now.mono)?;
-        if !data.is_empty() {
-            entry.held.came(data.len(), now.mono);
-            self.ledger.came(data.len());
-            self.ready.stream(key, &mut entry.ready);
+        if command == RelayCommand::PADDING_NEGOTIATED {
+            let is_known = entry.padding.handle_negotiated(hop, data);
+            entry.dropped_cells += u64::from(!is_known);
+        } else if entry.awaits(hop, command) {
+            let data = data.to_vec();
+            self.events.push_back(Event::CircuitMessage {
+                circuit,
+                command,
+                data,
+            });
+        } else {
+            entry.dropped_cells += 1;
         }
-        // DATA without bytes is acknowledged without waiting for the application.
-        self.send_stream_flow(key, now);
-        Ok(())
     }
 
     fn handle_connected(
@@ -110,15 +119,11 @@ impl Plane {
         data: &[u8],
         now: Now,
     ) -> Result<(), StreamViolation> {
-        let Some(entry) = self.streams.get_mut(key) else {
-            return Ok(());
-        };
         let Ok(connected) = Connected::read(data) else {
             self.fail_stream(key, EndReason::TORPROTOCOL, now);
             return Ok(());
         };
-        entry.stream.handle_connected()?;
-        self.ready.stream(key, &mut entry.ready);
+        self.streams.connected(key)?;
         let address = connected.address;
         self.events.push_back(Event::StreamConnected {
             stream: key,
@@ -128,25 +133,14 @@ impl Plane {
     }
 
     /// RESOLVED came, well-formed or not: the look-up is over (tor-spec 6.4).
-    fn handle_resolved(
-        &mut self,
-        circuit: CircuitKey,
-        stream_id: StreamId,
-        key: StreamKey,
-        data: &[u8],
-    ) {
-        if let Some(circuit) = self.circuits.get_mut(circuit) {
-            circuit.streams.remove(&stream_id);
-        }
+    fn handle_resolved(&mut self, stream: StreamKey, data: &[u8]) {
         match Resolved::read(data) {
             Ok(Resolved { answers }) => {
-                self.streams.remove(key);
-                self.events.push_back(Event::StreamResolved {
-                    stream: key,
-                    answers,
-                });
+                self.streams.remove(stream);
+                let event = Event::StreamResolved { stream, answers };
+                self.events.push_back(event);
             }
-            Err(_) => self.end_stream(key, EndReason::TORPROTOCOL.into()),
+            Err(_) => self.end_stream(stream, EndReason::TORPROTOCOL.into()),
         }
     }
 }

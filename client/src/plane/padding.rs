@@ -13,6 +13,7 @@
 use std::time::{Duration, Instant};
 
 use cepa_circuit::{CircuitKey, PaddingBudget, PaddingMachine, PaddingParams, PaddingSchedule};
+use cepa_crypto::Rng;
 use cepa_wire::Now;
 use cepa_wire::circuit_padding::{
     MachineCommand, MachineNegotiated, MachineType, NegotiateMachine,
@@ -52,6 +53,50 @@ pub(super) struct CircuitPadding {
 }
 
 impl Padding {
+    /// Whether a machine may be asked for on a circuit.
+    fn allows(&self, of: &CircuitPadding) -> bool {
+        !(self.params.is_disabled || self.params.is_reduced || of.is_refused)
+    }
+
+    /// A circuit has served that is kept so that it looks like others; the one that goes instead
+    /// where there are too many.
+    fn retire(&mut self, key: CircuitKey, now: Now) -> Option<CircuitKey> {
+        tracing::debug!("a circuit is kept to look like others");
+        self.retired.push((now.mono + RETIRED_FOR, key));
+        (self.retired.len() > RETIRED_MAX).then(|| self.retired.remove(0).1)
+    }
+
+    /// A circuit that was kept for long enough.
+    fn pop_retired(&mut self, now: Now) -> Option<CircuitKey> {
+        let (until, _) = self.retired.first()?;
+        (*until <= now.mono).then(|| self.retired.remove(0).1)
+    }
+
+    /// Whether padding goes over a circuit whose time has come; when it does next is planned.
+    fn pads(&mut self, key: CircuitKey, of: &mut CircuitPadding, rng: &mut Rng, now: Now) -> bool {
+        let Some(machine) = &mut of.machine else {
+            return false;
+        };
+        let Some(due) = machine.due() else {
+            return false;
+        };
+        if due > now.mono {
+            self.schedule.push(due, key);
+            return false;
+        }
+        if self.params.is_disabled || !self.budget.allows(&self.params) {
+            machine.end();
+            return false;
+        }
+        machine.sent(rng, now.mono);
+        if let Some(due) = machine.due() {
+            self.schedule.push(due, key);
+        }
+        let machine = machine.machine;
+        tracing::debug!(%machine, "a padding cell goes");
+        true
+    }
+
     /// A cell of ours is sent.
     pub(super) fn note(&mut self, command: RelayCommand) {
         self.budget.note(command == RelayCommand::DROP);
@@ -61,6 +106,49 @@ impl Padding {
     pub(super) fn next(&self) -> Option<Instant> {
         let retired = self.retired.first().map(|(until, _)| *until);
         self.schedule.next().into_iter().chain(retired).min()
+    }
+}
+
+impl CircuitPadding {
+    /// PADDING_NEGOTIATED came from a hop. False if that is none of its business.
+    pub(super) fn handle_negotiated(&mut self, hop: usize, data: &[u8]) -> bool {
+        let (Some(held), PADDING_HOP, Ok(answer)) =
+            (self.machine, hop, MachineNegotiated::read(data))
+        else {
+            return false;
+        };
+        let MachineNegotiated {
+            command,
+            is_accepted,
+            machine,
+            counter,
+        } = answer;
+        tracing::debug!(%machine, ?command, is_accepted, "circuit padding negotiated");
+        let is_over = command == MachineCommand::Stop || !is_accepted;
+        if is_over && held.is_meant(machine, counter) {
+            self.machine = None;
+            self.is_refused |= command == MachineCommand::Start;
+        }
+        true
+    }
+
+    /// DROP came from a hop. False if no machine is running there.
+    pub(super) fn handle_drop(&self, hop: usize) -> bool {
+        let held = self.machine.as_ref().filter(|_| hop == PADDING_HOP);
+        if let Some(held) = held {
+            tracing::debug!(machine = %held.machine, "a padding cell came");
+        }
+        held.is_some()
+    }
+
+    /// Begins a machine; the number under which the hop is asked for it, and when it pads first.
+    fn begin(&mut self, machine: MachineType, rng: &mut Rng, now: Now) -> (u32, Option<Instant>) {
+        let counter = self.count.saturating_add(1);
+        let begun = PaddingMachine::at_client(machine, counter, rng, now.mono);
+        self.machine = begun;
+        self.count = counter;
+        self.outlives |= machine == MachineType::HIDE_INTRO;
+        (counter, begun.and_then(|begun| begun.due()))
     }
 }
 
@@ -76,16 +164,11 @@ impl Plane {
         let Some(circuit) = self.circuits.get_mut(key) else {
             return;
         };
-        let params = &self.padding.params;
-        let is_off = params.is_disabled || params.is_reduced || circuit.padding.is_refused;
-        if is_off || circuit.origin.hop_count() <= PADDING_HOP {
+        let is_there = circuit.origin.hop_count() > PADDING_HOP;
+        if !is_there || !self.padding.allows(&circuit.padding) {
             return;
         }
-        let counter = circuit.padding.count.saturating_add(1);
-        let begun = PaddingMachine::at_client(machine, counter, &mut self.rng, now.mono);
-        circuit.padding.machine = begun;
-        circuit.padding.count = counter;
-        circuit.padding.outlives |= machine == MachineType::HIDE_INTRO;
+        let (counter, due) = circuit.padding.begin(machine, &mut self.rng, now);
         let asked = NegotiateMachine {
             command: MachineCommand::Start,
             machine,
@@ -96,48 +179,9 @@ impl Plane {
         tracing::debug!(%machine, "a padding machine is asked for");
         let command = RelayCommand::PADDING_NEGOTIATE;
         if self.send_message(key, PADDING_HOP, command, StreamId::NONE, &body, now)
-            && let Some(due) = begun.and_then(|begun| begun.due())
+            && let Some(due) = due
         {
             self.padding.schedule.push(due, key);
-        }
-    }
-
-    /// PADDING_NEGOTIATED.
-    pub(super) fn handle_negotiated(&mut self, key: CircuitKey, hop: usize, data: &[u8]) {
-        let Some(circuit) = self.circuits.get_mut(key) else {
-            return;
-        };
-        let padding = &mut circuit.padding;
-        let (Some(held), PADDING_HOP, Ok(answer)) =
-            (padding.machine, hop, MachineNegotiated::read(data))
-        else {
-            circuit.dropped_cells += 1;
-            return;
-        };
-        let MachineNegotiated {
-            command,
-            is_accepted,
-            machine,
-            counter,
-        } = answer;
-        tracing::debug!(%machine, ?command, is_accepted, "circuit padding negotiated");
-        let is_over = command == MachineCommand::Stop || !is_accepted;
-        if is_over && held.is_meant(machine, counter) {
-            padding.machine = None;
-            padding.is_refused |= command == MachineCommand::Start;
-        }
-    }
-
-    /// DROP.
-    pub(super) fn handle_drop(&mut self, key: CircuitKey, hop: usize) {
-        let Some(circuit) = self.circuits.get_mut(key) else {
-            return;
-        };
-        match &circuit.padding.machine {
-            Some(held) if hop == PADDING_HOP => {
-                tracing::debug!(machine = %held.machine, "a padding cell came");
-            }
-            _ => circuit.dropped_cells += 1,
         }
     }
 
@@ -147,56 +191,31 @@ impl Plane {
         let Some(circuit) = self.circuits.get(key) else {
             return;
         };
-        if !circuit.padding.outlives || circuit.padding.is_refused {
-            return self.close_circuit(key, DestroyReason::NONE, now);
-        }
-        tracing::debug!("a circuit is kept to look like others");
-        let retired = &mut self.padding.retired;
-        retired.push((now.mono + RETIRED_FOR, key));
-        if retired.len() > RETIRED_MAX {
-            let (_, oldest) = retired.remove(0);
-            self.close_circuit(oldest, DestroyReason::NONE, now);
+        let is_hidden = circuit.padding.outlives && !circuit.padding.is_refused;
+        let goes = match is_hidden {
+            true => self.padding.retire(key, now),
+            false => Some(key),
+        };
+        if let Some(key) = goes {
+            self.close_circuit(key, DestroyReason::NONE, now);
         }
     }
 
     /// Sends the circuit padding that is due, and closes circuits that were kept for long enough.
     pub(super) fn handle_padding(&mut self, now: Now) {
         while let Some(key) = self.padding.schedule.pop_due(now.mono) {
-            self.pad_circuit(key, now);
+            if let Some(circuit) = self.circuits.get_mut(key)
+                && self
+                    .padding
+                    .pads(key, &mut circuit.padding, &mut self.rng, now)
+            {
+                let command = RelayCommand::DROP;
+                self.send_message(key, PADDING_HOP, command, StreamId::NONE, &[], now);
+            }
         }
-        while let Some((until, key)) = self.padding.retired.first().copied()
-            && until <= now.mono
-        {
-            self.padding.retired.remove(0);
+        while let Some(key) = self.padding.pop_retired(now) {
             self.close_circuit(key, DestroyReason::NONE, now);
         }
-    }
-
-    fn pad_circuit(&mut self, key: CircuitKey, now: Now) {
-        let Some(circuit) = self.circuits.get_mut(key) else {
-            return;
-        };
-        let Some(machine) = &mut circuit.padding.machine else {
-            return;
-        };
-        let Some(due) = machine.due() else {
-            return;
-        };
-        if due > now.mono {
-            return self.padding.schedule.push(due, key);
-        }
-        let params = &self.padding.params;
-        if params.is_disabled || !self.padding.budget.allows(params) {
-            return machine.end();
-        }
-        machine.sent(&mut self.rng, now.mono);
-        if let Some(due) = machine.due() {
-            self.padding.schedule.push(due, key);
-        }
-        let machine = machine.machine;
-        tracing::debug!(%machine, "a padding cell goes");
-        let command = RelayCommand::DROP;
-        self.send_message(key, PADDING_HOP, command, StreamId::NONE, &[], now);
     }
 }
 

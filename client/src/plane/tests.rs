@@ -342,7 +342,7 @@ fn the_queue_and_the_stream_window_stop_a_sender() {
 fn streams_of_a_circuit_take_turns() {
     let (mut world, circuit, _, _) = World::connected();
     let mut streams: Vec<StreamKey> = (0..4).map(|_| world.stream(circuit)).collect();
-    streams.sort_by_key(|key| world.plane.streams[*key].stream.id());
+    streams.sort_by_key(|key| world.plane.streams.by_key[*key].stream.id());
     world.run();
     let relay_window = |world: &mut World| {
         // All tags of the cells sent so far are the relay's to give back; a version 0 SENDME is

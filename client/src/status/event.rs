@@ -21,11 +21,13 @@ use cepa_wire::host::Host;
 use cepa_wire::socks::SocksStatus;
 
 use super::{
-    BuildTimesStatus, CircuitId, CircuitPurpose, CircuitStatus, ConsensusStatus, LinkStatus,
-    StreamStatus, Traffic,
+    BuildTimesStatus, CircuitPurpose, CircuitStatus, ConsensusStatus, LinkStatus, StreamStatus,
+    Traffic,
 };
-use crate::bootstrap::BootstrapStatus;
+use crate::names::CircuitId;
 use crate::plane::CircuitClose;
+use crate::select::guards::GuardChange;
+use crate::status::bootstrap::BootstrapStatus;
 
 /// Events that wait at most.
 pub const EVENTS_MAX: usize = 4096;
@@ -240,19 +242,6 @@ pub enum DescriptorFailure {
     Bad,
     /// No answer came.
     Broken,
-}
-
-/// What happened to a guard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GuardChange {
-    /// The guard was drawn into the sample.
-    New,
-    /// The guard can be reached.
-    Up,
-    /// The guard cannot be reached.
-    Down,
-    /// The guard was given up.
-    Dropped,
 }
 
 /// Why circuits may take another time than before.

@@ -8,8 +8,8 @@ use cepa_wire::relay::{RelayCommand, StreamId};
 
 use super::onion::{Hosted, hosted};
 use super::*;
-use crate::client::circuit_padding::allowed;
-use crate::network::PaddingLevel;
+use crate::circuits::padding::of_circuits;
+use crate::config::PaddingLevel;
 use crate::plane::RETIRED_FOR;
 
 const SECOND: usize = 1;
@@ -35,9 +35,10 @@ fn drops(net: &Hosted) -> Vec<usize> {
 
 fn with(padding: PaddingLevel) -> Hosted {
     let mut net = hosted();
-    net.world.client.config.circuit_padding = padding;
-    let now = net.world.now;
-    net.world.client.handle_consensus(now);
+    net.world.client.shared.config.circuit_padding = padding;
+    let (client, now) = (&mut net.world.client, net.world.now);
+    let ctx = &mut client.shared.at(client.directory.view(), now);
+    client.circuits.handle_consensus(ctx);
     net
 }
 
@@ -72,7 +73,7 @@ fn a_visitors_circuits_are_hidden() {
     net.world.wait(Duration::from_secs(6));
     assert!(!is_there(&net));
     let circuit = net.circuit(ours);
-    let status = net.world.client.plane.circuit_status(circuit);
+    let status = net.world.client.shared.plane.circuit_status(circuit);
     assert_eq!(status.unwrap().dropped_cells, 0);
 }
 
@@ -90,14 +91,14 @@ fn whoever_wants_less_asks_for_nothing() {
 fn the_consensus_has_its_say() {
     let consensus = |name: &str| Params::parse(&format!("{name}=1")).unwrap();
     let full = PaddingLevel::Full;
-    let none = allowed(&consensus("circpad_padding_disabled"), full);
+    let none = of_circuits(&consensus("circpad_padding_disabled"), full);
     assert!(none.is_disabled && !none.is_reduced);
-    let less = allowed(&consensus("circpad_padding_reduced"), full);
+    let less = of_circuits(&consensus("circpad_padding_reduced"), full);
     assert!(!less.is_disabled && less.is_reduced);
-    let all = allowed(&Params::new(), full);
+    let all = of_circuits(&Params::new(), full);
     assert!(!all.is_disabled && !all.is_reduced);
-    assert!(allowed(&Params::new(), PaddingLevel::Off).is_disabled);
-    assert!(allowed(&Params::new(), PaddingLevel::Reduced).is_reduced);
+    assert!(of_circuits(&Params::new(), PaddingLevel::Off).is_disabled);
+    assert!(of_circuits(&Params::new(), PaddingLevel::Reduced).is_reduced);
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn padding_that_nobody_asked_for_is_counted() {
     let key = net.world.net.onion.padding.iter();
     let key = key.map(|asked| asked.0).next().unwrap();
     let dropped = |net: &Hosted| {
-        let status = net.world.client.plane.circuit_status(circuit);
+        let status = net.world.client.shared.plane.circuit_status(circuit);
         status.unwrap().dropped_cells
     };
     assert_eq!(dropped(&net), 0, "to refuse is no offence");

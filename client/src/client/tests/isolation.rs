@@ -3,13 +3,16 @@
 use cepa_circuit::CircuitKey;
 
 use super::*;
-use crate::pool::{CLEAN_MAX, DIRTY_MAX};
+use crate::circuits::pool::{CLEAN_MAX, DIRTY_MAX};
 
 /// The circuit of a new stream, and the stream.
 fn circuit(world: &mut World, host: &str, port: u16, user: &str) -> (CircuitKey, StreamKey) {
     let request = world.connect(host, port, user, b"");
     let stream = world.connected(request);
-    (world.client.plane.stream_circuit(stream).unwrap(), stream)
+    (
+        world.client.shared.plane.stream_circuit(stream).unwrap(),
+        stream,
+    )
 }
 
 fn with(flags: &str) -> World {
@@ -65,7 +68,7 @@ fn credentials_may_keep_a_circuit() {
     world
         .client
         .stream_close(stream, EndReason::DONE, world.now);
-    let lives = |world: &World| world.client.plane.circuit_status(kept).is_some();
+    let lives = |world: &World| world.client.shared.plane.circuit_status(kept).is_some();
     assert!(lives(&world));
     world.wait(2 * DIRTY_MAX);
     assert!(lives(&world), "another stream is open still");
@@ -74,22 +77,24 @@ fn credentials_may_keep_a_circuit() {
 #[test]
 fn idle_circuits_go_and_clean_ones_stay_ready() {
     let mut world = World::ready();
-    while world.client.build_times.is_learning() {
+    while world.client.circuits.build_times.is_learning() {
         world
             .client
+            .circuits
             .build_times
             .built(Duration::from_millis(20), false);
     }
     let general = |world: &World| -> Vec<_> {
-        let pool = world.client.pool.iter();
+        let pool = world.client.circuits.pool.iter();
         let general = pool.filter(|(_, entry)| entry.is_general());
         general.map(|(id, _)| id).collect()
     };
     let before = general(&world);
     world.wait(CLEAN_MAX + Duration::from_secs(60));
     let ready = |world: &World| {
-        let ready = |entry: &crate::pool::Entry| entry.is_clean() && entry.built().is_some();
-        let pool = world.client.pool.iter();
+        let ready =
+            |entry: &crate::circuits::pool::Entry| entry.is_clean() && entry.built().is_some();
+        let pool = world.client.circuits.pool.iter();
         pool.filter(|(_, entry)| entry.is_general() && ready(entry))
             .count()
     };

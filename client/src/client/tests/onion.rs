@@ -11,11 +11,11 @@ use cepa_wire::socks::{SocksCommand, SocksStatus};
 
 use super::world::{World, socks};
 use super::*;
-use crate::command::RequestId;
-use crate::onion::Owner;
-use crate::onion::services::{ServiceConfig, ServiceId};
-use crate::onion_circuits::{NAMED_MAX, READY_PATHS, Stage};
-use crate::pool::CIRCUITS_MAX;
+use crate::circuits::pool::CIRCUITS_MAX;
+use crate::circuits::upkeep::READY_PATHS;
+use crate::names::{Owner, RequestId, ServiceId};
+use crate::onion::circuits::{NAMED_MAX, Stage};
+use crate::onion::services::ServiceConfig;
 
 const PORT: u16 = 80;
 
@@ -35,7 +35,7 @@ fn hosted_with(change: impl FnOnce(&mut ServiceConfig)) -> Hosted {
 }
 
 pub(super) fn hosted_in(mut world: World, change: impl FnOnce(&mut ServiceConfig)) -> Hosted {
-    world.client.config.onion_errors = true;
+    world.client.shared.config.onion_errors = true;
     let mut config = ServiceConfig::new(identity(1), vec![PORT]);
     change(&mut config);
     let address = OnionAddress::new(&config.identity.public()).unwrap();
@@ -43,7 +43,7 @@ pub(super) fn hosted_in(mut world: World, change: impl FnOnce(&mut ServiceConfig
     for _ in 0..10 {
         world.wait(Duration::from_secs(1));
     }
-    assert_eq!(world.published, [service], "{:?}", world.client.told);
+    assert_eq!(world.published, [service], "{:?}", world.client.onion.told);
     let host = address.to_string();
     Hosted {
         world,
@@ -75,7 +75,10 @@ impl Hosted {
     /// The stream that a visitor asks the service for.
     fn visitor(&mut self) -> StreamKey {
         let [(stream, PORT)] = self.world.visitors[..] else {
-            panic!("{:?} {:#?}", self.world.visitors, self.world.client.told);
+            panic!(
+                "{:?} {:#?}",
+                self.world.visitors, self.world.client.onion.told
+            );
         };
         self.world.visitors.clear();
         stream
@@ -91,21 +94,32 @@ impl Hosted {
     }
 
     pub(super) fn circuit(&self, stream: StreamKey) -> CircuitKey {
-        self.world.client.plane.stream_circuit(stream).unwrap()
+        self.world
+            .client
+            .shared
+            .plane
+            .stream_circuit(stream)
+            .unwrap()
     }
 
     /// The relays of the circuit of a stream, without the peer.
     pub(super) fn path(&self, stream: StreamKey) -> Vec<RsaId> {
         let client = &self.world.client;
-        let id = client.pool.by_key(self.circuit(stream)).unwrap();
-        let path = client.pool.entry(id).unwrap().onion_path().unwrap();
+        let id = client.circuits.pool.by_key(self.circuit(stream)).unwrap();
+        let path = client
+            .circuits
+            .pool
+            .entry(id)
+            .unwrap()
+            .onion_path()
+            .unwrap();
         path.iter().map(|relay| relay.rsa_id).collect()
     }
 
     /// Second hops.
     pub(super) fn layer2(&self) -> Vec<RsaId> {
         let (client, now) = (&self.world.client, self.world.now);
-        client.vanguards.layer2(now).unwrap()
+        client.circuits.choice.vanguards.layer2(now).unwrap()
     }
 
     /// Gets in again within so many seconds.
@@ -179,16 +193,24 @@ fn a_service_is_hosted_and_visited() {
 fn paths_are_those_of_vanguards_lite() {
     let mut net = hosted();
     net.visit("");
-    let guard = net.world.client.guards.primary()[0];
+    let guard = net.world.client.circuits.choice.guards.primary()[0];
     let layer2 = net.layer2();
     let mut lengths = Vec::new();
     for (name, named) in &net.world.client.onion.by_name {
         let Stage::Ready(id) = named.stage else {
             continue;
         };
-        let key = net.world.client.pool.entry(id).unwrap().key().unwrap();
-        let status = net.world.client.plane.circuit_status(key).unwrap();
-        lengths.push((name.0, named.purpose, status.hop_count));
+        let key = net
+            .world
+            .client
+            .circuits
+            .pool
+            .entry(id)
+            .unwrap()
+            .key()
+            .unwrap();
+        let status = net.world.client.shared.plane.circuit_status(key).unwrap();
+        lengths.push((name.owner, named.purpose, status.hop_count));
     }
     for (owner, purpose, hops) in lengths {
         use crate::onion::Purpose;
@@ -211,9 +233,13 @@ fn paths_are_those_of_vanguards_lite() {
     let firsts = paths.iter().filter(|path| path.len() == 4);
     let at_guard = firsts.filter(|path| path[0] == guard).count();
     assert!(at_guard >= 3, "{paths:?}");
-    let free = net.world.client.pool.iter().filter(|(id, entry)| {
-        entry.onion_path().is_some() && net.world.client.onion.name_of(*id).is_none()
-    });
+    let free = net
+        .world
+        .client
+        .circuits
+        .pool
+        .iter()
+        .filter(|(_, entry)| entry.onion_path().is_some() && entry.bound.is_none());
     assert_eq!(free.count(), READY_PATHS);
 }
 
@@ -244,7 +270,7 @@ fn streams_share_a_rendezvous_unless_they_are_isolated() {
         let later = net.world.now;
         net.world.net.publish(later);
     }
-    let status = |key| net.world.client.plane.circuit_status(key);
+    let status = |key| net.world.client.shared.plane.circuit_status(key);
     assert!(status(left).is_none() && status(kept).is_some());
 }
 
@@ -255,7 +281,14 @@ fn what_is_wrong_is_told() {
     let [ours, _] = net.visit("");
     let circuit = net.circuit(ours);
     for guess in 81..=89 {
-        let stands = |net: &Hosted| net.world.client.plane.circuit_status(circuit).is_some();
+        let stands = |net: &Hosted| {
+            net.world
+                .client
+                .shared
+                .plane
+                .circuit_status(circuit)
+                .is_some()
+        };
         assert!(stands(&net), "before guess {guess}");
         let request = net.ask(guess, "");
         assert_eq!(net.world.failed(request), SocksStatus::CONNECTION_REFUSED);
@@ -282,7 +315,7 @@ fn what_is_wrong_is_told() {
         (unknown, SocksStatus::HS_DESC_NOT_FOUND),
     ] {
         for errors in [true, false] {
-            net.world.client.config.onion_errors = errors;
+            net.world.client.shared.config.onion_errors = errors;
             let request = net.world.connect(&host, PORT, "", b"");
             net.world.wait(Duration::from_secs(1));
             let plain = SocksStatus::HOST_UNREACHABLE;
@@ -301,7 +334,14 @@ fn too_many_streams() {
     assert_eq!(net.world.failed(request), SocksStatus::CONNECTION_REFUSED);
     net.world.wait(Duration::from_secs(2));
     let circuit = net.circuit(first);
-    assert!(net.world.client.plane.circuit_status(circuit).is_some());
+    assert!(
+        net.world
+            .client
+            .shared
+            .plane
+            .circuit_status(circuit)
+            .is_some()
+    );
     let mut net = hosted_with(|config| {
         config.streams_max = Some(1);
         config.closes_on_excess = true;
@@ -311,7 +351,14 @@ fn too_many_streams() {
     let request = net.ask(PORT, "");
     assert_eq!(net.world.failed(request), SocksStatus::CONNECTION_REFUSED);
     net.world.wait(Duration::from_secs(2));
-    assert!(net.world.client.plane.circuit_status(circuit).is_none());
+    assert!(
+        net.world
+            .client
+            .shared
+            .plane
+            .circuit_status(circuit)
+            .is_none()
+    );
 }
 
 #[test]
@@ -325,10 +372,12 @@ fn a_removed_service_leaves_nothing() {
     let client = &net.world.client;
     let of_services = client.onion.by_name.keys();
     assert_eq!(
-        of_services.filter(|name| name.0 == Owner::Services).count(),
+        of_services
+            .filter(|name| name.owner == Owner::Services)
+            .count(),
         0
     );
-    assert!(client.plane.circuit_status(meeting).is_none());
+    assert!(client.shared.plane.circuit_status(meeting).is_none());
     let intros = net.world.net.onion.intros.values();
     assert_eq!(intros.filter(|key| net.world.net.has(**key)).count(), 0);
     assert!(client.service_statuses().is_empty());
@@ -386,7 +435,7 @@ fn the_death_of_all_vanguards_is_survived() {
 #[test]
 fn dead_introduction_points_and_directories_are_survived() {
     let mut net = hosted();
-    let guard = net.world.client.guards.primary()[0];
+    let guard = net.world.client.circuits.choice.guards.primary()[0];
     let mut victims: Vec<RsaId> = net
         .world
         .net
@@ -513,10 +562,10 @@ fn a_name_for_each_request_ends_idle_visits_too() {
         net.world.wait(Duration::from_millis(60));
     }
     let client = &net.world.client;
-    assert!(client.pool.iter().count() <= CIRCUITS_MAX);
+    assert!(client.circuits.pool.iter().count() <= CIRCUITS_MAX);
     // Both ends of the visit that has a stream.
     for stream in [kept, kept_theirs] {
-        assert!(client.plane.stream_circuit(stream).is_some());
+        assert!(client.shared.plane.stream_circuit(stream).is_some());
     }
 }
 
@@ -533,5 +582,5 @@ fn idle_meetings_go_before_a_visitor_is_turned_away() {
         net.world.wait(Duration::from_millis(100));
     }
     assert!(net.world.client.onion.by_name.len() <= NAMED_MAX);
-    assert!(net.world.client.plane.stream_circuit(kept).is_some());
+    assert!(net.world.client.shared.plane.stream_circuit(kept).is_some());
 }

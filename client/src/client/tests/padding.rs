@@ -3,21 +3,21 @@
 use cepa_wire::cell::Command as CellCommand;
 
 use super::*;
-use crate::network::PaddingLevel;
+use crate::config::PaddingLevel;
 
 /// PADDING cells that the guard and other relays got within a minute, and whether the first relay
 /// was told to stop.
 fn padded(version: u16, padding: PaddingLevel) -> (usize, usize, bool) {
     let mut world = World::start(false);
     world.link_version = version;
-    world.client.config.padding = padding;
+    world.client.shared.config.padding = padding;
     let mut world = world.bootstrapped();
-    let guard = world.client.guards.primary()[0];
+    let guard = world.client.circuits.choice.guards.primary()[0];
     let told: Vec<_> = std::mem::take(&mut world.net.padding);
     // Nothing but padding is due then.
-    while world.client.build_times.is_learning() {
+    while world.client.circuits.build_times.is_learning() {
         let took = Duration::from_millis(20);
-        world.client.build_times.built(took, false);
+        world.client.circuits.build_times.built(took, false);
     }
     world.wait(Duration::from_secs(60));
     let count = |is_guard: bool| {

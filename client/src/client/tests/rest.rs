@@ -25,7 +25,7 @@ fn who_is_not_used_comes_to_rest() {
     world.wait(2 * HOUR);
     assert!(!world.client.is_dormant());
     let general = |world: &World| {
-        let pool = world.client.pool.iter();
+        let pool = world.client.circuits.pool.iter();
         pool.filter(|(_, entry)| entry.is_general()).count()
     };
     assert_eq!(general(&world), 0, "nothing was wanted for an hour");
@@ -35,7 +35,7 @@ fn who_is_not_used_comes_to_rest() {
     let before = work(&world);
     world.wait(30 * HOUR);
     assert_eq!(work(&world), before, "no circuit, no document");
-    assert_eq!(world.client.pool.iter().count(), 0);
+    assert_eq!(world.client.circuits.pool.iter().count(), 0);
     // The next request wakes it; its consensus is too old by then.
     world.net.publish(world.now);
     let request = world.connect("example.net", 80, "", b"");
@@ -71,7 +71,7 @@ fn a_stream_that_says_nothing_for_a_day_lives() {
 #[test]
 fn circuits_are_counted_for_their_guards() {
     let mut world = World::ready();
-    let guard = world.client.guards.primary()[0];
+    let guard = world.client.circuits.choice.guards.primary()[0];
     for n in 0..20 {
         let request = world.connect("example.net", 80, &n.to_string(), b"");
         let stream = world.connected(request);
@@ -81,7 +81,7 @@ fn circuits_are_counted_for_their_guards() {
     }
     world.wait(Duration::from_secs(700));
     let counts = |world: &World| {
-        let mut all = world.client.path_bias.iter();
+        let mut all = world.client.circuits.path_bias.iter();
         *all.find(|(id, _)| **id == guard).unwrap().1
     };
     let before = counts(&world);
@@ -105,7 +105,7 @@ fn circuits_are_counted_for_their_guards() {
     );
     let state = world.saved_state();
     let again = World::start_with(state, world.now);
-    let kept: Vec<_> = again.client.path_bias.iter().collect();
+    let kept: Vec<_> = again.client.circuits.path_bias.iter().collect();
     assert!(
         kept.iter()
             .any(|(id, counts)| **id == guard && counts.attempts > 20.0)
@@ -116,7 +116,7 @@ fn circuits_are_counted_for_their_guards() {
 fn a_directory_of_no_use_is_asked_last() {
     let mut world = World::start(true);
     // The fallback directory, which is asked before the authority.
-    let fallback = world.client.config.fallbacks[0].rsa;
+    let fallback = world.client.shared.config.fallbacks[0].rsa;
     world.net.liars.insert(fallback);
     world.run();
     assert!(world.client.view().is_none());

@@ -6,7 +6,7 @@ use cepa_crypto::RsaId;
 use cepa_wire::socks::SocksStatus;
 
 use super::world::World;
-use crate::rules::{RelaySet, Rules};
+use crate::select::rules::{RelaySet, Rules};
 
 fn set(words: &[&str]) -> RelaySet {
     RelaySet(words.iter().map(|word| word.parse().unwrap()).collect())
@@ -58,7 +58,14 @@ fn rules_that_leave_no_path_refuse_at_once() {
         ..Rules::default()
     });
     assert!(world.client.bootstrap().percent < 100);
-    let told: Vec<&str> = world.client.told_rules.iter().map(String::as_str).collect();
+    let told: Vec<&str> = world
+        .client
+        .circuits
+        .choice
+        .told()
+        .iter()
+        .map(String::as_str)
+        .collect();
     assert_eq!(
         told,
         [

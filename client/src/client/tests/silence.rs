@@ -41,8 +41,15 @@ fn a_silent_link_is_left_within_seconds_and_its_guard_kept() {
     let read = world.client.stream_take(old, &mut out, 10);
     assert_eq!(read.end, Some(EndReason::DESTROY));
     assert_eq!(links_to(&world, guard), 1);
-    assert!(world.client.guards.has_usable_primary(world.now));
-    assert_eq!(world.client.guards.primary()[0], guard);
+    assert!(
+        world
+            .client
+            .circuits
+            .choice
+            .guards
+            .has_usable_primary(world.now)
+    );
+    assert_eq!(world.client.circuits.choice.guards.primary()[0], guard);
 }
 
 #[test]
@@ -50,7 +57,7 @@ fn streams_outlive_a_network_that_was_gone_for_a_while() {
     let mut world = World::ready();
     let request = world.connect("example.net", 80, "", b"");
     let stream = world.connected(request);
-    let circuit = world.client.plane.stream_circuit(stream).unwrap();
+    let circuit = world.client.shared.plane.stream_circuit(stream).unwrap();
     let guard = world.net.path_of_last_begin()[0];
     world.net.go_down();
     let request = world.connect("example.net", 80, "", b"");
@@ -59,7 +66,10 @@ fn streams_outlive_a_network_that_was_gone_for_a_while() {
     world.net.come_up();
     assert!(answered(&mut world, request) <= Duration::from_secs(3));
     world.connected(request);
-    assert_eq!(world.client.plane.stream_circuit(stream), Some(circuit));
+    assert_eq!(
+        world.client.shared.plane.stream_circuit(stream),
+        Some(circuit)
+    );
     world.wait(Duration::from_secs(3));
     let request = world.connect("example.net", 80, "third", b"");
     world.connected(request);
@@ -87,27 +97,34 @@ fn a_slow_far_end_is_no_silent_link() {
 fn a_service_notices_that_nobody_can_ask_for_it() {
     let mut net = hosted();
     net.visit("before");
-    let guard = net.world.client.guards.primary()[0];
+    let guard = net.world.client.circuits.choice.guards.primary()[0];
     net.world.net.hold(guard);
     net.world
         .wait(QUIET_MAX + SUSPECT_AFTER + DEAD_AFTER + STEP);
     net.world.wait(Duration::from_secs(5));
     net.world.client.new_session(net.world.now);
     net.visit_within(3, "after");
-    assert_eq!(net.world.client.guards.primary()[0], guard);
+    assert_eq!(net.world.client.circuits.choice.guards.primary()[0], guard);
 }
 
 #[test]
 fn a_guard_that_refuses_all_is_left_and_one_that_refuses_some_is_not() {
     let mut world = World::ready();
-    let guard = world.client.guards.primary()[0];
+    let guard = world.client.circuits.choice.guards.primary()[0];
     world.net.refusing.insert(guard);
     for user in 0..40 {
         world.connect("example.net", 80, &user.to_string(), b"");
         world.wait(Duration::from_secs(1));
     }
     let is_first = |world: &World| world.net.path_of_last_begin().first() == Some(&guard);
-    assert!(world.client.guards.has_usable_primary(world.now));
+    assert!(
+        world
+            .client
+            .circuits
+            .choice
+            .guards
+            .has_usable_primary(world.now)
+    );
     world.net.refusing.clear();
     let request = world.connect("example.net", 80, "again", b"");
     assert!(answered(&mut world, request) <= Duration::from_secs(5));

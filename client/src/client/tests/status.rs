@@ -7,10 +7,10 @@ use proptest::prelude::*;
 
 use super::onion::hosted_in;
 use super::*;
+use crate::names::CircuitId;
 use crate::status::{
-    CircuitChange, CircuitEnd, CircuitId, CircuitPurpose, CircuitState, CircuitStatus,
-    DescriptorChange, Event, GuardChange, LinkChange, LinkEnd, StreamChange, StreamEnd,
-    StreamState, StreamStatus,
+    CircuitChange, CircuitEnd, CircuitPurpose, CircuitState, CircuitStatus, DescriptorChange,
+    Event, GuardChange, LinkChange, LinkEnd, StreamChange, StreamEnd, StreamState, StreamStatus,
 };
 
 fn listening() -> World {
@@ -162,7 +162,7 @@ fn a_stream_that_is_refused_loses_its_circuits_first() {
 #[test]
 fn links_guards_and_bandwidth_are_told() {
     let mut world = listening();
-    let guard = world.client.guards.primary()[0];
+    let guard = world.client.circuits.choice.guards.primary()[0];
     let links = world.client.link_statuses();
     assert!(
         links

@@ -9,7 +9,7 @@ use super::onion::hosted_in;
 use super::world::World;
 use super::*;
 use crate::onion::Purpose;
-use crate::vanguards::VanguardMode;
+use crate::select::vanguards::VanguardMode;
 
 fn full() -> ClientConfig {
     ClientConfig {
@@ -19,7 +19,7 @@ fn full() -> ClientConfig {
 }
 
 fn layers(world: &World) -> [Vec<RsaId>; 2] {
-    let (vanguards, now) = (&world.client.vanguards, world.now);
+    let (vanguards, now) = (&world.client.circuits.choice.vanguards, world.now);
     [vanguards.layer2(now), vanguards.layer3(now)].map(|layer| layer.unwrap())
 }
 
@@ -44,7 +44,7 @@ fn paths_are_those_of_full_vanguards() {
         };
         assert!(hops(1).all(|one| layer2.contains(&one.id)));
         assert_eq!((hops(1).count(), hops(2).count()), (4, 8));
-        let guard = net.world.client.guards.primary()[0];
+        let guard = net.world.client.circuits.choice.guards.primary()[0];
         for (command, hops) in [
             (RelayCommand::ESTABLISH_INTRO, 4),
             (RelayCommand::INTRODUCE1, 5),

@@ -25,12 +25,13 @@ use cepa_wire::resolve::{Answer, AnswerValue, Resolved};
 use cepa_wire::socks::{SocksRequest, SocksVersion};
 
 use super::*;
+use crate::config::Directory;
 use crate::drawn::{self, Documents, DrawnRelay, start};
 use crate::isolation::{Isolation, IsolationRules, Protocol};
-use crate::network::Directory;
 use crate::onion::LastHop;
-use crate::rules::Rules;
+use crate::select::rules::Rules;
 use crate::status::StreamSource;
+use crate::status::bootstrap::BootstrapStatus;
 
 /// Cells on their way to the client.
 type Inbox = Vec<(ChannelKey, CellBuf)>;
@@ -192,15 +193,15 @@ impl World {
                 body,
                 ..
             } => {
-                let asked = self.client.onion.asked.get(&fetch);
+                let asked = self.client.onion.asked.by_fetch.get(&fetch);
                 let named = asked.and_then(|asked| self.client.onion.by_name.get(&asked.name));
                 let over = named.and_then(|named| {
-                    let key = self.client.pool.entry(named.pool()?)?.key()?;
-                    let hops = self.client.plane.circuit_status(key)?.hop_count;
+                    let key = self.client.circuits.pool.entry(named.pool()?)?.key()?;
+                    let hops = self.client.shared.plane.circuit_status(key)?.hop_count;
                     Some((named.purpose, hops))
                 });
                 self.net.onion.asked.extend(over);
-                let attempt = self.client.fetches.attempts.get(&fetch);
+                let attempt = self.client.directory.fetches.attempts.get(&fetch);
                 let is_lie = attempt.is_some_and(|one| self.net.liars.contains(&one.relay));
                 let reply = Some(match named.map(|named| &named.last) {
                     Some(LastHop::Listed(id)) => {

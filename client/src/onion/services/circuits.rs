@@ -13,15 +13,17 @@ use std::collections::{BTreeMap, VecDeque};
 
 use cepa_crypto::Rng;
 use cepa_crypto::layer::HopLayer;
-use cepa_dir::DirRequest;
+use cepa_dir::hsring::HsRing;
+use cepa_dir::{DirRequest, NetworkView};
 use cepa_wire::Now;
 use cepa_wire::relay::RelayCommand;
 
-use super::config::ServiceId;
-use crate::onion::action::{Action, CircuitName, LastHop, Purpose};
-use crate::onion_circuits::MEETINGS_MAX;
+use crate::names::{CircuitName, Owner, ServiceId};
+use crate::onion::action::{Action, LastHop, Purpose};
+use crate::onion::circuits::MEETINGS_MAX;
+use crate::select::rules::Permits;
 
-/// Circuits of uploads at once, for all services together.
+/// ServiceCircuits of uploads at once, for all services together.
 const UPLOADS_MAX: usize = 64;
 
 /// Which machine of a service a circuit belongs to.
@@ -37,7 +39,7 @@ pub(super) enum Part {
 
 /// All circuits of all services, and what is to be done with them.
 #[derive(Debug, Default)]
-pub(super) struct Circuits {
+pub(super) struct ServiceCircuits {
     owners: BTreeMap<CircuitName, (ServiceId, Part)>,
     actions: VecDeque<Action>,
     named: u64,
@@ -45,7 +47,7 @@ pub(super) struct Circuits {
     meetings: usize,
 }
 
-impl Circuits {
+impl ServiceCircuits {
     /// Whether another upload may begin.
     pub(super) fn has_room_for_upload(&self) -> bool {
         self.uploads < UPLOADS_MAX
@@ -102,6 +104,15 @@ impl Circuits {
     }
 }
 
+/// What services are to know of the network.
+#[derive(Debug)]
+pub(super) struct Network {
+    pub(super) view: NetworkView,
+    /// What the operator's rules say to its relays.
+    pub(super) permits: Permits,
+    pub(super) rings: [HsRing; 2],
+}
+
 /// What a machine of a service works with.
 #[derive(Debug)]
 pub(super) struct Context<'a> {
@@ -112,14 +123,17 @@ pub(super) struct Context<'a> {
     /// Randomness.
     pub(super) rng: &'a mut Rng,
     /// Where circuits are asked for.
-    pub(super) circuits: &'a mut Circuits,
+    pub(super) circuits: &'a mut ServiceCircuits,
 }
 
 impl Context<'_> {
     /// Asks for a circuit.
     pub(super) fn open(&mut self, part: Part, last: LastHop) -> CircuitName {
         self.circuits.named += 1;
-        let circuit = CircuitName(self.circuits.named);
+        let circuit = CircuitName {
+            owner: Owner::Services,
+            number: self.circuits.named,
+        };
         self.circuits.owners.insert(circuit, (self.service, part));
         if let Some(count) = self.circuits.count(part) {
             *count += 1;

@@ -24,8 +24,7 @@ use cepa_netdoc::hs_descriptor::{
 use cepa_netdoc::protover::Protocols;
 use cepa_wire::Now;
 
-use super::config::{DescriptorStatus, HsDirStatus};
-use super::publisher::UploadId;
+use crate::status::{DescriptorStatus, HsDirStatus};
 
 /// A descriptor is made anew after this long at least (`tor`: `HS_SERVICE_NEXT_UPLOAD_TIME_MIN`).
 const RENEW_MIN: Duration = Duration::from_secs(60 * 60);
@@ -38,6 +37,10 @@ const RETRY_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// What we know of flow control: fixed windows, and congestion control.
 const FLOW_CONTROL: &str = "FlowCtrl=1-2";
+
+/// Names an upload of a descriptor to one directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UploadId(pub(super) u64);
 
 /// What all descriptors of a service say.
 #[derive(Debug)]

@@ -21,12 +21,13 @@ use cepa_netdoc::routerstatus::Flags;
 use cepa_wire::establish_intro::{DosParams, EstablishIntro, IntroEstablished};
 use cepa_wire::relay::RelayCommand;
 
-use super::circuits::{Context, Part};
-use super::config::{DosLimits, IntroPointStatus};
+use super::circuits::{Context, Network, Part};
+use super::config::DosLimits;
 use super::point::{Age, Point, Stage};
-use super::service::Network;
-use crate::onion::action::{CircuitName, Ending, LastHop};
-use crate::paths::onion::is_intro_point;
+use crate::names::CircuitName;
+use crate::onion::action::{Ending, LastHop};
+use crate::select::paths::onion::is_intro_point;
+use crate::status::IntroPointStatus;
 
 /// Tries to reach a point again before another takes its place
 /// (`tor`: `MAX_INTRO_POINT_CIRCUIT_RETRIES`).

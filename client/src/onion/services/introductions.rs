@@ -20,9 +20,9 @@ use cepa_wire::introduce::Introduce;
 use cepa_wire::linkspec::LinkSpecifiers;
 
 use super::circuits::Context;
-use super::config::IntroDrop;
 use super::point::Point;
 use super::replays::Replays;
+use crate::status::IntroDrop;
 
 /// Introductions of a service that are looked at, a second on average.
 const PER_SECOND_MAX: u32 = 250;

@@ -17,7 +17,8 @@ use cepa_wire::rendezvous::Rendezvous1;
 
 use super::circuits::{Context, Part};
 use super::introductions::Introduction;
-use crate::onion::action::{CircuitName, LastHop};
+use crate::names::CircuitName;
+use crate::onion::action::LastHop;
 
 /// Circuits that are tried for one meeting.
 const TRIES_MAX: u32 = 3;

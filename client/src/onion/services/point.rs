@@ -23,9 +23,9 @@ use cepa_netdoc::protover::name;
 use cepa_wire::Now;
 use cepa_wire::linkspec::LinkSpecifiers;
 
-use super::config::{IntroPointState, IntroPointStatus};
 use super::replays::Replays;
-use crate::onion::action::CircuitName;
+use crate::names::CircuitName;
+use crate::status::{IntroPointState, IntroPointStatus};
 
 /// The subprotocol version of HSIntro with the denial-of-service extension.
 const HS_INTRO_DOS: u8 = 5;

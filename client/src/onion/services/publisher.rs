@@ -21,12 +21,8 @@ use cepa_dir::hsring::HsRing;
 use cepa_netdoc::hs_descriptor::IntroPoint;
 use cepa_wire::Now;
 
-use super::config::DescriptorStatus;
-use super::descriptor::{Content, Descriptor};
-
-/// Names an upload of a descriptor to one directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct UploadId(u64);
+use super::descriptor::{Content, Descriptor, UploadId};
+use crate::status::DescriptorStatus;
 
 /// A descriptor to be brought to a directory.
 #[derive(Debug, Clone)]

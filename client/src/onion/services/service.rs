@@ -10,29 +10,19 @@
 
 use std::time::Instant;
 
-use cepa_dir::NetworkView;
-use cepa_dir::hsring::HsRing;
 use cepa_wire::relay::RelayCommand;
 
-use super::circuits::{Context, Part};
-use super::config::{Counts, IntroDrop, ServiceConfig, ServiceId, ServiceStatus};
+use super::circuits::{Context, Network, Part};
+use super::config::ServiceConfig;
 use super::intro_points::IntroPoints;
 use super::introductions::Introductions;
 use super::meet::{MeetingEnd, Meetings};
 use super::publisher::Publisher;
 use super::uploads::Uploads;
-use crate::onion::action::{CircuitName, Ending};
-use crate::paths::congestion_params;
-use crate::rules::Permits;
-
-/// What services are to know of the network.
-#[derive(Debug)]
-pub(super) struct Network {
-    pub(super) view: NetworkView,
-    /// What the operator's rules say to its relays.
-    pub(super) permits: Permits,
-    pub(super) rings: [HsRing; 2],
-}
+use crate::names::{CircuitName, ServiceId};
+use crate::onion::action::Ending;
+use crate::select::paths::congestion_params;
+use crate::status::{Counts, IntroDrop, ServiceStatus};
 
 /// What came of bringing a service up to date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,8 +14,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::circuits::{Context, Part};
-use super::publisher::{Publisher, Upload, UploadId};
-use crate::onion::action::{CircuitName, LastHop};
+use super::descriptor::UploadId;
+use super::publisher::{Publisher, Upload};
+use crate::names::CircuitName;
+use crate::onion::action::LastHop;
 
 /// Circuits of uploads at once, for one service: both descriptors to all of their directories with
 /// the usual parameters.

@@ -14,8 +14,8 @@ use cepa_crypto::layer::HopLayer;
 use cepa_dir::DirRequest;
 use cepa_wire::relay::RelayCommand;
 
-use super::outcome::VisitId;
-use crate::onion::action::{Action, CircuitName, LastHop, Purpose};
+use crate::names::{CircuitName, Owner, VisitId};
+use crate::onion::action::{Action, LastHop, Purpose};
 
 /// What a circuit is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,16 +30,19 @@ pub(super) enum Role {
 
 /// All circuits of all visits, and what is yet to be asked of them.
 #[derive(Debug, Default)]
-pub(super) struct Circuits {
+pub(super) struct VisitCircuits {
     next: u64,
     roles: BTreeMap<CircuitName, Role>,
     actions: VecDeque<Action>,
 }
 
-impl Circuits {
+impl VisitCircuits {
     /// Asks for a circuit.
     pub(super) fn open(&mut self, role: Role, last: LastHop) -> CircuitName {
-        let circuit = CircuitName(self.next);
+        let circuit = CircuitName {
+            owner: Owner::Visits,
+            number: self.next,
+        };
         self.next += 1;
         self.roles.insert(circuit, role);
         let purpose = match role {

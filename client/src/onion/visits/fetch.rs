@@ -29,7 +29,8 @@ use super::circuits::Role;
 use super::memory::Asked;
 use super::outcome::VisitError;
 use super::shared::Shared;
-use crate::onion::action::{CircuitName, Ending, LastHop};
+use crate::names::CircuitName;
+use crate::onion::action::{Ending, LastHop};
 
 /// How long the circuit to a directory may take.
 pub(super) const OPEN_MAX: Duration = Duration::from_secs(8);

@@ -32,8 +32,8 @@ use super::meeting::RendezvousPoint;
 use super::memory::Standing;
 use super::outcome::VisitError;
 use super::shared::Shared;
-use crate::onion::action::CircuitName;
-use crate::paths::FLOW_CTRL_CONGESTION;
+use crate::names::CircuitName;
+use crate::select::paths::FLOW_CTRL_CONGESTION;
 
 /// How long a circuit to an introduction point may take.
 pub(super) const OPEN_MAX: Duration = Duration::from_secs(8);

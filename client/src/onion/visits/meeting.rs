@@ -21,11 +21,12 @@ use cepa_wire::rendezvous::EstablishRendezvous;
 
 use super::circuits::Role;
 use super::shared::Shared;
-use crate::onion::action::{CircuitName, Ending, LastHop};
+use crate::names::CircuitName;
+use crate::onion::action::{Ending, LastHop};
 
 /// How long a relay may take to become the rendezvous point, its circuit included.
 pub(super) const STAND_MAX: Duration = Duration::from_secs(10);
-/// Circuits that a visit may lose before it fails.
+/// VisitCircuits that a visit may lose before it fails.
 pub(super) const TRIES_MAX: u32 = 5;
 /// How long to wait after the first time that no path was found; longer after each other.
 pub(super) const PAUSE: Duration = Duration::from_millis(500);

@@ -9,13 +9,8 @@
 //! Invariants: each request is answered by Ready or Failed; after Failed or Lost nothing more is
 //! told of a visit, and the next request for the same service begins another.
 
+use crate::names::{CircuitName, VisitId};
 use cepa_wire::socks::SocksStatus;
-
-use super::super::action::CircuitName;
-
-/// Names a visit; used once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VisitId(pub(super) u64);
 
 /// How a visit of an onion service came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,17 +9,17 @@ use cepa_circuit::congestion::CongestionParams;
 use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{Rng, curve25519};
 
-use crate::rules::Permits;
+use crate::select::rules::Permits;
 
 use super::cache::DescriptorCache;
-use super::circuits::Circuits;
+use super::circuits::VisitCircuits;
 use super::memory::{AskedDirectories, IntroFailures};
 
 /// What a visit or a fetch works with.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) rng: Rng,
-    pub(super) circuits: Circuits,
+    pub(super) circuits: VisitCircuits,
     pub(super) cache: DescriptorCache,
     pub(super) asked: AskedDirectories,
     pub(super) failures: IntroFailures,
@@ -34,7 +34,7 @@ impl Shared {
     pub(super) fn new(rng: Rng, testing: bool) -> Self {
         Shared {
             rng,
-            circuits: Circuits::default(),
+            circuits: VisitCircuits::default(),
             cache: DescriptorCache::default(),
             asked: AskedDirectories::new(testing),
             failures: IntroFailures::new(testing),

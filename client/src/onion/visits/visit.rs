@@ -28,10 +28,11 @@ use super::introduction::{
 };
 use super::meeting::{self, Meeting};
 use super::memory::IntroFailure;
-use super::outcome::{VisitError, VisitId};
+use super::outcome::VisitError;
 use super::shared::Shared;
 use crate::isolation::Isolation;
-use crate::onion::action::{CircuitName, Ending, LastHop};
+use crate::names::{CircuitName, VisitId};
+use crate::onion::action::{Ending, LastHop};
 
 /// How long a visit may take in all.
 pub(super) const VISIT_MAX: Duration = Duration::from_secs(90);

@@ -174,7 +174,7 @@ fn xoff_and_xon_with_a_rate() {
     assert_eq!(fill(&mut world, stream), 124 - 21 - cells);
     world.now = world.now + Duration::from_secs(1);
     world.plane.handle_timeout(world.now);
-    assert_eq!(world.plane.paced.next, None);
+    assert_eq!(world.plane.streams.pace_at, None);
 }
 
 #[test]

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
 use cepa_circuit::onionskin::{OnionKeys, OnionskinJob};
+use cepa_circuit::origin::BuildError;
 use cepa_circuit::{Forward, RelayCircuit};
 use cepa_crypto::hs_ntor::{self, ClientState};
 use cepa_crypto::{Ed25519Id, Rng, RsaId, curve25519, ed25519};
 use cepa_link::{ChannelKey, Established};
+use cepa_wire::begin::Begin;
 use cepa_wire::begin::BeginFlags;
 use cepa_wire::cell::{self, CELL_LEN, CellBuf, CircId, Command};
 use cepa_wire::create::{Create2, Created2};
@@ -18,6 +20,7 @@ use cepa_wire::relay;
 use proptest::prelude::{any, proptest};
 
 use super::*;
+use crate::plane::INBOUND_STREAMS_MAX;
 use crate::plane::{HopKey, HopSpec, OpenStreamError, StreamTarget};
 
 /// One side: a plane with a circuit of one hop, and that hop's end of it.
@@ -438,7 +441,9 @@ fn what_a_visitor_may_not_say() {
     meeting.visitor_says(RelayCommand::DATA, StreamId(5), b"x");
     assert_eq!(meeting.dropped(SERVICE), 4);
     let [_, theirs] = meeting.request();
-    let id = meeting.sides[SERVICE].plane.streams[theirs].stream.id();
+    let id = meeting.sides[SERVICE].plane.streams.by_key[theirs]
+        .stream
+        .id();
     meeting.visitor_says(RelayCommand::BEGIN, id, b":80\0");
     meeting.visitor_says(RelayCommand::CONNECTED, id, b"");
     assert_eq!(meeting.dropped(SERVICE), 6);
@@ -450,15 +455,9 @@ fn what_a_visitor_may_not_say() {
     ] {
         let hop = 1;
         let circuit = meeting.sides[VISITOR].circuit;
-        let stream = meeting.sides[VISITOR].plane.streams.insert(PlaneStream {
-            circuit,
-            hop,
-            kind: StreamKind::Data,
-            stream: Stream::begin(StreamId(77)),
-            ready: false,
-            is_paced: false,
-            held: Held::default(),
-        });
+        let begun = Stream::begin(StreamId(77));
+        let streams = &mut meeting.sides[VISITOR].plane.streams;
+        let stream = streams.add((circuit, hop), StreamKind::Data, begun);
         let visitor = &mut meeting.sides[VISITOR].plane;
         visitor.circuits[circuit]
             .streams

@@ -9,8 +9,9 @@ use cepa_wire::relay::RelayCommand;
 use proptest::prelude::*;
 
 use super::world::World;
-use crate::onion::action::{CircuitName, Ending, Event, Purpose};
-use crate::onion::services::{ServiceConfig, ServiceId};
+use crate::names::{CircuitName, Owner, ServiceId};
+use crate::onion::action::{Ending, Event, Purpose};
+use crate::onion::services::ServiceConfig;
 
 const CIRCUITS_MAX: usize = 6;
 /// Circuits of a service: introduction points with those extra and retiring, uploads, meetings.
@@ -100,7 +101,10 @@ impl Chaos {
                 }
             }
             Step::Introduce(at) => self.introduce(at),
-            Step::Stranger(name) => self.stranger(CircuitName(name.saturating_add(1 << 40))),
+            Step::Stranger(name) => {
+                let (owner, number) = (Owner::Services, name.saturating_add(1 << 40));
+                self.stranger(CircuitName { owner, number });
+            }
             Step::Pass(millis) => self.world.pass(Duration::from_millis(millis)),
             Step::Timeout => self.world.services.handle_timeout(self.world.now),
             Step::Kill(at) => {

@@ -15,7 +15,7 @@ use crate::onion::services::{
     DosLimits, IntroPointState, ServiceConfig, ServiceOutcome, ServiceStatus,
 };
 
-use crate::rules::{RelaySet, Rules};
+use crate::select::rules::{RelaySet, Rules};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);

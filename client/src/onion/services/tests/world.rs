@@ -21,10 +21,11 @@ use cepa_wire::relay::RelayCommand;
 use cepa_wire::rendezvous::{Rendezvous1, Rendezvous2};
 
 use crate::drawn::{Documents, DrawnRelay, start};
-use crate::onion::action::{Action, CircuitName, Ending, Event, LastHop, Purpose};
-use crate::onion::services::{ServiceConfig, ServiceId, ServiceOutcome, Services};
-use crate::paths;
-use crate::rules::Permits;
+use crate::names::{CircuitName, ServiceId};
+use crate::onion::action::{Action, Ending, Event, LastHop, Purpose};
+use crate::onion::services::{ServiceConfig, ServiceOutcome, Services};
+use crate::select::paths;
+use crate::select::rules::Permits;
 
 /// Votings of the test's network, in seconds; a period has 24 of them.
 pub(super) const VOTING_SECONDS: u64 = 20;

@@ -7,6 +7,7 @@ use cepa_wire::relay::RelayCommand;
 
 use super::super::*;
 use super::world::{Dir, Intro, Rend, World};
+use crate::names::Owner;
 use crate::onion::action::Ending;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -374,8 +375,10 @@ fn what_is_not_for_us_is_let_go() {
     for command in [RelayCommand::DROP, RelayCommand::INTRODUCE2, ack] {
         world.message(circuit, command, &[7; 64]);
     }
-    world.message(CircuitName(999), ack, &[0, 0, 0]);
-    world.end(CircuitName(999), Ending::Closed);
+    let (owner, number) = (Owner::Visits, 999);
+    let stranger = CircuitName { owner, number };
+    world.message(stranger, ack, &[0, 0, 0]);
+    world.end(stranger, Ending::Closed);
     world.run();
     assert_eq!(world.open_circuits(), [circuit]);
     assert_eq!(world.visits.poll_outcome(), None);

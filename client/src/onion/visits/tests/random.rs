@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::world::{Dir, Intro, Rend, World};
+use crate::names::Owner;
 use crate::onion::action::Ending;
 
 #[derive(Debug, Clone)]
@@ -84,7 +85,11 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn take(world: &mut World, step: Step) {
     let open = world.open_circuits();
-    let nth = |n: usize| open.get(n).copied().unwrap_or(CircuitName(1_000_000));
+    let stranger = CircuitName {
+        owner: Owner::Visits,
+        number: 1_000_000,
+    };
+    let nth = |n: usize| open.get(n).copied().unwrap_or(stranger);
     let now = world.now;
     match step {
         Step::Request(n) => {

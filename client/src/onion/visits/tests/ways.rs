@@ -8,7 +8,7 @@ use super::super::visit::{IDLE_MAX, VISIT_MAX};
 use super::super::*;
 use super::world::{Dir, World};
 use crate::onion::action::Purpose;
-use crate::rules::{RelaySet, Rules};
+use crate::select::rules::{RelaySet, Rules};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -26,7 +26,7 @@ use cepa_wire::rendezvous::{EstablishRendezvous, Rendezvous2};
 use super::super::*;
 use crate::drawn::{Documents, DrawnRelay, start};
 use crate::onion::action::{Ending, LastHop, Purpose};
-use crate::rules::Permits;
+use crate::select::rules::Permits;
 
 /// What a directory does when it is asked.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,0 +1,286 @@
+//! Who may be where in a path: guards, vanguards and the operator's rules as they stand, and paths
+//! drawn by them (path-spec 2.2).
+//!
+//! The rules are applied to each new consensus, and where they say something that cannot be the
+//! operator hears of it, once.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddrV4;
+
+use cepa_circuit::handshake::HopSpec;
+use cepa_crypto::{Rng, RsaId};
+use cepa_dir::{NetworkView, Relay};
+use cepa_netdoc::consensus::Consensus;
+use cepa_netdoc::policy::is_internal;
+use cepa_wire::Now;
+
+use super::emptied::emptied;
+use super::guards::{self, GuardAttempt, GuardParams, GuardUse, Guards};
+use super::paths::onion::{self, Behind, OnionRules};
+use super::paths::{self, ExitNeed, LinkTarget, Path, PathError, PathRules};
+use super::rules::{Permits, Rules, Subject};
+use super::shuffle;
+use super::vanguards::{VanguardMode, Vanguards};
+
+/// A path, and the guards that could not have been its first hop whatever they do.
+pub(crate) type Chosen = (Path, Vec<RsaId>);
+
+/// All that decides which relays come into paths, beside the consensus.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    pub(crate) guards: Guards,
+    pub(crate) vanguards: Vanguards,
+    rules: Rules,
+    /// Whether no two relays of one subnet may stand in one path.
+    distinct_subnets: bool,
+    /// Whether relays may have internal addresses (`TestingTorNetwork`).
+    is_testing: bool,
+    /// What the rules say to the relays of the consensus.
+    permits: Permits,
+    /// What the operator has been told about them.
+    told: BTreeSet<String>,
+    /// Whether enough of the network is known to make paths.
+    is_enough: bool,
+    /// Whether the rules leave no path at all.
+    is_cut_off: bool,
+}
+
+impl Choice {
+    pub(crate) fn new(
+        guards: Guards,
+        vanguards: Vanguards,
+        rules: Rules,
+        distinct_subnets: bool,
+        is_testing: bool,
+    ) -> Self {
+        Choice {
+            guards: guards.with_rules(rules.first_hops_id()),
+            vanguards,
+            rules,
+            distinct_subnets,
+            is_testing,
+            permits: Permits::default(),
+            told: BTreeSet::new(),
+            is_enough: false,
+            is_cut_off: false,
+        }
+    }
+
+    pub(crate) fn permits(&self) -> &Permits {
+        &self.permits
+    }
+
+    pub(crate) fn is_enough(&self) -> bool {
+        self.is_enough
+    }
+
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.is_cut_off
+    }
+
+    /// What the operator has been told about the rules.
+    #[cfg(test)]
+    pub(crate) fn told(&self) -> &BTreeSet<String> {
+        &self.told
+    }
+
+    /// Chooses by these rules from now on; they are applied with the next consensus. False if they
+    /// are those that there were.
+    pub(crate) fn set_rules(&mut self, rules: Rules) -> bool {
+        let is_new = self.rules != rules;
+        if is_new {
+            self.guards.set_rules(rules.first_hops_id());
+            self.rules = rules;
+            self.told.clear();
+        }
+        is_new
+    }
+
+    /// A consensus is in force: its relays are judged, and guards are seen to. A pattern that
+    /// matches nothing is told once.
+    pub(crate) fn handle_consensus(&mut self, view: &NetworkView, rng: &mut Rng, now: Now) {
+        let consensus = view.consensus();
+        self.permits = self.rules.permits(consensus);
+        for (set, pattern) in self.rules.unmatched(consensus) {
+            let kind = pattern.kind_name();
+            let text = format!("`{set}`: no relay of the network has the {kind} {pattern}");
+            if self.told.insert(text.clone()) {
+                tracing::warn!("{text}");
+            }
+        }
+        let params = GuardParams::from_consensus(view.params(), self.is_testing);
+        let found = guards::candidates(view, |one| self.permits.of(&one.rsa_id).first);
+        let is_live = consensus.lifetime.is_reasonably_live(now.wall);
+        self.guards
+            .handle_consensus(params, found, is_live, now, rng);
+    }
+
+    /// More is known of the relays, or they are judged otherwise: finds out whether the rules
+    /// leave any path, and tells which of them empties which hop.
+    pub(crate) fn review(&mut self, view: &NetworkView) {
+        self.is_enough = self.permits.know_enough(view);
+        self.is_cut_off = false;
+        if !self.is_enough {
+            return;
+        }
+        for one in emptied(&self.rules, &self.permits, view, self.distinct_subnets) {
+            self.is_cut_off |= one.cuts_off();
+            let text = format!("no path: {one}");
+            if self.told.insert(text.clone()) {
+                tracing::error!("{text}");
+            }
+        }
+    }
+
+    /// The first hops to choose from, best first.
+    fn entries(&mut self, view: &NetworkView, rng: &mut Rng, now: Now) -> Vec<RsaId> {
+        if !self.rules.unguarded {
+            return self.guards.ranked(GuardUse::Data, now, rng);
+        }
+        let ids = view.relays().iter().map(|relay| relay.rsa_id);
+        let mut ids: Vec<RsaId> = ids.filter(|id| self.permits.of(id).first).collect();
+        shuffle(&mut ids, rng);
+        ids
+    }
+
+    /// A circuit for traffic through a guard is begun; what is drawn anew is none.
+    pub(crate) fn begin(
+        &mut self,
+        guard: &RsaId,
+        excluded: Vec<RsaId>,
+        now: Now,
+    ) -> Option<GuardAttempt> {
+        let is_guarded = !self.rules.unguarded;
+        is_guarded.then(|| self.guards.begin(guard, GuardUse::Data, excluded, now))?
+    }
+
+    fn path_rules<'a>(
+        &'a self,
+        need: ExitNeed,
+        entries: &'a [RsaId],
+        excluded_exits: &'a [RsaId],
+    ) -> PathRules<'a> {
+        PathRules {
+            need,
+            entries,
+            permits: &self.permits,
+            excluded_exits,
+            distinct_subnets: self.distinct_subnets,
+        }
+    }
+
+    /// Draws a path to an exit that meets a need.
+    pub(crate) fn exit_path(
+        &mut self,
+        need: ExitNeed,
+        excluded_exits: &[RsaId],
+        view: &NetworkView,
+        rng: &mut Rng,
+        now: Now,
+    ) -> Result<Chosen, PathError> {
+        let entries = self.entries(view, rng, now);
+        let rules = self.path_rules(need, &entries, excluded_exits);
+        let path = paths::choose(view, &rules, rng)?;
+        let [_, _, exit] = &path.hops;
+        // Guards that this exit rules out do not keep the circuit waiting.
+        let is_excluded = |id: &RsaId| {
+            let relay = view.relay(id);
+            relay.is_none_or(|relay| !rules.may_share_path(relay, exit))
+        };
+        let excluded = self.guards.sampled().filter(is_excluded).collect();
+        Ok((path, excluded))
+    }
+
+    /// Whether any exit meets a need, whoever comes before.
+    pub(crate) fn has_exit(
+        &self,
+        need: ExitNeed,
+        excluded_exits: &[RsaId],
+        view: &NetworkView,
+    ) -> bool {
+        paths::has_exit(view, &self.path_rules(need, &[], excluded_exits))
+    }
+
+    /// Draws the first three hops of a circuit for onion services, before this last hop; or such
+    /// as end at a rendezvous point, which is none of these.
+    pub(crate) fn onion_path(
+        &mut self,
+        last: Option<RsaId>,
+        ends: Option<&[RsaId]>,
+        view: &NetworkView,
+        rng: &mut Rng,
+        now: Now,
+    ) -> Result<Chosen, PathError> {
+        let entries = self.entries(view, rng, now);
+        self.refresh_vanguards(view, rng, now);
+        let (layer2, layer3) = (self.vanguards.layer2(now), self.vanguards.layer3(now));
+        let rules = OnionRules {
+            entries: &entries,
+            layer2: layer2.as_deref(),
+            layer3: layer3.as_deref(),
+            last: last.as_ref(),
+            ends,
+            permits: &self.permits,
+            distinct_subnets: self.distinct_subnets,
+        };
+        let path = onion::choose(view, &rules, rng)?;
+        // Guards that cannot be used do not keep the circuit waiting.
+        let is_excluded = |id: &RsaId| view.relay(id).is_none();
+        let excluded = self.guards.sampled().filter(is_excluded).collect();
+        Ok((path, excluded))
+    }
+
+    /// Draws vanguards where they are too few, or too old.
+    pub(crate) fn refresh_vanguards(&mut self, view: &NetworkView, rng: &mut Rng, now: Now) {
+        self.vanguards.refresh(view, &self.permits, now, rng);
+    }
+
+    /// What may come behind the first three hops of a circuit for onion services.
+    pub(crate) fn behind<'a>(&'a self, path: &'a [Relay; 3], excluded: &'a [RsaId]) -> Behind<'a> {
+        Behind {
+            path,
+            excluded,
+            permits: &self.permits,
+            is_distinct: self.vanguards.mode() != VanguardMode::Full,
+            distinct_subnets: self.distinct_subnets,
+        }
+    }
+
+    /// Whether a relay of the consensus may come last where a machine of onion services names it.
+    pub(crate) fn may_end_at(&self, id: &RsaId, view: &NetworkView) -> bool {
+        let is_shunned = self.rules.strict && !self.permits.of(id).any;
+        !is_shunned && view.relay(id).is_some()
+    }
+
+    /// Whether a relay may come last that a stranger has described: it is where strangers may send
+    /// us.
+    pub(crate) fn may_end_at_stranger(&self, spec: &HopSpec, view: &NetworkView) -> bool {
+        let specifiers = &spec.link_specifiers;
+        let Some(id) = specifiers.rsa_id() else {
+            return false;
+        };
+        let is_listed = view.consensus().router(&id).is_some();
+        let is_shunned = self.rules.excludes(&Subject::told(Some(&id), specifiers))
+            || (is_listed && !self.permits.of(&id).any);
+        if self.rules.strict && is_shunned {
+            return false;
+        }
+        let is_outside =
+            |address: SocketAddrV4| self.is_testing || !is_internal((*address.ip()).into());
+        specifiers.ipv4().is_none_or(is_outside)
+    }
+
+    /// Whether a directory may be asked: an excluded relay is no first hop, not even of that.
+    pub(crate) fn may_ask(
+        &self,
+        target: &LinkTarget,
+        nickname: &str,
+        consensus: Option<&Consensus>,
+    ) -> bool {
+        let listed = consensus.and_then(|consensus| consensus.router(&target.rsa));
+        let mut addrs = target.addrs.iter();
+        let excludes = |subject: &Subject<'_>| self.rules.excludes(subject);
+        !addrs.any(|addr| excludes(&Subject::at(&target.rsa, nickname, *addr)))
+            && !listed.is_some_and(|status| excludes(&Subject::listed(status)))
+    }
+}
