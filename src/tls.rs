@@ -6,6 +6,7 @@
 //! or names a protocol (ALPN); nobody asks for client certificates. Clients send a random server
 //! name, as `tor` does. TLS 1.3 only, which every peer of today speaks.
 
+mod hybrid;
 pub(crate) mod session;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     let all = std::mem::take(&mut provider.cipher_suites);
     let suite = |wanted| all.iter().find(|suite| suite.suite() == wanted).copied();
     provider.cipher_suites = SUITES.into_iter().filter_map(suite).collect();
+    provider.kx_groups.insert(0, &hybrid::X25519MlKem768);
     Arc::new(provider)
 }
 

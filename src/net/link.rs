@@ -161,6 +161,7 @@ async fn run(
                     opened = established.initiator,
                     peer = established.peer.map(|peer| tracing::field::display(peer.rsa)),
                     canonical = established.canonical,
+                    key_exchange = ?tls.session().key_exchange(),
                     seen_as = %established.my_addr_seen,
                     "a link is open"
                 );

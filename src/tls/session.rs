@@ -19,7 +19,7 @@ use rustls::unbuffered::{
     AppDataRecord, ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
     WriteTraffic,
 };
-use rustls::{ClientConfig, CommonState, KeyLog, ServerConfig, SupportedCipherSuite};
+use rustls::{ClientConfig, CommonState, KeyLog, NamedGroup, ServerConfig, SupportedCipherSuite};
 use zeroize::Zeroizing;
 
 /// Most plain bytes of a TLS record.
@@ -95,6 +95,15 @@ impl TlsSession {
             state: TlsState::Handshaking,
             exporter,
         })
+    }
+
+    /// The group of the key exchange, once it is agreed.
+    pub(crate) fn key_exchange(&self) -> Option<NamedGroup> {
+        let group = match &self.side {
+            Side::Client(side) => side.negotiated_key_exchange_group(),
+            Side::Server(side) => side.negotiated_key_exchange_group(),
+        };
+        group.map(|group| group.name())
     }
 
     /// How far it is.

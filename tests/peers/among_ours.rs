@@ -10,7 +10,8 @@ use cepa_testnet::NodeSummary;
 use rustix::process::Signal;
 
 use crate::among_theirs::{
-    PADDING, PADDING_MAX, ROUNDS_MAX, exit_cells, logged, one_channel, padding_cells,
+    HYBRID, PADDING, PADDING_MAX, ROUNDS_MAX, exit_cells, hybrid, logged, one_channel,
+    padding_cells,
 };
 use crate::family::{self, Family};
 use crate::machines;
@@ -198,6 +199,10 @@ fn their_guard_and_middle(board: &Board, world: &World) {
     board.cell(matrix::LINK_5, COLUMN, || {
         let peer = format!("peer={}", guard.rsa.as_ref().unwrap());
         logged(world, "guarded", &["a link is open", "version=5", &peer]).unwrap();
+    });
+    hybrid(board, COLUMN, || {
+        let peer = format!("peer={}", guard.rsa.as_ref().unwrap());
+        logged(world, "guarded", &["a link is open", HYBRID, &peer]).unwrap();
     });
     board.cell(matrix::PADDING_SENT, COLUMN, || {
         until(PADDING_MAX, "a PADDING cell at tor", || {

@@ -15,7 +15,7 @@ use crate::matrix::{self, Board, Column};
 use crate::onions;
 use crate::support::fetch::{self, Bound};
 use crate::support::{dns, server, until};
-use crate::tor::Tor;
+use crate::tor::{Tor, has_hybrid};
 use crate::traffic::{self, carries, carries_to};
 use crate::world::{Ours, World};
 
@@ -182,6 +182,10 @@ fn our_guard_and_middle(board: &Board, world: &World) {
     board.cell(matrix::LINK_5, COLUMN, || {
         logged(world, "relay1", &["a link is open", "version=5"]).unwrap();
     });
+    hybrid(board, COLUMN, || {
+        let words = ["a link is open", "opened=false", HYBRID];
+        logged(world, "relay1", &words).unwrap();
+    });
     board.cell(matrix::MIDDLE, COLUMN, || {
         let pins = "EntryNodes torrelay1\nMiddleNodes relay1\nExitNodes torexit1";
         let (_tor, socks) = world.tor_client("middle", 4, pins);
@@ -198,6 +202,17 @@ fn our_guard_and_middle(board: &Board, world: &World) {
             logged(world, "guarded", &["Applied consensus diff"])
         });
     });
+}
+
+/// What the log says of a link whose keys a quantum computer does not give away.
+pub(crate) const HYBRID: &str = "key_exchange=Some(X25519MLKEM768)";
+
+/// Tries a cell of the post-quantum key exchange, with a `tor` that has it.
+pub(crate) fn hybrid(board: &Board, column: Column, cell: impl FnOnce()) {
+    match has_hybrid() {
+        Ok(()) => board.cell(matrix::HYBRID, column, cell),
+        Err(why) => board.cannot(matrix::HYBRID, column, why),
+    }
 }
 
 /// What SIGUSR1 makes `tor` say of the PADDING cells that came.

@@ -58,9 +58,15 @@ impl Family {
             let mut members = self.members.clone();
             members.sort();
             let line = format!("\nfamily ${} ${}\n", members[0], members[1]);
+            // Method 36 leaves lists out of microdescriptors.
+            let has_lists = method(world) < 36;
             for name in [OURS, THEIRS] {
                 until(ROUNDS_MAX, name, || {
-                    microdesc(world, name).filter(|text| text.contains(&line))
+                    let is_right = |text: &String| match has_lists {
+                        true => text.contains(&line),
+                        false => text.contains("\nfamily-ids ") && !text.contains("\nfamily "),
+                    };
+                    microdesc(world, name).filter(is_right)
                 });
             }
         });
@@ -73,6 +79,20 @@ impl Family {
             }
         });
     }
+}
+
+/// The method by which the consensus was made.
+fn method(world: &World) -> u32 {
+    let text = until(ROUNDS_MAX, "a consensus", || {
+        document(
+            world.dirs()[0],
+            "/tor/status-vote/current/consensus-microdesc",
+        )
+    });
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("consensus-method "));
+    line.unwrap().parse().unwrap()
 }
 
 /// The microdescriptor of a relay that the consensus in force lists.

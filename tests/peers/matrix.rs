@@ -61,6 +61,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(CACHE, &["DirCache=2", "Microdesc=2", "Desc=2"]),
     row(LINK_4, &["Link=4"]),
     row(LINK_5, &["Link=5"]),
+    row(HYBRID, &[]),
     row(AUTHENTICATED, &["LinkAuth=3"]),
     row(ONE_CHANNEL, &[]),
     row(NETINFO, &[]),
@@ -96,6 +97,7 @@ pub(crate) const REVERSE: &str = "RESOLVE of an address";
 pub(crate) const CACHE: &str = "directory cache for clients";
 pub(crate) const LINK_4: &str = "link protocol 4";
 pub(crate) const LINK_5: &str = "link protocol 5";
+pub(crate) const HYBRID: &str = "X25519MLKEM768 on links";
 pub(crate) const AUTHENTICATED: &str = "relays authenticate, whoever opens the link";
 pub(crate) const ONE_CHANNEL: &str = "one channel for circuits from both ends";
 pub(crate) const NETINFO: &str = "NETINFO: the address that the peer sees";

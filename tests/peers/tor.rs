@@ -34,6 +34,20 @@ pub(crate) fn is_tor_here() -> bool {
     is_here("tor", &["--version"])
 }
 
+/// Whether its TLS knows X25519MLKEM768, as OpenSSL does from 3.5 on; if not, why there is nothing to
+/// show.
+pub(crate) fn has_hybrid() -> Result<(), &'static str> {
+    let ran = Command::new("tor").arg("--version").output().unwrap();
+    let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let version = text.split_once("OpenSSL ").map_or("", |(_, rest)| rest);
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+    let [major, minor]: [u32; 2] = [(); 2].map(|()| numbers.next().unwrap_or(0));
+    match (major, minor) >= (3, 5) {
+        true => Ok(()),
+        false => Err("the OpenSSL of this tor does not have it"),
+    }
+}
+
 /// A `tor` that runs.
 pub(crate) struct Tor {
     process: Process,
