@@ -201,8 +201,8 @@ pub struct ClientConfig {
     pub circuit_padding: PaddingLevel,
     /// Whether SOCKS 5 replies tell why an onion service failed (`ExtendedErrors`, F0 to F7).
     pub onion_errors: bool,
-    /// The address that links come from, to relays of its family (`OutboundBindAddressOR`); none: as
-    /// the system chooses.
+    /// The address that links come from, to relays of its family (`OutboundBindAddressOR`); none:
+    /// as the system chooses.
     pub outbound_bind_address: Option<IpAddr>,
     /// Bytes of memory that may be held (`MaxMemInQueues`).
     pub max_memory: usize,

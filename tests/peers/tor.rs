@@ -34,8 +34,8 @@ pub(crate) fn is_tor_here() -> bool {
     is_here("tor", &["--version"])
 }
 
-/// Whether its TLS knows X25519MLKEM768, as OpenSSL does from 3.5 on; if not, why there is nothing to
-/// show.
+/// Whether its TLS knows X25519MLKEM768, as OpenSSL does from 3.5 on; if not, why there is nothing
+/// to show.
 pub(crate) fn has_hybrid() -> Result<(), &'static str> {
     let ran = Command::new("tor").arg("--version").output().unwrap();
     let text = String::from_utf8_lossy(&ran.stdout).into_owned();
