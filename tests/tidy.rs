@@ -49,7 +49,7 @@ const SHELL_ONLY: [&str; 15] = [
 ];
 
 /// Which of our crates each one may use (docs/architecture.md, "The house").
-const ARROWS: [(&str, &str, &[&str]); 13] = [
+const ARROWS: [(&str, &str, &[&str]); 14] = [
     ("cepa-crypto", "proto/crypto", &[]),
     ("cepa-wire", "proto/wire", &["cepa-crypto"]),
     ("cepa-netdoc", "proto/netdoc", &["cepa-crypto", "cepa-wire"]),
@@ -70,6 +70,7 @@ const ARROWS: [(&str, &str, &[&str]); 13] = [
         &["cepa-crypto", "cepa-wire", "cepa-netdoc"],
     ),
     ("cepa-limits", "proto/limits", &["cepa-crypto", "cepa-wire"]),
+    ("cepa-torrc", "proto/torrc", &[]),
     (
         "cepa-authority",
         "authority",
@@ -129,6 +130,7 @@ const ARROWS: [(&str, &str, &[&str]); 13] = [
             "cepa-circuit",
             "cepa-control",
             "cepa-limits",
+            "cepa-torrc",
             "cepa-authority",
             "cepa-relay",
             "cepa-client",

@@ -1,0 +1,78 @@
+//! Options of directory authorities.
+
+use crate::option::{Fate, Kind, OptionInfo};
+
+table! {
+    Meant AuthoritativeDirectory: Bool = "0", "`[authority]`";
+    Meant V3AuthoritativeDirectory: Bool = "0", "`[authority]`";
+    Refused BridgeAuthoritativeDir: Bool = "0", "bridges are not there yet";
+    Refused BridgePassword: Text = "", "bridges are not there yet";
+    Meant VersioningAuthoritativeDirectory: Bool = "0", "1: versions are recommended";
+    Meant RecommendedVersions: Lines = "", "`recommended_versions` of `[authority]`";
+    Meant RecommendedClientVersions: Lines = "",
+        "as RecommendedVersions, which it must be equal to";
+    Meant RecommendedServerVersions: Lines = "",
+        "as RecommendedVersions, which it must be equal to";
+    Meant V3AuthVotingInterval: Interval = "1 hour", "`voting_interval` of `[authority]`";
+    Meant V3AuthVoteDelay: Interval = "5 minutes", "`vote_delay` of `[authority]`";
+    Meant V3AuthDistDelay: Interval = "5 minutes", "`dist_delay` of `[authority]`";
+    Refused V3AuthNIntervalsValid: Number = "3", "a consensus is valid for three intervals";
+    Refused V3AuthUseLegacyKey: Bool = "0", "there is one identity";
+    Meant TestingV3AuthInitialVotingInterval: Interval = "30 minutes",
+        "`voting_interval` where V3AuthVotingInterval is not given; no shorter first ones";
+    Accepted TestingV3AuthInitialVoteDelay: Interval = "5 minutes", "first rounds are as all";
+    Accepted TestingV3AuthInitialDistDelay: Interval = "5 minutes", "first rounds are as all";
+    Refused TestingV3AuthVotingStartOffset: Interval = "0", "rounds begin with the day";
+    Meant V3BandwidthsFile: Path = "", "`bandwidth_file` of `[authority]`";
+    Meant GuardfractionFile: Path = "", "`guardfraction_file` of `[authority]`";
+    Meant AuthDirMaxServersPerAddr: Number = "2",
+        "`auth_dir_max_servers_per_addr` of `[authority]`";
+    Meant AuthDirReject: Lines = "", "`[[authority.rules]]`: reject";
+    Meant AuthDirInvalid: Lines = "", "`[[authority.rules]]`: invalid";
+    Meant AuthDirBadExit: Lines = "", "`[[authority.rules]]`: badexit";
+    Meant AuthDirMiddleOnly: Lines = "", "`[[authority.rules]]`: middleonly";
+    Refused AuthDirRejectCCs: Words = "", "rules are by relay and network, not by country";
+    Refused AuthDirInvalidCCs: Words = "", "rules are by relay and network, not by country";
+    Refused AuthDirBadExitCCs: Words = "", "rules are by relay and network, not by country";
+    Refused AuthDirMiddleOnlyCCs: Words = "", "rules are by relay and network, not by country";
+    Accepted AuthDirListBadExits: Bool = "0", "what rules say is voted for";
+    Accepted AuthDirListMiddleOnly: Bool = "0", "what rules say is voted for";
+    Refused AuthDirPinKeys: Bool = "1", "keys are pinned";
+    Refused AuthDirSharedRandomness: Bool = "1", "authorities take part in shared randomness";
+    Accepted AuthDirSupport048Clients: Bool = "0",
+        "`consensus_method_max` decides which keys are asked for";
+    Refused AuthDirTestEd25519LinkKeys: Bool = "1", "links are tested with their keys";
+    Refused AuthDirTestReachability: Bool = "1", "relays are tested";
+    Refused AuthDirHasIPv6Connectivity: Bool = "0", "relays are not tested over IPv6";
+    Accepted AuthDirRejectRequestsUnderLoad: Bool = "1", "requests are bounded otherwise";
+    Refused AuthDirFastGuarantee: Size = "100 KB", "flags are given by the default measure";
+    Refused AuthDirGuardBWGuarantee: Size = "2 MB", "flags are given by the default measure";
+    Refused AuthDirVoteGuard: Routers = "", "flags are given by measure, not by name";
+    Refused AuthDirVoteGuardBwThresholdFraction: Float = "0.75",
+        "flags are given by the default measure";
+    Refused AuthDirVoteGuardGuaranteeTimeKnown: Interval = "8 days",
+        "flags are given by the default measure";
+    Refused AuthDirVoteGuardGuaranteeWFU: Float = "0.98", "flags are given by the default measure";
+    Refused AuthDirVoteStableGuaranteeMinUptime: Interval = "30 days",
+        "flags are given by the default measure";
+    Refused AuthDirVoteStableGuaranteeMTBF: Interval = "5 days",
+        "flags are given by the default measure";
+    Refused MinMeasuredBWsForAuthToIgnoreAdvertised: Signed = "500", "the default is 500";
+    Refused MinimalAcceptedServerVersion: Text = "0.4.9.1-alpha",
+        "which versions are taken is the default's";
+    Accepted TestingAuthDirTimeToLearnReachability: Interval = "30 minutes",
+        "a test network votes at once";
+    Accepted TestingDirAuthVoteExit: Routers = "",
+        "a test network gives the flag by what relays say";
+    Refused TestingDirAuthVoteExitIsStrict: Bool = "0",
+        "a test network gives the flag by what relays say";
+    Accepted TestingDirAuthVoteGuard: Routers = "", "a test network gives the flag at once";
+    Refused TestingDirAuthVoteGuardIsStrict: Bool = "0", "a test network gives the flag at once";
+    Accepted TestingDirAuthVoteHSDir: Routers = "", "a test network gives the flag at once";
+    Refused TestingDirAuthVoteHSDirIsStrict: Bool = "0", "a test network gives the flag at once";
+    Accepted TestingMinExitFlagThreshold: Size = "0",
+        "a test network gives flags without a threshold";
+    Accepted TestingMinFastFlagThreshold: Size = "0",
+        "a test network gives flags without a threshold";
+    Accepted __SbwsExit: Bool = "0", "it is for scanners";
+}

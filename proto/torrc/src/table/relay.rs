@@ -1,0 +1,118 @@
+//! Options of relays.
+
+use crate::option::{Fate, Kind, OptionInfo};
+
+table! {
+    Meant ORPort: Lines = "", "`or_port`, `listen`, `ipv6_address`: a relay";
+    Meant __ORPort: Lines = "", "as ORPort";
+    Meant DirPort: Lines = "", "`dir_port`";
+    Meant __DirPort: Lines = "", "as DirPort";
+    Accepted DirPortFrontPage: Path = "", "a page of ours is shown";
+    Refused DirPolicy: Lines = "", "all may ask the directory";
+    Accepted DirCache: Bool = "1", "relays serve the directory";
+    Meant Nickname: Text = "", "`nickname`";
+    Meant ContactInfo: Text = "", "`contact`";
+    Meant Address: Lines = "", "`address`, which is no name";
+    Meant MyFamily: Lines = "", "`family`";
+    Meant FamilyKeyDirectory: Path = "", "`family_keys`: its files `*.secret_family_key`";
+    Accepted FamilyId: Lines = "", "the family is that of the keys";
+    Meant ExitRelay: AutoBool = "auto", "without it no `exit_policy`, unless there is a policy";
+    Meant ExitPolicy: Lines = "", "`exit_policy`, with the default policy behind it";
+    Meant ReducedExitPolicy: Bool = "0", "`reduced_exit_policy`";
+    Meant IPv6Exit: Bool = "0", "`ipv6_exit`";
+    Meant ExitPolicyRejectPrivate: Bool = "1", "`exit_policy_reject_private`";
+    Meant ExitPolicyRejectLocalInterfaces: Bool = "0", "`exit_policy_reject_local_interfaces`";
+    Meant ReevaluateExitPolicy: Bool = "0", "`reevaluate_exit_policy`";
+    Meant BandwidthRate: Size = "1 GB", "`bandwidth_rate`";
+    Meant BandwidthBurst: Size = "1 GB", "`bandwidth_burst`";
+    Meant RelayBandwidthRate: Size = "0", "`relay_bandwidth_rate`";
+    Meant RelayBandwidthBurst: Size = "0", "`relay_bandwidth_burst`";
+    Meant MaxAdvertisedBandwidth: Size = "1 GB", "`max_advertised_bandwidth`";
+    Refused PerConnBWRate: Size = "0", "links are bounded together";
+    Refused PerConnBWBurst: Size = "0", "links are bounded together";
+    Accepted CountPrivateBandwidth: Bool = "0", "traffic of private addresses counts";
+    Meant AccountingMax: Size = "0 bytes", "`accounting_max`";
+    Meant AccountingStart: Text = "", "`accounting_start`, in UTC";
+    Meant AccountingRule: Text = "max", "`accounting_rule`";
+    Meant NumCPUs: Number = "0", "`workers`";
+    Accepted MaxOnionQueueDelay: Millis = "0", "onionskins wait for as long as the network says";
+    Refused PublishServerDescriptor: Words = "1", "a relay publishes its descriptor";
+    Accepted AssumeReachable: Bool = "0", "a relay publishes without a test of its own";
+    Accepted AssumeReachableIPv6: AutoBool = "auto", "a relay publishes without a test of its own";
+    Accepted RefuseUnknownExits: AutoBool = "auto", "the network says it";
+    Accepted ExtendByEd25519ID: AutoBool = "auto", "relays are known by both identities";
+    Refused SigningKeyLifetime: Interval = "30 days", "signing keys live for a month";
+    Accepted OfflineMasterKey: Bool = "0", "a master key that is not there is not missed";
+    Accepted SSLKeyLifetime: Interval = "0", "keys of links live for as long as they do";
+    Refused BridgeRelay: Bool = "0", "bridges are not there yet";
+    Accepted BridgeDistribution: Text = "", "of no effect without BridgeRelay, which is refused";
+    Accepted BridgeRecordUsageByCountry: Bool = "1",
+        "of no effect without BridgeRelay, which is refused";
+    Refused ExtORPort: Lines = "", "transports of servers are not there yet";
+    Refused __ExtORPort: Lines = "", "transports of servers are not there yet";
+    Accepted ExtORPortCookieAuthFile: Path = "", "of no effect without ExtORPort, which is refused";
+    Accepted ExtORPortCookieAuthFileGroupReadable: Bool = "0",
+        "of no effect without ExtORPort, which is refused";
+    Refused ServerTransportPlugin: Lines = "", "transports of servers are not there yet";
+    Accepted ServerTransportListenAddr: Lines = "",
+        "of no effect without ServerTransportPlugin, which is refused";
+    Accepted ServerTransportOptions: Lines = "",
+        "of no effect without ServerTransportPlugin, which is refused";
+    Meant ServerDNSResolvConfFile: Path = "", "`name_servers`: the servers of that file";
+    Accepted ServerDNSAllowBrokenConfig: Bool = "1", "name servers are tried at each question";
+    Accepted ServerDNSAllowNonRFC953Hostnames: Bool = "0", "names are as the servers take them";
+    Accepted ServerDNSDetectHijacking: Bool = "1", "answers of name servers are taken as they are";
+    Accepted ServerDNSRandomizeCase: Bool = "1", "the resolver decides it";
+    Refused ServerDNSSearchDomains: Bool = "0", "names are looked up as they are";
+    Accepted ServerDNSTestAddresses: Words =
+        "www.google.com,www.mit.edu,www.yahoo.com,www.slashdot.org",
+        "answers of name servers are taken as they are";
+    Accepted CellStatistics: Bool = "0", "these statistics are not kept";
+    Accepted ConnDirectionStatistics: Bool = "0", "these statistics are not kept";
+    Accepted DirReqStatistics: Bool = "1", "these statistics are not kept";
+    Accepted EntryStatistics: Bool = "0", "these statistics are not kept";
+    Accepted ExitPortStatistics: Bool = "0", "these statistics are not kept";
+    Accepted ExtraInfoStatistics: Bool = "1", "these statistics are not kept";
+    Accepted HiddenServiceStatistics: Bool = "1", "these statistics are not kept";
+    Accepted OverloadStatistics: Bool = "1", "these statistics are not kept";
+    Accepted PaddingStatistics: Bool = "1", "these statistics are not kept";
+    Accepted MaxConsensusAgeForDiffs: Interval = "0 seconds",
+        "the store of diffs has a bound of its own";
+    Accepted MaxHSDirCacheBytes: Size = "0", "the store of descriptors has a bound of its own";
+    Accepted MinUptimeHidServDirectoryV2: Interval = "96 hours",
+        "a flag is given by the network's measure";
+    Meant DoSCircuitCreationEnabled: AutoBool = "auto", "`[dos]`";
+    Meant DoSCircuitCreationMinConnections: Number = "0", "`[dos]`";
+    Meant DoSCircuitCreationRate: Number = "0", "`[dos]`";
+    Meant DoSCircuitCreationBurst: Number = "0", "`[dos]`";
+    Meant DoSCircuitCreationDefenseType: Signed = "0", "`[dos]`";
+    Meant DoSCircuitCreationDefenseTimePeriod: Interval = "0", "`[dos]`";
+    Meant DoSConnectionEnabled: AutoBool = "auto", "`[dos]`";
+    Meant DoSConnectionMaxConcurrentCount: Number = "0", "`[dos]`";
+    Meant DoSConnectionDefenseType: Signed = "0", "`[dos]`";
+    Meant DoSConnectionConnectRate: Number = "0", "`[dos]`";
+    Meant DoSConnectionConnectBurst: Number = "0", "`[dos]`";
+    Meant DoSConnectionConnectDefenseTimePeriod: Interval = "0", "`[dos]`";
+    Meant DoSStreamCreationEnabled: AutoBool = "auto", "`[dos]`";
+    Meant DoSStreamCreationDefenseType: Signed = "0", "`[dos]`";
+    Meant DoSStreamCreationRate: Number = "0", "`[dos]`";
+    Meant DoSStreamCreationBurst: Number = "0", "`[dos]`";
+    Meant DoSRefuseSingleHopClientRendezvous: AutoBool = "auto", "`[dos]`";
+    Meant DoSBeginDirRateEnabled: AutoBool = "auto", "`[dos]`";
+    Meant DoSBeginDirDefenseType: Signed = "0", "`[dos]`";
+    Meant DoSBeginDirRate: Number = "0", "`[dos]`";
+    Meant DoSBeginDirBurst: Number = "0", "`[dos]`";
+    Accepted TestingServerConsensusDownloadInitialDelay: Interval = "0",
+        "fetches have a schedule of their own";
+    Accepted TestingServerDownloadInitialDelay: Interval = "0",
+        "fetches have a schedule of their own";
+    Accepted TestingMinTimeToReportBandwidth: Interval = "1 day",
+        "a test network reports bandwidth at once";
+    Accepted TestingLinkCertLifetime: Interval = "2 days", "certificates have a life of their own";
+    Accepted TestingLinkKeySlop: Interval = "3 hours", "certificates have a life of their own";
+    Accepted TestingSigningKeySlop: Interval = "1 day", "certificates have a life of their own";
+    Accepted TestingAuthKeyLifetime: Interval = "2 days", "certificates have a life of their own";
+    Accepted TestingAuthKeySlop: Interval = "3 hours", "certificates have a life of their own";
+    Accepted AccelDir: Path = "", "what the processor has is used";
+    Accepted AccelName: Text = "", "what the processor has is used";
+}

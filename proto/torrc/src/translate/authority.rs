@@ -1,0 +1,106 @@
+//! What only a directory authority's configuration has.
+
+use super::Work;
+use crate::settings::{Severity, Value};
+use crate::toml::{Document, string};
+use crate::value;
+
+/// Options with rules on relays, and what each says of them.
+const RULES: [(&str, &str); 4] = [
+    ("AuthDirReject", "reject"),
+    ("AuthDirInvalid", "invalid"),
+    ("AuthDirBadExit", "badexit"),
+    ("AuthDirMiddleOnly", "middleonly"),
+];
+
+impl Work<'_> {
+    /// `[authority]` and what is below it.
+    pub(super) fn authority(&mut self, document: &mut Document) {
+        let mut body = Document::default();
+        let is_testing = self.settings.is_on("TestingTorNetwork");
+        // A test network of tor's votes at its first interval before it has any consensus.
+        let first = self.settings.one("TestingV3AuthInitialVotingInterval");
+        let interval = self.settings.one("V3AuthVotingInterval");
+        for (value, key) in [
+            (interval.or(first.filter(|_| is_testing)), "voting_interval"),
+            (self.settings.one("V3AuthVoteDelay"), "vote_delay"),
+            (self.settings.one("V3AuthDistDelay"), "dist_delay"),
+        ] {
+            if let Some(value) = value
+                && let Some(seconds) = value::seconds(&value.text)
+            {
+                body.key(key, &seconds.to_string(), value);
+            }
+        }
+        self.versions(&mut body);
+        if let Some(most) = self.settings.one("AuthDirMaxServersPerAddr") {
+            body.key("auth_dir_max_servers_per_addr", most.text.trim(), most);
+        }
+        self.paths(
+            &mut body,
+            &[
+                ("V3BandwidthsFile", "bandwidth_file"),
+                ("GuardfractionFile", "guardfraction_file"),
+            ],
+        );
+        document.plain("");
+        document.plain("[authority]");
+        document.extend(body);
+        let mut params = Document::default();
+        for line in self.lines(&["ConsensusParams"]) {
+            for word in line.text.split_whitespace() {
+                match word.split_once('=') {
+                    Some((key, number)) if number.parse::<i32>().is_ok() => {
+                        params.key(&string(key), number, line);
+                    }
+                    _ => self.refuse(line, format!("{word:?} is no NAME=NUMBER")),
+                }
+            }
+        }
+        document.section("[authority.params]", params);
+        for (option, verdict) in RULES {
+            for line in self.lines(&[option]) {
+                let mut table = Document::default();
+                table.list("relays", &relays(line));
+                table.key("verdicts", &format!("[{}]", string(verdict)), line);
+                document.section("[[authority.rules]]", table);
+            }
+        }
+    }
+
+    fn versions(&mut self, body: &mut Document) {
+        let names = [
+            "RecommendedVersions",
+            "RecommendedClientVersions",
+            "RecommendedServerVersions",
+        ];
+        let joined = |name: &&str| {
+            let lines = self.settings.lines(name).iter();
+            let versions: Vec<_> = lines.flat_map(|line| value::words(&line.text)).collect();
+            (!versions.is_empty()).then(|| versions.join(","))
+        };
+        let all: Vec<_> = names.iter().filter_map(joined).collect();
+        let lines = self.lines(&names);
+        let Some(line) = lines.first() else { return };
+        if !self.settings.is_on("VersioningAuthoritativeDirectory") {
+            let what = "of no effect without VersioningAuthoritativeDirectory 1";
+            return self.note(Severity::Info, line, what);
+        }
+        match all.first() {
+            Some(first) if all.iter().all(|one| one == first) => {
+                body.text_key("recommended_versions", first, line);
+            }
+            _ => self.refuse(line, "clients and relays are recommended the same versions"),
+        }
+    }
+}
+
+/// The relays and networks of a rule, without its action and its ports.
+fn relays(line: &Value) -> Vec<(String, &Value)> {
+    let rules = value::words(&line.text).map(|rule| {
+        let address = rule.split_whitespace().next_back().unwrap_or_default();
+        let address = address.strip_suffix(":*").unwrap_or(address);
+        (address.to_owned(), line)
+    });
+    rules.collect()
+}

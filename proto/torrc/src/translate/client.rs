@@ -1,0 +1,214 @@
+//! What a client's configuration has.
+
+use super::{Work, is_default, ports};
+use crate::option::Fate;
+use crate::settings::Severity;
+use crate::toml::Document;
+use crate::value;
+
+/// Where a client listens for SOCKS unless it is told otherwise.
+const SOCKS_DEFAULT: &str = "127.0.0.1:9050";
+
+/// Sets of relays, and their keys in `[paths]`.
+const SETS: [(&str, &str); 5] = [
+    ("EntryNodes", "entry"),
+    ("MiddleNodes", "middle"),
+    ("ExitNodes", "exit"),
+    ("ExcludeNodes", "exclude"),
+    ("ExcludeExitNodes", "exclude_exit"),
+];
+
+impl Work<'_> {
+    /// A client's configuration; `network` is which network it joins.
+    pub(super) fn client(&mut self, document: &mut Document, network: Document) {
+        if let Some(wrong) = self.settings.one("AuthoritativeDirectory")
+            && self.settings.is_on("AuthoritativeDirectory")
+        {
+            self.refuse(wrong, "an authority needs an ORPort");
+        }
+        self.ports(document);
+        self.data_dir(document);
+        self.addresses(document);
+        self.padding(document);
+        self.sizes(document, &[("MaxMemInQueues", "max_memory")]);
+        self.paths(document, &[("ClientOnionAuthDir", "onion_auth_dir")]);
+        self.metrics(document);
+        let is_inline = network.text().contains("inline_network");
+        let (before, behind) = match is_inline {
+            true => (Document::default(), network),
+            false => (network, Document::default()),
+        };
+        document.extend(before);
+        let log = self.log();
+        document.section("[log]", log);
+        let paths = self.path_rules();
+        document.section("[paths]", paths);
+        super::control::control(self, document);
+        super::onion::onions(self, document);
+        document.extend(behind);
+        for value in self.settings.all() {
+            let is_ours = value.option.fate == Fate::Meant && is_of_relays(value.option.name);
+            if is_ours && !ports::is_none(&value.text) {
+                let note = value.wrong("of no effect for a client");
+                self.notes.push((Severity::Info, note));
+            }
+        }
+    }
+
+    fn ports(&mut self, document: &mut Document) {
+        let socks = self.lines(&["SocksPort", "__SocksPort"]);
+        let http = self.lines(&["HTTPTunnelPort", "__HTTPTunnelPort"]);
+        let is_silent = socks.iter().all(|line| ports::is_none(&line.text));
+        if socks.is_empty() {
+            document.plain(format!("socks = [\"{SOCKS_DEFAULT}\"]"));
+            document.plain("onion_errors = false");
+        } else if is_silent {
+            document.key("socks", "[]", socks[0]);
+        } else if !self.listeners(document, "socks", &socks, true) {
+            document.key("onion_errors", "false", socks[0]);
+        }
+        self.listeners(document, "http_connect", &http, true);
+        let dns = self.lines(&["DNSPort", "__DNSPort"]);
+        self.listeners(document, "dns", &dns, false);
+        let transparent = self.lines(&["TransPort", "__TransPort"]);
+        let kind = self.settings.one("TransProxyType");
+        let word = kind.map(|kind| kind.text.trim().to_ascii_lowercase());
+        let key = match word.as_deref() {
+            None | Some("default") => "redirect",
+            Some("tproxy") => "tproxy",
+            Some(_) => {
+                let why = "default and TPROXY are what this system has";
+                kind.into_iter().for_each(|kind| self.refuse(kind, why));
+                "redirect"
+            }
+        };
+        self.listeners(document, key, &transparent, false);
+        self.switches(document, &[("AutomapHostsOnResolve", "automap")]);
+    }
+
+    fn addresses(&mut self, document: &mut Document) {
+        match self.settings.one("EnforceDistinctSubnets") {
+            Some(_) => {
+                let key = [("EnforceDistinctSubnets", "distinct_subnets")];
+                self.switches(document, &key);
+            }
+            None if self.settings.is_on("TestingTorNetwork") => {
+                document.plain("distinct_subnets = false");
+            }
+            None => {}
+        }
+        self.switches(
+            document,
+            &[
+                (
+                    "ClientRejectInternalAddresses",
+                    "client_reject_internal_addresses",
+                ),
+                (
+                    "ClientDNSRejectInternalAddresses",
+                    "client_dns_reject_internal_addresses",
+                ),
+            ],
+        );
+        let mut lines = self.lines(&["OutboundBindAddressOR"]);
+        if lines.is_empty() {
+            lines = self.lines(&["OutboundBindAddress"]);
+        }
+        if let Some(second) = lines.get(1) {
+            self.refuse(second, "links have one address to come from");
+        }
+        if let Some(line) = lines.first() {
+            match ports::ip(line.text.trim()) {
+                Some(ip) => document.text_key("outbound_bind_address", &ip.to_string(), line),
+                None => self.refuse(line, "it is no address"),
+            }
+        }
+    }
+
+    fn padding(&self, document: &mut Document) {
+        for (option, reduced, key) in [
+            (
+                "ConnectionPadding",
+                "ReducedConnectionPadding",
+                "channel_padding",
+            ),
+            ("CircuitPadding", "ReducedCircuitPadding", "circuit_padding"),
+        ] {
+            let is_off = self
+                .settings
+                .one(option)
+                .filter(|value| value.text.trim() == "0");
+            let is_reduced = self
+                .settings
+                .one(reduced)
+                .filter(|value| value.text.trim() == "1");
+            match (is_off, is_reduced) {
+                (Some(value), _) => document.text_key(key, "off", value),
+                (None, Some(value)) => document.text_key(key, "reduced", value),
+                (None, None) => {}
+            }
+        }
+        if let Some(value) = self.settings.one("VanguardsLiteEnabled")
+            && let Some(is_on) = value::bool(&value.text)
+        {
+            document.text_key("vanguards", if is_on { "lite" } else { "off" }, value);
+        }
+    }
+
+    fn path_rules(&mut self) -> Document {
+        let mut paths = Document::default();
+        for (option, key) in SETS {
+            if let Some(value) = self.settings.one(option) {
+                let words = value::words(&value.text).map(|word| (pattern(word), value));
+                paths.list(key, &words.collect::<Vec<_>>());
+            }
+        }
+        self.switches(&mut paths, &[("StrictNodes", "strict")]);
+        if let Some(value) = self.settings.one("GeoIPExcludeUnknown")
+            && let Some(is_on) = value::bool(&value.text)
+        {
+            paths.key(
+                "exclude_unknown",
+                if is_on { "true" } else { "false" },
+                value,
+            );
+        }
+        if let Some(value) = self.settings.one("UseEntryGuards")
+            && !is_default(self.settings, "UseEntryGuards")
+        {
+            paths.key("unguarded", "true", value);
+        }
+        self.paths(
+            &mut paths,
+            &[("GeoIPFile", "geoip"), ("GeoIPv6File", "geoip6")],
+        );
+        paths
+    }
+}
+
+/// A relay as our own files name it: a nickname behind a fingerprint says nothing.
+pub(super) fn pattern(word: &str) -> String {
+    match word.split_once(['~', '=']) {
+        Some((fingerprint, _)) if fingerprint.starts_with('$') => fingerprint.to_owned(),
+        _ => word.to_owned(),
+    }
+}
+
+/// Whether an option that is meant is so for relays and authorities alone.
+fn is_of_relays(name: &str) -> bool {
+    let others = [
+        "ORPort",
+        "__ORPort",
+        "ClientOnly",
+        "PidFile",
+        "Log",
+        "DataDirectory",
+        "NumCPUs",
+    ];
+    let tables = crate::table::TABLES;
+    let of_relays = tables[5]
+        .iter()
+        .chain(tables[6])
+        .any(|one| one.name == name);
+    of_relays && !others.contains(&name)
+}

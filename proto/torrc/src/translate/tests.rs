@@ -1,0 +1,228 @@
+//! Torrcs of programs as configurations of ours.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::include::{self, tests::Shelf};
+use crate::names;
+
+fn translated(text: &str) -> Result<Translated, Vec<String>> {
+    let told = |wrong: Vec<Problem>| wrong.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut files = Shelf::default();
+    files.0.insert("/etc/resolv.conf", "nameserver 9.9.9.9\n");
+    files.0.insert("/fam/a.secret_family_key", "");
+    let entries = include::read("torrc", text, &files).map_err(|wrong| told(vec![wrong]))?;
+    let settings = Settings::read(&[entries]).map_err(told)?;
+    let world = World {
+        home: Some("/home/u".to_owned()),
+        network: Some("/etc/cepa/network.toml".to_owned()),
+        files: &files,
+    };
+    translate(&settings, &world).map_err(told)
+}
+
+fn toml(text: &str) -> String {
+    translated(text).unwrap().document.text()
+}
+
+#[test]
+fn an_empty_torrc_is_a_client() {
+    let read = translated("").unwrap();
+    assert_eq!(read.role, Role::Client);
+    let text = read.document.text();
+    for line in [
+        "socks = [\"127.0.0.1:9050\"]",
+        "data_dir = \"/home/u/.tor\"",
+        "network = \"/etc/cepa/network.toml\"",
+        "places = [{ level = \"info\", stdout = true }]",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    assert!(!text.contains("[control]"));
+}
+
+#[test]
+fn a_line_knows_its_place() {
+    let read = translated("SocksPort 1.2.3.4:5\n\nSocksPort auto IsolateDestAddr\n").unwrap();
+    let text = read.document.text();
+    let at = text
+        .lines()
+        .position(|line| line.contains(":auto Isolate"))
+        .unwrap();
+    let origins = read.document.origins();
+    let (place, option) = origins[at].clone().unwrap();
+    assert_eq!(
+        (place.to_string().as_str(), option),
+        ("torrc line 3", "SocksPort")
+    );
+}
+
+#[test]
+fn onionshare_and_a_service() {
+    let text = toml(
+        "DataDirectory /d\nSocksPort 127.0.0.1:9999\nCookieAuthentication 1\n\
+         ControlSocket /d/control\nHiddenServiceDir /d/hs\nHiddenServicePort 80 unix:/d/s\n\
+         HiddenServicePort 81 127.0.0.1:82\nHiddenServiceMaxStreams 5\n\
+         HiddenServiceDir /d/b\nHiddenServicePort 22\nHiddenServiceEnableIntroDoSDefense 1\n",
+    );
+    for part in [
+        "    \"unix:/d/control\",",
+        "cookie = true",
+        "\"80=unix:/d/s\"",
+        "\"81=127.0.0.1:82\"",
+        "streams_max = 5",
+        "introductions = { rate = 25, burst = 200 }",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert_eq!(text.matches("[[onion_service]]").count(), 2);
+}
+
+const AUTHORITY: &str = "DirAuthority a1 orport=5000 no-v2 \
+    v3ident=0123456789012345678901234567890123456789 127.0.0.1:7000 \
+    0123 4567 8901 2345 6789 0123 4567 8901 2345 6789\n";
+
+#[test]
+fn a_network_comes_from_lines() {
+    let text = toml(&format!("TestingTorNetwork 1\n{AUTHORITY}"));
+    for part in [
+        "distinct_subnets = false",
+        "[inline_network]\ntesting = true",
+        "or = \"127.0.0.1:5000\"",
+        "dir = \"127.0.0.1:7000\"",
+        "nickname = \"a1\"",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert!(!text.contains("network.toml"));
+    for wrong in [
+        "DirAuthority x",
+        "DirAuthority a 127.0.0.1:1 0123",
+        "TestingTorNetwork 1",
+        "FallbackDir 1.2.3.4:80 orport=1 id=0123456789012345678901234567890123456789",
+    ] {
+        assert!(translated(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_relay_and_an_authority() {
+    let relay = "ORPort 10.0.0.1:9001\nNickname r\nExitPolicy accept *:80\nBandwidthRate 1 MB\n\
+        MyFamily $0123456789012345678901234567890123456789~x, y\nSocksPort 0\n\
+        AccountingMax 1 GB\nAccountingStart  day  12:00\nDoSConnectionEnabled 1\n\
+        ServerDNSResolvConfFile /etc/resolv.conf\nFamilyKeyDirectory /fam\n";
+    let read = translated(relay).unwrap();
+    assert_eq!(read.role, Role::Relay);
+    let text = read.document.text();
+    for part in [
+        "or_port = 9001",
+        "listen = \"10.0.0.1\"",
+        "accept *:80",
+        "reject *:25",
+        "bandwidth_rate = 1048576",
+        "bandwidth_burst = 1073741824",
+        "\"$0123456789012345678901234567890123456789\"",
+        "accounting_start = \"day 12:00\"",
+        "connection_enabled = true",
+        "\"9.9.9.9:53\"",
+        "\"/fam/a.secret_family_key\"",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let authority = format!(
+        "{relay}{AUTHORITY}AuthoritativeDirectory 1\nV3AuthoritativeDirectory 1\n\
+         V3AuthVotingInterval 5 minutes\nAuthDirReject 1.2.3.0/24, reject 4.5.6.7:*\n\
+         ConsensusParams a=1 b=-2\nDirPort 7000\n"
+    );
+    let read = translated(&authority).unwrap();
+    assert_eq!(read.role, Role::Authority);
+    let text = read.document.text();
+    for part in [
+        "voting_interval = 300",
+        "\"4.5.6.7\"",
+        "verdicts = [\"reject\"]",
+        "\"b\" = -2",
+        "dir_port = 7000",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}
+
+#[test]
+fn what_is_refused_names_line_option_and_reason() {
+    let wrong = translated("ControlPort 9051\nUseBridges 1\nSocksPort x\nLog loud\nUser a\n");
+    let wrong = wrong.unwrap_err();
+    assert_eq!(wrong.len(), 3, "{wrong:?}");
+    for (told, start) in wrong.iter().zip([
+        "torrc line 2: UseBridges: ",
+        "torrc line 3: SocksPort: ",
+        "torrc line 4: Log: ",
+    ]) {
+        assert!(told.starts_with(start), "{told}");
+    }
+    let relay = "ORPort 1\nHiddenServiceDir a\nHiddenServicePort 1\n";
+    assert!(translated(relay).is_err());
+}
+
+#[test]
+fn nothing_is_passed_over_silently() {
+    let before = |relay: bool| match relay {
+        true => {
+            "ORPort 9001\nAuthoritativeDirectory 1\nV3AuthoritativeDirectory 1\n\
+                 VersioningAuthoritativeDirectory 1\nAccountingMax 1 GB\nMetricsPort 1\n"
+        }
+        false => {
+            "ControlPort auto\nHiddenServiceDir a\nHiddenServicePort 1\nMetricsPort 1\n\
+                  HiddenServiceEnableIntroDoSDefense 1\nTransPort 1\nSocksPort unix:/s\n\
+                  ControlSocket /c\n"
+        }
+    };
+    let shown = |text: &str| match translated(text) {
+        Ok(read) => {
+            let notes: Vec<_> = read.notes.iter().map(|note| note.1.to_string()).collect();
+            format!("{}{:?}{notes:?}", read.document.text(), read.process)
+        }
+        Err(wrong) => format!("{wrong:?}"),
+    };
+    let mut silent = Vec::new();
+    for option in names::all()
+        .into_iter()
+        .filter(|option| option.fate == Fate::Meant)
+    {
+        let texts = [
+            "0",
+            "1",
+            "7",
+            "200 KB",
+            "x",
+            "auto",
+            "10.0.0.1",
+            "/x",
+            "notice stderr",
+        ];
+        let tells = texts.iter().any(|text| {
+            [true, false].into_iter().any(|relay| {
+                let without = before(relay).to_owned();
+                let with = format!("{without}{} {text}\n", option.name);
+                shown(&with) != shown(&without)
+            })
+        });
+        if !tells {
+            silent.push(option.name);
+        }
+    }
+    assert_eq!(silent, Vec::<&str>::new());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn any_torrc_is_translated_or_refused(
+        lines in proptest::collection::vec((0..377usize, "[ -~]{0,30}"), 0..12)
+    ) {
+        let all = names::all();
+        let lines = lines.iter().map(|(at, value)| format!("{} {value}\n", all[*at].name));
+        let _ = translated(&lines.collect::<String>());
+    }
+}
