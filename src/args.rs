@@ -50,8 +50,52 @@ pub enum Command {
     /// Look at a configuration, its folder and this machine, and say what will not work.
     #[command(after_help = DOCTOR_HELP)]
     Doctor(DoctorArgs),
+    /// Print a torrc as a configuration of ours, or the other way round.
+    #[command(after_help = CONFIG_HELP)]
+    Config(ConfigArgs),
+    /// Read a torrc and arguments as `tor` does, and be what they say.
+    #[command(after_help = TOR_HELP, disable_help_flag = true)]
+    Tor(TorArgs),
     /// Run a whole network on this machine.
     Testnet(TestnetArgs),
+}
+
+const CONFIG_HELP: &str = "\
+A FILE whose name ends in .toml is ours; any other is a torrc. docs/torrc.md says what each option
+of tor is here.
+
+Examples:
+  cepa config /etc/tor/torrc > client.toml
+  cepa config client.toml > torrc";
+
+/// `cepa config`.
+#[derive(Debug, ClapArgs)]
+pub struct ConfigArgs {
+    /// A torrc, or a configuration (TOML).
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+const TOR_HELP: &str = "\
+The same happens by a link to this program whose name is tor. Where a torrc has no DirAuthority, the
+network is that of the file which CEPA_NETWORK names, or of /etc/cepa/network.toml.
+
+Examples:
+  cepa tor -f torrc
+  cepa tor -f torrc --verify-config
+  cepa tor --hash-password SECRET
+  ln -s cepa tor; ./tor SocksPort auto ControlPort auto CookieAuthentication 1";
+
+/// `cepa tor`.
+#[derive(Debug, ClapArgs)]
+pub struct TorArgs {
+    /// As tor has them: -f FILE, --defaults-torrc FILE, --verify-config, --OPTION VALUE, ...
+    #[arg(
+        value_name = "ARGS",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub arguments: Vec<String>,
 }
 
 const DOCTOR_HELP: &str = "\

@@ -2,12 +2,14 @@
 
 mod authority_compute;
 pub mod authority_keygen;
+mod config_print;
 pub mod doctor;
 pub mod onion;
 mod relay_keygen;
 pub mod testnet_bench;
 pub mod testnet_sim;
 pub mod testnet_up;
+pub mod tor;
 
 use std::future::Future;
 use std::path::Path;
@@ -20,7 +22,7 @@ use crate::config::{
     self, AuthorityConfig, ClientConfig, Listener, OnionServiceConfig, RelayConfig,
 };
 use crate::error::{Failure, fail};
-use crate::launched::{Reporter, Shutdown};
+use crate::launched::{Launch, Reporter, Shutdown};
 use crate::reload::{Reread, Signals};
 use crate::roles::Told;
 use crate::status::{Question, Subject};
@@ -38,6 +40,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
             OnionCommand::Status(args) => onion::status(&args),
         },
         Command::Doctor(args) => doctor::run(&args),
+        Command::Config(args) => config_print::run(&args),
+        // `main` runs it, as its arguments are not ours.
+        Command::Tor(_) => Ok(()),
         Command::Testnet(args) => match args.command {
             TestnetCommand::Up(args) => testnet_up::run(&args),
             TestnetCommand::Bench(args) => testnet_bench::run(&args),
@@ -69,7 +74,8 @@ fn authority(args: AuthorityArgs) -> Result<(), Failure> {
     let read: Reread<AuthorityConfig> = Box::new(move || config::load_authority(&node.config));
     let config = read()?;
     logs::start(&config.relay.log)?;
-    block_on(launched, |told| roles::authority::run(config, read, told))
+    let launch = Launch::by(launched);
+    block_on(launch, |told| roles::authority::run(config, read, told))
 }
 
 fn relay(args: RelayArgs) -> Result<(), Failure> {
@@ -87,7 +93,8 @@ fn relay(args: RelayArgs) -> Result<(), Failure> {
     let read: Reread<RelayConfig> = Box::new(move || config::load_relay(&args.config));
     let config = read()?;
     logs::start(&config.log)?;
-    block_on(launched, |told| roles::relay::run(config, read, told))
+    let launch = Launch::by(launched);
+    block_on(launch, |told| roles::relay::run(config, read, told))
 }
 
 fn client(args: ClientArgs) -> Result<(), Failure> {
@@ -103,7 +110,8 @@ fn client(args: ClientArgs) -> Result<(), Failure> {
 fn run_client(launched: bool, read: Reread<ClientConfig>) -> Result<(), Failure> {
     let config = read()?;
     logs::start(&config.log)?;
-    block_on(launched, |told| roles::client::run(config, read, told))
+    let launch = Launch::by(launched);
+    block_on(launch, |told| roles::client::run(config, read, told))
 }
 
 /// Asks a running client for its guards or the like.
@@ -151,7 +159,7 @@ fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> {
         (None, None) => return fail("no network", "cepa client", "give --network network.toml"),
     };
     if let Some(network) = &args.network {
-        config.network.clone_from(network);
+        config.network = network.clone().into();
     }
     if !args.socks.is_empty() {
         config.socks = args.socks.iter().copied().map(Listener::from).collect();
@@ -175,15 +183,15 @@ fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> {
 }
 
 /// Runs a node on a runtime of its own until it ends.
-fn block_on<F>(launched: bool, node: impl FnOnce(Told) -> F) -> Result<(), Failure>
+fn block_on<F>(launch: Launch, node: impl FnOnce(Told) -> F) -> Result<(), Failure>
 where
     F: Future<Output = Result<(), Failure>>,
 {
     let runtime = runtime()?;
     let done = runtime.block_on(async {
         let told = Told {
-            reporter: Reporter::new(launched),
-            shutdown: Shutdown::watch(launched)?,
+            reporter: Reporter::new(launch),
+            shutdown: Shutdown::watch(launch)?,
             signals: Signals::watch()?,
         };
         node(told).await
@@ -220,10 +228,10 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(parse(&[]).network, dir.path().join("n.toml"));
+        assert_eq!(parse(&[]).network, dir.path().join("n.toml").into());
         let over = parse(&["--socks", "127.0.0.1:2", "--network", "m.toml"]);
         assert_eq!(over.socks[0].addr, "127.0.0.1:2".parse().unwrap());
-        assert_eq!(over.network, std::path::Path::new("m.toml"));
+        assert_eq!(over.network, std::path::PathBuf::from("m.toml").into());
         let ruled = parse(&["--exit", "{de},moria1", "--entry", "192.0.2.0/24"]).rules;
         assert_eq!((ruled.exit.0.len(), ruled.entry.0.len()), (2, 1));
         assert!(ruled.needs_geoip() && ruled.exclude.is_empty());

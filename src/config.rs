@@ -33,6 +33,7 @@ pub use self::metrics::MetricsPort;
 pub use self::onion::OnionServiceConfig;
 use self::paths::GeoIpFiles;
 use crate::error::Failure;
+use crate::network::NetworkSource;
 use crate::reload::Written;
 
 /// What a relay without a bound says of its bandwidth, in bytes a second: `tor`'s default.
@@ -73,7 +74,7 @@ pub struct RelayConfig {
     /// Keys and documents.
     pub data_dir: PathBuf,
     /// The network to be part of.
-    pub network: PathBuf,
+    pub network: NetworkSource,
     /// What the operator says of the streams that leave here.
     pub exit: ExitOptions,
     /// Whether the addresses of this machine's interfaces are refused to them.
@@ -182,7 +183,7 @@ pub struct ClientConfig {
     /// Guards and documents.
     pub data_dir: PathBuf,
     /// The network to join.
-    pub network: PathBuf,
+    pub network: NetworkSource,
     /// The rules on paths, without countries.
     pub rules: Rules,
     /// The files that say which country an address is in.
@@ -221,7 +222,19 @@ pub struct ClientConfig {
 }
 
 /// How much is logged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Failures only.
@@ -237,15 +250,74 @@ pub enum Level {
     Trace,
 }
 
-/// Where the log goes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LogConfig {
-    /// How much is logged.
+/// How lines of the log look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogStyle {
+    /// As ours.
+    #[default]
+    Cepa,
+    /// As `tor`'s, which programs read.
+    Tor,
+}
+
+impl LogStyle {
+    fn is_ours(&self) -> bool {
+        *self == LogStyle::Cepa
+    }
+}
+
+/// A place that the log goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPlace {
+    /// How much goes there.
     pub level: Level,
-    /// A file to append to; standard error without one.
-    pub file: Option<PathBuf>,
+    /// Where it is.
+    pub to: LogTo,
+}
+
+/// Where lines of the log go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum LogTo {
+    /// Standard error.
+    #[default]
+    Stderr,
+    /// Standard output.
+    Stdout,
+    /// A file to append to.
+    File(PathBuf),
+}
+
+/// Where the log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Where, and how much; one place at least.
+    pub places: Vec<LogPlace>,
     /// Whether addresses of clients and destinations are written out.
     pub addresses: bool,
+    /// How lines look.
+    pub style: LogStyle,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig {
+            places: vec![LogPlace {
+                level: Level::default(),
+                to: LogTo::default(),
+            }],
+            addresses: false,
+            style: LogStyle::default(),
+        }
+    }
+}
+
+impl LogConfig {
+    /// How much is logged where most is.
+    pub fn level(&self) -> Level {
+        let levels = self.places.iter().map(|place| place.level);
+        levels.max().unwrap_or_default()
+    }
 }
 
 /// Reads the configuration of `cepa relay`.

@@ -66,9 +66,8 @@ impl ControlPort {
         for place in &config.listen {
             match place {
                 ControlListen::Tcp(addr) => tcp.push(listen::listen(*addr, "control").await?),
-                // Its user alone may connect.
-                ControlListen::Unix(path) => {
-                    unix.push(listen::listen_unix(path, 0o600, "control")?);
+                ControlListen::Unix(path, mode) => {
+                    unix.push(listen::listen_unix(path, *mode, "control")?);
                 }
             }
         }
@@ -102,7 +101,7 @@ impl ControlPort {
             keyfiles::write_atomic(path, port.lines().as_bytes(), 0o644)?;
         }
         for place in port.places() {
-            tracing::info!("Controllers are listened to at {place}");
+            listen::tell("Control", place.strip_prefix("unix:").unwrap_or(&place));
         }
         Ok(port)
     }

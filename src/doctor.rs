@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::config::source::Source;
 use crate::config::{self, AuthorityConfig, ClientConfig, RelayConfig};
 use crate::error::Failure;
+use crate::network::NetworkSource;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -90,7 +91,7 @@ impl Role {
         }
     }
 
-    fn network(&self) -> &Path {
+    fn network(&self) -> &NetworkSource {
         match self {
             Role::Client(config) => &config.network,
             Role::Relay(config) => &config.network,

@@ -7,8 +7,14 @@
 
 use std::fmt;
 use std::io::Read as _;
+use std::os::fd::OwnedFd;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use crate::error::{Failure, fail};
@@ -71,17 +77,43 @@ impl FromStr for Stage {
     }
 }
 
+/// How a process was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Launch {
+    /// By a launcher of ours, which reads stages from standard output.
+    pub launched: bool,
+    /// As `tor`: standard output is for lines of the log.
+    pub as_tor: bool,
+    /// By a process with which it ends (`__OwningControllerProcess`).
+    pub owner: Option<u32>,
+}
+
+impl Launch {
+    /// By a launcher of ours, or not.
+    pub fn by(launched: bool) -> Self {
+        Launch {
+            launched,
+            ..Self::default()
+        }
+    }
+}
+
 /// Says which stages this node has reached. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Reporter {
-    launched: bool,
+    launch: Launch,
+    /// Whether programs that wait for it were told that a relay is ready.
+    is_told: Arc<AtomicBool>,
 }
 
 impl Reporter {
     /// Reports to the log, and to the launcher if there is one; without one, standard output has
     /// the addresses of onion services, a line each.
-    pub fn new(launched: bool) -> Self {
-        Self { launched }
+    pub fn new(launch: Launch) -> Self {
+        Self {
+            launch,
+            is_told: Arc::default(),
+        }
     }
 
     /// Says that a stage was reached.
@@ -89,7 +121,13 @@ impl Reporter {
         if let Some(sentence) = sentence(stage) {
             tracing::info!("{sentence}");
         }
-        if self.launched {
+        if self.launch.as_tor {
+            // A relay of tor's is a client, too, and says so when it can be used.
+            let is_ready = matches!(stage, Stage::Consensus(1..));
+            if is_ready && !self.is_told.swap(true, Ordering::Relaxed) {
+                tracing::info!("Bootstrapped 100% (done): Done");
+            }
+        } else if self.launch.launched {
             crate::terminal::say(&format!("{STATUS_PREFIX}{stage}"));
         } else if let Stage::OnionUp(address) = stage {
             crate::terminal::say(address);
@@ -116,10 +154,10 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Watches SIGTERM, SIGINT and, when launched, the end of standard input.
+    /// Watches SIGTERM, SIGINT, the end of its owner and, when launched, that of standard input.
     ///
     /// Must be called within a runtime.
-    pub fn watch(launched: bool) -> Result<Self, Failure> {
+    pub fn watch(launch: Launch) -> Result<Self, Failure> {
         use tokio::signal::unix::{SignalKind, signal};
         let (Ok(mut term), Ok(mut int)) = (
             signal(SignalKind::terminate()),
@@ -133,7 +171,8 @@ impl Shutdown {
         };
         let (ask, asked) = watch::channel(false);
         let (ended, mut input) = tokio::sync::mpsc::channel::<()>(1);
-        let unwatched = if launched {
+        let owner = launch.owner.map(owner).transpose()?;
+        let unwatched = if launch.launched {
             // A thread of its own: a blocked read cannot be cancelled, and holds up no exit here.
             std::thread::spawn(move || {
                 let mut byte = [0];
@@ -149,6 +188,7 @@ impl Shutdown {
                 _ = term.recv() => tracing::info!("Stopping: SIGTERM"),
                 _ = int.recv() => tracing::info!("Stopping: SIGINT"),
                 _ = input.recv() => tracing::info!("Stopping: the launcher has ended"),
+                () = gone(owner) => tracing::info!("Stopping: the owning process has ended"),
             }
             let _ = ask.send(true);
             drop(unwatched);
@@ -165,6 +205,38 @@ impl Shutdown {
     /// Whether the process is to stop.
     pub fn is_asked(&self) -> bool {
         *self.asked.borrow()
+    }
+}
+
+/// A process, to see its end; none if it is gone.
+fn owner(number: u32) -> Result<Option<AsyncFd<OwnedFd>>, Failure> {
+    let wrong = |error: std::io::Error| {
+        let place = format!("process {number}");
+        Failure::new("cannot watch the owning process", place, error)
+    };
+    let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
+    let opened = match pid {
+        Some(pid) => pidfd_open(pid, PidfdFlags::NONBLOCK),
+        None => return Ok(None),
+    };
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe, for descriptors that may change: an owned one does not"
+    )]
+    match opened {
+        Ok(fd) => Ok(Some(AsyncFd::new(fd).map_err(wrong)?)),
+        Err(Errno::SRCH) => Ok(None),
+        Err(error) => Err(wrong(error.into())),
+    }
+}
+
+/// Returns when the owner is gone; never, if there is none.
+async fn gone(owner: Option<Option<AsyncFd<OwnedFd>>>) {
+    match owner {
+        None => std::future::pending().await,
+        Some(None) => {}
+        // It becomes readable by the end of the process.
+        Some(Some(owner)) => drop(owner.readable().await),
     }
 }
 

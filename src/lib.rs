@@ -32,3 +32,4 @@ pub mod status;
 pub mod store;
 pub mod terminal;
 mod tls;
+mod torrc;

@@ -5,6 +5,7 @@
 //! to be listened at is used as it is. So does `cepa testnet up` with its nodes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::OwnedFd;
@@ -182,6 +183,11 @@ pub fn explain(addr: SocketAddr, purpose: &str, error: &io::Error) -> Failure {
         }
         _ => Failure::new("cannot listen", place, error),
     }
+}
+
+/// Says, in words that programs wait for, that a port is open.
+pub fn tell(kind: &str, place: impl fmt::Display) {
+    tracing::info!("Opened {kind} listener connection (ready) on {place}");
 }
 
 /// Whether a connection was not accepted because this process or machine is out of descriptors or

@@ -7,18 +7,20 @@
 //! clients and destinations are scrubbed by whoever logs them, through `Scrubbed`, unless the
 //! operator asked for them.
 
+mod style;
 mod writer;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use tracing_subscriber::Layer as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use self::writer::Output;
-use crate::config::{Level, LogConfig};
+use crate::config::{Level, LogConfig, LogStyle, LogTo};
 use crate::error::{Failure, fail};
 
 /// Whether `Scrubbed` shows what it holds.
@@ -42,14 +44,21 @@ struct State {
 /// Starts logging; a second call in one process changes nothing but the scrubbing.
 pub fn start(config: &LogConfig) -> Result<(), Failure> {
     SHOWS_ADDRESSES.store(config.addresses, Ordering::Relaxed);
-    let (layer, filter) = reload::Layer::new(filter(config.level)?);
-    let output = Output::open(config.file.as_deref())?;
+    let (layer, filter) = reload::Layer::new(filter(config.level())?);
+    let output = Output::open(&config.places)?;
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(output.clone())
         // They would go to standard error, which may be what cannot be written.
         .log_internal_errors(false)
-        .with_ansi(config.file.is_none() && crate::terminal::is_watched())
         .with_target(false);
+    let lines = match config.style {
+        LogStyle::Cepa => {
+            let is_shown = config.places.iter().all(|place| place.to == LogTo::Stderr);
+            let lines = lines.with_ansi(is_shown && crate::terminal::is_watched());
+            lines.boxed()
+        }
+        LogStyle::Tor => lines.with_ansi(false).event_format(style::Tor).boxed(),
+    };
     let subscriber = tracing_subscriber::registry().with(layer).with(lines);
     // Fails only if a subscriber is set already, as in tests.
     if subscriber.try_init().is_ok() {
@@ -70,8 +79,8 @@ pub fn start(config: &LogConfig) -> Result<(), Failure> {
 pub fn change(config: &LogConfig) -> Result<(), Failure> {
     let Some(log) = LOG.get() else { return Ok(()) };
     let mut state = log.state.lock().unwrap_or_else(PoisonError::into_inner);
-    let filter = filter(shown(config.level, state.is_debug))?;
-    log.output.reopen(config.file.as_deref())?;
+    let filter = filter(shown(config.level(), state.is_debug))?;
+    log.output.reopen(&config.places)?;
     // An error means that there is no subscriber any more, at the end of the process.
     let _ = log.filter.reload(filter);
     SHOWS_ADDRESSES.store(config.addresses, Ordering::Relaxed);
@@ -83,7 +92,7 @@ pub fn change(config: &LogConfig) -> Result<(), Failure> {
 pub fn reopen() -> Result<(), Failure> {
     let Some(log) = LOG.get() else { return Ok(()) };
     let state = log.state.lock().unwrap_or_else(PoisonError::into_inner);
-    log.output.reopen(state.config.file.as_deref())
+    log.output.reopen(&state.config.places)
 }
 
 /// Turns debug on, or back to the configured level; says which.
@@ -95,7 +104,8 @@ pub fn toggle_debug() -> Result<bool, Failure> {
     let is_debug = !state.is_debug;
     let _ = log
         .filter
-        .reload(filter(shown(state.config.level, is_debug))?);
+        .reload(filter(shown(state.config.level(), is_debug))?);
+    log.output.debug(is_debug);
     state.is_debug = is_debug;
     Ok(is_debug)
 }
@@ -132,6 +142,11 @@ fn directives(level: Level) -> String {
     }
     // A directive matches by prefix: `cepa` stands for each of our crates.
     format!("warn,cepa={name}")
+}
+
+/// Prints a line in `tor`'s style to standard output, before there is a log.
+pub fn say(level: tracing::Level, what: &str) {
+    crate::terminal::say(&style::line(level, what));
 }
 
 /// Shows an address or name of a user's only where the operator asked for that.

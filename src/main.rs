@@ -1,5 +1,7 @@
 //! The command `cepa`: reads its arguments, runs one subcommand, and exits.
 //!
+//! By the name `tor`, or as `cepa tor`, it reads its arguments as `tor` does.
+//!
 //! Exit codes: 0 when it did what was asked, 1 for an error of the user's (a line that starts
 //! with `error:` says what, where, and what to do), 2 for arguments that are not understood
 //! (clap's own), 101 for a bug.
@@ -15,6 +17,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     cepa::listen::take_given();
+    if let Some((program, words)) = cepa::commands::tor::words(std::env::args_os()) {
+        return cepa::commands::tor::run(&program, &words);
+    }
     let args = cepa::args::Args::parse();
     match cepa::commands::run(args) {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,8 +7,9 @@
 pub mod export;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cepa_crypto::{Ed25519Id, RsaId};
 use serde::{Deserialize, Serialize};
@@ -62,9 +63,59 @@ pub struct Fallback {
     pub or: SocketAddr,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+/// Where it is said which network it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkSource {
+    /// In a `network.toml`.
+    File(PathBuf),
+    /// In the configuration itself, which is this file.
+    Inline(PathBuf, Network),
+}
+
+impl NetworkSource {
+    /// What a configuration says: `network`, or `[inline_network]`.
+    pub(crate) fn checked(
+        source: &Source,
+        file: Option<&Path>,
+        inline: Option<&NetworkTable>,
+    ) -> Result<Self, Failure> {
+        match (file, inline) {
+            (Some(file), None) => Ok(Self::File(source.resolve(file))),
+            (None, Some(table)) => {
+                let network = Network::checked(source, table)?;
+                Ok(Self::Inline(source.path().to_owned(), network))
+            }
+            (None, None) => Err(source.lacks("network", "a file, or [inline_network]")),
+            (Some(_), Some(_)) => Err(source.lacks("one network", "no file and a table at once")),
+        }
+    }
+
+    /// The network, as it is by now.
+    pub fn load(&self) -> Result<Network, Failure> {
+        match self {
+            Self::File(file) => Network::load(file),
+            Self::Inline(_, network) => Ok(network.clone()),
+        }
+    }
+}
+
+impl From<PathBuf> for NetworkSource {
+    fn from(file: PathBuf) -> Self {
+        Self::File(file)
+    }
+}
+
+impl fmt::Display for NetworkSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::File(file) | Self::Inline(file, _)) = self;
+        file.display().fmt(f)
+    }
+}
+
+/// A `network.toml`, or the table `[inline_network]`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NetworkTable {
+pub struct NetworkTable {
     #[serde(default)]
     testing: bool,
     #[serde(default)]
@@ -73,7 +124,7 @@ struct NetworkTable {
     fallback: Vec<FallbackTable>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AuthorityTable {
     nickname: Spanned<String>,
@@ -85,7 +136,7 @@ struct AuthorityTable {
     dir: Spanned<SocketAddr>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FallbackTable {
     rsa: Spanned<String>,

@@ -28,7 +28,7 @@ use self::progress::Progress;
 use crate::args::UpArgs;
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
-use crate::launched::{Shutdown, Stage};
+use crate::launched::{Launch, Shutdown, Stage};
 use crate::{clock, page, terminal};
 
 /// How long a network may take to become ready, besides four voting intervals.
@@ -56,7 +56,7 @@ pub fn run(args: &UpArgs) -> Result<(), Failure> {
     let network = files::write(&plan, folder.path(), &settings)?;
     let runtime = super::runtime()?;
     let ran = runtime.block_on(async {
-        let mut shutdown = Shutdown::watch(false)?;
+        let mut shutdown = Shutdown::watch(Launch::default())?;
         let nodes = ports
             .serve(plan.delay, &shutdown)
             .map_err(|error| Failure::new("cannot serve", "the page", error))?;

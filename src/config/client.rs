@@ -15,6 +15,7 @@ use super::paths::{GeoIpFiles, PathsTable};
 use super::source::{LogTable, Source};
 use super::{ClientConfig, Listener, LogConfig, MetricsPort, UnixListener};
 use crate::error::{Failure, fail};
+use crate::network::{NetworkSource, NetworkTable};
 use crate::reload::Written;
 
 /// Where a client listens for SOCKS unless it is told otherwise.
@@ -25,8 +26,9 @@ pub const SOCKS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCAL
 #[serde(deny_unknown_fields)]
 pub struct ClientTable {
     /// Where to listen for SOCKS: an address with a port, or `unix:` and a path; flags behind it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub socks: Vec<Spanned<String>>,
+    /// Without it, at 127.0.0.1:9050, unless there are onion services.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socks: Option<Vec<Spanned<String>>>,
     /// The ports for HTTP CONNECT.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http_connect: Vec<Spanned<String>>,
@@ -46,7 +48,11 @@ pub struct ClientTable {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
     /// A file.
-    pub network: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<PathBuf>,
+    /// The network itself, in place of a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inline_network: Option<NetworkTable>,
     /// Whether no two relays of one /16 share a path; off only for test networks in one subnet.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub distinct_subnets: bool,
@@ -101,14 +107,15 @@ impl ClientTable {
     /// A client of `network` with defaults for all else.
     pub fn new(network: PathBuf) -> Self {
         ClientTable {
-            socks: Vec::new(),
+            socks: None,
             http_connect: Vec::new(),
             dns: Vec::new(),
             redirect: Vec::new(),
             tproxy: Vec::new(),
             automap: false,
             data_dir: None,
-            network,
+            network: Some(network),
+            inline_network: None,
             distinct_subnets: true,
             log: LogTable::default(),
             paths: PathsTable::default(),
@@ -134,6 +141,12 @@ pub fn load(path: &Path) -> Result<ClientConfig, Failure> {
     read(&Source::open(path)?)
 }
 
+/// Reads a configuration that is at hand.
+pub fn read(source: &Source) -> Result<ClientConfig, Failure> {
+    let (table, unread) = source.parse_rest()?;
+    Failure::or_worse(unread, checked(source, table))
+}
+
 /// Tells all that is wrong at once.
 fn check(source: &Source, table: &ClientTable) -> Result<(), Failure> {
     let services = table.onion_service.iter().cloned();
@@ -142,7 +155,7 @@ fn check(source: &Source, table: &ClientTable) -> Result<(), Failure> {
     let control = table.control.clone();
     let control = control.map(|control| control.checked(source, Path::new("")));
     Failure::none_of([
-        both(source, &table.socks, "socks").err(),
+        both(source, table.socks.as_deref().unwrap_or_default(), "socks").err(),
         both(source, &table.http_connect, "http_connect").err(),
         addrs(source, &table.dns, "dns").err(),
         addrs(source, &table.redirect, "redirect").err(),
@@ -154,18 +167,21 @@ fn check(source: &Source, table: &ClientTable) -> Result<(), Failure> {
         padding(source, table.circuit_padding.as_ref(), "circuit_padding").err(),
         max_memory(source, memory).err(),
         control.and_then(Result::err),
+        NetworkSource::checked(
+            source,
+            table.network.as_deref(),
+            table.inline_network.as_ref(),
+        )
+        .err(),
         MetricsPort::checked(source, metrics, &table.metrics_policy).err(),
     ])
 }
 
-fn read(source: &Source) -> Result<ClientConfig, Failure> {
-    let (table, unread) = source.parse_rest()?;
-    Failure::or_worse(unread, checked(source, table))
-}
-
 fn checked(source: &Source, table: ClientTable) -> Result<ClientConfig, Failure> {
     check(source, &table)?;
-    let (socks, socks_unix) = both(source, &table.socks, "socks")?;
+    let is_said = table.socks.is_some();
+    let socks = table.socks.unwrap_or_default();
+    let (socks, socks_unix) = both(source, &socks, "socks")?;
     let (http_connect, http_connect_unix) = both(source, &table.http_connect, "http_connect")?;
     let (rules, geoip) = table.paths.checked(source)?;
     let services = table.onion_service.into_iter();
@@ -175,12 +191,14 @@ fn checked(source: &Source, table: ClientTable) -> Result<ClientConfig, Failure>
         Some(data_dir) => source.resolve(&data_dir),
         None => default_data_dir()?,
     };
+    let inline = table.inline_network.as_ref();
+    let network = NetworkSource::checked(source, table.network.as_deref(), inline)?;
     let control = table.control;
     let control = control.map(|control| control.checked(source, &data_dir));
     Ok(ClientConfig {
-        socks: match socks.is_empty() && socks_unix.is_empty() {
+        socks: match is_said {
             // A file that only hosts opens no port.
-            true if onion_services.is_empty() => vec![SOCKS_DEFAULT.into()],
+            false if onion_services.is_empty() => vec![SOCKS_DEFAULT.into()],
             _ => socks,
         },
         http_connect,
@@ -191,7 +209,7 @@ fn checked(source: &Source, table: ClientTable) -> Result<ClientConfig, Failure>
         tproxy: addrs(source, &table.tproxy, "tproxy")?,
         automap: table.automap,
         data_dir,
-        network: source.resolve(&table.network),
+        network,
         rules,
         geoip,
         distinct_subnets: table.distinct_subnets,
@@ -224,7 +242,7 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         tproxy: Vec::new(),
         automap: false,
         data_dir: default_data_dir()?,
-        network,
+        network: network.into(),
         rules: Rules::default(),
         geoip: GeoIpFiles::default(),
         distinct_subnets: true,

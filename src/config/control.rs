@@ -20,7 +20,8 @@ use crate::error::Failure;
 
 /// The cookie's file in a data folder, by `tor`'s name.
 const COOKIE_FILE: &str = "control_auth_cookie";
-const LISTEN: &str = "auto, PORT, ADDRESS:PORT or unix:PATH";
+const LISTEN: &str = "auto, PORT, ADDRESS:PORT or unix:PATH, and behind that perhaps \
+    GroupWritable or WorldWritable";
 const HASH: &str = "16: and 58 hexadecimal digits, as of tor --hash-password";
 
 /// Where controllers are listened to.
@@ -28,8 +29,8 @@ const HASH: &str = "16: and 58 hexadecimal digits, as of tor --hash-password";
 pub enum ControlListen {
     /// At a TCP address; its port may be 0, for any that is free.
     Tcp(SocketAddr),
-    /// At a unix socket.
-    Unix(PathBuf),
+    /// At a unix socket, with the mode of its file.
+    Unix(PathBuf, u32),
 }
 
 impl ControlListen {
@@ -193,8 +194,17 @@ impl ControlTable {
 fn read_listen(text: &str, source: &Source) -> Option<ControlListen> {
     let loopback = |port| ControlListen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     if let Some(path) = text.strip_prefix("unix:") {
-        let path = (!path.is_empty()).then(|| source.resolve(Path::new(path)));
-        return path.map(ControlListen::Unix);
+        let mut words = path.split_whitespace();
+        let path = source.resolve(Path::new(words.next()?));
+        let mut mode = 0o600;
+        for flag in words {
+            match flag {
+                "GroupWritable" => mode |= 0o060,
+                "WorldWritable" => mode |= 0o066,
+                _ => return None,
+            }
+        }
+        return Some(ControlListen::Unix(path, mode));
     }
     if text.eq_ignore_ascii_case("auto") {
         return Some(loopback(0));
@@ -261,7 +271,7 @@ mod tests {
             config.listen[2],
             ControlListen::Tcp("[::1]:9051".parse().unwrap())
         );
-        assert_eq!(config.listen[3], ControlListen::Unix("/x/c".into()));
+        assert_eq!(config.listen[3], ControlListen::Unix("/x/c".into(), 0o600));
         let cookie = config.cookie.unwrap();
         assert_eq!(cookie.path, Path::new("/data/control_auth_cookie"));
         assert_eq!(cookie.profile.name, "mine");

@@ -19,19 +19,23 @@ pub struct Listener {
 
 impl Listener {
     /// What stands in a file, for messages.
-    pub const EXPECTED: &str = "an address with a port from 1 to 65535, and behind it perhaps \
+    pub const EXPECTED: &str = "an address with a port from 1 to 65535 or auto, and behind it perhaps \
         IsolateDestAddr, IsolateDestPort, IsolateClientProtocol, NoIsolateClientAddr, \
         NoIsolateSOCKSAuth, KeepAliveIsolateSOCKSAuth or SessionGroup=NUMBER";
 
     /// Reads one.
     pub fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
-        let addr: SocketAddr = words.next()?.parse().ok()?;
+        let place = words.next()?;
+        let free = place.strip_suffix(":auto");
+        let free = free.map(|ip| format!("{ip}:0").parse().ok());
+        let addr: SocketAddr = free.unwrap_or_else(|| place.parse().ok())?;
+        let is_port = addr.port() != 0 || place.ends_with(":auto");
         let mut listener = Listener::from(addr);
         for flag in words {
             listener.rules.add_flag(flag).ok()?;
         }
-        (addr.port() != 0).then_some(listener)
+        is_port.then_some(listener)
     }
 }
 
@@ -124,6 +128,7 @@ mod tests {
         let listener = Listener::parse("[::1]:9050 IsolateDestPort SessionGroup=7").unwrap();
         assert!(listener.rules.dest_port && !listener.rules.dest_addr);
         assert_eq!(listener.rules.session_group, Some(7));
+        assert_eq!(Listener::parse("[::1]:auto").unwrap().addr.port(), 0);
         for wrong in ["", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:1 Isolate", "x:1"] {
             assert_eq!(Listener::parse(wrong), None, "{wrong}");
         }

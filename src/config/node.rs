@@ -21,6 +21,7 @@ use super::memory::max_memory;
 use super::source::{LogTable, Source};
 use super::{AuthorityConfig, MetricsPort, RelayConfig, is_public};
 use crate::error::{Failure, fail};
+use crate::network::{NetworkSource, NetworkTable};
 
 pub use self::authority::{AuthorityTable, INTERVAL_SECS_MIN, is_param_name};
 pub use self::identity::is_nickname;
@@ -51,7 +52,11 @@ pub struct NodeTable {
     /// A folder.
     pub data_dir: PathBuf,
     /// A file.
-    pub network: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<PathBuf>,
+    /// The network itself, in place of a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inline_network: Option<NetworkTable>,
     /// Lines of accept and reject.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exit_policy: Vec<Spanned<String>>,
@@ -152,7 +157,8 @@ pub fn load(path: &Path) -> Result<NodeFile, Failure> {
     read(Source::open(path)?)
 }
 
-fn read(source: Source) -> Result<NodeFile, Failure> {
+/// Reads a configuration that is at hand.
+pub fn read(source: Source) -> Result<NodeFile, Failure> {
     let (table, unread) = source.parse_rest()?;
     Ok(NodeFile {
         source,
@@ -226,12 +232,20 @@ fn check(source: &Source, table: &NodeTable) -> Result<(), Failure> {
         limits::accounting(source, table).err(),
         max_memory(source, table.max_memory.as_ref()).err(),
         dos::options(source, &table.dos).err(),
+        NetworkSource::checked(
+            source,
+            table.network.as_deref(),
+            table.inline_network.as_ref(),
+        )
+        .err(),
         MetricsPort::checked(source, table.metrics.as_ref(), &table.metrics_policy).err(),
     ])
 }
 
 fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure> {
     check(source, &table)?;
+    let inline = table.inline_network.as_ref();
+    let network = NetworkSource::checked(source, table.network.as_deref(), inline)?;
     let exit = exit::options(source, &table)?;
     let address = table.address.as_ref().map(|address| *address.get_ref());
     let key_day = testing::key_day(source, &table)?;
@@ -252,7 +266,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         dir_port: table.dir_port.map(Spanned::into_inner),
         listen: (table.listen.or(address)).unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         data_dir: source.resolve(&table.data_dir),
-        network: source.resolve(&table.network),
+        network,
         exit,
         reject_local_interfaces: table.exit_policy_reject_local_interfaces,
         family: table.family.into_iter().map(Spanned::into_inner).collect(),

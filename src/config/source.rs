@@ -9,12 +9,13 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use cepa_torrc::toml::{Document, Origin};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::{Level, LogConfig};
+use crate::config::{Level, LogConfig, LogPlace, LogStyle, LogTo};
 use crate::error::{Failure, fail};
 use crate::reload::Written;
 
@@ -28,11 +29,15 @@ const SHOWN_MAX: usize = 60;
 /// Keys whose values are shown in no message: somebody may have written a password there.
 const SECRET_KEYS: [&str; 1] = ["hash"];
 
-/// A TOML file.
+/// A TOML file, or a torrc that was written as one.
 #[derive(Debug, Clone)]
 pub struct Source {
     path: PathBuf,
     text: String,
+    /// The folder from which relative paths are meant.
+    folder: PathBuf,
+    /// Where in a torrc each line comes from.
+    origins: Vec<Option<Origin>>,
 }
 
 impl Source {
@@ -46,10 +51,7 @@ impl Source {
                 format!("expected at most {FILE_LEN_MAX} bytes"),
             ),
             Ok(_) => match std::fs::read_to_string(path) {
-                Ok(text) => Ok(Self {
-                    path: path.to_owned(),
-                    text,
-                }),
+                Ok(text) => Ok(Self::from_text(path, &text)),
                 Err(error) => fail("cannot read this file", shown, error),
             },
             Err(error) => fail("cannot read this file", shown, error),
@@ -61,7 +63,25 @@ impl Source {
         Self {
             path: path.to_owned(),
             text: text.to_owned(),
+            folder: path.parent().unwrap_or(Path::new("")).to_owned(),
+            origins: Vec::new(),
         }
+    }
+
+    /// A torrc as it was written as TOML: errors name its places, and relative paths are meant from
+    /// where this process was started.
+    pub fn from_torrc(path: &Path, document: &Document) -> Self {
+        Self {
+            path: path.to_owned(),
+            text: document.text(),
+            folder: PathBuf::new(),
+            origins: document.origins(),
+        }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Reads the text as a table.
@@ -166,13 +186,16 @@ impl Source {
 
     /// A path of the file, from the file's own folder when it is relative.
     pub fn resolve(&self, path: &Path) -> PathBuf {
-        self.path.parent().unwrap_or(Path::new("")).join(path)
+        self.folder.join(path)
     }
 
     fn place(&self, span: &Range<usize>) -> String {
         let before = self.text.as_bytes().iter().take(span.start);
-        let line = 1 + before.filter(|byte| **byte == b'\n').count();
-        format!("{} line {line}", self.path.display())
+        let line = before.filter(|byte| **byte == b'\n').count();
+        match self.origins.get(line) {
+            Some(Some((place, option))) => format!("{place} ({option})"),
+            _ => format!("{} line {}", self.path.display(), line + 1),
+        }
     }
 }
 
@@ -239,16 +262,55 @@ pub struct LogTable {
     /// Whether to write out the addresses of clients and destinations.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub addresses: bool,
+    /// How lines look: `cepa` or `tor`.
+    #[serde(skip_serializing_if = "LogStyle::is_ours")]
+    pub style: LogStyle,
+    /// Where the log goes instead of `file`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<LogPlaceTable>,
+}
+
+/// An entry of `places`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogPlaceTable {
+    /// error, warn, info, debug or trace.
+    pub level: Level,
+    /// A file to append to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// Standard output; standard error without it and a file.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stdout: bool,
 }
 
 impl LogTable {
     /// The configuration of the log, with its path resolved.
     pub fn checked(self, source: &Source) -> LogConfig {
-        let file = self.file.map(|file| source.resolve(&file));
+        let place = |level, file: Option<PathBuf>, stdout| LogPlace {
+            level,
+            to: match file {
+                Some(file) => LogTo::File(source.resolve(&file)),
+                None if stdout => LogTo::Stdout,
+                None => LogTo::Stderr,
+            },
+        };
+        let mut places = vec![place(self.level, self.file, false)];
+        if !self.places.is_empty() {
+            places.clear();
+            for one in self.places {
+                let more = place(one.level, one.file, one.stdout);
+                // A line is written once to each place.
+                match places.iter_mut().find(|known| known.to == more.to) {
+                    Some(known) => known.level = known.level.max(more.level),
+                    None => places.push(more),
+                }
+            }
+        }
         LogConfig {
-            level: self.level,
-            file,
+            places,
             addresses: self.addresses,
+            style: self.style,
         }
     }
 }

@@ -22,8 +22,8 @@ const KNOWN_NAME: &str = "a.root-servers.net";
 
 pub(super) async fn look(role: &Role, report: &mut Report) {
     look_at_ports(role, report);
-    let place = role.network().display().to_string();
-    let read = Network::load(role.network());
+    let place = role.network().to_string();
+    let read = role.network().load();
     let counted = |network: &Network| format!("{} authorities", network.authorities.len());
     if let Some(network) = report.judge("network", place, read, counted) {
         look_at_authorities(&network, report).await;

@@ -1,4 +1,4 @@
-//! Where lines of the log go: standard error, or a file that can be opened anew.
+//! Where lines of the log go: standard streams, or files that can be opened anew.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -6,38 +6,75 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tracing::Metadata;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::config::{Level, LogPlace, LogTo};
 use crate::error::{Failure, fail};
 
 /// Where lines go. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Output(Arc<Mutex<Place>>);
+pub(super) struct Output(Arc<Mutex<Places>>);
 
 #[derive(Debug)]
-struct Place {
-    /// None: standard error.
-    file: Option<File>,
+struct Places {
+    all: Vec<Place>,
+    /// Whether all of it goes everywhere.
+    is_debug: bool,
     /// Lines that could not be written since one was.
     lost: u64,
 }
 
+#[derive(Debug)]
+struct Place {
+    level: Level,
+    to: To,
+}
+
+#[derive(Debug)]
+enum To {
+    Stderr,
+    Stdout,
+    File(File),
+}
+
 impl Output {
-    pub(super) fn open(path: Option<&Path>) -> Result<Self, Failure> {
-        let file = path.map(open).transpose()?;
-        Ok(Output(Arc::new(Mutex::new(Place { file, lost: 0 }))))
+    pub(super) fn open(places: &[LogPlace]) -> Result<Self, Failure> {
+        Ok(Output(Arc::new(Mutex::new(Places {
+            all: open_all(places)?,
+            is_debug: false,
+            lost: 0,
+        }))))
     }
 
-    /// The file of this name from now on, whatever became of the one before.
-    pub(super) fn reopen(&self, path: Option<&Path>) -> Result<(), Failure> {
-        let file = path.map(open).transpose()?;
-        self.place().file = file;
+    /// The files of these names from now on, whatever became of those before.
+    pub(super) fn reopen(&self, places: &[LogPlace]) -> Result<(), Failure> {
+        let all = open_all(places)?;
+        self.places().all = all;
         Ok(())
     }
 
-    fn place(&self) -> MutexGuard<'_, Place> {
+    /// Whether lines of any level go to each place.
+    pub(super) fn debug(&self, is_debug: bool) {
+        self.places().is_debug = is_debug;
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn open_all(places: &[LogPlace]) -> Result<Vec<Place>, Failure> {
+    let open = places.iter().map(|place| {
+        let to = match &place.to {
+            LogTo::Stderr => To::Stderr,
+            LogTo::Stdout => To::Stdout,
+            LogTo::File(path) => To::File(open(path)?),
+        };
+        let level = place.level;
+        Ok(Place { level, to })
+    });
+    open.collect()
 }
 
 fn open(path: &Path) -> Result<File, Failure> {
@@ -53,32 +90,64 @@ impl<'a> MakeWriter<'a> for Output {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line(self.place())
+        Line {
+            places: self.places(),
+            level: Level::Error,
+        }
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line<'a> {
+        Line {
+            places: self.places(),
+            level: match *meta.level() {
+                tracing::Level::ERROR => Level::Error,
+                tracing::Level::WARN => Level::Warn,
+                tracing::Level::INFO => Level::Info,
+                tracing::Level::DEBUG => Level::Debug,
+                tracing::Level::TRACE => Level::Trace,
+            },
+        }
     }
 }
 
-/// One line, which is written by one call.
-pub(super) struct Line<'a>(MutexGuard<'a, Place>);
+/// One line, which is written by one call to each place that it is for.
+pub(super) struct Line<'a> {
+    places: MutexGuard<'a, Places>,
+    level: Level,
+}
 
 impl Line<'_> {
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.0.file {
-            Some(file) => file.write_all(bytes),
-            None => io::stderr().lock().write_all(bytes),
-        }
+        let (level, is_debug) = (self.level, self.places.is_debug);
+        let all = self.places.all.iter_mut();
+        let put =
+            all.filter(|place| is_debug || level <= place.level)
+                .map(|place| match &mut place.to {
+                    To::File(file) => file.write_all(bytes),
+                    To::Stderr => io::stderr().lock().write_all(bytes),
+                    To::Stdout => {
+                        let mut out = io::stdout().lock();
+                        out.write_all(bytes).and_then(|()| out.flush())
+                    }
+                });
+        // A place that takes nothing keeps no line from the others.
+        put.fold(Ok(()), Result::and)
     }
 }
 
 impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.lost > 0 {
-            let told = format!("({} lines of this log could not be written)\n", self.0.lost);
+        if self.places.lost > 0 {
+            let told = format!(
+                "({} lines of this log could not be written)\n",
+                self.places.lost
+            );
             if self.put(told.as_bytes()).is_ok() {
-                self.0.lost = 0;
+                self.places.lost = 0;
             }
         }
         if self.put(bytes).is_err() {
-            self.0.lost = self.0.lost.saturating_add(1);
+            self.places.lost = self.places.lost.saturating_add(1);
             // Whoever collects standard error learns of a disk that takes no more; beyond that
             // there is nobody to tell.
             let _ = io::stderr().lock().write_all(bytes);
@@ -95,21 +164,28 @@ impl Write for Line<'_> {
 mod tests {
     use super::*;
 
+    fn to(path: &Path) -> [LogPlace; 1] {
+        [LogPlace {
+            level: Level::Info,
+            to: LogTo::File(path.to_owned()),
+        }]
+    }
+
     #[test]
     fn a_renamed_file_is_written_no_more() {
         let dir = tempfile::tempdir().unwrap();
         let (path, old) = (dir.path().join("log"), dir.path().join("log.1"));
-        let output = Output::open(Some(&path)).unwrap();
+        let output = Output::open(&to(&path)).unwrap();
         let write = |text: &str| output.make_writer().write_all(text.as_bytes()).unwrap();
         write("one\n");
         std::fs::rename(&path, &old).unwrap();
         write("two\n");
-        output.reopen(Some(&path)).unwrap();
+        output.reopen(&to(&path)).unwrap();
         write("three\n");
         assert_eq!(std::fs::read_to_string(&old).unwrap(), "one\ntwo\n");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\n");
         // One that cannot be opened changes nothing.
-        assert!(output.reopen(Some(dir.path())).is_err());
+        assert!(output.reopen(&to(dir.path())).is_err());
         write("four\n");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\nfour\n");
     }
@@ -117,12 +193,12 @@ mod tests {
     #[test]
     fn lines_that_a_full_disk_does_not_take_are_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let output = Output::open(Some(Path::new("/dev/full"))).unwrap();
+        let output = Output::open(&to(Path::new("/dev/full"))).unwrap();
         let write = |text: &str| output.make_writer().write_all(text.as_bytes()).unwrap();
         write("one\n");
         write("two\n");
         let path = dir.path().join("log");
-        output.reopen(Some(&path)).unwrap();
+        output.reopen(&to(&path)).unwrap();
         write("three\n");
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "(2 lines of this log could not be written)\nthree\n");

@@ -62,7 +62,7 @@ pub async fn run(
     told: Told,
 ) -> Result<(), Failure> {
     let (mut shutdown, mut signals) = (told.shutdown, told.signals);
-    let network = Network::load(&config.relay.network)?;
+    let network = config.relay.network.load()?;
     let folder = config.relay.data_dir.join("keys");
     let keys = keyfiles::authority::read(&folder)?;
     // A clock may be wrong when a machine starts, and right a minute later.
@@ -77,7 +77,7 @@ pub async fn run(
     {
         return fail(
             format!("the network does not know this authority, v3_ident {own}"),
-            config.relay.network.display(),
+            &config.relay.network,
             "add it there, on all machines of the network",
         );
     }

@@ -49,7 +49,8 @@ use crate::store::{Change, Durability, Store};
 use crate::tls;
 
 /// The keys that take effect at a start only.
-const FIXED: [&str; 17] = [
+const FIXED: [&str; 18] = [
+    "inline_network",
     "socks",
     "http_connect",
     "dns",
@@ -129,16 +130,16 @@ fn core(
 }
 
 async fn serve(
-    config: ClientConfig,
+    mut config: ClientConfig,
     reread: Reread<ClientConfig>,
     told: Told,
 ) -> Result<(), Failure> {
     let (mut shutdown, mut signals) = (told.shutdown, told.signals);
     let rules = rules(&config)?;
-    let network = Network::load(&config.network)?;
+    let network = config.network.load()?;
     let folder = Folder::open(&config.data_dir)?;
     let mut keep = Keep::open(folder.path(), Durability::Process)?;
-    let ports = Ports::open(&config).await?;
+    let ports = Ports::open(&mut config).await?;
     let metrics = listen::metrics(config.metrics.clone()).await?;
     let mut rng = clock::rng()?;
     let (desk, mut controllers) = control::open(&config, rng.fork()).await?;

@@ -22,24 +22,27 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Opens what the configuration asks for.
-    pub(crate) async fn open(config: &ClientConfig) -> Result<Self, Failure> {
+    /// Opens what the configuration asks for, which has from then on the ports that were free.
+    pub(crate) async fn open(config: &mut ClientConfig) -> Result<Self, Failure> {
         let mut dns = Vec::new();
-        for port in &config.dns {
-            dns.push((dns_port::listen(port.addr).await?, *port));
+        for port in &mut config.dns {
+            let socket = dns_port::listen(port.addr).await?;
+            port.addr = socket.local_addr().unwrap_or(port.addr);
+            listen::tell("DNS", port.addr);
+            dns.push((socket, *port));
         }
         let tproxy = config.tproxy.iter();
         let tproxy = tproxy.map(|port| Ok((transparent::listen_tproxy(port.addr)?, *port)));
         Ok(Ports {
-            socks: open(&config.socks, "socks").await?,
-            http_connect: open(&config.http_connect, "http_connect").await?,
+            socks: open(&mut config.socks, "socks").await?,
+            http_connect: open(&mut config.http_connect, "http_connect").await?,
             socks_unix: open_unix(&config.socks_unix, 0, "socks")?,
             http_connect_unix: open_unix(
                 &config.http_connect_unix,
                 config.socks_unix.len(),
                 "http_connect",
             )?,
-            redirect: open(&config.redirect, "redirect").await?,
+            redirect: open(&mut config.redirect, "redirect").await?,
             tproxy: tproxy.collect::<Result<_, Failure>>()?,
             dns,
         })
@@ -77,12 +80,27 @@ impl Ports {
     }
 }
 
-async fn open(ports: &[Listener], purpose: &str) -> Result<Vec<(TcpListener, Listener)>, Failure> {
+async fn open(
+    ports: &mut [Listener],
+    purpose: &str,
+) -> Result<Vec<(TcpListener, Listener)>, Failure> {
     let mut listeners = Vec::new();
     for port in ports {
-        listeners.push((listen::listen(port.addr, purpose).await?, *port));
+        let listener = listen::listen(port.addr, purpose).await?;
+        port.addr = listener.local_addr().unwrap_or(port.addr);
+        listen::tell(called(purpose), port.addr);
+        listeners.push((listener, *port));
     }
     Ok(listeners)
+}
+
+/// What programs know a port as.
+fn called(purpose: &str) -> &'static str {
+    match purpose {
+        "socks" => "Socks",
+        "http_connect" => "HTTP tunnel",
+        _ => "Transparent pf/netfilter",
+    }
 }
 
 /// Opens unix sockets, which are numbered from `first` on.
@@ -94,6 +112,7 @@ fn open_unix(
     let numbers = u32::try_from(first).unwrap_or_default()..;
     let open = ports.iter().zip(numbers).map(|(port, number)| {
         let socket = listen::listen_unix(&port.path, port.mode, purpose)?;
+        listen::tell(called(purpose), port.path.display());
         Ok((socket, port.as_port(number)))
     });
     open.collect()

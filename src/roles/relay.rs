@@ -42,7 +42,6 @@ use crate::keep::Keep;
 use crate::launched::{Reporter, Shutdown, Stage};
 use crate::listen;
 use crate::net::pace::{Pace, Traffic, count};
-use crate::network::Network;
 use crate::reload::{Asked, Reread};
 use crate::status::relay::NodeStatus;
 use crate::status::{self, Query, Sockets, Subject};
@@ -153,12 +152,13 @@ impl Node {
         shutdown: &Shutdown,
     ) -> Result<Self, Failure> {
         let folder = Folder::open(&config.data_dir)?;
-        let network = Arc::new(network_file(&Network::load(&config.network)?)?);
+        let network = Arc::new(network_file(&config.network.load()?)?);
         let mut keep = Keep::open(folder.path(), Durability::Full)?;
         let mut rng = clock::rng()?;
         let keys = read_keys(&folder, keep.store(), &mut rng)?;
         let doors = open_doors(&config, &network, rng.fork());
         let listener = listen::listen(config.or_listen(), "or_port").await?;
+        listen::tell("OR", config.or_listen());
         let (is_authority, directory) = (beside.is_some(), directory(beside, &network));
         let (pace, traffic) = (Arc::new(Pace::of(&config)), Arc::<Traffic>::default());
         if let Some(addr) = config.dir_listen() {

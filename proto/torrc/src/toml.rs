@@ -32,6 +32,13 @@ impl Document {
         self.lines.is_empty()
     }
 
+    /// The same with a line before all others.
+    #[must_use]
+    pub fn with_first(mut self, line: &str) -> Self {
+        self.lines.insert(0, (line.to_owned(), None));
+        self
+    }
+
     /// A line of no torrc.
     pub(crate) fn plain(&mut self, line: impl Into<String>) {
         self.lines.push((line.into(), None));

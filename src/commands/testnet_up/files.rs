@@ -311,9 +311,7 @@ fn write_config(
     let text = match planned.node.or {
         Some(or) => toml::to_string(&node_table(plan, planned, or, network, log)),
         None => toml::to_string(&ClientTable {
-            socks: (planned.node.socks.iter())
-                .map(|addr| unplaced(addr.to_string()))
-                .collect(),
+            socks: (planned.node.socks).map(|addr| vec![unplaced(addr.to_string())]),
             data_dir: Some(planned.folder.clone()),
             log,
             onion_service: onion_service(plan, planned).into_iter().collect(),
@@ -351,7 +349,8 @@ fn node_table(
         dir_port: node.dir.map(|dir| unplaced(dir.port())),
         listen: (!plan.delay.is_zero()).then(|| delay::behind(or).ip()),
         data_dir: planned.folder.clone(),
-        network: network.to_owned(),
+        network: Some(network.to_owned()),
+        inline_network: None,
         exit_policy: is_exit
             .then(|| unplaced("accept *:*".to_owned()))
             .into_iter()

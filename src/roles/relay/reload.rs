@@ -13,7 +13,8 @@ use crate::logs;
 use crate::reload::Changes;
 
 /// The keys that take effect at a start only, those of an authority among them.
-const FIXED: [&str; 19] = [
+const FIXED: [&str; 20] = [
+    "inline_network",
     "nickname",
     "address",
     "ipv6_address",
