@@ -123,14 +123,27 @@ impl Reporter {
         }
         if self.launch.as_tor {
             // A relay of tor's is a client, too, and says so when it can be used.
-            let is_ready = matches!(stage, Stage::Consensus(1..));
-            if is_ready && !self.is_told.swap(true, Ordering::Relaxed) {
-                tracing::info!("Bootstrapped 100% (done): Done");
-            }
+            self.report_as_tor(stage);
         } else if self.launch.launched {
             crate::terminal::say(&format!("{STATUS_PREFIX}{stage}"));
         } else if let Stage::OnionUp(address) = stage {
             crate::terminal::say(address);
+        }
+    }
+
+    /// The lines of `tor`'s that programs wait for, where ours are others.
+    fn report_as_tor(&self, stage: &Stage) {
+        match stage {
+            Stage::Consensus(1..) => {
+                // A relay of tor's is a client, too, and says so when it can be used.
+                if !self.is_told.swap(true, Ordering::Relaxed) {
+                    tracing::info!("Bootstrapped 100% (done): Done");
+                }
+            }
+            Stage::OnionUp(_) => {
+                tracing::info!("Uploading hidden service descriptor: finished with status 200");
+            }
+            _ => {}
         }
     }
 }

@@ -482,6 +482,10 @@ impl Node {
         if let Some(relays) = relays
             && (!self.beside || self.directory.has_both_flavours())
         {
+            if self.beside {
+                // In tor's words: programs wait for it, and fetch it then.
+                tracing::info!("Published microdesc consensus");
+            }
             self.reporter.report(&Stage::Consensus(relays));
         }
     }
@@ -517,6 +521,7 @@ async fn serve_dir_port(
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
     let listener = listen::listen(addr, "dir_port").await?;
+    listen::tell("Directory", addr);
     tokio::spawn(server.serve(listener, shutdown.clone()));
     Ok(())
 }

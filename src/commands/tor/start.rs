@@ -103,7 +103,11 @@ fn serve(
 }
 
 /// Reads the torrc again, which must be of the same role.
-fn reread<T: 'static>(torrc: Torrc, rereads: bool, of_role: fn(Configured) -> Option<T>) -> Reread<T> {
+fn reread<T: 'static>(
+    torrc: Torrc,
+    rereads: bool,
+    of_role: fn(Configured) -> Option<T>,
+) -> Reread<T> {
     Box::new(move || {
         if !rereads {
             return fail("not read again", "torrc", "__ReloadTorrcOnSIGHUP is 0");

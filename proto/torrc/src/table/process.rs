@@ -10,7 +10,7 @@ table! {
         "there is no folder of documents alone";
     Refused KeyDirectory: Path = "", "keys are kept in `keys` of DataDirectory";
     Refused KeyDirectoryGroupReadable: AutoBool = "auto", "the folder is for its user alone";
-    Meant Log: Lines = "", "`[log]`: notice is our info, info our debug; domains are refused";
+    Meant Log: Lines = "", "`[log]`: notice is our info, info our debug; no domains";
     Meant SafeLogging: Text = "1", "`addresses` of `[log]` where it is 0";
     Accepted LogTimeGranularity: Millis = "1 second", "lines have milliseconds";
     Accepted LogMessageDomains: Bool = "0", "lines have no domains";

@@ -48,12 +48,27 @@ impl Work<'_> {
 
     /// Our level and the rest of the table.
     fn log_line(&mut self, line: &Value) -> Option<(&'static str, String)> {
-        let mut words = line.text.splitn(3, char::is_whitespace);
-        let level = words.next().unwrap_or_default();
-        if level.starts_with('[') {
-            self.refuse(line, "lines are not told apart by domain");
-            return None;
+        let mut text = line.text.trim();
+        while let Some((_, rest)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+            // A level of some domains, and behind it perhaps one of all.
+            let (of_domains, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+            let is_level = |word: &str| LEVELS.iter().any(|(name, _)| word.starts_with(name));
+            let next = rest.trim_start();
+            let has_plain = next.starts_with('[') || next.split(' ').next().is_some_and(is_level);
+            let what = "lines are not told apart by domain: the level of all counts";
+            self.note(Severity::Warning, line, what);
+            if !has_plain {
+                let place = (!next.is_empty()).then(|| format!("{of_domains} {next}"));
+                return self.log_at(line, &place.unwrap_or(of_domains.to_owned()));
+            }
+            text = next;
         }
+        self.log_at(line, text)
+    }
+
+    fn log_at(&mut self, line: &Value, text: &str) -> Option<(&'static str, String)> {
+        let mut words = text.splitn(3, char::is_whitespace);
+        let level = words.next().unwrap_or_default();
         let lowest = level.strip_suffix("-err").unwrap_or(level);
         let found = LEVELS
             .iter()
