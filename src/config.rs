@@ -10,6 +10,7 @@ pub mod control;
 pub mod listener;
 mod memory;
 pub mod metrics;
+mod network_source;
 pub mod node;
 pub mod onion;
 pub mod paths;
@@ -30,10 +31,10 @@ use serde::{Deserialize, Serialize};
 pub use self::control::ControlConfig;
 pub use self::listener::{Listener, UnixListener};
 pub use self::metrics::MetricsPort;
+pub use self::network_source::NetworkSource;
 pub use self::onion::OnionServiceConfig;
 use self::paths::GeoIpFiles;
 use crate::error::Failure;
-use crate::network::NetworkSource;
 use crate::reload::Written;
 
 /// What a relay without a bound says of its bandwidth, in bytes a second: `tor`'s default.

@@ -14,9 +14,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::config::source::Source;
-use crate::config::{self, AuthorityConfig, ClientConfig, RelayConfig};
+use crate::config::{self, AuthorityConfig, ClientConfig, NetworkSource, RelayConfig};
 use crate::error::Failure;
-use crate::network::NetworkSource;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -134,11 +134,9 @@ impl Reporter {
     /// The lines of `tor`'s that programs wait for, where ours are others.
     fn report_as_tor(&self, stage: &Stage) {
         match stage {
-            Stage::Consensus(1..) => {
-                // A relay of tor's is a client, too, and says so when it can be used.
-                if !self.is_told.swap(true, Ordering::Relaxed) {
-                    tracing::info!("Bootstrapped 100% (done): Done");
-                }
+            // A relay of tor's is a client, too, and says once that it can be used.
+            Stage::Consensus(1..) if !self.is_told.swap(true, Ordering::Relaxed) => {
+                tracing::info!("Bootstrapped 100% (done): Done");
             }
             Stage::OnionUp(_) => {
                 tracing::info!("Uploading hidden service descriptor: finished with status 200");

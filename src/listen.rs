@@ -185,6 +185,17 @@ pub fn explain(addr: SocketAddr, purpose: &str, error: &io::Error) -> Failure {
     }
 }
 
+/// The same, and says so by the kind of its port.
+pub async fn listen_as(
+    kind: &str,
+    addr: SocketAddr,
+    purpose: &str,
+) -> Result<TcpListener, Failure> {
+    let listener = listen(addr, purpose).await?;
+    tell(kind, addr);
+    Ok(listener)
+}
+
 /// Says, in words that programs wait for, that a port is open.
 pub fn tell(kind: &str, place: impl fmt::Display) {
     tracing::info!("Opened {kind} listener connection (ready) on {place}");

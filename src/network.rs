@@ -7,14 +7,14 @@
 pub mod export;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cepa_crypto::{Ed25519Id, RsaId};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use crate::config::NetworkSource;
 use crate::config::node::is_nickname;
 use crate::config::source::{Source, unplaced};
 use crate::error::Failure;
@@ -63,59 +63,15 @@ pub struct Fallback {
     pub or: SocketAddr,
 }
 
-/// Where it is said which network it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NetworkSource {
-    /// In a `network.toml`.
-    File(PathBuf),
-    /// In the configuration itself, which is this file.
-    Inline(PathBuf, Network),
+/// A configuration that says itself which network it is; its other keys are no matter here.
+#[derive(Debug, Deserialize)]
+struct InlineTable {
+    inline_network: NetworkTable,
 }
 
-impl NetworkSource {
-    /// What a configuration says: `network`, or `[inline_network]`.
-    pub(crate) fn checked(
-        source: &Source,
-        file: Option<&Path>,
-        inline: Option<&NetworkTable>,
-    ) -> Result<Self, Failure> {
-        match (file, inline) {
-            (Some(file), None) => Ok(Self::File(source.resolve(file))),
-            (None, Some(table)) => {
-                let network = Network::checked(source, table)?;
-                Ok(Self::Inline(source.path().to_owned(), network))
-            }
-            (None, None) => Err(source.lacks("network", "a file, or [inline_network]")),
-            (Some(_), Some(_)) => Err(source.lacks("one network", "no file and a table at once")),
-        }
-    }
-
-    /// The network, as it is by now.
-    pub fn load(&self) -> Result<Network, Failure> {
-        match self {
-            Self::File(file) => Network::load(file),
-            Self::Inline(_, network) => Ok(network.clone()),
-        }
-    }
-}
-
-impl From<PathBuf> for NetworkSource {
-    fn from(file: PathBuf) -> Self {
-        Self::File(file)
-    }
-}
-
-impl fmt::Display for NetworkSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::File(file) | Self::Inline(file, _)) = self;
-        file.display().fmt(f)
-    }
-}
-
-/// A `network.toml`, or the table `[inline_network]`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NetworkTable {
+struct NetworkTable {
     #[serde(default)]
     testing: bool,
     #[serde(default)]
@@ -124,7 +80,7 @@ pub struct NetworkTable {
     fallback: Vec<FallbackTable>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AuthorityTable {
     nickname: Spanned<String>,
@@ -136,7 +92,7 @@ struct AuthorityTable {
     dir: Spanned<SocketAddr>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FallbackTable {
     rsa: Spanned<String>,
@@ -149,6 +105,17 @@ impl Network {
     /// Reads a `network.toml`.
     pub fn load(path: &Path) -> Result<Self, Failure> {
         Self::read(&Source::open(path)?)
+    }
+
+    /// The network that a configuration names, or has in itself.
+    pub fn of(place: &NetworkSource) -> Result<Self, Failure> {
+        match place {
+            NetworkSource::File(path) => Self::load(path),
+            NetworkSource::Inline(source) => {
+                let (table, unread) = source.parse_rest::<InlineTable>()?;
+                Failure::or_worse(unread, Self::checked(source, &table.inline_network))
+            }
+        }
     }
 
     /// Writes itself as a `network.toml`.

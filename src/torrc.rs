@@ -14,8 +14,9 @@ use cepa_torrc::translate::{Role, Translated, World, translate};
 use cepa_torrc::{Entry, FILE_LEN_MAX, Problem, Settings};
 
 use crate::config::source::Source;
-use crate::config::{self, AuthorityConfig, ClientConfig, RelayConfig};
+use crate::config::{self, AuthorityConfig, ClientConfig, NetworkSource, RelayConfig};
 use crate::error::Failure;
+use crate::network::Network;
 
 /// Where a torrc is that nobody names.
 const TORRC: &str = "/etc/tor/torrc";
@@ -193,14 +194,23 @@ impl Read {
             document = document.with_first(&format!("network = \"{NETWORK}\""));
         }
         let source = Source::from_torrc(Path::new(&self.name), &document);
-        Ok(match self.translated.role {
+        let configured = match self.translated.role {
             Role::Client => Configured::Client(Box::new(config::client::read(&source)?)),
             Role::Relay => Configured::Relay(Box::new(config::node::read(source)?.into_relay()?)),
             Role::Authority => {
                 let node = config::node::read(source)?;
                 Configured::Authority(Box::new(node.into_authority()?))
             }
-        })
+        };
+        let network = match &configured {
+            Configured::Client(config) => &config.network,
+            Configured::Relay(config) => &config.network,
+            Configured::Authority(config) => &config.relay.network,
+        };
+        if matches!(network, NetworkSource::Inline(_)) {
+            Network::of(network)?;
+        }
+        Ok(configured)
     }
 
     /// What is worth a word: of each, whether it is a warning.

@@ -132,6 +132,7 @@ impl<'a> Run<'a> {
             Task::Verify => {
                 self.greet();
                 let read = self.read()?;
+                start::check_user(self, &read.1.translated.process)?;
                 read.1
                     .configured()
                     .map_err(|wrong| self.ended(Ended::checked(&wrong)))?;

@@ -13,9 +13,8 @@ use super::memory::{machine_memory, max_memory};
 use super::onion::OnionServiceTable;
 use super::paths::{GeoIpFiles, PathsTable};
 use super::source::{LogTable, Source};
-use super::{ClientConfig, Listener, LogConfig, MetricsPort, UnixListener};
+use super::{ClientConfig, Listener, LogConfig, MetricsPort, NetworkSource, UnixListener};
 use crate::error::{Failure, fail};
-use crate::network::{NetworkSource, NetworkTable};
 use crate::reload::Written;
 
 /// Where a client listens for SOCKS unless it is told otherwise.
@@ -52,7 +51,7 @@ pub struct ClientTable {
     pub network: Option<PathBuf>,
     /// The network itself, in place of a file.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub inline_network: Option<NetworkTable>,
+    pub inline_network: Option<toml::Table>,
     /// Whether no two relays of one /16 share a path; off only for test networks in one subnet.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub distinct_subnets: bool,

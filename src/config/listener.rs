@@ -19,8 +19,8 @@ pub struct Listener {
 
 impl Listener {
     /// What stands in a file, for messages.
-    pub const EXPECTED: &str = "an address with a port from 1 to 65535 or auto, and behind it perhaps \
-        IsolateDestAddr, IsolateDestPort, IsolateClientProtocol, NoIsolateClientAddr, \
+    pub const EXPECTED: &str = "an address with a port from 1 to 65535 or auto, and behind it \
+        perhaps IsolateDestAddr, IsolateDestPort, IsolateClientProtocol, NoIsolateClientAddr, \
         NoIsolateSOCKSAuth, KeepAliveIsolateSOCKSAuth or SessionGroup=NUMBER";
 
     /// Reads one.

@@ -19,9 +19,8 @@ use toml::Spanned;
 
 use super::memory::max_memory;
 use super::source::{LogTable, Source};
-use super::{AuthorityConfig, MetricsPort, RelayConfig, is_public};
+use super::{AuthorityConfig, MetricsPort, NetworkSource, RelayConfig, is_public};
 use crate::error::{Failure, fail};
-use crate::network::{NetworkSource, NetworkTable};
 
 pub use self::authority::{AuthorityTable, INTERVAL_SECS_MIN, is_param_name};
 pub use self::identity::is_nickname;
@@ -56,7 +55,7 @@ pub struct NodeTable {
     pub network: Option<PathBuf>,
     /// The network itself, in place of a file.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub inline_network: Option<NetworkTable>,
+    pub inline_network: Option<toml::Table>,
     /// Lines of accept and reject.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exit_policy: Vec<Spanned<String>>,

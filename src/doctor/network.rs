@@ -23,7 +23,7 @@ const KNOWN_NAME: &str = "a.root-servers.net";
 pub(super) async fn look(role: &Role, report: &mut Report) {
     look_at_ports(role, report);
     let place = role.network().to_string();
-    let read = role.network().load();
+    let read = Network::of(role.network());
     let counted = |network: &Network| format!("{} authorities", network.authorities.len());
     if let Some(network) = report.judge("network", place, read, counted) {
         look_at_authorities(&network, report).await;

@@ -62,7 +62,7 @@ pub async fn run(
     told: Told,
 ) -> Result<(), Failure> {
     let (mut shutdown, mut signals) = (told.shutdown, told.signals);
-    let network = config.relay.network.load()?;
+    let network = Network::of(&config.relay.network)?;
     let folder = config.relay.data_dir.join("keys");
     let keys = keyfiles::authority::read(&folder)?;
     // A clock may be wrong when a machine starts, and right a minute later.

@@ -136,7 +136,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let (mut shutdown, mut signals) = (told.shutdown, told.signals);
     let rules = rules(&config)?;
-    let network = config.network.load()?;
+    let network = Network::of(&config.network)?;
     let folder = Folder::open(&config.data_dir)?;
     let mut keep = Keep::open(folder.path(), Durability::Process)?;
     let ports = Ports::open(&mut config).await?;

@@ -42,6 +42,7 @@ use crate::keep::Keep;
 use crate::launched::{Reporter, Shutdown, Stage};
 use crate::listen;
 use crate::net::pace::{Pace, Traffic, count};
+use crate::network::Network;
 use crate::reload::{Asked, Reread};
 use crate::status::relay::NodeStatus;
 use crate::status::{self, Query, Sockets, Subject};
@@ -152,13 +153,12 @@ impl Node {
         shutdown: &Shutdown,
     ) -> Result<Self, Failure> {
         let folder = Folder::open(&config.data_dir)?;
-        let network = Arc::new(network_file(&config.network.load()?)?);
+        let network = Arc::new(network_file(&Network::of(&config.network)?)?);
         let mut keep = Keep::open(folder.path(), Durability::Full)?;
         let mut rng = clock::rng()?;
         let keys = read_keys(&folder, keep.store(), &mut rng)?;
         let doors = open_doors(&config, &network, rng.fork());
-        let listener = listen::listen(config.or_listen(), "or_port").await?;
-        listen::tell("OR", config.or_listen());
+        let listener = listen::listen_as("OR", config.or_listen(), "or_port").await?;
         let (is_authority, directory) = (beside.is_some(), directory(beside, &network));
         let (pace, traffic) = (Arc::new(Pace::of(&config)), Arc::<Traffic>::default());
         if let Some(addr) = config.dir_listen() {
@@ -520,8 +520,7 @@ async fn serve_dir_port(
     server: http::Server,
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
-    let listener = listen::listen(addr, "dir_port").await?;
-    listen::tell("Directory", addr);
+    let listener = listen::listen_as("Directory", addr, "dir_port").await?;
     tokio::spawn(server.serve(listener, shutdown.clone()));
     Ok(())
 }

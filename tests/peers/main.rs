@@ -3,9 +3,9 @@
 //! `matrix`: what works with `tor`, in both directions, as a table. `faults`: what breaks around
 //! both, `clocks`: clocks that are wrong, `keys`: master keys that are kept elsewhere, `statuses`:
 //! what applications are told. `their_client`: a `tor` client, and stem, on a network of ours.
-//! `paths`: rules on paths, given to both. By hand: `throughput`, a measurement beside `tor`, and
-//! `rounds`, a relay of ours through 240 rounds of `tor`. Where `tor` is not installed a test says
-//! so in a line and passes, except under `CI=true`.
+//! `paths`: rules on paths, given to both, `torrcs`: whole configurations. By hand: `throughput`, a
+//! measurement beside `tor`, and `rounds`, a relay of ours through 240 rounds of `tor`. Where `tor`
+//! is not installed a test says so in a line and passes, except under `CI=true`.
 
 #![expect(
     clippy::unwrap_used,
@@ -33,6 +33,7 @@ mod support;
 mod their_client;
 mod throughput;
 mod tor;
+mod torrcs;
 mod traffic;
 mod voting;
 mod world;

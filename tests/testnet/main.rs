@@ -7,8 +7,9 @@
 //! `onions` one with onion services (`reload`: they change while they run), `operator` one whose
 //! operator and disks do what they like, `kills` one whose nodes are killed at random instants,
 //! `ports` and `transparent` the other ways in, `exits` what leaves the network and what does not,
-//! `control` a client that stem drives, `twins` two of one command line, `week` one in which
-//! something is always broken, `bad_input` what goes wrong before there is one.
+//! `control` a client that stem drives, `torrc` programs called `tor`, `twins` two of one command
+//! line, `week` one in which something is always broken, `bad_input` what goes wrong before there
+//! is one.
 //! `CEPA_LONG=1` makes the download 1 GB.
 
 #![expect(
@@ -33,6 +34,7 @@ mod reload;
 #[path = "../support/mod.rs"]
 mod support;
 mod survival;
+mod torrc;
 mod traffic;
 mod transparent;
 mod twins;

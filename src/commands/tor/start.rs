@@ -25,11 +25,7 @@ pub(super) fn run(run: &Run<'_>, (torrc, read): &(Torrc, Read)) -> Result<(), En
     let configured = read.configured();
     let configured = configured.map_err(|wrong| run.ended(Ended::checked(&wrong)))?;
     let process = &read.translated.process;
-    if let Some((user, problem)) = &process.user
-        && !is_user(user)
-    {
-        return Err(run.ended(Ended::config(vec![problem.clone()])));
-    }
+    check_user(run, process)?;
     let failed = |wrong: Failure| run.ended(Ended::failed(&wrong));
     if !process.has_network {
         let wrong = Failure::new(
@@ -48,6 +44,16 @@ pub(super) fn run(run: &Run<'_>, (torrc, read): &(Torrc, Read)) -> Result<(), En
         let _ = rustix::process::setsid();
     }
     serve(configured, torrc.clone(), process, read).map_err(failed)
+}
+
+/// Whether this process is of the user whose it is to be.
+pub(super) fn check_user(run: &Run<'_>, process: &Process) -> Result<(), Ended> {
+    match &process.user {
+        Some((user, problem)) if !is_user(user) => {
+            Err(run.ended(Ended::config(vec![problem.clone()])))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn serve(

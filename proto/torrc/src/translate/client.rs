@@ -26,6 +26,14 @@ impl Work<'_> {
         {
             self.refuse(wrong, "an authority needs an ORPort");
         }
+        if let Some(name) = self.settings.one("Nickname") {
+            let text = name.text.trim();
+            let is_right = (1..=19).contains(&text.len())
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            if !is_right {
+                self.refuse(name, "a nickname is 1 to 19 letters and digits");
+            }
+        }
         self.ports(document);
         self.data_dir(document);
         self.addresses(document);

@@ -1,0 +1,67 @@
+"""Has stem start a tor: usage: torrc.py TOR TORRC DATA_DIR WEB_PORT.
+
+Fetches a page through it and leaves it running, for its end with this process to be seen: prints its number.
+"""
+
+import os
+import socket
+import sys
+
+import stem.process
+from stem.control import Controller
+
+TOR, TORRC, DATA, WEB = sys.argv[1:]
+WRITTEN = DATA + ".port"
+
+config = {}
+for line in open(TORRC):
+    if line.strip() and not line.startswith("#"):
+        option, value = line.strip().split(" ", 1)
+        config.setdefault(option, []).append(value.strip('"'))
+config = {option: values if len(values) > 1 else values[0] for option, values in config.items()}
+config.pop("Log")
+config.update(
+    DataDirectory=DATA,
+    SocksPort="auto",
+    ControlPort="auto",
+    ControlPortWriteToFile=WRITTEN,
+    CookieAuthentication="1",
+    PidFile=DATA + ".pid",
+)
+
+lines = []
+process = stem.process.launch_tor_with_config(
+    config, tor_cmd=TOR, init_msg_handler=lines.append, take_ownership=True, timeout=90
+)
+for wanted in ("Opened Socks listener", "Opened Control listener", "Bootstrapped 100% (done): Done"):
+    assert sum(wanted in line for line in lines) == 1, (wanted, lines)
+assert int(open(DATA + ".pid").read()) == process.pid
+
+with Controller.from_port(port=int(open(WRITTEN).read().rsplit(":", 1)[1])) as controller:
+    controller.authenticate()
+    [(address, port)] = controller.get_listeners("SOCKS")
+    assert controller.get_info("status/bootstrap-phase").endswith('SUMMARY="Done"')
+
+with socket.create_connection((address, port)) as proxy:
+    proxy.settimeout(60)
+    proxy.sendall(b"\x05\x01\x00")
+    assert proxy.recv(2) == b"\x05\x00"
+    host = b"127.0.0.1"
+    request = b"\x05\x01\x00\x03" + bytes([len(host)]) + host + int(WEB).to_bytes(2, "big")
+    proxy.sendall(request)
+    reply = b""
+    while len(reply) < 10:
+        piece = proxy.recv(10 - len(reply))
+        assert piece, reply
+        reply += piece
+    assert reply[1] == 0, reply
+    proxy.sendall(b"GET /bytes/1000 HTTP/1.0\r\n\r\n")
+    page = b""
+    while piece := proxy.recv(65536):
+        page += piece
+assert len(page.split(b"\r\n\r\n", 1)[1]) == 1000
+
+print(f"pid {process.pid}\nstem is content")
+sys.stdout.flush()
+# Without the clean-up of Python, which would end it otherwise.
+os._exit(0)
