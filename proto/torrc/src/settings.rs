@@ -171,8 +171,9 @@ impl Settings {
         self.values.values().flatten().chain(&self.onions)
     }
 
-    /// Notes on what has no meaning here, and what is refused.
-    pub fn judged(&self) -> (Vec<Problem>, Vec<Problem>) {
+    /// Notes on what has no meaning here, and what is refused; `is_idle` are options of roles that
+    /// the process does not have, which are of no effect.
+    pub fn judged(&self, is_idle: impl Fn(&OptionInfo) -> bool) -> (Vec<Problem>, Vec<Problem>) {
         let (mut notes, mut refused) = (Vec::new(), Vec::new());
         let is_testing = self.is_on("TestingTorNetwork");
         let is_so = |value: &&Value| {
@@ -183,6 +184,9 @@ impl Settings {
             let why = value.option.why;
             match value.option.fate {
                 Fate::Meant => {}
+                Fate::Refused if is_idle(value.option) => {
+                    notes.push(value.wrong("of no effect in this role"));
+                }
                 Fate::Accepted => notes.push(value.wrong(format!("it has no meaning here: {why}"))),
                 Fate::Refused => refused.push(value.wrong(format!("not as tor has it: {why}"))),
             }
@@ -237,8 +241,10 @@ const HARMLESS: [(&str, &str); 6] = [
     ("AddressDisableIPv6", "0"),
 ];
 
-/// What is so in a test network: flags are given to relays of any age.
-const IN_TESTS: [(&str, &str); 2] = [
+/// What is so in a test network, or makes no difference to it: flags are given to relays of any
+/// age, and a consensus is valid for three intervals, which is longer.
+const IN_TESTS: [(&str, &str); 3] = [
+    ("V3AuthNIntervalsValid", "2"),
     ("AuthDirVoteStableGuaranteeMinUptime", "0"),
     ("AuthDirVoteStableGuaranteeMTBF", "0"),
 ];
@@ -307,9 +313,10 @@ mod tests {
     fn what_is_so_anyway_is_not_refused() {
         let quiet = "HiddenServiceSingleHopMode 0\nDisableNetwork 0\nHeartbeatPeriod 6 hours\n\
             SigningKeyLifetime 30 days\nExtORPort 0\nPublishServerDescriptor 1\n";
-        assert_eq!(read(&[quiet]).unwrap().judged(), (Vec::new(), Vec::new()));
+        let judged = |text: &str| read(&[text]).unwrap().judged(|_| false);
+        assert_eq!(judged(quiet), (Vec::new(), Vec::new()));
         let loud = "DisableNetwork 1\nHeartbeatPeriod 1 hour\nSandbox 1\n";
-        let (notes, refused) = read(&[loud]).unwrap().judged();
+        let (notes, refused) = judged(loud);
         assert_eq!((notes.len(), refused.len()), (1, 2));
         assert!(
             refused[0]

@@ -17,7 +17,7 @@ use crate::names::named;
 use crate::option::Fate;
 use crate::settings::{Settings, Severity, Value};
 use crate::toml::{Document, string};
-use crate::{Problem, value};
+use crate::{Problem, table, value};
 
 /// What a process is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +98,13 @@ struct Work<'a> {
 
 /// Translates, or tells all that is wrong.
 pub fn translate(settings: &Settings, world: &World<'_>) -> Result<Translated, Vec<Problem>> {
-    let (notes, wrong) = settings.judged();
+    let role = role(settings);
+    let [.., of_relays, of_authorities] = table::TABLES;
+    let (notes, wrong) = settings.judged(|option| match role {
+        Role::Client => of_relays.contains(option) || of_authorities.contains(option),
+        Role::Relay => of_authorities.contains(option),
+        Role::Authority => false,
+    });
     let notes = notes.into_iter().map(|note| (Severity::Info, note));
     let mut work = Work {
         settings,
@@ -106,7 +112,6 @@ pub fn translate(settings: &Settings, world: &World<'_>) -> Result<Translated, V
         notes: settings.notes.iter().cloned().chain(notes).collect(),
         wrong,
     };
-    let role = work.role();
     let mut process = work.process();
     let network = network::network(&mut work);
     process.has_network = !network.is_empty();
@@ -127,20 +132,6 @@ pub fn translate(settings: &Settings, world: &World<'_>) -> Result<Translated, V
 }
 
 impl<'a> Work<'a> {
-    fn role(&self) -> Role {
-        let settings = self.settings;
-        let names = ["ORPort", "__ORPort"];
-        let ports = names.iter().flat_map(|name| settings.lines(name));
-        let has_port = ports.filter(|value| !ports::is_none(&value.text)).count() > 0;
-        let is_authority =
-            settings.is_on("AuthoritativeDirectory") && settings.is_on("V3AuthoritativeDirectory");
-        match (has_port && !settings.is_on("ClientOnly"), is_authority) {
-            (false, _) => Role::Client,
-            (true, false) => Role::Relay,
-            (true, true) => Role::Authority,
-        }
-    }
-
     fn process(&mut self) -> Process {
         let settings = self.settings;
         let owner = settings.one("__OwningControllerProcess");
@@ -266,6 +257,20 @@ impl<'a> Work<'a> {
                 self.note(severity, value, why);
             }
         }
+    }
+}
+
+/// What the process is to be.
+fn role(settings: &Settings) -> Role {
+    let names = ["ORPort", "__ORPort"];
+    let ports = names.iter().flat_map(|name| settings.lines(name));
+    let has_port = ports.filter(|value| !ports::is_none(&value.text)).count() > 0;
+    let is_authority =
+        settings.is_on("AuthoritativeDirectory") && settings.is_on("V3AuthoritativeDirectory");
+    match (has_port && !settings.is_on("ClientOnly"), is_authority) {
+        (false, _) => Role::Client,
+        (true, false) => Role::Relay,
+        (true, true) => Role::Authority,
     }
 }
 

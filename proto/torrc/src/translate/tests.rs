@@ -149,6 +149,43 @@ fn a_relay_and_an_authority() {
 }
 
 #[test]
+fn chutney_and_tor_browser() {
+    let common = "TestingTorNetwork 1\nPathsNeededToBuildCircuits 0.25\nTestingDirAuthVoteExit *\n\
+        TestingDirAuthVoteHSDir *\nV3AuthNIntervalsValid 2\nTestingDirAuthVoteGuard *\n\
+        TestingMinExitFlagThreshold 0\nDataDirectory /d\nRunAsDaemon 1\nConnLimit 60\n\
+        Nickname test000a\nShutdownWaitLength 2\nDisableDebuggerAttachment 0\n\
+        ControlPort 8000\nControlSocket /d/control\nCookieAuthentication 1\nPidFile /d/pid\n\
+        Log notice file /d/notice.log\nLog info file /d/info.log\nProtocolWarnings 1\n\
+        SafeLogging 0\nLogTimeGranularity 1\nSocksPort 0\nOrPort 5000\nAddress 127.0.0.1\n\
+        ServerDNSDetectHijacking 0\nServerDNSTestAddresses\n";
+    let authority = format!(
+        "{common}{AUTHORITY}AuthoritativeDirectory 1\nV3AuthoritativeDirectory 1\n\
+         ContactInfo a@b\nDirPort 7000\nExitPolicy reject *:*\nV3AuthVotingInterval 20\n\
+         TestingV3AuthInitialVotingInterval 20\nV3AuthVoteDelay 4\nV3AuthDistDelay 4\n"
+    );
+    assert_eq!(translated(&authority).unwrap().role, Role::Authority);
+    let relay = translated(&format!(
+        "{common}{AUTHORITY}ExitRelay 1\nExitPolicy accept *:*\n"
+    ));
+    let relay = relay.unwrap();
+    assert!(relay.process.is_daemon && relay.process.pid_file.is_some());
+    let warned = relay
+        .notes
+        .iter()
+        .filter(|note| note.0 == Severity::Warning);
+    assert!(warned.count() >= 2, "{:?}", relay.notes);
+    let browser = "AvoidDiskWrites 1\nLog notice stdout\nCookieAuthentication 1\n\
+        SocksPort 9150 IPv6Traffic PreferIPv6 KeepAliveIsolateSOCKSAuth\nControlPort 9151\n\
+        ClientTransportPlugin meek_lite,obfs4 exec ./lyrebird\nDormantCanceledByStartup 1\n\
+        GeoIPFile /g\nGeoIPv6File /g6\nClientOnionAuthDir /d/onion-auth\n";
+    let text = toml(browser);
+    assert!(
+        text.contains("127.0.0.1:9150 KeepAliveIsolateSOCKSAuth"),
+        "{text}"
+    );
+}
+
+#[test]
 fn what_is_refused_names_line_option_and_reason() {
     let wrong = translated("ControlPort 9051\nUseBridges 1\nSocksPort x\nLog loud\nUser a\n");
     let wrong = wrong.unwrap_err();
