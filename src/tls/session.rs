@@ -23,7 +23,7 @@ use rustls::{ClientConfig, CommonState, KeyLog, NamedGroup, ServerConfig, Suppor
 use zeroize::Zeroizing;
 
 /// Most plain bytes of a TLS record.
-pub(crate) const RECORD_LEN_MAX: usize = 16_384;
+const RECORD_LEN_MAX: usize = 16_384;
 /// What a record adds at most to its plain bytes: header 5, content type 1, tag 16.
 const RECORD_OVERHEAD: usize = 22;
 /// Room that is offered to a handshake flight before its size is known.

@@ -17,8 +17,7 @@ use core::fmt;
 
 use aes::{Aes128Dec, Aes128Enc};
 use cipher::{
-    BlockCipherDecrypt, BlockCipherEncrypt, InnerIvInit, KeyInit, StreamCipher,
-    StreamCipherCoreWrapper,
+    Block, BlockCipherDecrypt, BlockCipherEncrypt, InnerIvInit, KeyInit, StreamCipherCore,
 };
 use ctr::CtrCore;
 use ctr::flavors::Ctr128BE;
@@ -41,7 +40,10 @@ const DIRECTION_LEN: usize = 80;
 /// Bytes of the rest of a payload that share a block of the mask with the command.
 const FIRST_LEN: usize = 15;
 
-/// Where the key stream that makes new keys begins: behind the 31 blocks that a cell takes.
+/// Blocks of key stream that the rest of a payload takes.
+const REST_BLOCKS: usize = 31;
+
+/// Where the key stream that makes new keys begins: behind those of a payload.
 const UPDATE_BLOCK: u8 = 31;
 
 /// What a SENDME returns to acknowledge a payload.
@@ -125,20 +127,34 @@ impl<C: KeyInit> Direction<C> {
         u128::from_ne_bytes(mask.finalize().into())
     }
 
-    /// Adds a key stream that depends on a tag, and begins at a block of it.
-    fn add_stream(&self, tag: &Tag, block: u8, bytes: &mut [u8]) {
+    /// Writes a key stream that depends on a tag, and begins at a block of it. All blocks are asked
+    /// for by one call: each call prepares the keys anew, for as long as some blocks take.
+    fn write_stream(&self, tag: &Tag, block: u8, stream: &mut [Block<Aes128Enc>]) {
         let mut start = self.stream_start.begin();
         start.update(&[(*tag).into()]);
         let mut counter = start.finalize();
         counter[15] = (counter[15] & 0xc0) + block;
-        let core = CtrCore::<_, Ctr128BE>::inner_iv_init(&self.stream, &counter);
-        StreamCipherCoreWrapper::from_core(core).apply_keystream(bytes);
+        let mut core = CtrCore::<_, Ctr128BE>::inner_iv_init(&self.stream, &counter);
+        core.write_keystream_blocks(stream);
+    }
+
+    /// Adds the key stream of a tag to the rest of a payload.
+    fn add_stream(&self, tag: &Tag, rest: &mut [u8]) {
+        let mut stream = [Block::<Aes128Enc>::default(); REST_BLOCKS];
+        self.write_stream(tag, 0, &mut stream);
+        for (bytes, pad) in rest.chunks_mut(16).zip(&stream) {
+            bytes
+                .iter_mut()
+                .zip(pad)
+                .for_each(|(byte, pad)| *byte ^= *pad);
+        }
     }
 
     /// The next keys and nonce, which the present nonce gives.
     fn update(&mut self) {
         let mut keys = Zeroizing::new([0; DIRECTION_LEN]);
-        self.add_stream(&self.nonce, UPDATE_BLOCK, &mut *keys);
+        let (blocks, _) = Block::<Aes128Enc>::slice_as_chunks_mut(&mut *keys);
+        self.write_stream(&self.nonce, UPDATE_BLOCK, blocks);
         let previous = self.previous;
         *self = Direction::new(&*keys);
         self.previous = previous;
@@ -163,7 +179,7 @@ impl Direction<Aes128Enc> {
         xor(tag, mask);
         self.block.encrypt_block(tag.into());
         xor(tag, mask);
-        self.add_stream(tag, 0, rest);
+        self.add_stream(tag, rest);
         self.previous = *tag;
     }
 }
@@ -172,7 +188,7 @@ impl Direction<Aes128Dec> {
     fn decrypt(&mut self, command: u8, payload: &mut Payload) {
         let (tag, rest) = split(payload);
         let encrypted = *tag;
-        self.add_stream(tag, 0, rest);
+        self.add_stream(tag, rest);
         let mask = self.mask(command, rest);
         xor(tag, mask);
         self.block.decrypt_block(tag.into());
@@ -325,8 +341,8 @@ mod tests {
         let rest: [u8; 493] = core::array::from_fn(|n| n as u8);
         assert_eq!(ours.mask(3, &rest), theirs.mask(3, &rest));
         let (mut a, mut b) = ([0; 64], [0; 64]);
-        ours.add_stream(&[1; 16], 0, &mut a);
-        theirs.add_stream(&[1; 16], 0, &mut b);
+        ours.add_stream(&[1; 16], &mut a);
+        theirs.add_stream(&[1; 16], &mut b);
         assert_eq!(a, b);
     }
 
