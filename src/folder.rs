@@ -10,11 +10,16 @@ use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Failure, fail};
+use crate::terminal::complain;
 
+/// How long a folder that is in use is waited for, and how often it is looked at meanwhile.
+const PATIENCE: Duration = Duration::from_secs(5);
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 /// Folders of one name that are tried, at most.
 const FOLDERS_MAX: u8 = 99;
 
@@ -27,16 +32,31 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder if need be and takes its lock.
+    /// Makes the folder if need be and takes its lock. One that is in use is waited for as long as
+    /// `tor` waits: a process that was killed has its lock until its last thread is gone, and
+    /// whoever starts it anew is often faster.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        match Self::try_open(path)? {
-            Ok(folder) => Ok(folder),
-            Err(user) => fail(
-                format!("this folder is used by another cepa{user}"),
-                path.display(),
-                "stop it, or choose another",
-            ),
+        let first = match Self::try_open(path)? {
+            Ok(folder) => return Ok(folder),
+            Err(user) => user,
+        };
+        let wait = PATIENCE.as_secs();
+        let shown = path.display();
+        complain(&format!(
+            "{shown} is used by another cepa{first}: waiting {wait} seconds for its end"
+        ));
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            std::thread::sleep(BETWEEN_TRIES);
+            if let Ok(folder) = Self::try_open(path)? {
+                return Ok(folder);
+            }
         }
+        fail(
+            format!("this folder is used by another cepa{first}"),
+            shown,
+            "stop it, or choose another",
+        )
     }
 
     /// The same with the first folder of `path`, `path-2`, `path-3` and so on that no other

@@ -270,7 +270,7 @@ impl World {
         for circuit in std::mem::take(&mut self.wanted) {
             self.switch.handle_channel_found(circuit, found, self.now);
         }
-        let addr = SocketAddr::from(([192, 0, 2, 1], 80));
+        let addr = SocketAddr::from(([9, 9, 9, 9], 80));
         for stream in self.streams.clone() {
             match how >> 1 & 3 {
                 0 => self.switch.stream_connected(stream, addr, 60, self.now),
@@ -319,10 +319,10 @@ impl World {
         self.take_commands();
         let before = self.streams.len();
         let what = (Command::RELAY, RelayCommand::BEGIN, 1);
-        self.say(0, HONEST_ID, what, b"192.0.2.1:80\0\0\0\0\0");
+        self.say(0, HONEST_ID, what, b"9.9.9.9:80\0\0\0\0\0");
         self.take_commands();
         assert_eq!(self.streams.len(), before + 1, "no stream for the honest");
-        let addr = SocketAddr::from(([192, 0, 2, 1], 80));
+        let addr = SocketAddr::from(([9, 9, 9, 9], 80));
         let stream = *self.streams.last().expect("it was counted");
         self.switch.stream_connected(stream, addr, 60, self.now);
         self.take_output();

@@ -297,7 +297,7 @@ impl World {
 
     fn answer(&mut self, step: u8) {
         let is_good = step & 0x80 == 0;
-        let addr = SocketAddr::from(([192, 0, 2, 1], 80));
+        let addr = SocketAddr::from(([9, 9, 9, 9], 80));
         for command in std::mem::take(&mut self.commands) {
             let (switch, now) = (&mut self.switch, self.now);
             match command {
