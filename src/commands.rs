@@ -13,6 +13,7 @@ pub mod tor;
 
 use std::future::Future;
 use std::path::Path;
+use std::process::ExitCode;
 
 use crate::args::{
     Args, AuthorityArgs, AuthorityCommand, ClientArgs, ClientAskArgs, ClientCommand, Command,
@@ -28,9 +29,9 @@ use crate::roles::Told;
 use crate::status::{Question, Subject};
 use crate::{logs, roles, status, terminal};
 
-/// Runs the command that was asked for.
-pub fn run(args: Args) -> Result<(), Failure> {
-    match args.command {
+/// Runs the command that was asked for; gives the code of the process.
+pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    let done = match args.command {
         Command::Authority(args) => authority(args),
         Command::Relay(args) => relay(args),
         Command::Client(args) => client(args),
@@ -44,14 +45,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
         // `main` runs it, as its arguments are not ours.
         Command::Tor(_) => Ok(()),
         Command::Testnet(args) => match args.command {
-            TestnetCommand::Up(args) => testnet_up::run(&args),
+            TestnetCommand::Up(args) => return testnet_up::run(&args),
             TestnetCommand::Bench(args) => testnet_bench::run(&args),
             TestnetCommand::Sim(args) => match args.command {
                 SimCommand::Onions(args) => testnet_sim::onions(&args),
                 SimCommand::Guards(args) => testnet_sim::guards(&args),
             },
         },
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn authority(args: AuthorityArgs) -> Result<(), Failure> {

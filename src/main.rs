@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     }
     let args = cepa::args::Args::parse();
     match cepa::commands::run(args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             for one in error.each() {
                 cepa::terminal::complain(&format!("error: {one}"));

@@ -192,6 +192,15 @@ pub struct UpArgs {
     /// has all its ports free.
     #[arg(long, value_name = "BASE", value_parser = within(1024..=60000))]
     pub base_port: Option<u16>,
+    /// Seconds after which the network is ended, ready or not, with an error.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub timeout: Option<u32>,
+    /// A command that is run once the network is ready. The network ends with it, and the exit code
+    /// is the command's. It finds in its environment CEPA_SOCKS (address and port; of further
+    /// clients CEPA_SOCKS_2 and so on), CEPA_ONION_1 and so on, CEPA_PAGE (a URL that the exits
+    /// reach), CEPA_NETWORK (network.toml) and CEPA_DIR.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
 }
 
 /// A consensus parameter such as cc_alg=2.

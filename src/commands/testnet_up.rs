@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! write files -> start nodes -> authorities up -> descriptors -> first consensus
-//!             -> start clients -> bootstrapped -> first fetch -> "ready in N s" -> wait -> stop
+//!             -> start clients -> bootstrapped -> first fetch -> "ready in N s" -> wait, or run
+//!                a command -> stop
 //! ```
 //!
 //! Nothing here sleeps for a network to become ready: nodes report their stages (`launched`), and
 //! each stage ends when the last of them has. Whatever goes wrong, every node is stopped.
 
+mod command;
 mod delay;
 mod fetch;
 mod files;
@@ -16,7 +18,9 @@ mod processes;
 mod progress;
 mod tor;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use cepa_testnet::{Counts, Plan, Program, Role};
@@ -33,11 +37,13 @@ use crate::{clock, page, terminal};
 
 /// How long a network may take to become ready, besides four voting intervals.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The code of a launcher that was told to stop before its command had ended, as of a shell.
+const INTERRUPTED: u8 = 130;
 /// How much longer it may take where `tor` takes part, which tries again after longer pauses.
 const TOR_READY_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Runs the network.
-pub fn run(args: &UpArgs) -> Result<(), Failure> {
+/// Runs the network; gives the code of the command that it was for, if any.
+pub fn run(args: &UpArgs) -> Result<ExitCode, Failure> {
     let mut plan = plan(args)?;
     let folder = match args.folder.as_ref().or(args.dir.as_ref()) {
         Some(dir) => Folder::open(dir)?,
@@ -61,9 +67,21 @@ pub fn run(args: &UpArgs) -> Result<(), Failure> {
             .serve(plan.delay, &shutdown)
             .map_err(|error| Failure::new("cannot serve", "the page", error))?;
         let mut launcher = Launcher::new(plan, network, nodes, args.tor.clone());
+        let limit = args
+            .timeout
+            .map_or(Duration::MAX, |limit| Duration::from_secs(limit.into()));
         let ran = tokio::select! {
-            ran = launcher.run(started) => ran,
-            () = shutdown.wait() => Ok(()),
+            ran = launcher.run(started, &args.command) => ran,
+            () = shutdown.wait() => Ok(match args.command.as_slice() {
+                [] => ExitCode::SUCCESS,
+                [..] => ExitCode::from(INTERRUPTED),
+            }),
+            // In this order: what has ended in time has.
+            () = tokio::time::sleep(limit) => fail(
+                "the time of --timeout is over",
+                folder.path().display(),
+                "look at the logs there, or give more time",
+            ),
         };
         launcher.processes.stop().await;
         ran
@@ -137,8 +155,12 @@ impl Launcher {
         }
     }
 
-    /// Starts all, says when it is ready, and then only watches.
-    async fn run(&mut self, started: cepa_wire::Now) -> Result<(), Failure> {
+    /// Starts all, says when it is ready, runs the command if there is one, and watches meanwhile.
+    async fn run(
+        &mut self,
+        started: cepa_wire::Now,
+        words: &[OsString],
+    ) -> Result<ExitCode, Failure> {
         let mut limit = READY_TIMEOUT + Duration::from_secs(4 * u64::from(self.plan.interval_secs));
         if self.plan.has_tor() {
             limit += TOR_READY_TIMEOUT;
@@ -153,7 +175,23 @@ impl Launcher {
                 );
             }
         }
-        self.say_ready(started);
+        let took = clock::now().mono.duration_since(started.mono);
+        let ready = format!("ready in {:.1} s", took.as_secs_f64());
+        let Some(command) = command::command(words, &self.network, self.plan.page()) else {
+            terminal::say(&ready);
+            self.say_what_is_there();
+            return self.watch().await;
+        };
+        // Standard output is the command's.
+        terminal::complain(&ready);
+        tokio::select! {
+            code = command::run(command) => code,
+            never = self.watch() => never,
+        }
+    }
+
+    /// Says which nodes end, for as long as the network runs.
+    async fn watch<T>(&mut self) -> T {
         loop {
             if let Event::Ended { node, status } = self.processes.next().await {
                 let node = self.describe(node);
@@ -312,9 +350,7 @@ impl Launcher {
         }
     }
 
-    fn say_ready(&self, started: cepa_wire::Now) {
-        let took = clock::now().mono.duration_since(started.mono);
-        terminal::say(&format!("ready in {:.1} s", took.as_secs_f64()));
+    fn say_what_is_there(&self) {
         let folder = self.network.folder.display();
         let socks = self.network.nodes.iter().filter_map(|node| node.node.socks);
         for socks in socks.clone() {
