@@ -10,7 +10,7 @@ use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -45,8 +45,7 @@ impl Folder {
         complain(&format!(
             "{shown} is used by another cepa{first}: waiting {wait} seconds for its end"
         ));
-        let until = Instant::now() + PATIENCE;
-        while Instant::now() < until {
+        for _ in 0..PATIENCE.as_millis() / BETWEEN_TRIES.as_millis() {
             std::thread::sleep(BETWEEN_TRIES);
             if let Ok(folder) = Self::try_open(path)? {
                 return Ok(folder);

@@ -314,7 +314,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn data_come_back(lines in prop::collection::vec("[.a\t]{0,4}\r{0,2}", 0..8), step in 1..9_usize) {
+        fn data_come_back(
+            lines in prop::collection::vec("[.a\t]{0,4}\r{0,2}", 0..8),
+            step in 1..9_usize,
+        ) {
             let data: String = lines.iter().map(|line| format!("{line}\n")).collect();
             let mut bytes = b"+A b\r\n".to_vec();
             bytes.extend(escape(data.as_bytes()));

@@ -18,8 +18,8 @@ use crate::page;
 const SIGNALLED: i32 = 128;
 
 /// The command of these words; none where there are no words. Beside its variables for each client
-/// and onion service it has `CEPA_NETWORK` (the file for further clients), `CEPA_DIR` (the folder of
-/// the network) and `CEPA_PAGE` (what every exit of the network reaches).
+/// and onion service it has `CEPA_NETWORK` (the file for further clients), `CEPA_DIR` (the folder
+/// of the network) and `CEPA_PAGE` (what every exit of the network reaches).
 pub(super) fn command(
     words: &[OsString],
     network: &Written,
