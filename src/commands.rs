@@ -10,6 +10,7 @@ pub mod testnet_bench;
 pub mod testnet_sim;
 pub mod testnet_up;
 pub mod tor;
+pub mod tor_gencert;
 
 use std::future::Future;
 use std::path::Path;

@@ -35,6 +35,7 @@ pub use self::network_source::NetworkSource;
 pub use self::onion::OnionServiceConfig;
 use self::paths::GeoIpFiles;
 use crate::error::Failure;
+use crate::proxy::Proxy;
 use crate::reload::Written;
 
 /// What a relay without a bound says of its bandwidth, in bytes a second: `tor`'s default.
@@ -144,6 +145,8 @@ pub struct AuthorityConfig {
     pub vote_delay_secs: u32,
     /// Seconds for signatures to arrive (DistSeconds).
     pub dist_delay_secs: u32,
+    /// Intervals for which a consensus is valid (`V3AuthNIntervalsValid`).
+    pub intervals_valid: u32,
     /// Consensus parameters to vote for.
     pub params: BTreeMap<String, i32>,
     /// Testing: take the first vote as soon as so many relays have published.
@@ -206,6 +209,8 @@ pub struct ClientConfig {
     /// The address that links come from, to relays of its family (`OutboundBindAddressOR`); none:
     /// as the system chooses.
     pub outbound_bind_address: Option<IpAddr>,
+    /// The proxy through which links go (`Socks4Proxy`, `Socks5Proxy`, `HTTPSProxy`).
+    pub outbound_proxy: Option<Proxy>,
     /// Bytes of memory that may be held (`MaxMemInQueues`).
     pub max_memory: usize,
     /// Whether connections to internal addresses are refused; none: but in a test network.

@@ -121,6 +121,9 @@ impl Reporter {
         if let Some(sentence) = sentence(stage) {
             tracing::info!("{sentence}");
         }
+        if *stage == Stage::Listening && !self.launch.launched {
+            crate::service::ready();
+        }
         if self.launch.as_tor {
             // A relay of tor's is a client, too, and says so when it can be used.
             self.report_as_tor(stage);
@@ -200,6 +203,9 @@ impl Shutdown {
                 _ = int.recv() => tracing::info!("Stopping: SIGINT"),
                 _ = input.recv() => tracing::info!("Stopping: the launcher has ended"),
                 () = gone(owner) => tracing::info!("Stopping: the owning process has ended"),
+            }
+            if !launch.launched {
+                crate::service::stopping();
             }
             let _ = ask.send(true);
             drop(unwatched);

@@ -1,6 +1,7 @@
 //! The command `cepa`: reads its arguments, runs one subcommand, and exits.
 //!
-//! By the name `tor`, or as `cepa tor`, it reads its arguments as `tor` does.
+//! By the name `tor`, or as `cepa tor`, it reads its arguments as `tor` does; by the name `tor-gencert`
+//! as the program that makes the keys of authorities.
 //!
 //! Exit codes: 0 when it did what was asked, 1 for an error of the user's (a line that starts
 //! with `error:` says what, where, and what to do), 2 for arguments that are not understood
@@ -22,8 +23,14 @@ fn main() -> ExitCode {
     if let Some((program, words)) = cepa::commands::tor::words(std::env::args_os()) {
         return cepa::commands::tor::run(&program, &words);
     }
-    let args = cepa::args::Args::parse();
-    match cepa::commands::run(args) {
+    let program = std::env::args_os().next();
+    let done = if cepa::commands::tor_gencert::is_meant(program.as_deref()) {
+        let args = cepa::commands::tor_gencert::GencertArgs::parse();
+        cepa::commands::tor_gencert::run(&args).map(|()| ExitCode::SUCCESS)
+    } else {
+        cepa::commands::run(cepa::args::Args::parse())
+    };
+    match done {
         Ok(code) => code,
         Err(error) => {
             for one in error.each() {

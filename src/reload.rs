@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use toml::{Table, Value};
 
 use crate::error::{Failure, fail};
-use crate::logs;
+use crate::service::Watchdog;
+use crate::{logs, service};
 
 /// Reads a configuration again from where it came.
 pub type Reread<T> = Box<dyn Fn() -> Result<T, Failure> + Send>;
@@ -33,6 +34,10 @@ const ASKED_MAX: usize = 4;
 #[derive(Debug)]
 pub struct Signals {
     asked: mpsc::Receiver<Asked>,
+    /// Whether whoever asked last is reading the configuration.
+    is_reloading: bool,
+    /// Who is told that the loop which asks here has not stopped.
+    watchdog: Watchdog,
 }
 
 impl Signals {
@@ -50,15 +55,27 @@ impl Signals {
         drop(watched(SignalKind::from_raw(SIGXFSZ), "SIGXFSZ")?);
         let (sender, asked) = mpsc::channel(ASKED_MAX);
         tokio::spawn(pass_on(hangup, status, debug, sender));
-        Ok(Self { asked })
+        Ok(Self {
+            asked,
+            is_reloading: false,
+            watchdog: Watchdog::new(),
+        })
     }
 
-    /// Returns what is asked next.
+    /// Returns what is asked next. What was asked before has been done by then. Cancel-safe.
     pub async fn next(&mut self) -> Asked {
-        match self.asked.recv().await {
-            Some(asked) => asked,
-            None => std::future::pending().await,
+        if std::mem::take(&mut self.is_reloading) {
+            service::ready();
         }
+        let asked = tokio::select! {
+            Some(asked) = self.asked.recv() => asked,
+            never = self.watchdog.feed() => match never {},
+        };
+        self.is_reloading = asked == Asked::Reload;
+        if self.is_reloading {
+            service::reloading();
+        }
+        asked
     }
 }
 

@@ -5,6 +5,10 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
+use zeroize::Zeroizing;
+
+use crate::error::{Failure, fail};
+
 /// Prints one line of a result to standard output.
 pub fn say(line: &str) {
     let mut out = std::io::stdout().lock();
@@ -23,6 +27,14 @@ pub fn write(document: &str) {
 /// Prints one line to standard error.
 pub fn complain(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Asks the person at the terminal for a secret, which is not shown.
+pub fn ask_secret(question: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    match rpassword::prompt_password(question) {
+        Ok(text) => Ok(Zeroizing::new(text.into_bytes())),
+        Err(error) => fail("cannot ask", question.trim_end_matches([':', ' ']), error),
+    }
 }
 
 /// Whether a person watches standard error, so that a progress bar makes sense.

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 
 use crate::args::KeygenArgs;
 use crate::error::{Failure, fail};
-use crate::keyfiles::authority::{CertificateTerms, KeySizes, make};
+use crate::keyfiles::authority::{AuthorityFiles, CertificateTerms, KeySizes, make};
 use crate::{clock, folder, terminal};
 
 /// Makes the files and says what they are.
@@ -16,8 +16,11 @@ pub fn run(args: &KeygenArgs) -> Result<(), Failure> {
         months: args.months,
         sizes: KeySizes::default(),
     };
-    let had_identity = args.dir.join("authority_identity_key").exists();
-    let identity = make(&args.dir, terms, clock::now(), &mut clock::rng()?)?;
+    let files = AuthorityFiles::of(&args.dir);
+    let had_identity = files.identity.exists();
+    let mut ask = || terminal::ask_secret("Passphrase of the identity key: ");
+    let rng = &mut clock::rng()?;
+    let identity = make(&files, terms, &mut ask, clock::now(), rng)?;
     let dir = args.dir.display();
     if had_identity {
         terminal::say(&format!("Renewed the certificate in {dir}"));

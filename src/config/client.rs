@@ -15,6 +15,7 @@ use super::paths::{GeoIpFiles, PathsTable};
 use super::source::{LogTable, Source};
 use super::{ClientConfig, Listener, LogConfig, MetricsPort, NetworkSource, UnixListener};
 use crate::error::{Failure, fail};
+use crate::proxy::Proxy;
 use crate::reload::Written;
 
 /// Where a client listens for SOCKS unless it is told otherwise.
@@ -79,6 +80,9 @@ pub struct ClientTable {
     /// The address that links to relays come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outbound_bind_address: Option<IpAddr>,
+    /// The proxy through which links to relays go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outbound_proxy: Option<Spanned<String>>,
     /// Bytes of memory that may be held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_memory: Option<Spanned<u64>>,
@@ -124,6 +128,7 @@ impl ClientTable {
             circuit_padding: None,
             onion_errors: true,
             outbound_bind_address: None,
+            outbound_proxy: None,
             max_memory: None,
             client_reject_internal_addresses: None,
             client_dns_reject_internal_addresses: None,
@@ -164,6 +169,7 @@ fn check(source: &Source, table: &ClientTable) -> Result<(), Failure> {
         padding(source, table.channel_padding.as_ref(), "channel_padding").err(),
         vanguards(source, table.vanguards.as_ref()).err(),
         padding(source, table.circuit_padding.as_ref(), "circuit_padding").err(),
+        proxy(source, table.outbound_proxy.as_ref()).err(),
         max_memory(source, memory).err(),
         control.and_then(Result::err),
         NetworkSource::checked(
@@ -219,6 +225,7 @@ fn checked(source: &Source, table: ClientTable) -> Result<ClientConfig, Failure>
         circuit_padding: padding(source, table.circuit_padding.as_ref(), "circuit_padding")?,
         onion_errors: table.onion_errors,
         outbound_bind_address: table.outbound_bind_address,
+        outbound_proxy: proxy(source, table.outbound_proxy.as_ref())?,
         max_memory: max_memory(source, table.max_memory.as_ref())?,
         reject_internal: table.client_reject_internal_addresses,
         dns_reject_internal: table.client_dns_reject_internal_addresses,
@@ -252,6 +259,7 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         circuit_padding: PaddingLevel::Full,
         onion_errors: true,
         outbound_bind_address: None,
+        outbound_proxy: None,
         max_memory: machine_memory(),
         reject_internal: None,
         dns_reject_internal: None,
@@ -296,6 +304,10 @@ fn padding(
 ) -> Result<PaddingLevel, Failure> {
     let padding: Option<_> = level(source, word, key, "full, reduced or off")?;
     Ok(padding.unwrap_or_default())
+}
+
+fn proxy(source: &Source, text: Option<&Spanned<String>>) -> Result<Option<Proxy>, Failure> {
+    level(source, text, "outbound_proxy", Proxy::EXPECTED)
 }
 
 fn vanguards(

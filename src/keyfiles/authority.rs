@@ -4,12 +4,13 @@
 //! `authority_certificate` (dir-spec 3.1) are what a running authority has in its `keys/`.
 
 use std::net::SocketAddrV4;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use cepa_crypto::{Rng, RsaId, rsa};
 use cepa_netdoc::authcert::{AuthCert, IDENTITY_KEY_BITS, SIGNING_KEY_BITS};
 use cepa_wire::Now;
+use zeroize::Zeroizing;
 
 use super::relay::generate_rsa;
 use super::{damaged, read_secret_text, write_atomic, write_secret};
@@ -42,6 +43,28 @@ impl Default for KeySizes {
         Self {
             identity: IDENTITY_KEY_BITS,
             signing: SIGNING_KEY_BITS,
+        }
+    }
+}
+
+/// Where the files of one authority are.
+#[derive(Debug, Clone)]
+pub struct AuthorityFiles {
+    /// The long-term key.
+    pub identity: PathBuf,
+    /// The medium-term key.
+    pub signing: PathBuf,
+    /// Its certificate.
+    pub certificate: PathBuf,
+}
+
+impl AuthorityFiles {
+    /// Those of a folder, under their usual names.
+    pub fn of(dir: &Path) -> Self {
+        AuthorityFiles {
+            identity: dir.join("authority_identity_key"),
+            signing: dir.join("authority_signing_key"),
+            certificate: dir.join("authority_certificate"),
         }
     }
 }
@@ -103,31 +126,82 @@ pub fn read(keys: &Path) -> Result<AuthorityKeys, Failure> {
 }
 
 /// Makes a signing key and its certificate, and an identity key if there is none. Returns the
-/// identity.
+/// identity. A passphrase is asked for where the identity key is under one.
 pub fn make(
-    dir: &Path,
+    files: &AuthorityFiles,
     terms: CertificateTerms,
+    passphrase: &mut Passphrase<'_>,
     now: Now,
     rng: &mut Rng,
 ) -> Result<RsaId, Failure> {
-    let identity_path = dir.join("authority_identity_key");
-    let identity = match load_identity(&identity_path)? {
+    let identity = match load_identity(&files.identity, passphrase)? {
         Some(identity) => identity,
         None => {
             let identity = generate_rsa(terms.sizes.identity, rng)?;
-            write_secret(&identity_path, identity.to_pem().as_bytes())?;
+            write_secret(&files.identity, identity.to_pem().as_bytes())?;
             identity
         }
     };
-    let signing = generate_rsa(terms.sizes.signing, rng)?;
-    let expires = now.wall + MONTH * u32::from(terms.months);
-    let text = AuthCert::build(&identity, &signing, terms.address, whole(now.wall), expires);
-    write_secret(
-        &dir.join("authority_signing_key"),
-        signing.to_pem().as_bytes(),
-    )?;
-    write_atomic(&dir.join("authority_certificate"), text.as_bytes(), 0o600)?;
+    let signing = make_signing(files, terms, rng)?;
+    certify(files, &identity, &signing, terms, now)?;
     Ok(identity.public().id())
+}
+
+/// Asks for the passphrase of a key.
+pub type Passphrase<'a> = dyn FnMut() -> Result<Zeroizing<Vec<u8>>, Failure> + 'a;
+
+/// Makes an identity key under a passphrase, where there is none yet.
+pub fn make_identity(
+    files: &AuthorityFiles,
+    passphrase: &[u8],
+    rng: &mut Rng,
+) -> Result<rsa::Keypair, Failure> {
+    let path = &files.identity;
+    if path.exists() {
+        let advice = "leave --create-identity-key away to use it, or name another file by -i";
+        return fail("there is an identity key already", path.display(), advice);
+    }
+    let identity = generate_rsa(IDENTITY_KEY_BITS, rng)?;
+    let pem = match passphrase {
+        [] => identity.to_pem(),
+        passphrase => identity.to_encrypted_pem(passphrase, rng),
+    };
+    write_secret(path, pem.as_bytes())?;
+    Ok(identity)
+}
+
+/// Makes a signing key, in the place of one that is there.
+pub fn make_signing(
+    files: &AuthorityFiles,
+    terms: CertificateTerms,
+    rng: &mut Rng,
+) -> Result<rsa::Keypair, Failure> {
+    let signing = generate_rsa(terms.sizes.signing, rng)?;
+    write_secret(&files.signing, signing.to_pem().as_bytes())?;
+    Ok(signing)
+}
+
+/// Reads the signing key that is there.
+pub fn load_signing(files: &AuthorityFiles) -> Result<rsa::Keypair, Failure> {
+    let path = &files.signing;
+    let Some(pem) = read_secret_text(path)? else {
+        let advice = "leave --reuse away to make one, or name its file by -s";
+        return fail("there is no signing key", path.display(), advice);
+    };
+    rsa::Keypair::from_pem(&pem).map_err(|_| damaged(path, "an RSA PRIVATE KEY without passphrase"))
+}
+
+/// Writes the certificate of a signing key.
+pub fn certify(
+    files: &AuthorityFiles,
+    identity: &rsa::Keypair,
+    signing: &rsa::Keypair,
+    terms: CertificateTerms,
+    now: Now,
+) -> Result<(), Failure> {
+    let expires = now.wall + MONTH * u32::from(terms.months);
+    let text = AuthCert::build(identity, signing, terms.address, whole(now.wall), expires);
+    write_atomic(&files.certificate, text.as_bytes(), 0o600)
 }
 
 /// The identity in an authority's certificate; `None` if there is no certificate.
@@ -142,16 +216,25 @@ pub fn certified_identity(keys: &Path) -> Result<Option<RsaId>, Failure> {
     Ok(Some(certificate.identity))
 }
 
-fn load_identity(path: &Path) -> Result<Option<rsa::Keypair>, Failure> {
+/// Reads the identity key, if there is one; its passphrase is asked for if it has one.
+pub fn load_identity(
+    path: &Path,
+    passphrase: &mut Passphrase<'_>,
+) -> Result<Option<rsa::Keypair>, Failure> {
     let Some(pem) = read_secret_text(path)? else {
         return Ok(None);
     };
-    match rsa::Keypair::from_pem(&pem) {
+    let read = match rsa::Keypair::from_pem(&pem) {
+        Err(rsa::RsaKeyError::Encrypted) => rsa::Keypair::from_pem_under(&pem, &passphrase()?),
+        read => read,
+    };
+    match read {
         Ok(key) => Ok(Some(key)),
-        Err(rsa::RsaKeyError::Encrypted) => fail(
-            "this key is under a passphrase",
+        // tor-gencert's own way is one of OpenSSL's, PBE of PKCS#12.
+        Err(rsa::RsaKeyError::WrongPassphrase | rsa::RsaKeyError::Encrypted) => fail(
+            "the passphrase of this key is another, or the key is encrypted in an old way",
             path.display(),
-            "take it off with `openssl pkey`, or renew the certificate with tor-gencert",
+            "try it with `openssl pkcs8 -topk8 -in FILE -out NEW`, which also writes the new way",
         ),
         Err(_) => Err(damaged(path, "an RSA PRIVATE KEY")),
     }
@@ -192,10 +275,13 @@ mod tests {
             identity: 1024,
             signing: 1024,
         });
-        let first = make(dir.path(), small, now, rng).unwrap();
+        let files = AuthorityFiles::of(dir.path());
+        let mut ask = || -> Result<Zeroizing<Vec<u8>>, Failure> { panic!("there is none") };
+        let first = make(&files, small, &mut ask, now, rng).unwrap();
         let keys = load(dir.path(), now).unwrap();
         assert_eq!(certified_identity(dir.path()).unwrap(), Some(first));
-        assert_eq!(make(dir.path(), small, now, rng).unwrap(), first);
+        let again = make(&files, small, &mut ask, now, rng).unwrap();
+        assert_eq!(again, first);
         let renewed = load(dir.path(), now).unwrap();
         assert_ne!(renewed.signing.public().id(), keys.signing.public().id());
         let later = Now {

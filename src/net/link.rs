@@ -15,6 +15,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::tls_stream::{ReadStep, TlsStream};
 use crate::clock;
+use crate::proxy::Proxy;
 use crate::tls::session::{TlsError, TlsSession};
 
 /// How long TLS may take, from the connection on.
@@ -61,6 +62,8 @@ pub(crate) struct Ours<'a> {
     pub(crate) tls: &'a ClientConfig,
     /// The address to connect from, to addresses of its family.
     pub(crate) bind: Option<IpAddr>,
+    /// The proxy through which links go.
+    pub(crate) proxy: Option<&'a Proxy>,
     /// The relay that we are; a client is none.
     pub(crate) identity: Option<&'a Arc<LinkIdentity>>,
     /// The link protocols that are offered.
@@ -76,7 +79,13 @@ pub(crate) async fn open(
 ) -> Result<Link, LinkError> {
     let mut failure = LinkError::NoAddress;
     for addr in addrs {
-        let tcp = match tokio::time::timeout(CONNECT_TIMEOUT, connect(*addr, ours.bind)).await {
+        let connected = async {
+            match ours.proxy {
+                Some(proxy) => connect_by(proxy, *addr, ours.bind).await,
+                None => connect(*addr, ours.bind).await,
+            }
+        };
+        let tcp = match tokio::time::timeout(CONNECT_TIMEOUT, connected).await {
             Ok(Ok(tcp)) => tcp,
             Ok(Err(e)) => {
                 failure = LinkError::Connect(e);
@@ -94,6 +103,23 @@ pub(crate) async fn open(
     Err(failure)
 }
 
+/// A connection through a proxy, whose name is looked up now.
+async fn connect_by(
+    proxy: &Proxy,
+    addr: SocketAddr,
+    bind: Option<IpAddr>,
+) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the proxy has no address");
+    for place in tokio::net::lookup_host(proxy.place()).await? {
+        match connect(place, bind).await {
+            Ok(tcp) => return proxy.ask(tcp, addr).await,
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// A connection that comes from `bind`, if that is of its family.
 async fn connect(addr: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = if addr.is_ipv4() {
         TcpSocket::new_v4()?

@@ -105,6 +105,7 @@ impl AddressFinder {
                 let ours = Ours {
                     tls: &connector,
                     bind,
+                    proxy: None,
                     identity: None,
                     versions,
                 };

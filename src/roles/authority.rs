@@ -353,6 +353,7 @@ impl Running {
             let ours = link::Ours {
                 tls: &tls,
                 bind,
+                proxy: None,
                 identity: identity.as_ref(),
                 versions: &LINK_VERSIONS,
             };
@@ -436,7 +437,7 @@ fn core_config(config: &AuthorityConfig, network: &Network) -> Result<Config, Fa
         interval_secs: config.voting_interval_secs,
         vote_secs: config.vote_delay_secs,
         dist_secs: config.dist_delay_secs,
-        intervals_valid: 3,
+        intervals_valid: config.intervals_valid,
     };
     let mut core = if config.relay.testing {
         Config::testing(known, contact, timing)

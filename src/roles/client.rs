@@ -43,13 +43,14 @@ use crate::logs;
 use crate::net::worker::Worker;
 use crate::net::{channel, edge, link};
 use crate::network::Network;
+use crate::proxy::Proxy;
 use crate::reload::{Asked, Changes, Reread, Written};
 use crate::status::{self, Query, Sockets, Subject};
 use crate::store::{Change, Durability, Store};
 use crate::tls;
 
 /// The keys that take effect at a start only.
-const FIXED: [&str; 18] = [
+const FIXED: [&str; 19] = [
     "inline_network",
     "socks",
     "http_connect",
@@ -65,6 +66,7 @@ const FIXED: [&str; 18] = [
     "vanguards",
     "onion_errors",
     "outbound_bind_address",
+    "outbound_proxy",
     "max_memory",
     "metrics",
     "control",
@@ -157,6 +159,7 @@ async fn serve(
         tls: tls::client_config(tls::provider())
             .map_err(|error| Failure::new("TLS cannot be set up", "this process", error))?,
         bind: config.outbound_bind_address,
+        proxy: config.outbound_proxy.map(Arc::new),
         worker: Rc::clone(&worker),
         fetches: Rc::default(),
         client_keys: BTreeSet::new(),
@@ -209,6 +212,8 @@ struct Hands {
     tls: Arc<rustls::ClientConfig>,
     /// The address that links come from.
     bind: Option<IpAddr>,
+    /// The proxy through which they go.
+    proxy: Option<Arc<Proxy>>,
     fetches: Rc<RefCell<BTreeMap<FetchId, AbortHandle>>>,
     /// The services for which we have a key.
     client_keys: BTreeSet<OnionAddress>,
@@ -415,7 +420,7 @@ impl Hands {
 
     fn open_channel(&mut self, id: LinkId, target: LinkTarget) {
         let (worker, tls) = (Rc::clone(&self.worker), Arc::clone(&self.tls));
-        let (bind, mut rng) = (self.bind, self.rng.fork());
+        let (bind, proxy, mut rng) = (self.bind, self.proxy.clone(), self.rng.fork());
         tokio::task::spawn_local(async move {
             let expect = PeerExpectation {
                 rsa: Some(target.rsa),
@@ -424,6 +429,7 @@ impl Hands {
             let ours = link::Ours {
                 tls: &tls,
                 bind,
+                proxy: proxy.as_deref(),
                 identity: None,
                 versions: &LINK_VERSIONS,
             };

@@ -11,7 +11,10 @@ use core::fmt;
 use ::rsa as backend;
 use backend::pkcs1::{DecodeRsaPrivateKey, EncodeRsaPrivateKey, EncodeRsaPublicKey};
 use backend::pkcs1::{LineEnding, RsaPublicKeyRef};
-use backend::pkcs8::{DecodePrivateKey, EncodePrivateKey};
+use backend::pkcs8::der::pem::PemLabel;
+use backend::pkcs8::{
+    DecodePrivateKey, EncodePrivateKey, EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef,
+};
 use backend::traits::PublicKeyParts;
 use backend::{BoxedUint, Pkcs1v15Sign, PrivateKey};
 use zeroize::Zeroizing;
@@ -44,9 +47,13 @@ pub enum RsaKeyError {
     /// The modulus is shorter or longer than what is taken.
     #[error("RSA key of an unacceptable size")]
     BadSize,
-    /// The private key is encrypted with a passphrase.
+    /// The private key is encrypted with a passphrase, which was not given, or in a way that is
+    /// not read.
     #[error("the RSA private key is encrypted: remove its passphrase")]
     Encrypted,
+    /// The private key is encrypted with another passphrase.
+    #[error("wrong passphrase of an RSA private key")]
+    WrongPassphrase,
 }
 
 /// A signature that does not belong to the key and the digest.
@@ -194,6 +201,32 @@ impl Keypair {
         Keypair::checked(key)
     }
 
+    /// Reads the same, and a PEM "ENCRYPTED PRIVATE KEY" (PKCS#8 by PBES2 of RFC 8018, as `openssl
+    /// pkcs8 -topk8` writes it) under this passphrase.
+    pub fn from_pem_under(pem: &str, passphrase: &[u8]) -> Result<Keypair, RsaKeyError> {
+        let Some(der) = encoding::pem_decode(pem, "ENCRYPTED PRIVATE KEY") else {
+            return Keypair::from_pem(pem);
+        };
+        let encrypted = EncryptedPrivateKeyInfoRef::try_from(&der[..]);
+        let encrypted = encrypted.map_err(|_| RsaKeyError::Encrypted)?;
+        let plain = encrypted.decrypt(passphrase);
+        let plain = plain.map_err(|_| RsaKeyError::WrongPassphrase)?;
+        let key = PrivateKey::from_pkcs8_der(plain.as_bytes());
+        Keypair::checked(key.map_err(|_| RsaKeyError::Malformed)?)
+    }
+
+    /// Its PEM "ENCRYPTED PRIVATE KEY" under a passphrase, as `from_pem_under` and OpenSSL read it.
+    pub fn to_encrypted_pem(&self, passphrase: &[u8], rng: &mut Rng) -> Zeroizing<String> {
+        let der = self.to_pkcs8_der();
+        let plain = PrivateKeyInfoRef::try_from(&der[..]).expect("it was written just now");
+        plain
+            .encrypt_with_rng(rng, passphrase)
+            .and_then(|encrypted| {
+                Ok(encrypted.to_pem(EncryptedPrivateKeyInfoRef::PEM_LABEL, LineEnding::LF)?)
+            })
+            .expect("the generator gives bytes, and a key has an encoding")
+    }
+
     fn checked(key: PrivateKey) -> Result<Keypair, RsaKeyError> {
         let public = PublicKey::checked(key.to_public_key())?;
         let der = key.to_pkcs1_der().map_err(|_| RsaKeyError::Malformed)?;
@@ -328,6 +361,20 @@ mod tests {
             public.verify_digest(&digest::sha256(b""), signature),
             Ok(())
         );
+    }
+
+    #[test]
+    fn a_passphrase_keeps_a_private_key() {
+        let key = Keypair::from_pem(PKCS1).unwrap();
+        let pem = key.to_encrypted_pem(b"a b", &mut Rng::from_seed([1; 32]));
+        assert!(pem.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"));
+        let read = Keypair::from_pem_under(&pem, b"a b").unwrap();
+        assert_eq!(read.public(), key.public());
+        let wrong = Keypair::from_pem_under(&pem, b"a c").unwrap_err();
+        assert_eq!(wrong, RsaKeyError::WrongPassphrase);
+        assert_eq!(Keypair::from_pem(&pem).unwrap_err(), RsaKeyError::Encrypted);
+        // What has no passphrase is read, too.
+        assert!(Keypair::from_pem_under(PKCS8, b"a b").is_ok());
     }
 
     #[test]

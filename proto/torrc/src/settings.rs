@@ -242,9 +242,8 @@ const HARMLESS: [(&str, &str); 6] = [
 ];
 
 /// What is so in a test network, or makes no difference to it: flags are given to relays of any
-/// age, and a consensus is valid for three intervals, which is longer.
-const IN_TESTS: [(&str, &str); 3] = [
-    ("V3AuthNIntervalsValid", "2"),
+/// age.
+const IN_TESTS: [(&str, &str); 2] = [
     ("AuthDirVoteStableGuaranteeMinUptime", "0"),
     ("AuthDirVoteStableGuaranteeMTBF", "0"),
 ];

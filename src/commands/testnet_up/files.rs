@@ -20,7 +20,7 @@ use crate::config::onion::OnionServiceTable;
 use crate::config::source::{LogTable, unplaced};
 use crate::error::{Failure, fail};
 use crate::folder::make_private;
-use crate::keyfiles::authority::{self, CertificateTerms, KeySizes};
+use crate::keyfiles::authority::{self, AuthorityFiles, CertificateTerms, KeySizes};
 use crate::keyfiles::relay::{Identity, load_or_make};
 use crate::keyfiles::write_atomic;
 use crate::network::{Authority, Network, export};
@@ -274,7 +274,15 @@ fn authority_identity(keys: &Path, dir: SocketAddr, rng: &mut Rng) -> Result<Rsa
         months: MONTHS,
         sizes: KEY_SIZES,
     };
-    authority::make(keys, terms, now, rng)
+    let files = AuthorityFiles::of(keys);
+    let mut ask = || {
+        fail(
+            "an identity key is under a passphrase",
+            keys.display(),
+            "take it off",
+        )
+    };
+    authority::make(&files, terms, &mut ask, now, rng)
 }
 
 fn network(nodes: &[PlannedNode]) -> Result<Network, Failure> {

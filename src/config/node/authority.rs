@@ -35,6 +35,9 @@ pub struct AuthorityTable {
     /// Seconds; the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dist_delay: Option<Spanned<u32>>,
+    /// Intervals for which a consensus is valid; 3 without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intervals_valid: Option<Spanned<u32>>,
     /// Testing: relays that have published before the first vote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_vote_after_relays: Option<Spanned<usize>>,
@@ -177,6 +180,12 @@ pub(super) fn check(
             METHODS.contains(method)
         })?;
     }
+    if let Some(intervals) = &table.intervals_valid {
+        let expected = "2 to 100 intervals";
+        source.expect(intervals, "intervals_valid", expected, |intervals| {
+            (2..=100).contains(intervals)
+        })?;
+    }
     check_votes(source, &relay, &table)?;
     let resolve = |path: &PathBuf| source.resolve(path);
     Ok(AuthorityConfig {
@@ -187,6 +196,7 @@ pub(super) fn check(
         voting_interval_secs: interval,
         vote_delay_secs: vote,
         dist_delay_secs: dist,
+        intervals_valid: table.intervals_valid.map_or(3, Spanned::into_inner),
         params: table
             .params
             .into_iter()

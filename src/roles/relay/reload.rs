@@ -13,7 +13,7 @@ use crate::logs;
 use crate::reload::Changes;
 
 /// The keys that take effect at a start only, those of an authority among them.
-const FIXED: [&str; 20] = [
+const FIXED: [&str; 21] = [
     "inline_network",
     "nickname",
     "address",
@@ -33,6 +33,7 @@ const FIXED: [&str; 20] = [
     "authority.voting_interval",
     "authority.vote_delay",
     "authority.dist_delay",
+    "authority.intervals_valid",
     "authority.first_vote_after_relays",
 ];
 

@@ -45,6 +45,7 @@ impl Hands {
         let ours = link::Ours {
             tls: &self.shared.connector,
             bind: self.shared.bind,
+            proxy: None,
             identity: Some(&keys.link),
             versions: self.shared.link_versions,
         };

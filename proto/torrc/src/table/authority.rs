@@ -16,7 +16,7 @@ table! {
     Meant V3AuthVotingInterval: Interval = "1 hour", "`voting_interval` of `[authority]`";
     Meant V3AuthVoteDelay: Interval = "5 minutes", "`vote_delay` of `[authority]`";
     Meant V3AuthDistDelay: Interval = "5 minutes", "`dist_delay` of `[authority]`";
-    Refused V3AuthNIntervalsValid: Number = "3", "a consensus is valid for three intervals";
+    Meant V3AuthNIntervalsValid: Number = "3", "`intervals_valid` of `[authority]`";
     Refused V3AuthUseLegacyKey: Bool = "0", "there is one identity";
     Meant TestingV3AuthInitialVotingInterval: Interval = "30 minutes",
         "`voting_interval` where V3AuthVotingInterval is not given; no shorter first ones";

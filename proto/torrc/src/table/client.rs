@@ -124,16 +124,15 @@ table! {
     Refused ReachableAddresses: Lines = "", "links are made to any address";
     Refused ReachableDirAddresses: Lines = "", "links are made to any address";
     Refused ReachableORAddresses: Lines = "", "links are made to any address";
-    Refused HTTPProxy: Text = "", "links are made without a proxy";
-    Accepted HTTPProxyAuthenticator: Text = "", "of no effect without HTTPProxy, which is refused";
-    Refused HTTPSProxy: Text = "", "links are made without a proxy";
-    Accepted HTTPSProxyAuthenticator: Text = "",
-        "of no effect without HTTPSProxy, which is refused";
-    Refused Socks4Proxy: Text = "", "links are made without a proxy";
-    Refused Socks5Proxy: Text = "", "links are made without a proxy";
-    Accepted Socks5ProxyUsername: Text = "", "of no effect without Socks5Proxy, which is refused";
-    Accepted Socks5ProxyPassword: Text = "", "of no effect without Socks5Proxy, which is refused";
-    Refused TCPProxy: Text = "", "links are made without a proxy";
+    Accepted HTTPProxy: Text = "", "directories are asked over links";
+    Accepted HTTPProxyAuthenticator: Text = "", "directories are asked over links";
+    Meant HTTPSProxy: Text = "", "`outbound_proxy`, http://";
+    Meant HTTPSProxyAuthenticator: Text = "", "the name and password in it";
+    Meant Socks4Proxy: Text = "", "`outbound_proxy`, socks4://";
+    Meant Socks5Proxy: Text = "", "`outbound_proxy`, socks5://";
+    Meant Socks5ProxyUsername: Text = "", "the name in it";
+    Meant Socks5ProxyPassword: Text = "", "the password in it";
+    Refused TCPProxy: Text = "", "links are made without a proxy of that protocol";
     Refused UseBridges: Bool = "0", "bridges are not there yet";
     Accepted Bridge: Lines = "", "of no effect without UseBridges, which is refused";
     Accepted ClientTransportPlugin: Lines = "", "of no effect without UseBridges, which is refused";

@@ -32,6 +32,9 @@ impl Work<'_> {
                 body.key(key, &seconds.to_string(), value);
             }
         }
+        if let Some(intervals) = self.settings.one("V3AuthNIntervalsValid") {
+            body.key("intervals_valid", intervals.text.trim(), intervals);
+        }
         self.versions(&mut body);
         if let Some(most) = self.settings.one("AuthDirMaxServersPerAddr") {
             body.key("auth_dir_max_servers_per_addr", most.text.trim(), most);

@@ -18,6 +18,13 @@ const SETS: [(&str, &str); 5] = [
     ("ExcludeExitNodes", "exclude_exit"),
 ];
 
+/// Options that name a proxy, the scheme of each, and the port that it has unless it is said.
+const PROXIES: [(&str, &str, u16); 3] = [
+    ("Socks5Proxy", "socks5", 1080),
+    ("Socks4Proxy", "socks4", 1080),
+    ("HTTPSProxy", "http", 443),
+];
+
 impl Work<'_> {
     /// A client's configuration; `network` is which network it joins.
     pub(super) fn client(&mut self, document: &mut Document, network: Document) {
@@ -37,6 +44,7 @@ impl Work<'_> {
         self.ports(document);
         self.data_dir(document);
         self.addresses(document);
+        self.proxy(document);
         self.padding(document);
         self.sizes(document, &[("MaxMemInQueues", "max_memory")]);
         self.paths(document, &[("ClientOnionAuthDir", "onion_auth_dir")]);
@@ -131,6 +139,43 @@ impl Work<'_> {
                 None => self.refuse(line, "it is no address"),
             }
         }
+    }
+
+    /// The proxy that links go through, with the ports that are `tor`'s defaults.
+    fn proxy(&mut self, document: &mut Document) {
+        let given = PROXIES.map(|(option, ..)| self.settings.one(option));
+        let mut set = PROXIES.iter().zip(given).filter_map(|(proxy, value)| {
+            let value = value.filter(|value| !value.text.trim().is_empty())?;
+            Some((proxy, value))
+        });
+        let Some(((_, scheme, port), value)) = set.next() else {
+            return;
+        };
+        if let Some((_, second)) = set.next() {
+            self.refuse(second, "links have one proxy");
+        }
+        let text = |name| {
+            let value = self.settings.one(name);
+            value.map_or("", |value| value.text.trim())
+        };
+        let credentials = match *scheme {
+            "http" => text("HTTPSProxyAuthenticator").to_owned(),
+            "socks5" => match (text("Socks5ProxyUsername"), text("Socks5ProxyPassword")) {
+                ("", "") => String::new(),
+                (user, password) => format!("{user}:{password}"),
+            },
+            _ => String::new(),
+        };
+        let place = value.text.trim();
+        // An IPv6 address has its colons in brackets.
+        let behind = place.rsplit_once(']').map_or(place, |(_, behind)| behind);
+        let port = match behind.contains(':') {
+            true => String::new(),
+            false => format!(":{port}"),
+        };
+        let at = if credentials.is_empty() { "" } else { "@" };
+        let proxy = format!("{scheme}://{credentials}{at}{place}{port}");
+        document.text_key("outbound_proxy", &proxy, value);
     }
 
     fn padding(&self, document: &mut Document) {

@@ -186,6 +186,35 @@ fn chutney_and_tor_browser() {
 }
 
 #[test]
+fn links_go_through_a_proxy() {
+    let proxy = |text: &str| {
+        let text = toml(text);
+        let line = text.lines().find(|line| line.starts_with("outbound_proxy"));
+        line.unwrap_or_default().to_owned()
+    };
+    for (torrc, url) in [
+        ("Socks4Proxy 10.0.0.1", "socks4://10.0.0.1:1080"),
+        ("Socks5Proxy [::1]", "socks5://[::1]:1080"),
+        (
+            "Socks5Proxy a.example:9\nSocks5ProxyUsername u\nSocks5ProxyPassword p:q",
+            "socks5://u:p:q@a.example:9",
+        ),
+        (
+            "HTTPSProxy [::1]:8080\nHTTPSProxyAuthenticator u:p",
+            "http://u:p@[::1]:8080",
+        ),
+    ] {
+        assert_eq!(
+            proxy(torrc),
+            format!("outbound_proxy = \"{url}\""),
+            "{torrc}"
+        );
+    }
+    assert_eq!(proxy("Socks5ProxyUsername u"), "");
+    assert!(translated("Socks4Proxy 1.2.3.4\nHTTPSProxy 1.2.3.4\n").is_err());
+}
+
+#[test]
 fn what_is_refused_names_line_option_and_reason() {
     let wrong = translated("ControlPort 9051\nUseBridges 1\nSocksPort x\nLog loud\nUser a\n");
     let wrong = wrong.unwrap_err();
