@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cepa_circuit::{OnionKeys, OnionskinJob};
 use cepa_crypto::Rng;
@@ -43,6 +43,8 @@ pub(crate) struct Liar {
     destroyed: Arc<AtomicUsize>,
     /// Messages that were sent and are lies.
     lies: Arc<AtomicUsize>,
+    is_over: Arc<AtomicBool>,
+    or: SocketAddr,
 }
 
 /// What all its links share.
@@ -80,10 +82,16 @@ impl Liar {
         let liar = Self {
             destroyed: Arc::clone(&shared.destroyed),
             lies: Arc::clone(&shared.lies),
+            is_over: Arc::default(),
+            or,
         };
         let (listener, shared) = (TcpListener::bind(or).unwrap(), Arc::new(shared));
+        let is_over = Arc::clone(&liar.is_over);
         std::thread::spawn(move || {
             for (number, stream) in (0_u8..).zip(listener.incoming().flatten()) {
+                if is_over.load(Ordering::Relaxed) {
+                    return;
+                }
                 let shared = Arc::clone(&shared);
                 // A link that ends is no loss.
                 std::thread::spawn(move || serve(&shared, stream, number));
@@ -100,6 +108,15 @@ impl Liar {
     /// Lies that were told so far.
     pub(crate) fn lies(&self) -> usize {
         self.lies.load(Ordering::Relaxed)
+    }
+}
+
+/// Its port is free for the next one.
+impl Drop for Liar {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        // The listener wakes up by a last connection.
+        drop(std::net::TcpStream::connect(self.or));
     }
 }
 
