@@ -1,5 +1,5 @@
-//! Writes what a package has beside the command, from its arguments: a man page for each subcommand,
-//! and completions for shells.
+//! Writes what a package has beside the command, from its arguments: a man page for each
+//! subcommand, and completions for shells.
 //!
 //! `cargo run --example pages -- FOLDER`
 

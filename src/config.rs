@@ -109,6 +109,9 @@ pub struct RelayConfig {
     pub protocols: Protocols,
     /// Who looks names up for streams that leave here; none: the system's servers.
     pub name_servers: Vec<SocketAddr>,
+    /// The file that names them where there are none (`ServerDNSResolvConfFile`); none: the
+    /// system's.
+    pub resolv_conf: Option<PathBuf>,
     /// How long a day is for keys that are rotated; other than a day in tests only.
     pub key_day: Duration,
     /// The log: how much of it, and where it goes.

@@ -98,10 +98,11 @@ pub struct Answer<T> {
 }
 
 impl Resolver {
-    /// A resolver that asks these servers, or the system's if there are none. Must be called
-    /// within a runtime.
-    pub fn new(servers: &[SocketAddr]) -> Self {
-        Self::with_files(servers, RESOLV_CONF.into())
+    /// A resolver that asks these servers, or those of a file (the system's, unless it is named)
+    /// if there are none. Must be called within a runtime.
+    pub fn new(servers: &[SocketAddr], resolv_conf: Option<&Path>) -> Self {
+        let resolv_conf = resolv_conf.unwrap_or(Path::new(RESOLV_CONF));
+        Self::with_files(servers, resolv_conf.to_owned())
     }
 
     fn with_files(servers: &[SocketAddr], resolv_conf: PathBuf) -> Self {

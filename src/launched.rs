@@ -116,6 +116,11 @@ impl Reporter {
         }
     }
 
+    /// Whether the process stands in `tor`'s place.
+    pub fn is_as_tor(&self) -> bool {
+        self.launch.as_tor
+    }
+
     /// Says that a stage was reached.
     pub fn report(&self, stage: &Stage) {
         if let Some(sentence) = sentence(stage) {

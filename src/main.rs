@@ -1,7 +1,7 @@
 //! The command `cepa`: reads its arguments, runs one subcommand, and exits.
 //!
-//! By the name `tor`, or as `cepa tor`, it reads its arguments as `tor` does; by the name `tor-gencert`
-//! as the program that makes the keys of authorities.
+//! By the name `tor`, or as `cepa tor`, it reads its arguments as `tor` does; by the name
+//! `tor-gencert` as the program that makes the keys of authorities.
 //!
 //! Exit codes: 0 when it did what was asked, 1 for an error of the user's (a line that starts
 //! with `error:` says what, where, and what to do), 2 for arguments that are not understood

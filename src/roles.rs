@@ -11,6 +11,7 @@ pub(crate) mod fetch;
 mod guards;
 mod http_connect;
 pub(crate) mod kept;
+mod mirror;
 mod onion;
 mod onion_threads;
 mod ports;

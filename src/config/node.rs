@@ -77,6 +77,9 @@ pub struct NodeTable {
     /// Addresses with ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub name_servers: Vec<SocketAddr>,
+    /// The file that names them, followed as it changes; /etc/resolv.conf without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolv_conf: Option<PathBuf>,
     /// Names of relays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub family: Vec<Spanned<String>>,
@@ -285,6 +288,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         link_versions,
         protocols,
         name_servers: table.name_servers,
+        resolv_conf: table.resolv_conf.map(|path| source.resolve(&path)),
         log: table.log.checked(source),
         written: source.written(),
     })

@@ -43,14 +43,17 @@ fn server(name: &'static str) -> SocketAddr {
 
 #[tokio::test]
 async fn the_hosts_file_is_read() {
-    let answers = Resolver::new(&[]).addresses("localhost").await.unwrap();
+    let answers = Resolver::new(&[], None)
+        .addresses("localhost")
+        .await
+        .unwrap();
     let all = answers.iter().all(|answer| answer.value.is_loopback());
     assert!(all, "{answers:?}");
 }
 
 #[tokio::test]
 async fn addresses_stand_for_themselves() {
-    let answers = Resolver::new(&[]).addresses("::1").await.unwrap();
+    let answers = Resolver::new(&[], None).addresses("::1").await.unwrap();
     assert_eq!(answers[0].value, "::1".parse::<IpAddr>().unwrap());
 }
 
@@ -70,7 +73,7 @@ fn malformed_names_are_refused() {
 
 #[tokio::test]
 async fn servers_are_asked_and_what_becomes_of_it_is_counted() {
-    let resolver = Resolver::new(&[server("page.example")]);
+    let resolver = Resolver::new(&[server("page.example")], None);
     let answers = resolver.addresses("a.example").await.unwrap();
     assert_eq!(answers[0].value, IpAddr::from([192, 0, 2, 1]));
     let missing = resolver.addresses("b.example").await;
@@ -96,7 +99,7 @@ async fn servers_are_asked_and_what_becomes_of_it_is_counted() {
 #[tokio::test]
 async fn a_name_that_no_host_has_is_not_passed_on() {
     for name in ["evil\r\nhost.example", "a b.example", "<script>.example"] {
-        let resolver = Resolver::new(&[server(name)]);
+        let resolver = Resolver::new(&[server(name)], None);
         let found = resolver.name(IpAddr::from([192, 0, 2, 1])).await;
         assert_eq!(found, Err(DnsError::NoSuchName), "{name:?}");
     }
@@ -139,7 +142,7 @@ async fn the_file_of_servers_is_followed() {
 /// Who asks again gets what was kept, with the same time to live, and no server hears of it.
 #[tokio::test]
 async fn answers_are_kept() {
-    let resolver = Resolver::new(&[server("page.example")]);
+    let resolver = Resolver::new(&[server("page.example")], None);
     let address = IpAddr::from([192, 0, 2, 1]);
     for _ in 0..3 {
         let answers = resolver.addresses("a.example").await.unwrap();

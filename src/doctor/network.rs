@@ -159,7 +159,7 @@ async fn look_at_names(relay: &RelayConfig, report: &mut Report) {
         true => "/etc/resolv.conf",
         false => "name_servers",
     };
-    let resolver = Resolver::new(&relay.name_servers);
+    let resolver = Resolver::new(&relay.name_servers, relay.resolv_conf.as_deref());
     let found = tokio::time::timeout(ANSWER_MAX, resolver.addresses(KNOWN_NAME)).await;
     match found {
         Ok(Ok(_) | Err(DnsError::NoSuchName)) => report.ok("names", place, "are looked up"),

@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, LocalSet};
 
 use super::applications::{Answer, Applications};
+use super::mirror::Mirror;
 use super::onion::{self, Hosting};
 use super::ports::Ports;
 use super::{Told, fetch as exchange, guards, kept, log_kept, network_file, stays, until};
@@ -153,6 +154,7 @@ async fn serve(
     let share = limit_memory(&mut client, config.max_memory);
     let (worker, mut commands) = Worker::new(client, Arc::default(), share, None);
     let automap = config.automap.then(|| Automap::new(rng.fork()));
+    let mirror = Mirror::of(&told.reporter, folder.path(), keep.store());
     let mut hands = Hands {
         hosting: Hosting::new(Rc::clone(&worker), doors.gate(VISITORS), opened, rng.fork()),
         applications: Applications::new(Rc::clone(&worker), automap, &doors),
@@ -163,6 +165,7 @@ async fn serve(
         worker: Rc::clone(&worker),
         fetches: Rc::default(),
         client_keys: BTreeSet::new(),
+        mirror,
         keep,
         written: config.written,
         reporter: told.reporter,
@@ -222,6 +225,8 @@ struct Hands {
     reporter: Reporter,
     desk: control::Desk,
     rng: Rng,
+    /// Files of `tor`'s, in its place.
+    mirror: Option<Mirror>,
 }
 
 impl Hands {
@@ -232,6 +237,9 @@ impl Hands {
         while let Some(command) = next {
             self.run_one(command, &mut changes);
             next = more.try_recv().ok();
+        }
+        if let Some(mirror) = &mut self.mirror {
+            mirror.apply(&changes, self.keep.store());
         }
         self.keep.rows(changes);
     }

@@ -28,6 +28,7 @@ use self::core::{core_config, find_address, restored};
 use self::keys::read_keys;
 use super::address::AddressFinder;
 use super::directory::Directory;
+use super::mirror::Mirror;
 use super::uploads::Uploads;
 use super::workers::{NodeKeys, Workers};
 use super::{Told, fetch as exchange, kept, log_kept, network_file, stays};
@@ -108,6 +109,8 @@ pub(crate) struct Node {
     pub(crate) directory: Directory,
     /// What survives.
     pub(crate) keep: Keep,
+    /// Files of `tor`'s, in its place.
+    mirror: Option<Mirror>,
     /// The network file.
     pub(crate) network: Arc<NetworkFile>,
     /// The stages reached.
@@ -182,10 +185,12 @@ impl Node {
         let core = core_config(&config, address)?;
         let mut relay = Relay::new(core, Arc::clone(&network), keys, clock::now(), rng.fork());
         restore(&mut relay, &directory, keep.store())?;
+        let mirror = Mirror::of(&reporter, folder.path(), keep.store());
         Ok(Node {
             relay,
             directory,
             keep,
+            mirror,
             network,
             reporter,
             rng,
@@ -197,7 +202,7 @@ impl Node {
             onion: None,
             switch: None,
             relays: Arc::default(),
-            resolver: Resolver::new(&config.name_servers),
+            resolver: Resolver::new(&config.name_servers, config.resolv_conf.as_deref()),
             listener: Some(listener),
             config,
             published: false,
@@ -372,7 +377,12 @@ impl Node {
                 other => commands.push(other),
             }
         }
-        tokio::task::block_in_place(|| self.keep.rows(changes));
+        tokio::task::block_in_place(|| {
+            if let Some(mirror) = &mut self.mirror {
+                mirror.apply(&changes, self.keep.store());
+            }
+            self.keep.rows(changes);
+        });
         for command in commands {
             match self.run_command(command) {
                 // What runs goes on with what it had before.

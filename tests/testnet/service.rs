@@ -14,10 +14,10 @@ use crate::support::processes::{Process, send};
 /// How long a message may be waited for.
 const TOLD_MAX: Duration = Duration::from_secs(60);
 
-/// The socket of a service manager.
-struct Manager(UnixDatagram);
+/// The socket at which a service manager is notified.
+struct Notified(UnixDatagram);
 
-impl Manager {
+impl Notified {
     /// Reads until a message has this line.
     fn hears(&self, line: &str) {
         let mut bytes = [0; 4096];
@@ -50,7 +50,7 @@ fn relay(dir: &Path, port: u16) -> std::path::PathBuf {
 fn a_service_manager_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("notify");
-    let manager = Manager(UnixDatagram::bind(&socket).unwrap());
+    let manager = Notified(UnixDatagram::bind(&socket).unwrap());
     manager.0.set_read_timeout(Some(TOLD_MAX)).unwrap();
     let (block, ()) = Block::first_free(None, |_| Ok(())).unwrap();
     let mut command = Command::new(CEPA);

@@ -390,6 +390,7 @@ fn node_table(
         link_version: None,
         protocols: None,
         name_servers: Vec::new(),
+        resolv_conf: None,
         log,
         authority: (node.role == Role::Authority).then(|| authority_table(plan)),
     }

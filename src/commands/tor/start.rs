@@ -83,7 +83,7 @@ fn serve(
     };
     tracing::info!("Bootstrapped 0% (starting): Starting");
     let rereads = process.rereads;
-    match configured {
+    let done = match configured {
         Configured::Client(config) => {
             let reread = reread(torrc, rereads, |configured| match configured {
                 Configured::Client(config) => Some(*config),
@@ -105,7 +105,12 @@ fn serve(
             });
             block_on(launch, |told| roles::authority::run(*config, reread, told))
         }
+    };
+    // Standard output may be nobody's by now.
+    if let Err(wrong) = &done {
+        wrong.each().for_each(|one| tracing::error!("{one}"));
     }
+    done
 }
 
 /// Reads the torrc again, which must be of the same role.

@@ -180,12 +180,6 @@ pub(super) fn check(
             METHODS.contains(method)
         })?;
     }
-    if let Some(intervals) = &table.intervals_valid {
-        let expected = "2 to 100 intervals";
-        source.expect(intervals, "intervals_valid", expected, |intervals| {
-            (2..=100).contains(intervals)
-        })?;
-    }
     check_votes(source, &relay, &table)?;
     let resolve = |path: &PathBuf| source.resolve(path);
     Ok(AuthorityConfig {
@@ -215,6 +209,12 @@ fn check_votes(
     relay: &RelayConfig,
     table: &AuthorityTable,
 ) -> Result<(), Failure> {
+    if let Some(intervals) = &table.intervals_valid {
+        let expected = "2 to 100 intervals";
+        source.expect(intervals, "intervals_valid", expected, |intervals| {
+            (2..=100).contains(intervals)
+        })?;
+    }
     if let Some(relays) = &table.first_vote_after_relays {
         let expected = "to stand in a test network only (testing = true)";
         source.expect(relays, "first_vote_after_relays", expected, |_| {

@@ -13,7 +13,7 @@ use crate::logs;
 use crate::reload::Changes;
 
 /// The keys that take effect at a start only, those of an authority among them.
-const FIXED: [&str; 21] = [
+const FIXED: [&str; 22] = [
     "inline_network",
     "nickname",
     "address",
@@ -24,6 +24,7 @@ const FIXED: [&str; 21] = [
     "data_dir",
     "network",
     "name_servers",
+    "resolv_conf",
     "workers",
     "testing",
     "metrics",
@@ -80,6 +81,7 @@ fn with_fixed(next: RelayConfig, ours: &RelayConfig) -> RelayConfig {
         data_dir: ours.data_dir.clone(),
         network: ours.network.clone(),
         name_servers: ours.name_servers.clone(),
+        resolv_conf: ours.resolv_conf.clone(),
         workers: ours.workers,
         testing: ours.testing,
         metrics: ours.metrics.clone(),

@@ -322,6 +322,12 @@ impl Descriptor {
         let (relay, directory) = directories.find(|(_, it)| it.stage == Stage::Due)?;
         directory.stage = Stage::Uploading(id);
         directory.offered = last.revision;
+        // In tor's words: programs that wait for a service read them.
+        tracing::debug!(
+            "Service [scrubbed] {} descriptor of revision {} initiated upload request",
+            self.period.number,
+            last.revision
+        );
         Some((*relay, Arc::clone(&last.text)))
     }
 

@@ -58,7 +58,7 @@ table! {
         "of no effect without ServerTransportPlugin, which is refused";
     Accepted ServerTransportOptions: Lines = "",
         "of no effect without ServerTransportPlugin, which is refused";
-    Meant ServerDNSResolvConfFile: Path = "", "`name_servers`: the servers of that file";
+    Meant ServerDNSResolvConfFile: Path = "", "`resolv_conf`";
     Accepted ServerDNSAllowBrokenConfig: Bool = "1", "name servers are tried at each question";
     Accepted ServerDNSAllowNonRFC953Hostnames: Bool = "0", "names are as the servers take them";
     Accepted ServerDNSDetectHijacking: Bool = "1", "answers of name servers are taken as they are";

@@ -39,7 +39,7 @@ impl<'a> Work<'a> {
         self.family(document);
         self.bandwidth(document);
         self.accounting(document);
-        self.name_servers(document);
+        self.paths(document, &[("ServerDNSResolvConfFile", "resolv_conf")]);
         if let Some(cpus) = self
             .settings
             .one("NumCPUs")
@@ -318,26 +318,6 @@ impl<'a> Work<'a> {
                 &rule.text.trim().to_ascii_lowercase(),
                 rule,
             );
-        }
-    }
-
-    fn name_servers(&mut self, document: &mut Document) {
-        let Some(file) = self.settings.one("ServerDNSResolvConfFile") else {
-            return;
-        };
-        let text = match self.world.files.read(&self.path(&file.text)) {
-            Ok(text) => text,
-            Err(why) => return self.refuse(file, why),
-        };
-        let servers = text.lines().filter_map(|line| {
-            let address = line.trim().strip_prefix("nameserver")?.trim();
-            let ip = address.parse::<IpAddr>().ok()?;
-            Some((std::net::SocketAddr::new(ip, 53).to_string(), file))
-        });
-        let servers: Vec<_> = servers.collect();
-        match servers.is_empty() {
-            true => self.refuse(file, "the file names no server"),
-            false => document.list("name_servers", &servers),
         }
     }
 

@@ -124,7 +124,7 @@ fn a_relay_and_an_authority() {
         "\"$0123456789012345678901234567890123456789\"",
         "accounting_start = \"day 12:00\"",
         "connection_enabled = true",
-        "\"9.9.9.9:53\"",
+        "resolv_conf = \"/etc/resolv.conf\"",
         "\"/fam/a.secret_family_key\"",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
@@ -232,16 +232,17 @@ fn what_is_refused_names_line_option_and_reason() {
 
 #[test]
 fn nothing_is_passed_over_silently() {
-    let before = |relay: bool| match relay {
-        true => {
+    let before = |kind: u8| match kind {
+        0 => {
             "ORPort 9001\nAuthoritativeDirectory 1\nV3AuthoritativeDirectory 1\n\
                  VersioningAuthoritativeDirectory 1\nAccountingMax 1 GB\nMetricsPort 1\n"
         }
-        false => {
+        1 => {
             "ControlPort auto\nHiddenServiceDir a\nHiddenServicePort 1\nMetricsPort 1\n\
                   HiddenServiceEnableIntroDoSDefense 1\nTransPort 1\nSocksPort unix:/s\n\
-                  ControlSocket /c\n"
+                  ControlSocket /c\nHTTPSProxy 10.0.0.9\n"
         }
+        _ => "Socks5Proxy 10.0.0.9\n",
     };
     let shown = |text: &str| match translated(text) {
         Ok(read) => {
@@ -267,8 +268,8 @@ fn nothing_is_passed_over_silently() {
             "notice stderr",
         ];
         let tells = texts.iter().any(|text| {
-            [true, false].into_iter().any(|relay| {
-                let without = before(relay).to_owned();
+            (0..3).any(|kind| {
+                let without = before(kind).to_owned();
                 let with = format!("{without}{} {text}\n", option.name);
                 shown(&with) != shown(&without)
             })
