@@ -185,12 +185,11 @@ impl Node {
         let core = core_config(&config, address)?;
         let mut relay = Relay::new(core, Arc::clone(&network), keys, clock::now(), rng.fork());
         restore(&mut relay, &directory, keep.store())?;
-        let mirror = Mirror::of(&reporter, folder.path(), keep.store());
         Ok(Node {
             relay,
             directory,
+            mirror: Mirror::of(&reporter, folder.path(), keep.store()),
             keep,
-            mirror,
             network,
             reporter,
             rng,

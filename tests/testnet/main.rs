@@ -9,8 +9,8 @@
 //! `ports` and `transparent` the other ways in, `exits` what leaves the network and what does not,
 //! `control` a client that stem drives, `torrc` programs called `tor`, `twins` two of one command
 //! line, `command` some that are there for one command, `service` a node that a service manager
-//! started, `week` one in which something is always broken, `bad_input` what goes wrong before there
-//! is one.
+//! started, `week` one in which something is always broken, `bad_input` what goes wrong before
+//! there is one.
 //! `CEPA_LONG=1` makes the download 1 GB.
 
 #![expect(
