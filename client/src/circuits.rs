@@ -10,6 +10,7 @@
 
 pub(crate) mod build_times;
 mod building;
+pub(crate) mod by_hand;
 mod ending;
 pub(crate) mod links;
 pub(crate) mod padding;

@@ -12,6 +12,7 @@
 
 mod answers;
 pub mod automap;
+mod by_hand;
 pub(crate) mod request;
 mod visiting;
 
@@ -49,12 +50,15 @@ pub(crate) struct Streams {
     /// Requests that wait for an answer.
     pub(crate) by_id: BTreeMap<RequestId, Request>,
     pub(crate) by_stream: BTreeMap<StreamKey, RequestId>,
-    /// Those that were answered with a stream, until it is closed; and why its far end ended it.
-    open: BTreeMap<StreamKey, (StreamStatus, Option<EndReason>)>,
+    /// Those that were answered with a stream, until it is closed; and why it has ended,
+    /// if it has.
+    open: BTreeMap<StreamKey, (StreamStatus, Option<StreamEnd>)>,
     /// Exits that said that their policy refuses what its summary allows, by port (tor-spec 6.2).
     refusals: BTreeMap<(RsaId, u16), Instant>,
     /// Counts new identities: streams of two share no circuit.
     session: u64,
+    /// New streams wait for a controller.
+    pub(crate) leaves_streams: bool,
 }
 
 impl Streams {
@@ -74,8 +78,7 @@ impl Streams {
         );
         status.isolation.session = self.session;
         let full = self.by_id.len() >= REQUESTS_MAX || early.len() > EARLY_BYTES_MAX;
-        let rejects = ctx.config.reject_internal;
-        match outset(request, !rejects.unwrap_or(!ctx.network.is_testing)) {
+        match outset(request, by_hand::allows_internal(ctx)) {
             _ if full => self.refuse(id, SocksStatus::GENERAL_FAILURE, ctx),
             Outset::Refuse(status) => self.refuse(id, shown(status, ctx.config), ctx),
             Outset::Answer(answers) => {
@@ -93,6 +96,7 @@ impl Streams {
                 }
                 self.by_id.insert(id, request);
                 self.tell(id, StreamChange::New, ctx.listener);
+                self.leave_to_controller(id, ctx);
             }
         }
     }
@@ -160,7 +164,7 @@ impl Streams {
     }
 
     fn waiting(&self) -> Vec<RequestId> {
-        let waits = |request: &Request| request.state == State::Waiting;
+        let waits = |request: &Request| request.state == State::Waiting && !request.is_left;
         let waiting = self.by_id.iter().filter(|(_, one)| waits(one));
         waiting.map(|(id, _)| *id).collect()
     }
@@ -179,7 +183,7 @@ impl Streams {
                 continue;
             };
             if let Some((circuit, key)) = circuits.pool.find_built(&wish, ctx.now) {
-                self.attach(id, circuit, key, circuits, ctx);
+                self.attach(id, (circuit, key, None), circuits, ctx);
             } else if let Some(circuit) = circuits.pool.find_pending(&wish, ctx.now) {
                 reserve(circuit, &request.status.isolation, circuits);
             } else if circuits.upkeep.may_launch(ctx.now) {
@@ -216,19 +220,19 @@ impl Streams {
         }
     }
 
-    /// Opens a request's stream over a circuit.
+    /// Opens a request's stream over a circuit, at a hop or at its end.
     fn attach(
         &mut self,
         id: RequestId,
-        circuit: CircuitId,
-        key: CircuitKey,
+        (circuit, key, hop): (CircuitId, CircuitKey, Option<usize>),
         circuits: &mut Circuits,
         ctx: &mut Context<'_>,
     ) {
         let Some(request) = self.by_id.get_mut(&id) else {
             return;
         };
-        match ctx.plane.open_stream(key, &request.target, ctx.now) {
+        let target = &request.target;
+        match ctx.plane.open_stream_at(key, hop, target, ctx.now) {
             Ok(stream) => {
                 request.attach(stream, circuit, ctx.now);
                 self.by_stream.insert(stream, id);
@@ -260,8 +264,8 @@ impl Streams {
         let circuit = ctx.plane.stream_circuit(stream);
         ctx.plane.stream_close(stream, reason, ctx.now);
         if let Some((status, end)) = self.open.remove(&stream) {
-            // Perhaps its far end closed it before.
-            let end = end.map_or(StreamEnd::Ours(reason), StreamEnd::Peer);
+            // Perhaps its far end closed it before, or a controller.
+            let end = end.unwrap_or(StreamEnd::Ours(reason));
             ctx.listener
                 .tell_stream(StreamChange::Closed(end), Some(&status));
         }

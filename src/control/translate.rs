@@ -173,7 +173,10 @@ pub(crate) fn description(circuit: &CircuitStatus) -> CircuitDescription {
     let flags = [
         (circuit.is_one_hop(), BuildFlag::OneHopTunnel),
         (circuit.is_internal(), BuildFlag::IsInternal),
-        (!circuit.is_one_hop(), BuildFlag::NeedCapacity),
+        (
+            !circuit.is_one_hop() && !circuit.by_hand,
+            BuildFlag::NeedCapacity,
+        ),
     ];
     let auth = circuit.isolation.as_ref().and_then(|one| one.auth.as_ref());
     let (socks_username, socks_password) = credentials(auth);
@@ -207,6 +210,7 @@ fn purpose(purpose: status::CircuitPurpose) -> CircuitPurpose {
         status::CircuitPurpose::Directory | status::CircuitPurpose::General => {
             CircuitPurpose::General
         }
+        status::CircuitPurpose::Controller => CircuitPurpose::Controller,
         status::CircuitPurpose::OnionPath => CircuitPurpose::HsVanguards,
         status::CircuitPurpose::Fetch => CircuitPurpose::HsClientHsdir,
         status::CircuitPurpose::Upload => CircuitPurpose::HsServiceHsdir,
@@ -340,6 +344,10 @@ fn stream_events(change: &StreamChange, stream: &StreamStatus, now: SystemTime) 
             ));
             None
         }
+        StreamChange::Left => {
+            told.status = event::StreamStatus::ControllerWait;
+            None
+        }
         StreamChange::Asked => {
             let asked = event::StreamStatus::SentConnect;
             told.status = pick(is_look_up, asked, event::StreamStatus::SentResolve);
@@ -442,6 +450,7 @@ fn stream_reasons(end: StreamEnd) -> (StreamReason, Option<StreamReason>) {
         StreamEnd::Peer(reason) => (StreamReason::End, Some(end_reason(reason))),
         StreamEnd::Ours(reason) => (end_reason(reason), None),
         StreamEnd::Refused(status) => (refused(status), None),
+        StreamEnd::CannotAttach => (StreamReason::CantAttach, None),
     }
 }
 

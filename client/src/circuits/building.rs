@@ -104,7 +104,7 @@ impl Circuits {
     }
 
     /// Begins a circuit, with a channel if there is one; `None` if there are too many.
-    fn open(
+    pub(super) fn open(
         &mut self,
         purpose: Purpose,
         target: LinkTarget,
@@ -182,6 +182,9 @@ impl Circuits {
         }
         let standing = ctx.plane.circuit_status(key).map(|one| one.hop_count);
         self.note_standing(id, standing.unwrap_or(hops), ctx);
+        if self.add_hop(id, key, ctx) {
+            return;
+        }
         // Those that are built to learn go sooner.
         let idle_max = match self.build_times.is_learning() {
             true => self.build_times.params().learning_idle_max,
@@ -266,7 +269,7 @@ impl Circuits {
         if !matches!(entry.stage, Stage::Building(_)) {
             return false;
         }
-        if hops == MEASURED_HOPS {
+        if hops == MEASURED_HOPS && !entry.is_path_given() {
             let took = now.mono.saturating_duration_since(entry.begun);
             self.build_times.built(took, entry.is_measured_only);
         }
@@ -334,7 +337,8 @@ impl Circuits {
 
     /// When a circuit in the making is to be looked at next.
     fn plan_review(&mut self, id: CircuitId, now: Now) {
-        if let Some(entry) = self.pool.entry_mut(id) {
+        let entry = self.pool.entry_mut(id);
+        if let Some(entry) = entry.filter(|entry| !entry.is_path_given()) {
             entry.plan_review(&self.build_times, now);
         }
     }

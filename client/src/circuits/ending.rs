@@ -114,7 +114,7 @@ impl Circuits {
 
     /// A circuit that was not built is gone: the next ones may have to wait.
     pub(super) fn drop_circuit(&mut self, id: CircuitId, end: CircuitEnd, ctx: &mut Context<'_>) {
-        if let Some(entry) = self.pool.entry(id) {
+        if let Some(entry) = self.pool.entry(id).filter(|one| !one.is_path_given()) {
             self.upkeep.note_failure(entry, ctx.now);
         }
         self.forget(id, end, ctx);
@@ -122,6 +122,9 @@ impl Circuits {
 
     /// A circuit was not built in time, or a worn one is no longer used.
     pub(super) fn review_circuit(&mut self, id: CircuitId, ctx: &mut Context<'_>) {
+        if self.review_by_hand(id, ctx) {
+            return;
+        }
         let Some(entry) = self.pool.entry_mut(id) else {
             return;
         };

@@ -250,11 +250,24 @@ impl Plane {
         target: &StreamTarget,
         now: Now,
     ) -> Result<StreamKey, OpenStreamError> {
+        self.open_stream_at(circuit, None, target, now)
+    }
+
+    /// Opens a stream at a hop of a built circuit, the first one being 0; at the last one, if none
+    /// is given.
+    pub fn open_stream_at(
+        &mut self,
+        circuit: CircuitKey,
+        at: Option<usize>,
+        target: &StreamTarget,
+        now: Now,
+    ) -> Result<StreamKey, OpenStreamError> {
         let entry = self
             .circuits
             .get_mut(circuit)
             .ok_or(OpenStreamError::NoCircuit)?;
-        let (hop, id) = entry.stream_place()?;
+        let (last, id) = entry.stream_place()?;
+        let hop = at.map_or(last, |hop| hop.min(last));
         let mut body = Vec::new();
         let (command, kind) = target.write(&mut body);
         let agreed = entry.origin.window(hop).and_then(HopWindow::agreed);
@@ -394,6 +407,14 @@ impl Plane {
         let mut body = Vec::new();
         End::from(reason).write(&mut body);
         self.send_message(circuit, hop, RelayCommand::END, id, &body, now);
+    }
+
+    /// Ends an open stream as if its far end had: whoever serves it closes it.
+    pub(crate) fn end_by_hand(&mut self, key: StreamKey, reason: EndReason, now: Now) {
+        let ended = self.streams.entry(key).map(|entry| entry.stream.state());
+        if ended.is_some_and(|state| !matches!(state, StreamState::Ended(_))) {
+            self.fail_stream(key, reason, now);
+        }
     }
 
     /// Ends a stream whose peer broke the protocol: END to the peer, and as if it had sent one.

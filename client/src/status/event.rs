@@ -156,6 +156,8 @@ pub enum CircuitEnd {
 pub enum StreamChange {
     /// An application asks for the stream.
     New,
+    /// The stream waits for a controller to attach it.
+    Left,
     /// The far end of the circuit was asked.
     Asked,
     /// The exit has connected to this address.
@@ -179,6 +181,8 @@ pub enum StreamEnd {
     Ours(EndReason),
     /// The stream could not be, and this is what the application hears.
     Refused(SocksStatus),
+    /// A controller wanted the stream on a circuit on which it cannot be.
+    CannotAttach,
 }
 
 /// What happened to a link.

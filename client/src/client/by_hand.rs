@@ -1,0 +1,137 @@
+//! What a controller does by hand ([`crate::by_hand`]).
+
+use cepa_crypto::RsaId;
+use cepa_wire::Now;
+use cepa_wire::end::EndReason;
+use cepa_wire::host::Host;
+
+use super::Client;
+use crate::by_hand::{ByHandError, HandUse, Manners};
+use crate::names::{CircuitId, RequestId};
+
+impl Client {
+    /// What the client does of itself from now on. Streams that wait for a controller go on
+    /// waiting.
+    pub fn set_manners(&mut self, manners: Manners, now: Now) {
+        self.streams.leaves_streams = manners.leaves_streams;
+        self.circuits
+            .upkeep
+            .build_nothing_ahead(manners.builds_nothing_ahead);
+        self.settle(now);
+    }
+
+    /// Begins a circuit over these relays, or over three that are drawn (EXTENDCIRCUIT 0).
+    ///
+    /// # Errors
+    /// If a relay is not known, or if there is no room or no way for another circuit.
+    pub fn make_circuit(
+        &mut self,
+        path: &[RsaId],
+        usage: HandUse,
+        now: Now,
+    ) -> Result<CircuitId, ByHandError> {
+        self.wake(now);
+        let (_, _, circuits, ctx) = &mut self.split(now);
+        let made = circuits.make_by_hand(path, usage, ctx);
+        self.settle(now);
+        made
+    }
+
+    /// Adds relays to a circuit (EXTENDCIRCUIT).
+    ///
+    /// # Errors
+    /// If there is no such circuit or relay, if the circuit is not to be had, or too long then.
+    pub fn extend_circuit(
+        &mut self,
+        circuit: CircuitId,
+        path: &[RsaId],
+        now: Now,
+    ) -> Result<(), ByHandError> {
+        let (_, _, circuits, ctx) = &mut self.split(now);
+        let extended = circuits.extend_by_hand(circuit, path, ctx);
+        self.settle(now);
+        extended
+    }
+
+    /// Puts a circuit to another use (SETCIRCUITPURPOSE).
+    ///
+    /// # Errors
+    /// If there is no such circuit, or if it is one of the client's own.
+    pub fn set_circuit_use(
+        &mut self,
+        circuit: CircuitId,
+        usage: HandUse,
+        now: Now,
+    ) -> Result<(), ByHandError> {
+        let (_, _, circuits, ctx) = &mut self.split(now);
+        let set = circuits.set_use_by_hand(circuit, usage, ctx);
+        self.settle(now);
+        set
+    }
+
+    /// Closes a circuit, only if it has no streams where that is said (CLOSECIRCUIT).
+    ///
+    /// # Errors
+    /// If there is no such circuit.
+    pub fn close_circuit(
+        &mut self,
+        circuit: CircuitId,
+        is_if_unused: bool,
+        now: Now,
+    ) -> Result<(), ByHandError> {
+        let (_, _, circuits, ctx) = &mut self.split(now);
+        let closed = circuits.close_by_hand(circuit, is_if_unused, ctx);
+        self.settle(now);
+        closed
+    }
+
+    /// Puts a stream on a circuit, to leave it at a hop (counted from 1) or at its end; without a
+    /// circuit the client looks for one (ATTACHSTREAM).
+    ///
+    /// # Errors
+    /// If either is not there or not open, or if they do not fit.
+    pub fn attach_stream(
+        &mut self,
+        stream: RequestId,
+        to: Option<(CircuitId, Option<u8>)>,
+        now: Now,
+    ) -> Result<(), ByHandError> {
+        let (streams, onion, circuits, ctx) = &mut self.split(now);
+        let attached = streams.attach_by_hand(stream, to, onion, circuits, ctx);
+        self.settle(now);
+        attached
+    }
+
+    /// Has a stream lead elsewhere when it is attached next (REDIRECTSTREAM).
+    ///
+    /// # Errors
+    /// If there is no such stream.
+    pub fn redirect_stream(
+        &mut self,
+        stream: RequestId,
+        host: Host,
+        port: Option<u16>,
+        now: Now,
+    ) -> Result<(), ByHandError> {
+        let (streams, _, _, ctx) = &mut self.split(now);
+        let redirected = streams.redirect_by_hand(stream, host, port, ctx);
+        self.settle(now);
+        redirected
+    }
+
+    /// Ends a stream of an application (CLOSESTREAM).
+    ///
+    /// # Errors
+    /// If there is no such stream.
+    pub fn end_stream(
+        &mut self,
+        stream: RequestId,
+        reason: EndReason,
+        now: Now,
+    ) -> Result<(), ByHandError> {
+        let (streams, onion, circuits, ctx) = &mut self.split(now);
+        let ended = streams.close_by_hand(stream, reason, onion, circuits, ctx);
+        self.settle(now);
+        ended
+    }
+}
