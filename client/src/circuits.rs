@@ -69,6 +69,8 @@ pub(crate) struct Circuits {
     padding: PaddingParams,
     pub(crate) upkeep: Upkeep,
     events: VecDeque<Event>,
+    /// What is a controller's of the next circuit.
+    making: Option<by_hand::ByHand>,
     /// Whether anything came from the network lately, as was told.
     is_live: bool,
 }
@@ -85,6 +87,7 @@ impl Circuits {
             padding: PaddingParams::read(&Params::new()),
             upkeep: Upkeep::new(now),
             events: VecDeque::new(),
+            making: None,
             is_live: true,
         }
     }

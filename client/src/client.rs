@@ -14,6 +14,7 @@
 mod by_hand;
 mod data;
 mod dormancy;
+mod mapping;
 mod status;
 
 use std::sync::Arc;

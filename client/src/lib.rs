@@ -31,5 +31,5 @@ pub use select::rules::{GeoIp, RelayPattern, RelaySet, Rules};
 pub use select::vanguards::VanguardMode;
 pub use select::{guards, paths, rules, vanguards};
 pub use status::bootstrap::{self, BootstrapStatus, Phase};
-pub use streams::automap;
 pub use streams::request::EARLY_BYTES_MAX;
+pub use streams::{address_map, automap};

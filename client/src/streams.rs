@@ -10,6 +10,7 @@
 //! The stream is opened, and optimistic data sent, as soon as a circuit is there; the shell gets
 //! the stream when the exit is connected. Until then a request may move from exit to exit unseen.
 
+pub mod address_map;
 mod answers;
 pub mod automap;
 mod by_hand;
@@ -35,6 +36,7 @@ use crate::onion::Onion;
 use crate::plane::StreamTarget;
 use crate::select::paths::{ExitNeed, PathError};
 use crate::status::{Listener, StreamChange, StreamEnd, StreamStatus};
+use address_map::AddressMap;
 use request::{EARLY_BYTES_MAX, Outset, Request, State, Via, outset};
 
 /// Most requests that wait at a time.
@@ -59,6 +61,8 @@ pub(crate) struct Streams {
     session: u64,
     /// New streams wait for a controller.
     pub(crate) leaves_streams: bool,
+    /// Addresses that stand for others.
+    pub(crate) map: AddressMap,
 }
 
 impl Streams {
@@ -78,6 +82,14 @@ impl Streams {
         );
         status.isolation.session = self.session;
         let full = self.by_id.len() >= REQUESTS_MAX || early.len() > EARLY_BYTES_MAX;
+        // What waits for a controller is mapped when it is attached.
+        let map = (!self.leaves_streams).then_some(&self.map);
+        let mapped = map.and_then(|map| map.rewrite(&request.address));
+        let aimed = mapped.map(|address| SocksRequest {
+            address,
+            ..request.clone()
+        });
+        let request = aimed.as_ref().unwrap_or(request);
         match outset(request, by_hand::allows_internal(ctx)) {
             _ if full => self.refuse(id, SocksStatus::GENERAL_FAILURE, ctx),
             Outset::Refuse(status) => self.refuse(id, shown(status, ctx.config), ctx),
@@ -87,6 +99,7 @@ impl Streams {
                     .push_back(Command::SocksResolved { request, answers });
             }
             Outset::Ask(target, via) => {
+                let mapped = aimed.map(|aimed| aimed.address);
                 let mut request = Request::new(target, via, status, early, ctx.now);
                 if let Via::Exit(need) = via {
                     circuits.upkeep.note_need(need, ctx.now);
@@ -96,6 +109,7 @@ impl Streams {
                 }
                 self.by_id.insert(id, request);
                 self.tell(id, StreamChange::New, ctx.listener);
+                self.show_mapped(id, mapped, ctx);
                 self.leave_to_controller(id, ctx);
             }
         }
@@ -320,6 +334,12 @@ impl Streams {
         let refusals = self.refusals.iter();
         let lately = refusals.filter(|((_, refused), since)| *refused == port && is_young(**since));
         lately.map(|((exit, _), _)| *exit).collect()
+    }
+
+    /// Whether there is such a stream, open or not.
+    pub(crate) fn has(&self, id: RequestId) -> bool {
+        let mut open = self.open.values();
+        self.by_id.contains_key(&id) || open.any(|(status, _)| status.id == id)
     }
 
     /// The streams, the oldest first.

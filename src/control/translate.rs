@@ -87,6 +87,11 @@ pub(crate) fn stream_id(stream: &StreamStatus) -> u64 {
     stream.id.0 + 1
 }
 
+/// The stream of such a number, if it is one.
+pub(crate) fn request_id(number: u64) -> Option<cepa_client::RequestId> {
+    number.checked_sub(1).map(cepa_client::RequestId)
+}
+
 fn notice(action: StatusAction, arguments: Vec<(&'static str, StatusValue)>) -> Event {
     Event::Status(StatusEvent {
         severity: Severity::Notice,
@@ -342,6 +347,11 @@ fn stream_events(change: &StreamChange, stream: &StreamStatus, now: SystemTime) 
                 StreamPurpose::User,
                 StreamPurpose::DnsRequest,
             ));
+            None
+        }
+        StreamChange::Mapped => {
+            told.status = event::StreamStatus::Remap;
+            told.source = Some(RemapSource::Cache);
             None
         }
         StreamChange::Left => {

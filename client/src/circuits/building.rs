@@ -115,6 +115,9 @@ impl Circuits {
         self.make_room(ctx);
         let first = (target.rsa, first);
         let id = self.pool.insert(purpose, first, rest, ctx.now)?;
+        if let Some(entry) = self.pool.entry_mut(id) {
+            entry.by_hand = self.making.take();
+        }
         self.tell(id, CircuitChange::Launched, ctx);
         match self.links.need(target, ctx.now, ctx.commands) {
             Need::Open(channel) => self.begin(id, channel, ctx),

@@ -53,30 +53,34 @@ impl Circuits {
         let relays = relays(path, ctx)?;
         self.may_have_more()?;
         let is_path_given = !relays.is_empty();
-        let begun = match relays.split_last() {
-            Some(_) if relays.len() > HOPS_MAX => None,
-            Some((last, _)) => {
-                let params = ctx.view.ok_or(ByHandError::NotBegun)?.params();
-                let mut hops = relays.iter().map(|relay| paths::hop(relay, params));
-                let first = relays.first().zip(hops.next());
-                let (entry, first) = first.ok_or(ByHandError::NotBegun)?;
-                let (target, rest) = (paths::link_target(entry), hops.collect());
-                let purpose = Purpose::General(Box::new(last.clone()));
-                self.open(purpose, target, first, rest, ctx)
-            }
-            None if !self.choice.is_enough() => None,
-            None => self.launch(ExitNeed::Any, &[], ctx).ok().flatten(),
-        };
-        let id = begun.ok_or(ByHandError::NotBegun)?;
-        let now = ctx.now;
-        let entry = self.pool.entry_mut(id).ok_or(ByHandError::NotBegun)?;
-        entry.by_hand = Some(ByHand {
+        self.making = Some(ByHand {
             usage,
             is_path_given,
             rest: VecDeque::new(),
         });
-        if is_path_given {
-            entry.review_at = now.mono + BUILD_MAX;
+        let begun = match relays.split_last() {
+            Some(_) if relays.len() > HOPS_MAX => None,
+            Some((last, _)) => {
+                let hops = relays.first().zip(ctx.view).map(|(first, view)| {
+                    let hops = relays.iter().map(|relay| paths::hop(relay, view.params()));
+                    (paths::link_target(first), hops.collect::<VecDeque<_>>())
+                });
+                let (target, mut hops) = hops.unzip();
+                let first = hops.as_mut().and_then(VecDeque::pop_front);
+                let purpose = Purpose::General(Box::new(last.clone()));
+                let given = target.zip(first).zip(hops);
+                given.and_then(|((target, first), rest)| {
+                    self.open(purpose, target, first, rest.into(), ctx)
+                })
+            }
+            None if !self.choice.is_enough() => None,
+            None => self.launch(ExitNeed::Any, &[], ctx).ok().flatten(),
+        };
+        self.making = None;
+        let id = begun.ok_or(ByHandError::NotBegun)?;
+        let entry = self.pool.entry_mut(id).filter(|_| is_path_given);
+        if let Some(entry) = entry {
+            entry.review_at = ctx.now.mono + BUILD_MAX;
         }
         Ok(id)
     }

@@ -113,8 +113,8 @@ impl Client {
         port: Option<u16>,
         now: Now,
     ) -> Result<(), ByHandError> {
-        let (streams, _, _, ctx) = &mut self.split(now);
-        let redirected = streams.redirect_by_hand(stream, host, port, ctx);
+        let (streams, onion, _, ctx) = &mut self.split(now);
+        let redirected = streams.redirect_by_hand(stream, host, port, onion, ctx);
         self.settle(now);
         redirected
     }

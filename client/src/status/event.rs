@@ -156,6 +156,8 @@ pub enum CircuitEnd {
 pub enum StreamChange {
     /// An application asks for the stream.
     New,
+    /// The stream leads elsewhere than was asked for, since that address stands for another.
+    Mapped,
     /// The stream waits for a controller to attach it.
     Left,
     /// The far end of the circuit was asked.

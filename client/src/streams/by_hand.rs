@@ -42,14 +42,16 @@ impl Streams {
         if request.state == State::Waiting && !request.is_left {
             return Err(ByHandError::NotManaged);
         }
-        let is_visit = matches!(request.via, Via::Onion(..));
         self.take_back(id, onion, circuits, ctx);
         let Some((circuit, hop)) = to else {
+            self.rewrite(id, ctx);
             self.leave_to_us(id, ctx);
             return Ok(());
         };
         let key = circuits.open_by_hand(circuit, hop, ctx)?;
-        if is_visit {
+        self.rewrite(id, ctx);
+        let request = self.by_id.get(&id);
+        if request.is_some_and(|request| matches!(request.via, Via::Onion(..))) {
             let end = StreamEnd::CannotAttach;
             self.take(id, StreamChange::Failed(end), ctx.listener);
             self.refuse(id, SocksStatus::GENERAL_FAILURE, ctx);
@@ -85,6 +87,28 @@ impl Streams {
         }
     }
 
+    /// A stream leads to what its address stands for, which may be another than before.
+    fn rewrite(&mut self, id: RequestId, ctx: &mut Context<'_>) {
+        let host = self.by_id.get(&id).map(|request| &request.status.host);
+        let mapped = host.and_then(|host| self.map.rewrite(host));
+        self.show_mapped(id, mapped, ctx);
+        self.aim(id, ctx);
+    }
+
+    /// Tells that a stream leads to another address than was asked for.
+    pub(super) fn show_mapped(
+        &mut self,
+        id: RequestId,
+        mapped: Option<Host>,
+        ctx: &mut Context<'_>,
+    ) {
+        if let (Some(host), Some(request)) = (mapped, self.by_id.get_mut(&id)) {
+            request.status.host = host;
+            let status = Some(&request.status);
+            ctx.listener.tell_stream(StreamChange::Mapped, status);
+        }
+    }
+
     /// It is the client that looks for a stream's circuit from now on.
     fn leave_to_us(&mut self, id: RequestId, ctx: &Context<'_>) {
         if let Some(request) = self.by_id.get_mut(&id) {
@@ -111,6 +135,7 @@ impl Streams {
         id: RequestId,
         host: Host,
         port: Option<u16>,
+        onion: &mut Onion,
         ctx: &mut Context<'_>,
     ) -> Result<(), ByHandError> {
         if let Some((status, _)) = self.open.values_mut().find(|(status, _)| status.id == id) {
@@ -120,7 +145,11 @@ impl Streams {
         let request = self.by_id.get_mut(&id).ok_or(ByHandError::NoStream)?;
         let status = &mut request.status;
         (status.host, status.port) = (host, port.unwrap_or(status.port));
-        self.aim(id, ctx);
+        if request.state == State::Waiting {
+            let visit = request.visit();
+            self.aim(id, ctx);
+            self.cancel_visit(visit, onion, ctx.now);
+        }
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! listed (`info/names`, `events/names`, `signal/names`) is what works here; a command of `tor`
 //! that does not is refused as unrecognized.
 
+mod by_hand;
 mod info;
 mod options;
 
@@ -251,6 +252,13 @@ impl Hands {
             Order::OnionClientAuthRemove(address) => self.remove_client_key(*address),
             Order::OnionClientAuthView(address) => self.view_client_keys(*address),
             Order::Resolve(resolve) => self.resolve(resolve),
+            Order::ExtendCircuit(asked) => self.extend_circuit(asked)?,
+            Order::SetCircuitPurpose(asked) => self.set_circuit_purpose(asked)?,
+            Order::CloseCircuit(asked) => self.close_circuit(asked)?,
+            Order::AttachStream(asked) => self.attach_stream(asked)?,
+            Order::RedirectStream(asked) => self.redirect_stream(asked)?,
+            Order::CloseStream(asked) => self.close_stream(asked)?,
+            Order::MapAddress(mappings) => self.map_addresses(mappings),
             other => return Err(Refusal::Command(other.name().name().to_owned())),
         };
         Ok((reply, Goes::On))

@@ -1,0 +1,210 @@
+//! Circuits and streams by hand, and addresses that stand for others (control-spec 3.9 to 3.11,
+//! 3.13 to 3.17).
+
+use cepa_client::address_map::{MapError, VirtualKind, is_destination};
+use cepa_client::by_hand::{ByHandError, HandUse};
+use cepa_client::{CircuitId, Client, RequestId};
+use cepa_control::command::{
+    AttachStream, CloseCircuit, CloseStream, ExtendCircuit, Mapping, RedirectStream, ServerSpec,
+    SetCircuitPurpose,
+};
+use cepa_control::event::{AddrMap, CircuitPurpose};
+use cepa_control::{Event, Refusal, Reply};
+use cepa_crypto::RsaId;
+use cepa_wire::end::EndReason;
+use cepa_wire::host::Host;
+
+use super::Hands;
+use crate::control::translate;
+
+impl Hands {
+    pub(super) fn extend_circuit(&mut self, asked: &ExtendCircuit) -> Result<Reply, Refusal> {
+        let usage = asked.purpose.map_or(HandUse::General, hand_use);
+        let known = match asked.circuit.as_str() {
+            "0" => None,
+            _ => Some(self.circuit(&asked.circuit)?),
+        };
+        let servers = asked.servers()?;
+        let mut path = Vec::new();
+        for (server, name) in servers.iter().zip(&asked.path) {
+            let id = self.worker.peek(|client| relay_named(client, server));
+            path.push(id.ok_or_else(|| Refusal::Router(name.clone()))?);
+        }
+        let done = self.worker.with(|client, now| match known {
+            Some(id) => client.extend_circuit(id, &path, now).map(|()| id),
+            None => client.make_circuit(&path, usage, now),
+        });
+        let id = done.map_err(|error| match error {
+            ByHandError::NoDescriptor(index) => {
+                let name = asked.path.get(index).map_or("", String::as_str);
+                Refusal::Unrecognized(format!("No descriptor for \"{name}\""))
+            }
+            error => refusal(error, &asked.circuit, ""),
+        })?;
+        Ok(Reply::new(250, format!("EXTENDED {}", id.0)))
+    }
+
+    pub(super) fn set_circuit_purpose(
+        &mut self,
+        asked: &SetCircuitPurpose,
+    ) -> Result<Reply, Refusal> {
+        let id = self.circuit(&asked.circuit)?;
+        let purpose = asked.purpose.clone().map_err(Refusal::Purpose)?;
+        let usage = hand_use(purpose);
+        let set = self
+            .worker
+            .with(|client, now| client.set_circuit_use(id, usage, now));
+        set.map(|()| Reply::ok())
+            .map_err(|error| refusal(error, &asked.circuit, ""))
+    }
+
+    pub(super) fn close_circuit(&mut self, asked: &CloseCircuit) -> Result<Reply, Refusal> {
+        let id = self.circuit(&asked.circuit)?;
+        let is_if_unused = asked.if_unused;
+        let closed = self
+            .worker
+            .with(|client, now| client.close_circuit(id, is_if_unused, now));
+        closed
+            .map(|()| Reply::ok())
+            .map_err(|error| refusal(error, &asked.circuit, ""))
+    }
+
+    pub(super) fn attach_stream(&mut self, asked: &AttachStream) -> Result<Reply, Refusal> {
+        let stream = self.stream(&asked.stream)?;
+        let to = match asked.circuit.as_str() {
+            "0" => None,
+            name => Some((self.circuit(name)?, asked.hop_number()?)),
+        };
+        let attached = self
+            .worker
+            .with(|client, now| client.attach_stream(stream, to, now));
+        attached
+            .map(|()| Reply::ok())
+            .map_err(|error| refusal(error, &asked.circuit, &asked.stream))
+    }
+
+    pub(super) fn redirect_stream(&mut self, asked: &RedirectStream) -> Result<Reply, Refusal> {
+        let stream = self.stream(&asked.stream)?;
+        let port = asked.port_number()?;
+        let host = Host::parse(asked.address.as_bytes())
+            .map_err(|_| Refusal::Address(asked.address.clone()))?;
+        let redirected = self
+            .worker
+            .with(|client, now| client.redirect_stream(stream, host, port, now));
+        redirected
+            .map(|()| Reply::ok())
+            .map_err(|error| refusal(error, "", &asked.stream))
+    }
+
+    pub(super) fn close_stream(&mut self, asked: &CloseStream) -> Result<Reply, Refusal> {
+        let stream = self.stream(&asked.stream)?;
+        let reason = EndReason(asked.reason_number()?);
+        let closed = self
+            .worker
+            .with(|client, now| client.end_stream(stream, reason, now));
+        closed
+            .map(|()| Reply::ok())
+            .map_err(|error| refusal(error, "", &asked.stream))
+    }
+
+    /// Maps each address; what cannot be is refused in its line.
+    pub(super) fn map_addresses(&mut self, mappings: &[Mapping]) -> Reply {
+        let mut reply = Reply::default();
+        for mapping in mappings {
+            reply = match self.map_one(mapping) {
+                Ok(from) => {
+                    self.desk.tell(&Event::AddrMap(AddrMap {
+                        from: from.clone(),
+                        to: Some(mapping.to.clone()),
+                        expires: None,
+                        is_cached: true,
+                        stream: None,
+                    }));
+                    reply.line(250, format!("{from}={}", mapping.to))
+                }
+                Err(refusal) => reply.line(refusal.status(), refusal.to_string()),
+            };
+        }
+        reply
+    }
+
+    /// The address that stands for another from now on.
+    fn map_one(&mut self, Mapping { from, to }: &Mapping) -> Result<String, Refusal> {
+        let kind = match from.as_str() {
+            "." => Some(VirtualKind::Name),
+            "0.0.0.0" => Some(VirtualKind::Ipv4),
+            "::" => Some(VirtualKind::Ipv6),
+            _ => None,
+        };
+        if !is_destination(to) {
+            return Err(Refusal::Address(to.clone()));
+        }
+        let mapped = self.worker.with(|client, _| match kind {
+            Some(kind) => client.map_virtual(kind, to),
+            None => client.map_address(from, to).map(|()| from.clone()),
+        });
+        mapped.map_err(|error| match error {
+            MapError::Full => {
+                Refusal::Unable(format!("resource exhausted: skipping '{from}={to}'"))
+            }
+            error => Refusal::Mapping {
+                from: from.clone(),
+                to: to.clone(),
+                why: error.to_string(),
+            },
+        })
+    }
+
+    fn circuit(&self, name: &str) -> Result<CircuitId, Refusal> {
+        let unknown = || Refusal::Circuit(name.to_owned());
+        let id = CircuitId(name.parse().map_err(|_| unknown())?);
+        let is_there = self.worker.peek(|client| client.has_circuit(id));
+        is_there.then_some(id).ok_or_else(unknown)
+    }
+
+    fn stream(&self, name: &str) -> Result<RequestId, Refusal> {
+        let unknown = || Refusal::Stream(name.to_owned());
+        let number = name.parse().map_err(|_| unknown())?;
+        let id = translate::request_id(number).ok_or_else(unknown)?;
+        let is_there = self.worker.peek(|client| client.has_stream(id));
+        is_there.then_some(id).ok_or_else(unknown)
+    }
+}
+
+fn hand_use(purpose: CircuitPurpose) -> HandUse {
+    match purpose {
+        CircuitPurpose::Controller => HandUse::Controller,
+        _ => HandUse::General,
+    }
+}
+
+/// The relay that a controller means, if the consensus lists it.
+pub(super) fn relay_named(client: &Client, server: &ServerSpec) -> Option<RsaId> {
+    let consensus = client.view()?.consensus();
+    let mut routers = consensus.routers.iter();
+    let found = routers.find(|router| match server {
+        ServerSpec::Fingerprint(id, nickname) => {
+            let is_so = |name: &String| router.nickname.eq_ignore_ascii_case(name);
+            router.rsa_id == *id && nickname.as_ref().is_none_or(is_so)
+        }
+        ServerSpec::Nickname(name) => router.nickname.eq_ignore_ascii_case(name),
+    });
+    found.map(|router| router.rsa_id)
+}
+
+/// The words of `tor` for what cannot be done.
+fn refusal(error: ByHandError, circuit: &str, stream: &str) -> Refusal {
+    let unable = |text: &str| Refusal::Unable(text.to_owned());
+    match error {
+        ByHandError::NoCircuit => Refusal::Circuit(circuit.to_owned()),
+        ByHandError::NoStream => Refusal::Stream(stream.to_owned()),
+        ByHandError::NoDescriptor(_) | ByHandError::NotBegun => unable("Couldn't start circuit"),
+        ByHandError::NotExtended => unable("Couldn't send onion skin"),
+        ByHandError::NotYours => Refusal::State("Circuit is not managed by controller."),
+        ByHandError::NotManaged => Refusal::State("Connection is not managed by controller."),
+        ByHandError::NotOpen => unable("Can't attach stream to non-open origin circuit"),
+        ByHandError::OneHop => unable("Can't attach stream to this one-hop circuit."),
+        ByHandError::NoHop => unable("Circuit doesn't have that many hops."),
+        ByHandError::NotAttached => unable("Unable to attach stream"),
+    }
+}
