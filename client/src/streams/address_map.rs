@@ -233,6 +233,7 @@ fn virtual_kind(from: &str) -> Option<VirtualKind> {
 
 #[cfg(test)]
 mod tests {
+    use cepa_crypto::Rng;
     use proptest::prelude::*;
 
     use super::*;
