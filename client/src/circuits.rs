@@ -69,6 +69,8 @@ pub(crate) struct Circuits {
     padding: PaddingParams,
     pub(crate) upkeep: Upkeep,
     events: VecDeque<Event>,
+    /// The network is left alone: no circuit is begun.
+    pub(crate) is_off: bool,
     /// What is a controller's of the next circuit.
     making: Option<by_hand::ByHand>,
     /// Whether anything came from the network lately, as was told.
@@ -87,6 +89,7 @@ impl Circuits {
             padding: PaddingParams::read(&Params::new()),
             upkeep: Upkeep::new(now),
             events: VecDeque::new(),
+            is_off: false,
             making: None,
             is_live: true,
         }

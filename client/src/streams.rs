@@ -92,6 +92,7 @@ impl Streams {
         let request = aimed.as_ref().unwrap_or(request);
         match outset(request, by_hand::allows_internal(ctx)) {
             _ if full => self.refuse(id, SocksStatus::GENERAL_FAILURE, ctx),
+            _ if circuits.is_off => self.refuse(id, SocksStatus::NETWORK_UNREACHABLE, ctx),
             Outset::Refuse(status) => self.refuse(id, shown(status, ctx.config), ctx),
             Outset::Answer(answers) => {
                 let request = id;

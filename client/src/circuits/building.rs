@@ -112,6 +112,9 @@ impl Circuits {
         rest: Vec<HopSpec>,
         ctx: &mut Context<'_>,
     ) -> Option<CircuitId> {
+        if self.is_off {
+            return None;
+        }
         self.make_room(ctx);
         let first = (target.rsa, first);
         let id = self.pool.insert(purpose, first, rest, ctx.now)?;

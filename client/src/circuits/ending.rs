@@ -47,7 +47,7 @@ impl Circuits {
     }
 
     /// Closes a circuit; nobody is to blame.
-    pub(super) fn close(&mut self, id: CircuitId, end: CircuitEnd, ctx: &mut Context<'_>) {
+    pub(crate) fn close(&mut self, id: CircuitId, end: CircuitEnd, ctx: &mut Context<'_>) {
         let key = self.pool.entry(id).and_then(|entry| entry.key());
         self.forget(id, end, ctx);
         if let Some(key) = key {

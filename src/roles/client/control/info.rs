@@ -14,13 +14,14 @@ use cepa_netdoc::timestamp;
 
 use super::super::Hands;
 use super::by_hand::relay_named;
-use super::{ConnectionId, SIGNALS, options};
+use super::{ConnectionId, SIGNALS};
 use crate::clock;
 use crate::config::Listener;
-use crate::control::{VERSION, translate};
+use crate::control::{VERSION, option_defaults, option_names, translate};
 
 /// Events that happen here.
-const EVENTS: [EventKind; 15] = [
+const EVENTS: [EventKind; 16] = [
+    EventKind::ConfChanged,
     EventKind::Circ,
     EventKind::CircMinor,
     EventKind::Stream,
@@ -39,7 +40,20 @@ const EVENTS: [EventKind; 15] = [
 ];
 
 /// What can be asked, by its name and what `info/names` says of it.
-const KEYS: [(&str, &str); 43] = [
+const KEYS: [(&str, &str); 47] = [
+    (
+        "config/defaults",
+        "List of default values for configuration options.",
+    ),
+    (
+        "config-defaults-file",
+        "Current location of the defaults file.",
+    ),
+    ("config-file", "Current location of the \"torrc\" file."),
+    (
+        "config-text",
+        "Return the string that would be written by a saveconf command.",
+    ),
     ("address-mappings/all", "Current address mappings."),
     (
         "address-mappings/cache",
@@ -179,14 +193,26 @@ impl Hands {
         Ok(match key {
             "version" => VERSION.to_owned(),
             "info/names" => info_names(),
-            "config/names" => options::names(),
-            "config-can-saveconf" => "0".to_owned(),
+            "config/names" => option_names(),
+            "config/defaults" => option_defaults(),
+            "config-can-saveconf" => u8::from(self.conf.can_be_saved()).to_string(),
+            "config-file" => self.conf.files(&self.written)[0].clone(),
+            "config-defaults-file" => self.conf.files(&self.written)[1].clone(),
+            "config-text" => self.conf.text(),
             "events/names" => words(EVENTS.iter()),
             "features/names" => words(Feature::ALL.iter()),
             "signal/names" => words(SIGNALS.iter()),
             "md/download-enabled" => "1".to_owned(),
             "desc/download-enabled" => "0".to_owned(),
             "net/listeners/control" => quoted(self.desk.listeners.iter().cloned()),
+            "net/listeners/socks"
+            | "net/listeners/dns"
+            | "net/listeners/httptunnel"
+            | "net/listeners/trans"
+                if config.is_off =>
+            {
+                String::new()
+            }
             "net/listeners/socks" => listeners(&config.socks),
             "net/listeners/dns" => listeners(&config.dns),
             "net/listeners/httptunnel" => listeners(&config.http_connect),
