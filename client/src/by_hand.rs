@@ -54,6 +54,12 @@ pub enum ByHandError {
     /// The circuit is shorter than that.
     #[error("the circuit has no such hop")]
     NoHop,
+    /// There are too many fetches and uploads by hand.
+    #[error("there are too many fetches and uploads")]
+    TooMany,
+    /// It is no descriptor of an onion service.
+    #[error("it is no descriptor")]
+    BadDescriptor,
     /// The stream cannot go over the circuit.
     #[error("the stream cannot be attached")]
     NotAttached,

@@ -101,11 +101,50 @@ def fetch(host, isolation):
         return len(got.split(b"\r\n\r\n", 1)[1])
 
 
+def descriptors_are_fetched_and_posted(controller, address):
+    seen, changed = [], threading.Condition()
+
+    def listen(event):
+        with changed:
+            seen.append(event)
+            changed.notify_all()
+
+    def wait_for(what, is_it):
+        with changed:
+            assert changed.wait_for(lambda: any(is_it(one) for one in seen), 60), (what, seen)
+            return next(one for one in seen if is_it(one))
+
+    controller.add_event_listener(listen, EventType.HS_DESC, EventType.HS_DESC_CONTENT)
+    assert controller.msg(f"HSFETCH {address}").is_ok()
+    got = wait_for("content", lambda one: one.type == "HS_DESC_CONTENT" and one.descriptor)
+    assert got.address == address
+    text = str(got.descriptor)
+    assert text.startswith("hs-descriptor 3"), text
+    done = wait_for("RECEIVED", lambda one: one.type == "HS_DESC" and one.action == "RECEIVED")
+    server = done.directory_fingerprint
+    del seen[:]
+    assert controller.msg(f"HSFETCH {address} SERVER={server}").is_ok()
+    again = wait_for("RECEIVED", lambda one: one.type == "HS_DESC" and one.action == "RECEIVED")
+    assert again.directory_fingerprint == server, again
+    # A directory has it already, and takes no other of the same revision.
+    assert controller.msg(f"HSPOST SERVER={server} HSADDRESS={address}\n{text}").is_ok()
+    wait_for(
+        "the end of an upload",
+        lambda one: one.type == "HS_DESC" and one.action in ("UPLOADED", "FAILED"),
+    )
+    answer = controller.msg(f"HSPOST HSADDRESS={address}\nx").content()
+    assert answer[0][0] == "554", answer
+    answer = controller.msg(f"HSFETCH {address} SERVER=nobody").content()
+    assert [(one[0], one[2]) for one in answer] == [("552", 'Server "nobody" not found')]
+    controller.remove_event_listener(listen)
+
+
 def onions_are_added_visited_and_removed(controller):
     service = controller.create_ephemeral_hidden_service({80: WEB}, await_publication=True)
     assert service.private_key_type == "ED25519-V3"
     assert controller.list_ephemeral_hidden_services() == [service.service_id]
     assert fetch(service.service_id + ".onion", "onion") == 1000
+    descriptors_are_fetched_and_posted(controller, service.service_id)
     message = raises(
         stem.ProtocolError,
         controller.create_ephemeral_hidden_service,
@@ -181,7 +220,7 @@ def profiles_rule():
 
 
 def what_is_not_there_is_refused(controller):
-    answer = controller.msg("+POSTDESCRIPTOR\r\nrouter x\r\n.")
+    answer = controller.msg("POSTDESCRIPTOR\nrouter x")
     assert answer.content()[0][0] == "510", answer
     assert controller.msg("SETCONF DisableNetwork=0").is_ok()
     for line, told in REFUSALS:
@@ -222,14 +261,14 @@ REFUSALS = [
             "changing DataDirectory is not allowed",
         ),
     ),
+    ("HSFETCH foo", ("513", 'Invalid argument "foo"')),
     ("GETCONF Foo", ("552", 'Unrecognized configuration key "Foo"')),
     ("GETINFO address-mappings/foo", ("552", 'Unrecognized key "address-mappings/foo"')),
     ("MAPADDRESS foo", ("512", "Bad arguments to MAPADDRESS: Cannot parse keyword argument(s)")),
     ("MAPADDRESS", ("512", "syntax error: not enough arguments to mapaddress.")),
     ("MAPADDRESS a=b,c", ("512", "syntax error: invalid address 'b,c'")),
-    ("+LOADCONF\r\n.", ("512", "Bad arguments to +LOADCONF: Empty body")),
     (
-        "+LOADCONF\r\nFoo 1\r\n.",
+        "LOADCONF\nFoo 1",
         (
             "552",
             "Invalid config file: Failed to parse/validate config: "

@@ -1,6 +1,8 @@
 //! What a controller does by hand ([`crate::by_hand`]).
 
 use cepa_crypto::RsaId;
+use cepa_crypto::onion::OnionAddress;
+use cepa_netdoc::hs_descriptor::HsDescriptor;
 use cepa_wire::Now;
 use cepa_wire::end::EndReason;
 use cepa_wire::host::Host;
@@ -117,6 +119,44 @@ impl Client {
         let redirected = streams.redirect_by_hand(stream, host, port, onion, ctx);
         self.settle(now);
         redirected
+    }
+
+    /// Fetches a descriptor of each of these directories, or of one of those that are responsible
+    /// (HSFETCH); the outcome is told as events.
+    ///
+    /// # Errors
+    /// If there are too many fetches and uploads by hand.
+    pub fn fetch_descriptor(
+        &mut self,
+        address: OnionAddress,
+        servers: &[RsaId],
+        now: Now,
+    ) -> Result<(), ByHandError> {
+        self.wake(now);
+        let has_room = self.onion.courier.fetch(address, servers, now);
+        self.settle(now);
+        has_room.then_some(()).ok_or(ByHandError::TooMany)
+    }
+
+    /// Uploads a descriptor to each of these directories, or to all that are responsible (HSPOST);
+    /// the outcome is told as events.
+    ///
+    /// # Errors
+    /// If it is no descriptor, or if there are too many fetches and uploads by hand.
+    pub fn post_descriptor(
+        &mut self,
+        address: OnionAddress,
+        text: &str,
+        servers: &[RsaId],
+        now: Now,
+    ) -> Result<(), ByHandError> {
+        let read = HsDescriptor::parse(text, now.wall);
+        let read = read.map_err(|_| ByHandError::BadDescriptor)?;
+        self.wake(now);
+        let (courier, text) = (&mut self.onion.courier, text.to_owned());
+        let has_room = courier.post(address, &read.blinded_key, text, servers, now);
+        self.settle(now);
+        has_room.then_some(()).ok_or(ByHandError::TooMany)
     }
 
     /// Ends a stream of an application (CLOSESTREAM).

@@ -278,6 +278,8 @@ impl Hands {
             Order::AttachStream(asked) => self.attach_stream(asked)?,
             Order::RedirectStream(asked) => self.redirect_stream(asked)?,
             Order::CloseStream(asked) => self.close_stream(asked)?,
+            Order::HsFetch(asked) => self.fetch_descriptor(asked)?,
+            Order::HsPost(asked) => self.post_descriptor(asked)?,
             Order::MapAddress(mappings) => self.map_addresses(mappings),
             other => return Err(Refusal::Command(other.name().name().to_owned())),
         };

@@ -5,8 +5,8 @@ use cepa_client::address_map::{MapError, VirtualKind, is_destination};
 use cepa_client::by_hand::{ByHandError, HandUse};
 use cepa_client::{CircuitId, Client, RequestId};
 use cepa_control::command::{
-    AttachStream, CloseCircuit, CloseStream, ExtendCircuit, Mapping, RedirectStream, ServerSpec,
-    SetCircuitPurpose,
+    AttachStream, CloseCircuit, CloseStream, ExtendCircuit, HsFetch, HsPost, Mapping,
+    RedirectStream, ServerSpec, SetCircuitPurpose,
 };
 use cepa_control::event::{AddrMap, CircuitPurpose};
 use cepa_control::{Event, Refusal, Reply};
@@ -155,6 +155,39 @@ impl Hands {
         })
     }
 
+    pub(super) fn fetch_descriptor(&mut self, asked: &HsFetch) -> Result<Reply, Refusal> {
+        let servers = self.servers(&asked.servers)?;
+        let address = asked.address;
+        let fetched = self
+            .worker
+            .with(|client, now| client.fetch_descriptor(address, &servers, now));
+        fetched
+            .map(|()| Reply::ok())
+            .map_err(|error| refusal(error, "", ""))
+    }
+
+    pub(super) fn post_descriptor(&mut self, asked: &HsPost) -> Result<Reply, Refusal> {
+        let servers = self.servers(&asked.servers)?;
+        let (address, text) = (asked.address, asked.descriptor.as_str());
+        let posted = self
+            .worker
+            .with(|client, now| client.post_descriptor(address, text, &servers, now));
+        posted
+            .map(|()| Reply::ok())
+            .map_err(|error| refusal(error, "", ""))
+    }
+
+    /// The directories that a controller names.
+    fn servers(&self, names: &[String]) -> Result<Vec<RsaId>, Refusal> {
+        let server = |name: &String| {
+            let spec = ServerSpec::parse(name);
+            let known = |spec| self.worker.peek(|client| relay_named(client, spec));
+            let id = spec.as_ref().and_then(known);
+            id.ok_or_else(|| Refusal::Server(name.clone()))
+        };
+        names.iter().map(server).collect()
+    }
+
     fn circuit(&self, name: &str) -> Result<CircuitId, Refusal> {
         let unknown = || Refusal::Circuit(name.to_owned());
         let id = CircuitId(name.parse().map_err(|_| unknown())?);
@@ -205,6 +238,8 @@ fn refusal(error: ByHandError, circuit: &str, stream: &str) -> Refusal {
         ByHandError::NotOpen => unable("Can't attach stream to non-open origin circuit"),
         ByHandError::OneHop => unable("Can't attach stream to this one-hop circuit."),
         ByHandError::NoHop => unable("Circuit doesn't have that many hops."),
+        ByHandError::TooMany => unable("Too many fetches and uploads"),
+        ByHandError::BadDescriptor => Refusal::Descriptor("Invalid descriptor"),
         ByHandError::NotAttached => unable("Unable to attach stream"),
     }
 }
