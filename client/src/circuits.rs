@@ -72,7 +72,7 @@ pub(crate) struct Circuits {
     /// The network is left alone: no circuit is begun.
     pub(crate) is_off: bool,
     /// What is a controller's of the next circuit.
-    making: Option<by_hand::ByHand>,
+    making: Option<pool::ByHand>,
     /// Whether anything came from the network lately, as was told.
     is_live: bool,
 }

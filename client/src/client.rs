@@ -11,7 +11,7 @@
 //! of circuits and commands of the download are worked off, requests are attached, circuits are
 //! built ahead.
 
-mod by_hand;
+pub mod by_hand;
 mod data;
 mod dormancy;
 mod mapping;

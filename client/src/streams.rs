@@ -33,7 +33,7 @@ use crate::context::Context;
 use crate::isolation::Isolation;
 use crate::names::{CircuitId, RequestId};
 use crate::onion::Onion;
-use crate::plane::StreamTarget;
+use crate::plane::{StreamPlace, StreamTarget};
 use crate::select::paths::{ExitNeed, PathError};
 use crate::status::{Listener, StreamChange, StreamEnd, StreamStatus};
 use address_map::AddressMap;
@@ -246,8 +246,8 @@ impl Streams {
         let Some(request) = self.by_id.get_mut(&id) else {
             return;
         };
-        let target = &request.target;
-        match ctx.plane.open_stream_at(key, hop, target, ctx.now) {
+        let place = StreamPlace { circuit: key, hop };
+        match ctx.plane.open_stream(place, &request.target, ctx.now) {
             Ok(stream) => {
                 request.attach(stream, circuit, ctx.now);
                 self.by_stream.insert(stream, id);

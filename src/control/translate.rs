@@ -334,7 +334,24 @@ fn stream_events(change: &StreamChange, stream: &StreamStatus, now: SystemTime) 
         purpose: None,
         isolation: Some(isolation(stream)),
     };
-    let end = match change {
+    let end = happened(change, is_look_up, &mut told, stream);
+    let (reason, remote_reason) = end.map(stream_reasons).unzip();
+    (told.reason, told.remote_reason) = (reason, remote_reason.flatten());
+    let mut events = vec![Event::Stream(told)];
+    if is_look_up && matches!(change, StreamChange::Failed(_)) {
+        events.push(not_found(stream, now));
+    }
+    events
+}
+
+/// Writes what happened to a stream; how it ended, if it did.
+fn happened(
+    change: &StreamChange,
+    is_look_up: bool,
+    told: &mut StreamEvent,
+    stream: &StreamStatus,
+) -> Option<StreamEnd> {
+    match change {
         StreamChange::New => {
             told.status = pick(
                 is_look_up,
@@ -376,24 +393,17 @@ fn stream_events(change: &StreamChange, stream: &StreamStatus, now: SystemTime) 
         StreamChange::Detached(circuit, end) => {
             told.status = event::StreamStatus::Detached;
             told.circuit = circuit.0;
-            Some(end)
+            Some(*end)
         }
         StreamChange::Failed(end) => {
             told.status = event::StreamStatus::Failed;
-            Some(end)
+            Some(*end)
         }
         StreamChange::Closed(end) => {
             told.status = event::StreamStatus::Closed;
-            Some(end)
+            Some(*end)
         }
-    };
-    let (reason, remote_reason) = end.map(|end| stream_reasons(*end)).unzip();
-    (told.reason, told.remote_reason) = (reason, remote_reason.flatten());
-    let mut events = vec![Event::Stream(told)];
-    if is_look_up && matches!(change, StreamChange::Failed(_)) {
-        events.push(not_found(stream, now));
     }
-    events
 }
 
 /// RESOLVE's answers are awaited as mappings, and its failures, too.

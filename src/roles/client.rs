@@ -265,7 +265,7 @@ impl Hands {
         self.know(client_keys);
         self.worker.with(|client, now| {
             client.set_rules(rules, now);
-            client.set_manners(config.manners, now);
+            client.controller(now).set_manners(config.manners);
             client.set_address_map(&config.mappings);
             client.set_off(config.is_off, now);
         });
@@ -482,7 +482,7 @@ impl Hands {
 
 /// Has a client begin as its configuration wants it.
 fn begin_as(client: &mut Client, config: &ClientConfig) {
-    client.set_manners(config.manners, clock::now());
+    client.controller(clock::now()).set_manners(config.manners);
     client.set_address_map(&config.mappings);
     if config.is_off {
         tracing::info!("DisableNetwork is set: the network is left alone until it is not");

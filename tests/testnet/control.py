@@ -379,7 +379,9 @@ def options_are_set(controller):
     assert len(names) > 370, len(names)
     assert "DisableNetwork Boolean" in names
     for name in (line.split(" ")[0] for line in names):
-        controller.get_conf(name, multiple=True)
+        # stem asks for all lines of services under another name.
+        if not name.startswith("HiddenService"):
+            controller.get_conf(name, multiple=True)
     assert 'SafeLogging "1"' in controller.get_info("config/defaults").splitlines()
     controller.set_conf("ExitNodes", "exit1")
     assert controller.get_conf("ExitNodes") == "exit1"

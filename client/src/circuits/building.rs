@@ -13,7 +13,7 @@ use super::ending::vanguard_failed;
 use super::links::Need;
 use super::path_bias::BiasEvent;
 use super::pool::{CLEAN_MAX, Purpose, Stage};
-use super::{Circuits, Event};
+use super::{Circuits, Event, by_hand};
 use crate::context::Context;
 use crate::names::CircuitId;
 use crate::select::choice::Chosen;
@@ -188,7 +188,7 @@ impl Circuits {
         }
         let standing = ctx.plane.circuit_status(key).map(|one| one.hop_count);
         self.note_standing(id, standing.unwrap_or(hops), ctx);
-        if self.add_hop(id, key, ctx) {
+        if by_hand::add_hop(self, id, key, ctx) {
             return;
         }
         // Those that are built to learn go sooner.

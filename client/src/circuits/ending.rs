@@ -6,7 +6,7 @@ use cepa_wire::Now;
 use cepa_wire::destroy::DestroyReason;
 
 use super::pool::{Entry, REVIEW_AGAIN};
-use super::{Circuits, Event};
+use super::{Circuits, Event, by_hand};
 use crate::context::Context;
 use crate::names::CircuitId;
 use crate::plane::CircuitClose;
@@ -122,7 +122,7 @@ impl Circuits {
 
     /// A circuit was not built in time, or a worn one is no longer used.
     pub(super) fn review_circuit(&mut self, id: CircuitId, ctx: &mut Context<'_>) {
-        if self.review_by_hand(id, ctx) {
+        if by_hand::review(self, id, ctx) {
             return;
         }
         let Some(entry) = self.pool.entry_mut(id) else {

@@ -9,7 +9,7 @@
 //! A circuit is clean until its first stream, which binds it to one [`Isolation`] for good; ten
 //! minutes later it takes no new streams, and goes when the last one is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
 use cepa_circuit::CircuitKey;
@@ -21,7 +21,6 @@ use cepa_link::ChannelKey;
 use cepa_wire::Now;
 
 use super::build_times::BuildTimes;
-use super::by_hand::{ByHand, GENERAL_HOPS_MIN};
 use crate::by_hand::HandUse;
 use crate::isolation::Isolation;
 use crate::plane::Plane;
@@ -45,6 +44,8 @@ pub(crate) const REVIEW_AGAIN: Duration = Duration::from_secs(5);
 pub(crate) const PENDING_MAX: usize = 32;
 /// Most circuits in the making.
 const SLOW_MAX: usize = 256;
+/// Streams go over a controller's circuit by themselves from so many hops on.
+const GENERAL_HOPS_MIN: usize = 3;
 /// Most circuits at all.
 pub(crate) const CIRCUITS_MAX: usize = 1024;
 
@@ -68,6 +69,28 @@ pub(crate) struct Bound {
     pub(crate) address: Option<OnionAddress>,
     /// The last hop stands, and the machine that gave the name has been told.
     pub(crate) is_ready: bool,
+}
+
+/// What is a controller's of a circuit.
+#[derive(Debug)]
+pub(crate) struct ByHand {
+    /// What it is for.
+    pub(crate) usage: HandUse,
+    /// The controller has chosen hops of it.
+    pub(crate) is_path_given: bool,
+    /// Hops that are to be added yet, once those before them stand.
+    pub(super) rest: VecDeque<HopSpec>,
+}
+
+impl ByHand {
+    /// Of a circuit whose hops the client has drawn.
+    pub(super) fn new() -> Self {
+        ByHand {
+            usage: HandUse::General,
+            is_path_given: false,
+            rest: VecDeque::new(),
+        }
+    }
 }
 
 /// How far it is.

@@ -9,33 +9,46 @@ use cepa_wire::host::Host;
 
 use super::Client;
 use crate::by_hand::{ByHandError, HandUse, Manners};
+use crate::circuits::by_hand;
 use crate::names::{CircuitId, RequestId};
 
 impl Client {
+    /// The client in the hands of a controller, now.
+    pub fn controller(&mut self, now: Now) -> Controller<'_> {
+        Controller { client: self, now }
+    }
+}
+
+/// A client in the hands of a controller.
+#[derive(Debug)]
+pub struct Controller<'a> {
+    client: &'a mut Client,
+    now: Now,
+}
+
+impl Controller<'_> {
     /// What the client does of itself from now on. Streams that wait for a controller go on
     /// waiting.
-    pub fn set_manners(&mut self, manners: Manners, now: Now) {
-        self.streams.leaves_streams = manners.leaves_streams;
-        self.circuits
+    pub fn set_manners(self, manners: Manners) {
+        let now = self.now;
+        self.client.streams.leaves_streams = manners.leaves_streams;
+        self.client
+            .circuits
             .upkeep
             .build_nothing_ahead(manners.builds_nothing_ahead);
-        self.settle(now);
+        self.client.settle(now);
     }
 
     /// Begins a circuit over these relays, or over three that are drawn (EXTENDCIRCUIT 0).
     ///
     /// # Errors
     /// If a relay is not known, or if there is no room or no way for another circuit.
-    pub fn make_circuit(
-        &mut self,
-        path: &[RsaId],
-        usage: HandUse,
-        now: Now,
-    ) -> Result<CircuitId, ByHandError> {
-        self.wake(now);
-        let (_, _, circuits, ctx) = &mut self.split(now);
-        let made = circuits.make_by_hand(path, usage, ctx);
-        self.settle(now);
+    pub fn make_circuit(self, path: &[RsaId], usage: HandUse) -> Result<CircuitId, ByHandError> {
+        let now = self.now;
+        self.client.wake(now);
+        let (_, _, circuits, ctx) = &mut self.client.split(now);
+        let made = by_hand::make(circuits, path, usage, ctx);
+        self.client.settle(now);
         made
     }
 
@@ -43,15 +56,11 @@ impl Client {
     ///
     /// # Errors
     /// If there is no such circuit or relay, if the circuit is not to be had, or too long then.
-    pub fn extend_circuit(
-        &mut self,
-        circuit: CircuitId,
-        path: &[RsaId],
-        now: Now,
-    ) -> Result<(), ByHandError> {
-        let (_, _, circuits, ctx) = &mut self.split(now);
-        let extended = circuits.extend_by_hand(circuit, path, ctx);
-        self.settle(now);
+    pub fn extend_circuit(self, circuit: CircuitId, path: &[RsaId]) -> Result<(), ByHandError> {
+        let now = self.now;
+        let (_, _, circuits, ctx) = &mut self.client.split(now);
+        let extended = by_hand::extend(circuits, circuit, path, ctx);
+        self.client.settle(now);
         extended
     }
 
@@ -59,15 +68,11 @@ impl Client {
     ///
     /// # Errors
     /// If there is no such circuit, or if it is one of the client's own.
-    pub fn set_circuit_use(
-        &mut self,
-        circuit: CircuitId,
-        usage: HandUse,
-        now: Now,
-    ) -> Result<(), ByHandError> {
-        let (_, _, circuits, ctx) = &mut self.split(now);
-        let set = circuits.set_use_by_hand(circuit, usage, ctx);
-        self.settle(now);
+    pub fn set_circuit_use(self, circuit: CircuitId, usage: HandUse) -> Result<(), ByHandError> {
+        let now = self.now;
+        let (_, _, circuits, ctx) = &mut self.client.split(now);
+        let set = by_hand::set_use(circuits, circuit, usage, ctx);
+        self.client.settle(now);
         set
     }
 
@@ -75,15 +80,11 @@ impl Client {
     ///
     /// # Errors
     /// If there is no such circuit.
-    pub fn close_circuit(
-        &mut self,
-        circuit: CircuitId,
-        is_if_unused: bool,
-        now: Now,
-    ) -> Result<(), ByHandError> {
-        let (_, _, circuits, ctx) = &mut self.split(now);
-        let closed = circuits.close_by_hand(circuit, is_if_unused, ctx);
-        self.settle(now);
+    pub fn close_circuit(self, circuit: CircuitId, is_if_unused: bool) -> Result<(), ByHandError> {
+        let now = self.now;
+        let (_, _, circuits, ctx) = &mut self.client.split(now);
+        let closed = by_hand::close(circuits, circuit, is_if_unused, ctx);
+        self.client.settle(now);
         closed
     }
 
@@ -93,14 +94,14 @@ impl Client {
     /// # Errors
     /// If either is not there or not open, or if they do not fit.
     pub fn attach_stream(
-        &mut self,
+        self,
         stream: RequestId,
         to: Option<(CircuitId, Option<u8>)>,
-        now: Now,
     ) -> Result<(), ByHandError> {
-        let (streams, onion, circuits, ctx) = &mut self.split(now);
+        let now = self.now;
+        let (streams, onion, circuits, ctx) = &mut self.client.split(now);
         let attached = streams.attach_by_hand(stream, to, onion, circuits, ctx);
-        self.settle(now);
+        self.client.settle(now);
         attached
     }
 
@@ -109,15 +110,15 @@ impl Client {
     /// # Errors
     /// If there is no such stream.
     pub fn redirect_stream(
-        &mut self,
+        self,
         stream: RequestId,
         host: Host,
         port: Option<u16>,
-        now: Now,
     ) -> Result<(), ByHandError> {
-        let (streams, onion, _, ctx) = &mut self.split(now);
+        let now = self.now;
+        let (streams, onion, _, ctx) = &mut self.client.split(now);
         let redirected = streams.redirect_by_hand(stream, host, port, onion, ctx);
-        self.settle(now);
+        self.client.settle(now);
         redirected
     }
 
@@ -127,14 +128,14 @@ impl Client {
     /// # Errors
     /// If there are too many fetches and uploads by hand.
     pub fn fetch_descriptor(
-        &mut self,
+        self,
         address: OnionAddress,
         servers: &[RsaId],
-        now: Now,
     ) -> Result<(), ByHandError> {
-        self.wake(now);
-        let has_room = self.onion.courier.fetch(address, servers, now);
-        self.settle(now);
+        let now = self.now;
+        self.client.wake(now);
+        let has_room = self.client.onion.courier.fetch(address, servers, now);
+        self.client.settle(now);
         has_room.then_some(()).ok_or(ByHandError::TooMany)
     }
 
@@ -144,18 +145,18 @@ impl Client {
     /// # Errors
     /// If it is no descriptor, or if there are too many fetches and uploads by hand.
     pub fn post_descriptor(
-        &mut self,
+        self,
         address: OnionAddress,
         text: &str,
         servers: &[RsaId],
-        now: Now,
     ) -> Result<(), ByHandError> {
+        let now = self.now;
         let read = HsDescriptor::parse(text, now.wall);
         let read = read.map_err(|_| ByHandError::BadDescriptor)?;
-        self.wake(now);
-        let (courier, text) = (&mut self.onion.courier, text.to_owned());
+        self.client.wake(now);
+        let (courier, text) = (&mut self.client.onion.courier, text.to_owned());
         let has_room = courier.post(address, &read.blinded_key, text, servers, now);
-        self.settle(now);
+        self.client.settle(now);
         has_room.then_some(()).ok_or(ByHandError::TooMany)
     }
 
@@ -163,15 +164,11 @@ impl Client {
     ///
     /// # Errors
     /// If there is no such stream.
-    pub fn end_stream(
-        &mut self,
-        stream: RequestId,
-        reason: EndReason,
-        now: Now,
-    ) -> Result<(), ByHandError> {
-        let (streams, onion, circuits, ctx) = &mut self.split(now);
+    pub fn end_stream(self, stream: RequestId, reason: EndReason) -> Result<(), ByHandError> {
+        let now = self.now;
+        let (streams, onion, circuits, ctx) = &mut self.client.split(now);
         let ended = streams.close_by_hand(stream, reason, onion, circuits, ctx);
-        self.settle(now);
+        self.client.settle(now);
         ended
     }
 }

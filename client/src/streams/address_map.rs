@@ -308,7 +308,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_pair_is_mapped_or_refused(from in "[*.a-c\\[\\]:0-9]{0,9}", to in "[*.a-c:0-9]{0,9}") {
+        fn any_pair_is_mapped_or_refused(
+            from in "[*.a-c\\[\\]:0-9]{0,9}",
+            to in "[*.a-c:0-9]{0,9}",
+        ) {
             let mut map = AddressMap::default();
             let _ = map.set(&from, &to, MappedBy::Controller);
             if let Ok(host) = Host::parse(from.as_bytes()) {

@@ -10,7 +10,7 @@ use cepa_wire::socks::{SocksRequest, SocksStatus, SocksVersion};
 use super::request::{Outset, Request, State, Via, outset};
 use super::{Streams, shown};
 use crate::by_hand::ByHandError;
-use crate::circuits::Circuits;
+use crate::circuits::{Circuits, by_hand};
 use crate::command::Command;
 use crate::context::Context;
 use crate::names::{CircuitId, RequestId};
@@ -48,7 +48,7 @@ impl Streams {
             self.leave_to_us(id, ctx);
             return Ok(());
         };
-        let key = circuits.open_by_hand(circuit, hop, ctx)?;
+        let key = by_hand::open(circuits, circuit, hop, ctx)?;
         self.rewrite(id, ctx);
         let request = self.by_id.get(&id);
         if request.is_some_and(|request| matches!(request.via, Via::Onion(..))) {
@@ -199,7 +199,9 @@ impl Streams {
         if let Some((key, (_, ended))) = open.find(|(_, (status, _))| status.id == id) {
             ended.get_or_insert(end);
             // Whoever serves it notices, and closes it.
-            ctx.plane.end_by_hand(*key, reason, ctx.now);
+            if ctx.plane.stream_end(*key).is_none() {
+                ctx.plane.fail_stream(*key, reason, ctx.now);
+            }
             return Ok(());
         }
         let visit = self.by_id.get(&id).ok_or(ByHandError::NoStream)?.visit();

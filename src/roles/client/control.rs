@@ -272,15 +272,17 @@ impl Hands {
             Order::OnionClientAuthRemove(address) => self.remove_client_key(*address),
             Order::OnionClientAuthView(address) => self.view_client_keys(*address),
             Order::Resolve(resolve) => self.resolve(resolve),
-            Order::ExtendCircuit(asked) => self.extend_circuit(asked)?,
-            Order::SetCircuitPurpose(asked) => self.set_circuit_purpose(asked)?,
-            Order::CloseCircuit(asked) => self.close_circuit(asked)?,
-            Order::AttachStream(asked) => self.attach_stream(asked)?,
-            Order::RedirectStream(asked) => self.redirect_stream(asked)?,
-            Order::CloseStream(asked) => self.close_stream(asked)?,
-            Order::HsFetch(asked) => self.fetch_descriptor(asked)?,
-            Order::HsPost(asked) => self.post_descriptor(asked)?,
-            Order::MapAddress(mappings) => self.map_addresses(mappings),
+            Order::ExtendCircuit(asked) => by_hand::extend_circuit(&self.worker, asked)?,
+            Order::SetCircuitPurpose(asked) => by_hand::set_circuit_purpose(&self.worker, asked)?,
+            Order::CloseCircuit(asked) => by_hand::close_circuit(&self.worker, asked)?,
+            Order::AttachStream(asked) => by_hand::attach_stream(&self.worker, asked)?,
+            Order::RedirectStream(asked) => by_hand::redirect_stream(&self.worker, asked)?,
+            Order::CloseStream(asked) => by_hand::close_stream(&self.worker, asked)?,
+            Order::HsFetch(asked) => by_hand::fetch_descriptor(&self.worker, asked)?,
+            Order::HsPost(asked) => by_hand::post_descriptor(&self.worker, asked)?,
+            Order::MapAddress(mappings) => {
+                by_hand::map_addresses(&self.worker, &mut self.desk, mappings)
+            }
             other => return Err(Refusal::Command(other.name().name().to_owned())),
         };
         Ok((reply, Goes::On))

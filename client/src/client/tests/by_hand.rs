@@ -19,7 +19,7 @@ fn world() -> World {
         leaves_streams: true,
         builds_nothing_ahead: true,
     };
-    world.client.set_manners(manners, world.now);
+    world.client.controller(world.now).set_manners(manners);
     world.run();
     world.events.clear();
     world
@@ -34,7 +34,7 @@ fn path(world: &World, hops: usize) -> Vec<RsaId> {
 }
 
 fn make(world: &mut World, path: &[RsaId], usage: HandUse) -> CircuitId {
-    let made = world.client.make_circuit(path, usage, world.now);
+    let made = world.client.controller(world.now).make_circuit(path, usage);
     world.run();
     made.unwrap()
 }
@@ -78,7 +78,10 @@ fn a_stream_goes_where_a_controller_puts_it() {
         [StreamChange::New, StreamChange::Left]
     );
     let attach = |world: &mut World, to| {
-        let attached = world.client.attach_stream(request, to, world.now);
+        let attached = world
+            .client
+            .controller(world.now)
+            .attach_stream(request, to);
         world.run();
         attached
     };
@@ -98,7 +101,10 @@ fn a_stream_goes_where_a_controller_puts_it() {
         "it is open"
     );
     let closed = |world: &mut World, is_if_unused| {
-        let closed = world.client.close_circuit(id, is_if_unused, world.now);
+        let closed = world
+            .client
+            .controller(world.now)
+            .close_circuit(id, is_if_unused);
         world.run();
         closed.map(|()| world.client.has_circuit(id))
     };
@@ -114,22 +120,37 @@ fn a_circuit_grows_hop_by_hop() {
     let id = make(&mut world, &wanted[..1], HandUse::General);
     let request = world.connect("example.net", 80, "", b"");
     let to = Some((id, None));
-    let attached = world.client.attach_stream(request, to, world.now);
+    let attached = world
+        .client
+        .controller(world.now)
+        .attach_stream(request, to);
     assert_eq!(attached, Err(ByHandError::OneHop));
-    let extended = world.client.extend_circuit(id, &wanted[1..], world.now);
+    let extended = world
+        .client
+        .controller(world.now)
+        .extend_circuit(id, &wanted[1..]);
     assert_eq!(extended, Ok(()));
     world.run();
     assert_eq!(circuit(&world, id).path.len(), 4);
-    let attached = world.client.attach_stream(request, to, world.now);
+    let attached = world
+        .client
+        .controller(world.now)
+        .attach_stream(request, to);
     assert_eq!(attached, Ok(()));
     world.run();
     world.connected(request);
     assert_eq!(world.net.path_of_last_begin(), wanted);
     let too_long = world.net.ids();
-    let extended = world.client.extend_circuit(id, &too_long, world.now);
+    let extended = world
+        .client
+        .controller(world.now)
+        .extend_circuit(id, &too_long);
     assert_eq!(extended, Err(ByHandError::NotExtended));
     let unknown = [RsaId::from([9; 20])];
-    let extended = world.client.extend_circuit(id, &unknown, world.now);
+    let extended = world
+        .client
+        .controller(world.now)
+        .extend_circuit(id, &unknown);
     assert_eq!(extended, Err(ByHandError::NoDescriptor(0)));
 }
 
@@ -138,7 +159,7 @@ fn what_is_left_alone_times_out_and_what_is_given_back_goes_on() {
     let mut world = world();
     let left = world.connect("example.net", 80, "", b"");
     let back = world.connect("example.net", 80, "", b"");
-    let given = world.client.attach_stream(back, None, world.now);
+    let given = world.client.controller(world.now).attach_stream(back, None);
     assert_eq!(given, Ok(()));
     world.run();
     world.connected(back);
@@ -157,16 +178,19 @@ fn streams_are_redirected_and_closed() {
     let mut world = world();
     let request = world.connect("example.net", 80, "", b"");
     let host = Host::Name("example.org".into());
-    let redirected = world
-        .client
-        .redirect_stream(request, host.clone(), Some(443), world.now);
+    let redirected =
+        world
+            .client
+            .controller(world.now)
+            .redirect_stream(request, host.clone(), Some(443));
     assert_eq!(redirected, Ok(()));
     let status = world.client.stream_statuses().remove(0);
     assert_eq!((status.host, status.port), (host, 443));
     let ended = |world: &mut World| {
         let ended = world
             .client
-            .end_stream(request, EndReason::CONNECTREFUSED, world.now);
+            .controller(world.now)
+            .end_stream(request, EndReason::CONNECTREFUSED);
         world.run();
         ended
     };
@@ -205,7 +229,8 @@ fn circuits_by_hand_have_a_bound_and_stay() {
     let last = loop {
         match world
             .client
-            .make_circuit(&wanted, HandUse::Controller, world.now)
+            .controller(world.now)
+            .make_circuit(&wanted, HandUse::Controller)
         {
             Ok(id) => made.push(id),
             Err(error) => break error,
@@ -218,7 +243,8 @@ fn circuits_by_hand_have_a_bound_and_stay() {
     // What is for anybody goes in its time.
     let set = world
         .client
-        .set_circuit_use(made[0], HandUse::General, world.now);
+        .controller(world.now)
+        .set_circuit_use(made[0], HandUse::General);
     assert_eq!(set, Ok(()));
     let told = changes(&world, made[0]);
     world.wait(2 * CLEAN_MAX);
@@ -235,7 +261,8 @@ fn the_clients_own_circuits_are_its_own() {
     for id in of_documents.collect::<Vec<_>>() {
         let set = world
             .client
-            .set_circuit_use(id, HandUse::General, world.now);
+            .controller(world.now)
+            .set_circuit_use(id, HandUse::General);
         assert_eq!(set, Err(ByHandError::NotYours));
     }
 }
