@@ -3,7 +3,10 @@
 use toml::{Table, Value};
 
 /// Keys that an option of `tor` says as they are.
-const SAME: [(&str, &str); 34] = [
+const SAME: [(&str, &str); 37] = [
+    ("disable_network", "DisableNetwork"),
+    ("streams_unattached", "__LeaveStreamsUnattached"),
+    ("map_address", "MapAddress"),
     ("socks", "SocksPort"),
     ("http_connect", "HTTPTunnelPort"),
     ("dns", "DNSPort"),
@@ -67,6 +70,9 @@ const CONTROL: [(&str, &str); 5] = [
     ("write_to_file", "ControlPortWriteToFile"),
 ];
 
+/// A key that an option says the other way round.
+const AHEAD: &str = "circuits_ahead";
+
 /// A configuration of ours as a torrc; what `tor` has no option for is a comment.
 pub(crate) fn torrc(table: &Table) -> String {
     let mut text = String::new();
@@ -76,6 +82,9 @@ pub(crate) fn torrc(table: &Table) -> String {
             ("paths", Value::Table(paths)) => lines(paths, &PATHS, "paths.", &mut text),
             ("control", Value::Table(control)) => lines(control, &CONTROL, "control.", &mut text),
             ("dos", Value::Table(dos)) => dos_lines(dos, &mut text),
+            (AHEAD, Value::Boolean(is_on)) => {
+                text += &format!("__DisablePredictedCircuits {}\n", u8::from(!is_on));
+            }
             ("onion_service", Value::Array(services)) => {
                 let services = services.iter().filter_map(Value::as_table);
                 services.for_each(|service| onion_lines(service, &mut text));
@@ -105,6 +114,7 @@ fn lines(table: &Table, known: &[(&str, &str)], prefix: &str, text: &mut String)
             }
             (Some((_, option)), value) => *text += &format!("{option} {}\n", plain(value)),
             (None, Value::Table(_) | Value::Array(_)) => {}
+            (None, _) if key == AHEAD => {}
             (None, value) => {
                 *text += &format!("# {prefix}{key} = {value} has no option of tor\n");
             }
@@ -170,12 +180,16 @@ mod tests {
     #[test]
     fn ours_is_written_as_a_torrc() {
         let table = "socks = [\"127.0.0.1:1\"]\nautomap = true\nnetwork = \"n\"\n\
+            disable_network = true\ncircuits_ahead = false\nmap_address = [\"a b\"]\n\
             [paths]\nexit = [\"a\", \"{de}\"]\n[dos]\nconnection_enabled = true\n\
             [[onion_service]]\ndir = \"d\"\nports = [\"80=127.0.0.1:8080\"]\n";
         let text = torrc(&table.parse().unwrap());
         for line in [
             "SocksPort 127.0.0.1:1\n",
             "AutomapHostsOnResolve 1\n",
+            "DisableNetwork 1\n",
+            "__DisablePredictedCircuits 1\n",
+            "MapAddress a b\n",
             "ExitNodes a,{de}\n",
             "DoSConnectionEnabled 1\n",
             "HiddenServiceDir d\nHiddenServicePort 80 127.0.0.1:8080\n",
