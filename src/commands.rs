@@ -196,6 +196,7 @@ where
             reporter: Reporter::new(launch),
             shutdown: Shutdown::watch(launch)?,
             signals: Signals::watch()?,
+            torrc: None,
         };
         node(told).await
     });

@@ -21,6 +21,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cepa_client::by_hand::Manners;
 use cepa_client::{PaddingLevel, Rules, VanguardMode};
 use cepa_limits::DosOptions;
 use cepa_netdoc::policy::is_internal;
@@ -224,6 +225,12 @@ pub struct ClientConfig {
     pub metrics: Option<MetricsPort>,
     /// Where controllers are listened to, and what they may do.
     pub control: Option<ControlConfig>,
+    /// Whether the network is left alone.
+    pub is_off: bool,
+    /// What the client does of itself.
+    pub manners: Manners,
+    /// Addresses that stand for others.
+    pub mappings: Vec<(String, String)>,
     /// The log: how much of it, and where it goes.
     pub log: LogConfig,
     /// The file's own words.

@@ -11,6 +11,7 @@
 //! other. A controller that does not read is told no more events; replies wait, since the next
 //! command waits for them.
 
+mod conf;
 mod connection;
 mod outbox;
 pub(crate) mod translate;
@@ -29,6 +30,7 @@ use crate::error::Failure;
 use crate::keyfiles;
 use crate::listen::{self, OwnedSocket};
 
+pub(crate) use conf::{Changed, Conf, ConfError, option_defaults, option_names};
 pub(crate) use outbox::Outbox;
 
 /// What version controllers are told: they compare it with those of `tor`, whose protocol this is.

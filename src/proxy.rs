@@ -1,6 +1,6 @@
 //! Links that leave through a proxy: SOCKS 4, SOCKS 5 and HTTP CONNECT (`Socks4Proxy`,
-//! `Socks5Proxy`, `HTTPSProxy`). The proxy is told addresses, never names; its own name is looked up
-//! each time.
+//! `Socks5Proxy`, `HTTPSProxy`). The proxy is told addresses, never names; its own name is
+//! looked up each time.
 
 use std::fmt;
 use std::io;

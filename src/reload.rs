@@ -4,6 +4,8 @@
 //! Which keys take effect at once is decided by the role; a file that is wrong by then is named in
 //! the log, and all stays as it was. A log is opened anew by SIGHUP whatever the file says.
 
+use std::path::{Path, PathBuf};
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use toml::{Table, Value};
@@ -113,6 +115,10 @@ async fn pass_on(
 /// A configuration as it was written, to tell what another one changes.
 #[derive(Debug, Clone, Default)]
 pub struct Written {
+    /// The file, for messages.
+    path: PathBuf,
+    /// The folder from which relative paths are meant.
+    folder: PathBuf,
     /// What took effect at the start.
     started: Table,
     /// What was read last.
@@ -133,18 +139,40 @@ impl Written {
     pub fn new(table: Table) -> Self {
         let now = table.clone();
         Written {
+            path: PathBuf::new(),
+            folder: PathBuf::new(),
             started: table,
             now,
         }
     }
 
+    /// The same from a file.
+    #[must_use]
+    pub fn from_file(mut self, path: &Path, folder: &Path) -> Self {
+        (self.path, self.folder) = (path.to_owned(), folder.to_owned());
+        self
+    }
+
+    /// The file, and the folder from which relative paths are meant.
+    pub fn places(&self) -> (&Path, &Path) {
+        (&self.path, &self.folder)
+    }
+
+    /// What was read last.
+    pub fn table(&self) -> &Table {
+        &self.now
+    }
+
+    /// Whether another one differs in keys that take effect at a start only.
+    pub fn differs_in(&self, next: &Table, fixed: &[&str]) -> bool {
+        let different = different(&self.now, next);
+        different.iter().any(|key| is_fixed(key, fixed))
+    }
+
     /// Reads another one; `fixed` names keys that take effect at a start only (of a table's keys
     /// as `table.key`, or the table).
     pub fn read(&mut self, next: &Written, fixed: &[&str]) -> Changes {
-        let is_fixed = |key: &str| {
-            let table = key.split_once('.').map(|(table, _)| table);
-            fixed.contains(&key) || table.is_some_and(|table| fixed.contains(&table))
-        };
+        let is_fixed = |key: &str| is_fixed(key, fixed);
         let changes = Changes {
             now: different(&self.now, &next.now)
                 .into_iter()
@@ -175,6 +203,12 @@ impl Changes {
             );
         }
     }
+}
+
+/// Whether a key, or its table, is one of those.
+fn is_fixed(key: &str, fixed: &[&str]) -> bool {
+    let table = key.split_once('.').map(|(table, _)| table);
+    fixed.contains(&key) || table.is_some_and(|table| fixed.contains(&table))
 }
 
 /// The keys whose values differ, those of tables one by one.

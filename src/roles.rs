@@ -34,6 +34,7 @@ use crate::keep::Keep;
 use crate::launched::{Reporter, Shutdown};
 use crate::network::Network;
 use crate::reload::Signals;
+use crate::torrc::Torrc;
 
 /// How a role is told what to do, and tells how far it is.
 pub struct Told {
@@ -43,6 +44,8 @@ pub struct Told {
     pub shutdown: Shutdown,
     /// Tells what signals ask.
     pub signals: Signals,
+    /// The torrc that the role was started by.
+    pub(crate) torrc: Option<Torrc>,
 }
 
 /// Tells that a configuration which was read again is wrong.

@@ -3,6 +3,8 @@
 //! `cepa_torrc` reads and translates it; what comes of it is checked as any configuration of ours
 //! is, and names places in the torrc.
 
+pub(crate) mod ours;
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -110,23 +112,49 @@ impl Torrc {
         let one = |problem: Problem| vec![problem];
         let (defaults, _) = self.layer(Which::Defaults, &mut told).map_err(one)?;
         let (torrc, name) = self.layer(Which::Torrc, &mut told).map_err(one)?;
-        let layers = [defaults, torrc, self.arguments.options.clone()];
-        let settings = Settings::read(&layers)?;
-        let file = std::env::var(NETWORK_VARIABLE).ok();
-        let file = file.filter(|file| !file.is_empty());
-        let is_there = Path::new(NETWORK).exists().then(|| NETWORK.to_owned());
-        let world = World {
-            home: std::env::var("HOME").ok(),
-            network: file.or(is_there),
-            files: &Disk,
-        };
-        let translated = translate(&settings, &world)?;
+        let settings = self.settings(defaults, torrc)?;
+        let translated = translated(&settings)?;
         Ok(Read {
             settings,
             translated,
             told,
             name,
         })
+    }
+
+    fn settings(&self, defaults: Vec<Entry>, torrc: Vec<Entry>) -> Result<Settings, Vec<Problem>> {
+        Settings::read(&[defaults, torrc, self.arguments.options.clone()])
+    }
+
+    /// What would be set if this text were the torrc.
+    pub(crate) fn with_text(&self, text: &str) -> Result<Settings, Vec<Problem>> {
+        let one = |problem: Problem| vec![problem];
+        let (defaults, _) = self.layer(Which::Defaults, &mut Vec::new()).map_err(one)?;
+        let torrc = include::read("controller", text, &Disk).map_err(one)?;
+        self.settings(defaults, torrc)
+    }
+
+    /// The torrc, if it is a file, whether that is there or not.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        let named = self.arguments.torrc.clone();
+        let path = match &self.input {
+            Some(_) => None,
+            None => named.or_else(|| usual(Which::Torrc)),
+        };
+        path.map(absolute)
+    }
+
+    /// The file of defaults.
+    pub(crate) fn defaults_file(&self) -> PathBuf {
+        let named = self.arguments.defaults.clone();
+        absolute(named.unwrap_or_else(|| DEFAULTS.to_owned()))
+    }
+
+    /// Whether the torrc includes other files.
+    pub(crate) fn has_includes(&self) -> bool {
+        let read = self.layer(Which::Torrc, &mut Vec::new());
+        let (entries, name) = read.unwrap_or_default();
+        entries.iter().any(|entry| *entry.place.file != *name)
     }
 
     fn layer(&self, which: Which, told: &mut Vec<String>) -> Result<(Vec<Entry>, String), Problem> {
@@ -164,6 +192,31 @@ impl Torrc {
         told.push(format!("Read configuration file \"{full}\"."));
         Ok((include::read(&path, &text, &Disk)?, path))
     }
+}
+
+fn absolute(path: String) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(PathBuf::from(path))
+}
+
+/// Settings as a configuration of ours, on this machine.
+pub(crate) fn translated(settings: &Settings) -> Result<Translated, Vec<Problem>> {
+    let file = std::env::var(NETWORK_VARIABLE).ok();
+    let file = file.filter(|file| !file.is_empty());
+    let is_there = Path::new(NETWORK).exists().then(|| NETWORK.to_owned());
+    let world = World {
+        home: std::env::var("HOME").ok(),
+        network: file.or(is_there),
+        files: &Disk,
+    };
+    translate(settings, &world)
+}
+
+/// What is set by as many lines of a text as can be read.
+pub(crate) fn settings_of(text: &str) -> Settings {
+    let entries = include::read("configuration", text, &Disk).unwrap_or_default();
+    let is_right = |entry: &Entry| Settings::read(&[vec![entry.clone()]]).is_ok();
+    let right = entries.into_iter().filter(is_right).collect();
+    Settings::read(&[right]).unwrap_or_default()
 }
 
 /// A file of a command line.

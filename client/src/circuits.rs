@@ -10,6 +10,7 @@
 
 pub(crate) mod build_times;
 mod building;
+pub(crate) mod by_hand;
 mod ending;
 pub(crate) mod links;
 pub(crate) mod padding;
@@ -68,6 +69,10 @@ pub(crate) struct Circuits {
     padding: PaddingParams,
     pub(crate) upkeep: Upkeep,
     events: VecDeque<Event>,
+    /// The network is left alone: no circuit is begun.
+    pub(crate) is_off: bool,
+    /// What is a controller's of the next circuit.
+    making: Option<pool::ByHand>,
     /// Whether anything came from the network lately, as was told.
     is_live: bool,
 }
@@ -84,6 +89,8 @@ impl Circuits {
             padding: PaddingParams::read(&Params::new()),
             upkeep: Upkeep::new(now),
             events: VecDeque::new(),
+            is_off: false,
+            making: None,
             is_live: true,
         }
     }

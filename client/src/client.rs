@@ -11,8 +11,11 @@
 //! of circuits and commands of the download are worked off, requests are attached, circuits are
 //! built ahead.
 
+pub mod by_hand;
 mod data;
 mod dormancy;
+mod mapping;
+mod network;
 mod status;
 
 use std::sync::Arc;
@@ -103,8 +106,9 @@ impl Client {
             traffic: Traffic::default(),
             deadline: None,
         };
+        client.circuits.is_off = client.shared.config.is_off;
         client.restore(&saved, now);
-        client.directory.handle_timeout(&mut client.shared.rng, now);
+        client.run_download(now);
         client.settle(now);
         Ok(client)
     }
@@ -138,6 +142,10 @@ impl Client {
         now: Now,
     ) -> Option<ChannelKey> {
         let relay = self.circuits.links.relay_of(link)?;
+        if self.circuits.is_off {
+            self.circuits.links.failed(link);
+            return None;
+        }
         let skew = established.clock_skew_secs;
         self.directory
             .note_skew(&relay, skew, &mut self.shared, now);
@@ -337,7 +345,7 @@ impl Client {
 
     /// Lets the download do what is due.
     fn run_download(&mut self, now: Now) {
-        if !self.is_dormant() {
+        if !self.is_at_rest() {
             self.directory.handle_timeout(&mut self.shared.rng, now);
         }
     }
@@ -349,6 +357,7 @@ impl Client {
         let choice = &self.circuits.choice;
         let best = choice.guards.primary().first();
         choice.is_enough()
+            && !self.circuits.is_off
             && self.directory.is_live(now)
             && (self.circuits.upkeep.has_built()
                 || best.is_none_or(|best| self.directory.knows(best)))
@@ -463,7 +472,7 @@ impl Client {
     fn next_deadline(&self, now: Now) -> Option<Instant> {
         let download = self.directory.poll_timeout();
         [
-            download.filter(|_| !self.is_dormant()),
+            download.filter(|_| !self.is_at_rest()),
             self.rest.deadline(),
             self.circuits.deadline(now),
             self.streams.deadline(),

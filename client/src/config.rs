@@ -76,4 +76,6 @@ pub struct ClientConfig {
     /// Whether internal addresses that an exit tells are believed no more than if it had failed
     /// (`ClientDNSRejectInternalAddresses`); none: but in a test network.
     pub dns_reject_internal: Option<bool>,
+    /// Whether the client begins without touching the network (`DisableNetwork`).
+    pub is_off: bool,
 }

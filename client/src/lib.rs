@@ -4,6 +4,7 @@
 //! [`Client`] owns the data plane ([`plane`]) and the control of it; the shell drives both by the
 //! same object. No I/O: effects are [`Command`]s, time and randomness come from outside.
 
+pub mod by_hand;
 mod circuits;
 pub mod client;
 pub mod command;
@@ -24,11 +25,11 @@ pub use client::Client;
 pub use command::{Command, Saved, SavedState};
 pub use config::{ClientConfig, Directory, PaddingLevel, PaddingLevelError};
 pub use isolation::{Isolation, IsolationRules, Protocol};
-pub use names::{FetchId, LinkId, RequestId};
+pub use names::{CircuitId, FetchId, LinkId, RequestId};
 pub use select::paths::LinkTarget;
 pub use select::rules::{GeoIp, RelayPattern, RelaySet, Rules};
 pub use select::vanguards::VanguardMode;
 pub use select::{guards, paths, rules, vanguards};
 pub use status::bootstrap::{self, BootstrapStatus, Phase};
-pub use streams::automap;
 pub use streams::request::EARLY_BYTES_MAX;
+pub use streams::{address_map, automap};

@@ -35,6 +35,8 @@ pub enum Owner {
     Visits,
     /// The services that a client hosts ([`crate::onion::services`]).
     Services,
+    /// What controllers have fetched and uploaded.
+    Controllers,
 }
 
 /// Names a visit; used once.

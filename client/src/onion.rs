@@ -13,6 +13,7 @@
 mod action;
 mod asked;
 pub(crate) mod circuits;
+pub(crate) mod courier;
 mod inbound;
 pub mod services;
 mod visits;
@@ -35,6 +36,7 @@ use crate::select::paths;
 use crate::status::CircuitEnd;
 use asked::Asked;
 use circuits::Named;
+use courier::Courier;
 use services::{ServiceOutcome, Services};
 
 pub use crate::names::{CircuitName, Owner, VisitId};
@@ -46,6 +48,7 @@ pub use visits::{CLIENT_KEYS_MAX, Outcome, VISITS_MAX, VisitError, Visits};
 pub(crate) struct Onion {
     pub(crate) visits: Visits,
     pub(crate) services: Services,
+    pub(crate) courier: Courier,
     /// The circuits that they asked for.
     pub(crate) by_name: BTreeMap<CircuitName, Named>,
     /// What they ask directories for.
@@ -67,6 +70,7 @@ impl Onion {
         Onion {
             services: Services::new(rng.fork(), is_testing),
             visits: Visits::new(rng.fork(), is_testing),
+            courier: Courier::new(rng.fork()),
             by_name: BTreeMap::new(),
             asked: Asked::default(),
             used_last: None,
@@ -98,6 +102,7 @@ impl Onion {
         let network = || Event::Network(view, choice.permits());
         self.visits.handle_event(network(), ctx.now);
         self.services.handle_event(network(), ctx.now);
+        self.courier.handle_event(network(), ctx.now);
     }
 
     /// The machines do what is due.
@@ -109,6 +114,9 @@ impl Onion {
         if is_due(self.services.poll_timeout()) {
             self.services.handle_timeout(now);
         }
+        if is_due(self.courier.poll_timeout()) {
+            self.courier.handle_timeout(now);
+        }
     }
 
     /// When something is due by the clock, of the machines or of their circuits.
@@ -118,6 +126,7 @@ impl Onion {
             self.asked.deadline(),
             self.services.poll_timeout(),
             self.visits.poll_timeout(),
+            self.courier.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -131,9 +140,13 @@ impl Onion {
             .visits
             .poll_action()
             .or_else(|| self.services.poll_action())
+            .or_else(|| self.courier.poll_action())
         {
             self.act(action, circuits, ctx);
             idle = false;
+        }
+        while let Some(failed) = self.courier.poll_failed() {
+            asked::tell_broken(&failed, ctx.listener);
         }
         while let Some(outcome) = self.services.poll_outcome() {
             let ServiceOutcome::Published { service } = outcome;
@@ -220,6 +233,7 @@ impl Onion {
         match name.owner {
             Owner::Visits => self.visits.handle_event(event, now),
             Owner::Services => self.services.handle_event(event, now),
+            Owner::Controllers => self.courier.handle_event(event, now),
         }
     }
 }

@@ -36,7 +36,7 @@ pub use circuits::{
 };
 pub use event::Event;
 pub use padding::{RETIRED_FOR, RETIRED_MAX};
-pub use streams::{STREAM_ROOM_MAX_CELLS, StreamTarget};
+pub use streams::{STREAM_ROOM_MAX_CELLS, StreamPlace, StreamTarget};
 
 /// All channels, circuits and streams of a client.
 #[derive(Debug)]

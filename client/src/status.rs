@@ -229,6 +229,8 @@ pub enum CircuitPurpose {
     Directory,
     /// Streams of applications by an exit.
     General,
+    /// Streams that a controller attaches.
+    Controller,
     /// Three hops that are ready for any use of onion services.
     OnionPath,
     /// A visitor fetches a descriptor.
@@ -250,6 +252,7 @@ impl fmt::Display for CircuitPurpose {
         f.write_str(match self {
             CircuitPurpose::Directory => "directory",
             CircuitPurpose::General => "exit",
+            CircuitPurpose::Controller => "controller",
             CircuitPurpose::OnionPath => "onion services",
             CircuitPurpose::Fetch => "fetch of a descriptor",
             CircuitPurpose::Upload => "upload of a descriptor",
@@ -311,6 +314,8 @@ pub struct CircuitStatus {
     pub isolation: Option<Isolation>,
     /// The onion service that the circuit is for.
     pub onion: Option<OnionAddress>,
+    /// Whether a controller has chosen its path.
+    pub by_hand: bool,
 }
 
 impl CircuitStatus {
@@ -323,7 +328,8 @@ impl CircuitStatus {
     /// Whether no stream leaves the network by this circuit.
     #[must_use]
     pub fn is_internal(&self) -> bool {
-        self.purpose != CircuitPurpose::General
+        let leaves = [CircuitPurpose::General, CircuitPurpose::Controller];
+        !leaves.contains(&self.purpose)
     }
 }
 

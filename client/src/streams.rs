@@ -10,8 +10,10 @@
 //! The stream is opened, and optimistic data sent, as soon as a circuit is there; the shell gets
 //! the stream when the exit is connected. Until then a request may move from exit to exit unseen.
 
+pub mod address_map;
 mod answers;
 pub mod automap;
+mod by_hand;
 pub(crate) mod request;
 mod visiting;
 
@@ -31,9 +33,10 @@ use crate::context::Context;
 use crate::isolation::Isolation;
 use crate::names::{CircuitId, RequestId};
 use crate::onion::Onion;
-use crate::plane::StreamTarget;
+use crate::plane::{StreamPlace, StreamTarget};
 use crate::select::paths::{ExitNeed, PathError};
 use crate::status::{Listener, StreamChange, StreamEnd, StreamStatus};
+use address_map::AddressMap;
 use request::{EARLY_BYTES_MAX, Outset, Request, State, Via, outset};
 
 /// Most requests that wait at a time.
@@ -49,12 +52,17 @@ pub(crate) struct Streams {
     /// Requests that wait for an answer.
     pub(crate) by_id: BTreeMap<RequestId, Request>,
     pub(crate) by_stream: BTreeMap<StreamKey, RequestId>,
-    /// Those that were answered with a stream, until it is closed; and why its far end ended it.
-    open: BTreeMap<StreamKey, (StreamStatus, Option<EndReason>)>,
+    /// Those that were answered with a stream, until it is closed; and why it has ended,
+    /// if it has.
+    open: BTreeMap<StreamKey, (StreamStatus, Option<StreamEnd>)>,
     /// Exits that said that their policy refuses what its summary allows, by port (tor-spec 6.2).
     refusals: BTreeMap<(RsaId, u16), Instant>,
     /// Counts new identities: streams of two share no circuit.
     session: u64,
+    /// New streams wait for a controller.
+    pub(crate) leaves_streams: bool,
+    /// Addresses that stand for others.
+    pub(crate) map: AddressMap,
 }
 
 impl Streams {
@@ -74,9 +82,17 @@ impl Streams {
         );
         status.isolation.session = self.session;
         let full = self.by_id.len() >= REQUESTS_MAX || early.len() > EARLY_BYTES_MAX;
-        let rejects = ctx.config.reject_internal;
-        match outset(request, !rejects.unwrap_or(!ctx.network.is_testing)) {
+        // What waits for a controller is mapped when it is attached.
+        let map = (!self.leaves_streams).then_some(&self.map);
+        let mapped = map.and_then(|map| map.rewrite(&request.address));
+        let aimed = mapped.map(|address| SocksRequest {
+            address,
+            ..request.clone()
+        });
+        let request = aimed.as_ref().unwrap_or(request);
+        match outset(request, by_hand::allows_internal(ctx)) {
             _ if full => self.refuse(id, SocksStatus::GENERAL_FAILURE, ctx),
+            _ if circuits.is_off => self.refuse(id, SocksStatus::NETWORK_UNREACHABLE, ctx),
             Outset::Refuse(status) => self.refuse(id, shown(status, ctx.config), ctx),
             Outset::Answer(answers) => {
                 let request = id;
@@ -84,6 +100,7 @@ impl Streams {
                     .push_back(Command::SocksResolved { request, answers });
             }
             Outset::Ask(target, via) => {
+                let mapped = aimed.map(|aimed| aimed.address);
                 let mut request = Request::new(target, via, status, early, ctx.now);
                 if let Via::Exit(need) = via {
                     circuits.upkeep.note_need(need, ctx.now);
@@ -93,6 +110,8 @@ impl Streams {
                 }
                 self.by_id.insert(id, request);
                 self.tell(id, StreamChange::New, ctx.listener);
+                self.show_mapped(id, mapped, ctx);
+                self.leave_to_controller(id, ctx);
             }
         }
     }
@@ -160,7 +179,7 @@ impl Streams {
     }
 
     fn waiting(&self) -> Vec<RequestId> {
-        let waits = |request: &Request| request.state == State::Waiting;
+        let waits = |request: &Request| request.state == State::Waiting && !request.is_left;
         let waiting = self.by_id.iter().filter(|(_, one)| waits(one));
         waiting.map(|(id, _)| *id).collect()
     }
@@ -179,7 +198,7 @@ impl Streams {
                 continue;
             };
             if let Some((circuit, key)) = circuits.pool.find_built(&wish, ctx.now) {
-                self.attach(id, circuit, key, circuits, ctx);
+                self.attach(id, (circuit, key, None), circuits, ctx);
             } else if let Some(circuit) = circuits.pool.find_pending(&wish, ctx.now) {
                 reserve(circuit, &request.status.isolation, circuits);
             } else if circuits.upkeep.may_launch(ctx.now) {
@@ -216,19 +235,19 @@ impl Streams {
         }
     }
 
-    /// Opens a request's stream over a circuit.
+    /// Opens a request's stream over a circuit, at a hop or at its end.
     fn attach(
         &mut self,
         id: RequestId,
-        circuit: CircuitId,
-        key: CircuitKey,
+        (circuit, key, hop): (CircuitId, CircuitKey, Option<usize>),
         circuits: &mut Circuits,
         ctx: &mut Context<'_>,
     ) {
         let Some(request) = self.by_id.get_mut(&id) else {
             return;
         };
-        match ctx.plane.open_stream(key, &request.target, ctx.now) {
+        let place = StreamPlace { circuit: key, hop };
+        match ctx.plane.open_stream(place, &request.target, ctx.now) {
             Ok(stream) => {
                 request.attach(stream, circuit, ctx.now);
                 self.by_stream.insert(stream, id);
@@ -260,8 +279,8 @@ impl Streams {
         let circuit = ctx.plane.stream_circuit(stream);
         ctx.plane.stream_close(stream, reason, ctx.now);
         if let Some((status, end)) = self.open.remove(&stream) {
-            // Perhaps its far end closed it before.
-            let end = end.map_or(StreamEnd::Ours(reason), StreamEnd::Peer);
+            // Perhaps its far end closed it before, or a controller.
+            let end = end.unwrap_or(StreamEnd::Ours(reason));
             ctx.listener
                 .tell_stream(StreamChange::Closed(end), Some(&status));
         }
@@ -316,6 +335,12 @@ impl Streams {
         let refusals = self.refusals.iter();
         let lately = refusals.filter(|((_, refused), since)| *refused == port && is_young(**since));
         lately.map(|((exit, _), _)| *exit).collect()
+    }
+
+    /// Whether there is such a stream, open or not.
+    pub(crate) fn has(&self, id: RequestId) -> bool {
+        let mut open = self.open.values();
+        self.by_id.contains_key(&id) || open.any(|(status, _)| status.id == id)
     }
 
     /// The streams, the oldest first.

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use cepa_client::address_map::{AddressMap, MAPPINGS_MAX, MappedBy};
+use cepa_client::by_hand::Manners;
 use cepa_client::{PaddingLevel, Rules, VanguardMode};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
@@ -98,6 +100,18 @@ pub struct ClientTable {
     /// Who may read them: lines of accept and reject.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metrics_policy: Vec<Spanned<String>>,
+    /// Whether the network is left alone (`DisableNetwork`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disable_network: bool,
+    /// Whether new streams wait for a controller (`__LeaveStreamsUnattached`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub streams_unattached: bool,
+    /// Whether circuits are built ahead (`__DisablePredictedCircuits 0`).
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub circuits_ahead: bool,
+    /// Addresses that stand for others: each as `FROM TO`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub map_address: Vec<Spanned<String>>,
     /// The control port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlTable>,
@@ -134,6 +148,10 @@ impl ClientTable {
             client_dns_reject_internal_addresses: None,
             metrics: None,
             metrics_policy: Vec::new(),
+            disable_network: false,
+            streams_unattached: false,
+            circuits_ahead: true,
+            map_address: Vec::new(),
             control: None,
             onion_service: Vec::new(),
         }
@@ -172,6 +190,7 @@ fn check(source: &Source, table: &ClientTable) -> Result<(), Failure> {
         proxy(source, table.outbound_proxy.as_ref()).err(),
         max_memory(source, memory).err(),
         control.and_then(Result::err),
+        mappings(source, &table.map_address).err(),
         NetworkSource::checked(
             source,
             table.network.as_deref(),
@@ -231,6 +250,12 @@ fn checked(source: &Source, table: ClientTable) -> Result<ClientConfig, Failure>
         dns_reject_internal: table.client_dns_reject_internal_addresses,
         metrics: MetricsPort::checked(source, table.metrics.as_ref(), &table.metrics_policy)?,
         control: control.transpose()?,
+        is_off: table.disable_network,
+        manners: Manners {
+            leaves_streams: table.streams_unattached,
+            builds_nothing_ahead: !table.circuits_ahead,
+        },
+        mappings: mappings(source, &table.map_address)?,
         log: table.log.checked(source),
         written: source.written(),
     })
@@ -265,6 +290,9 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         dns_reject_internal: None,
         metrics: None,
         control: None,
+        is_off: false,
+        manners: Manners::default(),
+        mappings: Vec::new(),
         log: LogConfig::default(),
         written: Written::default(),
     })
@@ -295,6 +323,27 @@ fn both(
         (Err(a), Err(b)) => Err(a.with(b)),
         (Err(wrong), _) | (_, Err(wrong)) => Err(wrong),
     }
+}
+
+/// Addresses that stand for others.
+fn mappings(source: &Source, list: &[Spanned<String>]) -> Result<Vec<(String, String)>, Failure> {
+    if list.len() > MAPPINGS_MAX {
+        let expected = format!("expected at most {MAPPINGS_MAX}");
+        return fail("too many mappings", "map_address", expected);
+    }
+    Failure::all(list.iter().map(|text| {
+        let mut words = text.get_ref().split_whitespace();
+        let pair = words
+            .next()
+            .zip(words.next())
+            .filter(|_| words.next().is_none());
+        let pair = pair.filter(|(from, to)| {
+            let mut map = AddressMap::default();
+            map.set(from, to, MappedBy::Config).is_ok()
+        });
+        let pair = pair.map(|(from, to)| (from.to_owned(), to.to_owned()));
+        pair.ok_or_else(|| source.wrong(text, "map_address", "two addresses, as FROM TO"))
+    }))
 }
 
 fn padding(

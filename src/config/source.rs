@@ -133,7 +133,19 @@ impl Source {
 
     /// The text as it was written, to be compared with a later one.
     pub fn written(&self) -> Written {
-        Written::new(toml::from_str(&self.text).unwrap_or_default())
+        let written = Written::new(toml::from_str(&self.text).unwrap_or_default());
+        written.from_file(&self.path, &self.folder)
+    }
+
+    /// A table in the place of what was written.
+    pub fn changed(written: &Written, table: &toml::Table) -> Self {
+        let (path, folder) = written.places();
+        Self {
+            path: path.to_owned(),
+            text: table.to_string(),
+            folder: folder.to_owned(),
+            origins: Vec::new(),
+        }
     }
 
     /// An error at a value of this file.

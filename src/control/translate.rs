@@ -87,6 +87,11 @@ pub(crate) fn stream_id(stream: &StreamStatus) -> u64 {
     stream.id.0 + 1
 }
 
+/// The stream of such a number, if it is one.
+pub(crate) fn request_id(number: u64) -> Option<cepa_client::RequestId> {
+    number.checked_sub(1).map(cepa_client::RequestId)
+}
+
 fn notice(action: StatusAction, arguments: Vec<(&'static str, StatusValue)>) -> Event {
     Event::Status(StatusEvent {
         severity: Severity::Notice,
@@ -173,7 +178,10 @@ pub(crate) fn description(circuit: &CircuitStatus) -> CircuitDescription {
     let flags = [
         (circuit.is_one_hop(), BuildFlag::OneHopTunnel),
         (circuit.is_internal(), BuildFlag::IsInternal),
-        (!circuit.is_one_hop(), BuildFlag::NeedCapacity),
+        (
+            !circuit.is_one_hop() && !circuit.by_hand,
+            BuildFlag::NeedCapacity,
+        ),
     ];
     let auth = circuit.isolation.as_ref().and_then(|one| one.auth.as_ref());
     let (socks_username, socks_password) = credentials(auth);
@@ -207,6 +215,7 @@ fn purpose(purpose: status::CircuitPurpose) -> CircuitPurpose {
         status::CircuitPurpose::Directory | status::CircuitPurpose::General => {
             CircuitPurpose::General
         }
+        status::CircuitPurpose::Controller => CircuitPurpose::Controller,
         status::CircuitPurpose::OnionPath => CircuitPurpose::HsVanguards,
         status::CircuitPurpose::Fetch => CircuitPurpose::HsClientHsdir,
         status::CircuitPurpose::Upload => CircuitPurpose::HsServiceHsdir,
@@ -325,7 +334,24 @@ fn stream_events(change: &StreamChange, stream: &StreamStatus, now: SystemTime) 
         purpose: None,
         isolation: Some(isolation(stream)),
     };
-    let end = match change {
+    let end = happened(change, is_look_up, &mut told, stream);
+    let (reason, remote_reason) = end.map(stream_reasons).unzip();
+    (told.reason, told.remote_reason) = (reason, remote_reason.flatten());
+    let mut events = vec![Event::Stream(told)];
+    if is_look_up && matches!(change, StreamChange::Failed(_)) {
+        events.push(not_found(stream, now));
+    }
+    events
+}
+
+/// Writes what happened to a stream; how it ended, if it did.
+fn happened(
+    change: &StreamChange,
+    is_look_up: bool,
+    told: &mut StreamEvent,
+    stream: &StreamStatus,
+) -> Option<StreamEnd> {
+    match change {
         StreamChange::New => {
             told.status = pick(
                 is_look_up,
@@ -338,6 +364,15 @@ fn stream_events(change: &StreamChange, stream: &StreamStatus, now: SystemTime) 
                 StreamPurpose::User,
                 StreamPurpose::DnsRequest,
             ));
+            None
+        }
+        StreamChange::Mapped => {
+            told.status = event::StreamStatus::Remap;
+            told.source = Some(RemapSource::Cache);
+            None
+        }
+        StreamChange::Left => {
+            told.status = event::StreamStatus::ControllerWait;
             None
         }
         StreamChange::Asked => {
@@ -358,24 +393,17 @@ fn stream_events(change: &StreamChange, stream: &StreamStatus, now: SystemTime) 
         StreamChange::Detached(circuit, end) => {
             told.status = event::StreamStatus::Detached;
             told.circuit = circuit.0;
-            Some(end)
+            Some(*end)
         }
         StreamChange::Failed(end) => {
             told.status = event::StreamStatus::Failed;
-            Some(end)
+            Some(*end)
         }
         StreamChange::Closed(end) => {
             told.status = event::StreamStatus::Closed;
-            Some(end)
+            Some(*end)
         }
-    };
-    let (reason, remote_reason) = end.map(|end| stream_reasons(*end)).unzip();
-    (told.reason, told.remote_reason) = (reason, remote_reason.flatten());
-    let mut events = vec![Event::Stream(told)];
-    if is_look_up && matches!(change, StreamChange::Failed(_)) {
-        events.push(not_found(stream, now));
     }
-    events
 }
 
 /// RESOLVE's answers are awaited as mappings, and its failures, too.
@@ -442,6 +470,7 @@ fn stream_reasons(end: StreamEnd) -> (StreamReason, Option<StreamReason>) {
         StreamEnd::Peer(reason) => (StreamReason::End, Some(end_reason(reason))),
         StreamEnd::Ours(reason) => (end_reason(reason), None),
         StreamEnd::Refused(status) => (refused(status), None),
+        StreamEnd::CannotAttach => (StreamReason::CantAttach, None),
     }
 }
 

@@ -247,6 +247,11 @@ impl Applications {
 
     /// Puts the name in the place of an address that stands for it, or knows the answer.
     fn map_address(&self, request: &mut SocksRequest) -> Option<Answer> {
+        // What a controller has mapped is the core's.
+        let host = &request.address;
+        if self.worker.peek(|client| client.is_mapped(host)) {
+            return None;
+        }
         let mut automap = self.automap.as_ref()?.borrow_mut();
         match (request.command, &request.address) {
             (SocksCommand::Connect, Host::Ip(ip)) => match automap.name(*ip) {

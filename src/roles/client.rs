@@ -33,6 +33,7 @@ use super::ports::Ports;
 use super::{Told, fetch as exchange, guards, kept, log_kept, network_file, stays, until};
 use crate::clock;
 use crate::config::ClientConfig;
+use crate::control::Conf;
 use crate::doors::{Descriptors, Doors, VISITORS};
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
@@ -146,12 +147,14 @@ async fn serve(
     let metrics = listen::metrics(config.metrics.clone()).await?;
     let mut rng = clock::rng()?;
     let (desk, mut controllers) = control::open(&config, rng.fork()).await?;
+    let conf = Conf::new(told.torrc, &config);
     let opened = onion::open(&config.onion_services, &mut rng)?;
     let client_keys = client_keys(&config)?;
     let (_sockets, mut queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
     let mut client = core(&config, &network, rules, &mut keep, &folder, rng.fork())?;
     let doors = open_doors(rng.fork());
     let share = limit_memory(&mut client, config.max_memory);
+    begin_as(&mut client, &config);
     let (worker, mut commands) = Worker::new(client, Arc::default(), share, None);
     let automap = config.automap.then(|| Automap::new(rng.fork()));
     let mirror = Mirror::of(&told.reporter, folder.path(), keep.store());
@@ -167,6 +170,7 @@ async fn serve(
         client_keys: BTreeSet::new(),
         mirror,
         keep,
+        conf,
         written: config.written,
         reporter: told.reporter,
         desk,
@@ -221,6 +225,8 @@ struct Hands {
     /// The services for which we have a key.
     client_keys: BTreeSet<OnionAddress>,
     keep: Keep,
+    /// The configuration as controllers see it.
+    conf: Conf,
     written: Written,
     reporter: Reporter,
     desk: control::Desk,
@@ -255,7 +261,10 @@ impl Hands {
     /// those of others. If any of it is wrong, all stays as it was.
     fn reload(&mut self, reread: &Reread<ClientConfig>) {
         match reread().and_then(|config| self.apply(&config)) {
-            Ok(changes) => changes.tell("onion services, their clients and client keys"),
+            Ok(changes) => {
+                changes.tell("onion services, their clients and client keys");
+                self.conf.reread(&self.desk.config);
+            }
             Err(error) => stays(&error),
         }
     }
@@ -267,7 +276,13 @@ impl Hands {
         logs::change(&config.log)?;
         self.hosting.host(opened);
         self.know(client_keys);
-        self.worker.with(|client, now| client.set_rules(rules, now));
+        self.worker.with(|client, now| {
+            client.set_rules(rules, now);
+            client.controller(now).set_manners(config.manners);
+            client.set_address_map(&config.mappings);
+            client.set_off(config.is_off, now);
+        });
+        self.desk.take(config);
         Ok(self.written.read(&config.written, &FIXED))
     }
 
@@ -479,6 +494,15 @@ impl Hands {
     }
 }
 
+/// Has a client begin as its configuration wants it.
+fn begin_as(client: &mut Client, config: &ClientConfig) {
+    client.controller(clock::now()).set_manners(config.manners);
+    client.set_address_map(&config.mappings);
+    if config.is_off {
+        tracing::info!("DisableNetwork is set: the network is left alone until it is not");
+    }
+}
+
 /// The rules on paths, with the countries that they name.
 fn rules(config: &ClientConfig) -> Result<Rules, Failure> {
     Ok(Rules {
@@ -554,5 +578,6 @@ fn core_config(config: &ClientConfig, network: &Network, rules: Rules) -> CoreCo
         onion_errors: config.onion_errors,
         reject_internal: config.reject_internal,
         dns_reject_internal: config.dns_reject_internal,
+        is_off: config.is_off,
     }
 }

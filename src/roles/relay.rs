@@ -182,8 +182,8 @@ impl Node {
             rng: rng.fork(),
         };
         let address = find_address(config.address, finder, answers.clone()).await;
-        let core = core_config(&config, address)?;
-        let mut relay = Relay::new(core, Arc::clone(&network), keys, clock::now(), rng.fork());
+        let (core, chance) = (core_config(&config, address)?, rng.fork());
+        let mut relay = Relay::new(core, Arc::clone(&network), keys, clock::now(), chance);
         restore(&mut relay, &directory, keep.store())?;
         Ok(Node {
             relay,

@@ -1,9 +1,11 @@
-"""Drives a control port by stem: usage: control.py PORT PASSWORD SOCKS_PORT WEB_PORT COOKIE_FILE UNIX_SOCKET.
+"""Drives a control port by stem: usage: control.py PORT PASSWORD SOCKS_PORT WEB_PORT COOKIE_FILE UNIX_SOCKET FOLDER.
 
 Each step is a function; the first one that fails ends it with a traceback.
 """
 
+import shutil
 import socket
+import subprocess
 import sys
 import threading
 import urllib.request
@@ -12,7 +14,7 @@ import stem
 import stem.control
 from stem.control import Controller, EventType
 
-PORT, PASSWORD, SOCKS, WEB, COOKIE, UNIX = sys.argv[1:]
+PORT, PASSWORD, SOCKS, WEB, COOKIE, UNIX, DIR = sys.argv[1:]
 PORT, SOCKS, WEB = int(PORT), int(SOCKS), int(WEB)
 
 
@@ -99,11 +101,50 @@ def fetch(host, isolation):
         return len(got.split(b"\r\n\r\n", 1)[1])
 
 
+def descriptors_are_fetched_and_posted(controller, address):
+    seen, changed = [], threading.Condition()
+
+    def listen(event):
+        with changed:
+            seen.append(event)
+            changed.notify_all()
+
+    def wait_for(what, is_it):
+        with changed:
+            assert changed.wait_for(lambda: any(is_it(one) for one in seen), 60), (what, seen)
+            return next(one for one in seen if is_it(one))
+
+    controller.add_event_listener(listen, EventType.HS_DESC, EventType.HS_DESC_CONTENT)
+    assert controller.msg(f"HSFETCH {address}").is_ok()
+    got = wait_for("content", lambda one: one.type == "HS_DESC_CONTENT" and one.descriptor)
+    assert got.address == address
+    text = str(got.descriptor)
+    assert text.startswith("hs-descriptor 3"), text
+    done = wait_for("RECEIVED", lambda one: one.type == "HS_DESC" and one.action == "RECEIVED")
+    server = done.directory_fingerprint
+    del seen[:]
+    assert controller.msg(f"HSFETCH {address} SERVER={server}").is_ok()
+    again = wait_for("RECEIVED", lambda one: one.type == "HS_DESC" and one.action == "RECEIVED")
+    assert again.directory_fingerprint == server, again
+    # A directory has it already, and takes no other of the same revision.
+    assert controller.msg(f"HSPOST SERVER={server} HSADDRESS={address}\n{text}").is_ok()
+    wait_for(
+        "the end of an upload",
+        lambda one: one.type == "HS_DESC" and one.action in ("UPLOADED", "FAILED"),
+    )
+    answer = controller.msg(f"HSPOST HSADDRESS={address}\nx").content()
+    assert answer[0][0] == "554", answer
+    answer = controller.msg(f"HSFETCH {address} SERVER=nobody").content()
+    assert [(one[0], one[2]) for one in answer] == [("552", 'Server "nobody" not found')]
+    controller.remove_event_listener(listen)
+
+
 def onions_are_added_visited_and_removed(controller):
     service = controller.create_ephemeral_hidden_service({80: WEB}, await_publication=True)
     assert service.private_key_type == "ED25519-V3"
     assert controller.list_ephemeral_hidden_services() == [service.service_id]
     assert fetch(service.service_id + ".onion", "onion") == 1000
+    descriptors_are_fetched_and_posted(controller, service.service_id)
     message = raises(
         stem.ProtocolError,
         controller.create_ephemeral_hidden_service,
@@ -179,13 +220,218 @@ def profiles_rule():
 
 
 def what_is_not_there_is_refused(controller):
-    answer = controller.msg("EXTENDCIRCUIT 0")
-    assert [line[:2] for line in answer.content()] == [("510", " ")], answer
+    answer = controller.msg("POSTDESCRIPTOR\nrouter x")
+    assert answer.content()[0][0] == "510", answer
     assert controller.msg("SETCONF DisableNetwork=0").is_ok()
-    answer = controller.msg("SETCONF SocksPort=1").content()
-    assert answer[0][0] == "553", answer
-    answer = controller.msg("SETCONF Foo=1").content()
-    assert answer[0][0] == "552", answer
+    for line, told in REFUSALS:
+        answer = controller.msg(line).content()
+        assert [(one[0], one[2]) for one in answer] == [told], (line, answer)
+
+
+# As `tor` 0.4.9.15 answers them; a test asks one that is here, too.
+REFUSALS = [
+    ("EXTENDCIRCUIT 0 nobody", ("552", 'No such router "nobody"')),
+    ("EXTENDCIRCUIT 0 purpose=foo", ("552", 'Unknown purpose "foo"')),
+    ("EXTENDCIRCUIT 70000 nobody", ("552", 'Unknown circuit "70000"')),
+    ("EXTENDCIRCUIT x", ("552", 'Unknown circuit "x"')),
+    (
+        "EXTENDCIRCUIT",
+        ("512", "Bad arguments to EXTENDCIRCUIT: Need at least 1 argument(s)"),
+    ),
+    ("CLOSECIRCUIT x IfUnused", ("552", 'Unknown circuit "x"')),
+    ("SETCIRCUITPURPOSE 70000 purpose=foo", ("552", 'Unknown circuit "70000"')),
+    ("ATTACHSTREAM 70000 1", ("552", 'Unknown stream "70000"')),
+    ("ATTACHSTREAM 0 0", ("552", 'Unknown stream "0"')),
+    ("REDIRECTSTREAM 70000 foo 0", ("552", 'Unknown stream "70000"')),
+    ("CLOSESTREAM 70000 x", ("552", 'Unknown stream "70000"')),
+    ("SETCONF Foo=1", ("552", "Unrecognized option: Unknown option 'Foo'.  Failing.")),
+    (
+        "SETCONF __LeaveStreamsUnattached=2",
+        (
+            "513",
+            "Unacceptable option value: Could not parse __LeaveStreamsUnattached: "
+            "Unrecognized value 2. Allowed values are 0 and 1.",
+        ),
+    ),
+    (
+        "SETCONF DataDirectory=/nowhere",
+        (
+            "553",
+            "Transition not allowed: While Tor is running, "
+            "changing DataDirectory is not allowed",
+        ),
+    ),
+    ("HSFETCH foo", ("513", 'Invalid argument "foo"')),
+    ("GETCONF Foo", ("552", 'Unrecognized configuration key "Foo"')),
+    ("GETINFO address-mappings/foo", ("552", 'Unrecognized key "address-mappings/foo"')),
+    ("MAPADDRESS foo", ("512", "Bad arguments to MAPADDRESS: Cannot parse keyword argument(s)")),
+    ("MAPADDRESS", ("512", "syntax error: not enough arguments to mapaddress.")),
+    ("MAPADDRESS a=b,c", ("512", "syntax error: invalid address 'b,c'")),
+    (
+        "LOADCONF\nFoo 1",
+        (
+            "552",
+            "Invalid config file: Failed to parse/validate config: "
+            "Unknown option 'Foo'.  Failing.",
+        ),
+    ),
+]
+
+
+def by_hand(controller):
+    """Circuits and streams as sbws, OnionTrace and programs of stem's users see to them."""
+    relays = list(controller.get_network_statuses())
+    exits = [one for one in relays if "exit" in one.nickname]
+    others = [one for one in relays if one not in exits]
+    path = [others[0].fingerprint, others[1].fingerprint, exits[0].fingerprint]
+    seen = []
+    lock = threading.Condition()
+
+    def listen(event):
+        with lock:
+            seen.append(event)
+            lock.notify_all()
+
+    def wait_for(what, is_it):
+        with lock:
+            assert lock.wait_for(lambda: any(is_it(one) for one in seen), 60), (what, seen)
+            return next(one for one in seen if is_it(one))
+
+    controller.add_event_listener(
+        listen, EventType.CIRC, EventType.STREAM, EventType.ADDRMAP, EventType.CONF_CHANGED
+    )
+    controller.set_conf("__DisablePredictedCircuits", "1")
+    changed = wait_for("CONF_CHANGED", lambda one: one.type == "CONF_CHANGED")
+    assert changed.changed == {"__DisablePredictedCircuits": ["1"]}, changed.changed
+    circuit = controller.new_circuit(path, purpose="controller", await_build=True)
+    built = wait_for(
+        "BUILT", lambda one: one.type == "CIRC" and one.id == circuit and one.status == "BUILT"
+    )
+    assert [hop[0] for hop in built.path] == path, built
+    assert built.purpose == "CONTROLLER", built
+    grown = controller.new_circuit(path[:1], await_build=True)
+    with_streams = controller.extend_circuit(grown, path[1:], await_build=True)
+    assert with_streams == grown
+    assert [hop[0] for hop in controller.get_circuit(grown).path] == path
+    drawn = controller.new_circuit(await_build=True)
+    assert len(controller.get_circuit(drawn).path) == 3
+    controller.repurpose_circuit(drawn, "controller")
+    assert controller.get_circuit(drawn).purpose == "CONTROLLER"
+    controller.close_circuit(drawn)
+    raises(ValueError, controller.get_circuit, drawn)
+
+    # A stream waits for us, and goes where we put it.
+    controller.set_conf("__LeaveStreamsUnattached", "1")
+    assert controller.get_conf("__LeaveStreamsUnattached") == "1"
+
+    def attach(to, wanted, host="127.0.0.1"):
+        got = []
+        fetching = threading.Thread(target=lambda: got.append(fetch(host, f"hand {to} {host}")))
+        fetching.start()
+        name = f"hand {to} {host}"
+        left = wait_for(
+            "CONTROLLER_WAIT",
+            lambda one: one.type == "STREAM"
+            and one.status == "CONTROLLER_WAIT"
+            and name in str(one),
+        )
+        assert [one.id for one in controller.get_streams() if one.id == left.id]
+        if to == circuit:
+            message = raises(stem.InvalidRequest, controller.attach_stream, left.id, "70000")
+            assert message == 'Unknown circuit "70000"', message
+        controller.attach_stream(left.id, to)
+        sent = wait_for(
+            "SUCCEEDED",
+            lambda one: one.type == "STREAM" and one.id == left.id and one.status == "SUCCEEDED",
+        )
+        assert wanted is None or sent.circ_id == wanted, sent
+        fetching.join(60)
+        assert got == [1000], got
+
+    attach(circuit, circuit)
+    attach(grown, grown)
+    attach("0", None)
+    controller.reset_conf("__LeaveStreamsUnattached")
+    assert controller.get_conf("__LeaveStreamsUnattached") == "0"
+
+    # Names that stand for others.
+    mapped = controller.map_address({"0.0.0.0": "127.0.0.1", "web.example": "127.0.0.1"})
+    assert sorted(mapped.values()) == ["127.0.0.1", "127.0.0.1"], mapped
+    made_up = next(name for name in mapped if name.startswith("127."))
+    told = wait_for("ADDRMAP", lambda one: one.type == "ADDRMAP" and one.hostname == made_up)
+    assert told.destination == "127.0.0.1" and told.expiry is None, told
+    assert fetch("web.example", "mapped") == 1000
+    wait_for(
+        "REMAP",
+        lambda one: one.type == "STREAM" and one.status == "REMAP" and one.source == "CACHE",
+    )
+    assert fetch(made_up, "mapped") == 1000
+    lines = controller.get_info("address-mappings/all").splitlines()
+    assert "web.example 127.0.0.1 NEVER" in lines, lines
+    assert str(controller.msg("MAPADDRESS web.example=web.example")) == "web.example=web.example"
+    assert len(controller.get_info("address-mappings/control").splitlines()) == 1
+    controller.reset_conf("__DisablePredictedCircuits")
+    controller.remove_event_listener(listen)
+
+
+def options_are_set(controller):
+    names = controller.get_info("config/names").splitlines()
+    assert len(names) > 370, len(names)
+    assert "DisableNetwork Boolean" in names
+    for name in (line.split(" ")[0] for line in names):
+        # stem asks for all lines of services under another name.
+        if not name.startswith("HiddenService"):
+            controller.get_conf(name, multiple=True)
+    assert 'SafeLogging "1"' in controller.get_info("config/defaults").splitlines()
+    controller.set_conf("ExitNodes", "exit1")
+    assert controller.get_conf("ExitNodes") == "exit1"
+    assert "ExitNodes exit1" in controller.get_info("config-text").splitlines()
+    controller.reset_conf("ExitNodes")
+    assert controller.get_conf("ExitNodes") is None
+    services = [("HiddenServiceDir", DIR + "/hs"), ("HiddenServicePort", f"80 127.0.0.1:{WEB}")]
+    controller.set_options(services)
+    told = controller.get_conf_map("HiddenServiceOptions")
+    assert told["HiddenServicePort"] == [f"80 127.0.0.1:{WEB}"], told
+    with open(DIR + "/hs/hostname") as file:
+        assert file.read().strip().endswith(".onion")
+    controller.reset_conf("HiddenServiceDir")
+    assert "HiddenServiceDir" not in controller.get_conf_map("HiddenServiceOptions")
+
+
+def the_network_is_left_alone(controller):
+    controller.set_conf("DisableNetwork", "1")
+    assert controller.get_info("net/listeners/socks") == ""
+    assert controller.get_info("circuit-status") == ""
+    assert controller.get_info("orconn-status") == ""
+    try:
+        fetch("127.0.0.1", "off")
+        raise RuntimeError("a stream without a network")
+    except AssertionError:
+        pass
+    assert controller.get_info("orconn-status") == ""
+    controller.set_conf("DisableNetwork", "0")
+    assert fetch("127.0.0.1", "on") == 1000
+
+
+def tor_answers_the_same():
+    if not shutil.which("tor"):
+        return
+    with open(DIR + "/empty", "w"):
+        pass
+    options = ["-f", DIR + "/empty", "--DisableNetwork", "1", "--SocksPort", "0"]
+    options += ["--ControlPort", "auto", "--DataDirectory", DIR + "/theirs"]
+    tor = subprocess.Popen(["tor"] + options, stdout=subprocess.PIPE, text=True)
+    try:
+        told = (line for line in tor.stdout if "Control listener listening on port" in line)
+        port = int(next(told).split(" port ")[1].split(".")[0])
+        with Controller.from_port(port=port) as controller:
+            controller.authenticate()
+            for line, told in REFUSALS:
+                answer = controller.msg(line).content()
+                assert [(one[0], one[2]) for one in answer] == [told], (line, answer)
+    finally:
+        tor.kill()
+        tor.wait()
 
 
 def an_owner_takes_the_process_with_him():
@@ -203,6 +449,10 @@ with connect() as controller:
     events_are_seen(controller)
     keys_of_clients_are_kept(controller)
     what_is_not_there_is_refused(controller)
+    by_hand(controller)
+    options_are_set(controller)
+    the_network_is_left_alone(controller)
     onions_are_added_visited_and_removed(controller)
+tor_answers_the_same()
 an_owner_takes_the_process_with_him()
 print("stem is content")

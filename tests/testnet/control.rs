@@ -48,6 +48,7 @@ fn stem_drives_a_client() {
         .args([socks.port().to_string(), web.port().to_string()])
         .arg(dir.path().join("controlled/control_auth_cookie"))
         .arg(dir.path().join("control.sock"))
+        .arg(dir.path())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&stem.stdout);

@@ -37,10 +37,12 @@ for wanted in ("Opened Socks listener", "Opened Control listener", "Bootstrapped
     assert sum(wanted in line for line in lines) == 1, (wanted, lines)
 assert int(open(DATA + ".pid").read()) == process.pid
 
-with Controller.from_port(port=int(open(WRITTEN).read().rsplit(":", 1)[1])) as controller:
-    controller.authenticate()
-    [(address, port)] = controller.get_listeners("SOCKS")
-    assert controller.get_info("status/bootstrap-phase").endswith('SUMMARY="Done"')
+# It stays connected: stem takes the ownership by this connection, in place of that by its number.
+controller = Controller.from_port(port=int(open(WRITTEN).read().rsplit(":", 1)[1]))
+controller.authenticate()
+assert controller.get_conf("__OwningControllerProcess") is None
+[(address, port)] = controller.get_listeners("SOCKS")
+assert controller.get_info("status/bootstrap-phase").endswith('SUMMARY="Done"')
 
 with socket.create_connection((address, port)) as proxy:
     proxy.settimeout(60)

@@ -55,6 +55,34 @@ fn stem_starts_it_and_owns_it() {
 }
 
 #[test]
+fn a_controller_sees_to_a_torrc() {
+    let import = Command::new(PYTHON).args(["-c", "import stem"]).output();
+    if !import.is_ok_and(|import| import.status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "python3-stem is required");
+        println!("stem is not here: nobody sees to our torrc");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let network = Network::up(dir.path(), &[]);
+    let stem = Command::new(PYTHON)
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/testnet/saveconf.py"
+        ))
+        .arg(link(dir.path()))
+        .arg(network.folder.join("torrc"))
+        .arg(dir.path().join("saved"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&stem.stdout);
+    let complaint = String::from_utf8_lossy(&stem.stderr);
+    if !stem.status.success() {
+        network.show_logs();
+    }
+    assert_eq!(said.trim(), "stem is content", "{complaint}");
+}
+
+#[test]
 fn a_network_of_torrcs_comes_up() {
     let dir = tempfile::tempdir().unwrap();
     let tor = link(dir.path());

@@ -13,7 +13,7 @@ use super::ending::vanguard_failed;
 use super::links::Need;
 use super::path_bias::BiasEvent;
 use super::pool::{CLEAN_MAX, Purpose, Stage};
-use super::{Circuits, Event};
+use super::{Circuits, Event, by_hand};
 use crate::context::Context;
 use crate::names::CircuitId;
 use crate::select::choice::Chosen;
@@ -104,7 +104,7 @@ impl Circuits {
     }
 
     /// Begins a circuit, with a channel if there is one; `None` if there are too many.
-    fn open(
+    pub(super) fn open(
         &mut self,
         purpose: Purpose,
         target: LinkTarget,
@@ -112,9 +112,15 @@ impl Circuits {
         rest: Vec<HopSpec>,
         ctx: &mut Context<'_>,
     ) -> Option<CircuitId> {
+        if self.is_off {
+            return None;
+        }
         self.make_room(ctx);
         let first = (target.rsa, first);
         let id = self.pool.insert(purpose, first, rest, ctx.now)?;
+        if let Some(entry) = self.pool.entry_mut(id) {
+            entry.by_hand = self.making.take();
+        }
         self.tell(id, CircuitChange::Launched, ctx);
         match self.links.need(target, ctx.now, ctx.commands) {
             Need::Open(channel) => self.begin(id, channel, ctx),
@@ -182,6 +188,9 @@ impl Circuits {
         }
         let standing = ctx.plane.circuit_status(key).map(|one| one.hop_count);
         self.note_standing(id, standing.unwrap_or(hops), ctx);
+        if by_hand::add_hop(self, id, key, ctx) {
+            return;
+        }
         // Those that are built to learn go sooner.
         let idle_max = match self.build_times.is_learning() {
             true => self.build_times.params().learning_idle_max,
@@ -266,7 +275,7 @@ impl Circuits {
         if !matches!(entry.stage, Stage::Building(_)) {
             return false;
         }
-        if hops == MEASURED_HOPS {
+        if hops == MEASURED_HOPS && !entry.is_path_given() {
             let took = now.mono.saturating_duration_since(entry.begun);
             self.build_times.built(took, entry.is_measured_only);
         }
@@ -334,7 +343,8 @@ impl Circuits {
 
     /// When a circuit in the making is to be looked at next.
     fn plan_review(&mut self, id: CircuitId, now: Now) {
-        if let Some(entry) = self.pool.entry_mut(id) {
+        let entry = self.pool.entry_mut(id);
+        if let Some(entry) = entry.filter(|entry| !entry.is_path_given()) {
             entry.plan_review(&self.build_times, now);
         }
     }

@@ -6,7 +6,7 @@ use cepa_wire::Now;
 use cepa_wire::destroy::DestroyReason;
 
 use super::pool::{Entry, REVIEW_AGAIN};
-use super::{Circuits, Event};
+use super::{Circuits, Event, by_hand};
 use crate::context::Context;
 use crate::names::CircuitId;
 use crate::plane::CircuitClose;
@@ -47,7 +47,7 @@ impl Circuits {
     }
 
     /// Closes a circuit; nobody is to blame.
-    pub(super) fn close(&mut self, id: CircuitId, end: CircuitEnd, ctx: &mut Context<'_>) {
+    pub(crate) fn close(&mut self, id: CircuitId, end: CircuitEnd, ctx: &mut Context<'_>) {
         let key = self.pool.entry(id).and_then(|entry| entry.key());
         self.forget(id, end, ctx);
         if let Some(key) = key {
@@ -114,7 +114,7 @@ impl Circuits {
 
     /// A circuit that was not built is gone: the next ones may have to wait.
     pub(super) fn drop_circuit(&mut self, id: CircuitId, end: CircuitEnd, ctx: &mut Context<'_>) {
-        if let Some(entry) = self.pool.entry(id) {
+        if let Some(entry) = self.pool.entry(id).filter(|one| !one.is_path_given()) {
             self.upkeep.note_failure(entry, ctx.now);
         }
         self.forget(id, end, ctx);
@@ -122,6 +122,9 @@ impl Circuits {
 
     /// A circuit was not built in time, or a worn one is no longer used.
     pub(super) fn review_circuit(&mut self, id: CircuitId, ctx: &mut Context<'_>) {
+        if by_hand::review(self, id, ctx) {
+            return;
+        }
         let Some(entry) = self.pool.entry_mut(id) else {
             return;
         };

@@ -228,6 +228,16 @@ impl Links {
         idle
     }
 
+    /// Takes out all channels.
+    pub(crate) fn take_all(&mut self) -> Vec<ChannelKey> {
+        let open = self.by_relay.values().flat_map(|known| &known.open);
+        let all: Vec<_> = open.map(|one| one.channel).collect();
+        for channel in &all {
+            self.closed(*channel, LinkEnd::Idle);
+        }
+        all
+    }
+
     /// All of them; `circuits` says how many there are over a channel.
     pub(crate) fn statuses(&self, circuits: impl Fn(ChannelKey) -> usize) -> Vec<LinkStatus> {
         let of = |known: &Known| {

@@ -187,6 +187,7 @@ impl PathBias {
     pub(super) fn note(&mut self, entry: &Entry, event: BiasEvent, guards: &Guards) {
         let guard = entry.first;
         let is_counted = !matches!(entry.purpose, Purpose::Directory)
+            && !entry.is_path_given()
             && guards.sampled().any(|one| one == guard);
         if !is_counted {
             return;

@@ -9,7 +9,7 @@
 //! A circuit is clean until its first stream, which binds it to one [`Isolation`] for good; ten
 //! minutes later it takes no new streams, and goes when the last one is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
 use cepa_circuit::CircuitKey;
@@ -21,6 +21,7 @@ use cepa_link::ChannelKey;
 use cepa_wire::Now;
 
 use super::build_times::BuildTimes;
+use crate::by_hand::HandUse;
 use crate::isolation::Isolation;
 use crate::plane::Plane;
 use crate::select::guards::GuardAttempt;
@@ -43,6 +44,8 @@ pub(crate) const REVIEW_AGAIN: Duration = Duration::from_secs(5);
 pub(crate) const PENDING_MAX: usize = 32;
 /// Most circuits in the making.
 const SLOW_MAX: usize = 256;
+/// Streams go over a controller's circuit by themselves from so many hops on.
+const GENERAL_HOPS_MIN: usize = 3;
 /// Most circuits at all.
 pub(crate) const CIRCUITS_MAX: usize = 1024;
 
@@ -68,6 +71,28 @@ pub(crate) struct Bound {
     pub(crate) is_ready: bool,
 }
 
+/// What is a controller's of a circuit.
+#[derive(Debug)]
+pub(crate) struct ByHand {
+    /// What it is for.
+    pub(crate) usage: HandUse,
+    /// The controller has chosen hops of it.
+    pub(crate) is_path_given: bool,
+    /// Hops that are to be added yet, once those before them stand.
+    pub(super) rest: VecDeque<HopSpec>,
+}
+
+impl ByHand {
+    /// Of a circuit whose hops the client has drawn.
+    pub(super) fn new() -> Self {
+        ByHand {
+            usage: HandUse::General,
+            is_path_given: false,
+            rest: VecDeque::new(),
+        }
+    }
+}
+
 /// How far it is.
 #[derive(Debug)]
 pub(crate) enum Stage {
@@ -87,6 +112,8 @@ pub(crate) struct Entry {
     pub(crate) purpose: Purpose,
     /// Whose it is, if it is a path for onion services that somebody has taken.
     pub(crate) bound: Option<Bound>,
+    /// What is a controller's of it.
+    pub(crate) by_hand: Option<ByHand>,
     pub(crate) first: RsaId,
     /// The use of a guard, if the first hop is one.
     pub(crate) attempt: Option<GuardAttempt>,
@@ -174,11 +201,24 @@ impl Entry {
     /// What it is for, for readers.
     pub(crate) fn shown_purpose(&self) -> CircuitPurpose {
         match (&self.purpose, self.bound) {
+            _ if self.is_for_controller() => CircuitPurpose::Controller,
             (Purpose::Directory, _) => CircuitPurpose::Directory,
             (Purpose::General(_), _) => CircuitPurpose::General,
             (Purpose::Onion(_), None) => CircuitPurpose::OnionPath,
             (Purpose::Onion(_), Some(bound)) => bound.purpose,
         }
+    }
+
+    /// Whether only a controller attaches streams to it.
+    pub(crate) fn is_for_controller(&self) -> bool {
+        let by_hand = self.by_hand.as_ref();
+        by_hand.is_some_and(|by_hand| by_hand.usage == HandUse::Controller)
+    }
+
+    /// Whether a controller has chosen hops of it: nothing is learnt of them.
+    pub(crate) fn is_path_given(&self) -> bool {
+        let by_hand = self.by_hand.as_ref();
+        by_hand.is_some_and(|by_hand| by_hand.is_path_given)
     }
 
     /// So long in the making that nobody waits for it alone.
@@ -251,6 +291,8 @@ impl Entry {
             .is_none_or(|own| own == wish.isolation);
         shared
             && !self.is_stalled
+            && !self.is_for_controller()
+            && (self.by_hand.is_none() || self.hops >= GENERAL_HOPS_MIN)
             && !self.is_worn(now)
             && wish.need.is_met_by(exit)
             && !wish.excluded_exits.contains(&exit.rsa_id)
@@ -293,6 +335,7 @@ impl Pool {
         let entry = Entry {
             purpose,
             bound: None,
+            by_hand: None,
             first: first.0,
             attempt: None,
             hops: rest.len() + 1,
@@ -416,7 +459,7 @@ impl Pool {
     pub(crate) fn free_paths(&self, now: Now) -> impl Iterator<Item = (CircuitId, &Entry)> {
         let is_free = move |entry: &Entry| {
             let is_path = entry.onion_path().is_some() && entry.is_clean() && !entry.is_slow(now);
-            is_path && entry.bound.is_none()
+            is_path && entry.bound.is_none() && entry.by_hand.is_none()
         };
         self.iter().filter(move |(_, entry)| is_free(entry))
     }
@@ -485,7 +528,8 @@ impl Pool {
 
     fn clean(&self, now: Now) -> impl Iterator<Item = &Entry> {
         let clean = move |entry: &&Entry| {
-            entry.is_clean() && !entry.is_waiting() && !entry.is_slow(now) && entry.is_general()
+            let is_ours = entry.is_general() && entry.by_hand.is_none();
+            entry.is_clean() && !entry.is_waiting() && !entry.is_slow(now) && is_ours
         };
         self.entries.values().filter(clean)
     }

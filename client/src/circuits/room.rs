@@ -70,7 +70,7 @@ impl Circuits {
 /// Whether a circuit carries nothing, and since when.
 fn idle(entry: &Entry, plane: &Plane, now: Now) -> Option<(Idle, Instant)> {
     let status = plane.circuit_status(entry.built()?)?;
-    if status.stream_count > 0 {
+    if status.stream_count > 0 || entry.by_hand.is_some() {
         return None;
     }
     let Some(bound) = entry.bound else {

@@ -28,6 +28,9 @@ impl Circuits {
         };
         tracing::info!(relay = %target.rsa, "a relay does not answer: another link is opened");
         let relay = target.rsa;
+        if self.is_off {
+            return;
+        }
         if let Need::Open(_) = self.links.need(target, ctx.now, ctx.commands) {
             self.supersede_silent(&relay, ctx);
         }

@@ -118,5 +118,6 @@ fn circuit_status(
         streams: status.map_or(0, |status| status.stream_count),
         isolation: entry.isolation.clone(),
         onion: entry.bound.and_then(|bound| bound.address),
+        by_hand: entry.is_path_given(),
     }
 }

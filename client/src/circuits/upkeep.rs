@@ -65,6 +65,8 @@ pub(crate) struct Upkeep {
     links_at: Instant,
     /// When the next circuit is built only to learn how long that takes.
     learn_at: Instant,
+    /// A controller wants no circuits but those that are asked for.
+    is_asked_only: bool,
 }
 
 impl Upkeep {
@@ -79,7 +81,13 @@ impl Upkeep {
             needs: VecDeque::new(),
             links_at: now.mono + LINKS_REVIEW,
             learn_at: now.mono,
+            is_asked_only: false,
         }
+    }
+
+    /// Whether no circuits are to be built but those that are asked for.
+    pub(crate) fn build_nothing_ahead(&mut self, is_asked_only: bool) {
+        self.is_asked_only = is_asked_only;
     }
 
     /// Whether a circuit that may be used was ever built.
@@ -178,7 +186,7 @@ impl Circuits {
         // Enough circuits wait to know that there is no better guard, and none is to be tried.
         let waiting = self.pool.waiting_count();
         let is_stuck = waiting >= CLEAN_EACH && !self.choice.guards.has_usable_primary(ctx.now);
-        if is_stuck {
+        if is_stuck || self.upkeep.is_asked_only {
             return;
         }
         for need in self.upkeep.needs(ctx.now) {

@@ -6,6 +6,7 @@ use cepa_wire::Now;
 
 use super::Client;
 use crate::circuits;
+use crate::names::{CircuitId, RequestId};
 use crate::onion::services::ServiceStatus;
 use crate::select::guards::Guards;
 use crate::status::bootstrap::BootstrapStatus;
@@ -92,6 +93,18 @@ impl Client {
     #[must_use]
     pub fn stream_statuses(&self) -> Vec<StreamStatus> {
         self.streams.statuses()
+    }
+
+    /// Whether there is such a circuit.
+    #[must_use]
+    pub fn has_circuit(&self, id: CircuitId) -> bool {
+        self.circuits.pool.entry(id).is_some()
+    }
+
+    /// Whether there is such a stream of an application.
+    #[must_use]
+    pub fn has_stream(&self, id: RequestId) -> bool {
+        self.streams.has(id)
     }
 
     /// How the hosted services stand.

@@ -120,8 +120,7 @@ impl Asked {
             let Some(one) = self.by_fetch.remove(&fetch) else {
                 continue;
             };
-            let broken = DescriptorChange::Failed(DescriptorFailure::Broken);
-            tell(&one.transfer, broken, ctx.listener);
+            tell_broken(&one.transfer, ctx.listener);
             ctx.plane.stream_close(one.stream, EndReason::DONE, ctx.now);
             ctx.commands.push_back(Command::CancelDirRequest { fetch });
             names.push(one.name);
@@ -170,6 +169,12 @@ fn tell(transfer: &DescriptorTransfer, change: DescriptorChange, listener: &mut 
         change,
         transfer: Box::new(transfer.clone()),
     });
+}
+
+/// No answer came of a directory.
+pub(super) fn tell_broken(transfer: &DescriptorTransfer, listener: &mut Listener) {
+    let broken = DescriptorChange::Failed(DescriptorFailure::Broken);
+    tell(transfer, broken, listener);
 }
 
 /// A directory has answered; a text that is none is as good as no answer.

@@ -39,6 +39,21 @@ pub enum StreamTarget {
     Resolve(Resolve),
 }
 
+/// Where a stream leaves a circuit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamPlace {
+    /// The circuit.
+    pub circuit: CircuitKey,
+    /// The hop, the first one being 0; at the last one, if none is given.
+    pub hop: Option<usize>,
+}
+
+impl From<CircuitKey> for StreamPlace {
+    fn from(circuit: CircuitKey) -> Self {
+        StreamPlace { circuit, hop: None }
+    }
+}
+
 /// What may be said about a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StreamKind {
@@ -242,19 +257,21 @@ impl StreamTarget {
 }
 
 impl Plane {
-    /// Opens a stream at the last hop of a built circuit. [`Event::StreamConnected`],
+    /// Opens a stream at a hop of a built circuit. [`Event::StreamConnected`],
     /// [`Event::StreamResolved`] or [`Event::StreamEnded`] will tell.
     pub fn open_stream(
         &mut self,
-        circuit: CircuitKey,
+        at: impl Into<StreamPlace>,
         target: &StreamTarget,
         now: Now,
     ) -> Result<StreamKey, OpenStreamError> {
+        let StreamPlace { circuit, hop: at } = at.into();
         let entry = self
             .circuits
             .get_mut(circuit)
             .ok_or(OpenStreamError::NoCircuit)?;
-        let (hop, id) = entry.stream_place()?;
+        let (last, id) = entry.stream_place()?;
+        let hop = at.map_or(last, |hop| hop.min(last));
         let mut body = Vec::new();
         let (command, kind) = target.write(&mut body);
         let agreed = entry.origin.window(hop).and_then(HopWindow::agreed);
@@ -396,8 +413,8 @@ impl Plane {
         self.send_message(circuit, hop, RelayCommand::END, id, &body, now);
     }
 
-    /// Ends a stream whose peer broke the protocol: END to the peer, and as if it had sent one.
-    pub(super) fn fail_stream(&mut self, key: StreamKey, reason: EndReason, now: Now) {
+    /// Ends a stream on both sides: its peer broke the protocol, or it is not wanted any more.
+    pub(crate) fn fail_stream(&mut self, key: StreamKey, reason: EndReason, now: Now) {
         let Some(entry) = self.streams.entry(key) else {
             return;
         };

@@ -156,6 +156,10 @@ pub enum CircuitEnd {
 pub enum StreamChange {
     /// An application asks for the stream.
     New,
+    /// The stream leads elsewhere than was asked for, since that address stands for another.
+    Mapped,
+    /// The stream waits for a controller to attach it.
+    Left,
     /// The far end of the circuit was asked.
     Asked,
     /// The exit has connected to this address.
@@ -179,6 +183,8 @@ pub enum StreamEnd {
     Ours(EndReason),
     /// The stream could not be, and this is what the application hears.
     Refused(SocksStatus),
+    /// A controller wanted the stream on a circuit on which it cannot be.
+    CannotAttach,
 }
 
 /// What happened to a link.

@@ -153,7 +153,7 @@ impl Streams {
             circuits.note_answer(stream, !is_bad.contains(&reason), ctx.plane);
             self.detach(id, reason, onion, circuits, ctx);
         } else if let Some((_, end)) = self.open.get_mut(&stream) {
-            *end = Some(reason);
+            end.get_or_insert(StreamEnd::Peer(reason));
         }
         if let Some(key) = circuit {
             note_left(key, onion, circuits, ctx);
@@ -256,7 +256,10 @@ impl Streams {
         self.by_stream.remove(&stream);
         self.close(stream, EndReason::DONE, onion, circuits, ctx);
         match verdict {
-            Verdict::Retry => self.tell(id, StreamChange::Detached(circuit, end), ctx.listener),
+            Verdict::Retry => {
+                self.tell(id, StreamChange::Detached(circuit, end), ctx.listener);
+                self.leave_to_controller(id, ctx);
+            }
             Verdict::Refuse(_) if no_answer => self.resolve_failed(id, ctx),
             Verdict::Refuse(status) => {
                 self.take(id, StreamChange::Failed(end), ctx.listener);

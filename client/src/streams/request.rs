@@ -62,6 +62,8 @@ pub(crate) struct Request {
     shunned: Vec<RsaId>,
     /// The service is known to be slow, or was met anew already.
     pub(crate) is_patient: bool,
+    /// It waits for a controller.
+    pub(crate) is_left: bool,
 }
 
 /// Who can serve a request.
@@ -221,6 +223,7 @@ impl Request {
             late_exit: None,
             shunned: Vec::new(),
             is_patient: false,
+            is_left: false,
         }
     }
 
@@ -264,6 +267,7 @@ impl Request {
 
     pub(crate) fn attach(&mut self, stream: StreamKey, circuit: CircuitId, now: Now) {
         self.attempts += 1;
+        self.is_left = false;
         self.early_sent = 0;
         let since = now.mono;
         self.status.state = StreamState::Asked;
@@ -276,7 +280,7 @@ impl Request {
     }
 
     /// It has no circuit any more.
-    fn wait(&mut self) {
+    pub(super) fn wait(&mut self) {
         self.state = State::Waiting;
         (self.status.state, self.status.circuit) = (StreamState::Waiting, None);
     }

@@ -21,7 +21,7 @@ impl Streams {
     /// Begins, or joins, a visit for each request that needs one.
     pub(crate) fn begin_visits(&mut self, onion: &mut Onion, now: Now) {
         let waiting = self.by_id.values_mut();
-        for request in waiting.filter(|one| one.state == State::Waiting) {
+        for request in waiting.filter(|one| one.state == State::Waiting && !one.is_left) {
             if let Via::Onion(address, visit @ None) = &mut request.via {
                 onion.used(now);
                 let isolation = &request.status.isolation;
@@ -88,7 +88,7 @@ impl Streams {
         let Some((key, pool)) = key.and_then(|key| Some((key, circuits.pool.by_key(key)?))) else {
             return;
         };
-        self.attach(id, pool, key, circuits, ctx);
+        self.attach(id, (pool, key, None), circuits, ctx);
         let request = self.by_id.get(&id);
         if request.is_some_and(|request| matches!(request.state, State::Attached { .. })) {
             onion.visits.used(visit);

@@ -50,6 +50,16 @@ pub enum Refusal {
     /// 512: an address to map from or to that is none.
     #[error("syntax error: invalid address '{0}'")]
     Address(String),
+    /// 512: a mapping that cannot be.
+    #[error("syntax error: invalid address mapping '{from}={to}': {why}")]
+    Mapping {
+        /// What was to be mapped.
+        from: String,
+        /// What it was to be mapped to.
+        to: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// 512: no onion address.
     #[error("Invalid v3 address \"{0}\"")]
     OnionAddress(String),
@@ -170,6 +180,7 @@ impl Refusal {
             | Refusal::Keyword { .. }
             | Refusal::Syntax(_)
             | Refusal::Address(_)
+            | Refusal::Mapping { .. }
             | Refusal::OnionAddress(_)
             | Refusal::Flag(_)
             | Refusal::Port(_)

@@ -6,6 +6,7 @@
 //! Options of onion services are one list, as their order matters.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::names::{self, Named};
 use crate::option::{Fate, Kind, OptionInfo};
@@ -35,6 +36,52 @@ impl Value {
     /// A problem of it.
     pub fn wrong(&self, what: impl std::fmt::Display) -> Problem {
         Problem::of(self.option.name, &self.place, what)
+    }
+}
+
+/// What an empty value stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Empty {
+    /// 0, or nothing (SETCONF).
+    Nought,
+    /// The default (RESETCONF).
+    Default,
+}
+
+/// Why options cannot be changed so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangeError {
+    /// There is no such option.
+    Unknown(String),
+    /// The option cannot have such a value.
+    Value {
+        /// The option.
+        name: &'static str,
+        /// The value.
+        text: String,
+        /// What it is to be.
+        expected: &'static str,
+    },
+}
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChangeError::Unknown(name) => write!(f, "Unknown option '{name}'.  Failing."),
+            ChangeError::Value {
+                name,
+                text,
+                expected: "0 or 1",
+            } => write!(
+                f,
+                "Could not parse {name}: Unrecognized value {text}. Allowed values are 0 and 1."
+            ),
+            ChangeError::Value {
+                name,
+                text,
+                expected,
+            } => write!(f, "Could not parse {name}: {text:?} is not {expected}"),
+        }
     }
 }
 
@@ -166,6 +213,85 @@ impl Settings {
         &self.onions
     }
 
+    /// The same with other values of these options, in place of all that they had; those of onion
+    /// services are one list. An empty value is the default, or nought where that is asked for.
+    ///
+    /// # Errors
+    /// If there is no such option, or if it has no such value.
+    pub fn changed(
+        &self,
+        changes: &[(String, String)],
+        empty: Empty,
+    ) -> Result<Settings, ChangeError> {
+        let mut next = Settings {
+            notes: Vec::new(),
+            ..self.clone()
+        };
+        let place = Place {
+            file: "controller".into(),
+            line: 0,
+        };
+        let mut values = Vec::new();
+        for (name, text) in changes {
+            match names::find(name) {
+                Named::Known(option) | Named::Abbreviated(option) | Named::Renamed(option) => {
+                    values.push((option, text));
+                }
+                Named::Obsolete(_) => {}
+                Named::Unknown => return Err(ChangeError::Unknown(name.clone())),
+            }
+        }
+        for (option, _) in &values {
+            match is_of_onions(option) {
+                true => next.onions.clear(),
+                false => drop(next.values.remove(option.name)),
+            }
+        }
+        for (option, text) in values {
+            let text = match (text.is_empty(), empty) {
+                (false, _) => text.clone(),
+                (true, Empty::Nought) if option.kind == Kind::Bool && option.default == "1" => {
+                    "0".to_owned()
+                }
+                (true, _) => continue,
+            };
+            if let Some(expected) = value::wrong(option.kind, &text) {
+                let name = option.name;
+                return Err(ChangeError::Value {
+                    name,
+                    text,
+                    expected,
+                });
+            }
+            let list = match is_of_onions(option) {
+                true => &mut next.onions,
+                false => next.values.entry(option.name).or_default(),
+            };
+            if option.kind != Kind::Lines && !is_of_onions(option) {
+                list.clear();
+            }
+            let place = place.clone();
+            list.push(Value {
+                option,
+                text,
+                place,
+            });
+        }
+        Ok(next)
+    }
+
+    /// The texts of an option, in turn; of one of onion services, all lines of those.
+    pub fn texts(&self, option: &OptionInfo) -> Vec<(&'static str, &str)> {
+        let values = match is_of_onions(option) {
+            true => &self.onions[..],
+            false => self.lines(option.name),
+        };
+        values
+            .iter()
+            .map(|value| (value.option.name, value.text.as_str()))
+            .collect()
+    }
+
     /// All values, option by option.
     pub fn all(&self) -> impl Iterator<Item = &Value> {
         self.values.values().flatten().chain(&self.onions)
@@ -285,6 +411,41 @@ mod tests {
     }
 
     #[test]
+    fn a_controller_changes_what_is_set() {
+        let set = |pairs: &[(&str, &str)], empty| {
+            let pairs = pairs
+                .iter()
+                .map(|(name, text)| (name.to_string(), text.to_string()));
+            let before = read(&["Log notice stdout\nHiddenServiceDir a\nHiddenServicePort 80\n"]);
+            before.unwrap().changed(&pairs.collect::<Vec<_>>(), empty)
+        };
+        let onions = [("HiddenServiceDir", "b"), ("hiddenserviceport", "81")];
+        let next = set(&onions, Empty::Nought).unwrap();
+        let lines = next.onions().iter().map(|one| one.text.as_str());
+        assert_eq!(lines.collect::<Vec<_>>(), ["b", "81"]);
+        let next = set(
+            &[("Log", "info stdout"), ("Log", "warn stderr")],
+            Empty::Nought,
+        )
+        .unwrap();
+        assert_eq!(texts(&next, "Log"), ["info stdout", "warn stderr"]);
+        let on = |empty| {
+            set(
+                &[("SafeLogging", ""), ("ExitPolicyRejectPrivate", "")],
+                empty,
+            )
+        };
+        assert!(!on(Empty::Nought).unwrap().is_on("ExitPolicyRejectPrivate"));
+        assert!(on(Empty::Default).unwrap().is_on("ExitPolicyRejectPrivate"));
+        let wrong = |name, text| set(&[(name, text)], Empty::Nought).unwrap_err().to_string();
+        assert_eq!(wrong("Foo", "1"), "Unknown option 'Foo'.  Failing.");
+        assert_eq!(
+            wrong("DisableNetwork", "2"),
+            "Could not parse DisableNetwork: Unrecognized value 2. Allowed values are 0 and 1."
+        );
+    }
+
+    #[test]
     fn services_keep_their_order_and_are_one_list() {
         let services = "HiddenServiceDir a\nHiddenServicePort 80\nHiddenServiceDir b\n\
             HiddenServicePort 81\n";
@@ -314,13 +475,9 @@ mod tests {
             SigningKeyLifetime 30 days\nExtORPort 0\nPublishServerDescriptor 1\n";
         let judged = |text: &str| read(&[text]).unwrap().judged(|_| false);
         assert_eq!(judged(quiet), (Vec::new(), Vec::new()));
-        let loud = "DisableNetwork 1\nHeartbeatPeriod 1 hour\nSandbox 1\n";
+        let loud = "UseBridges 1\nHeartbeatPeriod 1 hour\nSandbox 1\n";
         let (notes, refused) = judged(loud);
         assert_eq!((notes.len(), refused.len()), (1, 2));
-        assert!(
-            refused[0]
-                .to_string()
-                .starts_with("t line 1: DisableNetwork: ")
-        );
+        assert!(refused[0].to_string().starts_with("t line 1: UseBridges: "));
     }
 }

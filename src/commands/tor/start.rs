@@ -12,6 +12,7 @@ use crate::commands::block_on;
 use crate::error::{Failure, fail};
 use crate::launched::Launch;
 use crate::reload::Reread;
+use crate::roles::Told;
 use crate::torrc::{Configured, Read, Torrc};
 use crate::{logs, roles};
 
@@ -85,11 +86,15 @@ fn serve(
     let rereads = process.rereads;
     let done = match configured {
         Configured::Client(config) => {
+            let by = Some(torrc.clone());
             let reread = reread(torrc, rereads, |configured| match configured {
                 Configured::Client(config) => Some(*config),
                 _ => None,
             });
-            block_on(launch, |told| roles::client::run(*config, reread, told))
+            block_on(launch, |told| {
+                let told = Told { torrc: by, ..told };
+                roles::client::run(*config, reread, told)
+            })
         }
         Configured::Relay(config) => {
             let reread = reread(torrc, rereads, |configured| match configured {

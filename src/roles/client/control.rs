@@ -4,6 +4,7 @@
 //! listed (`info/names`, `events/names`, `signal/names`) is what works here; a command of `tor`
 //! that does not is refused as unrecognized.
 
+mod by_hand;
 mod info;
 mod options;
 
@@ -13,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use cepa_control::command::{
     AddOnion, ClientAuthAdd, MAX_STREAMS_UNLIMITED, OnionKey, OnionPort, OnionTarget, Resolve,
-    Setting,
 };
 use cepa_control::text::service_id;
 use cepa_control::{Command as Order, Event, EventKind, Refusal, Reply, Signal};
 use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{curve25519, ed25519, encoding};
+use cepa_torrc::settings::Empty;
 use cepa_wire::host::Host;
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest, SocksVersion};
 use tokio::sync::mpsc;
@@ -68,7 +69,7 @@ pub(super) struct Desk {
     /// Keys to services that controllers gave, with their names for them.
     client_keys: BTreeMap<OnionAddress, ClientAuthAdd>,
     listeners: Vec<String>,
-    config: ClientConfig,
+    pub(super) config: ClientConfig,
     started: Instant,
 }
 
@@ -112,6 +113,20 @@ pub(super) async fn said(queue: &mut Option<mpsc::Receiver<Said>>) -> Option<Sai
 }
 
 impl Desk {
+    /// Takes what of another configuration is in force from now on.
+    pub(super) fn take(&mut self, config: &ClientConfig) {
+        let ours = &mut self.config;
+        ours.rules.clone_from(&config.rules);
+        ours.geoip.clone_from(&config.geoip);
+        ours.onion_services.clone_from(&config.onion_services);
+        ours.onion_auth_dir.clone_from(&config.onion_auth_dir);
+        ours.log.clone_from(&config.log);
+        ours.manners = config.manners;
+        ours.mappings.clone_from(&config.mappings);
+        ours.is_off = config.is_off;
+        ours.written.clone_from(&config.written);
+    }
+
     /// Tells an event to those who asked for it. One who does not read is told no more.
     fn tell(&mut self, event: &Event) {
         let kind = event.kind();
@@ -224,8 +239,14 @@ impl Hands {
     ) -> Result<(Reply, Goes), Refusal> {
         let reply = match order {
             Order::GetInfo(keys) => self.told_info(id, keys),
-            Order::GetConf(keys) => options::told(&self.desk, keys),
-            Order::SetConf(settings) | Order::ResetConf(settings) => self.set_conf(settings)?,
+            Order::GetConf(keys) => self.conf.told(keys),
+            Order::SetConf(settings) => self.set_conf(settings, Empty::Nought)?,
+            Order::ResetConf(settings) => self.set_conf(settings, Empty::Default)?,
+            Order::LoadConf(text) => self.load_conf(text)?,
+            Order::SaveConf(is_forced) => {
+                self.conf.save(*is_forced).map_err(Refusal::Unable)?;
+                Reply::ok()
+            }
             Order::SetEvents(events) => {
                 if let Some(connected) = self.desk.connections.get_mut(&id) {
                     connected.events = events.iter().copied().collect();
@@ -251,6 +272,17 @@ impl Hands {
             Order::OnionClientAuthRemove(address) => self.remove_client_key(*address),
             Order::OnionClientAuthView(address) => self.view_client_keys(*address),
             Order::Resolve(resolve) => self.resolve(resolve),
+            Order::ExtendCircuit(asked) => by_hand::extend_circuit(&self.worker, asked)?,
+            Order::SetCircuitPurpose(asked) => by_hand::set_circuit_purpose(&self.worker, asked)?,
+            Order::CloseCircuit(asked) => by_hand::close_circuit(&self.worker, asked)?,
+            Order::AttachStream(asked) => by_hand::attach_stream(&self.worker, asked)?,
+            Order::RedirectStream(asked) => by_hand::redirect_stream(&self.worker, asked)?,
+            Order::CloseStream(asked) => by_hand::close_stream(&self.worker, asked)?,
+            Order::HsFetch(asked) => by_hand::fetch_descriptor(&self.worker, asked)?,
+            Order::HsPost(asked) => by_hand::post_descriptor(&self.worker, asked)?,
+            Order::MapAddress(mappings) => {
+                by_hand::map_addresses(&self.worker, &mut self.desk, mappings)
+            }
             other => return Err(Refusal::Command(other.name().name().to_owned())),
         };
         Ok((reply, Goes::On))
@@ -401,11 +433,6 @@ impl Hands {
             });
         }
         Reply::ok()
-    }
-
-    fn set_conf(&self, settings: &[Setting]) -> Result<Reply, Refusal> {
-        options::set(&self.desk, settings)?;
-        Ok(Reply::ok())
     }
 }
 

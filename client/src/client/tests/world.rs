@@ -347,6 +347,11 @@ impl FakeNetwork {
             .collect()
     }
 
+    /// All relays.
+    pub(super) fn ids(&self) -> Vec<RsaId> {
+        self.relays.iter().map(|relay| relay.rsa).collect()
+    }
+
     pub(super) fn path_of_last_begin(&self) -> &[RsaId] {
         &self.last_begin
     }

@@ -33,6 +33,7 @@ impl Onion {
         let address = match name.owner {
             Owner::Visits => self.visits.address_of(name),
             Owner::Services => self.services.address_of(name),
+            Owner::Controllers => self.courier.address_of(name),
         };
         let named = Named::new(purpose, last, address, ctx.now);
         self.by_name.insert(name, named);

@@ -21,6 +21,38 @@ fn allows(profile: &str, line: &str) -> bool {
 }
 
 #[test]
+fn who_only_looks_changes_nothing() {
+    let said = [
+        "EXTENDCIRCUIT 0",
+        "CLOSECIRCUIT 1",
+        "SETCIRCUITPURPOSE 1 purpose=general",
+        "ATTACHSTREAM 1 0",
+        "REDIRECTSTREAM 1 a",
+        "CLOSESTREAM 1 1",
+        "MAPADDRESS a=b",
+        "SETCONF DisableNetwork=1",
+        "RESETCONF DisableNetwork",
+        "SAVECONF",
+        "+LOADCONF\r\nSocksPort 0\r\n.",
+        "HSFETCH vww6ybal4bd7szmgncyruucpgfkqahzddi37ktceo3ah7ngmcopnpyyd",
+        "SIGNAL NEWNYM",
+    ];
+    for line in said {
+        assert!(!allows("nyx", line), "{line}");
+        let is_browsers = allows("tor-browser", line);
+        let may_be =
+            line.contains("DisableNetwork") || ["SAVECONF", "SIGNAL NEWNYM"].contains(&line);
+        assert_eq!(is_browsers, may_be, "{line}");
+    }
+    for line in [
+        "GETINFO address-mappings/all config-text",
+        "GETCONF SocksPort",
+    ] {
+        assert!(allows("nyx", line), "{line}");
+    }
+}
+
+#[test]
 fn programs_may_say_what_they_say() {
     let said = [
         ("onionshare", "GETCONF __owningcontrollerprocess"),

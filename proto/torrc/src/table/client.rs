@@ -63,7 +63,7 @@ table! {
     Accepted WarnPlaintextPorts: Words = "23,109,110,143", "no warning is given of ports";
     Refused RejectPlaintextPorts: Words = "", "streams are refused by no port";
     Accepted AllowNonRFC953Hostnames: Bool = "0", "names are checked at the exit";
-    Refused MapAddress: Lines = "", "there is no map of addresses";
+    Meant MapAddress: Lines = "", "`map_address`";
     Refused TrackHostExits: Words = "", "exits are not kept by host";
     Accepted TrackHostExitsExpire: Interval = "30 minutes", "exits are not kept by host";
     Refused MaxCircuitDirtiness: Interval = "10 minutes", "circuits are used for ten minutes";
@@ -142,14 +142,14 @@ table! {
         "of no effect without UseBridges, which is refused";
     Refused AlternateBridgeAuthority: Lines = "", "bridges are not there yet";
     Refused NodeFamily: Lines = "", "families are those that relays declare";
-    Refused DisableNetwork: Bool = "0", "the network is joined at once";
+    Meant DisableNetwork: Bool = "0", "`disable_network`; for a client";
     Accepted DormantClientTimeout: Interval = "24 hours", "a client does not fall asleep";
     Accepted DormantTimeoutDisabledByIdleStreams: Bool = "1", "a client does not fall asleep";
     Accepted DormantTimeoutEnabled: Bool = "1", "a client does not fall asleep";
     Refused DormantOnFirstStartup: Bool = "0", "a client does not fall asleep";
     Accepted DormantCanceledByStartup: Bool = "0", "a client does not fall asleep";
-    Refused __DisablePredictedCircuits: Bool = "0", "spare circuits are made";
-    Refused __LeaveStreamsUnattached: Bool = "0", "streams are attached by the client";
+    Meant __DisablePredictedCircuits: Bool = "0", "`circuits_ahead = false`";
+    Meant __LeaveStreamsUnattached: Bool = "0", "`streams_unattached`";
     Refused __AllDirActionsPrivate: Bool = "0", "directories are asked over circuits of one hop";
     Accepted TestingEnableConnBwEvent: Bool = "0", "the event is not there";
     Accepted TestingEnableCellStatsEvent: Bool = "0", "the event is not there";

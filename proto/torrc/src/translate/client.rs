@@ -49,6 +49,7 @@ impl Work<'_> {
         self.sizes(document, &[("MaxMemInQueues", "max_memory")]);
         self.paths(document, &[("ClientOnionAuthDir", "onion_auth_dir")]);
         self.metrics(document);
+        by_controllers(self, document);
         let is_inline = network.text().contains("inline_network");
         let (before, behind) = match is_inline {
             true => (Document::default(), network),
@@ -264,4 +265,26 @@ fn is_of_relays(name: &str) -> bool {
         .chain(tables[6])
         .any(|one| one.name == name);
     of_relays && !others.contains(&name)
+}
+
+/// What controllers change most.
+fn by_controllers(work: &Work<'_>, document: &mut Document) {
+    work.switches(
+        document,
+        &[
+            ("DisableNetwork", "disable_network"),
+            ("__LeaveStreamsUnattached", "streams_unattached"),
+        ],
+    );
+    if let Some(value) = work.settings.one("__DisablePredictedCircuits") {
+        let is_off = value::bool(&value.text).unwrap_or_default();
+        document.key(
+            "circuits_ahead",
+            if is_off { "false" } else { "true" },
+            value,
+        );
+    }
+    let maps = work.lines(&["MapAddress"]).into_iter();
+    let maps: Vec<_> = maps.map(|line| (line.text.clone(), line)).collect();
+    document.list("map_address", &maps);
 }

@@ -8,6 +8,13 @@ use crate::settings::{Severity, Value};
 use crate::toml::Document;
 use crate::value;
 
+/// What controllers of clients change.
+const OF_CONTROLLERS: [&str; 3] = [
+    "MapAddress",
+    "__DisablePredictedCircuits",
+    "__LeaveStreamsUnattached",
+];
+
 /// What `tor` has behind the lines of a policy (tor(1), ExitPolicy).
 const POLICY_DEFAULT: &str = "reject *:25, reject *:119, reject *:135-139, reject *:445, \
     reject *:563, reject *:1214, reject *:4661-4666, reject *:6346-6429, reject *:6699, \
@@ -89,6 +96,12 @@ impl<'a> Work<'a> {
                 format!("{name}: a relay hosts no services; run another process"),
             );
         }
+        if let Some(value) = self.settings.one("DisableNetwork")
+            && self.settings.is_on("DisableNetwork")
+        {
+            self.refuse(value, "a relay joins the network at once");
+        }
+        self.of_no_effect(&OF_CONTROLLERS, Severity::Info, "of no effect for a relay");
         let why = "a relay has no control port yet: none is opened";
         self.of_no_effect(&OF_CONTROL, Severity::Warning, why);
         self.of_no_effect(&OF_CLIENTS[8..], Severity::Info, "of no effect for a relay");

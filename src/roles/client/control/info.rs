@@ -3,22 +3,25 @@
 //! [`KEYS`] is both what is answered and what `info/names` lists; a name that ends with `*` has any
 //! rest.
 
+use cepa_client::address_map::MappedBy;
 use cepa_client::{Client, Phase};
 use cepa_control::command::{Feature, ServerSpec};
 use cepa_control::event::StatusEvent;
 use cepa_control::text::service_id;
 use cepa_control::{EventKind, Refusal, Reply};
-use cepa_netdoc::routerstatus::{EntryKind, RouterStatus};
+use cepa_netdoc::routerstatus::EntryKind;
 use cepa_netdoc::timestamp;
 
 use super::super::Hands;
-use super::{ConnectionId, SIGNALS, options};
+use super::by_hand::relay_named;
+use super::{ConnectionId, SIGNALS};
 use crate::clock;
 use crate::config::Listener;
-use crate::control::{VERSION, translate};
+use crate::control::{VERSION, option_defaults, option_names, translate};
 
 /// Events that happen here.
-const EVENTS: [EventKind; 15] = [
+const EVENTS: [EventKind; 16] = [
+    EventKind::ConfChanged,
     EventKind::Circ,
     EventKind::CircMinor,
     EventKind::Stream,
@@ -37,7 +40,33 @@ const EVENTS: [EventKind; 15] = [
 ];
 
 /// What can be asked, by its name and what `info/names` says of it.
-const KEYS: [(&str, &str); 39] = [
+const KEYS: [(&str, &str); 47] = [
+    (
+        "config/defaults",
+        "List of default values for configuration options.",
+    ),
+    (
+        "config-defaults-file",
+        "Current location of the defaults file.",
+    ),
+    ("config-file", "Current location of the \"torrc\" file."),
+    (
+        "config-text",
+        "Return the string that would be written by a saveconf command.",
+    ),
+    ("address-mappings/all", "Current address mappings."),
+    (
+        "address-mappings/cache",
+        "Addresses that exits have told; none is kept.",
+    ),
+    (
+        "address-mappings/config",
+        "Address mappings of the configuration.",
+    ),
+    (
+        "address-mappings/control",
+        "Address mappings of controllers.",
+    ),
     (
         "circuit-status",
         "List of current circuits originating here.",
@@ -164,14 +193,26 @@ impl Hands {
         Ok(match key {
             "version" => VERSION.to_owned(),
             "info/names" => info_names(),
-            "config/names" => options::names(),
-            "config-can-saveconf" => "0".to_owned(),
+            "config/names" => option_names(),
+            "config/defaults" => option_defaults(),
+            "config-can-saveconf" => u8::from(self.conf.can_be_saved()).to_string(),
+            "config-file" => self.conf.files(&self.written)[0].clone(),
+            "config-defaults-file" => self.conf.files(&self.written)[1].clone(),
+            "config-text" => self.conf.text(),
             "events/names" => words(EVENTS.iter()),
             "features/names" => words(Feature::ALL.iter()),
             "signal/names" => words(SIGNALS.iter()),
             "md/download-enabled" => "1".to_owned(),
             "desc/download-enabled" => "0".to_owned(),
             "net/listeners/control" => quoted(self.desk.listeners.iter().cloned()),
+            "net/listeners/socks"
+            | "net/listeners/dns"
+            | "net/listeners/httptunnel"
+            | "net/listeners/trans"
+                if config.is_off =>
+            {
+                String::new()
+            }
             "net/listeners/socks" => listeners(&config.socks),
             "net/listeners/dns" => listeners(&config.dns),
             "net/listeners/httptunnel" => listeners(&config.http_connect),
@@ -245,6 +286,11 @@ fn of_client(client: &Client, key: &str) -> Result<String, Refusal> {
         "status/circuit-established" => flag(client.bootstrap().phase == Phase::Done),
         "status/enough-dir-info" => flag(client.bootstrap().phase >= Phase::EnoughDirinfo),
         "dormant" => flag(client.is_dormant()),
+        "address-mappings/all" => lines(mappings(client, None)),
+        // Answers of exits are told, and not kept.
+        "address-mappings/cache" => Ok(String::new()),
+        "address-mappings/config" => lines(mappings(client, Some(MappedBy::Config))),
+        "address-mappings/control" => lines(mappings(client, Some(MappedBy::Controller))),
         "traffic/read" => Ok(client.status(clock::now()).traffic.read_bytes.to_string()),
         "traffic/written" => Ok(client
             .status(clock::now())
@@ -282,6 +328,15 @@ fn of_client(client: &Client, key: &str) -> Result<String, Refusal> {
     }
 }
 
+/// Which address stands for which, by whom that is wanted.
+fn mappings(client: &Client, by: Option<MappedBy>) -> Vec<String> {
+    let all = client.address_map().iter();
+    let wanted = all.filter(|one| by.is_none_or(|by| one.by == by));
+    wanted
+        .map(|one| format!("{} {} NEVER", one.from, one.to))
+        .collect()
+}
+
 /// What the client knows of the network.
 fn of_network(client: &Client, key: &str) -> Result<String, Refusal> {
     let time = |pick: fn(&cepa_client::status::ConsensusStatus) -> std::time::SystemTime| {
@@ -311,14 +366,11 @@ fn of_relay(client: &Client, key: &str) -> Result<String, Refusal> {
         None => (false, key.strip_prefix("ns/name/").ok_or_else(unknown)?),
     };
     let server = ServerSpec::parse(name).ok_or_else(unknown)?;
-    let is_it = |router: &RouterStatus| match &server {
-        ServerSpec::Fingerprint(id, _) if is_id => router.rsa_id == *id,
-        ServerSpec::Nickname(name) if !is_id => router.nickname.eq_ignore_ascii_case(name),
-        _ => false,
-    };
+    let is_fitting = matches!(server, ServerSpec::Fingerprint(..)) == is_id;
+    let id = relay_named(client, &server).filter(|_| is_fitting);
+    let id = id.ok_or_else(unknown)?;
     let view = client.view().ok_or_else(unknown)?;
-    let mut routers = view.consensus().routers.iter();
-    let router = routers.find(|router| is_it(router)).ok_or_else(unknown)?;
+    let router = view.consensus().router(&id).ok_or_else(unknown)?;
     let mut text = String::new();
     router.encode_consensus(EntryKind::Ns, &mut text);
     Ok(text)

@@ -1,0 +1,201 @@
+//! A configuration of ours as a torrc, as far as `tor` has options for it.
+
+use toml::{Table, Value};
+
+/// Keys that an option of `tor` says as they are.
+const SAME: [(&str, &str); 37] = [
+    ("disable_network", "DisableNetwork"),
+    ("streams_unattached", "__LeaveStreamsUnattached"),
+    ("map_address", "MapAddress"),
+    ("socks", "SocksPort"),
+    ("http_connect", "HTTPTunnelPort"),
+    ("dns", "DNSPort"),
+    ("redirect", "TransPort"),
+    ("automap", "AutomapHostsOnResolve"),
+    ("data_dir", "DataDirectory"),
+    ("distinct_subnets", "EnforceDistinctSubnets"),
+    ("onion_auth_dir", "ClientOnionAuthDir"),
+    ("outbound_bind_address", "OutboundBindAddress"),
+    ("max_memory", "MaxMemInQueues"),
+    (
+        "client_reject_internal_addresses",
+        "ClientRejectInternalAddresses",
+    ),
+    (
+        "client_dns_reject_internal_addresses",
+        "ClientDNSRejectInternalAddresses",
+    ),
+    ("metrics", "MetricsPort"),
+    ("metrics_policy", "MetricsPortPolicy"),
+    ("nickname", "Nickname"),
+    ("contact", "ContactInfo"),
+    ("address", "Address"),
+    ("ipv6_address", "Address"),
+    ("or_port", "ORPort"),
+    ("dir_port", "DirPort"),
+    ("exit_policy", "ExitPolicy"),
+    ("reduced_exit_policy", "ReducedExitPolicy"),
+    ("ipv6_exit", "IPv6Exit"),
+    ("exit_policy_reject_private", "ExitPolicyRejectPrivate"),
+    (
+        "exit_policy_reject_local_interfaces",
+        "ExitPolicyRejectLocalInterfaces",
+    ),
+    ("reevaluate_exit_policy", "ReevaluateExitPolicy"),
+    ("family", "MyFamily"),
+    ("bandwidth_rate", "BandwidthRate"),
+    ("bandwidth_burst", "BandwidthBurst"),
+    ("relay_bandwidth_rate", "RelayBandwidthRate"),
+    ("relay_bandwidth_burst", "RelayBandwidthBurst"),
+    ("max_advertised_bandwidth", "MaxAdvertisedBandwidth"),
+    ("accounting_max", "AccountingMax"),
+    ("workers", "NumCPUs"),
+];
+const PATHS: [(&str, &str); 9] = [
+    ("entry", "EntryNodes"),
+    ("middle", "MiddleNodes"),
+    ("exit", "ExitNodes"),
+    ("exclude", "ExcludeNodes"),
+    ("exclude_exit", "ExcludeExitNodes"),
+    ("strict", "StrictNodes"),
+    ("exclude_unknown", "GeoIPExcludeUnknown"),
+    ("geoip", "GeoIPFile"),
+    ("geoip6", "GeoIPv6File"),
+];
+const CONTROL: [(&str, &str); 5] = [
+    ("listen", "ControlPort"),
+    ("cookie", "CookieAuthentication"),
+    ("cookie_file", "CookieAuthFile"),
+    ("cookie_file_group_readable", "CookieAuthFileGroupReadable"),
+    ("write_to_file", "ControlPortWriteToFile"),
+];
+
+/// A key that an option says the other way round.
+const AHEAD: &str = "circuits_ahead";
+
+/// A configuration of ours as a torrc; what `tor` has no option for is a comment.
+pub(crate) fn torrc(table: &Table) -> String {
+    let mut text = String::new();
+    lines(table, &SAME, "", &mut text);
+    for (key, value) in table {
+        match (key.as_str(), value) {
+            ("paths", Value::Table(paths)) => lines(paths, &PATHS, "paths.", &mut text),
+            ("control", Value::Table(control)) => lines(control, &CONTROL, "control.", &mut text),
+            ("dos", Value::Table(dos)) => dos_lines(dos, &mut text),
+            (AHEAD, Value::Boolean(is_on)) => {
+                text += &format!("__DisablePredictedCircuits {}\n", u8::from(!is_on));
+            }
+            ("onion_service", Value::Array(services)) => {
+                let services = services.iter().filter_map(Value::as_table);
+                services.for_each(|service| onion_lines(service, &mut text));
+            }
+            (_, Value::Table(_)) => text += &format!("# [{key}] has no option of tor\n"),
+            _ => {}
+        }
+    }
+    text
+}
+
+fn lines(table: &Table, known: &[(&str, &str)], prefix: &str, text: &mut String) {
+    for (key, value) in table {
+        let option = known.iter().find(|(name, _)| name == key);
+        match (option, value) {
+            (Some((_, option)), Value::Array(all)) if is_list(option) => {
+                let words: Vec<_> = all.iter().map(plain).collect();
+                *text += &format!("{option} {}\n", words.join(","));
+            }
+            (Some((_, option)), Value::Array(all)) => {
+                for one in all {
+                    *text += &format!("{option} {}\n", plain(one));
+                }
+                if all.is_empty() {
+                    *text += &format!("{option} 0\n");
+                }
+            }
+            (Some((_, option)), value) => *text += &format!("{option} {}\n", plain(value)),
+            (None, Value::Table(_) | Value::Array(_)) => {}
+            (None, _) if key == AHEAD => {}
+            (None, value) => {
+                *text += &format!("# {prefix}{key} = {value} has no option of tor\n");
+            }
+        }
+    }
+}
+
+/// Whether an option has its values on one line.
+fn is_list(option: &str) -> bool {
+    option.ends_with("Nodes") || option == "MyFamily"
+}
+
+fn dos_lines(dos: &Table, text: &mut String) {
+    for (key, value) in dos {
+        let words = key.split('_').map(|word| {
+            let (first, rest) = word.split_at_checked(1).unwrap_or((word, ""));
+            first.to_ascii_uppercase() + rest
+        });
+        *text += &format!("DoS{} {}\n", words.collect::<String>(), plain(value));
+    }
+}
+
+fn onion_lines(service: &Table, text: &mut String) {
+    let mut put = |option: &str, value: Option<&Value>| {
+        if let Some(value) = value {
+            *text += &format!("{option} {}\n", plain(value));
+        }
+    };
+    put("HiddenServiceDir", service.get("dir"));
+    let ports = service.get("ports").and_then(Value::as_array);
+    for port in ports.into_iter().flatten() {
+        let port = Value::String(plain(port).replacen('=', " ", 1));
+        put("HiddenServicePort", Some(&port));
+    }
+    put(
+        "HiddenServiceNumIntroductionPoints",
+        service.get("intro_points"),
+    );
+    put("HiddenServiceMaxStreams", service.get("streams_max"));
+    if let Some(limit) = service.get("introductions").and_then(Value::as_table) {
+        put(
+            "HiddenServiceEnableIntroDoSDefense",
+            Some(&Value::Integer(1)),
+        );
+        put("HiddenServiceEnableIntroDoSRatePerSec", limit.get("rate"));
+        put("HiddenServiceEnableIntroDoSBurstPerSec", limit.get("burst"));
+    }
+}
+
+/// A value without quotes; 1 and 0 for what is true or not.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Boolean(is_on) => u8::from(*is_on).to_string(),
+        value => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_is_written_as_a_torrc() {
+        let table = "socks = [\"127.0.0.1:1\"]\nautomap = true\nnetwork = \"n\"\n\
+            disable_network = true\ncircuits_ahead = false\nmap_address = [\"a b\"]\n\
+            [paths]\nexit = [\"a\", \"{de}\"]\n[dos]\nconnection_enabled = true\n\
+            [[onion_service]]\ndir = \"d\"\nports = [\"80=127.0.0.1:8080\"]\n";
+        let text = torrc(&table.parse().unwrap());
+        for line in [
+            "SocksPort 127.0.0.1:1\n",
+            "AutomapHostsOnResolve 1\n",
+            "DisableNetwork 1\n",
+            "__DisablePredictedCircuits 1\n",
+            "MapAddress a b\n",
+            "ExitNodes a,{de}\n",
+            "DoSConnectionEnabled 1\n",
+            "HiddenServiceDir d\nHiddenServicePort 80 127.0.0.1:8080\n",
+            "# network = \"n\" has no option of tor\n",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}
