@@ -10,10 +10,11 @@ use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::clock;
 use crate::error::{Failure, fail};
 use crate::terminal::complain;
 
@@ -45,8 +46,8 @@ impl Folder {
         complain(&format!(
             "{shown} is used by another cepa{first}: waiting {wait} seconds for its end"
         ));
-        let until = Instant::now() + PATIENCE;
-        while Instant::now() < until {
+        let until = clock::now().mono + PATIENCE;
+        while clock::now().mono < until {
             std::thread::sleep(BETWEEN_TRIES);
             if let Ok(folder) = Self::try_open(path)? {
                 return Ok(folder);
