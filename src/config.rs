@@ -160,6 +160,8 @@ pub struct AuthorityConfig {
     pub bandwidth_file: Option<PathBuf>,
     /// The file of GuardFraction.
     pub guardfraction_file: Option<PathBuf>,
+    /// Where every consensus and vote is kept.
+    pub archive_dir: Option<PathBuf>,
 }
 
 /// A client.

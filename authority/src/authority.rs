@@ -8,11 +8,13 @@
 //! A network without a consensus may begin with a late round (see [`crate::schedule`]): as soon as
 //! enough relays are Running. After that, rounds follow the grid from midnight.
 
+mod equivocation;
 mod reload;
 mod status;
 mod voting;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddrV4;
 use std::time::{Duration, Instant, SystemTime};
 
 use cepa_crypto::{Ed25519Id, Rng, RsaId};
@@ -25,6 +27,7 @@ use cepa_wire::Now;
 use crate::bandwidth::{FileError, Measurements};
 use crate::command::{Command, Document, Reply, Row, RowKind};
 use crate::config::{Config, Keys};
+use crate::health::Health;
 use crate::history::History;
 use crate::intake;
 use crate::relays::Relays;
@@ -35,6 +38,8 @@ use crate::uploads::{RelayUpload, Source};
 
 /// Descriptors that are asked for at once (dir-spec 4.2: what fits into one request).
 pub(crate) const FETCHED_DESCRIPTORS_MAX: usize = 96;
+/// Clocks of authorities may be so far apart before it is told.
+pub(crate) const CLOCK_SKEW_MAX_SECONDS: u64 = 5;
 
 /// A directory authority.
 pub struct Authority {
@@ -56,6 +61,11 @@ pub struct Authority {
     /// Votes and signatures that came before the round that they are for.
     early_votes: BTreeMap<RsaId, VoteText>,
     early_signatures: BTreeMap<RsaId, DetachedSignatures>,
+    /// The votes of the consensus in force.
+    decided_votes: Vec<VoteText>,
+    /// Pairs of votes of one author for one interval.
+    equivocations: Vec<[VoteText; 2]>,
+    health: Health,
     started: SystemTime,
     commands: VecDeque<Command>,
     deadline: Option<Instant>,
@@ -83,6 +93,9 @@ impl Authority {
             unvoted: None,
             early_votes: BTreeMap::new(),
             early_signatures: BTreeMap::new(),
+            decided_votes: Vec::new(),
+            equivocations: Vec::new(),
+            health: Health::default(),
             started: now.wall,
             commands: VecDeque::new(),
             deadline: None,
@@ -124,6 +137,7 @@ impl Authority {
                 RowKind::Consensus => consensuses.push(text),
                 RowKind::SharedRandom => self.shared_random = SharedRandom::parse(&text),
                 RowKind::Vote => votes.extend(VoteText::parse(text)),
+                RowKind::Equivocation => self.equivocations.extend(equivocation::read(&text)),
             }
         }
         // Only now are all certificates there that confirm them.
@@ -173,6 +187,7 @@ impl Authority {
             .map(|text| text.consensus().lifetime.valid_after);
         votes.retain(|text| Some(start(text)) == decided);
         if !votes.is_empty() {
+            self.decided_votes.clone_from(&votes);
             self.serve(Document::CurrentVotes(votes));
         }
     }
@@ -299,6 +314,27 @@ impl Authority {
             self.round = self.round.take().filter(|round| !round.schedule.late);
         }
         self.advance(now);
+    }
+
+    /// By how many seconds the clock of another authority is ahead of ours, by what it says where
+    /// it answers.
+    pub fn handle_clock(&mut self, dir_port: SocketAddrV4, ahead_seconds: i64) {
+        let mut others = self.config.authorities.iter();
+        let found = others.find(|one| SocketAddrV4::new(one.ip, one.dir_port) == dir_port);
+        if let Some(known) = found {
+            let before = self
+                .health
+                .clocks_ahead
+                .insert(known.v3_identity, ahead_seconds);
+            let is_wrong = |ahead: i64| ahead.unsigned_abs() > CLOCK_SKEW_MAX_SECONDS;
+            if is_wrong(ahead_seconds) && !before.is_some_and(is_wrong) {
+                tracing::warn!(
+                    authority = known.nickname,
+                    ahead_seconds,
+                    "the clock of another authority is not ours"
+                );
+            }
+        }
     }
 
     /// Does what is due.

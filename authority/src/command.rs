@@ -33,11 +33,14 @@ pub enum RowKind {
     KeyPin,
     /// Shared randomness; one row.
     SharedRandom,
+    /// Two votes of one authority for one interval, one behind the other; the key is its v3
+    /// identity and when the interval begins.
+    Equivocation,
 }
 
 impl RowKind {
     /// All kinds of rows, to be read at a start.
-    pub const ALL: [RowKind; 8] = [
+    pub const ALL: [RowKind; 9] = [
         RowKind::Descriptor,
         RowKind::ExtraInfo,
         RowKind::Certificate,
@@ -46,6 +49,7 @@ impl RowKind {
         RowKind::History,
         RowKind::KeyPin,
         RowKind::SharedRandom,
+        RowKind::Equivocation,
     ];
 
     /// The word for it in a store.
@@ -60,6 +64,7 @@ impl RowKind {
             RowKind::History => "history",
             RowKind::KeyPin => "key-pin",
             RowKind::SharedRandom => "shared-random",
+            RowKind::Equivocation => "equivocation",
         }
     }
 

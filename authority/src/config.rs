@@ -146,6 +146,13 @@ impl Config {
         self.authorities.len() / 2 + 1
     }
 
+    /// The nickname of an authority; that of none is empty.
+    #[must_use]
+    pub fn nickname(&self, v3_identity: &RsaId) -> &str {
+        let known = self.authority(v3_identity);
+        known.map_or("", |one| one.nickname.as_str())
+    }
+
     /// The authority with a v3 identity.
     #[must_use]
     pub fn authority(&self, v3_identity: &RsaId) -> Option<&KnownAuthority> {

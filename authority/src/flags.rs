@@ -25,12 +25,14 @@ const STABLE_MTBF_SECONDS: f64 = (5 * 24 * 60 * 60) as f64;
 const FAST_KB: u32 = 100;
 /// From this bandwidth on a relay may be a Guard.
 const GUARD_KB: u32 = 2000;
+/// The same in bytes.
+pub(crate) const GUARD_BYTES: f64 = GUARD_KB as f64 * 1000.0;
 /// From this weighted fractional uptime on.
 const GUARD_WFU: f64 = 0.98;
 /// Known for so long is known long enough.
 const FAMILIAR_SECONDS: u64 = 8 * 24 * 60 * 60;
 /// Uptime that an HSDir needs (`MinUptimeHidServDirectoryV2`).
-const HSDIR_UPTIME_SECONDS: u64 = 96 * 60 * 60;
+pub(crate) const HSDIR_UPTIME_SECONDS: u64 = 96 * 60 * 60;
 /// A descriptor older than this is stale.
 const STALE_AGE: Duration = Duration::from_secs(18 * 60 * 60);
 /// How long relays must have been watched before their mean times between failures count.

@@ -97,6 +97,14 @@ impl History {
         }
     }
 
+    /// For how long it has been Running without a break.
+    pub(crate) fn uptime_seconds(&self, now: SystemTime) -> u64 {
+        let since = self
+            .up_since
+            .and_then(|since| now.duration_since(since).ok());
+        since.unwrap_or_default().as_secs()
+    }
+
     /// How long it has been watched, weighted like all else.
     fn time_known(&self, now: SystemTime) -> Duration {
         let since = now.duration_since(self.recorded).unwrap_or_default();

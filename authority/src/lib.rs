@@ -10,7 +10,9 @@ pub mod bandwidth;
 mod command;
 pub mod compute;
 mod config;
+pub mod diff;
 mod flags;
+mod health;
 mod history;
 mod intake;
 mod relays;
@@ -21,6 +23,7 @@ mod srv;
 pub mod status;
 mod uploads;
 mod vote;
+pub mod why;
 
 pub use authority::Authority;
 pub use command::{Command, Document, Reply, Row, RowKind};

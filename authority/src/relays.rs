@@ -18,11 +18,14 @@ use cepa_netdoc::extrainfo::ExtraInfo;
 use cepa_netdoc::routerstatus::RouterStatus;
 use cepa_wire::time::unix_seconds;
 
+use crate::bandwidth::Measurements;
 use crate::command::{Command, Document, Reply, Row, RowKind};
 use crate::config::{Config, METHODS, RELAYS_MAX};
+use crate::flags;
 use crate::history::History;
-use crate::rules::{Rules, Verdict};
+use crate::rules::{Rule, Rules, Verdict};
 use crate::uploads::{self, RelayUpload, Source};
+use crate::why::{OwnView, RuleSaid};
 use places::{Places, Room};
 use reach::{ReachTimes, TestsDue};
 
@@ -405,6 +408,33 @@ impl Relays {
             let at = times.again(relay.failures, now);
             self.tests_due.plan(*rsa, is_stranger, at);
         }
+    }
+
+    /// What is known of a relay beside our vote on it.
+    pub(crate) fn own_view(
+        &self,
+        id: &RsaId,
+        config: &Config,
+        measurements: &Measurements,
+        now: SystemTime,
+    ) -> Option<OwnView> {
+        let relay = self.by_id.get(id)?;
+        let said = |rule: &Rule| RuleSaid {
+            verdict: rule.verdict.word(),
+            subject: rule.subject.to_string(),
+            comment: rule.comment.clone(),
+        };
+        Some(OwnView {
+            published: relay.desc.published,
+            is_running: relay.is_running(config, now),
+            reached: relay.reached,
+            tested: relay.tested,
+            failures: relay.failures,
+            uptime_declared_seconds: relay.uptime_seconds(now),
+            uptime_measured_seconds: relay.history.uptime_seconds(now),
+            is_sybil: flags::sybils(self, measurements, config, now).contains(id),
+            rules: config.rules.of(&relay.desc).map(said).collect(),
+        })
     }
 
     /// Brings all histories up to date and persists them: once a voting round.

@@ -6,7 +6,7 @@
 
 mod measured;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -32,6 +32,7 @@ use super::fetch as exchange;
 use super::relay::{Beside, Node};
 use super::uploads::{self, Read, Upload, Uploads};
 use super::{Told, stays};
+use crate::archive::Archive;
 use crate::clock;
 use crate::config::AuthorityConfig;
 use crate::error::{Failure, fail};
@@ -41,7 +42,7 @@ use crate::launched::Stage;
 use crate::net::link;
 use crate::network::Network;
 use crate::reload::{Asked, Changes, Reread};
-use crate::status;
+use crate::status::{self, Subject};
 use crate::store::Change;
 
 /// Uploads that are judged before what they changed is persisted.
@@ -53,6 +54,8 @@ enum Event {
     Signatures(Option<DetachedSignatures>),
     Descriptors(Vec<RelayUpload>),
     Reached(RsaId, bool),
+    /// By how many seconds the clock behind a DirPort is ahead of ours.
+    Clock(SocketAddrV4, i64),
 }
 
 /// Runs an authority until `shutdown`.
@@ -92,6 +95,7 @@ pub async fn run(
     let node = Node::start(config.relay.clone(), Some(beside), told.reporter, &shutdown).await?;
     let measured = Measured::of(&config);
     let mut running = Running::new(node, core, network, core_keys(keys), sender, measured)?;
+    running.archive = config.archive_dir.as_deref().map(Archive::of);
     let mut waiting = Vec::with_capacity(UPLOADS_AT_ONCE);
     loop {
         running.drain()?;
@@ -138,6 +142,7 @@ struct Running {
     answered: Vec<(oneshot::Sender<Reply>, Reply)>,
     relays_reported: usize,
     measured: Measured,
+    archive: Option<Archive>,
     events: mpsc::UnboundedReceiver<Event>,
     answers: mpsc::UnboundedSender<Event>,
 }
@@ -167,6 +172,7 @@ impl Running {
             answered: Vec::new(),
             relays_reported: 0,
             measured,
+            archive: None,
             events,
             answers,
         })
@@ -188,6 +194,7 @@ impl Running {
             Event::Signatures(None) => {}
             Event::Descriptors(read) => self.authority.handle_read_descriptors(read, now),
             Event::Reached(rsa, reached) => self.authority.handle_reachability(&rsa, reached, now),
+            Event::Clock(of, ahead) => self.authority.handle_clock(of, ahead),
         }
     }
 
@@ -216,6 +223,7 @@ impl Running {
         let now = clock::now();
         let keys = keyfiles::authority::load(&self.node.keys_folder(), now)?;
         self.measured.name(&config);
+        self.archive = config.archive_dir.as_deref().map(Archive::of);
         let changes = self.node.reload(config.relay)?;
         self.authority.set_config(core, now);
         if self.authority.renew_keys(core_keys(keys), now) {
@@ -234,8 +242,27 @@ impl Running {
     /// Answers what the node was asked about its authority.
     fn answer(&mut self) {
         for query in self.node.take_unanswered() {
-            let status = self.authority.status(clock::now());
-            query.reply(&status, || status::authority::words(&status));
+            let now = clock::now();
+            match (query.question.subject, query.question.relay) {
+                (Subject::Metrics, _) => {
+                    let health = self.authority.status(now).health;
+                    let more = status::health::metrics(&health);
+                    self.node.answer_metrics(query, more);
+                }
+                (Subject::Health, _) => {
+                    let health = self.authority.status(now).health;
+                    query.reply(&health, || status::health::words(&health));
+                }
+                (Subject::Why, Some(relay)) => {
+                    let why = self.authority.why(&relay, now);
+                    query.reply(&why, || status::votes::why(&why));
+                }
+                (Subject::Authority, _) => {
+                    let status = self.authority.status(now);
+                    query.reply(&status, || status::authority::words(&status));
+                }
+                _ => query.refuse(),
+            }
         }
     }
 
@@ -277,6 +304,8 @@ impl Running {
         }
         self.node.drain()?;
         for text in self.node.take_consensuses() {
+            let kept = text.clone();
+            self.keep_in_archive(move |archive| archive.keep_consensus(&kept));
             self.authority.handle_consensus(&text, clock::now());
         }
         Ok(())
@@ -284,25 +313,25 @@ impl Running {
 
     fn run_command(&mut self, command: Command) {
         match command {
-            Command::PostVote { to, body } => post(to.into(), DirRequest::PostVote, &body),
+            Command::PostVote { to, body } => self.post(to, DirRequest::PostVote, &body),
             Command::PostSignatures { to, body } => {
-                post(to.into(), DirRequest::PostSignatures, &body);
+                self.post(to, DirRequest::PostSignatures, &body);
             }
             Command::FetchVotes { from, of } => {
                 let request = DirRequest::Votes(Round::Next, VoteQuery::Identities(of));
                 let door = self.authority.vote_door(clock::now().wall);
-                self.fetch(from.into(), request, move |body| {
+                self.fetch(from, request, move |body| {
                     Event::Votes(door.read_all(body, clock::now().wall))
                 });
             }
             Command::FetchSignatures { from } => {
-                self.fetch(from.into(), DirRequest::Signatures, |body| {
+                self.fetch(from, DirRequest::Signatures, |body| {
                     Event::Signatures(read_signatures(body).ok())
                 });
             }
             Command::FetchDescriptors { from, digests } => {
                 let request = DirRequest::ServerDescs(DescQuery::Digests(digests));
-                self.fetch(from.into(), request, |body| {
+                self.fetch(from, request, |body| {
                     Event::Descriptors(read_descriptors(body))
                 });
             }
@@ -320,14 +349,30 @@ impl Running {
         }
     }
 
+    /// Posts something to another authority.
+    fn post(&self, to: SocketAddrV4, request: DirRequest, body: &str) {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            let told = exchange::upload(to.into(), &request, body).await;
+            let clock = told.ahead_seconds.map(|ahead| Event::Clock(to, ahead));
+            if let Some(event) = clock {
+                let _ = answers.send(event);
+            }
+        });
+    }
+
     /// Asks another authority, and reads its reply beside this loop.
-    fn fetch<F>(&self, from: SocketAddr, request: DirRequest, read: F)
+    fn fetch<F>(&self, from: SocketAddrV4, request: DirRequest, read: F)
     where
         F: FnOnce(&str) -> Event + Send + 'static,
     {
         let answers = self.answers.clone();
         tokio::spawn(async move {
-            let reply = exchange::over_dir_port(from, &request).await;
+            let (reply, ahead) = exchange::over_dir_port_by_the_clock(from.into(), &request).await;
+            if let Some(ahead) = ahead {
+                let _ = answers.send(Event::Clock(from, ahead));
+            }
             let (200, Ok(body)) = (reply.status, String::from_utf8(reply.body)) else {
                 return;
             };
@@ -385,13 +430,34 @@ impl Running {
                 directory.insert(DirDocument::NextConsensus(flavour, text));
             }
             Document::NextBandwidth(text) => directory.insert(DirDocument::NextBandwidth(text)),
-            Document::CurrentVotes(votes) => directory.insert(DirDocument::CurrentVotes(votes)),
+            Document::CurrentVotes(votes) => {
+                directory.insert(DirDocument::CurrentVotes(votes.clone()));
+                self.keep_in_archive(move |archive| {
+                    votes.iter().try_for_each(|vote| archive.keep_vote(vote))
+                });
+            }
             Document::CurrentConsensus(text) => self.adopt(text),
+        }
+    }
+
+    /// Keeps something in the archive, if there is one, beside this loop.
+    fn keep_in_archive<F>(&self, keep: F)
+    where
+        F: FnOnce(&Archive) -> std::io::Result<()> + Send + 'static,
+    {
+        if let Some(archive) = self.archive.clone() {
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = keep(&archive) {
+                    tracing::warn!(%error, "the archive does not keep what it is given");
+                }
+            });
         }
     }
 
     /// Serves a consensus of ours, and lets the relay beside know it.
     fn adopt(&mut self, text: ConsensusText) {
+        let kept = text.clone();
+        self.keep_in_archive(move |archive| archive.keep_consensus(&kept));
         self.node
             .directory
             .insert(DirDocument::Consensus(text.clone()));
@@ -401,11 +467,6 @@ impl Running {
             Err(refusal) => tracing::warn!(%refusal, "our own consensus is not used"),
         }
     }
-}
-
-fn post(to: SocketAddr, request: DirRequest, body: &str) {
-    let body = Bytes::copy_from_slice(body.as_bytes());
-    tokio::spawn(async move { exchange::upload(to, &request, body).await });
 }
 
 fn core_config(config: &AuthorityConfig, network: &Network) -> Result<Config, Failure> {

@@ -252,16 +252,22 @@ impl Node {
                     query.reply(&status, || status::relay::words(&status));
                 });
             }
-            Subject::Metrics => {
-                let status = self.status();
-                tokio::spawn(async move {
-                    let (status, now) = (status.await, clock::now().wall);
-                    query.reply_metrics(status::relay::metrics(&status, now));
-                });
+            Subject::Metrics if self.beside => self.unanswered.push(query),
+            Subject::Metrics => self.answer_metrics(query, String::new()),
+            Subject::Authority | Subject::Health | Subject::Why if self.beside => {
+                self.unanswered.push(query);
             }
-            Subject::Authority if self.beside => self.unanswered.push(query),
             _ => query.refuse(),
         }
+    }
+
+    /// Answers with the metrics of this node, and more behind them.
+    pub(crate) fn answer_metrics(&self, query: Query, more: String) {
+        let status = self.status();
+        tokio::spawn(async move {
+            let (status, now) = (status.await, clock::now().wall);
+            query.reply_metrics(status::relay::metrics(&status, now) + &more);
+        });
     }
 
     /// Questions about the authority beside.
@@ -394,9 +400,9 @@ impl Node {
             } => {
                 tokio::spawn(async move {
                     let body = bytes::Bytes::from_owner(body.as_bytes().to_vec());
-                    let (status, reason) =
-                        exchange::upload(to.into(), &DirRequest::PostDescriptor, body).await;
-                    let _ = answers.send(Event::Uploaded(authority, status, reason));
+                    let request = DirRequest::PostDescriptor;
+                    let told = exchange::upload(to.into(), &request, body).await;
+                    let _ = answers.send(Event::Uploaded(authority, told.status, told.reason));
                 });
             }
             Command::Serve(document) => self.serve(document),

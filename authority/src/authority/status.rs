@@ -1,16 +1,24 @@
 //! The snapshot of an authority ([`crate::status`]).
 
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use cepa_crypto::RsaId;
+use cepa_crypto::encoding::hex_upper;
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::ConsensusText;
 use cepa_netdoc::vote::{VoteRouter, VoteText};
 use cepa_wire::Now;
 
 use super::Authority;
+use crate::config::KnownAuthority;
+use crate::health::days_left;
 use crate::round::Round;
 use crate::status::{
-    AuthorityStatus, CertificateStatus, ConsensusStatus, RoundState, RoundStatus, VoteStatus,
-    VotedRelay,
+    AuthorityStatus, CertificateStatus, ConsensusStatus, Equivocation, HealthStatus, PeerStatus,
+    RoundState, RoundStatus, VoteStatus, VotedRelay,
 };
+use crate::why::{Why, why};
 
 impl Authority {
     /// How it stands.
@@ -30,7 +38,68 @@ impl Authority {
             round: self.round.as_ref().map(|round| self.round_status(round)),
             next_vote: self.next.vote,
             vote: self.own_vote.as_ref().map(vote),
+            health: self.health_status(now.wall),
         }
+    }
+
+    /// What the votes of the consensus in force say of a relay, and what is known of it here.
+    #[must_use]
+    pub fn why(&self, relay: &RsaId, now: Now) -> Why {
+        let votes: Vec<_> = self
+            .decided_votes
+            .iter()
+            .map(|text| Arc::clone(text.vote()))
+            .collect();
+        let start = votes.first().map(|vote| vote.lifetime.valid_after);
+        let consensus = self.consensus.as_ref().map(|text| text.consensus());
+        let of_votes = consensus.filter(|one| Some(one.lifetime.valid_after) == start);
+        let authorities = self.config.authorities.len();
+        let own = self
+            .relays
+            .own_view(relay, &self.config, &self.measurements, now.wall);
+        Why {
+            own,
+            ..why(relay, &votes, authorities, of_votes.map(|one| &**one))
+        }
+    }
+
+    /// Warns of certificates that end soon.
+    pub(super) fn warn_of_certificates(&mut self, now: SystemTime) {
+        let own = self.keys.cert.identity;
+        let ends = self.certs.values().map(|cert| {
+            let nickname = self.config.nickname(&cert.identity);
+            (nickname, cert.identity == own, cert.expires)
+        });
+        self.health.warn_of_certificates(ends, now);
+    }
+
+    fn health_status(&self, now: SystemTime) -> HealthStatus {
+        let last = self.health.last.as_ref();
+        let peer = |one: &KnownAuthority| PeerStatus {
+            nickname: one.nickname.clone(),
+            identity: one.v3_identity,
+            is_own: one.v3_identity == self.keys.cert.identity,
+            clock_ahead_seconds: self.health.clocks_ahead.get(&one.v3_identity).copied(),
+            late_votes: self.health.late.get(&one.v3_identity).copied().unwrap_or(0),
+            has_voted: last.map(|last| last.voted.contains(&one.v3_identity)),
+            has_signed: last.map(|last| last.signed.contains(&one.v3_identity)),
+            certificate_days_left: (self.certs.get(&one.v3_identity))
+                .map(|cert| days_left(cert.expires, now)),
+        };
+        let equivocation = |[first, second]: &[VoteText; 2]| Equivocation {
+            identity: first.vote().author(),
+            valid_after: first.vote().lifetime.valid_after,
+            digests: [first, second].map(|text| hex_upper(text.digest())),
+        };
+        let mut health = HealthStatus {
+            problems: Vec::new(),
+            authorities: self.config.authorities.iter().map(peer).collect(),
+            last_round: self.health.last.clone(),
+            rounds_failed: self.health.rounds_failed,
+            equivocations: self.equivocations.iter().map(equivocation).collect(),
+        };
+        health.problems = health.find_problems(self.has_live_consensus(now));
+        health
     }
 
     fn round_status(&self, round: &Round) -> RoundStatus {

@@ -3,6 +3,7 @@
 
 mod odd;
 mod operator;
+mod sight;
 mod world;
 
 use super::*;

@@ -150,11 +150,13 @@ impl Authority {
             return Err("Vote for an interval that is decided".to_owned());
         }
         self.add_certificate(&vote.certificate);
+        self.look_for_equivocation(&text);
         self.fetch_descriptors(&vote);
         match &mut self.round {
             Some(round) if round.schedule.valid_after == start => {
                 let is_late = is_posted && !round.schedule.late && now > round.schedule.fetch_votes;
                 if is_late && !round.votes.contains_key(&author) {
+                    self.health.handle_late(author);
                     return Err("Posted vote too late".to_owned());
                 }
                 if round.signing.is_some() {
@@ -319,13 +321,14 @@ impl Authority {
             || self.started + patience <= now
     }
 
-    fn has_live_consensus(&self, now: SystemTime) -> bool {
+    pub(super) fn has_live_consensus(&self, now: SystemTime) -> bool {
         let held = self.consensus.as_ref();
         held.is_some_and(|text| text.consensus().lifetime.is_live(now))
     }
 
     fn begin(&mut self, schedule: Schedule, now: Now) {
         let own = self.keys.cert.identity;
+        self.warn_of_certificates(now.wall);
         if !self.keys.cert.is_current(now.wall) {
             tracing::error!("this authority's certificate is not good now: it does not vote");
             return;
@@ -411,6 +414,7 @@ impl Authority {
     /// again.
     fn give_up(&mut self) {
         if let Some(round) = self.round.take() {
+            self.health.handle_failed(&round, &self.config);
             self.early_votes = round.votes;
         }
     }
@@ -492,6 +496,9 @@ impl Authority {
         let Some(texts) = round.signing.and_then(|signing| signing.publish()) else {
             return;
         };
+        let votes: Vec<VoteText> = round.votes.into_values().collect();
+        let signed = texts.each_ref().map(|text| &**text.consensus());
+        self.health.handle_published(&votes, &signed);
         for text in texts {
             let consensus = Arc::clone(text.consensus());
             self.put(
@@ -513,10 +520,12 @@ impl Authority {
             self.serve(Document::CurrentConsensus(text));
         }
         self.put_shared_random();
-        for (author, vote) in &round.votes {
-            self.put(RowKind::Vote, author.to_string(), vote.text());
+        for vote in &votes {
+            let author = vote.vote().author().to_string();
+            self.put(RowKind::Vote, author, vote.text());
         }
-        self.serve(Document::CurrentVotes(round.votes.into_values().collect()));
+        self.decided_votes.clone_from(&votes);
+        self.serve(Document::CurrentVotes(votes));
         self.early_signatures.clear();
         self.next = self.config.timing.next_round(now.wall);
     }

@@ -53,6 +53,9 @@ pub struct AuthorityTable {
     /// The file of GuardFraction (`GuardfractionFile`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guardfraction_file: Option<PathBuf>,
+    /// Where every consensus and vote is kept, in the layout of CollecTor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive_dir: Option<PathBuf>,
     /// Rules in `tor`'s format; `approved-routers` in the data folder without it, if it is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approved_routers: Option<PathBuf>,
@@ -183,6 +186,7 @@ pub(super) fn check(
         rules: rules(source, &relay.data_dir, &table)?,
         bandwidth_file: table.bandwidth_file.as_ref().map(resolve),
         guardfraction_file: table.guardfraction_file.as_ref().map(resolve),
+        archive_dir: table.archive_dir.as_ref().map(resolve),
         relay,
         voting_interval_secs: interval,
         vote_delay_secs: vote,

@@ -156,7 +156,7 @@ pub(super) fn config() -> Config {
 
 pub(super) fn keys(index: usize) -> Keys {
     let [identity, signing] = &AUTHORITY_KEYS[index];
-    let text = AuthCert::build(identity, signing, None, at(0), at(400_000_000));
+    let text = AuthCert::build(identity, signing, None, at(0), at(5_000_000_000));
     Keys {
         cert: AuthCert::parse(&text).unwrap(),
         signing: rsa::Keypair::from_pem(&signing.to_pem()).unwrap(),
