@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! relay-descriptors/consensus/2026/11/29/2026-11-29-12-00-00-consensus
-//! relay-descriptors/microdesc/2026/11/consensus-microdesc/29/2026-11-29-12-00-00-consensus-microdesc
+//! relay-descriptors/microdesc/2026/11/consensus-microdesc/29/2026-11-29-12-…-consensus-microdesc
 //! relay-descriptors/vote/2026/11/29/2026-11-29-12-00-00-vote-V3IDENT-DIGEST
 //! ```
 //! Each file begins with a line that says what it is (`@type`), which is no part of the document.

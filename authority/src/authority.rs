@@ -8,8 +8,9 @@
 //! A network without a consensus may begin with a late round (see [`crate::schedule`]): as soon as
 //! enough relays are Running. After that, rounds follow the grid from midnight.
 
-mod equivocation;
+mod pace;
 mod reload;
+mod restore;
 mod status;
 mod voting;
 
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant, SystemTime};
 
-use cepa_crypto::{Ed25519Id, Rng, RsaId};
+use cepa_crypto::{Rng, RsaId};
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::{ConsensusText, Flavour};
 use cepa_netdoc::detached::DetachedSignatures;
@@ -27,19 +28,17 @@ use cepa_wire::Now;
 use crate::bandwidth::{FileError, Measurements};
 use crate::command::{Command, Document, Reply, Row, RowKind};
 use crate::config::{Config, Keys};
+use crate::equivocations::Equivocations;
 use crate::health::Health;
-use crate::history::History;
 use crate::intake;
 use crate::relays::Relays;
 use crate::round::Round;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, Timing};
 use crate::srv::SharedRandom;
 use crate::uploads::{RelayUpload, Source};
 
 /// Descriptors that are asked for at once (dir-spec 4.2: what fits into one request).
 pub(crate) const FETCHED_DESCRIPTORS_MAX: usize = 96;
-/// Clocks of authorities may be so far apart before it is told.
-pub(crate) const CLOCK_SKEW_MAX_SECONDS: u64 = 5;
 
 /// A directory authority.
 pub struct Authority {
@@ -54,6 +53,8 @@ pub struct Authority {
     consensus: Option<ConsensusText>,
     round: Option<Round>,
     next: Schedule,
+    /// By which timing that is.
+    next_timing: Timing,
     /// Our last vote: never are there two of one interval.
     own_vote: Option<VoteText>,
     /// The interval for which we could make no vote that can be read.
@@ -64,7 +65,7 @@ pub struct Authority {
     /// The votes of the consensus in force.
     decided_votes: Vec<VoteText>,
     /// Pairs of votes of one author for one interval.
-    equivocations: Vec<[VoteText; 2]>,
+    equivocations: Equivocations,
     health: Health,
     started: SystemTime,
     commands: VecDeque<Command>,
@@ -77,7 +78,8 @@ impl Authority {
     #[must_use]
     pub fn restore(config: Config, keys: Keys, rows: Vec<Row>, rng: Rng, now: Now) -> Self {
         let certs = BTreeMap::from([(keys.cert.identity, keys.cert.clone())]);
-        let next = config.timing.next_round(now.wall);
+        let timing = config.initial_timing();
+        let next = timing.this_round(now.wall);
         let mut authority = Authority {
             config,
             keys,
@@ -89,12 +91,13 @@ impl Authority {
             consensus: None,
             round: None,
             next,
+            next_timing: timing,
             own_vote: None,
             unvoted: None,
             early_votes: BTreeMap::new(),
             early_signatures: BTreeMap::new(),
             decided_votes: Vec::new(),
-            equivocations: Vec::new(),
+            equivocations: Equivocations::default(),
             health: Health::default(),
             started: now.wall,
             commands: VecDeque::new(),
@@ -103,111 +106,10 @@ impl Authority {
         };
         let own = authority.keys.cert.clone();
         authority.serve(Document::Certificate(own.into()));
-        authority.restore_rows(rows, now);
+        restore::rows(&mut authority, rows, now);
+        authority.join_round(now.wall);
         authority.advance(now);
         authority
-    }
-
-    fn restore_rows(&mut self, rows: Vec<Row>, now: Now) {
-        let mut descriptors = BTreeMap::<String, [String; 2]>::new();
-        let (mut votes, mut consensuses) = (Vec::new(), Vec::new());
-        for row in rows {
-            let Ok(text) = String::from_utf8(row.bytes) else {
-                continue;
-            };
-            match row.kind {
-                RowKind::Descriptor => descriptors.entry(row.key).or_default()[0] = text,
-                RowKind::ExtraInfo => descriptors.entry(row.key).or_default()[1] = text,
-                RowKind::KeyPin => {
-                    if let (Ok(rsa), Ok(ed)) = (row.key.parse::<RsaId>(), text.parse::<Ed25519Id>())
-                    {
-                        self.relays.restore_pin(rsa, ed);
-                    }
-                }
-                RowKind::History => {
-                    if let (Ok(rsa), Some(history)) = (row.key.parse(), History::parse(&text)) {
-                        self.relays.restore_history(rsa, history);
-                    }
-                }
-                RowKind::Certificate => {
-                    if let Ok(cert) = AuthCert::parse(&text) {
-                        self.add_certificate(&cert);
-                    }
-                }
-                RowKind::Consensus => consensuses.push(text),
-                RowKind::SharedRandom => self.shared_random = SharedRandom::parse(&text),
-                RowKind::Vote => votes.extend(VoteText::parse(text)),
-                RowKind::Equivocation => self.equivocations.extend(equivocation::read(&text)),
-            }
-        }
-        // Only now are all certificates there that confirm them.
-        for text in consensuses {
-            self.restore_consensus(text, now.wall);
-        }
-        self.restore_votes(votes);
-        for (key, [descriptor, extra_info]) in descriptors {
-            let mut commands = Vec::new();
-            let config = &self.config;
-            let reply = match RelayUpload::read(&(descriptor + &extra_info)) {
-                Ok(upload) => {
-                    let relays = &mut self.relays;
-                    relays.upload(upload, Source::Stored, config, now.wall, &mut commands)
-                }
-                Err(refusal) => refusal,
-            };
-            // They are in the store already.
-            commands.retain(|command| !matches!(command, Command::Put(_)));
-            if reply.status != 200 {
-                tracing::info!(
-                    relay = key,
-                    reason = reply.reason,
-                    "what was stored of a relay is not taken over"
-                );
-                // The descriptor may be good, and the extra-info that of one before it.
-                let is_known = key.parse().is_ok_and(|id| self.relays.knows(&id));
-                let descriptor = (!is_known).then_some(RowKind::Descriptor);
-                let kinds = descriptor.into_iter().chain([RowKind::ExtraInfo]);
-                commands.extend(kinds.map(|kind| Command::Drop(kind, key.clone())));
-            }
-            self.commands.extend(commands);
-        }
-    }
-
-    /// Votes of an earlier run: those of the consensus are served, and ours is not made again.
-    fn restore_votes(&mut self, mut votes: Vec<VoteText>) {
-        let own = self.keys.cert.identity;
-        self.own_vote = votes
-            .iter()
-            .find(|text| text.vote().author() == own)
-            .cloned();
-        let start = |text: &VoteText| text.vote().lifetime.valid_after;
-        let decided = self
-            .consensus
-            .as_ref()
-            .map(|text| text.consensus().lifetime.valid_after);
-        votes.retain(|text| Some(start(text)) == decided);
-        if !votes.is_empty() {
-            self.decided_votes.clone_from(&votes);
-            self.serve(Document::CurrentVotes(votes));
-        }
-    }
-
-    /// A consensus of an earlier run: believed only while it is in force, and if most authorities
-    /// of the network as it is now have signed it.
-    fn restore_consensus(&mut self, text: String, now: SystemTime) {
-        let Ok(text) = ConsensusText::parse(text) else {
-            return;
-        };
-        let certs: Vec<AuthCert> = self.certs.values().cloned().collect();
-        let trusted = self.config.v3_identities();
-        let signers = text.signers(&certs, &trusted, now);
-        if !text.consensus().lifetime.is_live(now) || !signers.is_majority(trusted.len()) {
-            return;
-        }
-        if text.consensus().flavour == Flavour::Ns {
-            self.consensus = Some(text.clone());
-        }
-        self.serve(Document::CurrentConsensus(text));
     }
 
     /// How many relays have published here.
@@ -319,22 +221,8 @@ impl Authority {
     /// By how many seconds the clock of another authority is ahead of ours, by what it says where
     /// it answers.
     pub fn handle_clock(&mut self, dir_port: SocketAddrV4, ahead_seconds: i64) {
-        let mut others = self.config.authorities.iter();
-        let found = others.find(|one| SocketAddrV4::new(one.ip, one.dir_port) == dir_port);
-        if let Some(known) = found {
-            let before = self
-                .health
-                .clocks_ahead
-                .insert(known.v3_identity, ahead_seconds);
-            let is_wrong = |ahead: i64| ahead.unsigned_abs() > CLOCK_SKEW_MAX_SECONDS;
-            if is_wrong(ahead_seconds) && !before.is_some_and(is_wrong) {
-                tracing::warn!(
-                    authority = known.nickname,
-                    ahead_seconds,
-                    "the clock of another authority is not ours"
-                );
-            }
-        }
+        self.health
+            .handle_clock(&self.config, dir_port, ahead_seconds);
     }
 
     /// Does what is due.
@@ -380,6 +268,8 @@ impl Authority {
         });
         test.into_iter()
             .chain(round)
+            .chain(self.round.as_ref().and_then(|round| round.posts.next()))
+            .chain(pace::consensus_end(self.consensus.as_ref(), now))
             .fold(self.next.vote, SystemTime::min)
     }
 

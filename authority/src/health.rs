@@ -1,9 +1,9 @@
 //! What an authority remembers of its peers and of the last round, for whoever watches over it.
 //!
-//! Each list has an entry an authority at most, but for the pairs of votes of one that voted twice
-//! for one interval: those are evidence, and the first [`EQUIVOCATIONS_MAX`] are kept.
+//! Each list has an entry an authority at most.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 use std::time::{Duration, SystemTime};
 
 use cepa_crypto::RsaId;
@@ -13,13 +13,11 @@ use cepa_netdoc::vote::VoteText;
 use crate::config::Config;
 use crate::diff::Differences;
 use crate::round::Round;
-use crate::status::RoundOutcome;
+use crate::status::{CLOCK_SKEW_MAX_SECONDS, RoundOutcome};
 
 /// From so long before its end on, a certificate is warned of.
 const EXPIRY_WARNING: Duration = Duration::from_secs(28 * DAY_SECS);
 const DAY_SECS: u64 = 24 * 60 * 60;
-/// Pairs of votes of one authority for one interval that are kept as evidence.
-pub(crate) const EQUIVOCATIONS_MAX: usize = 8;
 
 /// What is remembered.
 #[derive(Debug, Default)]
@@ -55,6 +53,21 @@ impl Health {
             flags_disputed: differences.flag_counts(),
             relays_in_some_votes: differences.partial.len(),
         });
+    }
+
+    /// By how many seconds the clock of the authority with this DirPort is ahead of ours.
+    pub(crate) fn handle_clock(&mut self, config: &Config, dir_port: SocketAddrV4, ahead: i64) {
+        let mut others = config.authorities.iter();
+        let found = others.find(|one| SocketAddrV4::new(one.ip, one.dir_port) == dir_port);
+        let Some(known) = found else { return };
+        let before = self.clocks_ahead.insert(known.v3_identity, ahead);
+        if is_wrong(ahead) && !before.is_some_and(is_wrong) {
+            tracing::warn!(
+                authority = known.nickname,
+                ahead_seconds = ahead,
+                "the clock of another authority is not ours"
+            );
+        }
     }
 
     /// A round ended without a consensus.
@@ -107,6 +120,10 @@ impl Health {
             }
         }
     }
+}
+
+fn is_wrong(ahead_seconds: i64) -> bool {
+    ahead_seconds.unsigned_abs() > CLOCK_SKEW_MAX_SECONDS
 }
 
 /// Whole days until `end`; negative once it is over.

@@ -18,6 +18,7 @@ use cepa_netdoc::vote::VoteText;
 
 use crate::compute::{Ballot, compute};
 use crate::config::{Config, Keys, METHOD_MAX};
+use crate::posts::Posts;
 use crate::schedule::Schedule;
 
 /// A round that goes on.
@@ -31,6 +32,8 @@ pub(crate) struct Round {
     pub(crate) votes_fetched: bool,
     /// The consensus that is being signed.
     pub(crate) signing: Option<Signing>,
+    /// Posts that failed.
+    pub(crate) posts: Posts,
     /// The votes make no consensus that anybody could read: nothing more comes of this round.
     pub(crate) is_void: bool,
 }
@@ -54,6 +57,7 @@ impl Round {
             schedule,
             votes,
             votes_fetched: false,
+            posts: Posts::default(),
             signing: None,
             is_void: false,
         }

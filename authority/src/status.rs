@@ -12,7 +12,8 @@ use cepa_netdoc::routerstatus::Flags;
 use cepa_netdoc::timestamp;
 use serde::Serialize;
 
-use crate::authority::CLOCK_SKEW_MAX_SECONDS;
+/// Clocks of authorities may be so far apart before it is told.
+pub(crate) const CLOCK_SKEW_MAX_SECONDS: u64 = 5;
 
 /// All of an authority at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use cepa_crypto::RsaId;
 use cepa_netdoc::consensus::Consensus;
@@ -15,7 +15,7 @@ use cepa_netdoc::timestamp;
 use cepa_netdoc::vote::{Vote, VoteRouter};
 use serde::Serialize;
 
-use crate::flags::{GUARD_BYTES, HSDIR_UPTIME_SECONDS};
+use crate::config::FlagTerms;
 
 /// What is known of one relay's flags.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -357,7 +357,8 @@ impl<'a> Numbers<'a> {
             self.need("guard-bw-exc-exits"),
         ];
         let quarter = quarter.into_iter().flatten().reduce(f64::min);
-        let bytes = quarter.map(|quarter| quarter.min(GUARD_BYTES));
+        let enough = f64::from(FlagTerms::default().guard_kilobytes) * 1000.0;
+        let bytes = quarter.map(|quarter| quarter.min(enough));
         let wfu = self.need("guard-wfu").map(|percent| percent / 100.0);
         let checks = [
             self.check(Quantity::Bandwidth, Some(self.bytes), bytes),
@@ -368,8 +369,9 @@ impl<'a> Numbers<'a> {
     }
 
     fn hs_dir(&self) -> Vec<Check> {
-        const NEEDED: f64 = HSDIR_UPTIME_SECONDS as f64;
-        let check = self.check(Quantity::Uptime, None, Some(NEEDED));
+        let needed = FlagTerms::default().hs_dir_uptime_seconds;
+        let needed = Duration::from_secs(needed).as_secs_f64();
+        let check = self.check(Quantity::Uptime, None, Some(needed));
         check.into_iter().collect()
     }
 }

@@ -42,11 +42,14 @@ A configuration:
   network = \"network.toml\"      # all authorities, this one included
   [authority]
   voting_interval = 3600        # seconds; a divisor of a day
+  initial_voting_interval = 1800   # while no consensus is in force; half of it without a word
   consensus_method_max = 35     # 36 and 37 leave out TAP keys, and family lists
   auth_dir_max_servers_per_addr = 2   # relays that may be Running on one address; 0: any number
   bandwidth_file = \"/var/lib/sbws/v3bw/latest.v3bw\"   # followed; also guardfraction_file
   archive_dir = \"archive\"       # keeps every consensus and vote, as CollecTor does
   approved_routers = \"approved-routers\"   # rules in tor's format; read again on SIGHUP
+  [authority.flags]             # what is enough for a flag; tor's options, for example
+  auth_dir_guard_bw_guarantee = 2000000
   [[authority.rules]]                     # the same here, by fingerprint, Ed25519 id or network
   relays = [\"192.0.2.0/24\"]
   verdicts = [\"reject\"]   # invalid, badexit, middleonly, stripguard, striphsdir, stripv2dir

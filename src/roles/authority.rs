@@ -5,6 +5,7 @@
 //! judged by the core, some at a time, and answered when it is persisted.
 
 mod measured;
+mod takeover;
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cepa_authority::schedule::Timing;
 use cepa_authority::{
-    Authority, Command, Config, Document, Keys, KnownAuthority, RelayUpload, Row, RowKind,
+    Authority, Command, Config, Document, Keys, KnownAuthority, Posted, RelayUpload, Row, RowKind,
     read_descriptors, read_signatures,
 };
 use cepa_crypto::{Ed25519Id, RsaId};
@@ -54,6 +55,8 @@ enum Event {
     Signatures(Option<DetachedSignatures>),
     Descriptors(Vec<RelayUpload>),
     Reached(RsaId, bool),
+    /// How a post ended, by its status.
+    Posted(Posted, SocketAddrV4, u16),
     /// By how many seconds the clock behind a DirPort is ahead of ours.
     Clock(SocketAddrV4, i64),
 }
@@ -125,6 +128,14 @@ pub async fn run(
     Ok(())
 }
 
+fn put(Row { kind, key, bytes }: Row) -> Change {
+    Change::Put {
+        kind: kind.name(),
+        key,
+        bytes,
+    }
+}
+
 fn core_keys(keys: keyfiles::authority::AuthorityKeys) -> Keys {
     Keys {
         cert: keys.certificate,
@@ -161,6 +172,11 @@ impl Running {
             let entries = node.keep.store().entries(kind.name())?.into_iter();
             rows.extend(entries.map(|(key, bytes)| Row { kind, key, bytes }));
         }
+        let own = keys.cert.identity;
+        let taken = takeover::rows(node.folder(), &rows, &config, own);
+        node.keep
+            .rows(taken.iter().cloned().map(put).collect::<Vec<_>>());
+        rows.extend(taken);
         let rng = node.rng.fork();
         let authority = Authority::restore(config, keys, rows, rng, clock::now());
         let (answers, events) = mpsc::unbounded_channel();
@@ -194,6 +210,9 @@ impl Running {
             Event::Signatures(None) => {}
             Event::Descriptors(read) => self.authority.handle_read_descriptors(read, now),
             Event::Reached(rsa, reached) => self.authority.handle_reachability(&rsa, reached, now),
+            Event::Posted(what, to, status) => {
+                self.authority.handle_posted(what, to, status, now);
+            }
             Event::Clock(of, ahead) => self.authority.handle_clock(of, ahead),
         }
     }
@@ -272,13 +291,7 @@ impl Running {
         let mut commands = Vec::new();
         while let Some(command) = self.authority.poll_command() {
             match command {
-                Command::Put(Row { kind, key, bytes }) => {
-                    changes.push(Change::Put {
-                        kind: kind.name(),
-                        key,
-                        bytes,
-                    });
-                }
+                Command::Put(row) => changes.push(put(row)),
                 Command::Drop(kind, key) => changes.push(Change::Drop {
                     kind: kind.name(),
                     key,
@@ -313,9 +326,9 @@ impl Running {
 
     fn run_command(&mut self, command: Command) {
         match command {
-            Command::PostVote { to, body } => self.post(to, DirRequest::PostVote, &body),
+            Command::PostVote { to, body } => self.post(to, Posted::Vote, &body),
             Command::PostSignatures { to, body } => {
-                self.post(to, DirRequest::PostSignatures, &body);
+                self.post(to, Posted::Signatures, &body);
             }
             Command::FetchVotes { from, of } => {
                 let request = DirRequest::Votes(Round::Next, VoteQuery::Identities(of));
@@ -350,13 +363,20 @@ impl Running {
     }
 
     /// Posts something to another authority.
-    fn post(&self, to: SocketAddrV4, request: DirRequest, body: &str) {
+    fn post(&self, to: SocketAddrV4, what: Posted, body: &str) {
+        let request = match what {
+            Posted::Vote => DirRequest::PostVote,
+            Posted::Signatures => DirRequest::PostSignatures,
+        };
         let body = Bytes::copy_from_slice(body.as_bytes());
         let answers = self.answers.clone();
         tokio::spawn(async move {
             let told = exchange::upload(to.into(), &request, body).await;
             let clock = told.ahead_seconds.map(|ahead| Event::Clock(to, ahead));
-            if let Some(event) = clock {
+            for event in clock
+                .into_iter()
+                .chain([Event::Posted(what, to, told.status)])
+            {
                 let _ = answers.send(event);
             }
         });
@@ -507,6 +527,8 @@ fn core_config(config: &AuthorityConfig, network: &Network) -> Result<Config, Fa
             ..Config::new(known, contact)
         }
     };
+    core.initial_interval_secs = config.initial_interval_secs;
+    core.flag_terms = config.flag_terms;
     core.first_vote_after_relays = config.first_vote_after_relays;
     core.method_max = config.consensus_method_max.unwrap_or(core.method_max);
     if let Some(most) = config.auth_dir_max_servers_per_addr {

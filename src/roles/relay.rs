@@ -8,6 +8,7 @@ mod keys;
 mod reload;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -268,6 +269,11 @@ impl Node {
             let (status, now) = (status.await, clock::now().wall);
             query.reply_metrics(status::relay::metrics(&status, now) + &more);
         });
+    }
+
+    /// The data folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Questions about the authority beside.

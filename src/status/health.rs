@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cepa_authority::status::{HealthStatus, PeerStatus};
+use cepa_authority::status::{HealthStatus, PeerStatus, RoundOutcome};
 use cepa_netdoc::timestamp;
 use cepa_wire::time::unix_seconds;
 
@@ -74,12 +74,17 @@ fn authority(one: &PeerStatus) -> String {
     )
 }
 
+/// A metric: its name, kind and help, and its rows by labels.
+type Metric = (&'static str, &'static str, &'static str, Vec<(String, i64)>);
+
 /// The metrics of an authority, in the text format of Prometheus.
 pub(crate) fn metrics(health: &HealthStatus) -> String {
     let mut out = String::new();
-    let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    let mut put = |name: &str, kind: &str, help: &str, rows: Vec<(String, i64)>| {
+    let last = health
+        .last_round
+        .iter()
+        .flat_map(|last| of_round(health, last));
+    for (name, kind, help, rows) in of_authorities(health).into_iter().chain(last) {
         head(&mut out, name, kind, help);
         for (labels, value) in rows {
             let _ = match labels.is_empty() {
@@ -87,9 +92,24 @@ pub(crate) fn metrics(health: &HealthStatus) -> String {
                 false => writeln!(out, "{name}{{{labels}}} {value}"),
             };
         }
-    };
-    let one = |value: i64| vec![(String::new(), value)];
-    let of_each = |value: &dyn Fn(&PeerStatus) -> Option<i64>| -> Vec<(String, i64)> {
+    }
+    out
+}
+
+fn count(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn one(value: i64) -> Vec<(String, i64)> {
+    vec![(String::new(), value)]
+}
+
+fn of_authorities(health: &HealthStatus) -> [Metric; 8] {
+    let of_each = |value: fn(&PeerStatus) -> Option<i64>| -> Vec<(String, i64)> {
         let labels = |one: &PeerStatus| {
             format!(
                 "authority=\"{}\",v3_ident=\"{}\"",
@@ -100,79 +120,93 @@ pub(crate) fn metrics(health: &HealthStatus) -> String {
         all.filter_map(|one| Some((labels(one), value(one)?)))
             .collect()
     };
-    let problems = count(health.problems.len());
-    put(
-        "cepa_authority_problems",
-        "gauge",
-        "What is to be looked at",
-        one(problems),
-    );
-    let rows = of_each(&|one| one.has_voted.map(i64::from));
-    let help = "Whether it voted in the last round";
-    put("cepa_authority_voted", "gauge", help, rows);
-    let rows = of_each(&|one| one.has_signed.map(i64::from));
-    let help = "Whether it had signed the last consensus when that was published";
-    put("cepa_authority_signed", "gauge", help, rows);
-    let rows = of_each(&|one| one.clock_ahead_seconds);
-    let help = "Seconds by which its clock is ahead of ours";
-    put("cepa_authority_clock_ahead_seconds", "gauge", help, rows);
-    let rows = of_each(&|one| Some(number(one.late_votes)));
-    let help = "Votes that came too late";
-    put("cepa_authority_late_votes_total", "counter", help, rows);
-    let rows = of_each(&|one| one.certificate_days_left);
-    let help = "Days until its certificate ends";
-    put("cepa_authority_certificate_days_left", "gauge", help, rows);
-    let failed = number(health.rounds_failed);
-    let help = "Rounds without a consensus";
-    put(
-        "cepa_authority_rounds_failed_total",
-        "counter",
-        help,
-        one(failed),
-    );
-    let twice = count(health.equivocations.len());
-    let help = "Pairs of votes of one authority for one interval";
-    put("cepa_authority_equivocations", "gauge", help, one(twice));
-    if let Some(last) = &health.last_round {
-        let start = number(unix_seconds(last.valid_after));
-        let help = "When the last consensus began";
-        put("cepa_authority_valid_after", "gauge", help, one(start));
-        let absent = health
-            .authorities
-            .iter()
-            .filter(|one| one.has_signed == Some(false));
-        let help = "Authorities that have not signed the last consensus";
-        put(
+    [
+        (
+            "cepa_authority_problems",
+            "gauge",
+            "What is to be looked at",
+            one(count(health.problems.len())),
+        ),
+        (
+            "cepa_authority_voted",
+            "gauge",
+            "Whether it voted in the last round",
+            of_each(|one| one.has_voted.map(i64::from)),
+        ),
+        (
+            "cepa_authority_signed",
+            "gauge",
+            "Whether it had signed the last consensus when that was published",
+            of_each(|one| one.has_signed.map(i64::from)),
+        ),
+        (
+            "cepa_authority_clock_ahead_seconds",
+            "gauge",
+            "Seconds by which its clock is ahead of ours",
+            of_each(|one| one.clock_ahead_seconds),
+        ),
+        (
+            "cepa_authority_late_votes_total",
+            "counter",
+            "Votes that came too late",
+            of_each(|one| Some(number(one.late_votes))),
+        ),
+        (
+            "cepa_authority_certificate_days_left",
+            "gauge",
+            "Days until its certificate ends",
+            of_each(|one| one.certificate_days_left),
+        ),
+        (
+            "cepa_authority_rounds_failed_total",
+            "counter",
+            "Rounds without a consensus",
+            one(number(health.rounds_failed)),
+        ),
+        (
+            "cepa_authority_equivocations",
+            "gauge",
+            "Pairs of votes of one authority for one interval",
+            one(count(health.equivocations.len())),
+        ),
+    ]
+}
+
+fn of_round(health: &HealthStatus, last: &RoundOutcome) -> [Metric; 4] {
+    let absent = |one: &&PeerStatus| one.has_signed == Some(false);
+    let flags = last.flags_disputed.iter();
+    let flags = flags.map(|(flag, relays)| (format!("flag=\"{flag}\""), count(*relays)));
+    [
+        (
+            "cepa_authority_valid_after",
+            "gauge",
+            "When the last consensus began",
+            one(number(unix_seconds(last.valid_after))),
+        ),
+        (
             "cepa_authority_signatures_missing",
             "gauge",
-            help,
-            one(count(absent.count())),
-        );
-        let some = count(last.relays_in_some_votes);
-        let help = "Relays that not all votes list";
-        put(
+            "Authorities that have not signed the last consensus",
+            one(count(health.authorities.iter().filter(absent).count())),
+        ),
+        (
             "cepa_authority_relays_in_some_votes",
             "gauge",
-            help,
-            one(some),
-        );
-        let flags = last.flags_disputed.iter();
-        let rows = flags.map(|(flag, relays)| (format!("flag=\"{flag}\""), count(*relays)));
-        let help = "Relays on whose flag the votes disagree";
-        put(
+            "Relays that not all votes list",
+            one(count(last.relays_in_some_votes)),
+        ),
+        (
             "cepa_authority_flags_disputed",
             "gauge",
-            help,
-            rows.collect(),
-        );
-    }
-    out
+            "Relays on whose flag the votes disagree",
+            flags.collect(),
+        ),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cepa_authority::status::RoundOutcome;
     use cepa_crypto::RsaId;
     use std::collections::BTreeMap;
 

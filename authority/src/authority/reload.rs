@@ -13,6 +13,7 @@ impl Authority {
         self.config = Config {
             authorities: before.authorities.clone(),
             timing: before.timing,
+            initial_interval_secs: before.initial_interval_secs,
             is_testing: before.is_testing,
             allows_private_addresses: before.allows_private_addresses,
             first_vote_after_relays: before.first_vote_after_relays,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use cepa_crypto::RsaId;
-use cepa_crypto::encoding::hex_upper;
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::ConsensusText;
 use cepa_netdoc::vote::{VoteRouter, VoteText};
@@ -12,13 +11,14 @@ use cepa_wire::Now;
 
 use super::Authority;
 use crate::config::KnownAuthority;
+use crate::flags;
 use crate::health::days_left;
 use crate::round::Round;
 use crate::status::{
-    AuthorityStatus, CertificateStatus, ConsensusStatus, Equivocation, HealthStatus, PeerStatus,
-    RoundState, RoundStatus, VoteStatus, VotedRelay,
+    AuthorityStatus, CertificateStatus, ConsensusStatus, HealthStatus, PeerStatus, RoundState,
+    RoundStatus, VoteStatus, VotedRelay,
 };
-use crate::why::{Why, why};
+use crate::why::{OwnView, Why, why};
 
 impl Authority {
     /// How it stands.
@@ -35,10 +35,10 @@ impl Authority {
             relays: self.relays.len(),
             running: self.relays.running(&self.config, now.wall),
             consensus: self.consensus.as_ref().map(consensus),
-            round: self.round.as_ref().map(|round| self.round_status(round)),
+            round: self.round.as_ref().map(|round| round_status(self, round)),
             next_vote: self.next.vote,
             vote: self.own_vote.as_ref().map(vote),
-            health: self.health_status(now.wall),
+            health: health_status(self, now.wall),
         }
     }
 
@@ -54,9 +54,12 @@ impl Authority {
         let consensus = self.consensus.as_ref().map(|text| text.consensus());
         let of_votes = consensus.filter(|one| Some(one.lifetime.valid_after) == start);
         let authorities = self.config.authorities.len();
-        let own = self
-            .relays
-            .own_view(relay, &self.config, &self.measurements, now.wall);
+        let own = self.relays.own_view(relay, &self.config, now.wall);
+        let sybils = || flags::sybils(&self.relays, &self.measurements, &self.config, now.wall);
+        let own = own.map(|own| OwnView {
+            is_sybil: sybils().contains(relay),
+            ..own
+        });
         Why {
             own,
             ..why(relay, &votes, authorities, of_votes.map(|one| &**one))
@@ -72,53 +75,53 @@ impl Authority {
         });
         self.health.warn_of_certificates(ends, now);
     }
+}
 
-    fn health_status(&self, now: SystemTime) -> HealthStatus {
-        let last = self.health.last.as_ref();
-        let peer = |one: &KnownAuthority| PeerStatus {
-            nickname: one.nickname.clone(),
-            identity: one.v3_identity,
-            is_own: one.v3_identity == self.keys.cert.identity,
-            clock_ahead_seconds: self.health.clocks_ahead.get(&one.v3_identity).copied(),
-            late_votes: self.health.late.get(&one.v3_identity).copied().unwrap_or(0),
-            has_voted: last.map(|last| last.voted.contains(&one.v3_identity)),
-            has_signed: last.map(|last| last.signed.contains(&one.v3_identity)),
-            certificate_days_left: (self.certs.get(&one.v3_identity))
-                .map(|cert| days_left(cert.expires, now)),
-        };
-        let equivocation = |[first, second]: &[VoteText; 2]| Equivocation {
-            identity: first.vote().author(),
-            valid_after: first.vote().lifetime.valid_after,
-            digests: [first, second].map(|text| hex_upper(text.digest())),
-        };
-        let mut health = HealthStatus {
-            problems: Vec::new(),
-            authorities: self.config.authorities.iter().map(peer).collect(),
-            last_round: self.health.last.clone(),
-            rounds_failed: self.health.rounds_failed,
-            equivocations: self.equivocations.iter().map(equivocation).collect(),
-        };
-        health.problems = health.find_problems(self.has_live_consensus(now));
-        health
-    }
+fn health_status(authority: &Authority, now: SystemTime) -> HealthStatus {
+    let last = authority.health.last.as_ref();
+    let peer = |one: &KnownAuthority| PeerStatus {
+        nickname: one.nickname.clone(),
+        identity: one.v3_identity,
+        is_own: one.v3_identity == authority.keys.cert.identity,
+        clock_ahead_seconds: authority.health.clocks_ahead.get(&one.v3_identity).copied(),
+        late_votes: authority
+            .health
+            .late
+            .get(&one.v3_identity)
+            .copied()
+            .unwrap_or(0),
+        has_voted: last.map(|last| last.voted.contains(&one.v3_identity)),
+        has_signed: last.map(|last| last.signed.contains(&one.v3_identity)),
+        certificate_days_left: (authority.certs.get(&one.v3_identity))
+            .map(|cert| days_left(cert.expires, now)),
+    };
+    let mut health = HealthStatus {
+        problems: Vec::new(),
+        authorities: authority.config.authorities.iter().map(peer).collect(),
+        last_round: authority.health.last.clone(),
+        rounds_failed: authority.health.rounds_failed,
+        equivocations: authority.equivocations.status(),
+    };
+    health.problems = health.find_problems(authority.has_live_consensus(now));
+    health
+}
 
-    fn round_status(&self, round: &Round) -> RoundStatus {
-        let signing = round.signing.as_ref();
-        let has_signed = |id: &_| signing.is_some_and(|signing| signing.has_signed(id));
-        RoundStatus {
-            valid_after: round.schedule.valid_after,
-            state: match (round.is_void, signing) {
-                (true, _) => RoundState::Void,
-                (false, None) => RoundState::Voting,
-                (false, Some(_)) => RoundState::Signing,
-            },
-            voted: round.votes.keys().copied().collect(),
-            missing: round.missing_votes(&self.config),
-            signed: (self.config.v3_identities().into_iter())
-                .filter(has_signed)
-                .collect(),
-            publish: round.schedule.publish,
-        }
+fn round_status(authority: &Authority, round: &Round) -> RoundStatus {
+    let signing = round.signing.as_ref();
+    let has_signed = |id: &_| signing.is_some_and(|signing| signing.has_signed(id));
+    RoundStatus {
+        valid_after: round.schedule.valid_after,
+        state: match (round.is_void, signing) {
+            (true, _) => RoundState::Void,
+            (false, None) => RoundState::Voting,
+            (false, Some(_)) => RoundState::Signing,
+        },
+        voted: round.votes.keys().copied().collect(),
+        missing: round.missing_votes(&authority.config),
+        signed: (authority.config.v3_identities().into_iter())
+            .filter(has_signed)
+            .collect(),
+        publish: round.schedule.publish,
     }
 }
 

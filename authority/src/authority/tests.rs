@@ -3,6 +3,7 @@
 
 mod odd;
 mod operator;
+mod rounds;
 mod sight;
 mod world;
 
