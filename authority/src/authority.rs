@@ -104,8 +104,7 @@ impl Authority {
             deadline: None,
             rng,
         };
-        let own = authority.keys.cert.clone();
-        authority.serve(Document::Certificate(own.into()));
+        authority.serve_own_certificates();
         restore::rows(&mut authority, rows, now);
         authority.join_round(now.wall);
         authority.advance(now);
@@ -271,6 +270,16 @@ impl Authority {
             .chain(self.round.as_ref().and_then(|round| round.posts.next()))
             .chain(pace::consensus_end(self.consensus.as_ref(), now))
             .fold(self.next.vote, SystemTime::min)
+    }
+
+    /// Ours, and that of an identity of before.
+    fn serve_own_certificates(&mut self) {
+        let keys = &self.keys;
+        let legacy = keys.legacy.as_ref().map(|legacy| legacy.cert.clone());
+        let certs = [Some(keys.cert.clone()), legacy];
+        for cert in certs.into_iter().flatten() {
+            self.serve(Document::Certificate(cert.into()));
+        }
     }
 
     fn serve(&mut self, document: Document) {

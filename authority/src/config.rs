@@ -64,6 +64,9 @@ pub struct Keys {
     pub cert: AuthCert,
     /// The medium-term signing key that it certifies.
     pub signing: rsa::Keypair,
+    /// The key of an identity that the authority had before, for as long as there are clients that
+    /// know it by that: it signs consensuses, too (`V3AuthUseLegacyKey`).
+    pub legacy: Option<Box<Keys>>,
 }
 
 /// What makes a relay good enough for a flag whatever the others have, and shares of all: options

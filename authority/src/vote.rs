@@ -131,7 +131,7 @@ impl View<'_> {
             },
             contact: config.contact.clone(),
             shared_rand,
-            legacy_dir_key: None,
+            legacy_dir_key: keys.legacy.as_ref().map(|legacy| legacy.cert.identity),
             certificate: keys.cert.clone(),
             signature: None,
         };

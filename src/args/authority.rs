@@ -113,10 +113,16 @@ pub struct ComputeArgs {
 const KEYGEN_HELP: &str = "\
 Writes authority_identity_key (keep it offline), authority_signing_key and authority_certificate
 (both go into the authority's data_dir/keys), in the formats of tor-gencert. An identity key that is
-already there is used again: that is how a certificate is renewed.
+already there is used again: that is how a certificate is renewed; a running authority takes it on
+SIGHUP. -i, -s, -c, -m, -a, -r and --create-identity-key are tor-gencert's; keys under a passphrase
+are not read.
 
-Example:
-  cepa authority keygen --dir auth/keys --address 203.0.113.5:9030 --months 12";
+An authority that gets another identity goes on signing with its former one: the files of that are
+called legacy_signing_key and legacy_certificate, in the same folder.
+
+Examples:
+  cepa authority keygen --dir auth/keys --address 203.0.113.5:9030 --months 12
+  cepa authority keygen -i offline/authority_identity_key -s key -c certificate -m 6";
 
 /// The arguments of `cepa authority keygen`.
 #[derive(Debug, ClapArgs)]
@@ -125,10 +131,25 @@ pub struct KeygenArgs {
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,
     /// The address of the authority's directory port, to be named in the certificate.
-    #[arg(long, value_name = "IP:DIRPORT")]
+    #[arg(short, long, value_name = "IP:DIRPORT")]
     pub address: Option<SocketAddr>,
+    /// Make an identity key, and fail if there is one; without it one is made if there is none.
+    #[arg(long)]
+    pub create_identity_key: bool,
+    /// Certify the signing key that is there again, instead of making one.
+    #[arg(short, long)]
+    pub reuse: bool,
+    /// The file of the identity key [default: DIR/authority_identity_key]
+    #[arg(short, long, value_name = "FILE")]
+    pub identity_key: Option<PathBuf>,
+    /// The file of the signing key [default: DIR/authority_signing_key]
+    #[arg(short, long, value_name = "FILE")]
+    pub signing_key: Option<PathBuf>,
+    /// The file of the certificate [default: DIR/authority_certificate]
+    #[arg(short, long, value_name = "FILE")]
+    pub certificate: Option<PathBuf>,
     /// How long the signing certificate is good.
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = within(1..=24))]
+    #[arg(short, long, value_name = "N", default_value_t = 12, value_parser = within(1..=24))]
     pub months: u16,
 }
 

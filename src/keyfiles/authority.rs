@@ -4,7 +4,7 @@
 //! `authority_certificate` (dir-spec 3.1) are what a running authority has in its `keys/`.
 
 use std::net::SocketAddrV4;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use cepa_crypto::{Rng, RsaId, rsa};
@@ -26,6 +26,8 @@ pub struct AuthorityKeys {
     pub signing: rsa::Keypair,
     /// Its certificate.
     pub certificate: AuthCert,
+    /// The same of an identity that the authority had before.
+    pub legacy: Option<Box<AuthorityKeys>>,
 }
 
 /// The sizes of new keys, in bits.
@@ -55,6 +57,33 @@ pub struct CertificateTerms {
     pub months: u16,
     /// The sizes of keys that have to be made.
     pub sizes: KeySizes,
+    /// Whether the signing key that is there gets another certificate.
+    pub reuse: bool,
+    /// Whether there must be no identity key yet.
+    pub create_identity: bool,
+}
+
+/// Where the three files are.
+#[derive(Debug, Clone)]
+pub struct KeyPaths {
+    /// The long-term identity key.
+    pub identity: PathBuf,
+    /// The medium-term signing key.
+    pub signing: PathBuf,
+    /// Its certificate.
+    pub certificate: PathBuf,
+}
+
+impl KeyPaths {
+    /// Under the usual names in a folder.
+    #[must_use]
+    pub fn within(dir: &Path) -> Self {
+        KeyPaths {
+            identity: dir.join("authority_identity_key"),
+            signing: dir.join("authority_signing_key"),
+            certificate: dir.join("authority_certificate"),
+        }
+    }
 }
 
 /// Loads the signing key and its certificate, and checks that they belong together and are good
@@ -79,8 +108,18 @@ pub fn check_time(keys: &Path, loaded: &AuthorityKeys, now: Now) -> Result<(), F
 
 /// The same at any time.
 pub fn read(keys: &Path) -> Result<AuthorityKeys, Failure> {
-    let key_path = keys.join("authority_signing_key");
-    let certificate_path = keys.join("authority_certificate");
+    let mut read = read_pair(keys, ["authority_signing_key", "authority_certificate"])?;
+    let legacy = ["legacy_signing_key", "legacy_certificate"];
+    // As `tor` names them; who has no former identity has none of both.
+    if legacy.iter().any(|name| keys.join(name).exists()) {
+        read.legacy = Some(Box::new(read_pair(keys, legacy)?));
+    }
+    Ok(read)
+}
+
+fn read_pair(keys: &Path, [key, certificate]: [&str; 2]) -> Result<AuthorityKeys, Failure> {
+    let key_path = keys.join(key);
+    let certificate_path = keys.join(certificate);
     let Some(pem) = read_secret_text(&key_path)? else {
         let advice = format!("make one: cepa authority keygen --dir {}", keys.display());
         return fail("there is no authority key", key_path.display(), advice);
@@ -99,34 +138,51 @@ pub fn read(keys: &Path) -> Result<AuthorityKeys, Failure> {
     Ok(AuthorityKeys {
         signing,
         certificate,
+        legacy: None,
     })
 }
 
 /// Makes a signing key and its certificate, and an identity key if there is none. Returns the
 /// identity.
 pub fn make(
-    dir: &Path,
+    paths: &KeyPaths,
     terms: CertificateTerms,
     now: Now,
     rng: &mut Rng,
 ) -> Result<RsaId, Failure> {
-    let identity_path = dir.join("authority_identity_key");
-    let identity = match load_identity(&identity_path)? {
+    let identity_path = &paths.identity;
+    let identity = match load_key(identity_path)? {
+        Some(_) if terms.create_identity => {
+            let advice = "take another file, or leave --create-identity-key out to use it";
+            return fail("there is an identity key", identity_path.display(), advice);
+        }
         Some(identity) => identity,
         None => {
             let identity = generate_rsa(terms.sizes.identity, rng)?;
-            write_secret(&identity_path, identity.to_pem().as_bytes())?;
+            write_secret(identity_path, identity.to_pem().as_bytes())?;
             identity
         }
     };
-    let signing = generate_rsa(terms.sizes.signing, rng)?;
+    let signing = match terms.reuse {
+        false => generate_rsa(terms.sizes.signing, rng)?,
+        true => match load_key(&paths.signing)? {
+            Some(signing) => signing,
+            None => {
+                let place = paths.signing.display();
+                return fail(
+                    "there is no signing key",
+                    place,
+                    "leave --reuse out to make one",
+                );
+            }
+        },
+    };
     let expires = now.wall + MONTH * u32::from(terms.months);
     let text = AuthCert::build(&identity, &signing, terms.address, whole(now.wall), expires);
-    write_secret(
-        &dir.join("authority_signing_key"),
-        signing.to_pem().as_bytes(),
-    )?;
-    write_atomic(&dir.join("authority_certificate"), text.as_bytes(), 0o600)?;
+    if !terms.reuse {
+        write_secret(&paths.signing, signing.to_pem().as_bytes())?;
+    }
+    write_atomic(&paths.certificate, text.as_bytes(), 0o600)?;
     Ok(identity.public().id())
 }
 
@@ -142,7 +198,7 @@ pub fn certified_identity(keys: &Path) -> Result<Option<RsaId>, Failure> {
     Ok(Some(certificate.identity))
 }
 
-fn load_identity(path: &Path) -> Result<Option<rsa::Keypair>, Failure> {
+fn load_key(path: &Path) -> Result<Option<rsa::Keypair>, Failure> {
     let Some(pem) = read_secret_text(path)? else {
         return Ok(None);
     };
@@ -180,6 +236,8 @@ mod tests {
             address,
             months: 12,
             sizes,
+            reuse: false,
+            create_identity: false,
         }
     }
 
@@ -192,12 +250,34 @@ mod tests {
             identity: 1024,
             signing: 1024,
         });
-        let first = make(dir.path(), small, now, rng).unwrap();
+        let paths = KeyPaths::within(dir.path());
+        let first = make(&paths, small, now, rng).unwrap();
         let keys = load(dir.path(), now).unwrap();
         assert_eq!(certified_identity(dir.path()).unwrap(), Some(first));
-        assert_eq!(make(dir.path(), small, now, rng).unwrap(), first);
+        assert_eq!(make(&paths, small, now, rng).unwrap(), first);
         let renewed = load(dir.path(), now).unwrap();
         assert_ne!(renewed.signing.public().id(), keys.signing.public().id());
+        let again = CertificateTerms {
+            reuse: true,
+            ..small
+        };
+        assert_eq!(make(&paths, again, now, rng).unwrap(), first);
+        let reused = load(dir.path(), now).unwrap();
+        assert_eq!(reused.signing.public().id(), renewed.signing.public().id());
+        let anew = CertificateTerms {
+            create_identity: true,
+            ..small
+        };
+        assert!(make(&paths, anew, now, rng).is_err());
+        // What was moves to the names of an identity of before, and signs beside.
+        for name in ["signing_key", "certificate"] {
+            let from = dir.path().join(format!("authority_{name}"));
+            std::fs::rename(from, dir.path().join(format!("legacy_{name}"))).unwrap();
+        }
+        std::fs::remove_file(&paths.identity).unwrap();
+        assert_ne!(make(&paths, anew, now, rng).unwrap(), first);
+        let legacy = load(dir.path(), now).unwrap().legacy.unwrap();
+        assert_eq!(legacy.certificate.identity, first);
         let later = Now {
             wall: now.wall + MONTH * 13,
             ..now

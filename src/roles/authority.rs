@@ -140,6 +140,7 @@ fn core_keys(keys: keyfiles::authority::AuthorityKeys) -> Keys {
     Keys {
         cert: keys.certificate,
         signing: keys.signing,
+        legacy: keys.legacy.map(|legacy| Box::new(core_keys(*legacy))),
     }
 }
 

@@ -45,6 +45,7 @@ impl Authority {
         if let Some(keys) = self.next_keys.take() {
             self.add_certificate(&keys.cert);
             self.keys = keys;
+            self.serve_own_certificates();
             tracing::info!("the renewed certificate is in use");
         }
     }

@@ -20,7 +20,7 @@ use crate::config::onion::OnionServiceTable;
 use crate::config::source::{LogTable, unplaced};
 use crate::error::{Failure, fail};
 use crate::folder::make_private;
-use crate::keyfiles::authority::{self, CertificateTerms, KeySizes};
+use crate::keyfiles::authority::{self, CertificateTerms, KeyPaths, KeySizes};
 use crate::keyfiles::relay::{Identity, load_or_make};
 use crate::keyfiles::write_atomic;
 use crate::network::{Authority, Network, export};
@@ -273,8 +273,10 @@ fn authority_identity(keys: &Path, dir: SocketAddr, rng: &mut Rng) -> Result<Rsa
         address,
         months: MONTHS,
         sizes: KEY_SIZES,
+        reuse: false,
+        create_identity: false,
     };
-    authority::make(keys, terms, now, rng)
+    authority::make(&KeyPaths::within(keys), terms, now, rng)
 }
 
 fn network(nodes: &[PlannedNode]) -> Result<Network, Failure> {

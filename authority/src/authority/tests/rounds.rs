@@ -172,3 +172,45 @@ fn what_is_learnt_between_votes_is_kept() {
         assert_eq!(commits.matches("\ncommit ").count(), 3, "{commits}");
     }
 }
+
+#[test]
+fn an_identity_of_before_signs_beside_and_counts_for_nothing() {
+    let mut world = booted();
+    world.run_until(21_000);
+    // Of three authorities one is left: two signatures of it are no majority.
+    (1..3).for_each(|index| world.kill(index));
+    let before = &RELAY_KEYS[0];
+    let text = AuthCert::build(&before.identity, &before.tap, None, at(0), at(400_000_000));
+    let legacy = Keys {
+        cert: AuthCert::parse(&text).unwrap(),
+        signing: cepa_crypto::rsa::Keypair::from_pem(&before.tap.to_pem()).unwrap(),
+        legacy: None,
+    };
+    let identity = legacy.cert.identity;
+    let mut own = keys(0);
+    own.legacy = Some(Box::new(legacy));
+    world.with(0, |authority| authority.keys = own);
+    world.run_until(33_000);
+    let vote = world.places[0]
+        .authority
+        .as_ref()
+        .unwrap()
+        .own_vote
+        .clone()
+        .unwrap();
+    assert_eq!(vote.vote().legacy_dir_key, Some(identity));
+    let config = config();
+    let mut round = crate::round::Round::new(timing().regular(at(40_000)), vote);
+    let authority = world.places[0].authority.as_ref().unwrap();
+    round.compute(&config, &authority.keys, false);
+    let signing = round.signing.as_ref().unwrap();
+    let signers: Vec<RsaId> = signing
+        .detached()
+        .ns
+        .iter()
+        .map(|one| one.identity)
+        .collect();
+    assert_eq!(signers, [keys(0).cert.identity, identity]);
+    assert!(!round.may_publish(&config, at(40_000)));
+    assert!(round.has_no_majority(&config, at(40_000)));
+}

@@ -161,6 +161,7 @@ pub(super) fn keys(index: usize) -> Keys {
     Keys {
         cert: AuthCert::parse(&text).unwrap(),
         signing: rsa::Keypair::from_pem(&signing.to_pem()).unwrap(),
+        legacy: None,
     }
 }
 
