@@ -78,6 +78,7 @@ impl Authority {
     #[must_use]
     pub fn restore(config: Config, keys: Keys, rows: Vec<Row>, rng: Rng, now: Now) -> Self {
         let certs = BTreeMap::from([(keys.cert.identity, keys.cert.clone())]);
+        let commands = keys.certificates().map(Command::Serve).collect();
         let timing = config.initial_timing();
         let next = timing.this_round(now.wall);
         let mut authority = Authority {
@@ -100,11 +101,10 @@ impl Authority {
             equivocations: Equivocations::default(),
             health: Health::default(),
             started: now.wall,
-            commands: VecDeque::new(),
+            commands,
             deadline: None,
             rng,
         };
-        authority.serve_own_certificates();
         restore::rows(&mut authority, rows, now);
         authority.join_round(now.wall);
         authority.advance(now);
@@ -270,16 +270,6 @@ impl Authority {
             .chain(self.round.as_ref().and_then(|round| round.posts.next()))
             .chain(pace::consensus_end(self.consensus.as_ref(), now))
             .fold(self.next.vote, SystemTime::min)
-    }
-
-    /// Ours, and that of an identity of before.
-    fn serve_own_certificates(&mut self) {
-        let keys = &self.keys;
-        let legacy = keys.legacy.as_ref().map(|legacy| legacy.cert.clone());
-        let certs = [Some(keys.cert.clone()), legacy];
-        for cert in certs.into_iter().flatten() {
-            self.serve(Document::Certificate(cert.into()));
-        }
     }
 
     fn serve(&mut self, document: Document) {

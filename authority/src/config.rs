@@ -12,6 +12,7 @@ use cepa_netdoc::consensus::RequiredProtocols;
 use cepa_netdoc::params::Params;
 use cepa_netdoc::routerstatus::Flags;
 
+use crate::command::Document;
 use crate::rules::Rules;
 use crate::schedule::Timing;
 
@@ -106,6 +107,15 @@ impl Default for FlagTerms {
             stable_mtbf_seconds: 5 * DAY,
             hs_dir_uptime_seconds: 96 * HOUR,
         }
+    }
+}
+
+impl Keys {
+    /// The certificate, and that of an identity of before, to be served.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = Document> {
+        let legacy = self.legacy.as_ref().map(|legacy| &legacy.cert);
+        let certs = std::iter::once(&self.cert).chain(legacy);
+        certs.map(|cert| Document::Certificate(cert.clone().into()))
     }
 }
 

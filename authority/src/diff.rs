@@ -136,6 +136,14 @@ impl Differences {
         {
             self.descriptors.push(relay());
         }
+        // Most entries are the same in all votes.
+        let flags_of = |entry: &VoteRouter| (entry.status.flags, entry.status.flags_unknown.len());
+        let same = entries
+            .iter()
+            .all(|(_, entry)| flags_of(entry) == flags_of(first));
+        if same && first.status.flags_unknown.is_empty() {
+            return;
+        }
         for flag in flags {
             let judges = entries.iter().filter(|(vote, _)| has_opinion(vote, flag));
             let (given, withheld): (Vec<_>, Vec<_>) =

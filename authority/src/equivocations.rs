@@ -10,7 +10,7 @@ use crate::command::{Row, RowKind};
 use crate::status::Equivocation;
 
 /// Pairs of votes of one author for one interval that are kept as evidence.
-const EQUIVOCATIONS_MAX: usize = 8;
+const EQUIVOCATIONS_MAX: usize = 4;
 
 /// Pairs of votes of one author for one interval, the first ones.
 #[derive(Debug, Default)]

@@ -3,6 +3,7 @@
 use cepa_wire::Now;
 
 use super::Authority;
+use crate::command::Command;
 use crate::config::{Config, Keys};
 
 impl Authority {
@@ -44,8 +45,9 @@ impl Authority {
         }
         if let Some(keys) = self.next_keys.take() {
             self.add_certificate(&keys.cert);
+            self.commands
+                .extend(keys.certificates().map(Command::Serve));
             self.keys = keys;
-            self.serve_own_certificates();
             tracing::info!("the renewed certificate is in use");
         }
     }
