@@ -3,6 +3,7 @@
 //! What a node does is in its configuration file; arguments are few, and each `--help` ends with
 //! lines that can be typed as they are.
 
+mod authority;
 mod testnet;
 
 use std::net::SocketAddr;
@@ -13,6 +14,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::config::onion::PortTarget;
 
+pub use self::authority::{
+    AuthorityArgs, AuthorityCommand, ComputeArgs, ConsensusArgs, DiffArgs, KeygenArgs, WhyArgs,
+};
 pub use self::testnet::{
     BenchArgs, Peer, SimArgs, SimCommand, SimGuardsArgs, SimOnionsArgs, TestnetArgs,
     TestnetCommand, UpArgs,
@@ -118,60 +122,6 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
-/// `cepa authority`: either `--config F` or `keygen`.
-#[derive(Debug, ClapArgs)]
-#[command(
-    args_conflicts_with_subcommands = true,
-    after_help = AUTHORITY_HELP,
-    arg_required_else_help = true
-)]
-pub struct AuthorityArgs {
-    /// The key command, if any.
-    #[command(subcommand)]
-    pub command: Option<AuthorityCommand>,
-    /// What any node takes.
-    #[command(flatten)]
-    pub node: Option<NodeArgs>,
-}
-
-const AUTHORITY_HELP: &str = "\
-Examples:
-  cepa authority keygen --dir auth/keys --address 203.0.113.5:9030
-  cepa authority --config authority.toml
-  cepa authority compute --authorities 9 votes/*
-
-A configuration:
-  nickname = \"auth1\"
-  contact = \"you@example.org\"
-  address = \"203.0.113.5\"
-  or_port = 9001
-  dir_port = 9030
-  data_dir = \"auth\"             # holds keys/authority_signing_key, authority_certificate
-  network = \"network.toml\"      # all authorities, this one included
-  [authority]
-  voting_interval = 3600        # seconds; a divisor of a day
-  consensus_method_max = 35     # 36 and 37 leave out TAP keys, and family lists
-  auth_dir_max_servers_per_addr = 2   # relays that may be Running on one address; 0: any number
-  bandwidth_file = \"/var/lib/sbws/v3bw/latest.v3bw\"   # followed; also guardfraction_file
-  approved_routers = \"approved-routers\"   # rules in tor's format; read again on SIGHUP
-  [[authority.rules]]                     # the same here, by fingerprint, Ed25519 id or network
-  relays = [\"192.0.2.0/24\"]
-  verdicts = [\"reject\"]   # invalid, badexit, middleonly, stripguard, striphsdir, stripv2dir
-  comment = \"asked to stop by its owner\"";
-
-/// `cepa authority keygen`.
-#[derive(Debug, Subcommand)]
-pub enum AuthorityCommand {
-    /// Make the long-term identity key and the signing certificate of an authority.
-    #[command(after_help = KEYGEN_HELP)]
-    Keygen(KeygenArgs),
-    /// Compute the consensus of votes, and write it without signatures to standard output.
-    #[command(after_help = COMPUTE_HELP)]
-    Compute(ComputeArgs),
-    /// Say how a running authority is: its round, certificates, and what it voted for.
-    Status(AskArgs),
-}
-
 /// `cepa relay`: either `--config F`, or a command of its own.
 #[derive(Debug, ClapArgs)]
 #[command(
@@ -230,58 +180,6 @@ pub struct RelayKeygenArgs {
     /// Make a signing key only, for the master key that is there.
     #[arg(long)]
     pub renew: bool,
-}
-
-const COMPUTE_HELP: &str = "\
-For whoever checks an archive: the bytes are those that the authorities signed, up to the
-signatures. A vote that no authority would take is left out, and standard error says why. The order
-of the files is that in which the votes arrived, which matters where two spellings of a version are
-equal.
-
-Example:
-  cepa authority compute --authorities 9 --flavour microdesc votes/*";
-
-/// The arguments of `cepa authority compute`.
-#[derive(Debug, ClapArgs)]
-pub struct ComputeArgs {
-    /// How many authorities the network has, whether they voted or not.
-    #[arg(long, value_name = "N", value_parser = within(1..=128))]
-    pub authorities: u16,
-    /// The flavour: ns or microdesc.
-    #[arg(long, value_name = "NAME", default_value = "ns", value_parser = ["ns", "microdesc"])]
-    pub flavour: String,
-    /// The highest consensus method that is computed. That of `tor` 0.4.9.11 unless it is said;
-    /// authorities of ours, and of 0.4.9.15, compute up to 37.
-    #[arg(long, value_name = "N", default_value_t = 35, value_parser = within(32..=37))]
-    pub method_max: u16,
-    /// The round was the first of a run of shared randomness: a new value needs more votes.
-    #[arg(long)]
-    pub fresh_shared_random: bool,
-    /// Files, each with a vote.
-    #[arg(required = true, value_name = "VOTE")]
-    pub votes: Vec<PathBuf>,
-}
-
-const KEYGEN_HELP: &str = "\
-Writes authority_identity_key (keep it offline), authority_signing_key and authority_certificate
-(both go into the authority's data_dir/keys), in the formats of tor-gencert. An identity key that is
-already there is used again: that is how a certificate is renewed.
-
-Example:
-  cepa authority keygen --dir auth/keys --address 203.0.113.5:9030 --months 12";
-
-/// The arguments of `cepa authority keygen`.
-#[derive(Debug, ClapArgs)]
-pub struct KeygenArgs {
-    /// The folder for the three files.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub dir: PathBuf,
-    /// The address of the authority's directory port, to be named in the certificate.
-    #[arg(long, value_name = "IP:DIRPORT")]
-    pub address: Option<SocketAddr>,
-    /// How long the signing certificate is good.
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = within(1..=24))]
-    pub months: u16,
 }
 
 /// The arguments of a relay or authority.
@@ -540,6 +438,18 @@ mod tests {
         assert!(Args::try_parse_from(["cepa", "client", "--network", "n"]).is_ok());
         assert!(Args::try_parse_from(["cepa", "client", "guards"]).is_ok());
         assert!(Args::try_parse_from(["cepa", "client", "circuits"]).is_ok());
+        let authority = |rest: &str| {
+            let words = format!("cepa authority {rest}");
+            Args::try_parse_from(words.split(' ').map(str::to_owned)).is_ok()
+        };
+        let id = "0123456789abcdef0123456789abcdef01234567";
+        assert!(authority(&format!("why {id} --data-dir d")));
+        assert!(authority(&format!("why ${id} --network n --json")));
+        assert!(authority(&format!("why {id} a b --authorities 3")));
+        assert!(!authority("why 0123 --data-dir d"));
+        assert!(!authority(&format!("why {id} --data-dir d --network n")));
+        assert!(authority("diff a b") && authority("diff --network n") && !authority("diff"));
+        assert!(authority("consensus 2026-11-29 --archive a") && authority("health --data-dir d"));
         let relay = |rest: &[&str]| Args::try_parse_from([&["cepa", "relay"], rest].concat());
         assert!(relay(&["--config", "r.toml"]).is_ok() && relay(&[]).is_err());
         assert!(relay(&["status", "--data-dir", "d", "--json"]).is_ok());

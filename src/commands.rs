@@ -1,7 +1,9 @@
 //! The subcommands: each reads its configuration, starts the log, and runs until it is stopped.
 
 mod authority_compute;
+mod authority_consensus;
 pub mod authority_keygen;
+mod authority_votes;
 mod config_print;
 pub mod doctor;
 pub mod onion;
@@ -64,6 +66,10 @@ fn authority(args: AuthorityArgs) -> Result<(), Failure> {
         Some(AuthorityCommand::Status(args)) => {
             return ask(&args.data_dir, Subject::Authority, args.json);
         }
+        Some(AuthorityCommand::Health(args)) => return authority_votes::health(&args),
+        Some(AuthorityCommand::Why(args)) => return authority_votes::why(&args),
+        Some(AuthorityCommand::Diff(args)) => return authority_votes::diff(&args),
+        Some(AuthorityCommand::Consensus(args)) => return authority_consensus::run(&args),
         None => {}
     }
     let Some(node) = args.node else {

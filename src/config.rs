@@ -167,6 +167,12 @@ pub struct AuthorityConfig {
     pub bandwidth_file: Option<PathBuf>,
     /// The file of GuardFraction.
     pub guardfraction_file: Option<PathBuf>,
+    /// Where every consensus and vote is kept.
+    pub archive_dir: Option<PathBuf>,
+    /// Seconds from one round to the next while no consensus is in force.
+    pub initial_interval_secs: u32,
+    /// What is good enough for a flag.
+    pub flag_terms: cepa_authority::FlagTerms,
 }
 
 /// A client.

@@ -6,6 +6,7 @@
 //! What is plain request and reply (HTTP, DNS, a key file) is a plain function in a file of its
 //! own; the wiring of the roles is in `roles`, that of channels and streams in `net`.
 
+mod archive;
 pub mod args;
 pub mod clock;
 pub mod commands;

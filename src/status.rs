@@ -9,17 +9,21 @@
 mod ask;
 pub(crate) mod authority;
 pub(crate) mod client;
+pub(crate) mod health;
 mod load;
 pub mod metrics;
 pub(crate) mod onion;
 pub mod relay;
 mod serve;
+pub(crate) mod votes;
 
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
+
+use cepa_crypto::RsaId;
 
 pub use ask::ask;
 pub use serve::{Query, Sockets};
@@ -37,20 +41,29 @@ pub enum Subject {
     Relay,
     /// An authority.
     Authority,
+    /// What is well with an authority and its rounds, and what is not.
+    Health,
+    /// Why a relay has the flags that it has.
+    Why,
     /// All of its numbers, for Prometheus.
     Metrics,
 }
 
 impl Subject {
-    const ALL: [(&str, Self); 6] = [
+    const ALL: [(&str, Self); 8] = [
         ("/circuits", Subject::Circuits),
         ("/guards", Subject::Guards),
         ("/onion", Subject::Onion),
         ("/relay", Subject::Relay),
         ("/authority", Subject::Authority),
+        ("/health", Subject::Health),
+        ("/why", Subject::Why),
         ("/metrics", Subject::Metrics),
     ];
 }
+
+/// What stands before a relay's fingerprint in a path.
+const RELAY: &str = "relay=";
 
 /// A question to a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +74,8 @@ pub struct Question {
     pub is_json: bool,
     /// Whether onion services are to be visited first.
     pub probes: bool,
+    /// The relay that it is about, if it is about one.
+    pub relay: Option<RsaId>,
 }
 
 impl Question {
@@ -71,6 +86,7 @@ impl Question {
             subject,
             is_json: false,
             probes: false,
+            relay: None,
         }
     }
 
@@ -84,7 +100,7 @@ impl Question {
             match word {
                 "json" => question.is_json = true,
                 "probe" => question.probes = true,
-                _ => return None,
+                word => question.relay = Some(word.strip_prefix(RELAY)?.parse().ok()?),
             }
         }
         Some(question)
@@ -97,11 +113,13 @@ impl fmt::Display for Question {
         let mut subjects = Subject::ALL.iter();
         let known = subjects.find(|(_, subject)| *subject == self.subject);
         f.write_str(known.map_or("/", |(name, _)| name))?;
-        match (self.is_json, self.probes) {
-            (true, true) => f.write_str("?json&probe"),
-            (true, false) => f.write_str("?json"),
-            (false, true) => f.write_str("?probe"),
-            (false, false) => Ok(()),
+        let json = self.is_json.then(|| "json".to_owned());
+        let probe = self.probes.then(|| "probe".to_owned());
+        let relay = self.relay.map(|relay| format!("{RELAY}{relay}"));
+        let words: Vec<String> = [json, probe, relay].into_iter().flatten().collect();
+        match words.is_empty() {
+            true => Ok(()),
+            false => write!(f, "?{}", words.join("&")),
         }
     }
 }
@@ -133,15 +151,25 @@ mod tests {
     fn a_question_is_read_as_it_is_asked() {
         for (_, subject) in Subject::ALL {
             for (is_json, probes) in [(false, false), (true, false), (false, true), (true, true)] {
-                let question = Question {
-                    subject,
-                    is_json,
-                    probes,
-                };
-                assert_eq!(Question::parse(&question.to_string()), Some(question));
+                for relay in [None, Some(RsaId::from([7; 20]))] {
+                    let question = Question {
+                        subject,
+                        is_json,
+                        probes,
+                        relay,
+                    };
+                    assert_eq!(Question::parse(&question.to_string()), Some(question));
+                }
             }
         }
-        for wrong in ["/", "", "/circuit", "/circuits?xml", "/guards/"] {
+        for wrong in [
+            "/",
+            "",
+            "/circuit",
+            "/circuits?xml",
+            "/guards/",
+            "/why?relay=7",
+        ] {
             assert_eq!(Question::parse(wrong), None, "{wrong}");
         }
     }

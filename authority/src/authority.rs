@@ -8,14 +8,17 @@
 //! A network without a consensus may begin with a late round (see [`crate::schedule`]): as soon as
 //! enough relays are Running. After that, rounds follow the grid from midnight.
 
+mod pace;
 mod reload;
+mod restore;
 mod status;
 mod voting;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddrV4;
 use std::time::{Duration, Instant, SystemTime};
 
-use cepa_crypto::{Ed25519Id, Rng, RsaId};
+use cepa_crypto::{Rng, RsaId};
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::{ConsensusText, Flavour};
 use cepa_netdoc::detached::DetachedSignatures;
@@ -25,11 +28,12 @@ use cepa_wire::Now;
 use crate::bandwidth::{FileError, Measurements};
 use crate::command::{Command, Document, Reply, Row, RowKind};
 use crate::config::{Config, Keys};
-use crate::history::History;
+use crate::equivocations::Equivocations;
+use crate::health::Health;
 use crate::intake;
 use crate::relays::Relays;
 use crate::round::Round;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, Timing};
 use crate::srv::SharedRandom;
 use crate::uploads::{RelayUpload, Source};
 
@@ -49,6 +53,8 @@ pub struct Authority {
     consensus: Option<ConsensusText>,
     round: Option<Round>,
     next: Schedule,
+    /// By which timing that is.
+    next_timing: Timing,
     /// Our last vote: never are there two of one interval.
     own_vote: Option<VoteText>,
     /// The interval for which we could make no vote that can be read.
@@ -56,6 +62,11 @@ pub struct Authority {
     /// Votes and signatures that came before the round that they are for.
     early_votes: BTreeMap<RsaId, VoteText>,
     early_signatures: BTreeMap<RsaId, DetachedSignatures>,
+    /// The votes of the consensus in force.
+    decided_votes: Vec<VoteText>,
+    /// Pairs of votes of one author for one interval.
+    equivocations: Equivocations,
+    health: Health,
     started: SystemTime,
     commands: VecDeque<Command>,
     deadline: Option<Instant>,
@@ -67,7 +78,9 @@ impl Authority {
     #[must_use]
     pub fn restore(config: Config, keys: Keys, rows: Vec<Row>, rng: Rng, now: Now) -> Self {
         let certs = BTreeMap::from([(keys.cert.identity, keys.cert.clone())]);
-        let next = config.timing.next_round(now.wall);
+        let commands = keys.certificates().map(Command::Serve).collect();
+        let timing = config.initial_timing();
+        let next = timing.this_round(now.wall);
         let mut authority = Authority {
             config,
             keys,
@@ -79,120 +92,23 @@ impl Authority {
             consensus: None,
             round: None,
             next,
+            next_timing: timing,
             own_vote: None,
             unvoted: None,
             early_votes: BTreeMap::new(),
             early_signatures: BTreeMap::new(),
+            decided_votes: Vec::new(),
+            equivocations: Equivocations::default(),
+            health: Health::default(),
             started: now.wall,
-            commands: VecDeque::new(),
+            commands,
             deadline: None,
             rng,
         };
-        let own = authority.keys.cert.clone();
-        authority.serve(Document::Certificate(own.into()));
-        authority.restore_rows(rows, now);
+        restore::rows(&mut authority, rows, now);
+        authority.join_round(now.wall);
         authority.advance(now);
         authority
-    }
-
-    fn restore_rows(&mut self, rows: Vec<Row>, now: Now) {
-        let mut descriptors = BTreeMap::<String, [String; 2]>::new();
-        let (mut votes, mut consensuses) = (Vec::new(), Vec::new());
-        for row in rows {
-            let Ok(text) = String::from_utf8(row.bytes) else {
-                continue;
-            };
-            match row.kind {
-                RowKind::Descriptor => descriptors.entry(row.key).or_default()[0] = text,
-                RowKind::ExtraInfo => descriptors.entry(row.key).or_default()[1] = text,
-                RowKind::KeyPin => {
-                    if let (Ok(rsa), Ok(ed)) = (row.key.parse::<RsaId>(), text.parse::<Ed25519Id>())
-                    {
-                        self.relays.restore_pin(rsa, ed);
-                    }
-                }
-                RowKind::History => {
-                    if let (Ok(rsa), Some(history)) = (row.key.parse(), History::parse(&text)) {
-                        self.relays.restore_history(rsa, history);
-                    }
-                }
-                RowKind::Certificate => {
-                    if let Ok(cert) = AuthCert::parse(&text) {
-                        self.add_certificate(&cert);
-                    }
-                }
-                RowKind::Consensus => consensuses.push(text),
-                RowKind::SharedRandom => self.shared_random = SharedRandom::parse(&text),
-                RowKind::Vote => votes.extend(VoteText::parse(text)),
-            }
-        }
-        // Only now are all certificates there that confirm them.
-        for text in consensuses {
-            self.restore_consensus(text, now.wall);
-        }
-        self.restore_votes(votes);
-        for (key, [descriptor, extra_info]) in descriptors {
-            let mut commands = Vec::new();
-            let config = &self.config;
-            let reply = match RelayUpload::read(&(descriptor + &extra_info)) {
-                Ok(upload) => {
-                    let relays = &mut self.relays;
-                    relays.upload(upload, Source::Stored, config, now.wall, &mut commands)
-                }
-                Err(refusal) => refusal,
-            };
-            // They are in the store already.
-            commands.retain(|command| !matches!(command, Command::Put(_)));
-            if reply.status != 200 {
-                tracing::info!(
-                    relay = key,
-                    reason = reply.reason,
-                    "what was stored of a relay is not taken over"
-                );
-                // The descriptor may be good, and the extra-info that of one before it.
-                let is_known = key.parse().is_ok_and(|id| self.relays.knows(&id));
-                let descriptor = (!is_known).then_some(RowKind::Descriptor);
-                let kinds = descriptor.into_iter().chain([RowKind::ExtraInfo]);
-                commands.extend(kinds.map(|kind| Command::Drop(kind, key.clone())));
-            }
-            self.commands.extend(commands);
-        }
-    }
-
-    /// Votes of an earlier run: those of the consensus are served, and ours is not made again.
-    fn restore_votes(&mut self, mut votes: Vec<VoteText>) {
-        let own = self.keys.cert.identity;
-        self.own_vote = votes
-            .iter()
-            .find(|text| text.vote().author() == own)
-            .cloned();
-        let start = |text: &VoteText| text.vote().lifetime.valid_after;
-        let decided = self
-            .consensus
-            .as_ref()
-            .map(|text| text.consensus().lifetime.valid_after);
-        votes.retain(|text| Some(start(text)) == decided);
-        if !votes.is_empty() {
-            self.serve(Document::CurrentVotes(votes));
-        }
-    }
-
-    /// A consensus of an earlier run: believed only while it is in force, and if most authorities
-    /// of the network as it is now have signed it.
-    fn restore_consensus(&mut self, text: String, now: SystemTime) {
-        let Ok(text) = ConsensusText::parse(text) else {
-            return;
-        };
-        let certs: Vec<AuthCert> = self.certs.values().cloned().collect();
-        let trusted = self.config.v3_identities();
-        let signers = text.signers(&certs, &trusted, now);
-        if !text.consensus().lifetime.is_live(now) || !signers.is_majority(trusted.len()) {
-            return;
-        }
-        if text.consensus().flavour == Flavour::Ns {
-            self.consensus = Some(text.clone());
-        }
-        self.serve(Document::CurrentConsensus(text));
     }
 
     /// How many relays have published here.
@@ -301,6 +217,13 @@ impl Authority {
         self.advance(now);
     }
 
+    /// By how many seconds the clock of another authority is ahead of ours, by what it says where
+    /// it answers.
+    pub fn handle_clock(&mut self, dir_port: SocketAddrV4, ahead_seconds: i64) {
+        self.health
+            .handle_clock(&self.config, dir_port, ahead_seconds);
+    }
+
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
         self.advance(now);
@@ -344,6 +267,8 @@ impl Authority {
         });
         test.into_iter()
             .chain(round)
+            .chain(self.round.as_ref().and_then(|round| round.posts.next()))
+            .chain(pace::consensus_end(self.consensus.as_ref(), now))
             .fold(self.next.vote, SystemTime::min)
     }
 

@@ -23,7 +23,8 @@ pub enum RowKind {
     ExtraInfo,
     /// A certificate of an authority; the key is its v3 identity.
     Certificate,
-    /// A vote of the current consensus; the key is its author's v3 identity.
+    /// A vote of the current consensus; the key is its author's v3 identity, with `next ` before it
+    /// while the vote's round is not decided.
     Vote,
     /// The current consensus; the key is the flavour.
     Consensus,
@@ -33,11 +34,14 @@ pub enum RowKind {
     KeyPin,
     /// Shared randomness; one row.
     SharedRandom,
+    /// Two votes of one authority for one interval, one behind the other; the key is its v3
+    /// identity and when the interval begins.
+    Equivocation,
 }
 
 impl RowKind {
     /// All kinds of rows, to be read at a start.
-    pub const ALL: [RowKind; 8] = [
+    pub const ALL: [RowKind; 9] = [
         RowKind::Descriptor,
         RowKind::ExtraInfo,
         RowKind::Certificate,
@@ -46,6 +50,7 @@ impl RowKind {
         RowKind::History,
         RowKind::KeyPin,
         RowKind::SharedRandom,
+        RowKind::Equivocation,
     ];
 
     /// The word for it in a store.
@@ -60,6 +65,7 @@ impl RowKind {
             RowKind::History => "history",
             RowKind::KeyPin => "key-pin",
             RowKind::SharedRandom => "shared-random",
+            RowKind::Equivocation => "equivocation",
         }
     }
 
@@ -109,7 +115,8 @@ pub enum Document {
 /// What the outside must do. Where a reply is expected, its `handle_…` is named.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// POST `body` to `/tor/post/vote` of an authority's DirPort.
+    /// POST `body` to `/tor/post/vote` of an authority's DirPort, then
+    /// [`crate::Authority::handle_posted`].
     PostVote {
         /// The DirPort of the authority that is to have the vote.
         to: SocketAddrV4,
@@ -124,7 +131,7 @@ pub enum Command {
         /// The v3 identities of the authorities whose votes are missing.
         of: Vec<RsaId>,
     },
-    /// POST `body` to `/tor/post/consensus-signature`.
+    /// POST `body` to `/tor/post/consensus-signature`, then [`crate::Authority::handle_posted`].
     PostSignatures {
         /// The DirPort of the authority that is to have the signatures.
         to: SocketAddrV4,

@@ -4,7 +4,7 @@
 //! is of the signing key, and its identity among the known authorities; an authority that is not
 //! of its network, or whose certificate has run out, does not vote.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use cepa_crypto::{RsaId, rsa};
 use cepa_netdoc::authcert::AuthCert;
@@ -12,6 +12,7 @@ use cepa_netdoc::consensus::RequiredProtocols;
 use cepa_netdoc::params::Params;
 use cepa_netdoc::routerstatus::Flags;
 
+use crate::command::Document;
 use crate::rules::Rules;
 use crate::schedule::Timing;
 
@@ -64,6 +65,58 @@ pub struct Keys {
     pub cert: AuthCert,
     /// The medium-term signing key that it certifies.
     pub signing: rsa::Keypair,
+    /// The key of an identity that the authority had before, for as long as there are clients that
+    /// know it by that: it signs consensuses, too (`V3AuthUseLegacyKey`).
+    pub legacy: Option<Box<Keys>>,
+}
+
+/// What makes a relay good enough for a flag whatever the others have, and shares of all: options
+/// of `tor`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FlagTerms {
+    /// Whoever carries as many kilobytes a second is Fast (`AuthDirFastGuarantee`).
+    pub fast_kilobytes: u32,
+    /// Whoever carries as many is enough for Guard (`AuthDirGuardBWGuarantee`).
+    pub guard_kilobytes: u32,
+    /// The share of all relays that has less than Guard takes
+    /// (`AuthDirVoteGuardBwThresholdFraction`).
+    pub guard_bandwidth_fraction: f64,
+    /// Enough weighted fractional uptime for Guard (`AuthDirVoteGuardGuaranteeWFU`).
+    pub guard_wfu: f64,
+    /// Known for long enough for Guard (`AuthDirVoteGuardGuaranteeTimeKnown`).
+    pub guard_time_known_seconds: u64,
+    /// Up for long enough for Stable (`AuthDirVoteStableGuaranteeMinUptime`).
+    pub stable_uptime_seconds: u64,
+    /// Failing seldom enough for Stable (`AuthDirVoteStableGuaranteeMTBF`).
+    pub stable_mtbf_seconds: u64,
+    /// Up for long enough for `HSDir` (`MinUptimeHidServDirectoryV2`).
+    pub hs_dir_uptime_seconds: u64,
+}
+
+impl Default for FlagTerms {
+    fn default() -> Self {
+        const HOUR: u64 = 60 * 60;
+        const DAY: u64 = 24 * HOUR;
+        FlagTerms {
+            fast_kilobytes: 100,
+            guard_kilobytes: 2000,
+            guard_bandwidth_fraction: 0.75,
+            guard_wfu: 0.98,
+            guard_time_known_seconds: 8 * DAY,
+            stable_uptime_seconds: 30 * DAY,
+            stable_mtbf_seconds: 5 * DAY,
+            hs_dir_uptime_seconds: 96 * HOUR,
+        }
+    }
+}
+
+impl Keys {
+    /// The certificate, and that of an identity of before, to be served.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = Document> {
+        let legacy = self.legacy.as_ref().map(|legacy| &legacy.cert);
+        let certs = std::iter::once(&self.cert).chain(legacy);
+        certs.map(|cert| Document::Certificate(cert.clone().into()))
+    }
 }
 
 /// How an authority works: its network, its times, and what it votes for.
@@ -75,6 +128,9 @@ pub struct Config {
     pub contact: String,
     /// Intervals and delays.
     pub timing: Timing,
+    /// From one round to the next while no consensus is in force
+    /// (`TestingV3AuthInitialVotingInterval`), in seconds; divides a day.
+    pub initial_interval_secs: u32,
     /// Whether it is a test network (`TestingTorNetwork`): short intervals and late rounds are
     /// allowed, time-known and uptime demand nothing.
     pub is_testing: bool,
@@ -90,6 +146,8 @@ pub struct Config {
     /// Flags that relays get whatever the thresholds say: of Guard, Exit and HSDir
     /// (`TestingDirAuthVoteGuard *` and so on).
     pub flags_forced: Flags,
+    /// What is good enough for a flag.
+    pub flag_terms: FlagTerms,
     /// Network parameters to vote for, beside `hsdir_interval` in a test network.
     pub params: Params,
     /// Versions of `tor` to recommend to clients and relays, joined by commas.
@@ -108,12 +166,14 @@ impl Config {
             authorities,
             contact,
             timing: Timing::hourly(),
+            initial_interval_secs: Timing::hourly().interval_secs / 2,
             is_testing: false,
             allows_private_addresses: false,
             first_vote_after_relays: None,
             method_max: METHOD_VOTED_MAX,
             relays_per_address_max: 2,
             flags_forced: Flags::NONE,
+            flag_terms: FlagTerms::default(),
             params: Params::new(),
             recommended_versions: None,
             protocols: default_protocols(),
@@ -126,6 +186,7 @@ impl Config {
     pub fn testing(authorities: Vec<KnownAuthority>, contact: String, timing: Timing) -> Self {
         Config {
             timing,
+            initial_interval_secs: timing.interval_secs,
             is_testing: true,
             allows_private_addresses: true,
             relays_per_address_max: 0,
@@ -140,10 +201,37 @@ impl Config {
         self.authorities.iter().map(|one| one.v3_identity).collect()
     }
 
+    /// The timing while no consensus is in force.
+    #[must_use]
+    pub fn initial_timing(&self) -> Timing {
+        Timing {
+            interval_secs: self.initial_interval_secs,
+            ..self.timing
+        }
+    }
+
     /// How many documents of authorities are more than half of them (dir-spec 3.8).
     #[must_use]
     pub fn majority(&self) -> usize {
         self.authorities.len() / 2 + 1
+    }
+
+    /// The nickname of an authority; that of none is empty.
+    #[must_use]
+    pub fn nickname(&self, v3_identity: &RsaId) -> &str {
+        let known = self.authority(v3_identity);
+        known.map_or("", |one| one.nickname.as_str())
+    }
+
+    /// The DirPorts of the authorities but this one.
+    pub(crate) fn others(&self, own: &RsaId) -> Vec<SocketAddrV4> {
+        let others = self
+            .authorities
+            .iter()
+            .filter(|one| one.v3_identity != *own);
+        others
+            .map(|one| SocketAddrV4::new(one.ip, one.dir_port))
+            .collect()
     }
 
     /// The authority with a v3 identity.

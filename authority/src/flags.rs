@@ -1,7 +1,8 @@
 //! Which flags a relay gets in our vote (dir-spec 3.4.2; `tor`: voteflags.c).
 //!
-//! Thresholds come from the distribution over the relays that are Running, so that flags mean the
-//! same in a network of ten relays and of ten thousand.
+//! Thresholds come from the distribution over the relays that are active, so that flags mean the
+//! same in a network of ten relays and of ten thousand: Running, Valid, and none too many on its
+//! address or in its network.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,86 +10,238 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
 
 use cepa_crypto::RsaId;
+use cepa_netdoc::params::Params;
 use cepa_netdoc::routerstatus::Flags;
-use cepa_netdoc::vote::FlagThresholds;
+use cepa_netdoc::vote::{FlagThresholds, Stats};
 
 use crate::bandwidth::Measurements;
-use crate::config::Config;
+use crate::config::{Config, FlagTerms};
 use crate::relays::{Relay, Relays, believed_kb};
 use crate::rules::Verdict;
 
-/// From this uptime on a relay is Stable whatever the others do.
-const STABLE_UPTIME_SECONDS: u64 = 30 * 24 * 60 * 60;
-/// The same for the mean time between failures.
-const STABLE_MTBF_SECONDS: f64 = (5 * 24 * 60 * 60) as f64;
-/// From this bandwidth on a relay is Fast.
-const FAST_KB: u32 = 100;
-/// From this bandwidth on a relay may be a Guard.
-const GUARD_KB: u32 = 2000;
-/// From this weighted fractional uptime on.
-const GUARD_WFU: f64 = 0.98;
-/// Known for so long is known long enough.
-const FAMILIAR_SECONDS: u64 = 8 * 24 * 60 * 60;
-/// Uptime that an HSDir needs (`MinUptimeHidServDirectoryV2`).
-const HSDIR_UPTIME_SECONDS: u64 = 96 * 60 * 60;
 /// A descriptor older than this is stale.
 const STALE_AGE: Duration = Duration::from_secs(18 * 60 * 60);
 /// How long relays must have been watched before their mean times between failures count.
 const MTBF_WATCHED_SECONDS: u64 = 4 * 60 * 60;
-/// Bandwidth that a relay of the public network needs to be Fast.
-const FAST_MIN_KB: u32 = 4;
+/// A relay that carries less than this is Fast only if a quarter is slower, and not an eighth.
+const FAST_USUAL_KB: u32 = 37;
+/// The least of `FastFlagMinThreshold`, and what it is without a word.
+const FAST_MIN_BYTES: i32 = 4;
 
-/// What a relay needs, from the relays that are Running.
-pub(crate) fn thresholds(
-    relays: &Relays,
-    measurements: &Measurements,
-    config: &Config,
-    now: SystemTime,
-) -> FlagThresholds {
-    let relays = relays.iter().map(|(_, relay)| relay);
-    let running: Vec<&Relay> = relays.filter(|r| r.is_running(config, now)).collect();
-    let stats: Vec<_> = running
-        .iter()
-        .map(|relay| relay.history.stats(now))
-        .collect();
-    let known: Vec<u64> = stats.iter().map(|stats| stats.time_known_seconds).collect();
-    let enough_mtbf = known.iter().any(|known| *known >= MTBF_WATCHED_SECONDS);
-    let guard_tk = nth(known, 1, 8).unwrap_or(0).min(FAMILIAR_SECONDS);
-    let familiar = stats
-        .iter()
-        .filter(|stats| stats.time_known_seconds >= guard_tk);
-    let wfu = middle_f64(familiar.map(|stats| stats.wfu).collect());
-    let mtbf = middle_f64(stats.iter().map(|stats| stats.mtbf_seconds).collect());
-    let uptimes = running.iter().map(|relay| relay.uptime_seconds(now));
-    // Half of a network that is a minute old would not be Stable for having started a second
-    // later; in a test network uptime says nothing before there is a history.
-    let uptime = match config.is_testing {
-        true => 0,
-        false => middle(uptimes.collect()).unwrap_or(0),
-    };
-    let kb = |relay: &&Relay| credible_kb(relay, measurements);
-    let all: Vec<u32> = running.iter().map(kb).collect();
-    let others = running.iter().filter(|relay| !is_exit(relay, config));
-    let others: Vec<u32> = others.map(kb).collect();
-    let fast_min = if config.is_testing { 0 } else { FAST_MIN_KB };
-    let fast = nth(all.clone(), 1, 8).unwrap_or(0).clamp(fast_min, FAST_KB);
-    let bytes = |kilobytes: Option<u32>| u64::from(kilobytes.unwrap_or(0)) * 1000;
-    FlagThresholds {
-        stable_uptime_seconds: uptime.min(STABLE_UPTIME_SECONDS),
-        stable_mtbf_seconds: as_seconds(mtbf.min(STABLE_MTBF_SECONDS)),
-        fast_speed_bytes: bytes(Some(fast)),
-        guard_wfu: wfu.min(GUARD_WFU),
-        guard_time_known_seconds: guard_tk,
-        guard_bandwidth_with_exits_bytes: bytes(nth(all, 3, 4)),
-        guard_bandwidth_without_exits_bytes: bytes(nth(others, 3, 4)),
-        enough_mtbf,
-        ignoring_advertised: measurements.ignores_advertised(),
+/// What counts of a relay.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    /// Kilobytes a second that it can carry.
+    kilobytes: u32,
+    /// Seconds since it was started, by its own account.
+    uptime_seconds: u64,
+    /// The same for `HSDir`, which is worth a lie: ours, where we have watched for long enough.
+    proven_seconds: u64,
+    stats: Stats,
+    /// Whether it is a general exit that may be used as one.
+    is_exit: bool,
+}
+
+/// How relays are looked at: by whom, with what, when.
+#[derive(Clone, Copy)]
+pub(crate) struct Eyes<'a> {
+    /// How this authority works.
+    pub(crate) config: &'a Config,
+    /// The relays that it knows.
+    pub(crate) relays: &'a Relays,
+    /// What they were measured with.
+    pub(crate) measurements: &'a Measurements,
+    /// Now.
+    pub(crate) now: SystemTime,
+    /// Whether somebody could have been watched for as long as `HSDir` asks for, and a little
+    /// longer: an authority that is new knows nobody for so long.
+    has_watched_for_long: bool,
+}
+
+impl<'a> Eyes<'a> {
+    /// A look at all of them.
+    pub(crate) fn of(
+        config: &'a Config,
+        relays: &'a Relays,
+        measurements: &'a Measurements,
+        now: SystemTime,
+    ) -> Self {
+        let needed = config.flag_terms.hs_dir_uptime_seconds;
+        let enough = needed.saturating_add(needed / 10);
+        Eyes {
+            config,
+            relays,
+            measurements,
+            now,
+            has_watched_for_long: !config.is_testing && relays.watched_seconds(now) >= enough,
+        }
+    }
+
+    /// What a relay needs, from those that are active; `params` are the network's.
+    pub(crate) fn thresholds(
+        &self,
+        sybils: &BTreeSet<RsaId>,
+        params: Option<&Params>,
+    ) -> FlagThresholds {
+        let relays = self.relays.iter().filter(|(id, _)| !sybils.contains(id));
+        let active = relays.filter(|(_, relay)| is_active(relay, self.config, self.now));
+        let samples: Vec<Sample> = active.map(|(_, relay)| self.sample(relay)).collect();
+        FlagThresholds {
+            ignoring_advertised: self.measurements.ignores_advertised(),
+            ..needs(
+                &samples,
+                &self.config.flag_terms,
+                params,
+                self.config.is_testing,
+            )
+        }
+    }
+
+    fn sample(&self, relay: &Relay) -> Sample {
+        let declared = relay.uptime_seconds(self.now);
+        let measured = relay.history.uptime_seconds(self.now);
+        let said = self.config.rules.verdicts(&relay.desc);
+        Sample {
+            kilobytes: credible_kb(relay, self.measurements),
+            uptime_seconds: declared,
+            proven_seconds: match self.has_watched_for_long {
+                true => declared.min(measured),
+                false => declared,
+            },
+            stats: relay.history.stats(self.now),
+            is_exit: is_exit(relay, self.config) && !said.has(Verdict::BadExit),
+        }
     }
 }
 
-/// Relays beyond the number that may be Running on one address. Authorities and those with the most
-/// bandwidth stay (dir-spec 3.4.1, "Sybil"). Those that are not Running do not count, as in `tor`
-/// since 0.4.9.14: descriptors with another's address cost nothing.
+/// Whether a relay is one of those by which thresholds go.
+fn is_active(relay: &Relay, config: &Config, now: SystemTime) -> bool {
+    let carries = relay.desc.bandwidth.observed > 0 || config.is_testing;
+    let said = config.rules.verdicts(&relay.desc);
+    carries && relay.is_running(config, now) && !said.has(Verdict::Invalid)
+}
+
+/// Thresholds from the distribution over active relays.
+fn needs(
+    active: &[Sample],
+    terms: &FlagTerms,
+    params: Option<&Params>,
+    is_testing: bool,
+) -> FlagThresholds {
+    let known = active.iter().map(|one| one.stats.time_known_seconds);
+    let known: Vec<u64> = known.collect();
+    let enough_mtbf = known.iter().any(|known| *known >= MTBF_WATCHED_SECONDS);
+    let guard_tk = nth(known, 1, 8).unwrap_or(0);
+    // In a test network nobody has been known for long.
+    let enough_known = if is_testing {
+        0
+    } else {
+        terms.guard_time_known_seconds
+    };
+    let guard_tk = guard_tk.min(enough_known);
+    let familiar = active
+        .iter()
+        .filter(|one| one.stats.time_known_seconds >= guard_tk);
+    let wfu = middle_f64(familiar.map(|one| one.stats.wfu).collect());
+    let mtbf = middle_f64(active.iter().map(|one| one.stats.mtbf_seconds).collect());
+    // Half of a network that is a minute old would not be Stable for having started a second
+    // later; in a test network uptime says nothing before there is a history.
+    let uptimes = active.iter().map(|one| one.uptime_seconds);
+    let uptime = match is_testing {
+        true => 0,
+        false => middle(uptimes.collect()).unwrap_or(0),
+    };
+    let all: Vec<u32> = active.iter().map(|one| one.kilobytes).collect();
+    let others = active.iter().filter(|one| !one.is_exit);
+    let others: Vec<u32> = others.map(|one| one.kilobytes).collect();
+    let share = |kilobytes: Vec<u32>| {
+        let kilobytes = share(kilobytes, terms.guard_bandwidth_fraction).unwrap_or(0);
+        u64::from(kilobytes) * 1000
+    };
+    FlagThresholds {
+        stable_uptime_seconds: uptime.min(terms.stable_uptime_seconds),
+        stable_mtbf_seconds: as_seconds(mtbf).min(terms.stable_mtbf_seconds),
+        fast_speed_bytes: u64::from(fast_kb(&all, terms, params, is_testing)) * 1000,
+        guard_wfu: wfu.min(terms.guard_wfu),
+        guard_time_known_seconds: guard_tk,
+        guard_bandwidth_with_exits_bytes: share(all),
+        guard_bandwidth_without_exits_bytes: share(others),
+        enough_mtbf,
+        ignoring_advertised: false,
+    }
+}
+
+/// Kilobytes a second that make a relay Fast: an eighth of all has less, within what the network's
+/// parameters allow; whoever has as much as the operator guarantees for is Fast in any case.
+fn fast_kb(all: &[u32], terms: &FlagTerms, params: Option<&Params>, is_testing: bool) -> u32 {
+    let mut fast = nth(all.to_vec(), 1, 8).unwrap_or(0);
+    if fast < FAST_USUAL_KB {
+        fast = nth(all.to_vec(), 1, 4).unwrap_or(0);
+    }
+    let param = |name, default, min| {
+        params.map_or(default, |params| params.value(name, default, min, i32::MAX))
+    };
+    let least = match is_testing {
+        true => 0,
+        false => param("FastFlagMinThreshold", FAST_MIN_BYTES, FAST_MIN_BYTES),
+    };
+    let most = param("FastFlagMaxThreshold", i32::MAX, least);
+    let kilobytes = |bytes: i32| u32::try_from(bytes / 1000).unwrap_or(0);
+    let fast = fast.max(kilobytes(least)).min(kilobytes(most));
+    fast.min(terms.fast_kilobytes)
+}
+
+/// What a relay has earned by numbers alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Merits {
+    is_fast: bool,
+    is_stable: bool,
+    is_guard: bool,
+    is_hs_dir: bool,
+}
+
+impl Merits {
+    fn of(sample: &Sample, needs: &FlagThresholds, terms: &FlagTerms, is_testing: bool) -> Self {
+        let bytes = u64::from(sample.kilobytes) * 1000;
+        let stats = &sample.stats;
+        let is_stable = match needs.enough_mtbf {
+            true => as_seconds(stats.mtbf_seconds) >= needs.stable_mtbf_seconds,
+            false => sample.uptime_seconds >= needs.stable_uptime_seconds,
+        };
+        let is_fast = bytes >= needs.fast_speed_bytes;
+        let share = needs
+            .guard_bandwidth_with_exits_bytes
+            .min(needs.guard_bandwidth_without_exits_bytes);
+        let guard_bytes = share.min(u64::from(terms.guard_kilobytes) * 1000);
+        let is_good = is_fast && is_stable;
+        let hs_dir_seconds = if is_testing {
+            0
+        } else {
+            terms.hs_dir_uptime_seconds
+        };
+        Merits {
+            is_fast,
+            is_stable,
+            is_guard: is_good
+                && stats.time_known_seconds >= needs.guard_time_known_seconds
+                && stats.wfu >= needs.guard_wfu
+                && bytes >= guard_bytes,
+            is_hs_dir: is_good && sample.proven_seconds >= hs_dir_seconds,
+        }
+    }
+}
+
+/// Where relays are counted: on an IPv4 address, in an IPv6 network of 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    V4(Ipv4Addr),
+    V6([u8; 8]),
+}
+
+/// Relays beyond the number that may be Running on one address, or in one IPv6 network, which who
+/// rents one machine has whole. Authorities and those with the most bandwidth stay (dir-spec 3.4.1,
+/// "Sybil"). Those that are not Running do not count, as in `tor` since 0.4.9.14: descriptors with
+/// another's address cost nothing.
 pub(crate) fn sybils(
     relays: &Relays,
     measurements: &Measurements,
@@ -99,7 +252,7 @@ pub(crate) fn sybils(
         0 => return BTreeSet::new(),
         most => most,
     };
-    let mut by_address: BTreeMap<Ipv4Addr, Vec<_>> = BTreeMap::new();
+    let mut by_place: BTreeMap<Place, Vec<_>> = BTreeMap::new();
     for (id, relay) in relays.iter() {
         let is_authority = config.authorities.iter().any(|one| one.rsa_id == *id);
         if !relay.is_running(config, now) {
@@ -110,10 +263,16 @@ pub(crate) fn sybils(
             Reverse(credible_kb(relay, measurements)),
             *id,
         );
-        let address = *relay.desc.or_address.ip();
-        by_address.entry(address).or_default().push(rank);
+        let v6 = relay.desc.or_address_v6.map(|address| {
+            let [a, b, c, d, e, f, g, h, ..] = address.ip().octets();
+            Place::V6([a, b, c, d, e, f, g, h])
+        });
+        let v4 = Place::V4(*relay.desc.or_address.ip());
+        for place in std::iter::once(v4).chain(v6) {
+            by_place.entry(place).or_default().push(rank);
+        }
     }
-    let beyond = by_address.into_values().flat_map(|mut ranks| {
+    let beyond = by_place.into_values().flat_map(|mut ranks| {
         ranks.sort_unstable();
         ranks.into_iter().skip(most)
     });
@@ -129,66 +288,56 @@ pub(crate) fn of_sybil(flags: Flags) -> Flags {
     left
 }
 
-/// The flags of one relay.
-pub(crate) fn flags(
-    relay: &Relay,
-    needs: &FlagThresholds,
-    measurements: &Measurements,
-    config: &Config,
-    now: SystemTime,
-) -> Flags {
-    let desc = &relay.desc;
-    let stats = relay.history.stats(now);
-    let bytes = u64::from(credible_kb(relay, measurements)) * 1000;
-    let is_stable = if needs.enough_mtbf {
-        as_seconds(stats.mtbf_seconds) >= needs.stable_mtbf_seconds
-    } else {
-        relay.uptime_seconds(now) >= needs.stable_uptime_seconds
-    };
-    let is_fast = bytes >= needs.fast_speed_bytes;
-    let forced = |flag| config.flags_forced.contains(flag);
-    let quarter = needs
-        .guard_bandwidth_with_exits_bytes
-        .min(needs.guard_bandwidth_without_exits_bytes);
-    let guard_bytes = quarter.min(u64::from(GUARD_KB) * 1000);
-    let is_guard = is_fast
-        && is_stable
-        && stats.time_known_seconds >= needs.guard_time_known_seconds
-        && stats.wfu >= needs.guard_wfu
-        && bytes >= guard_bytes;
-    let uptime_min = if config.is_testing {
-        0
-    } else {
-        HSDIR_UPTIME_SECONDS
-    };
-    let is_hs_dir = is_fast && is_stable && relay.uptime_seconds(now) >= uptime_min;
-    let said = config.rules.verdicts(desc);
-    let is_authority = config
-        .authorities
-        .iter()
-        .any(|one| one.rsa_id == desc.identity);
-    let mut flags = Flags::NONE;
-    flags.set(Flags::AUTHORITY, is_authority);
-    flags.set(Flags::BAD_EXIT, said.has(Verdict::BadExit));
-    flags.set(Flags::EXIT, is_exit(relay, config) || forced(Flags::EXIT));
-    flags.set(Flags::FAST, is_fast);
-    flags.set(
-        Flags::GUARD,
-        desc.is_dir_server && (is_guard || forced(Flags::GUARD)) && !said.has(Verdict::StripGuard),
-    );
-    let may_be_hs_dir = desc.is_hidden_service_dir && !said.has(Verdict::StripHsDir);
-    flags.set(
-        Flags::HS_DIR,
-        may_be_hs_dir && (is_hs_dir || forced(Flags::HS_DIR)),
-    );
-    flags.set(Flags::MIDDLE_ONLY, said.has(Verdict::MiddleOnly));
-    flags.set(Flags::RUNNING, relay.is_running(config, now));
-    flags.set(Flags::STABLE, is_stable);
-    flags.set(Flags::STALE_DESC, desc.published + STALE_AGE < now);
-    let is_v2_dir = desc.is_dir_server && !said.has(Verdict::StripV2Dir);
-    flags.set(Flags::V2_DIR, is_v2_dir);
-    flags.set(Flags::VALID, !said.has(Verdict::Invalid));
-    flags
+impl Eyes<'_> {
+    /// The flags of one relay.
+    pub(crate) fn flags(&self, relay: &Relay, needs: &FlagThresholds) -> Flags {
+        let (config, now) = (self.config, self.now);
+        let desc = &relay.desc;
+        let merits = Merits::of(
+            &self.sample(relay),
+            needs,
+            &config.flag_terms,
+            config.is_testing,
+        );
+        let forced = |flag| config.flags_forced.contains(flag);
+        let said = config.rules.verdicts(desc);
+        let is_authority = config
+            .authorities
+            .iter()
+            .any(|one| one.rsa_id == desc.identity);
+        let is_guard = merits.is_guard || forced(Flags::GUARD);
+        // Directories of onion services are asked by circuits that end at them.
+        let may_be_hs_dir =
+            desc.is_hidden_service_dir && desc.is_dir_server && !said.has(Verdict::StripHsDir);
+        let is_hs_dir = merits.is_hs_dir && is_active(relay, config, now);
+        let mut flags = Flags::NONE;
+        for (flag, has) in [
+            (Flags::AUTHORITY, is_authority),
+            (Flags::BAD_EXIT, said.has(Verdict::BadExit)),
+            (Flags::EXIT, is_exit(relay, config) || forced(Flags::EXIT)),
+            (Flags::FAST, merits.is_fast),
+            (
+                Flags::GUARD,
+                desc.is_dir_server && is_guard && !said.has(Verdict::StripGuard),
+            ),
+            (
+                Flags::HS_DIR,
+                may_be_hs_dir && (is_hs_dir || forced(Flags::HS_DIR)),
+            ),
+            (Flags::MIDDLE_ONLY, said.has(Verdict::MiddleOnly)),
+            (Flags::RUNNING, relay.is_running(config, now)),
+            (Flags::STABLE, merits.is_stable),
+            (Flags::STALE_DESC, desc.published + STALE_AGE < now),
+            (
+                Flags::V2_DIR,
+                desc.is_dir_server && !said.has(Verdict::StripV2Dir),
+            ),
+            (Flags::VALID, !said.has(Verdict::Invalid)),
+        ] {
+            flags.set(flag, has);
+        }
+        flags
+    }
 }
 
 /// What a relay can carry, in kilobytes a second: as it was measured lately; else, unless enough
@@ -216,6 +365,19 @@ fn nth<T: Ord + Copy>(mut values: Vec<T>, part: usize, of: usize) -> Option<T> {
         .copied()
 }
 
+/// The element below which this share of all lies.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a place in a list of relays: not negative, far below 2^52"
+)]
+fn share(mut values: Vec<u32>, share: f64) -> Option<u32> {
+    values.sort_unstable();
+    let at = (values.len() as f64 * share.clamp(0.0, 1.0)) as usize;
+    values.get(at.min(values.len().saturating_sub(1))).copied()
+}
+
 /// The middle one, the lower of two.
 fn middle<T: Ord>(mut values: Vec<T>) -> Option<T> {
     values.sort_unstable();
@@ -237,3 +399,6 @@ fn middle_f64(mut values: Vec<f64>) -> f64 {
 fn as_seconds(seconds: f64) -> u64 {
     seconds as u64
 }
+
+#[cfg(test)]
+mod tests;

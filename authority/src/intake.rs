@@ -59,6 +59,14 @@ impl VoteDoor {
         }
     }
 
+    /// The authority of the network whose certificate stands in what has come of a vote so far. The
+    /// vote may be somebody else's nevertheless.
+    #[must_use]
+    pub fn named(&self, head: &str) -> Option<RsaId> {
+        let claim = VoteClaim::read(head).ok().flatten()?;
+        Some(claim.author()).filter(|author| self.authorities.contains(author))
+    }
+
     /// Reads a whole vote.
     ///
     /// # Errors

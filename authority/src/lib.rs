@@ -10,22 +10,29 @@ pub mod bandwidth;
 mod command;
 pub mod compute;
 mod config;
+pub mod diff;
+mod equivocations;
 mod flags;
+mod health;
 mod history;
 mod intake;
+mod posts;
 mod relays;
 mod round;
 pub mod rules;
 pub mod schedule;
 mod srv;
 pub mod status;
+pub mod takeover;
 mod uploads;
 mod vote;
+pub mod why;
 
 pub use authority::Authority;
 pub use command::{Command, Document, Reply, Row, RowKind};
 pub use config::{
-    Config, Keys, KnownAuthority, METHOD_MAX, METHODS, RELAYS_MAX, default_protocols,
+    Config, FlagTerms, Keys, KnownAuthority, METHOD_MAX, METHODS, RELAYS_MAX, default_protocols,
 };
 pub use intake::{VoteDoor, VoteLook, read_descriptors, read_signatures};
+pub use posts::Posted;
 pub use uploads::RelayUpload;

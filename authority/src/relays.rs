@@ -21,8 +21,9 @@ use cepa_wire::time::unix_seconds;
 use crate::command::{Command, Document, Reply, Row, RowKind};
 use crate::config::{Config, METHODS, RELAYS_MAX};
 use crate::history::History;
-use crate::rules::{Rules, Verdict};
+use crate::rules::{Rule, Rules, Verdict};
 use crate::uploads::{self, RelayUpload, Source};
+use crate::why::{OwnView, RuleSaid};
 use places::{Places, Room};
 use reach::{ReachTimes, TestsDue};
 
@@ -55,6 +56,8 @@ pub(crate) struct Relay {
     tested: Option<SystemTime>,
     /// Tests that failed since the last good one.
     failures: u32,
+    /// Whether it was reached at another address than it has now.
+    has_moved: bool,
     /// Descriptors before this one that are still served: consensuses name them for a while.
     replaced: VecDeque<[u8; 20]>,
 }
@@ -238,7 +241,7 @@ impl Relays {
         if !matches!(inserted, Inserted::Renewed) {
             self.places.take(id, *desc.or_address.ip());
         }
-        let (history, reached, tested, failures) = match before {
+        let (history, reached, tested, failures) = match &before {
             Some(known) if inserted == Inserted::Renewed => {
                 (known.history, known.reached, known.tested, known.failures)
             }
@@ -248,6 +251,11 @@ impl Relays {
                 (history, history.reached, None, 0)
             }
         };
+        let has_moved = match &before {
+            Some(known) if inserted == Inserted::Renewed => known.has_moved,
+            Some(known) => known.reached.is_some() || known.has_moved,
+            None => false,
+        };
         let relay = Relay {
             desc,
             has_extra_info: false,
@@ -256,6 +264,7 @@ impl Relays {
             reached,
             tested,
             failures,
+            has_moved,
             replaced,
         };
         self.by_id.insert(id, relay);
@@ -343,7 +352,12 @@ impl Relays {
 
     /// Removes a relay. Its history, and its pin, stay if it was ever reached.
     fn remove(&mut self, id: &RsaId, commands: &mut Vec<Command>) -> Option<History> {
-        let relay = self.by_id.remove(id)?;
+        let mut relay = self.by_id.remove(id)?;
+        // Nobody will test it any more.
+        let last = relay.reached.or(relay.history.reached);
+        relay
+            .history
+            .handle_missed(last.unwrap_or(relay.history.recorded));
         self.places.leave(id);
         self.tests_due.cancel(id);
         let replaced = relay.replaced.iter().copied();
@@ -374,6 +388,13 @@ impl Relays {
         }
     }
 
+    /// For how long the relay has been watched that was watched for longest.
+    pub(crate) fn watched_seconds(&self, now: SystemTime) -> u64 {
+        let known = self.by_id.values();
+        let known = known.map(|relay| relay.history.stats(now).time_known_seconds);
+        known.max().unwrap_or(0)
+    }
+
     /// When the next test is due.
     pub(crate) fn next_test(&self, config: &Config, now: SystemTime) -> Option<SystemTime> {
         self.tests_due.next(ReachTimes::new(config), now)
@@ -392,6 +413,10 @@ impl Relays {
         };
         let times = ReachTimes::new(config);
         if reached {
+            match std::mem::take(&mut relay.has_moved) {
+                true => relay.history.handle_moved(unknown_for(config), now),
+                false => relay.history.handle_reached(now),
+            }
             relay.reached = Some(now);
             relay.failures = 0;
             self.places.reached(rsa);
@@ -407,16 +432,45 @@ impl Relays {
         }
     }
 
+    /// What is known of a relay beside our vote on it, but for whether it is one too many.
+    pub(crate) fn own_view(&self, id: &RsaId, config: &Config, now: SystemTime) -> Option<OwnView> {
+        let relay = self.by_id.get(id)?;
+        let said = |rule: &Rule| RuleSaid {
+            verdict: rule.verdict.word(),
+            subject: rule.subject.to_string(),
+            comment: rule.comment.clone(),
+        };
+        Some(OwnView {
+            published: relay.desc.published,
+            is_running: relay.is_running(config, now),
+            reached: relay.reached,
+            tested: relay.tested,
+            failures: relay.failures,
+            uptime_declared_seconds: relay.uptime_seconds(now),
+            uptime_measured_seconds: relay.history.uptime_seconds(now),
+            is_sybil: false,
+            rules: config.rules.of(&relay.desc).map(said).collect(),
+        })
+    }
+
     /// Brings all histories up to date and persists them: once a voting round.
+    ///
+    /// An authority that has not looked at all of them yet (`may_judge`) finds nobody missing.
     pub(crate) fn record_histories(
         &mut self,
         config: &Config,
+        may_judge: bool,
         now: SystemTime,
         commands: &mut Vec<Command>,
     ) {
+        let times = ReachTimes::new(config);
         for (id, relay) in &mut self.by_id {
-            let is_running = relay.is_running(config, now);
-            relay.history.record(is_running, now);
+            if may_judge && !relay.is_running(config, now) {
+                // Gone since the test that it did not pass, at the earliest.
+                let since = relay.reached.map(|reached| reached + times.test_every);
+                relay.history.handle_missed(since.unwrap_or(now).min(now));
+            }
+            relay.history.record(now);
             relay.history.reached = relay.reached;
             commands.push(put(RowKind::History, id, &relay.history.encode()));
         }
@@ -438,6 +492,13 @@ impl Relay {
         let since = unix_seconds(now).saturating_sub(unix_seconds(self.desc.published));
         self.desc.uptime_seconds.saturating_add(since)
     }
+}
+
+/// How long clients need, on average, to hear of a new address: half an interval until it is in a
+/// consensus, half of the time for which that is valid until they have it.
+fn unknown_for(config: &Config) -> Duration {
+    let timing = &config.timing;
+    timing.interval() * (1 + timing.intervals_valid) / 2
 }
 
 /// What a relay with this descriptor can carry, in kilobytes a second, as far as it is believed.

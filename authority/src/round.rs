@@ -18,6 +18,7 @@ use cepa_netdoc::vote::VoteText;
 
 use crate::compute::{Ballot, compute};
 use crate::config::{Config, Keys, METHOD_MAX};
+use crate::posts::Posts;
 use crate::schedule::Schedule;
 
 /// A round that goes on.
@@ -31,6 +32,8 @@ pub(crate) struct Round {
     pub(crate) votes_fetched: bool,
     /// The consensus that is being signed.
     pub(crate) signing: Option<Signing>,
+    /// Posts that failed.
+    pub(crate) posts: Posts,
     /// The votes make no consensus that anybody could read: nothing more comes of this round.
     pub(crate) is_void: bool,
 }
@@ -54,6 +57,7 @@ impl Round {
             schedule,
             votes,
             votes_fetched: false,
+            posts: Posts::default(),
             signing: None,
             is_void: false,
         }
@@ -96,9 +100,13 @@ impl Round {
         };
         let (mut ns, mut microdesc) = (computed.ns, computed.microdesc);
         let (ns_digest, microdesc_digest) = (ns.signed_digest(), microdesc.signed_digest());
-        let own = keys.cert.identity;
-        ns.signatures = vec![ns.sign(own, &keys.signing)];
-        microdesc.signatures = vec![microdesc.sign(own, &keys.signing)];
+        for keys in std::iter::once(keys).chain(keys.legacy.as_deref()) {
+            let identity = keys.cert.identity;
+            ns.signatures.push(ns.sign(identity, &keys.signing));
+            microdesc
+                .signatures
+                .push(microdesc.sign(identity, &keys.signing));
+        }
         let signing = Signing {
             ns,
             microdesc,
@@ -117,25 +125,22 @@ impl Round {
         };
         let all = self.votes.keys().all(|author| signing.has_signed(author));
         let is_time = now >= self.schedule.publish || (self.schedule.late && all);
-        is_time && signing.signers() >= config.majority()
+        is_time && signing.signers(config) >= config.majority()
     }
 
     /// Whether the time to publish has passed without enough signatures.
     pub(crate) fn has_no_majority(&self, config: &Config, now: SystemTime) -> bool {
         self.signing.as_ref().is_some_and(|signing| {
-            now >= self.schedule.publish && signing.signers() < config.majority()
+            now >= self.schedule.publish && signing.signers(config) < config.majority()
         })
     }
 }
 
 impl Signing {
-    /// How many have signed both flavours.
-    fn signers(&self) -> usize {
-        self.ns
-            .signatures
-            .iter()
-            .filter(|one| self.has_signed(&one.identity))
-            .count()
+    /// How many authorities have signed both flavours.
+    fn signers(&self, config: &Config) -> usize {
+        let all = config.authorities.iter();
+        all.filter(|one| self.has_signed(&one.v3_identity)).count()
     }
 
     /// Whether an authority has signed both flavours.

@@ -65,6 +65,17 @@ impl Timing {
         schedule
     }
 
+    /// The schedule of the round that goes on, if its consensus is still to be computed; else that
+    /// of the first one whose votes are not yet due.
+    #[must_use]
+    pub fn this_round(&self, now: SystemTime) -> Schedule {
+        let schedule = self.regular(self.next_interval_start(now));
+        match now < schedule.compute {
+            true => schedule,
+            false => self.next_round(now),
+        }
+    }
+
     /// The regular schedule of the round whose consensus begins at `start`.
     #[must_use]
     pub fn regular(&self, start: SystemTime) -> Schedule {
@@ -189,6 +200,14 @@ mod tests {
             ),
             (at(12), at(14), at(16), at(18))
         );
+    }
+
+    #[test]
+    fn a_round_that_goes_on_can_be_joined_until_it_is_computed() {
+        let t = timing(20, 4, 4);
+        for (now, start) in [(31, 40), (32, 40), (35, 40), (36, 60), (39, 60), (40, 60)] {
+            assert_eq!(t.this_round(at(now)).valid_after, at(start), "{now}");
+        }
     }
 
     #[test]

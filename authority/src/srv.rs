@@ -23,6 +23,9 @@ use crate::schedule::Timing;
 const PHASE_ROUNDS: u64 = 12;
 /// Rounds of a run.
 const RUN_ROUNDS: u64 = 2 * PHASE_ROUNDS;
+/// Commitments that are read of a state, at most: one an authority.
+pub(crate) const COMMITS_MAX: usize = 128;
+
 /// Where a round is in its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Position {
@@ -116,6 +119,30 @@ fn commitment(valid_after: SystemTime, own: RsaId, rng: &mut Rng) -> (String, Sh
 }
 
 impl SharedRandom {
+    /// What another program knew of the run in which `at` lies; of its own commitment the number
+    /// as well.
+    pub(crate) fn of_other(
+        at: SystemTime,
+        timing: &Timing,
+        own: RsaId,
+        commits: Vec<SharedRandCommit>,
+        [previous, current]: [Option<SharedRandValue>; 2],
+    ) -> Self {
+        let mut state = SharedRandom {
+            run: position(at, timing).run,
+            previous,
+            current,
+            ..SharedRandom::default()
+        };
+        for mut commit in commits {
+            if commit.identity == own {
+                state.own_reveal = commit.reveal.take();
+            }
+            state.commits.insert(commit.identity, commit);
+        }
+        state
+    }
+
     /// Moves on to the round whose consensus begins at `valid_after`: in a new run, makes the value
     /// of the last one; while it is the time to commit, commits to a number of our own.
     pub(crate) fn advance(
@@ -185,7 +212,12 @@ impl SharedRandom {
             return;
         };
         match self.commits.get_mut(&author) {
-            None if !at.is_reveal && commit_hash(&voted.commit).is_some() => {
+            // A number that is shown while others can still choose theirs binds nobody: who takes
+            // it may find another one in the vote that others have.
+            None if !at.is_reveal
+                && voted.reveal.is_none()
+                && commit_hash(&voted.commit).is_some() =>
+            {
                 let commit = SharedRandCommit {
                     reveal: None,
                     ..voted.clone()

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use cepa_crypto::RsaId;
 use cepa_netdoc::consensus::{DirSource, Lifetime, StatusError, VotingDelay};
 use cepa_netdoc::descriptor::ServerDescriptor;
 use cepa_netdoc::params::Params;
@@ -22,7 +23,7 @@ use cepa_wire::time::unix_seconds;
 
 use crate::bandwidth::Measurements;
 use crate::config::{Config, Keys, METHODS};
-use crate::flags;
+use crate::flags::{self, Eyes};
 use crate::relays::{AGE_MAX, Relay, Relays, believed_kb};
 use crate::rules::Verdict;
 use crate::schedule::Schedule;
@@ -67,6 +68,8 @@ pub(crate) struct View<'a> {
     pub(crate) relays: &'a Relays,
     /// What they were measured with.
     pub(crate) measurements: &'a Measurements,
+    /// The parameters of the consensus in force.
+    pub(crate) params: Option<&'a Params>,
     /// When it was started.
     pub(crate) started: SystemTime,
     /// Now.
@@ -89,8 +92,10 @@ impl View<'_> {
             .authority(&keys.cert.identity)
             .ok_or(NoVote::Unlisted)?;
         let known_flags = self.known_flags();
-        let routers = |needs| readable(self.routers(needs), &known_flags);
-        let needs = flags::thresholds(self.relays, self.measurements, config, self.now);
+        let eyes = self.eyes();
+        let sybils = flags::sybils(self.relays, self.measurements, config, self.now);
+        let needs = eyes.thresholds(&sybils, self.params);
+        let routers = |needs| readable(self.routers(&eyes, needs, &sybils), &known_flags);
         let file = self.measurements.file();
         let start = schedule.valid_after;
         let timing = config.timing;
@@ -126,7 +131,7 @@ impl View<'_> {
             },
             contact: config.contact.clone(),
             shared_rand,
-            legacy_dir_key: None,
+            legacy_dir_key: keys.legacy.as_ref().map(|legacy| legacy.cert.identity),
             certificate: keys.cert.clone(),
             signature: None,
         };
@@ -134,7 +139,11 @@ impl View<'_> {
     }
 
     fn knows_who_runs(&self) -> bool {
-        self.config.is_testing || self.started + TIME_TO_LEARN <= self.now
+        knows_who_runs(self.config, self.started, self.now)
+    }
+
+    fn eyes(&self) -> Eyes<'_> {
+        Eyes::of(self.config, self.relays, self.measurements, self.now)
     }
 
     fn known_flags(&self) -> Vec<String> {
@@ -152,14 +161,18 @@ impl View<'_> {
         flags.into_iter().map(str::to_owned).collect()
     }
 
-    fn routers(&self, needs: &FlagThresholds) -> Vec<VoteRouter> {
-        let sybils = flags::sybils(self.relays, self.measurements, self.config, self.now);
+    fn routers(
+        &self,
+        eyes: &Eyes<'_>,
+        needs: &FlagThresholds,
+        sybils: &BTreeSet<RsaId>,
+    ) -> Vec<VoteRouter> {
         let is_listed = |relay: &&Relay| {
             relay.desc.published + AGE_MAX >= self.now && relay.desc.protocols().is_some()
         };
         let relays = self.relays.iter().map(|(_, relay)| relay);
         let routers = relays.filter(is_listed).map(|relay| {
-            let mut flags = flags::flags(relay, needs, self.measurements, self.config, self.now);
+            let mut flags = eyes.flags(relay, needs);
             if sybils.contains(&relay.desc.identity) {
                 flags = flags::of_sybil(flags);
             }
@@ -186,6 +199,11 @@ impl View<'_> {
             router.w.guard_fraction = self.measurements.guard_fraction(relay);
         }
     }
+}
+
+/// Whether an authority that was started then has looked at all relays by now.
+pub(crate) fn knows_who_runs(config: &Config, started: SystemTime, now: SystemTime) -> bool {
+    config.is_testing || started + TIME_TO_LEARN <= now
 }
 
 /// The parameters to vote for. In a test network onion services need `hsdir_interval` to be what

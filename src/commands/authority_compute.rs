@@ -11,6 +11,7 @@ use cepa_authority::compute::{Ballot, compute};
 use cepa_netdoc::consensus::Flavour;
 use cepa_netdoc::vote::VoteText;
 
+use crate::archive::document;
 use crate::args::ComputeArgs;
 use crate::error::{Failure, fail};
 use crate::terminal;
@@ -53,9 +54,10 @@ pub(super) fn run(args: &ComputeArgs) -> Result<(), Failure> {
     }
 }
 
-fn read(path: &Path) -> Result<VoteText, String> {
+/// Reads a file with a vote, such as an archive has.
+pub(super) fn read(path: &Path) -> Result<VoteText, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let text = VoteText::parse(text).map_err(|error| error.to_string())?;
+    let text = VoteText::parse(document(&text)).map_err(|error| error.to_string())?;
     let vote = text.vote();
     if !text.is_signed(vote.certificate.expires) {
         return Err("its signature is wrong".to_owned());

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 
 use crate::args::KeygenArgs;
 use crate::error::{Failure, fail};
-use crate::keyfiles::authority::{AuthorityFiles, CertificateTerms, KeySizes, make};
+use crate::keyfiles::authority::{CertificateTerms, KeyPaths, KeySizes, make};
 use crate::{clock, folder, terminal};
 
 /// Makes the files and says what they are.
@@ -15,19 +15,25 @@ pub fn run(args: &KeygenArgs) -> Result<(), Failure> {
         address,
         months: args.months,
         sizes: KeySizes::default(),
+        reuse: args.reuse,
+        create_identity: args.create_identity_key,
+        under_passphrase: false,
     };
-    let files = AuthorityFiles::of(&args.dir);
-    let had_identity = files.identity.exists();
+    let usual = KeyPaths::within(&args.dir);
+    let paths = KeyPaths {
+        identity: args.identity_key.clone().unwrap_or(usual.identity),
+        signing: args.signing_key.clone().unwrap_or(usual.signing),
+        certificate: args.certificate.clone().unwrap_or(usual.certificate),
+    };
+    let had_identity = paths.identity.exists();
     let mut ask = || terminal::ask_secret("Passphrase of the identity key: ");
-    let rng = &mut clock::rng()?;
-    let identity = make(&files, terms, &mut ask, clock::now(), rng)?;
-    let dir = args.dir.display();
+    let identity = make(&paths, terms, &mut ask, clock::now(), &mut clock::rng()?)?;
     if had_identity {
-        terminal::say(&format!("Renewed the certificate in {dir}"));
+        let certificate = paths.certificate.display();
+        terminal::say(&format!("Renewed the certificate {certificate}"));
     } else {
-        terminal::say(&format!(
-            "Made {dir}/authority_identity_key: keep it offline"
-        ));
+        let made = paths.identity.display();
+        terminal::say(&format!("Made {made}: keep it offline"));
     }
     terminal::say(&format!("v3_ident = \"{identity}\""));
     Ok(())

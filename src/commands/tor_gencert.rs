@@ -10,7 +10,7 @@ use clap::Parser;
 use zeroize::Zeroizing;
 
 use crate::error::{Failure, fail};
-use crate::keyfiles::authority::{self, AuthorityFiles, CertificateTerms, KeySizes};
+use crate::keyfiles::authority::{CertificateTerms, KeyPaths, KeySizes, make};
 use crate::{clock, terminal};
 
 /// The longest passphrase that is read.
@@ -58,41 +58,30 @@ pub fn is_meant(program: Option<&std::ffi::OsStr>) -> bool {
 
 /// Makes what is asked for.
 pub fn run(args: &GencertArgs) -> Result<(), Failure> {
-    let rng = &mut clock::rng()?;
-    let files = AuthorityFiles {
+    let paths = KeyPaths {
         identity: args.identity.clone(),
         signing: args.signing.clone(),
         certificate: args.certificate.clone(),
     };
+    if !args.create_identity_key && !paths.identity.exists() {
+        let advice = "name its file by -i, or make one by --create-identity-key";
+        return fail("there is no identity key", paths.identity.display(), advice);
+    }
     let terms = CertificateTerms {
         address: args.address.as_deref().map(address).transpose()?,
         months: args.months,
         sizes: KeySizes::default(),
+        reuse: args.reuse,
+        create_identity: args.create_identity_key,
+        under_passphrase: true,
     };
     let mut ask = || passphrase(args);
-    let identity = if args.create_identity_key {
-        authority::make_identity(&files, &ask()?, rng)?
-    } else {
-        let path = &files.identity;
-        match authority::load_identity(path, &mut ask)? {
-            Some(identity) => identity,
-            None => {
-                let advice = "name its file by -i, or make one by --create-identity-key";
-                return fail("there is no identity key", path.display(), advice);
-            }
-        }
-    };
-    let signing = match args.reuse {
-        true => authority::load_signing(&files)?,
-        false => authority::make_signing(&files, terms, rng)?,
-    };
-    authority::certify(&files, &identity, &signing, terms, clock::now())?;
+    let identity = make(&paths, terms, &mut ask, clock::now(), &mut clock::rng()?)?;
     if args.verbose {
-        let id = identity.public().id();
-        let certificate = files.certificate.display();
+        let certificate = paths.certificate.display();
+        let months = args.months;
         terminal::say(&format!(
-            "{certificate}: {id}, good for {} months",
-            args.months
+            "{certificate}: {identity}, good for {months} months"
         ));
     }
     Ok(())
@@ -156,7 +145,10 @@ mod tests {
         assert!(text("cert").contains("\ndir-address 127.0.0.1:7000\n"));
         let (signing, identity) = (text("sign"), text("id"));
         let again = run_with(&["--create-identity-key"]).unwrap_err();
-        assert!(again.to_string().contains("already"), "{again}");
+        assert!(
+            again.to_string().contains("there is an identity key"),
+            "{again}"
+        );
         run_with(&["--reuse"]).unwrap();
         assert_eq!((text("sign"), text("id")), (signing.clone(), identity));
         run_with(&[]).unwrap();

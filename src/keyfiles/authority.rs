@@ -27,6 +27,8 @@ pub struct AuthorityKeys {
     pub signing: rsa::Keypair,
     /// Its certificate.
     pub certificate: AuthCert,
+    /// The same of an identity that the authority had before.
+    pub legacy: Option<Box<AuthorityKeys>>,
 }
 
 /// The sizes of new keys, in bits.
@@ -47,28 +49,6 @@ impl Default for KeySizes {
     }
 }
 
-/// Where the files of one authority are.
-#[derive(Debug, Clone)]
-pub struct AuthorityFiles {
-    /// The long-term key.
-    pub identity: PathBuf,
-    /// The medium-term key.
-    pub signing: PathBuf,
-    /// Its certificate.
-    pub certificate: PathBuf,
-}
-
-impl AuthorityFiles {
-    /// Those of a folder, under their usual names.
-    pub fn of(dir: &Path) -> Self {
-        AuthorityFiles {
-            identity: dir.join("authority_identity_key"),
-            signing: dir.join("authority_signing_key"),
-            certificate: dir.join("authority_certificate"),
-        }
-    }
-}
-
 /// The terms of a new certificate.
 #[derive(Debug, Clone, Copy)]
 pub struct CertificateTerms {
@@ -78,6 +58,35 @@ pub struct CertificateTerms {
     pub months: u16,
     /// The sizes of keys that have to be made.
     pub sizes: KeySizes,
+    /// Whether the signing key that is there gets another certificate.
+    pub reuse: bool,
+    /// Whether there must be no identity key yet.
+    pub create_identity: bool,
+    /// A new identity key goes under a passphrase.
+    pub under_passphrase: bool,
+}
+
+/// Where the three files are.
+#[derive(Debug, Clone)]
+pub struct KeyPaths {
+    /// The long-term identity key.
+    pub identity: PathBuf,
+    /// The medium-term signing key.
+    pub signing: PathBuf,
+    /// Its certificate.
+    pub certificate: PathBuf,
+}
+
+impl KeyPaths {
+    /// Under the usual names in a folder.
+    #[must_use]
+    pub fn within(dir: &Path) -> Self {
+        KeyPaths {
+            identity: dir.join("authority_identity_key"),
+            signing: dir.join("authority_signing_key"),
+            certificate: dir.join("authority_certificate"),
+        }
+    }
 }
 
 /// Loads the signing key and its certificate, and checks that they belong together and are good
@@ -102,8 +111,18 @@ pub fn check_time(keys: &Path, loaded: &AuthorityKeys, now: Now) -> Result<(), F
 
 /// The same at any time.
 pub fn read(keys: &Path) -> Result<AuthorityKeys, Failure> {
-    let key_path = keys.join("authority_signing_key");
-    let certificate_path = keys.join("authority_certificate");
+    let mut read = read_pair(keys, ["authority_signing_key", "authority_certificate"])?;
+    let legacy = ["legacy_signing_key", "legacy_certificate"];
+    // As `tor` names them; who has no former identity has none of both.
+    if legacy.iter().any(|name| keys.join(name).exists()) {
+        read.legacy = Some(Box::new(read_pair(keys, legacy)?));
+    }
+    Ok(read)
+}
+
+fn read_pair(keys: &Path, [key, certificate]: [&str; 2]) -> Result<AuthorityKeys, Failure> {
+    let key_path = keys.join(key);
+    let certificate_path = keys.join(certificate);
     let Some(pem) = read_secret_text(&key_path)? else {
         let advice = format!("make one: cepa authority keygen --dir {}", keys.display());
         return fail("there is no authority key", key_path.display(), advice);
@@ -122,86 +141,61 @@ pub fn read(keys: &Path) -> Result<AuthorityKeys, Failure> {
     Ok(AuthorityKeys {
         signing,
         certificate,
+        legacy: None,
     })
-}
-
-/// Makes a signing key and its certificate, and an identity key if there is none. Returns the
-/// identity. A passphrase is asked for where the identity key is under one.
-pub fn make(
-    files: &AuthorityFiles,
-    terms: CertificateTerms,
-    passphrase: &mut Passphrase<'_>,
-    now: Now,
-    rng: &mut Rng,
-) -> Result<RsaId, Failure> {
-    let identity = match load_identity(&files.identity, passphrase)? {
-        Some(identity) => identity,
-        None => {
-            let identity = generate_rsa(terms.sizes.identity, rng)?;
-            write_secret(&files.identity, identity.to_pem().as_bytes())?;
-            identity
-        }
-    };
-    let signing = make_signing(files, terms, rng)?;
-    certify(files, &identity, &signing, terms, now)?;
-    Ok(identity.public().id())
 }
 
 /// Asks for the passphrase of a key.
 pub type Passphrase<'a> = dyn FnMut() -> Result<Zeroizing<Vec<u8>>, Failure> + 'a;
 
-/// Makes an identity key under a passphrase, where there is none yet.
-pub fn make_identity(
-    files: &AuthorityFiles,
-    passphrase: &[u8],
-    rng: &mut Rng,
-) -> Result<rsa::Keypair, Failure> {
-    let path = &files.identity;
-    if path.exists() {
-        let advice = "leave --create-identity-key away to use it, or name another file by -i";
-        return fail("there is an identity key already", path.display(), advice);
-    }
-    let identity = generate_rsa(IDENTITY_KEY_BITS, rng)?;
-    let pem = match passphrase {
-        [] => identity.to_pem(),
-        passphrase => identity.to_encrypted_pem(passphrase, rng),
-    };
-    write_secret(path, pem.as_bytes())?;
-    Ok(identity)
-}
-
-/// Makes a signing key, in the place of one that is there.
-pub fn make_signing(
-    files: &AuthorityFiles,
+/// Makes a signing key and its certificate, and an identity key if there is none. Returns the
+/// identity. A passphrase is asked for where the identity key is under one, or is to be.
+pub fn make(
+    paths: &KeyPaths,
     terms: CertificateTerms,
-    rng: &mut Rng,
-) -> Result<rsa::Keypair, Failure> {
-    let signing = generate_rsa(terms.sizes.signing, rng)?;
-    write_secret(&files.signing, signing.to_pem().as_bytes())?;
-    Ok(signing)
-}
-
-/// Reads the signing key that is there.
-pub fn load_signing(files: &AuthorityFiles) -> Result<rsa::Keypair, Failure> {
-    let path = &files.signing;
-    let Some(pem) = read_secret_text(path)? else {
-        let advice = "leave --reuse away to make one, or name its file by -s";
-        return fail("there is no signing key", path.display(), advice);
-    };
-    rsa::Keypair::from_pem(&pem).map_err(|_| damaged(path, "an RSA PRIVATE KEY without passphrase"))
-}
-
-/// Writes the certificate of a signing key.
-pub fn certify(
-    files: &AuthorityFiles,
-    identity: &rsa::Keypair,
-    signing: &rsa::Keypair,
-    terms: CertificateTerms,
+    passphrase: &mut Passphrase<'_>,
     now: Now,
-) -> Result<(), Failure> {
+    rng: &mut Rng,
+) -> Result<RsaId, Failure> {
+    let identity_path = &paths.identity;
+    let identity = match load_identity(identity_path, passphrase)? {
+        Some(_) if terms.create_identity => {
+            let advice = "take another file, or leave --create-identity-key out to use it";
+            return fail("there is an identity key", identity_path.display(), advice);
+        }
+        Some(identity) => identity,
+        None => {
+            let passphrase = terms.under_passphrase.then(&mut *passphrase).transpose()?;
+            let identity = generate_rsa(terms.sizes.identity, rng)?;
+            let pem = match passphrase.filter(|passphrase| !passphrase.is_empty()) {
+                Some(passphrase) => identity.to_encrypted_pem(&passphrase, rng),
+                None => identity.to_pem(),
+            };
+            write_secret(identity_path, pem.as_bytes())?;
+            identity
+        }
+    };
+    let signing = match terms.reuse {
+        false => generate_rsa(terms.sizes.signing, rng)?,
+        true => match load_key(&paths.signing)? {
+            Some(signing) => signing,
+            None => {
+                let place = paths.signing.display();
+                return fail(
+                    "there is no signing key",
+                    place,
+                    "leave --reuse out to make one",
+                );
+            }
+        },
+    };
     let expires = now.wall + MONTH * u32::from(terms.months);
-    let text = AuthCert::build(identity, signing, terms.address, whole(now.wall), expires);
-    write_atomic(&files.certificate, text.as_bytes(), 0o600)
+    let text = AuthCert::build(&identity, &signing, terms.address, whole(now.wall), expires);
+    if !terms.reuse {
+        write_secret(&paths.signing, signing.to_pem().as_bytes())?;
+    }
+    write_atomic(&paths.certificate, text.as_bytes(), 0o600)?;
+    Ok(identity.public().id())
 }
 
 /// The identity in an authority's certificate; `None` if there is no certificate.
@@ -217,7 +211,7 @@ pub fn certified_identity(keys: &Path) -> Result<Option<RsaId>, Failure> {
 }
 
 /// Reads the identity key, if there is one; its passphrase is asked for if it has one.
-pub fn load_identity(
+fn load_identity(
     path: &Path,
     passphrase: &mut Passphrase<'_>,
 ) -> Result<Option<rsa::Keypair>, Failure> {
@@ -238,6 +232,16 @@ pub fn load_identity(
         ),
         Err(_) => Err(damaged(path, "an RSA PRIVATE KEY")),
     }
+}
+
+/// Reads a key without a passphrase, if there is one.
+fn load_key(path: &Path) -> Result<Option<rsa::Keypair>, Failure> {
+    let Some(pem) = read_secret_text(path)? else {
+        return Ok(None);
+    };
+    let read = rsa::Keypair::from_pem(&pem);
+    let read = read.map_err(|_| damaged(path, "an RSA PRIVATE KEY without passphrase"));
+    read.map(Some)
 }
 
 fn read_certificate(path: &Path) -> Result<String, Failure> {
@@ -263,6 +267,9 @@ mod tests {
             address,
             months: 12,
             sizes,
+            reuse: false,
+            create_identity: false,
+            under_passphrase: false,
         }
     }
 
@@ -275,15 +282,35 @@ mod tests {
             identity: 1024,
             signing: 1024,
         });
-        let files = AuthorityFiles::of(dir.path());
+        let paths = KeyPaths::within(dir.path());
         let mut ask = || -> Result<Zeroizing<Vec<u8>>, Failure> { panic!("there is none") };
-        let first = make(&files, small, &mut ask, now, rng).unwrap();
+        let first = make(&paths, small, &mut ask, now, rng).unwrap();
         let keys = load(dir.path(), now).unwrap();
         assert_eq!(certified_identity(dir.path()).unwrap(), Some(first));
-        let again = make(&files, small, &mut ask, now, rng).unwrap();
-        assert_eq!(again, first);
+        assert_eq!(make(&paths, small, &mut ask, now, rng).unwrap(), first);
         let renewed = load(dir.path(), now).unwrap();
         assert_ne!(renewed.signing.public().id(), keys.signing.public().id());
+        let again = CertificateTerms {
+            reuse: true,
+            ..small
+        };
+        assert_eq!(make(&paths, again, &mut ask, now, rng).unwrap(), first);
+        let reused = load(dir.path(), now).unwrap();
+        assert_eq!(reused.signing.public().id(), renewed.signing.public().id());
+        let anew = CertificateTerms {
+            create_identity: true,
+            ..small
+        };
+        assert!(make(&paths, anew, &mut ask, now, rng).is_err());
+        // What was moves to the names of an identity of before, and signs beside.
+        for name in ["signing_key", "certificate"] {
+            let from = dir.path().join(format!("authority_{name}"));
+            std::fs::rename(from, dir.path().join(format!("legacy_{name}"))).unwrap();
+        }
+        std::fs::remove_file(&paths.identity).unwrap();
+        assert_ne!(make(&paths, anew, &mut ask, now, rng).unwrap(), first);
+        let legacy = load(dir.path(), now).unwrap().legacy.unwrap();
+        assert_eq!(legacy.certificate.identity, first);
         let later = Now {
             wall: now.wall + MONTH * 13,
             ..now

@@ -5,14 +5,15 @@
 //! judged by the core, some at a time, and answered when it is persisted.
 
 mod measured;
+mod takeover;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cepa_authority::schedule::Timing;
 use cepa_authority::{
-    Authority, Command, Config, Document, Keys, KnownAuthority, RelayUpload, Row, RowKind,
+    Authority, Command, Config, Document, Keys, KnownAuthority, Posted, RelayUpload, Row, RowKind,
     read_descriptors, read_signatures,
 };
 use cepa_crypto::{Ed25519Id, RsaId};
@@ -32,6 +33,7 @@ use super::fetch as exchange;
 use super::relay::{Beside, Node};
 use super::uploads::{self, Read, Upload, Uploads};
 use super::{Told, stays};
+use crate::archive::Archive;
 use crate::clock;
 use crate::config::AuthorityConfig;
 use crate::error::{Failure, fail};
@@ -41,7 +43,7 @@ use crate::launched::Stage;
 use crate::net::link;
 use crate::network::Network;
 use crate::reload::{Asked, Changes, Reread};
-use crate::status;
+use crate::status::{self, Subject};
 use crate::store::Change;
 
 /// Uploads that are judged before what they changed is persisted.
@@ -53,6 +55,10 @@ enum Event {
     Signatures(Option<DetachedSignatures>),
     Descriptors(Vec<RelayUpload>),
     Reached(RsaId, bool),
+    /// How a post ended, by its status.
+    Posted(Posted, SocketAddrV4, u16),
+    /// By how many seconds the clock behind a DirPort is ahead of ours.
+    Clock(SocketAddrV4, i64),
 }
 
 /// Runs an authority until `shutdown`.
@@ -92,6 +98,7 @@ pub async fn run(
     let node = Node::start(config.relay.clone(), Some(beside), told.reporter, &shutdown).await?;
     let measured = Measured::of(&config);
     let mut running = Running::new(node, core, network, core_keys(keys), sender, measured)?;
+    running.archive = config.archive_dir.as_deref().map(Archive::of);
     let mut waiting = Vec::with_capacity(UPLOADS_AT_ONCE);
     loop {
         running.drain()?;
@@ -121,10 +128,19 @@ pub async fn run(
     Ok(())
 }
 
+fn put(Row { kind, key, bytes }: Row) -> Change {
+    Change::Put {
+        kind: kind.name(),
+        key,
+        bytes,
+    }
+}
+
 fn core_keys(keys: keyfiles::authority::AuthorityKeys) -> Keys {
     Keys {
         cert: keys.certificate,
         signing: keys.signing,
+        legacy: keys.legacy.map(|legacy| Box::new(core_keys(*legacy))),
     }
 }
 
@@ -138,6 +154,7 @@ struct Running {
     answered: Vec<(oneshot::Sender<Reply>, Reply)>,
     relays_reported: usize,
     measured: Measured,
+    archive: Option<Archive>,
     events: mpsc::UnboundedReceiver<Event>,
     answers: mpsc::UnboundedSender<Event>,
 }
@@ -156,6 +173,11 @@ impl Running {
             let entries = node.keep.store().entries(kind.name())?.into_iter();
             rows.extend(entries.map(|(key, bytes)| Row { kind, key, bytes }));
         }
+        let own = keys.cert.identity;
+        let taken = takeover::rows(node.folder(), &rows, &config, own);
+        node.keep
+            .rows(taken.iter().cloned().map(put).collect::<Vec<_>>());
+        rows.extend(taken);
         let rng = node.rng.fork();
         let authority = Authority::restore(config, keys, rows, rng, clock::now());
         let (answers, events) = mpsc::unbounded_channel();
@@ -167,6 +189,7 @@ impl Running {
             answered: Vec::new(),
             relays_reported: 0,
             measured,
+            archive: None,
             events,
             answers,
         })
@@ -188,6 +211,10 @@ impl Running {
             Event::Signatures(None) => {}
             Event::Descriptors(read) => self.authority.handle_read_descriptors(read, now),
             Event::Reached(rsa, reached) => self.authority.handle_reachability(&rsa, reached, now),
+            Event::Posted(what, to, status) => {
+                self.authority.handle_posted(what, to, status, now);
+            }
+            Event::Clock(of, ahead) => self.authority.handle_clock(of, ahead),
         }
     }
 
@@ -216,6 +243,7 @@ impl Running {
         let now = clock::now();
         let keys = keyfiles::authority::load(&self.node.keys_folder(), now)?;
         self.measured.name(&config);
+        self.archive = config.archive_dir.as_deref().map(Archive::of);
         let changes = self.node.reload(config.relay)?;
         self.authority.set_config(core, now);
         if self.authority.renew_keys(core_keys(keys), now) {
@@ -234,8 +262,27 @@ impl Running {
     /// Answers what the node was asked about its authority.
     fn answer(&mut self) {
         for query in self.node.take_unanswered() {
-            let status = self.authority.status(clock::now());
-            query.reply(&status, || status::authority::words(&status));
+            let now = clock::now();
+            match (query.question.subject, query.question.relay) {
+                (Subject::Metrics, _) => {
+                    let health = self.authority.status(now).health;
+                    let more = status::health::metrics(&health);
+                    self.node.answer_metrics(query, more);
+                }
+                (Subject::Health, _) => {
+                    let health = self.authority.status(now).health;
+                    query.reply(&health, || status::health::words(&health));
+                }
+                (Subject::Why, Some(relay)) => {
+                    let why = self.authority.why(&relay, now);
+                    query.reply(&why, || status::votes::why(&why));
+                }
+                (Subject::Authority, _) => {
+                    let status = self.authority.status(now);
+                    query.reply(&status, || status::authority::words(&status));
+                }
+                _ => query.refuse(),
+            }
         }
     }
 
@@ -245,13 +292,7 @@ impl Running {
         let mut commands = Vec::new();
         while let Some(command) = self.authority.poll_command() {
             match command {
-                Command::Put(Row { kind, key, bytes }) => {
-                    changes.push(Change::Put {
-                        kind: kind.name(),
-                        key,
-                        bytes,
-                    });
-                }
+                Command::Put(row) => changes.push(put(row)),
                 Command::Drop(kind, key) => changes.push(Change::Drop {
                     kind: kind.name(),
                     key,
@@ -277,6 +318,8 @@ impl Running {
         }
         self.node.drain()?;
         for text in self.node.take_consensuses() {
+            let kept = text.clone();
+            self.keep_in_archive(move |archive| archive.keep_consensus(&kept));
             self.authority.handle_consensus(&text, clock::now());
         }
         Ok(())
@@ -284,25 +327,25 @@ impl Running {
 
     fn run_command(&mut self, command: Command) {
         match command {
-            Command::PostVote { to, body } => post(to.into(), DirRequest::PostVote, &body),
+            Command::PostVote { to, body } => self.post(to, Posted::Vote, &body),
             Command::PostSignatures { to, body } => {
-                post(to.into(), DirRequest::PostSignatures, &body);
+                self.post(to, Posted::Signatures, &body);
             }
             Command::FetchVotes { from, of } => {
                 let request = DirRequest::Votes(Round::Next, VoteQuery::Identities(of));
                 let door = self.authority.vote_door(clock::now().wall);
-                self.fetch(from.into(), request, move |body| {
+                self.fetch(from, request, move |body| {
                     Event::Votes(door.read_all(body, clock::now().wall))
                 });
             }
             Command::FetchSignatures { from } => {
-                self.fetch(from.into(), DirRequest::Signatures, |body| {
+                self.fetch(from, DirRequest::Signatures, |body| {
                     Event::Signatures(read_signatures(body).ok())
                 });
             }
             Command::FetchDescriptors { from, digests } => {
                 let request = DirRequest::ServerDescs(DescQuery::Digests(digests));
-                self.fetch(from.into(), request, |body| {
+                self.fetch(from, request, |body| {
                     Event::Descriptors(read_descriptors(body))
                 });
             }
@@ -320,14 +363,37 @@ impl Running {
         }
     }
 
+    /// Posts something to another authority.
+    fn post(&self, to: SocketAddrV4, what: Posted, body: &str) {
+        let request = match what {
+            Posted::Vote => DirRequest::PostVote,
+            Posted::Signatures => DirRequest::PostSignatures,
+        };
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            let told = exchange::upload(to.into(), &request, body).await;
+            let clock = told.ahead_seconds.map(|ahead| Event::Clock(to, ahead));
+            for event in clock
+                .into_iter()
+                .chain([Event::Posted(what, to, told.status)])
+            {
+                let _ = answers.send(event);
+            }
+        });
+    }
+
     /// Asks another authority, and reads its reply beside this loop.
-    fn fetch<F>(&self, from: SocketAddr, request: DirRequest, read: F)
+    fn fetch<F>(&self, from: SocketAddrV4, request: DirRequest, read: F)
     where
         F: FnOnce(&str) -> Event + Send + 'static,
     {
         let answers = self.answers.clone();
         tokio::spawn(async move {
-            let reply = exchange::over_dir_port(from, &request).await;
+            let (reply, ahead) = exchange::over_dir_port_by_the_clock(from.into(), &request).await;
+            if let Some(ahead) = ahead {
+                let _ = answers.send(Event::Clock(from, ahead));
+            }
             let (200, Ok(body)) = (reply.status, String::from_utf8(reply.body)) else {
                 return;
             };
@@ -386,13 +452,34 @@ impl Running {
                 directory.insert(DirDocument::NextConsensus(flavour, text));
             }
             Document::NextBandwidth(text) => directory.insert(DirDocument::NextBandwidth(text)),
-            Document::CurrentVotes(votes) => directory.insert(DirDocument::CurrentVotes(votes)),
+            Document::CurrentVotes(votes) => {
+                directory.insert(DirDocument::CurrentVotes(votes.clone()));
+                self.keep_in_archive(move |archive| {
+                    votes.iter().try_for_each(|vote| archive.keep_vote(vote))
+                });
+            }
             Document::CurrentConsensus(text) => self.adopt(text),
+        }
+    }
+
+    /// Keeps something in the archive, if there is one, beside this loop.
+    fn keep_in_archive<F>(&self, keep: F)
+    where
+        F: FnOnce(&Archive) -> std::io::Result<()> + Send + 'static,
+    {
+        if let Some(archive) = self.archive.clone() {
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = keep(&archive) {
+                    tracing::warn!(%error, "the archive does not keep what it is given");
+                }
+            });
         }
     }
 
     /// Serves a consensus of ours, and lets the relay beside know it.
     fn adopt(&mut self, text: ConsensusText) {
+        let kept = text.clone();
+        self.keep_in_archive(move |archive| archive.keep_consensus(&kept));
         self.node
             .directory
             .insert(DirDocument::Consensus(text.clone()));
@@ -402,11 +489,6 @@ impl Running {
             Err(refusal) => tracing::warn!(%refusal, "our own consensus is not used"),
         }
     }
-}
-
-fn post(to: SocketAddr, request: DirRequest, body: &str) {
-    let body = Bytes::copy_from_slice(body.as_bytes());
-    tokio::spawn(async move { exchange::upload(to, &request, body).await });
 }
 
 fn core_config(config: &AuthorityConfig, network: &Network) -> Result<Config, Failure> {
@@ -447,6 +529,8 @@ fn core_config(config: &AuthorityConfig, network: &Network) -> Result<Config, Fa
             ..Config::new(known, contact)
         }
     };
+    core.initial_interval_secs = config.initial_interval_secs;
+    core.flag_terms = config.flag_terms;
     core.first_vote_after_relays = config.first_vote_after_relays;
     core.method_max = config.consensus_method_max.unwrap_or(core.method_max);
     if let Some(most) = config.auth_dir_max_servers_per_addr {

@@ -437,7 +437,9 @@ impl Hands {
                 status::metrics::kept(&mut text, self.keep.status());
                 query.reply_metrics(text);
             }
-            Subject::Relay | Subject::Authority => query.refuse(),
+            Subject::Relay | Subject::Authority | Subject::Health | Subject::Why => {
+                query.refuse();
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! goes wrong below HTTP has status 0.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cepa_dir::DirRequest;
@@ -11,13 +12,23 @@ use cepa_dir::encoding::Encoding;
 use cepa_dir::fetch::{Reply, reply_bytes_max};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::clock;
 use crate::http::{self, HttpError, Limits, Request};
 
 /// Asks an authority's DirPort.
 pub(crate) async fn over_dir_port(addr: SocketAddr, request: &DirRequest) -> Reply {
+    over_dir_port_by_the_clock(addr, request).await.0
+}
+
+/// The same, and by how many seconds the authority's clock is ahead of ours, if it says so.
+pub(crate) async fn over_dir_port_by_the_clock(
+    addr: SocketAddr,
+    request: &DirRequest,
+) -> (Reply, Option<i64>) {
     let limits = limits(request);
     let reply = http::request_tcp(addr, http_request(request, Bytes::new()), &limits).await;
-    read(reply, request)
+    let ahead = reply.as_ref().ok().and_then(ahead_seconds);
+    (read(reply, request), ahead)
 }
 
 /// Asks whatever directory is at the other end of `stream`.
@@ -30,14 +41,42 @@ where
     read(reply, request)
 }
 
-/// Uploads `body` to an authority's DirPort; returns the status, 0 if there is none, and what the
-/// authority says to it.
-pub(crate) async fn upload(addr: SocketAddr, request: &DirRequest, body: Bytes) -> (u16, String) {
+/// What an authority says to an upload.
+pub(crate) struct Uploaded {
+    /// The status; 0 if there is none.
+    pub(crate) status: u16,
+    /// Why.
+    pub(crate) reason: String,
+    /// By how many seconds its clock is ahead of ours, if it says so.
+    pub(crate) ahead_seconds: Option<i64>,
+}
+
+/// Uploads `body` to an authority's DirPort.
+pub(crate) async fn upload(addr: SocketAddr, request: &DirRequest, body: Bytes) -> Uploaded {
     let reply = http::request_tcp(addr, http_request(request, body), &limits(request)).await;
     match reply {
-        Ok(reply) => (reply.status, reply.reason.unwrap_or_default()),
-        Err(error) => (0, error.to_string()),
+        Ok(reply) => Uploaded {
+            status: reply.status,
+            ahead_seconds: ahead_seconds(&reply),
+            reason: reply.reason.unwrap_or_default(),
+        },
+        Err(error) => Uploaded {
+            status: 0,
+            reason: error.to_string(),
+            ahead_seconds: None,
+        },
     }
+}
+
+/// How far the clock of who replied is ahead of ours, to about a second.
+fn ahead_seconds(reply: &http::Reply) -> Option<i64> {
+    let date = reply.headers.value("Date")?;
+    let theirs = httpdate::parse_http_date(date).ok()?;
+    let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    Some(match theirs.duration_since(clock::now().wall) {
+        Ok(ahead) => seconds(ahead),
+        Err(behind) => -seconds(behind.duration()),
+    })
 }
 
 fn http_request(request: &DirRequest, body: Bytes) -> Request {

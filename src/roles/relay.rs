@@ -8,6 +8,7 @@ mod keys;
 mod reload;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -93,6 +94,22 @@ pub async fn run(
     Ok(())
 }
 
+fn finder(
+    config: &RelayConfig,
+    network: &Arc<NetworkFile>,
+    connector: &Arc<rustls::ClientConfig>,
+    rng: Rng,
+) -> AddressFinder {
+    AddressFinder {
+        network: Arc::clone(network),
+        connector: Arc::clone(connector),
+        bind: config.source(),
+        versions: config.link_versions,
+        testing: config.testing,
+        rng,
+    }
+}
+
 /// What an authority brings to the node that it runs on.
 pub(crate) struct Beside {
     /// The documents, of which those of the round are the authority's.
@@ -173,14 +190,7 @@ impl Node {
         let (sockets, queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
         let connector = tls::client_config(tls::provider()).map_err(tls_failure)?;
         let (answers, events) = mpsc::unbounded_channel();
-        let finder = AddressFinder {
-            network: Arc::clone(&network),
-            connector: Arc::clone(&connector),
-            bind: config.source(),
-            versions: config.link_versions,
-            testing: config.testing,
-            rng: rng.fork(),
-        };
+        let finder = finder(&config, &network, &connector, rng.fork());
         let address = find_address(config.address, finder, answers.clone()).await;
         let (core, chance) = (core_config(&config, address)?, rng.fork());
         let mut relay = Relay::new(core, Arc::clone(&network), keys, clock::now(), chance);
@@ -256,16 +266,27 @@ impl Node {
                     query.reply(&status, || status::relay::words(&status));
                 });
             }
-            Subject::Metrics => {
-                let status = self.status();
-                tokio::spawn(async move {
-                    let (status, now) = (status.await, clock::now().wall);
-                    query.reply_metrics(status::relay::metrics(&status, now));
-                });
+            Subject::Metrics if self.beside => self.unanswered.push(query),
+            Subject::Metrics => self.answer_metrics(query, String::new()),
+            Subject::Authority | Subject::Health | Subject::Why if self.beside => {
+                self.unanswered.push(query);
             }
-            Subject::Authority if self.beside => self.unanswered.push(query),
             _ => query.refuse(),
         }
+    }
+
+    /// Answers with the metrics of this node, and more behind them.
+    pub(crate) fn answer_metrics(&self, query: Query, more: String) {
+        let status = self.status();
+        tokio::spawn(async move {
+            let (status, now) = (status.await, clock::now().wall);
+            query.reply_metrics(status::relay::metrics(&status, now) + &more);
+        });
+    }
+
+    /// The data folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Questions about the authority beside.
@@ -403,9 +424,9 @@ impl Node {
             } => {
                 tokio::spawn(async move {
                     let body = bytes::Bytes::from_owner(body.as_bytes().to_vec());
-                    let (status, reason) =
-                        exchange::upload(to.into(), &DirRequest::PostDescriptor, body).await;
-                    let _ = answers.send(Event::Uploaded(authority, status, reason));
+                    let request = DirRequest::PostDescriptor;
+                    let told = exchange::upload(to.into(), &request, body).await;
+                    let _ = answers.send(Event::Uploaded(authority, told.status, told.reason));
                 });
             }
             Command::Serve(document) => self.serve(document),

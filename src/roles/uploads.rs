@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cepa_authority::{RelayUpload, VoteDoor, VoteLook, read_signatures};
@@ -18,7 +19,7 @@ use cepa_crypto::RsaId;
 use cepa_dir::DirRequest;
 use cepa_limits::Memory;
 use cepa_netdoc::detached::{DETACHED_BYTES_MAX, DetachedSignatures};
-use cepa_netdoc::vote::{VOTE_BYTES_MAX, VoteText};
+use cepa_netdoc::vote::{CLAIM_LEN_MAX, VOTE_BYTES_MAX, VoteText};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::clock;
@@ -54,6 +55,32 @@ pub(crate) struct Upload {
     pub(crate) answer: oneshot::Sender<Reply>,
 }
 
+/// Refused votes that are told of aloud within an hour.
+const REFUSALS_TOLD_MAX: u32 = 32;
+const REFUSALS_WINDOW: Duration = Duration::from_secs(60 * 60);
+
+/// How many refusals were told of.
+#[derive(Default)]
+struct RefusalsTold {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl RefusalsTold {
+    /// Whether one more is told of.
+    fn next(&mut self, now: Instant) -> bool {
+        if self
+            .since
+            .is_none_or(|since| since + REFUSALS_WINDOW <= now)
+        {
+            self.since = Some(now);
+            self.count = 0;
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= REFUSALS_TOLD_MAX
+    }
+}
+
 /// The way of uploads to an authority's loop. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Uploads(Arc<Shared>);
@@ -72,6 +99,7 @@ struct Shared {
     coming: Arc<Mutex<BTreeSet<(RsaId, bool)>>>,
     descriptor_jobs: Arc<Semaphore>,
     vote_jobs: Arc<Semaphore>,
+    refusals_told: Mutex<RefusalsTold>,
 }
 
 /// A vote on its way.
@@ -106,6 +134,7 @@ impl Uploads {
             coming: Arc::default(),
             descriptor_jobs: Arc::new(Semaphore::new((cores / 2).max(1))),
             vote_jobs: Arc::new(Semaphore::new(1)),
+            refusals_told: Mutex::default(),
         };
         (Uploads(Arc::new(shared)), uploads)
     }
@@ -166,7 +195,11 @@ impl Uploads {
             let door = shared.door.read().unwrap_or_else(PoisonError::into_inner);
             let author = match door.look(head, clock::now().wall) {
                 VoteLook::More => return Looked::More,
-                VoteLook::Refused(refusal) => return Looked::Refused(answer(refusal)),
+                VoteLook::Refused(refusal) => {
+                    let named = door.named(&String::from_utf8_lossy(head));
+                    shared.tell_refusal(ip, named, &refusal.reason);
+                    return Looked::Refused(answer(refusal));
+                }
                 VoteLook::Of(author) => author,
             };
             let which = (author, shared.authorities.contains(&(author, ip)));
@@ -186,6 +219,7 @@ impl Uploads {
         if request != DirRequest::PostVote && !place.grow(1) {
             return too_many();
         }
+        let vote = (request == DirRequest::PostVote).then(|| http.body.clone());
         let Some(read) = self.read(request, http.body).await else {
             return Reply::new(503);
         };
@@ -193,7 +227,15 @@ impl Uploads {
         if self.0.queue.try_send(Upload { read, answer }).is_err() {
             return too_many();
         }
-        answered.await.unwrap_or_else(|_| Reply::new(503))
+        let reply = answered.await.unwrap_or_else(|_| Reply::new(503));
+        if let (Some(vote), Peer::Address(addr)) = (vote, http.peer)
+            && reply.status != 200
+        {
+            let reason = reply.reason.as_deref().unwrap_or_default();
+            self.0
+                .tell_refused_vote(addr.ip().to_canonical(), &vote, reason);
+        }
+        reply
     }
 
     /// A job beside the runtime's threads. `None` if it is stopped.
@@ -214,6 +256,26 @@ impl Uploads {
 }
 
 impl Shared {
+    fn tell_refused_vote(&self, ip: IpAddr, vote: &[u8], reason: &str) {
+        let head = vote.get(..CLAIM_LEN_MAX).unwrap_or(vote);
+        let door = self.door.read().unwrap_or_else(PoisonError::into_inner);
+        let named = door.named(&String::from_utf8_lossy(head));
+        drop(door);
+        self.tell_refusal(ip, named, reason);
+    }
+
+    /// Tells of a vote that was refused: aloud, if it is in the name of an authority or comes from
+    /// where one is. Anybody may send one, so that there are not many of these lines.
+    fn tell_refusal(&self, ip: IpAddr, author: Option<RsaId>, reason: &str) {
+        let is_known = author.is_some() || self.authorities.iter().any(|(_, known)| *known == ip);
+        let author = author.map_or_else(|| "unknown".to_owned(), |author| author.to_string());
+        let now = clock::now().mono;
+        match is_known && lock(&self.refusals_told).next(now) {
+            true => tracing::warn!(%author, address = %ip, reason, "a vote is refused"),
+            false => tracing::debug!(%author, address = %ip, reason, "a vote is refused"),
+        }
+    }
+
     fn read_now(&self, request: &DirRequest, body: &[u8]) -> Read {
         let text = std::str::from_utf8(body).map_err(|_| Refusal::refused("Not UTF-8"));
         match request {
@@ -284,6 +346,15 @@ mod tests {
         );
         assert_eq!(admit(DirRequest::PostVote, Peer::Circuit), Err(403));
         assert_eq!(admit(DirRequest::PostHsDescriptor, Peer::Circuit), Err(404));
+    }
+
+    #[test]
+    fn strangers_do_not_fill_the_log() {
+        let now = clock::now().mono;
+        let mut told = RefusalsTold::default();
+        let most = usize::try_from(REFUSALS_TOLD_MAX).unwrap();
+        assert_eq!((0..1000).filter(|_| told.next(now)).count(), most);
+        assert!(told.next(now + REFUSALS_WINDOW));
     }
 
     #[test]

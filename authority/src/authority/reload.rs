@@ -3,6 +3,7 @@
 use cepa_wire::Now;
 
 use super::Authority;
+use crate::command::Command;
 use crate::config::{Config, Keys};
 
 impl Authority {
@@ -13,6 +14,7 @@ impl Authority {
         self.config = Config {
             authorities: before.authorities.clone(),
             timing: before.timing,
+            initial_interval_secs: before.initial_interval_secs,
             is_testing: before.is_testing,
             allows_private_addresses: before.allows_private_addresses,
             first_vote_after_relays: before.first_vote_after_relays,
@@ -43,6 +45,8 @@ impl Authority {
         }
         if let Some(keys) = self.next_keys.take() {
             self.add_certificate(&keys.cert);
+            self.commands
+                .extend(keys.certificates().map(Command::Serve));
             self.keys = keys;
             tracing::info!("the renewed certificate is in use");
         }

@@ -3,6 +3,8 @@
 
 mod odd;
 mod operator;
+mod rounds;
+mod sight;
 mod world;
 
 use super::*;

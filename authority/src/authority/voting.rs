@@ -18,13 +18,13 @@ use cepa_wire::Now;
 use super::{Authority, FETCHED_DESCRIPTORS_MAX};
 use crate::command::{Command, Document, Reply, RowKind};
 use crate::intake::{VoteDoor, read_signatures};
+use crate::posts::Posted;
 use crate::round::Round;
 use crate::schedule::Schedule;
 use crate::vote::{self, NoVote};
 
-/// Intervals after which a network without a consensus votes by the grid, even if relays that
-/// were to come first have not.
-const PATIENCE_INTERVALS: u32 = 2;
+/// What stands before an author in the keys of votes whose round is not decided.
+const NEXT: &str = "next ";
 
 impl Authority {
     /// When the last consensus begins.
@@ -46,7 +46,7 @@ impl Authority {
         VoteDoor {
             authorities: self.config.v3_identities(),
             decided: self.decided(now),
-            timing: Some(self.config.timing),
+            timing: Some(self.timing(now)),
             starts: going_on
                 .map(|round| round.schedule.valid_after)
                 .into_iter()
@@ -150,11 +150,17 @@ impl Authority {
             return Err("Vote for an interval that is decided".to_owned());
         }
         self.add_certificate(&vote.certificate);
-        self.fetch_descriptors(&vote);
+        let going_on = self.round.as_ref().map(|round| &round.votes);
+        let held = going_on.into_iter().chain([&self.early_votes]);
+        let held = held.filter_map(|votes| votes.get(&author));
+        let evidence = self.equivocations.look(held, &text);
+        self.commands.extend(evidence.map(Command::Put));
+        self.commands.extend(missing_descriptors(self, &vote));
         match &mut self.round {
             Some(round) if round.schedule.valid_after == start => {
                 let is_late = is_posted && !round.schedule.late && now > round.schedule.fetch_votes;
                 if is_late && !round.votes.contains_key(&author) {
+                    self.health.handle_late(author);
                     return Err("Posted vote too late".to_owned());
                 }
                 if round.signing.is_some() {
@@ -166,41 +172,38 @@ impl Authority {
                 }
                 round.votes.insert(author, text.clone());
                 let is_late = round.schedule.late;
-                self.shared_random.handle_vote(&vote, &self.config.timing);
+                self.put_next_vote(&text);
+                self.learn_shared_random(&vote);
                 self.serve(Document::NextVote(text));
                 if is_posted && is_late {
                     self.post_vote_again(author);
                 }
             }
             _ => {
-                let may_come = [
-                    self.next.valid_after,
-                    self.config.timing.interval_start(now),
-                ];
+                let may_come = [self.next.valid_after, self.timing(now).interval_start(now)];
                 if !may_come.contains(&start) {
                     return Err("Vote for another interval than ours".to_owned());
                 }
+                self.put_next_vote(&text);
                 self.early_votes.insert(author, text);
             }
         }
         Ok(())
     }
 
-    /// Asks the author of a vote for the descriptors that it has and we have not.
-    fn fetch_descriptors(&mut self, vote: &Vote) {
-        let Some(author) = self.config.authority(&vote.author()) else {
-            return;
-        };
-        let from = SocketAddrV4::new(author.ip, author.dir_port);
-        let listed = vote.routers.iter().map(|router| &router.status);
-        let missing = listed.filter(|status| self.relays.lacks(status));
-        let digests: Vec<_> = missing
-            .map(|status| status.descriptor_digest)
-            .take(FETCHED_DESCRIPTORS_MAX)
-            .collect();
-        if !digests.is_empty() {
-            self.commands
-                .push_back(Command::FetchDescriptors { from, digests });
+    /// Keeps a vote of a round that is not decided: who sent it is told so, and will not again.
+    fn put_next_vote(&mut self, text: &VoteText) {
+        let key = format!("{NEXT}{}", text.vote().author());
+        self.put(RowKind::Vote, key, text.text());
+    }
+
+    /// Takes what a vote says of its author's number, and keeps it: the value of a run is computed
+    /// of what was learnt between a vote and the consensus, too.
+    fn learn_shared_random(&mut self, vote: &Vote) {
+        let before = self.shared_random.clone();
+        self.shared_random.handle_vote(vote, &self.config.timing);
+        if self.shared_random != before {
+            self.put_shared_random();
         }
     }
 
@@ -237,7 +240,7 @@ impl Authority {
             }
             return Ok(());
         }
-        let interval = self.config.timing.interval_start(now);
+        let interval = self.timing(now).interval_start(now);
         let going_on = self.round.as_ref().map(|round| round.schedule.valid_after);
         if ![Some(self.next.valid_after), Some(interval), going_on].contains(&Some(start)) {
             return Err("Signatures for another interval than ours");
@@ -265,75 +268,18 @@ impl Authority {
         Ok(())
     }
 
-    /// Begins rounds, and takes their steps.
-    pub(super) fn advance_rounds(&mut self, now: Now) {
-        self.keep_to_the_clock(now.wall);
-        if let Some(schedule) = self.late_round(now.wall) {
-            self.begin(schedule, now);
-        } else if self.next.vote <= now.wall {
-            let schedule = self.next;
-            self.next = self.config.timing.next_round(now.wall);
-            // Whoever comes when the others compute has nobody to vote with.
-            if now.wall < schedule.compute && self.may_vote_by_the_grid(now.wall) {
-                self.begin(schedule, now);
-            }
-        }
-        self.step_votes(now);
-        self.step_signatures(now);
-    }
-
-    /// The clock may have been set back: what is planned is at most two intervals ahead.
-    fn keep_to_the_clock(&mut self, now: SystemTime) {
-        let horizon = now + self.config.timing.interval() * 2;
-        if self.next.valid_after > horizon {
-            self.next = self.config.timing.next_round(now);
-        }
-        let is_beyond = |round: &Round| round.schedule.publish > horizon;
-        if self.round.as_ref().is_some_and(is_beyond) {
-            tracing::warn!("the clock was set back: the voting round is given up");
-            self.round = None;
-        }
-    }
-
-    /// A late round, if there is to be one now: no consensus is in force, enough relays are
-    /// Running, and no round is being signed or is a late one for this interval.
-    fn late_round(&self, now: SystemTime) -> Option<Schedule> {
-        let relays = self.config.first_vote_after_relays?;
-        let schedule = self.config.timing.late(now);
-        let goes_on = self.round.as_ref().is_some_and(|round| {
-            let is_for_now = round.schedule.valid_after == schedule.valid_after;
-            round.signing.is_some() || (round.schedule.late && is_for_now)
-        });
-        let is_vain = !self.keys.cert.is_current(now) || self.unvoted == Some(schedule.valid_after);
-        let may_begin = self.config.is_testing && !goes_on && !is_vain;
-        let begins = may_begin && !self.has_live_consensus(now);
-        let enough = begins && self.relays.running(&self.config, now) >= relays;
-        enough.then_some(schedule)
-    }
-
-    fn may_vote_by_the_grid(&self, now: SystemTime) -> bool {
-        let interval = u64::from(self.config.timing.interval_secs);
-        let patience = std::time::Duration::from_secs(interval) * PATIENCE_INTERVALS;
-        self.config.first_vote_after_relays.is_none()
-            || self.has_live_consensus(now)
-            || self.started + patience <= now
-    }
-
-    fn has_live_consensus(&self, now: SystemTime) -> bool {
-        let held = self.consensus.as_ref();
-        held.is_some_and(|text| text.consensus().lifetime.is_live(now))
-    }
-
-    fn begin(&mut self, schedule: Schedule, now: Now) {
+    pub(super) fn begin(&mut self, schedule: Schedule, now: Now) {
         let own = self.keys.cert.identity;
+        self.warn_of_certificates(now.wall);
         if !self.keys.cert.is_current(now.wall) {
             tracing::error!("this authority's certificate is not good now: it does not vote");
             return;
         }
         let (timing, start) = (self.config.timing, schedule.valid_after);
         let mut commands = Vec::new();
+        let may_judge = vote::knows_who_runs(&self.config, self.started, now.wall);
         self.relays
-            .record_histories(&self.config, now.wall, &mut commands);
+            .record_histories(&self.config, may_judge, now.wall, &mut commands);
         self.commands.extend(commands);
         self.shared_random
             .advance(start, &timing, own, &mut self.rng);
@@ -352,9 +298,9 @@ impl Authority {
             "voting"
         );
         let body = Arc::clone(vote.text());
-        self.put(RowKind::Vote, own.to_string(), &body);
+        self.put_next_vote(&vote);
         self.serve(Document::NextVote(vote.clone()));
-        for to in self.others() {
+        for to in self.config.others(&self.keys.cert.identity) {
             self.commands.push_back(Command::PostVote {
                 to,
                 body: Arc::clone(&body),
@@ -372,7 +318,7 @@ impl Authority {
                 && author != own
             {
                 round.votes.insert(author, text.clone());
-                self.shared_random.handle_vote(text.vote(), &timing);
+                self.learn_shared_random(text.vote());
                 self.serve(Document::NextVote(text));
             }
         }
@@ -396,10 +342,39 @@ impl Authority {
             config: &self.config,
             relays,
             measurements: &self.measurements,
+            params: self.consensus.as_ref().map(|text| &text.consensus().params),
             started: self.started,
             now: now.wall,
         };
         view.vote(&self.keys, shared_rand, schedule)
+    }
+
+    /// How a post ended: the HTTP status, 0 if there was no answer.
+    pub fn handle_posted(&mut self, what: Posted, to: SocketAddrV4, status: u16, now: Now) {
+        let is_known = self.config.others(&self.keys.cert.identity).contains(&to);
+        if let Some(round) = self.round.as_mut().filter(|_| is_known) {
+            round
+                .posts
+                .handle((what, to), status, &round.schedule, now.wall);
+        }
+        self.advance(now);
+    }
+
+    /// Posts again what is due.
+    pub(super) fn step_posts(&mut self, now: SystemTime) {
+        let Some(round) = &mut self.round else { return };
+        let signatures = round
+            .signing
+            .as_ref()
+            .map(|signing| signing.detached().encode());
+        for (what, to) in round.posts.take_due(now) {
+            let own = self.own_vote.as_ref().map(|own| Arc::clone(own.text()));
+            let signatures = signatures.as_deref().map(Arc::from);
+            self.commands.extend(match what {
+                Posted::Vote => own.map(|body| Command::PostVote { to, body }),
+                Posted::Signatures => signatures.map(|body| Command::PostSignatures { to, body }),
+            });
+        }
     }
 
     pub(super) fn put_shared_random(&mut self) {
@@ -411,12 +386,13 @@ impl Authority {
     /// again.
     fn give_up(&mut self) {
         if let Some(round) = self.round.take() {
+            self.health.handle_failed(&round, &self.config);
             self.early_votes = round.votes;
         }
     }
 
-    fn step_votes(&mut self, now: Now) {
-        let others = self.others();
+    pub(super) fn step_votes(&mut self, now: Now) {
+        let others = self.config.others(&self.keys.cert.identity);
         let Some(round) = &mut self.round else { return };
         if now.wall >= round.schedule.fetch_votes && !round.votes_fetched {
             round.votes_fetched = true;
@@ -454,7 +430,7 @@ impl Authority {
             self.serve(Document::NextConsensus(flavour, text.into()));
         }
         self.serve(Document::NextSignatures(all));
-        for to in self.others() {
+        for to in self.config.others(&self.keys.cert.identity) {
             self.commands.push_back(Command::PostSignatures {
                 to,
                 body: Arc::clone(&own),
@@ -462,8 +438,8 @@ impl Authority {
         }
     }
 
-    fn step_signatures(&mut self, now: Now) {
-        let others = self.others();
+    pub(super) fn step_signatures(&mut self, now: Now) {
+        let others = self.config.others(&self.keys.cert.identity);
         let Some(round) = &mut self.round else { return };
         let fetch_at = round.schedule.fetch_signatures;
         if let Some(signing) = &mut round.signing
@@ -492,6 +468,9 @@ impl Authority {
         let Some(texts) = round.signing.and_then(|signing| signing.publish()) else {
             return;
         };
+        let votes: Vec<VoteText> = round.votes.into_values().collect();
+        let signed = texts.each_ref().map(|text| &**text.consensus());
+        self.health.handle_published(&votes, &signed);
         for text in texts {
             let consensus = Arc::clone(text.consensus());
             self.put(
@@ -513,24 +492,29 @@ impl Authority {
             self.serve(Document::CurrentConsensus(text));
         }
         self.put_shared_random();
-        for (author, vote) in &round.votes {
-            self.put(RowKind::Vote, author.to_string(), vote.text());
+        for vote in &votes {
+            let author = vote.vote().author().to_string();
+            self.commands
+                .push_back(Command::Drop(RowKind::Vote, format!("{NEXT}{author}")));
+            self.put(RowKind::Vote, author, vote.text());
         }
-        self.serve(Document::CurrentVotes(round.votes.into_values().collect()));
+        self.decided_votes.clone_from(&votes);
+        self.serve(Document::CurrentVotes(votes));
         self.early_signatures.clear();
-        self.next = self.config.timing.next_round(now.wall);
+        self.next_timing = self.timing(now.wall);
+        self.next = self.next_timing.next_round(now.wall);
     }
+}
 
-    /// The DirPorts of the other authorities.
-    fn others(&self) -> Vec<SocketAddrV4> {
-        let own = self.keys.cert.identity;
-        let others = self
-            .config
-            .authorities
-            .iter()
-            .filter(|one| one.v3_identity != own);
-        others
-            .map(|one| SocketAddrV4::new(one.ip, one.dir_port))
-            .collect()
-    }
+/// Asks the author of a vote for the descriptors that it has and we have not.
+fn missing_descriptors(authority: &Authority, vote: &Vote) -> Option<Command> {
+    let author = authority.config.authority(&vote.author())?;
+    let from = SocketAddrV4::new(author.ip, author.dir_port);
+    let listed = vote.routers.iter().map(|router| &router.status);
+    let missing = listed.filter(|status| authority.relays.lacks(status));
+    let digests: Vec<_> = missing
+        .map(|status| status.descriptor_digest)
+        .take(FETCHED_DESCRIPTORS_MAX)
+        .collect();
+    (!digests.is_empty()).then_some(Command::FetchDescriptors { from, digests })
 }

@@ -20,7 +20,7 @@ use crate::config::onion::OnionServiceTable;
 use crate::config::source::{LogTable, unplaced};
 use crate::error::{Failure, fail};
 use crate::folder::make_private;
-use crate::keyfiles::authority::{self, AuthorityFiles, CertificateTerms, KeySizes};
+use crate::keyfiles::authority::{self, CertificateTerms, KeyPaths, KeySizes};
 use crate::keyfiles::relay::{Identity, load_or_make};
 use crate::keyfiles::write_atomic;
 use crate::network::{Authority, Network, export};
@@ -273,16 +273,19 @@ fn authority_identity(keys: &Path, dir: SocketAddr, rng: &mut Rng) -> Result<Rsa
         address,
         months: MONTHS,
         sizes: KEY_SIZES,
+        reuse: false,
+        create_identity: false,
+        under_passphrase: false,
     };
-    let files = AuthorityFiles::of(keys);
     let mut ask = || {
+        let shown = keys.display();
         fail(
             "an identity key is under a passphrase",
-            keys.display(),
+            shown,
             "take it off",
         )
     };
-    authority::make(&files, terms, &mut ask, now, rng)
+    authority::make(&KeyPaths::within(keys), terms, &mut ask, now, rng)
 }
 
 fn network(nodes: &[PlannedNode]) -> Result<Network, Failure> {

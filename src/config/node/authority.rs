@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use cepa_authority::METHODS;
 use cepa_authority::rules::{BadRule, Rule, Rules};
+use cepa_authority::{FlagTerms, METHODS};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -29,6 +29,10 @@ pub struct AuthorityTable {
     /// Seconds; an hour without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub voting_interval: Option<Spanned<u32>>,
+    /// Seconds from one round to the next while no consensus is in force; half of the interval
+    /// without it, in a test network all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_voting_interval: Option<Spanned<u32>>,
     /// Seconds; a fifth of the interval without it, 300 at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vote_delay: Option<Spanned<u32>>,
@@ -56,15 +60,75 @@ pub struct AuthorityTable {
     /// The file of GuardFraction (`GuardfractionFile`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guardfraction_file: Option<PathBuf>,
+    /// Where every consensus and vote is kept, in the layout of CollecTor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive_dir: Option<PathBuf>,
     /// Rules in `tor`'s format; `approved-routers` in the data folder without it, if it is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approved_routers: Option<PathBuf>,
+    /// What is good enough for a flag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flags: Option<FlagsTable>,
     /// What is said of single relays.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RulesTable>,
     /// Consensus parameters.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, Spanned<i32>>,
+}
+
+/// The table `[authority.flags]`: options of `tor`, with its defaults.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FlagsTable {
+    /// Bytes a second that make a relay Fast whatever the others have; 100,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_dir_fast_guarantee: Option<u32>,
+    /// Bytes a second that are enough for Guard; 2,000,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_dir_guard_bw_guarantee: Option<u32>,
+    /// The share of relays that has less than Guard takes; 0.75.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_dir_vote_guard_bw_threshold_fraction: Option<f64>,
+    /// Seconds known that are enough for Guard; eight days.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_dir_vote_guard_guarantee_time_known: Option<u64>,
+    /// Weighted fractional uptime that is enough for Guard; 0.98.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_dir_vote_guard_guarantee_wfu: Option<f64>,
+    /// Seconds of uptime that are enough for Stable; 30 days.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_dir_vote_stable_guarantee_min_uptime: Option<u64>,
+    /// Seconds between failures that are enough for Stable; five days.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_dir_vote_stable_guarantee_mtbf: Option<u64>,
+    /// Seconds of uptime that `HSDir` needs; four days.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_uptime_hid_serv_directory_v2: Option<u64>,
+}
+
+impl FlagsTable {
+    fn terms(self) -> FlagTerms {
+        let usual = FlagTerms::default();
+        let kilobytes = |bytes: u32| bytes / 1000;
+        let share = |share: f64| share.clamp(0.0, 1.0);
+        FlagTerms {
+            fast_kilobytes: (self.auth_dir_fast_guarantee).map_or(usual.fast_kilobytes, kilobytes),
+            guard_kilobytes: (self.auth_dir_guard_bw_guarantee)
+                .map_or(usual.guard_kilobytes, kilobytes),
+            guard_bandwidth_fraction: (self.auth_dir_vote_guard_bw_threshold_fraction)
+                .map_or(usual.guard_bandwidth_fraction, share),
+            guard_wfu: (self.auth_dir_vote_guard_guarantee_wfu).map_or(usual.guard_wfu, share),
+            guard_time_known_seconds: (self.auth_dir_vote_guard_guarantee_time_known)
+                .unwrap_or(usual.guard_time_known_seconds),
+            stable_uptime_seconds: (self.auth_dir_vote_stable_guarantee_min_uptime)
+                .unwrap_or(usual.stable_uptime_seconds),
+            stable_mtbf_seconds: (self.auth_dir_vote_stable_guarantee_mtbf)
+                .unwrap_or(usual.stable_mtbf_seconds),
+            hs_dir_uptime_seconds: (self.min_uptime_hid_serv_directory_v2)
+                .unwrap_or(usual.hs_dir_uptime_seconds),
+        }
+    }
 }
 
 /// A table `[[authority.rules]]`.
@@ -174,18 +238,15 @@ pub(super) fn check(
             })?;
         }
     }
-    if let Some(method) = &table.consensus_method_max {
-        let expected = "a consensus method from 32 to 37";
-        source.expect(method, "consensus_method_max", expected, |method| {
-            METHODS.contains(method)
-        })?;
-    }
     check_votes(source, &relay, &table)?;
     let resolve = |path: &PathBuf| source.resolve(path);
     Ok(AuthorityConfig {
         rules: rules(source, &relay.data_dir, &table)?,
         bandwidth_file: table.bandwidth_file.as_ref().map(resolve),
         guardfraction_file: table.guardfraction_file.as_ref().map(resolve),
+        archive_dir: table.archive_dir.as_ref().map(resolve),
+        initial_interval_secs: initial(source, &table, interval, relay.testing)?,
+        flag_terms: table.flags.unwrap_or_default().terms(),
         relay,
         voting_interval_secs: interval,
         vote_delay_secs: vote,
@@ -201,6 +262,25 @@ pub(super) fn check(
         consensus_method_max: table.consensus_method_max.map(Spanned::into_inner),
         auth_dir_max_servers_per_addr: table.auth_dir_max_servers_per_addr,
     })
+}
+
+/// Without a consensus rounds come at half the interval, where that divides a day.
+fn initial(
+    source: &Source,
+    table: &AuthorityTable,
+    interval: u32,
+    is_testing: bool,
+) -> Result<u32, Failure> {
+    if let Some(value) = &table.initial_voting_interval {
+        let expected = "a divisor of a day (86400 seconds), no more than voting_interval";
+        source.expect(value, "initial_voting_interval", expected, |secs| {
+            (INTERVAL_SECS_MIN..=interval).contains(secs) && DAY_SECS.is_multiple_of(*secs)
+        })?;
+        return Ok(*value.get_ref());
+    }
+    let half = interval / 2;
+    let is_whole = is_testing || half == 0 || !DAY_SECS.is_multiple_of(half);
+    Ok(if is_whole { interval } else { half })
 }
 
 /// What an authority is to put into its votes.
@@ -219,6 +299,12 @@ fn check_votes(
         let expected = "to stand in a test network only (testing = true)";
         source.expect(relays, "first_vote_after_relays", expected, |_| {
             relay.testing
+        })?;
+    }
+    if let Some(method) = &table.consensus_method_max {
+        let expected = "a consensus method from 32 to 37";
+        source.expect(method, "consensus_method_max", expected, |method| {
+            METHODS.contains(method)
         })?;
     }
     if let Some(versions) = &table.recommended_versions {

@@ -15,6 +15,7 @@ use cepa_wire::cert::{Cert, CertKeyType, CertType};
 
 use super::super::*;
 use crate::config::KnownAuthority;
+use crate::posts::Posted;
 use crate::schedule::Timing;
 
 /// Midnight of some day.
@@ -156,10 +157,11 @@ pub(super) fn config() -> Config {
 
 pub(super) fn keys(index: usize) -> Keys {
     let [identity, signing] = &AUTHORITY_KEYS[index];
-    let text = AuthCert::build(identity, signing, None, at(0), at(400_000_000));
+    let text = AuthCert::build(identity, signing, None, at(0), at(5_000_000_000));
     Keys {
         cert: AuthCert::parse(&text).unwrap(),
         signing: rsa::Keypair::from_pem(&signing.to_pem()).unwrap(),
+        legacy: None,
     }
 }
 
@@ -275,14 +277,14 @@ impl World {
         let is_up = |place: &Place| place.authority.is_some();
         match wish {
             Wish::Vote(to, body) => {
-                if let Some(authority) = &mut self.places[to].authority {
-                    authority.handle_vote(&body, now);
-                }
+                let there = self.places[to].authority.as_mut();
+                let status = there.map_or(0, |there| there.handle_vote(&body, now).status);
+                self.answer(from, to, Posted::Vote, status);
             }
             Wish::Signatures(to, body) => {
-                if let Some(authority) = &mut self.places[to].authority {
-                    authority.handle_signatures(&body, now);
-                }
+                let there = self.places[to].authority.as_mut();
+                let status = there.map_or(0, |there| there.handle_signatures(&body, now).status);
+                self.answer(from, to, Posted::Signatures, status);
             }
             Wish::Votes(at, of) if is_up(&self.places[at]) => {
                 let held = of.iter().filter_map(|id| self.places[at].votes.get(id));
@@ -312,6 +314,16 @@ impl World {
             }
             Wish::Votes(..) | Wish::FetchSignatures(_) | Wish::Descriptors(..) => {}
         }
+    }
+
+    /// Tells the sender of a post how it ended.
+    fn answer(&mut self, from: usize, to: usize, what: Posted, status: u16) {
+        let now = self.now();
+        let there = &config().authorities[to];
+        let port = SocketAddrV4::new(there.ip, there.dir_port);
+        self.with(from, |authority| {
+            authority.handle_posted(what, port, status, now)
+        });
     }
 
     pub(super) fn with(&mut self, index: usize, f: impl FnOnce(&mut Authority)) {

@@ -44,7 +44,7 @@ impl Work<'_> {
         self.ports(document);
         self.data_dir(document);
         self.addresses(document);
-        self.proxy(document);
+        proxy(self, document);
         self.padding(document);
         self.sizes(document, &[("MaxMemInQueues", "max_memory")]);
         self.paths(document, &[("ClientOnionAuthDir", "onion_auth_dir")]);
@@ -142,43 +142,6 @@ impl Work<'_> {
         }
     }
 
-    /// The proxy that links go through, with the ports that are `tor`'s defaults.
-    fn proxy(&mut self, document: &mut Document) {
-        let given = PROXIES.map(|(option, ..)| self.settings.one(option));
-        let mut set = PROXIES.iter().zip(given).filter_map(|(proxy, value)| {
-            let value = value.filter(|value| !value.text.trim().is_empty())?;
-            Some((proxy, value))
-        });
-        let Some(((_, scheme, port), value)) = set.next() else {
-            return;
-        };
-        if let Some((_, second)) = set.next() {
-            self.refuse(second, "links have one proxy");
-        }
-        let text = |name| {
-            let value = self.settings.one(name);
-            value.map_or("", |value| value.text.trim())
-        };
-        let credentials = match *scheme {
-            "http" => text("HTTPSProxyAuthenticator").to_owned(),
-            "socks5" => match (text("Socks5ProxyUsername"), text("Socks5ProxyPassword")) {
-                ("", "") => String::new(),
-                (user, password) => format!("{user}:{password}"),
-            },
-            _ => String::new(),
-        };
-        let place = value.text.trim();
-        // An IPv6 address has its colons in brackets.
-        let behind = place.rsplit_once(']').map_or(place, |(_, behind)| behind);
-        let port = match behind.contains(':') {
-            true => String::new(),
-            false => format!(":{port}"),
-        };
-        let at = if credentials.is_empty() { "" } else { "@" };
-        let proxy = format!("{scheme}://{credentials}{at}{place}{port}");
-        document.text_key("outbound_proxy", &proxy, value);
-    }
-
     fn padding(&self, document: &mut Document) {
         for (option, reduced, key) in [
             (
@@ -238,6 +201,43 @@ impl Work<'_> {
         );
         paths
     }
+}
+
+/// The proxy that links go through, with the ports that are `tor`'s defaults.
+fn proxy(work: &mut Work<'_>, document: &mut Document) {
+    let given = PROXIES.map(|(option, ..)| work.settings.one(option));
+    let mut set = PROXIES.iter().zip(given).filter_map(|(proxy, value)| {
+        let value = value.filter(|value| !value.text.trim().is_empty())?;
+        Some((proxy, value))
+    });
+    let Some(((_, scheme, port), value)) = set.next() else {
+        return;
+    };
+    if let Some((_, second)) = set.next() {
+        work.refuse(second, "links have one proxy");
+    }
+    let text = |name| {
+        let value = work.settings.one(name);
+        value.map_or("", |value| value.text.trim())
+    };
+    let credentials = match *scheme {
+        "http" => text("HTTPSProxyAuthenticator").to_owned(),
+        "socks5" => match (text("Socks5ProxyUsername"), text("Socks5ProxyPassword")) {
+            ("", "") => String::new(),
+            (user, password) => format!("{user}:{password}"),
+        },
+        _ => String::new(),
+    };
+    let place = value.text.trim();
+    // An IPv6 address has its colons in brackets.
+    let behind = place.rsplit_once(']').map_or(place, |(_, behind)| behind);
+    let port = match behind.contains(':') {
+        true => String::new(),
+        false => format!(":{port}"),
+    };
+    let at = if credentials.is_empty() { "" } else { "@" };
+    let proxy = format!("{scheme}://{credentials}{at}{place}{port}");
+    document.text_key("outbound_proxy", &proxy, value);
 }
 
 /// A relay as our own files name it: a nickname behind a fingerprint says nothing.
