@@ -1,0 +1,49 @@
+use super::*;
+
+/// Two days of small networks.
+const SMALL: Size = Size {
+    authorities: 5,
+    relays: 8,
+    hours: 30,
+};
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a simulation's clock starts somewhere"
+)]
+fn base() -> Instant {
+    Instant::now()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let run = |seed| run_with(seed, SMALL, base(), None, true);
+    let (first, second) = (run(1), run(1));
+    assert_eq!(first, second);
+    assert_ne!(first.hash, run(2).hash);
+    assert!(first.consensuses > 10, "{first:?}");
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    let text = std::env::var(name).ok();
+    text.and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+#[ignore = "by hand: as many seeds as CEPA_SEEDS says, from CEPA_SEED on"]
+fn seeds_by_hand() {
+    let first = number("CEPA_SEED", 1);
+    for seed in first..first + number("CEPA_SEEDS", 10) {
+        let size = Size {
+            authorities: number("CEPA_AUTHORITIES", 9) as usize,
+            relays: number("CEPA_RELAYS", 10) as usize,
+            hours: number("CEPA_HOURS", 30),
+        };
+        let from = base();
+        let report = run_with(seed, size, from, None, std::env::var("CEPA_TRACE").is_ok());
+        let took = base() - from;
+        let trace = report.trace.clone().unwrap_or_default();
+        println!("{trace}");
+        println!("{seed}: {took:?} {:?}", Report { trace: None, ..report });
+    }
+}
