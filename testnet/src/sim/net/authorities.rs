@@ -221,7 +221,7 @@ impl World {
             if number + liars >= keys_len(&config) {
                 let lies: BTreeSet<Lie> = Lie::ALL
                     .into_iter()
-                    .filter(|_| one_in(&mut rng, 3))
+                    .filter(|_| one_in(&mut rng, 4))
                     .collect();
                 report.liars.push(lies.iter().copied().collect());
                 node.liar = Some(Liar::new(lies, keys.signing(), rng.fork()));

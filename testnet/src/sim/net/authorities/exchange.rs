@@ -269,10 +269,11 @@ impl World {
         let store = &mut core.store;
         store.insert(DirDocument::Consensus(text.clone()), now.wall);
         core.authority.handle_consensus(&text, now);
-        if self.model.is_honest(number) {
-            self.model.published(number, text.consensus(), *text.sha1(), good);
-        }
         self.drain(number);
+        // Unless it has crashed before that was kept.
+        if self.model.is_honest(number) && self.core(number, generation).is_some() {
+            self.model.has(number, text.consensus(), good);
+        }
     }
 
     /// How many authorities have signed it.
@@ -420,11 +421,7 @@ impl World {
         let Ok(text) = VoteText::parse(Arc::clone(body)) else {
             return self.model.fail(0, format!("auth{number} posts what is no vote"));
         };
-        let (vote, own) = (text.vote(), text.vote().author());
-        let hour = hour_of(vote.lifetime.valid_after);
-        let commit = vote.shared_rand.commits.iter().find(|one| one.identity == own);
-        let commit = commit.map(|one| one.commit.as_str());
-        self.model.voted(number, hour, *text.digest(), commit);
+        self.model.voted(number, &text);
     }
 
     fn note_signature(&mut self, number: usize, body: &str) {
@@ -446,11 +443,11 @@ impl World {
         if let Document::CurrentConsensus(text) = &document {
             let consensus = text.consensus();
             let hour = hour_of(consensus.lifetime.valid_after) % 24;
-            let (digest, good) = (*text.sha1(), self.good(text));
+            let good = self.good(text);
             let name = consensus.flavour.name();
             self.note(format_args!("auth{number} has {name} of {hour}: {good} signatures"));
             if self.model.is_honest(number) && consensus.flavour == Flavour::Ns {
-                self.model.published(number, consensus, digest, good);
+                self.model.published(number, text, good);
             }
         }
         let fault = self.nodes.get(number).and_then(|node| node.fault);

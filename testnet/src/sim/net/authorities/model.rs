@@ -6,11 +6,12 @@
 //! only if liars signed both. *In a calm hour*, when more than half of the authorities are honest, up,
 //! of one time and able to talk, and nobody divides them: all of these sign and publish the same
 //! consensus. *Shared randomness*: within a run all consensuses have the same value, and the next
-//! run's has it as the previous one.
+//! run's has it as the previous one; who has a consensus votes for its values until the run is over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cepa_netdoc::consensus::{Consensus, SharedRandValue};
+use cepa_netdoc::consensus::{Consensus, ConsensusText, SharedRandValue};
+use cepa_netdoc::vote::VoteText;
 
 /// Hours of a run of shared randomness.
 const RUN_HOURS: u64 = 24;
@@ -18,6 +19,8 @@ const RUN_HOURS: u64 = 24;
 /// An hour, counted since 1970.
 pub(super) type Hour = u64;
 type Digest = [u8; 20];
+/// The previous shared random value and the current one.
+type Values = (Option<SharedRandValue>, Option<SharedRandValue>);
 
 /// What was seen, and what of it must not be.
 #[derive(Default)]
@@ -34,6 +37,10 @@ pub(super) struct Model {
     values: BTreeMap<u64, SharedRandValue>,
     /// The value of each hour's consensus.
     of_hour: BTreeMap<Hour, Option<SharedRandValue>>,
+    /// The newest consensus that an honest authority has, and its values.
+    held: BTreeMap<usize, (Hour, Values)>,
+    /// Liars have made two valid consensuses of one hour: values are anybody's from then on.
+    is_split: bool,
     /// Hours in which a consensus had to be, with how many had to publish it.
     pub(super) required: BTreeMap<Hour, usize>,
     pub(super) violations: Vec<String>,
@@ -61,11 +68,26 @@ impl Model {
         self.violations.push(format!("{hour:02}:00: {what}"));
     }
 
-    /// An authority has posted its vote, with its own commitment.
-    pub(super) fn voted(&mut self, node: usize, hour: Hour, vote: Digest, commit: Option<&str>) {
-        if !self.is_honest(node) {
-            return;
+    /// An authority has posted its vote.
+    pub(super) fn voted(&mut self, node: usize, text: &VoteText) {
+        let (vote, own) = (text.vote(), text.vote().author());
+        let hour = hour_of(vote.lifetime.valid_after);
+        let digest = *text.digest();
+        let mut commits = vote.shared_rand.commits.iter();
+        let commit = commits.find(|one| one.identity == own);
+        self.voted_once(node, hour, digest, commit.map(|one| one.commit.as_str()));
+        if let Some((of, values)) = self.held.get(&node)
+            && of / RUN_HOURS == hour / RUN_HOURS
+            && *of < hour
+            && *values != (vote.shared_rand.previous, vote.shared_rand.current)
+            && !self.is_split
+        {
+            let what = "votes for other shared random values than its consensus has";
+            self.fail(hour, format!("auth{node} {what}"));
         }
+    }
+
+    fn voted_once(&mut self, node: usize, hour: Hour, vote: Digest, commit: Option<&str>) {
         let held = *self.votes.entry((hour, node)).or_insert(vote);
         if held != vote {
             self.fail(hour, format!("auth{node} makes two votes"));
@@ -86,24 +108,40 @@ impl Model {
             return;
         }
         self.hours.insert(consensus, hour);
+        self.is_split = self.is_split || self.valid().values().any(|all| all.len() > 1);
         let held = *self.own.entry((hour, node)).or_insert(consensus);
         if held != consensus {
             self.fail(hour, format!("auth{node} signs two consensuses"));
         }
     }
 
-    /// An honest authority publishes, or believes, a consensus with so many good signatures.
-    pub(super) fn published(&mut self, node: usize, consensus: &Consensus, digest: Digest, good: usize) {
+    /// An honest authority publishes a consensus with so many good signatures.
+    pub(super) fn published(&mut self, node: usize, text: &ConsensusText, good: usize) {
+        let (consensus, digest) = (text.consensus(), *text.sha1());
         let hour = hour_of(consensus.lifetime.valid_after);
-        if good < self.majority() {
-            self.fail(hour, format!("auth{node} publishes what {good} have signed"));
-        }
         let held = *self.published.entry((hour, node)).or_insert(digest);
         if held != digest {
             self.fail(hour, format!("auth{node} publishes two consensuses"));
         }
-        if good >= self.majority() {
+        self.has(node, consensus, good);
+        if good >= self.majority() && !self.is_split {
             self.take_value(hour, consensus);
+        }
+    }
+
+    /// An honest authority publishes, or believes, a consensus.
+    pub(super) fn has(&mut self, node: usize, consensus: &Consensus, good: usize) {
+        let hour = hour_of(consensus.lifetime.valid_after);
+        if good < self.majority() {
+            self.fail(hour, format!("auth{node} believes what {good} have signed"));
+        }
+        let values = (
+            consensus.shared_rand_previous,
+            consensus.shared_rand_current,
+        );
+        let held = self.held.entry(node).or_insert((hour, values));
+        if held.0 <= hour {
+            *held = (hour, values);
         }
     }
 
@@ -126,7 +164,7 @@ impl Model {
 
     /// An hour is over; `talking` had to publish its consensus, if there are any.
     pub(super) fn judge(&mut self, hour: Hour, talking: &BTreeSet<usize>) {
-        if talking.is_empty() {
+        if talking.is_empty() || self.is_split {
             return;
         }
         self.required.insert(hour, talking.len());
@@ -173,21 +211,26 @@ impl Model {
         }
     }
 
-    /// Hours with two consensuses that each have a majority. That takes liars who sign both.
-    pub(super) fn splits(&mut self) -> usize {
-        let mut valid: BTreeMap<Hour, Vec<(Digest, BTreeSet<usize>)>> = BTreeMap::new();
+    /// The consensuses of each hour that a majority has signed, with who that is.
+    fn valid(&self) -> BTreeMap<Hour, Vec<BTreeSet<usize>>> {
+        let mut valid: BTreeMap<Hour, Vec<BTreeSet<usize>>> = BTreeMap::new();
         for (digest, signers) in &self.signed {
             if signers.len() >= self.majority()
                 && let Some(hour) = self.hours.get(digest)
             {
-                let all = valid.entry(*hour).or_default();
-                all.push((*digest, signers.clone()));
+                valid.entry(*hour).or_default().push(signers.clone());
             }
         }
+        valid
+    }
+
+    /// Hours with two consensuses that each have a majority. That takes liars who sign both.
+    pub(super) fn splits(&mut self) -> usize {
+        let mut valid = self.valid();
         valid.retain(|_, all| all.len() > 1);
         for (hour, all) in &valid {
             let mut signers: BTreeSet<usize> = self.honest.clone();
-            all.iter().for_each(|(_, own)| signers.retain(|node| own.contains(node)));
+            all.iter().for_each(|own| signers.retain(|node| own.contains(node)));
             if !signers.is_empty() {
                 let what = format!("two valid consensuses, both signed by {signers:?}");
                 self.violations.push(format!("{:02}:00: {what}", hour % 24));

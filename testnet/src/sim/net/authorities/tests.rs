@@ -24,6 +24,30 @@ fn the_same_seed_gives_the_same_bytes() {
     assert!(first.consensuses > 10, "{first:?}");
 }
 
+/// Each fault is one that the core does not have; whatever is simulated must tell.
+#[test]
+fn faults_put_in_by_hand_are_found() {
+    let faults = [
+        (Fault::SignsTwice, "signs two consensuses"),
+        (Fault::ForgetsRows, "makes two commitments"),
+        (Fault::PublishesAlone, "believes what 1 have signed"),
+        (Fault::BelievesAnybody, "believes what 1 have signed"),
+    ];
+    let size = Size {
+        hours: 8,
+        ..SMALL
+    };
+    for (fault, word) in faults {
+        let is_found = |seed: &u64| {
+            let report = run_with(*seed, size, base(), Some(fault), false);
+            report.violations.iter().any(|what| what.contains(word))
+        };
+        let found = (1..=100).find(is_found);
+        println!("{fault:?} is found by seed {found:?}");
+        assert!(found.is_some(), "{fault:?}");
+    }
+}
+
 fn number(name: &str, default: u64) -> u64 {
     let text = std::env::var(name).ok();
     text.and_then(|text| text.parse().ok()).unwrap_or(default)

@@ -82,7 +82,7 @@ impl World {
                 self.plan(from, Fault::Resets(resets));
                 self.plan(from + HOUR / 2, Fault::Resets(0));
             }
-            6 if one_in(&mut self.rng, 3) => {
+            6 if one_in(&mut self.rng, 2) => {
                 // The power fails everywhere.
                 for number in 0..self.nodes.len() {
                     let down = self.a_while();
