@@ -14,7 +14,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use crate::config::onion::PortTarget;
 
 pub use self::testnet::{
-    BenchArgs, Peer, SimArgs, SimCommand, SimGuardsArgs, SimOnionsArgs, TestnetArgs,
+    BenchArgs, Peer, SimArgs, SimAuthoritiesArgs, SimCommand, SimGuardsArgs, SimOnionsArgs, TestnetArgs,
     TestnetCommand, UpArgs,
 };
 

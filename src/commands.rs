@@ -49,6 +49,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             TestnetCommand::Sim(args) => match args.command {
                 SimCommand::Onions(args) => testnet_sim::onions(&args),
                 SimCommand::Guards(args) => testnet_sim::guards(&args),
+                SimCommand::Authorities(args) => testnet_sim::authorities(&args),
             },
         },
     }

@@ -28,7 +28,7 @@ use crate::config::{Config, Keys};
 use crate::history::History;
 use crate::intake;
 use crate::relays::Relays;
-use crate::round::Round;
+use crate::round::{Round, Signed};
 use crate::schedule::Schedule;
 use crate::srv::SharedRandom;
 use crate::uploads::{RelayUpload, Source};
@@ -51,6 +51,8 @@ pub struct Authority {
     next: Schedule,
     /// Our last vote: never are there two of one interval.
     own_vote: Option<VoteText>,
+    /// The consensus that we signed last: never are there two of one interval.
+    signed: Option<Signed>,
     /// The interval for which we could make no vote that can be read.
     unvoted: Option<SystemTime>,
     /// Votes and signatures that came before the round that they are for.
@@ -80,6 +82,7 @@ impl Authority {
             round: None,
             next,
             own_vote: None,
+            signed: None,
             unvoted: None,
             early_votes: BTreeMap::new(),
             early_signatures: BTreeMap::new(),
@@ -123,6 +126,7 @@ impl Authority {
                 }
                 RowKind::Consensus => consensuses.push(text),
                 RowKind::SharedRandom => self.shared_random = SharedRandom::parse(&text),
+                RowKind::Signed => self.signed = Signed::parse(&text),
                 RowKind::Vote => votes.extend(VoteText::parse(text)),
             }
         }
@@ -293,7 +297,9 @@ impl Authority {
                 consensus.shared_rand_previous,
                 consensus.shared_rand_current,
             );
-            self.shared_random.handle_consensus(previous, current);
+            let (at, timing) = (start(text), &self.config.timing);
+            self.shared_random
+                .handle_consensus(at, timing, previous, current);
             self.put_shared_random();
             self.consensus = Some(text.clone());
             self.round = self.round.take().filter(|round| !round.schedule.late);

@@ -33,11 +33,13 @@ pub enum RowKind {
     KeyPin,
     /// Shared randomness; one row.
     SharedRandom,
+    /// The consensus that was signed last; one row.
+    Signed,
 }
 
 impl RowKind {
     /// All kinds of rows, to be read at a start.
-    pub const ALL: [RowKind; 8] = [
+    pub const ALL: [RowKind; 9] = [
         RowKind::Descriptor,
         RowKind::ExtraInfo,
         RowKind::Certificate,
@@ -46,6 +48,7 @@ impl RowKind {
         RowKind::History,
         RowKind::KeyPin,
         RowKind::SharedRandom,
+        RowKind::Signed,
     ];
 
     /// The word for it in a store.
@@ -60,6 +63,7 @@ impl RowKind {
             RowKind::History => "history",
             RowKind::KeyPin => "key-pin",
             RowKind::SharedRandom => "shared-random",
+            RowKind::Signed => "signed",
         }
     }
 

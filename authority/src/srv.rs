@@ -209,12 +209,28 @@ impl SharedRandom {
         self.is_fresh
     }
 
-    /// The values of a consensus are everybody's from now on.
+    /// The values of a consensus are everybody's from now on, in the run that it is of. One of a run
+    /// that began without us takes us there; one of the run before says only which value that had.
     pub(crate) fn handle_consensus(
         &mut self,
+        valid_after: SystemTime,
+        timing: &Timing,
         previous: Option<SharedRandValue>,
         current: Option<SharedRandValue>,
     ) {
+        let Position { run, .. } = position(valid_after, timing);
+        if run < self.run {
+            let is_last = run + RUN_ROUNDS * u64::from(timing.interval_secs) == self.run;
+            if is_last && current.is_some() {
+                self.previous = current;
+            }
+            return;
+        }
+        if run > self.run {
+            self.run = run;
+            self.own_reveal = None;
+            self.commits.clear();
+        }
         self.previous = previous;
         self.current = current;
         self.is_fresh = false;
@@ -358,6 +374,45 @@ mod tests {
             let reveal = commit.reveal.as_ref().expect("it was shown");
             assert!(commits_to(&commit.commit, reveal));
         }
+    }
+
+    fn value(byte: u8) -> Option<SharedRandValue> {
+        Some(SharedRandValue {
+            reveals: 3,
+            value: [byte; 32],
+        })
+    }
+
+    /// Found by `cepa testnet sim authorities`: an authority that was away at midnight made a value
+    /// of the commitments it remembered in place of the one that all have.
+    #[test]
+    fn who_was_away_at_the_start_of_a_run_takes_its_value() {
+        let own = RsaId::from([1; 20]);
+        let mut rng = Rng::from_seed([1; 32]);
+        let mut state = SharedRandom::default();
+        state.advance(at(20), &timing(), own, &mut rng);
+        state.handle_consensus(at(20), &timing(), value(1), value(2));
+        let mut state = SharedRandom::parse(&state.encode());
+        state.handle_consensus(at(24), &timing(), value(2), value(3));
+        state.advance(at(25), &timing(), own, &mut rng);
+        let vote = state.vote(at(25), &timing(), own);
+        assert_eq!((vote.previous, vote.current), (value(2), value(3)));
+        assert!(!state.is_fresh() && vote.commits.len() == 1);
+    }
+
+    /// The same when the last consensus of a run is learnt while the first one of the next is voted.
+    #[test]
+    fn a_consensus_of_the_run_before_changes_no_value_of_this_one() {
+        let own = RsaId::from([1; 20]);
+        let mut rng = Rng::from_seed([1; 32]);
+        let mut state = SharedRandom::default();
+        state.advance(at(3), &timing(), own, &mut rng);
+        state.handle_consensus(at(3), &timing(), value(1), value(2));
+        state.advance(at(24), &timing(), own, &mut rng);
+        let made = state.current;
+        state.handle_consensus(at(23), &timing(), value(1), value(2));
+        assert!(state.is_fresh() && made.is_some());
+        assert_eq!((state.previous, state.current), (value(2), made));
     }
 
     #[test]

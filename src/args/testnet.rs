@@ -95,6 +95,34 @@ pub enum SimCommand {
     Onions(SimOnionsArgs),
     /// A year of clients and their guards: how many, for how long, and what an adversary sees.
     Guards(SimGuardsArgs),
+    /// Authorities that crash, are cut off and lie: is there one consensus an hour, and only one?
+    Authorities(SimAuthoritiesArgs),
+}
+
+/// The arguments of `cepa testnet sim authorities`.
+#[derive(Debug, ClapArgs)]
+pub struct SimAuthoritiesArgs {
+    /// The first seed.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// How many seeds.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = within(1..=10_000))]
+    pub seeds: u16,
+    /// Authorities.
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = within(3..=9))]
+    pub authorities: u16,
+    /// Relays that publish.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = within(1..=2000))]
+    pub relays: u16,
+    /// Hours, a consensus each.
+    #[arg(long, value_name = "N", default_value_t = 168, value_parser = within(1..=8760))]
+    pub hours: u16,
+    /// Write what came of each seed to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write what happened to this file, a line an event: of one seed only.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
 }
 
 /// The arguments of `cepa testnet sim guards`.

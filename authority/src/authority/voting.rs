@@ -433,7 +433,8 @@ impl Authority {
             tracing::warn!(votes = round.votes.len(), "too few votes for a consensus");
             self.give_up();
         } else if round.may_compute(&self.config, now.wall) {
-            round.compute(&self.config, &self.keys, self.shared_random.is_fresh());
+            let is_fresh = self.shared_random.is_fresh();
+            round.compute(&self.config, &self.keys, is_fresh, self.signed);
             self.send_signatures();
         }
     }
@@ -444,12 +445,15 @@ impl Authority {
             return;
         };
         let own: Arc<str> = signing.detached().encode().into();
+        let signed = signing.signed();
+        self.signed = Some(signed);
         for early in std::mem::take(&mut self.early_signatures).into_values() {
             signing.add(&early, &self.certs);
         }
         let all: Arc<str> = signing.detached().encode().into();
         let texts =
             [Flavour::Ns, Flavour::Microdesc].map(|flavour| (flavour, signing.text(flavour)));
+        self.put(RowKind::Signed, String::new(), &signed.encode());
         for (flavour, text) in texts {
             self.serve(Document::NextConsensus(flavour, text.into()));
         }
@@ -507,7 +511,9 @@ impl Authority {
                     consensus.shared_rand_previous,
                     consensus.shared_rand_current,
                 );
-                self.shared_random.handle_consensus(previous, current);
+                let (at, timing) = (consensus.lifetime.valid_after, &self.config.timing);
+                self.shared_random
+                    .handle_consensus(at, timing, previous, current);
                 self.consensus = Some(text.clone());
             }
             self.serve(Document::CurrentConsensus(text));

@@ -88,7 +88,7 @@ pub enum Fault {
 }
 
 /// What a run came to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Report {
     /// What liars there were: each one's lies.
     pub liars: Vec<Vec<Lie>>,
@@ -116,6 +116,7 @@ pub struct Report {
     /// What must not be.
     pub violations: Vec<String>,
     /// The trace, if it was wanted.
+    #[serde(skip)]
     pub trace: Option<String>,
 }
 

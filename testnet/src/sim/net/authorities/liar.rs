@@ -15,7 +15,8 @@ use cepa_netdoc::vote::{Vote, VoteText};
 const SEEN_MAX: usize = 40;
 
 /// What a liar does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Lie {
     /// Sends some peers another vote than the others.
     Equivocates,

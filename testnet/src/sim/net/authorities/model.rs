@@ -64,8 +64,10 @@ impl Model {
     }
 
     pub(super) fn fail(&mut self, hour: Hour, what: String) {
-        let hour = hour % 24;
-        self.violations.push(format!("{hour:02}:00: {what}"));
+        let what = format!("{:02}:00 of day {}: {what}", hour % 24, hour / 24);
+        if !self.violations.contains(&what) {
+            self.violations.push(what);
+        }
     }
 
     /// An authority has posted its vote.
@@ -233,7 +235,7 @@ impl Model {
             all.iter().for_each(|own| signers.retain(|node| own.contains(node)));
             if !signers.is_empty() {
                 let what = format!("two valid consensuses, both signed by {signers:?}");
-                self.violations.push(format!("{:02}:00: {what}", hour % 24));
+                self.fail(*hour, what);
             }
         }
         valid.len()

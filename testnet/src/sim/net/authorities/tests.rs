@@ -24,6 +24,38 @@ fn the_same_seed_gives_the_same_bytes() {
     assert!(first.consensuses > 10, "{first:?}");
 }
 
+/// Seeds that once contradicted the model, each for another reason.
+#[test]
+fn seeds_that_failed_before_do_so_no_more() {
+    let size = Size {
+        authorities: 9,
+        relays: 6,
+        hours: 15,
+    };
+    // A consensus signed twice: by who crashed when it had signed and came again by an earlier clock.
+    for seed in [11] {
+        let report = run(seed, size, base());
+        assert_eq!(report.violations, [""; 0], "seed {seed}");
+        assert!(report.consensuses > 10);
+    }
+}
+
+/// More than these are `cepa testnet sim authorities`.
+#[test]
+fn fresh_seeds_do_not_contradict_the_model() {
+    let size = Size {
+        hours: 9,
+        ..SMALL
+    };
+    let mut required = 0;
+    for seed in 1000..1020 {
+        let report = run(seed, size, base());
+        assert_eq!(report.violations, [""; 0], "seed {seed}");
+        required += report.required;
+    }
+    assert!(required > 30, "{required}");
+}
+
 /// Each fault is one that the core does not have; whatever is simulated must tell.
 #[test]
 fn faults_put_in_by_hand_are_found() {
