@@ -7,6 +7,8 @@
 
 pub mod authorities;
 mod events;
+mod keys;
+pub mod network;
 pub mod trace;
 
 use std::time::Duration;

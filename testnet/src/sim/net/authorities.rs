@@ -11,7 +11,6 @@
 //! which downloads a consensus that its authority has missed, is a few lines here (`catch_up`).
 
 mod exchange;
-mod keys;
 mod liar;
 mod links;
 mod model;
@@ -34,10 +33,12 @@ use self::node::Node;
 use self::relays::{PUBLISH_EVERY, Relay};
 use self::weather::Fault as Weather;
 use super::events::Events;
+use super::keys;
 use super::trace::Trace;
 use super::{START, between, one_in, rng_of};
 
 pub use self::liar::Lie;
+pub(super) use self::node::served;
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Within so long of the start all relays publish for the first time.

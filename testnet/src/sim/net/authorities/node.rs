@@ -10,7 +10,7 @@ use cepa_relay::{DirDocument, DirStore};
 use cepa_wire::Now;
 
 use super::Fault;
-use super::keys::AuthorityKeys;
+use crate::sim::net::keys::AuthorityKeys;
 use super::liar::Liar;
 
 /// A crash that is to come: after so many steps of what the core asks for.
@@ -132,7 +132,7 @@ pub(super) enum Change {
 }
 
 /// The document as the store of a directory takes it (as `serve` of `src/roles/authority.rs`).
-pub(super) fn served(document: Document) -> DirDocument {
+pub(in crate::sim::net) fn served(document: Document) -> DirDocument {
     match document {
         Document::Descriptor(desc) => DirDocument::ServerDesc(desc.as_ref().into()),
         Document::ExtraInfo(info) => DirDocument::ExtraInfo(info.as_ref().into()),

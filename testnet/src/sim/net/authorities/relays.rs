@@ -10,7 +10,7 @@ use cepa_netdoc::family::Family;
 use cepa_netdoc::policy::AddrPolicy;
 use cepa_wire::cert::{Cert, CertKeyType, CertType};
 
-use super::keys::RelayKeys;
+use crate::sim::net::keys::RelayKeys;
 
 /// How often a relay publishes (dir-spec 2.1).
 pub(super) const PUBLISH_EVERY: Duration = Duration::from_secs(18 * 3600);

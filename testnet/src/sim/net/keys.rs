@@ -1,18 +1,19 @@
 //! The keys of a world, made once a process: a key of 1024 bits takes longer than an hour of a
 //! small network. They are the same for all seeds; what a seed changes is what happens.
 
-use std::sync::{LazyLock, Mutex, PoisonError};
-
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use cepa_authority::{Config, Keys, KnownAuthority};
 use cepa_crypto::ed25519::{ExpandedKeypair, Keypair};
 use cepa_crypto::{RsaId, curve25519, rsa};
+use cepa_link::TlsKeyAndCert;
 use cepa_netdoc::authcert::AuthCert;
+use cepa_relay::{KeyFile, RelayKeys as NodeKeys};
+use cepa_wire::Now;
 
-use super::super::{START, rng_of};
+use super::{START, rng_of};
 
 /// Bits of all RSA keys: what relays' identities have, and enough to sign the digests.
 const BITS: usize = 1024;
@@ -39,6 +40,33 @@ type Made<T> = LazyLock<Mutex<Vec<Arc<T>>>>;
 
 static RELAYS: Made<RelayKeys> = LazyLock::new(Mutex::default);
 static AUTHORITIES: Made<AuthorityKeys> = LazyLock::new(Mutex::default);
+
+static NODES: Made<Vec<KeyFile>> = LazyLock::new(Mutex::default);
+static TLS: Made<(String, Vec<u8>)> = LazyLock::new(Mutex::default);
+
+/// The files of the keys of so many relays that run.
+pub(super) fn nodes(count: usize, now: Now) -> Vec<Arc<Vec<KeyFile>>> {
+    take(&NODES, count, |number| {
+        let keys = NodeKeys::generate(now, &mut rng_of(KEYS_SEED + 100_000 + number));
+        keys.expect("the sizes are fine").files("simulated")
+    })
+}
+
+/// The TLS key of all relays: under virtual TLS it proves nothing, and a certificate of each would
+/// take a second to make.
+pub(super) fn tls(now: Now) -> TlsKeyAndCert {
+    let made = take(&TLS, 1, |_| {
+        let mut rng = rng_of(KEYS_SEED + 200_000);
+        let tls = TlsKeyAndCert::make(&rsa_key(&mut rng), now, &mut rng);
+        let tls = tls.expect("the size is fine");
+        (tls.key.to_pem().to_string(), tls.cert_der)
+    });
+    let (pem, cert_der) = made.first().map(|one| one.as_ref().clone()).unwrap_or_default();
+    TlsKeyAndCert {
+        key: rsa::Keypair::from_pem(&pem).expect("a key of ours is read"),
+        cert_der,
+    }
+}
 
 /// The keys of so many relays.
 pub(super) fn relays(count: usize) -> Vec<Arc<RelayKeys>> {
