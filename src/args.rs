@@ -14,8 +14,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use crate::config::onion::PortTarget;
 
 pub use self::testnet::{
-    BenchArgs, Peer, SimArgs, SimAuthoritiesArgs, SimCommand, SimGuardsArgs, SimOnionsArgs, TestnetArgs,
-    TestnetCommand, UpArgs,
+    BenchArgs, Peer, SimArgs, SimAuthoritiesArgs, SimCommand, SimGuardsArgs, SimNetworkArgs,
+    SimOnionsArgs, TestnetArgs, TestnetCommand, UpArgs,
 };
 
 /// An onion-routing network: authorities, relays and clients in one program.

@@ -50,6 +50,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
                 SimCommand::Onions(args) => testnet_sim::onions(&args),
                 SimCommand::Guards(args) => testnet_sim::guards(&args),
                 SimCommand::Authorities(args) => testnet_sim::authorities(&args),
+                SimCommand::Network(args) => testnet_sim::network(&args),
             },
         },
     }

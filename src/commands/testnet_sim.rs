@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use cepa_testnet::sim::guards::{self, Summary};
-use cepa_testnet::sim::net::authorities;
+use cepa_testnet::sim::net::{authorities, network};
 use cepa_testnet::sim::onions::{self, Report, Size};
 
-use crate::args::{SimAuthoritiesArgs, SimGuardsArgs, SimOnionsArgs};
+use crate::args::{SimAuthoritiesArgs, SimGuardsArgs, SimNetworkArgs, SimOnionsArgs};
 use crate::error::{Failure, fail};
 use crate::{clock, terminal};
 
@@ -76,7 +77,9 @@ pub fn authorities(args: &SimAuthoritiesArgs) -> Result<(), Failure> {
         "{} authorities, {} relays, {} hours a seed",
         size.authorities, size.relays, size.hours
     ));
-    terminal::say("seed  liars  hours  required  consensuses  split  crashes  requests  seconds  trace");
+    terminal::say(
+        "seed  liars  hours  required  consensuses  split  crashes  requests  seconds  trace",
+    );
     let base = clock::now().mono;
     let run = |seed| {
         let from = clock::now().mono;
@@ -107,7 +110,10 @@ pub fn authorities(args: &SimAuthoritiesArgs) -> Result<(), Failure> {
     ));
     if let Some(file) = &args.json {
         let reports: BTreeMap<_, _> = reports.iter().map(|(seed, one)| (seed, &one.0)).collect();
-        write(file, &serde_json::to_string_pretty(&reports).unwrap_or_default())?;
+        write(
+            file,
+            &serde_json::to_string_pretty(&reports).unwrap_or_default(),
+        )?;
     }
     match failed.is_empty() {
         true => Ok(()),
@@ -133,6 +139,49 @@ fn say_authorities(seed: u64, report: &authorities::Report, seconds: f64) {
     ));
     for what in report.violations.iter().take(FAILED_SHOWN_MAX) {
         terminal::say(&format!("      {what}"));
+    }
+}
+
+/// A whole network: a table of what its users got.
+pub fn network(args: &SimNetworkArgs) -> Result<(), Failure> {
+    let seconds = args.hours * 3600.0;
+    let Ok(time) = Duration::try_from_secs_f64(seconds) else {
+        return fail("no length of time", "--hours", "give a number, such as 0.5");
+    };
+    let size = network::Size {
+        authorities: usize::from(args.authorities),
+        relays: usize::from(args.relays),
+        exits: usize::from(args.exits),
+        clients: usize::from(args.clients),
+        onion_services: usize::from(args.onion_services),
+        time,
+        delay: args.delay,
+        jitter: args.jitter,
+        rate: args.rate,
+        crash_one_in: args.crash_one_in,
+        ..network::Size::default()
+    };
+    let from = clock::now().mono;
+    let report = network::run(args.seed, size, from, args.trace.is_some());
+    let took = (clock::now().mono - from).as_secs_f64();
+    terminal::say(&report.to_string());
+    terminal::say(&format!("{took:.1} s for {seconds:.0} simulated ones"));
+    if let Some(file) = &args.trace {
+        write(file, report.trace.as_deref().unwrap_or_default())?;
+    }
+    if let Some(file) = &args.json {
+        write(
+            file,
+            &serde_json::to_string_pretty(&report).unwrap_or_default(),
+        )?;
+    }
+    match report.violations.is_empty() {
+        true => Ok(()),
+        false => fail(
+            report.violations.join("; "),
+            "simulation",
+            "look where it begins by --trace FILE",
+        ),
     }
 }
 

@@ -283,7 +283,11 @@ impl World {
             self.events.plan(at, Event::Churn);
         }
         for number in 0..self.nodes.len() {
-            if self.nodes.get(number).is_some_and(|node| node.liar.is_some()) {
+            if self
+                .nodes
+                .get(number)
+                .is_some_and(|node| node.liar.is_some())
+            {
                 self.events.plan(HOUR, Event::Replay(number));
             }
         }
@@ -329,7 +333,10 @@ impl World {
             Event::Arrive(message) => self.arrive(*message),
             Event::Answer(answer) => self.take_answer(*answer),
             Event::Reached(number, generation, relay) => {
-                let is_up = self.relay_of.get(&relay).and_then(|at| self.relays.get(*at));
+                let is_up = self
+                    .relay_of
+                    .get(&relay)
+                    .and_then(|at| self.relays.get(*at));
                 let is_up = is_up.is_some_and(|relay| relay.is_up);
                 let now = self.now(number);
                 if let Some(core) = self.core(number, generation) {
@@ -392,7 +399,12 @@ impl World {
         node.start(at, now);
         let generation = node.generation;
         self.note(format_args!("auth{number} starts"));
-        let soon = self.at + between(&mut self.rng, Duration::from_secs(5), Duration::from_secs(60));
+        let soon = self.at
+            + between(
+                &mut self.rng,
+                Duration::from_secs(5),
+                Duration::from_secs(60),
+            );
         self.events.plan(soon, Event::CatchUp(number, generation));
         self.drain(number);
     }
@@ -430,7 +442,8 @@ impl World {
         let up = numbers.filter(|number| self.nodes.get(*number).is_some_and(Node::is_up));
         let up: BTreeSet<usize> = up.collect();
         let apart = |a: &usize, b: &usize| self.links.is_cut(*a, *b) && self.links.is_cut(*b, *a);
-        let joined = |a: &usize, b: &usize| !self.links.is_cut(*a, *b) && !self.links.is_cut(*b, *a);
+        let joined =
+            |a: &usize, b: &usize| !self.links.is_cut(*a, *b) && !self.links.is_cut(*b, *a);
         let group = up.iter().map(|one| {
             let mut group: BTreeSet<usize> = up.clone();
             group.retain(|other| one == other || joined(one, other));
@@ -452,7 +465,10 @@ impl World {
                     && !node.liar.as_ref().is_some_and(divides)
             })
         };
-        let honest = group.iter().copied().filter(|one| self.model.is_honest(*one));
+        let honest = group
+            .iter()
+            .copied()
+            .filter(|one| self.model.is_honest(*one));
         let honest: BTreeSet<usize> = honest.collect();
         let knows = |number: &usize| {
             let node = self.nodes.get(*number);
@@ -496,7 +512,11 @@ impl World {
                 }
             }
         }
-        let soon = between(&mut self.rng, Duration::from_secs(60), Duration::from_secs(1200));
+        let soon = between(
+            &mut self.rng,
+            Duration::from_secs(60),
+            Duration::from_secs(1200),
+        );
         self.events.plan(self.at + soon, Event::Replay(number));
     }
 

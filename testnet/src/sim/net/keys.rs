@@ -61,7 +61,10 @@ pub(super) fn tls(now: Now) -> TlsKeyAndCert {
         let tls = tls.expect("the size is fine");
         (tls.key.to_pem().to_string(), tls.cert_der)
     });
-    let (pem, cert_der) = made.first().map(|one| one.as_ref().clone()).unwrap_or_default();
+    let (pem, cert_der) = made
+        .first()
+        .map(|one| one.as_ref().clone())
+        .unwrap_or_default();
     TlsKeyAndCert {
         key: rsa::Keypair::from_pem(&pem).expect("a key of ours is read"),
         cert_der,

@@ -47,6 +47,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(20);
 const TRAFFIC_EVERY: Duration = Duration::from_secs(10);
 /// An application that has got nothing for so long, and no end, hangs.
 const HANGS: Duration = Duration::from_secs(600);
+/// Events of one instant: more say that somebody wants to be woken without end.
+const EVENTS_AT_ONCE_MAX: u64 = 100_000;
 /// Rounds of commands that may follow from one event.
 const ROUNDS_MAX: usize = 10_000;
 
@@ -140,6 +142,7 @@ struct Network {
     authorities: cepa_authority::Config,
     onions: Vec<String>,
     bytes_sent: u64,
+    same_instant: u64,
     asked: u64,
     /// Circuits of clients that were seen to stand.
     seen: BTreeSet<(usize, CircuitId)>,
@@ -166,6 +169,14 @@ impl Network {
         while let Some((at, event)) = self.events.next() {
             if at > self.size.time {
                 return;
+            }
+            self.same_instant = if at > self.at {
+                0
+            } else {
+                self.same_instant + 1
+            };
+            if self.same_instant > EVENTS_AT_ONCE_MAX {
+                return self.fail("time stands still".to_owned());
             }
             self.at = at;
             self.handle(event);
@@ -282,7 +293,10 @@ impl Network {
         };
         let Some(due) = machine.due() else { return };
         let due = due.saturating_duration_since(base).max(at);
-        if machine.wake.is_none_or(|planned| due < planned || planned < at) {
+        if machine
+            .wake
+            .is_none_or(|planned| due < planned || planned < at)
+        {
             machine.wake = Some(due);
             let generation = machine.generation;
             self.events.plan(due, Event::Wake(number, generation));
@@ -311,10 +325,18 @@ impl Network {
             None => {}
         }
         let count = of_client.len() + of_relay.len() + of_switch.len() + of_authority.len();
-        of_client.into_iter().for_each(|one| self.do_client(number, one));
-        of_authority.into_iter().for_each(|one| self.do_authority(number, one));
-        of_relay.into_iter().for_each(|one| self.do_relay(number, one));
-        of_switch.into_iter().for_each(|one| self.do_switch(number, one));
+        of_client
+            .into_iter()
+            .for_each(|one| self.do_client(number, one));
+        of_authority
+            .into_iter()
+            .for_each(|one| self.do_authority(number, one));
+        of_relay
+            .into_iter()
+            .for_each(|one| self.do_relay(number, one));
+        of_switch
+            .into_iter()
+            .for_each(|one| self.do_switch(number, one));
         count > 0
     }
 
@@ -442,8 +464,12 @@ impl Network {
                 continue;
             };
             let status = host.client.status(now);
-            let sample: BTreeSet<RsaId> =
-                status.guards.sampled.iter().map(|guard| guard.rsa).collect();
+            let sample: BTreeSet<RsaId> = status
+                .guards
+                .sampled
+                .iter()
+                .map(|guard| guard.rsa)
+                .collect();
             for circuit in &status.circuits {
                 let hops: Vec<RsaId> = circuit.path.iter().filter_map(|hop| hop.rsa).collect();
                 let nets = hops.iter().filter_map(|hop| {
@@ -462,9 +488,7 @@ impl Network {
                 if !circuit.is_one_hop() && !sample.contains(&circuit.guard) {
                     wrong.push(format!("client {number}: {} is no guard", circuit.guard));
                 }
-                if circuit.state == CircuitState::Built
-                    && self.seen.insert((number, circuit.id))
-                {
+                if circuit.state == CircuitState::Built && self.seen.insert((number, circuit.id)) {
                     self.report.circuits += 1;
                 }
             }
@@ -501,7 +525,11 @@ impl Network {
         for (link, side) in links {
             self.close(link, side);
         }
-        let down = between(&mut self.rng, Duration::from_secs(5), Duration::from_secs(300));
+        let down = between(
+            &mut self.rng,
+            Duration::from_secs(5),
+            Duration::from_secs(300),
+        );
         self.plan_in(down, Event::Start(number));
     }
 

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_authority::{
-    Command, Document, RelayUpload, Reply, read_descriptors, read_signatures,
-};
+use cepa_authority::{Command, Document, RelayUpload, Reply, read_descriptors, read_signatures};
 use cepa_dir::DirRequest;
 use cepa_dir::request::{DescQuery, Round, VoteQuery};
 use cepa_netdoc::consensus::{ConsensusText, Flavour};
@@ -117,7 +115,11 @@ impl World {
     pub(super) fn arrive(&mut self, message: Message) {
         let now = self.now(message.to);
         let from = message.from.map_or(-1, |(from, _)| from as i64);
-        self.note(format_args!("{from}>{} {}", message.to, kind(&message.request)));
+        self.note(format_args!(
+            "{from}>{} {}",
+            message.to,
+            kind(&message.request)
+        ));
         self.overhear(&message);
         let Some(node) = self.nodes.get_mut(message.to) else {
             return;
@@ -125,7 +127,11 @@ impl World {
         let Some(core) = &mut node.core else {
             return self.refuse(&message);
         };
-        let method = if message.request.is_post() { "POST" } else { "GET" };
+        let method = if message.request.is_post() {
+            "POST"
+        } else {
+            "GET"
+        };
         let Ok((request, _)) = DirRequest::parse(method, &message.request.path(), None) else {
             return self.refuse(&message);
         };
@@ -155,7 +161,10 @@ impl World {
                     && liar.does(Lie::ForgesConsensus)
                     && let Some(text) = core.store.consensus(Flavour::Ns)
                 {
-                    body = liar.forge_consensus(text, node.keys.id()).into_bytes().into();
+                    body = liar
+                        .forge_consensus(text, node.keys.id())
+                        .into_bytes()
+                        .into();
                 }
                 self.answer(&message, status, body);
             }
@@ -245,8 +254,13 @@ impl World {
             diff_from: Vec::new(),
         };
         self.send(Message::get((number, generation), to, request));
-        let soon = between(&mut self.rng, Duration::from_secs(20), Duration::from_secs(600));
-        self.events.plan(self.at + soon, Event::CatchUp(number, generation));
+        let soon = between(
+            &mut self.rng,
+            Duration::from_secs(20),
+            Duration::from_secs(600),
+        );
+        self.events
+            .plan(self.at + soon, Event::CatchUp(number, generation));
     }
 
     fn believe(&mut self, number: usize, generation: u64, body: &str) {
@@ -319,7 +333,10 @@ impl World {
     }
 
     fn crash_as_planned(&mut self, number: usize) {
-        let plan = self.nodes.get_mut(number).and_then(|node| node.crash.take());
+        let plan = self
+            .nodes
+            .get_mut(number)
+            .and_then(|node| node.crash.take());
         if let Some(plan) = plan {
             self.crash(number, plan.down, plan.jump);
         }
@@ -330,11 +347,17 @@ impl World {
         let Some(node) = self.nodes.get_mut(number) else {
             return;
         };
-        let due = node.core.as_ref().and_then(|core| core.authority.poll_timeout());
+        let due = node
+            .core
+            .as_ref()
+            .and_then(|core| core.authority.poll_timeout());
         let Some(due) = due.map(|due| due.saturating_duration_since(base).max(at)) else {
             return;
         };
-        if node.wake.is_none_or(|planned| due < planned || planned < at) {
+        if node
+            .wake
+            .is_none_or(|planned| due < planned || planned < at)
+        {
             node.wake = Some(due);
             let generation = node.generation;
             self.events.plan(due, Event::Wake(number, generation));
@@ -385,7 +408,10 @@ impl World {
     fn post_vote(&mut self, from: (usize, u64), to: usize, body: &Arc<str>) {
         let number = from.0;
         self.note_vote(number, body);
-        let liar = self.nodes.get_mut(number).and_then(|node| node.liar.as_mut());
+        let liar = self
+            .nodes
+            .get_mut(number)
+            .and_then(|node| node.liar.as_mut());
         let (mut is_late, mut sent) = (false, Arc::clone(body));
         if let Some(liar) = liar {
             is_late = liar.does(Lie::LastMoment);
@@ -411,7 +437,10 @@ impl World {
             return;
         }
         let is_known = self.nodes.get_mut(number).is_some_and(|node| {
-            let is_known = node.last_vote.as_ref().is_some_and(|held| Arc::ptr_eq(held, body));
+            let is_known = node
+                .last_vote
+                .as_ref()
+                .is_some_and(|held| Arc::ptr_eq(held, body));
             node.last_vote = Some(Arc::clone(body));
             is_known
         });
@@ -419,7 +448,9 @@ impl World {
             return;
         }
         let Ok(text) = VoteText::parse(Arc::clone(body)) else {
-            return self.model.fail(0, format!("auth{number} posts what is no vote"));
+            return self
+                .model
+                .fail(0, format!("auth{number} posts what is no vote"));
         };
         self.model.voted(number, &text);
     }
@@ -445,7 +476,9 @@ impl World {
             let hour = hour_of(consensus.lifetime.valid_after) % 24;
             let good = self.good(text);
             let name = consensus.flavour.name();
-            self.note(format_args!("auth{number} has {name} of {hour}: {good} signatures"));
+            self.note(format_args!(
+                "auth{number} has {name} of {hour}: {good} signatures"
+            ));
             if self.model.is_honest(number) && consensus.flavour == Flavour::Ns {
                 self.model.published(number, text, good);
             }
@@ -484,7 +517,11 @@ impl World {
         if is_faulty && node.liar.is_none() {
             let key = node.keys.signing();
             let lies = [Lie::SignsTwice].into();
-            node.liar = Some(super::Liar::new(lies, key, cepa_crypto::Rng::from_seed([0; 32])));
+            node.liar = Some(super::Liar::new(
+                lies,
+                key,
+                cepa_crypto::Rng::from_seed([0; 32]),
+            ));
         }
         let Some(liar) = node.liar.as_mut().filter(|_| is_up) else {
             return;

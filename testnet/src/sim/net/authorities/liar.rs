@@ -112,7 +112,12 @@ impl Liar {
                 commit.reveal = commit.reveal.take().map(|_| stamp(&mut self.rng));
             }
         }
-        if !vote.shared_rand.commits.iter().any(|one| one.identity == own) {
+        if !vote
+            .shared_rand
+            .commits
+            .iter()
+            .any(|one| one.identity == own)
+        {
             vote.shared_rand.commits.push(SharedRandCommit {
                 identity: own,
                 commit: stamp(&mut self.rng),
@@ -163,9 +168,8 @@ impl Liar {
         if !self.signed.insert(detached.consensus_digest) {
             return None;
         }
-        let sign = |algorithm, digest: &[u8]| {
-            DirectorySignature::sign(algorithm, digest, own, &self.key)
-        };
+        let sign =
+            |algorithm, digest: &[u8]| DirectorySignature::sign(algorithm, digest, own, &self.key);
         let ns = sign(DigestAlgorithm::Sha1, &detached.consensus_digest);
         let microdesc = detached.microdesc_digest;
         detached.ns = vec![ns];

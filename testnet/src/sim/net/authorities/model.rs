@@ -160,7 +160,10 @@ impl Model {
         if let (Some(before), Some(previous)) = (before, consensus.shared_rand_previous)
             && *before != previous
         {
-            self.fail(hour, "the previous shared random value is another".to_owned());
+            self.fail(
+                hour,
+                "the previous shared random value is another".to_owned(),
+            );
         }
     }
 
@@ -175,7 +178,8 @@ impl Model {
             digests.collect::<Vec<_>>()
         };
         let (signed, published) = (of(&self.own), of(&self.published));
-        let missing = |digests: &[Option<Digest>]| digests.iter().filter(|one| one.is_none()).count();
+        let missing =
+            |digests: &[Option<Digest>]| digests.iter().filter(|one| one.is_none()).count();
         let kinds = |digests: &[Option<Digest>]| digests.iter().collect::<BTreeSet<_>>().len();
         if missing(&published) > 0 || kinds(&published) > 1 {
             self.fail(
@@ -188,7 +192,10 @@ impl Model {
                 ),
             );
         } else if kinds(&signed) > 1 {
-            self.fail(hour, format!("{talking:?} sign {} consensuses", kinds(&signed)));
+            self.fail(
+                hour,
+                format!("{talking:?} sign {} consensuses", kinds(&signed)),
+            );
         }
         self.judge_value(hour, talking.len());
     }
@@ -232,7 +239,8 @@ impl Model {
         valid.retain(|_, all| all.len() > 1);
         for (hour, all) in &valid {
             let mut signers: BTreeSet<usize> = self.honest.clone();
-            all.iter().for_each(|own| signers.retain(|node| own.contains(node)));
+            all.iter()
+                .for_each(|own| signers.retain(|node| own.contains(node)));
             if !signers.is_empty() {
                 let what = format!("two valid consensuses, both signed by {signers:?}");
                 self.fail(*hour, what);

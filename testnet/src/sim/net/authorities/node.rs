@@ -10,8 +10,8 @@ use cepa_relay::{DirDocument, DirStore};
 use cepa_wire::Now;
 
 use super::Fault;
-use crate::sim::net::keys::AuthorityKeys;
 use super::liar::Liar;
+use crate::sim::net::keys::AuthorityKeys;
 
 /// A crash that is to come: after so many steps of what the core asks for.
 #[derive(Debug, Clone, Copy)]
@@ -136,9 +136,7 @@ pub(in crate::sim::net) fn served(document: Document) -> DirDocument {
     match document {
         Document::Descriptor(desc) => DirDocument::ServerDesc(desc.as_ref().into()),
         Document::ExtraInfo(info) => DirDocument::ExtraInfo(info.as_ref().into()),
-        Document::Microdesc(digest, text, relay) => {
-            DirDocument::MadeMicrodesc(digest, text, relay)
-        }
+        Document::Microdesc(digest, text, relay) => DirDocument::MadeMicrodesc(digest, text, relay),
         Document::Certificate(cert) => DirDocument::Certificate(cert),
         Document::NextVote(vote) => DirDocument::NextVote(vote),
         Document::NextSignatures(text) => DirDocument::NextSignatures(text),

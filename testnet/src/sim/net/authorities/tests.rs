@@ -43,10 +43,7 @@ fn seeds_that_failed_before_do_so_no_more() {
 /// More than these are `cepa testnet sim authorities`.
 #[test]
 fn fresh_seeds_do_not_contradict_the_model() {
-    let size = Size {
-        hours: 9,
-        ..SMALL
-    };
+    let size = Size { hours: 9, ..SMALL };
     let mut required = 0;
     for seed in 1000..1020 {
         let report = run(seed, size, base());
@@ -65,10 +62,7 @@ fn faults_put_in_by_hand_are_found() {
         (Fault::PublishesAlone, "believes what 1 have signed"),
         (Fault::BelievesAnybody, "believes what 1 have signed"),
     ];
-    let size = Size {
-        hours: 8,
-        ..SMALL
-    };
+    let size = Size { hours: 8, ..SMALL };
     for (fault, word) in faults {
         let is_found = |seed: &u64| {
             let report = run_with(*seed, size, base(), Some(fault), false);
@@ -100,6 +94,12 @@ fn seeds_by_hand() {
         let took = base() - from;
         let trace = report.trace.clone().unwrap_or_default();
         println!("{trace}");
-        println!("{seed}: {took:?} {:?}", Report { trace: None, ..report });
+        println!(
+            "{seed}: {took:?} {:?}",
+            Report {
+                trace: None,
+                ..report
+            }
+        );
     }
 }

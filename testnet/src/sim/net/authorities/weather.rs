@@ -46,8 +46,8 @@ impl World {
         // Whoever lacks the consensus looks for it within the hour.
         for number in 0..self.nodes.len() {
             let generation = self.nodes.get(number).map_or(0, |node| node.generation);
-            let at = self.since_start(hour)
-                + between(&mut self.rng, Duration::from_secs(60), HOUR / 2);
+            let at =
+                self.since_start(hour) + between(&mut self.rng, Duration::from_secs(60), HOUR / 2);
             self.events.plan(at, Event::CatchUp(number, generation));
         }
     }
@@ -116,7 +116,11 @@ impl World {
             1 => 300,
             _ => 5400,
         };
-        between(&mut self.rng, Duration::from_secs(1), Duration::from_secs(longest))
+        between(
+            &mut self.rng,
+            Duration::from_secs(1),
+            Duration::from_secs(longest),
+        )
     }
 
     /// Who cannot connect to whom: one with all others, halves, one way, or any pairs.

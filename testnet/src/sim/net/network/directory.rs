@@ -105,7 +105,11 @@ impl Network {
         let now = self.now();
         let (mut status, mut body) = (0, Vec::new());
         let host = self.machines.get_mut(http.to).and_then(Machine::relay);
-        let method = if http.request.is_post() { "POST" } else { "GET" };
+        let method = if http.request.is_post() {
+            "POST"
+        } else {
+            "GET"
+        };
         if let Some(host) = host
             && let Ok((request, _)) = DirRequest::parse(method, &http.request.path(), None)
         {
@@ -199,7 +203,13 @@ impl Network {
             }
             AuthorityCommand::FetchSignatures { from } => {
                 let from = IpAddr::V4(*from.ip());
-                self.ask(number, from, DirRequest::Signatures, none, Asked::Signatures);
+                self.ask(
+                    number,
+                    from,
+                    DirRequest::Signatures,
+                    none,
+                    Asked::Signatures,
+                );
             }
             AuthorityCommand::FetchDescriptors { from, digests } => {
                 let request = DirRequest::ServerDescs(DescQuery::Digests(digests));
@@ -248,7 +258,9 @@ impl Network {
             // It was kept, or others gave it before.
             let _ = host.relay.offer_consensus(text, now);
             self.report.consensuses += 1;
-            self.note(format_args!("machine {number} has a consensus of {relays} relays"));
+            self.note(format_args!(
+                "machine {number} has a consensus of {relays} relays"
+            ));
         }
     }
 

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use cepa_client::FetchId;
-use cepa_dir::DirRequest;
 
 /// Bytes of a request of an application.
 pub(super) const ASK_LEN: usize = 16;
@@ -99,7 +98,6 @@ pub(super) struct Exchange {
     pub(super) input: Vec<u8>,
     pub(super) output: Vec<u8>,
     pub(super) sent: usize,
-    pub(super) request: Option<DirRequest>,
 }
 
 impl Exchange {
@@ -108,14 +106,16 @@ impl Exchange {
             input: Vec::new(),
             output,
             sent: 0,
-            request: None,
         }
     }
 
     /// What goes out next, at most so much.
     pub(super) fn say(&mut self, room: usize) -> Vec<u8> {
         let rest = self.output.get(self.sent..).unwrap_or_default();
-        let now = rest.get(..room.min(rest.len())).unwrap_or_default().to_vec();
+        let now = rest
+            .get(..room.min(rest.len()))
+            .unwrap_or_default()
+            .to_vec();
         self.sent += now.len();
         now
     }

@@ -90,9 +90,10 @@ impl Network {
         };
         let own = self.machines.get_mut(from).and_then(|one| one.relay());
         let own = own.and_then(|host| host.link.clone());
-        let from_addr = self.machines.get(from).map_or(addr, |one| {
-            SocketAddr::new(one.ip.into(), 40_000)
-        });
+        let from_addr = self
+            .machines
+            .get(from)
+            .map_or(addr, |one| SocketAddr::new(one.ip.into(), 40_000));
         let initiator = Handshake::initiator(expect, own, addr, &LINK_VERSIONS);
         let responder = Handshake::responder(identity, from_addr, &LINK_VERSIONS);
         let end = |machine, generation, handshake| End {
@@ -126,7 +127,11 @@ impl Network {
             return;
         };
         let (machine, generation) = (end.machine, end.generation);
-        if self.machines.get(machine).is_none_or(|one| one.generation != generation) {
+        if self
+            .machines
+            .get(machine)
+            .is_none_or(|one| one.generation != generation)
+        {
             return self.hang_up(number, side);
         }
         end.input.extend_from_slice(bytes);
@@ -188,7 +193,10 @@ impl Network {
                 _ => None,
             },
             Some(Plane::Relay(relay)) if is_relays || matches!(purpose, Purpose::Relay(_)) => {
-                let key = relay.switch.as_mut().map(|one| one.add_channel(established, now));
+                let key = relay
+                    .switch
+                    .as_mut()
+                    .map(|one| one.add_channel(established, now));
                 if let (Some(key), Some(peer)) = (key, peer) {
                     relay.known.insert(peer.rsa, key);
                     let waiting = relay.waiting.remove(&peer.rsa).unwrap_or_default();
@@ -260,7 +268,8 @@ impl Network {
         end.last = end.last.max(host.busy + delay);
         let at = end.last;
         self.bytes_sent += bytes.len() as u64;
-        self.events.plan(at, Event::Bytes(number, other(side), bytes));
+        self.events
+            .plan(at, Event::Bytes(number, other(side), bytes));
     }
 
     /// A channel has output: as much goes out as the machine can send now.
@@ -307,7 +316,10 @@ impl Network {
         };
         end.is_planned = false;
         let (machine, key, generation) = (end.machine, end.key, end.generation);
-        let is_same = self.machines.get(machine).is_some_and(|one| one.generation == generation);
+        let is_same = self
+            .machines
+            .get(machine)
+            .is_some_and(|one| one.generation == generation);
         if let Some(key) = key.filter(|_| is_same) {
             self.pump(machine, key);
             self.settle(machine);
@@ -318,7 +330,9 @@ impl Network {
     pub(super) fn close(&mut self, number: u64, side: usize) {
         let delay = self.delay();
         let end = self.connections.get(&number);
-        let last = end.and_then(|one| one.ends.get(other(side))).map(|end| end.last);
+        let last = end
+            .and_then(|one| one.ends.get(other(side)))
+            .map(|end| end.last);
         let at = last.unwrap_or_default().max(self.at + delay);
         self.end_of(number, side);
         self.events.plan(at, Event::Closed(number, other(side)));

@@ -11,7 +11,9 @@ use cepa_circuit::{CircuitKey, OnionKeys, StreamKey, StreamRead};
 use cepa_client::{Client, FetchId, RequestId};
 use cepa_crypto::{Rng, RsaId};
 use cepa_link::{ChannelKey, LinkIdentity};
-use cepa_relay::{DirStore, HsDirStore, KeyFile, KnownRelays, Relay, Switch, SwitchConfig, WorkerId};
+use cepa_relay::{
+    DirStore, HsDirStore, KeyFile, KnownRelays, Relay, Switch, SwitchConfig, WorkerId,
+};
 use cepa_wire::Now;
 use cepa_wire::end::EndReason;
 

@@ -100,7 +100,9 @@ impl Network {
     fn weights(&mut self) -> BTreeMap<usize, f64> {
         let host = self.machines.first_mut().and_then(Machine::relay);
         let text = host.and_then(|host| {
-            let text = host.store.consensus(cepa_netdoc::consensus::Flavour::Microdesc);
+            let text = host
+                .store
+                .consensus(cepa_netdoc::consensus::Flavour::Microdesc);
             text.cloned()
         });
         let Some(text) = text else {
@@ -131,12 +133,19 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ready = &self.bootstrapped;
         let (median, last) = (quantile(ready, 0.5), quantile(ready, 1.0));
-        writeln!(f, "clients ready      {} (s: median {median:.1}, last {last:.1})", ready.len())?;
+        writeln!(
+            f,
+            "clients ready      {} (s: median {median:.1}, last {last:.1})",
+            ready.len()
+        )?;
         writeln!(f, "consensuses        {}", self.consensuses)?;
         writeln!(f, "services found     {}", self.published)?;
         writeln!(f, "circuits           {}", self.circuits)?;
         writeln!(f, "crashes            {}", self.crashes)?;
-        writeln!(f, "\nrequest              count  first byte, s (median, 90 %)  kB/s (median)")?;
+        writeln!(
+            f,
+            "\nrequest              count  first byte, s (median, 90 %)  kB/s (median)"
+        )?;
         for (name, of) in &self.transfers {
             writeln!(
                 f,
@@ -163,6 +172,10 @@ impl fmt::Display for Report {
             )?;
         }
         let bytes = self.bytes as f64 / 1e6;
-        write!(f, "\n{bytes:.1} MB, {} events, trace {}", self.events, self.hash)
+        write!(
+            f,
+            "\n{bytes:.1} MB, {} events, trace {}",
+            self.events, self.hash
+        )
     }
 }

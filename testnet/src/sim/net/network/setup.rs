@@ -113,6 +113,7 @@ impl Network {
             authorities,
             onions: Vec::new(),
             bytes_sent: 0,
+            same_instant: 0,
             asked: 0,
             seen: BTreeSet::new(),
             report: Report::default(),

@@ -80,7 +80,9 @@ impl Network {
         let early = ask(number_of_ask, size);
         let client = &mut host_of.client;
         client.handle_socks_request(id, &request, source, isolation, early, now);
-        self.note(format_args!("client {number} asks {number_of_ask} for {size} at {host}"));
+        self.note(format_args!(
+            "client {number} asks {number_of_ask} for {size} at {host}"
+        ));
         self.settle(number);
     }
 
@@ -95,7 +97,9 @@ impl Network {
         let Some(machine) = self.machines.get_mut(number) else {
             return;
         };
-        let app = machine.client().and_then(|host| host.asked.remove(&request));
+        let app = machine
+            .client()
+            .and_then(|host| host.asked.remove(&request));
         let Some(app) = app else {
             return machine.stream_close(stream, now);
         };
@@ -131,7 +135,10 @@ impl Network {
             hanging.extend(all.filter(|app| is_old(app)).map(|app| app.number));
         }
         for number in hanging {
-            self.fail(format!("ask {number} has got no end for {} s", HANGS.as_secs()));
+            self.fail(format!(
+                "ask {number} has got no end for {} s",
+                HANGS.as_secs()
+            ));
         }
     }
 
@@ -167,7 +174,9 @@ impl Network {
         if let Some(switch) = machine.relay().and_then(|host| host.switch.as_mut()) {
             switch.stream_connected(stream, SocketAddr::new(ip, port), TTL_SECS, now);
         }
-        machine.edges.insert(stream, Edge::Server(Server::default()));
+        machine
+            .edges
+            .insert(stream, Edge::Server(Server::default()));
         self.serve_stream(number, stream);
     }
 
@@ -181,7 +190,9 @@ impl Network {
         if !host.is_some_and(|host| host.client.onion_stream_connected(stream, now)) {
             return machine.stream_close(stream, now);
         }
-        machine.edges.insert(stream, Edge::Server(Server::default()));
+        machine
+            .edges
+            .insert(stream, Edge::Server(Server::default()));
         self.serve_stream(number, stream);
     }
 
@@ -209,7 +220,10 @@ impl Network {
         let Some(machine) = self.machines.get_mut(number) else {
             return;
         };
-        if let Some(stream) = machine.client().and_then(|host| host.fetches.remove(&fetch)) {
+        if let Some(stream) = machine
+            .client()
+            .and_then(|host| host.fetches.remove(&fetch))
+        {
             machine.stream_close(stream, now);
         }
     }
@@ -262,7 +276,10 @@ impl Network {
             Edge::Fetch(_, exchange) => http::read_reply(&exchange.input).is_some(),
         };
         if !is_right && let Edge::App(app) = &edge {
-            self.fail(format!("ask {} gets a wrong byte before {}", app.number, app.got));
+            self.fail(format!(
+                "ask {} gets a wrong byte before {}",
+                app.number, app.got
+            ));
         }
         match (end, is_over) {
             (None, false) => {
@@ -292,7 +309,10 @@ impl Network {
             Edge::App(app) => {
                 machine.stream_close(stream, now);
                 let took = (at - app.asked).as_secs_f64();
-                self.note(format_args!("ask {} is over: {} of {}", app.number, app.got, app.size));
+                self.note(format_args!(
+                    "ask {} is over: {} of {}",
+                    app.number, app.got, app.size
+                ));
                 if app.got >= app.size {
                     let first = app.first.unwrap_or(at) - app.asked;
                     self.report.done(&app, first.as_secs_f64(), took);
