@@ -209,8 +209,8 @@ impl SharedRandom {
         self.is_fresh
     }
 
-    /// The values of a consensus are everybody's from now on, in the run that it is of. One of a run
-    /// that began without us takes us there; one of the run before says only which value that had.
+    /// The values of a consensus are everybody's from now on, in the run that it is of. One of a
+    /// run that began without us takes us there; one of the run before says only what its value was.
     pub(crate) fn handle_consensus(
         &mut self,
         valid_after: SystemTime,
@@ -400,7 +400,7 @@ mod tests {
         assert!(!state.is_fresh() && vote.commits.len() == 1);
     }
 
-    /// The same when the last consensus of a run is learnt while the first one of the next is voted.
+    /// The same when the last consensus of a run is learnt while the first of the next is voted.
     #[test]
     fn a_consensus_of_the_run_before_changes_no_value_of_this_one() {
         let own = RsaId::from([1; 20]);

@@ -378,8 +378,8 @@ fn a_consensus_of_the_past_or_of_others_is_not_restored() {
     assert!(!restored(&foreign, now));
 }
 
-/// Seed 11 of `cepa testnet sim authorities --hours 26 --relays 6`: an authority that crashed when it
-/// had signed, and came again with its clock set back, signed a second consensus of other votes.
+/// Seed 11 of `cepa testnet sim authorities --hours 26 --relays 6`: an authority that crashed when
+/// it had signed, and came again with its clock set back, signed a second consensus.
 #[test]
 fn no_second_consensus_of_an_interval_is_signed() {
     let mut world = booted();

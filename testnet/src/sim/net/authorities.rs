@@ -16,10 +16,10 @@ mod links;
 mod model;
 mod node;
 mod relays;
+mod setup;
 mod weather;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use cepa_crypto::{Rng, RsaId};
@@ -33,9 +33,8 @@ use self::node::Node;
 use self::relays::{PUBLISH_EVERY, Relay};
 use self::weather::Fault as Weather;
 use super::events::Events;
-use super::keys;
 use super::trace::Trace;
-use super::{START, between, one_in, rng_of};
+use super::{between, one_in};
 
 pub use self::liar::Lie;
 pub(super) use self::node::served;
@@ -136,7 +135,7 @@ pub fn run_with(
     fault: Option<Fault>,
     keeps_trace: bool,
 ) -> Report {
-    let mut world = World::new(seed, size, base, fault, keeps_trace);
+    let mut world = setup::world(seed, size, base, fault, keeps_trace);
     world.run();
     world.finish()
 }
@@ -189,85 +188,6 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, size: Size, base: Instant, fault: Option<Fault>, keeps_trace: bool) -> Self {
-        let mut rng = rng_of(seed);
-        let keys = keys::authorities(size.authorities.clamp(1, 9));
-        let config = keys::config(&keys);
-        let pick = |rng: &mut Rng, from: &[u64]| {
-            let at = rng.below(from.len() as u64) as usize;
-            from.get(at).copied().unwrap_or(0)
-        };
-        let links = Links::new(
-            Duration::from_millis(pick(&mut rng, &[50, 500, 5_000, 30_000])),
-            pick(&mut rng, &[0, 100, 10]),
-        );
-        let skew = i64::try_from(pick(&mut rng, &[0, 5_000, 50_000, 600_000])).unwrap_or(0);
-        let liars = match rng.below(2) {
-            0 => 0,
-            _ => 1 + rng.below(((keys.len() as u64).saturating_sub(1) / 2).max(1)),
-        };
-        let liars = usize::try_from(liars).unwrap_or(0).min(keys.len() / 2);
-        let mut nodes = Vec::new();
-        let mut report = Report {
-            hours: size.hours,
-            ..Report::default()
-        };
-        for (number, keys) in keys.iter().enumerate() {
-            let mut node = Node::new(Arc::clone(keys), config.clone(), rng.fork());
-            let span = u64::try_from(2 * skew).unwrap_or(0) + 1;
-            node.skew = i64::try_from(rng.below(span)).unwrap_or(0) - skew;
-            // Clocks that are far off are few.
-            if number > 1 {
-                node.skew = node.skew.clamp(-SKEW_MAX_MS, SKEW_MAX_MS);
-            }
-            if number + liars >= keys_len(&config) {
-                let lies: BTreeSet<Lie> = Lie::ALL
-                    .into_iter()
-                    .filter(|_| one_in(&mut rng, 4))
-                    .collect();
-                report.liars.push(lies.iter().copied().collect());
-                node.liar = Some(Liar::new(lies, keys.signing(), rng.fork()));
-            }
-            nodes.push(node);
-        }
-        if let Some(node) = nodes.first_mut() {
-            node.fault = fault;
-        }
-        let honest = nodes.iter().enumerate();
-        let honest = honest.filter(|(_, node)| node.liar.is_none());
-        let honest: BTreeSet<usize> = honest.map(|(number, _)| number).collect();
-        let start = START + HOUR * u32::try_from(rng.below(24)).unwrap_or(0);
-        let wall = SystemTime::UNIX_EPOCH + start;
-        let relay_keys = keys::relays(size.relays).into_iter().enumerate();
-        let relays: Vec<Relay> = relay_keys
-            .map(|(number, keys)| Relay::new(number, keys, wall, &mut rng))
-            .collect();
-        let relay_of = relays.iter().enumerate();
-        let relay_of = relay_of.map(|(number, relay)| (relay.id(), number));
-        World {
-            size,
-            at: Duration::ZERO,
-            // Clocks may be set back.
-            base: base + HOUR * 24,
-            start,
-            end: HOUR * u32::try_from(size.hours).unwrap_or(u32::MAX) + AFTER * 2,
-            events: Events::new(),
-            trace: Trace::new(keeps_trace),
-            relay_of: relay_of.collect(),
-            nodes,
-            relays,
-            links,
-            model: Model::new(keys.len(), honest),
-            changes: 0,
-            calm_percent: 50 + rng.below(40),
-            certs: keys.iter().map(|keys| keys.cert.clone()).collect(),
-            trusted: config.v3_identities(),
-            good: BTreeMap::new(),
-            report,
-            rng,
-        }
-    }
-
     fn run(&mut self) {
         for number in 0..self.nodes.len() {
             self.start_node(number);
@@ -431,57 +351,6 @@ impl World {
         self.changes + self.links.version
     }
 
-    /// Who must agree on the next consensus, as things are: a majority of honest ones that can all
-    /// talk, while nobody else can talk to only some of them or divides them.
-    fn talking(&self) -> BTreeSet<usize> {
-        let none = BTreeSet::new;
-        if self.links.reset_one_in > 0 {
-            return none();
-        }
-        let numbers = 0..self.nodes.len();
-        let up = numbers.filter(|number| self.nodes.get(*number).is_some_and(Node::is_up));
-        let up: BTreeSet<usize> = up.collect();
-        let apart = |a: &usize, b: &usize| self.links.is_cut(*a, *b) && self.links.is_cut(*b, *a);
-        let joined =
-            |a: &usize, b: &usize| !self.links.is_cut(*a, *b) && !self.links.is_cut(*b, *a);
-        let group = up.iter().map(|one| {
-            let mut group: BTreeSet<usize> = up.clone();
-            group.retain(|other| one == other || joined(one, other));
-            group
-        });
-        let Some(group) = group.max_by_key(BTreeSet::len) else {
-            return none();
-        };
-        let pairs = || group.iter().flat_map(|a| group.iter().map(move |b| (a, b)));
-        let is_whole = pairs().all(|(a, b)| a == b || joined(a, b));
-        let mut others = up.difference(&group);
-        let is_apart = others.all(|other| group.iter().all(|one| apart(one, other)));
-        let is_fine = |number: &usize| {
-            let node = self.nodes.get(*number);
-            node.is_some_and(|node| {
-                let divides = |liar: &Liar| liar.lies.iter().any(|lie| lie.divides());
-                node.crash.is_none()
-                    && node.skew.abs() <= SKEW_MAX_MS
-                    && !node.liar.as_ref().is_some_and(divides)
-            })
-        };
-        let honest = group
-            .iter()
-            .copied()
-            .filter(|one| self.model.is_honest(*one));
-        let honest: BTreeSet<usize> = honest.collect();
-        let knows = |number: &usize| {
-            let node = self.nodes.get(*number);
-            node.is_some_and(|node| node.since + TIME_TO_LEARN <= self.at + BEFORE / 2)
-        };
-        let may = is_whole
-            && is_apart
-            && group.iter().all(is_fine)
-            && honest.iter().any(knows)
-            && honest.len() >= self.model.majority();
-        if may { honest } else { none() }
-    }
-
     fn publish(&mut self, number: usize) {
         let wall = SystemTime::UNIX_EPOCH + self.start + self.at;
         // Documents have whole seconds.
@@ -523,10 +392,6 @@ impl World {
     fn note(&mut self, what: std::fmt::Arguments<'_>) {
         self.trace.note(self.at, what);
     }
-}
-
-fn keys_len(config: &cepa_authority::Config) -> usize {
-    config.authorities.len()
 }
 
 #[cfg(test)]

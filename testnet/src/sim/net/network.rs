@@ -7,8 +7,8 @@
 //!                   └──── documents ───┘ virtual HTTP between DirPorts
 //! ```
 //! TCP and TLS are a delay, a rate and an order ([`links`]); what goes over them is real. A model
-//! looks on: each byte of a stream comes once and in order, or the stream's end is told; the hops of
-//! a circuit are distinct and of different /16s; a client's circuits begin at guards of its sample.
+//! looks on: each byte of a stream comes once and in order, or the stream's end is told; the hops
+//! of a circuit are distinct and of different /16s; circuits begin at guards of the client's sample.
 
 mod directory;
 mod edges;
@@ -100,7 +100,7 @@ impl Default for Size {
 /// Runs a seed.
 #[must_use]
 pub fn run(seed: u64, size: Size, base: Instant, keeps_trace: bool) -> Report {
-    let mut network = Network::new(seed, size, base, keeps_trace);
+    let mut network = setup::network(seed, size, base, keeps_trace);
     network.run();
     network.finish()
 }
@@ -200,13 +200,13 @@ impl Network {
             Event::Wake(number, generation) => self.wake(number, generation),
             Event::Bytes(number, side, bytes) => {
                 self.note(format_args!("link {number}.{side} {} bytes", bytes.len()));
-                self.bytes(number, side, &bytes);
+                links::bytes(self, number, side, &bytes);
             }
-            Event::Pump(number, side) => self.pump_again(number, side),
-            Event::Closed(number, side) => self.closed(number, side),
+            Event::Pump(number, side) => links::pump_again(self, number, side),
+            Event::Closed(number, side) => links::closed(self, number, side),
             Event::Failed(number, generation, purpose) => {
                 if self.is_same(number, generation) {
-                    self.failed(number, purpose);
+                    links::failed(self, number, purpose);
                     self.settle(number);
                 }
             }
@@ -222,7 +222,7 @@ impl Network {
             Event::Visit(number) => self.visit(number),
             Event::Look => self.look(),
             Event::Start(number) => {
-                self.start(number);
+                setup::start(self, number);
                 self.settle(number);
             }
         }
@@ -277,7 +277,7 @@ impl Network {
                 self.serve_stream(number, stream);
             }
             for channel in channels {
-                self.pump(number, channel);
+                links::pump(self, number, channel);
             }
             if !moved {
                 return self.plan_wake(number);
@@ -371,7 +371,7 @@ impl Network {
                 waiting.push(circuit);
                 if waiting.len() == 1 {
                     let expected = expect(target.rsa, target.ed);
-                    self.connect(number, addr, expected, Purpose::Relay(target.rsa));
+                    links::connect(self, number, addr, expected, Purpose::Relay(target.rsa));
                 }
             }
             SwitchCommand::ChannelUnwanted { circuit, rsa } => {
@@ -396,7 +396,7 @@ impl Network {
             SwitchCommand::ChannelUsed { .. } => {}
             SwitchCommand::CloseChannel { channel, .. } => {
                 if let Some((link, side)) = machine.links.get(&channel).copied() {
-                    self.close(link, side);
+                    links::close(self, link, side);
                 }
             }
         }
@@ -408,15 +408,17 @@ impl Network {
             ClientCommand::OpenChannel { link, target } => {
                 let expected = expect(target.rsa, target.ed);
                 match target.addrs.first().copied() {
-                    Some(addr) => self.connect(number, addr, expected, Purpose::Client(link)),
-                    None => self.failed(number, Purpose::Client(link)),
+                    Some(addr) => {
+                        links::connect(self, number, addr, expected, Purpose::Client(link))
+                    }
+                    None => links::failed(self, number, Purpose::Client(link)),
                 }
             }
             ClientCommand::CloseChannel { channel, .. } => {
                 let machine = self.machines.get(number);
                 let link = machine.and_then(|one| one.links.get(&channel).copied());
                 if let Some((link, side)) = link {
-                    self.close(link, side);
+                    links::close(self, link, side);
                 }
             }
             ClientCommand::DirRequest {
@@ -523,7 +525,7 @@ impl Network {
         self.report.crashes += 1;
         self.note(format_args!("machine {number} crashes"));
         for (link, side) in links {
-            self.close(link, side);
+            links::close(self, link, side);
         }
         let down = between(
             &mut self.rng,

@@ -3,10 +3,11 @@
 //! *Always*, whatever the weather and the liars: an honest authority makes one vote and signs one
 //! consensus an hour and makes one commitment a run; what it publishes or believes has the
 //! signatures of more than half of the authorities; and two consensuses of one hour have so many
-//! only if liars signed both. *In a calm hour*, when more than half of the authorities are honest, up,
-//! of one time and able to talk, and nobody divides them: all of these sign and publish the same
-//! consensus. *Shared randomness*: within a run all consensuses have the same value, and the next
-//! run's has it as the previous one; who has a consensus votes for its values until the run is over.
+//! only if liars signed both.
+//! *In a calm hour*, when more than half of the authorities are honest, up, of one time and able to
+//! talk, and nobody divides them: all of these sign and publish the same consensus.
+//! *Shared randomness*: within a run all consensuses have the same value, and the next run's has
+//! it as the previous one; who has a consensus votes for its values until the run is over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -185,7 +186,7 @@ impl Model {
             self.fail(
                 hour,
                 format!(
-                    "of {talking:?} {} publish nothing, and the others {} consensuses; {} sign nothing",
+                    "of {talking:?} {} publish nothing, the others {} consensuses; {} sign nothing",
                     missing(&published),
                     published.iter().flatten().collect::<BTreeSet<_>>().len(),
                     missing(&signed)

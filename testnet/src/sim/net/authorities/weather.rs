@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::node::CrashPlan;
+use super::setup::talking;
 use super::{AFTER, BEFORE, Event, HOUR, World, between, one_in};
 use crate::sim::net::authorities::model::Hour;
 
@@ -33,7 +34,7 @@ impl World {
         let is_calm = self.rng.below(100) < self.calm_percent;
         let dusk = self.since_start(hour) + AFTER;
         if is_calm {
-            let talking = self.talking();
+            let talking = talking(self);
             let version = self.version();
             self.events.plan(dusk, Event::Dusk(hour, talking, version));
         } else {

@@ -14,7 +14,7 @@ use cepa_dir::request::{DescQuery, Round, VoteQuery};
 use cepa_relay::{Asker, Command as RelayCommand, DirDocument, HsDirStore, HsUpload};
 use cepa_wire::Now;
 
-use super::links::{Purpose, expect};
+use super::links::{self, Purpose, expect};
 use super::machines::{Machine, RelayHost};
 use super::{Event, Network};
 use crate::sim::net::authorities::served;
@@ -240,7 +240,7 @@ impl Network {
         ed: cepa_crypto::Ed25519Id,
     ) {
         let expected = expect(rsa, Some(ed));
-        self.connect(number, address, expected, Purpose::Test(rsa));
+        links::connect(self, number, address, expected, Purpose::Test(rsa));
     }
 
     fn serve_document(&mut self, number: usize, document: Document) {

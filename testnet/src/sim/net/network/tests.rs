@@ -1,3 +1,5 @@
+//! Small networks: what their users get, and that a seed does the same again.
+
 use super::*;
 
 const SMALL: Size = Size {
