@@ -292,14 +292,7 @@ impl Authority {
             .as_ref()
             .is_none_or(|held| start(held) < start(text));
         if text.consensus().flavour == Flavour::Ns && is_newer {
-            let consensus = text.consensus();
-            let (previous, current) = (
-                consensus.shared_rand_previous,
-                consensus.shared_rand_current,
-            );
-            let (at, timing) = (start(text), &self.config.timing);
-            self.shared_random
-                .handle_consensus(at, timing, previous, current);
+            self.take_values(text.consensus());
             self.put_shared_random();
             self.consensus = Some(text.clone());
             self.round = self.round.take().filter(|round| !round.schedule.late);

@@ -23,6 +23,10 @@ use crate::schedule::Timing;
 const PHASE_ROUNDS: u64 = 12;
 /// Rounds of a run.
 const RUN_ROUNDS: u64 = 2 * PHASE_ROUNDS;
+
+/// The previous value and the current one.
+type Values = (Option<SharedRandValue>, Option<SharedRandValue>);
+
 /// Where a round is in its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Position {
@@ -210,13 +214,12 @@ impl SharedRandom {
     }
 
     /// The values of a consensus are everybody's from now on, in the run that it is of. One of a
-    /// run that began without us takes us there; one of the run before says only what its value was.
+    /// run that began without us takes us there; one of the run before says only its value.
     pub(crate) fn handle_consensus(
         &mut self,
         valid_after: SystemTime,
         timing: &Timing,
-        previous: Option<SharedRandValue>,
-        current: Option<SharedRandValue>,
+        (previous, current): Values,
     ) {
         let Position { run, .. } = position(valid_after, timing);
         if run < self.run {
@@ -391,9 +394,9 @@ mod tests {
         let mut rng = Rng::from_seed([1; 32]);
         let mut state = SharedRandom::default();
         state.advance(at(20), &timing(), own, &mut rng);
-        state.handle_consensus(at(20), &timing(), value(1), value(2));
+        state.handle_consensus(at(20), &timing(), (value(1), value(2)));
         let mut state = SharedRandom::parse(&state.encode());
-        state.handle_consensus(at(24), &timing(), value(2), value(3));
+        state.handle_consensus(at(24), &timing(), (value(2), value(3)));
         state.advance(at(25), &timing(), own, &mut rng);
         let vote = state.vote(at(25), &timing(), own);
         assert_eq!((vote.previous, vote.current), (value(2), value(3)));
@@ -407,10 +410,10 @@ mod tests {
         let mut rng = Rng::from_seed([1; 32]);
         let mut state = SharedRandom::default();
         state.advance(at(3), &timing(), own, &mut rng);
-        state.handle_consensus(at(3), &timing(), value(1), value(2));
+        state.handle_consensus(at(3), &timing(), (value(1), value(2)));
         state.advance(at(24), &timing(), own, &mut rng);
         let made = state.current;
-        state.handle_consensus(at(23), &timing(), value(1), value(2));
+        state.handle_consensus(at(23), &timing(), (value(1), value(2)));
         assert!(state.is_fresh() && made.is_some());
         assert_eq!((state.previous, state.current), (value(2), made));
     }

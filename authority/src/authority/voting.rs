@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use cepa_crypto::RsaId;
-use cepa_netdoc::consensus::{DirectorySignature, Flavour};
+use cepa_netdoc::consensus::{Consensus, DirectorySignature, Flavour};
 use cepa_netdoc::detached::DetachedSignatures;
 use cepa_netdoc::vote::{Vote, VoteText};
 use cepa_wire::Now;
@@ -489,6 +489,13 @@ impl Authority {
         }
     }
 
+    /// Takes the shared random values of a consensus.
+    pub(super) fn take_values(&mut self, of: &Consensus) {
+        let values = (of.shared_rand_previous, of.shared_rand_current);
+        let (at, timing) = (of.lifetime.valid_after, &self.config.timing);
+        self.shared_random.handle_consensus(at, timing, values);
+    }
+
     fn publish(&mut self, now: Now) {
         let Some(round) = self.round.take() else {
             return;
@@ -507,13 +514,7 @@ impl Authority {
                 let signatures = consensus.signatures.len();
                 let relays = consensus.routers.len();
                 tracing::info!(relays, signatures, "a consensus is published");
-                let (previous, current) = (
-                    consensus.shared_rand_previous,
-                    consensus.shared_rand_current,
-                );
-                let (at, timing) = (consensus.lifetime.valid_after, &self.config.timing);
-                self.shared_random
-                    .handle_consensus(at, timing, previous, current);
+                self.take_values(&consensus);
                 self.consensus = Some(text.clone());
             }
             self.serve(Document::CurrentConsensus(text));

@@ -250,8 +250,8 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Wake(number, generation) => self.wake(number, generation),
-            Event::Arrive(message) => self.arrive(*message),
-            Event::Answer(answer) => self.take_answer(*answer),
+            Event::Arrive(message) => exchange::arrive(self, *message),
+            Event::Answer(answer) => exchange::take_answer(self, *answer),
             Event::Reached(number, generation, relay) => {
                 let is_up = self
                     .relay_of
@@ -261,7 +261,7 @@ impl World {
                 let now = self.now(number);
                 if let Some(core) = self.core(number, generation) {
                     core.authority.handle_reachability(&relay, is_up, now);
-                    self.drain(number);
+                    exchange::drain(self, number);
                 }
             }
             Event::Dawn(hour) => self.dawn(hour),
@@ -281,7 +281,7 @@ impl World {
                     }
                 }
             }
-            Event::CatchUp(number, generation) => self.catch_up(number, generation),
+            Event::CatchUp(number, generation) => exchange::catch_up(self, number, generation),
             Event::Replay(number) => self.replay(number),
         }
     }
@@ -303,7 +303,7 @@ impl World {
         node.wake = None;
         if let Some(core) = &mut node.core {
             core.authority.handle_timeout(now);
-            self.drain(number);
+            exchange::drain(self, number);
         }
     }
 
@@ -326,7 +326,7 @@ impl World {
                 Duration::from_secs(60),
             );
         self.events.plan(soon, Event::CatchUp(number, generation));
-        self.drain(number);
+        exchange::drain(self, number);
     }
 
     /// A crash; it comes again after a while, by a clock that may be another.
@@ -360,7 +360,7 @@ impl World {
         };
         if relay.is_up {
             relay.publish(SystemTime::UNIX_EPOCH + secs);
-            self.upload(number);
+            exchange::upload(self, number);
         }
         let next = between(&mut self.rng, PUBLISH_EVERY * 3 / 4, PUBLISH_EVERY);
         self.events.plan(self.at + next, Event::Publish(number));
@@ -377,7 +377,10 @@ impl World {
         for one in posted.unwrap_or_default().into_iter().filter(|_| is_up) {
             for to in 0..self.nodes.len() {
                 if to != number {
-                    self.send(Message::post(Some((number, generation)), to, one.clone()));
+                    exchange::send(
+                        self,
+                        Message::post(Some((number, generation)), to, one.clone()),
+                    );
                 }
             }
         }

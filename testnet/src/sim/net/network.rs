@@ -8,7 +8,7 @@
 //! ```
 //! TCP and TLS are a delay, a rate and an order ([`links`]); what goes over them is real. A model
 //! looks on: each byte of a stream comes once and in order, or the stream's end is told; the hops
-//! of a circuit are distinct and of different /16s; circuits begin at guards of the client's sample.
+//! of a circuit are of different /16s; circuits begin at guards of the client's sample.
 
 mod directory;
 mod edges;
@@ -210,8 +210,8 @@ impl Network {
                     self.settle(number);
                 }
             }
-            Event::Request(request) => self.serve(*request),
-            Event::Reply(reply) => self.take_reply(*reply),
+            Event::Request(request) => directory::serve(self, *request),
+            Event::Reply(reply) => directory::take_reply(self, *reply),
             Event::Connected(number, generation, stream, ip, port) => {
                 if self.is_same(number, generation) {
                     self.connected(number, stream, ip, port);
@@ -330,10 +330,10 @@ impl Network {
             .for_each(|one| self.do_client(number, one));
         of_authority
             .into_iter()
-            .for_each(|one| self.do_authority(number, one));
+            .for_each(|one| directory::do_authority(self, number, one));
         of_relay
             .into_iter()
-            .for_each(|one| self.do_relay(number, one));
+            .for_each(|one| directory::do_relay(self, number, one));
         of_switch
             .into_iter()
             .for_each(|one| self.do_switch(number, one));

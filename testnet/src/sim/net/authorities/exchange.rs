@@ -77,475 +77,485 @@ fn kind(request: &DirRequest) -> &'static str {
     }
 }
 
-impl World {
-    /// Sends a request, unless the way is cut or the connection is reset.
-    pub(super) fn send(&mut self, message: Message) {
-        let delay = self.links.delay(&mut self.rng);
-        let is_cut = message
-            .from
-            .is_some_and(|(from, _)| self.links.is_cut(from, message.to));
-        self.report.requests += 1;
-        if let Body::Text(text) = &message.body {
-            self.report.bytes += text.len() as u64;
-        }
-        if let Some(delay) = delay.filter(|_| !is_cut) {
-            let arrives = self.at + delay;
-            self.events.plan(arrives, Event::Arrive(Box::new(message)));
-        }
+/// Sends a request, unless the way is cut or the connection is reset.
+pub(super) fn send(world: &mut World, message: Message) {
+    let delay = world.links.delay(&mut world.rng);
+    let is_cut = message
+        .from
+        .is_some_and(|(from, _)| world.links.is_cut(from, message.to));
+    world.report.requests += 1;
+    if let Body::Text(text) = &message.body {
+        world.report.bytes += text.len() as u64;
     }
+    if let Some(delay) = delay.filter(|_| !is_cut) {
+        let arrives = world.at + delay;
+        world.events.plan(arrives, Event::Arrive(Box::new(message)));
+    }
+}
 
-    /// A relay uploads its descriptor to all.
-    pub(super) fn upload(&mut self, relay: usize) {
-        let Some(body) = self.relays.get(relay).map(|relay| Arc::clone(&relay.body)) else {
-            return;
-        };
-        let read = RelayUpload::read(&body);
-        for to in 0..self.nodes.len() {
-            self.report.bytes += body.len() as u64;
-            self.send(Message {
+/// A relay uploads its descriptor to all.
+pub(super) fn upload(world: &mut World, relay: usize) {
+    let Some(body) = world.relays.get(relay).map(|relay| Arc::clone(&relay.body)) else {
+        return;
+    };
+    let read = RelayUpload::read(&body);
+    for to in 0..world.nodes.len() {
+        world.report.bytes += body.len() as u64;
+        send(
+            world,
+            Message {
                 from: None,
                 to,
                 request: DirRequest::PostDescriptor,
                 body: Body::Read(read.clone()),
-            });
-        }
-    }
-
-    /// A request has come.
-    pub(super) fn arrive(&mut self, message: Message) {
-        let now = self.now(message.to);
-        let from = message.from.map_or(-1, |(from, _)| from as i64);
-        self.note(format_args!(
-            "{from}>{} {}",
-            message.to,
-            kind(&message.request)
-        ));
-        self.overhear(&message);
-        let Some(node) = self.nodes.get_mut(message.to) else {
-            return;
-        };
-        let Some(core) = &mut node.core else {
-            return self.refuse(&message);
-        };
-        let method = if message.request.is_post() {
-            "POST"
-        } else {
-            "GET"
-        };
-        let Ok((request, _)) = DirRequest::parse(method, &message.request.path(), None) else {
-            return self.refuse(&message);
-        };
-        let authority = &mut core.authority;
-        match (&request, &message.body) {
-            (DirRequest::PostVote, Body::Text(text)) => {
-                let read = authority.vote_door(now.wall).read(text, now.wall);
-                authority.handle_read_vote(read, now);
-            }
-            (DirRequest::PostSignatures, Body::Text(text)) => {
-                authority.handle_read_signatures(read_signatures(text), now);
-            }
-            (DirRequest::PostDescriptor, Body::Read(read)) => {
-                let reply = authority.handle_upload(read.clone(), now);
-                let status = reply.status;
-                self.note(format_args!("{} says {status}", message.to));
-            }
-            (request, _) => {
-                let asker = Asker {
-                    accept_encoding: None,
-                    z: false,
-                    if_modified_since: None,
-                };
-                let reply = core.store.reply(request, asker, now.wall);
-                let (status, mut body) = (reply.status, reply.body);
-                if let (DirRequest::Consensus { .. }, Some(liar)) = (request, &node.liar)
-                    && liar.does(Lie::ForgesConsensus)
-                    && let Some(text) = core.store.consensus(Flavour::Ns)
-                {
-                    body = liar
-                        .forge_consensus(text, node.keys.id())
-                        .into_bytes()
-                        .into();
-                }
-                self.answer(&message, status, body);
-            }
-        }
-        self.drain(message.to);
-    }
-
-    fn refuse(&mut self, message: &Message) {
-        self.answer(message, 0, Arc::new([]));
-    }
-
-    fn answer(&mut self, message: &Message, status: u16, body: Arc<[u8]>) {
-        let Some(to) = message.from else { return };
-        let delay = self.links.delay(&mut self.rng);
-        self.report.bytes += body.len() as u64;
-        if let Some(delay) = delay.filter(|_| !self.links.is_cut(to.0, message.to)) {
-            let answer = Answer {
-                to,
-                from: message.to,
-                request: message.request.clone(),
-                status,
-                body,
-            };
-            let arrives = self.at + delay;
-            self.events.plan(arrives, Event::Answer(Box::new(answer)));
-        }
-    }
-
-    /// A reply has come (as `fetch` of `src/roles/authority.rs`).
-    pub(super) fn take_answer(&mut self, answer: Answer) {
-        let (number, generation) = answer.to;
-        let now = self.now(number);
-        self.note(format_args!(
-            "{}<{} {} {}",
-            number,
-            answer.from,
-            kind(&answer.request),
-            answer.status
-        ));
-        let Ok(body) = std::str::from_utf8(&answer.body) else {
-            return;
-        };
-        if answer.status != 200 {
-            return;
-        }
-        if let DirRequest::Consensus { .. } = answer.request {
-            return self.believe(number, generation, body);
-        }
-        let Some(core) = self.core(number, generation) else {
-            return;
-        };
-        let authority = &mut core.authority;
-        match answer.request {
-            DirRequest::Votes(..) => {
-                let read = authority.vote_door(now.wall).read_all(body, now.wall);
-                authority.handle_read_votes(read, now);
-            }
-            DirRequest::Signatures => {
-                authority.handle_read_signatures(read_signatures(body), now);
-            }
-            DirRequest::ServerDescs(_) => {
-                authority.handle_read_descriptors(read_descriptors(body), now);
-            }
-            _ => {}
-        }
-        self.drain(number);
-    }
-
-    /// The relay beside an authority asks for the consensus that it has not.
-    pub(super) fn catch_up(&mut self, number: usize, generation: u64) {
-        let now = self.now(number);
-        let Some(core) = self.core(number, generation) else {
-            return;
-        };
-        let held = core.store.consensus(Flavour::Ns);
-        if held.is_some_and(|text| text.consensus().lifetime.is_fresh(now.wall)) {
-            return;
-        }
-        let others: Vec<usize> = (0..self.nodes.len()).filter(|one| *one != number).collect();
-        let at = self.rng.below(others.len() as u64) as usize;
-        let Some(to) = others.get(at).copied() else {
-            return;
-        };
-        let request = DirRequest::Consensus {
-            flavour: Flavour::Ns,
-            signers: Vec::new(),
-            diff_from: Vec::new(),
-        };
-        self.send(Message::get((number, generation), to, request));
-        let soon = between(
-            &mut self.rng,
-            Duration::from_secs(20),
-            Duration::from_secs(600),
+            },
         );
-        self.events
-            .plan(self.at + soon, Event::CatchUp(number, generation));
     }
+}
 
-    fn believe(&mut self, number: usize, generation: u64, body: &str) {
-        let now = self.now(number);
-        let Ok(text) = ConsensusText::parse(body) else {
-            return;
-        };
-        let good = self.good(&text);
-        let is_careless = self
-            .nodes
-            .get(number)
-            .is_some_and(|node| node.fault == Some(Fault::BelievesAnybody));
-        let is_live = text.consensus().lifetime.is_live(now.wall);
-        if !is_live || (good < self.model.majority() && !is_careless) {
-            return;
+/// A request has come.
+pub(super) fn arrive(world: &mut World, message: Message) {
+    let now = world.now(message.to);
+    let from = message.from.map_or(-1, |(from, _)| from as i64);
+    world.note(format_args!(
+        "{from}>{} {}",
+        message.to,
+        kind(&message.request)
+    ));
+    overhear(world, &message);
+    let Some(node) = world.nodes.get_mut(message.to) else {
+        return;
+    };
+    let Some(core) = &mut node.core else {
+        return refuse(world, &message);
+    };
+    let method = if message.request.is_post() {
+        "POST"
+    } else {
+        "GET"
+    };
+    let Ok((request, _)) = DirRequest::parse(method, &message.request.path(), None) else {
+        return refuse(world, &message);
+    };
+    let authority = &mut core.authority;
+    match (&request, &message.body) {
+        (DirRequest::PostVote, Body::Text(text)) => {
+            let read = authority.vote_door(now.wall).read(text, now.wall);
+            authority.handle_read_vote(read, now);
         }
-        let Some(core) = self.core(number, generation) else {
-            return;
-        };
-        let store = &mut core.store;
-        store.insert(DirDocument::Consensus(text.clone()), now.wall);
-        core.authority.handle_consensus(&text, now);
-        self.drain(number);
-        // Unless it has crashed before that was kept.
-        if self.model.is_honest(number) && self.core(number, generation).is_some() {
-            self.model.has(number, text.consensus(), good);
+        (DirRequest::PostSignatures, Body::Text(text)) => {
+            authority.handle_read_signatures(read_signatures(text), now);
         }
-    }
-
-    /// How many authorities have signed it.
-    fn good(&mut self, text: &ConsensusText) -> usize {
-        let key = cepa_crypto::digest::sha256(text.text().as_bytes());
-        let (certs, trusted) = (&self.certs, &self.trusted);
-        let at = std::time::SystemTime::UNIX_EPOCH + self.start;
-        let count = || text.signers(certs, trusted, at).good.len();
-        *self.good.entry(key).or_insert_with(count)
-    }
-
-    /// Does what a core asks for (as `drain` of `src/roles/authority.rs`): first the disk, then
-    /// the rest, and crashes wherever it is to.
-    pub(super) fn drain(&mut self, number: usize) {
-        let Some(node) = self.nodes.get_mut(number) else {
-            return;
-        };
-        let Some(core) = node.core.as_mut() else {
-            return;
-        };
-        let (mut changes, mut commands) = (Vec::new(), Vec::new());
-        while let Some(command) = core.authority.poll_command() {
-            match command {
-                Command::Put(row) => changes.push(Change::Put(row)),
-                Command::Drop(kind, key) => changes.push(Change::Drop(kind, key)),
-                other => commands.push(other),
+        (DirRequest::PostDescriptor, Body::Read(read)) => {
+            let reply = authority.handle_upload(read.clone(), now);
+            let status = reply.status;
+            world.note(format_args!("{} says {status}", message.to));
+        }
+        (request, _) => {
+            let asker = Asker {
+                accept_encoding: None,
+                z: false,
+                if_modified_since: None,
+            };
+            let reply = core.store.reply(request, asker, now.wall);
+            let (status, mut body) = (reply.status, reply.body);
+            if let (DirRequest::Consensus { .. }, Some(liar)) = (request, &node.liar)
+                && liar.does(Lie::ForgesConsensus)
+                && let Some(text) = core.store.consensus(Flavour::Ns)
+            {
+                body = liar
+                    .forge_consensus(text, node.keys.id())
+                    .into_bytes()
+                    .into();
             }
-        }
-        // Tests of relays go on all the time; a crash that is planned is for a round.
-        let is_round = |one: &Command| !matches!(one, Command::TestReachability { .. });
-        if !changes.is_empty() && commands.iter().any(is_round) && node.step() {
-            return self.crash_as_planned(number);
-        }
-        node.write(changes);
-        for command in commands {
-            let node = self.nodes.get_mut(number);
-            if node.is_some_and(|node| is_round(&command) && node.step()) {
-                return self.crash_as_planned(number);
-            }
-            self.run_command(number, command);
-        }
-        self.plan_wake(number);
-    }
-
-    fn crash_as_planned(&mut self, number: usize) {
-        let plan = self
-            .nodes
-            .get_mut(number)
-            .and_then(|node| node.crash.take());
-        if let Some(plan) = plan {
-            self.crash(number, plan.down, plan.jump);
+            answer(world, &message, status, body);
         }
     }
+    drain(world, message.to);
+}
 
-    fn plan_wake(&mut self, number: usize) {
-        let (base, at) = (self.base, self.at);
-        let Some(node) = self.nodes.get_mut(number) else {
-            return;
+fn refuse(world: &mut World, message: &Message) {
+    answer(world, message, 0, Arc::new([]));
+}
+
+fn answer(world: &mut World, message: &Message, status: u16, body: Arc<[u8]>) {
+    let Some(to) = message.from else { return };
+    let delay = world.links.delay(&mut world.rng);
+    world.report.bytes += body.len() as u64;
+    if let Some(delay) = delay.filter(|_| !world.links.is_cut(to.0, message.to)) {
+        let answer = Answer {
+            to,
+            from: message.to,
+            request: message.request.clone(),
+            status,
+            body,
         };
-        let due = node
-            .core
-            .as_ref()
-            .and_then(|core| core.authority.poll_timeout());
-        let Some(due) = due.map(|due| due.saturating_duration_since(base).max(at)) else {
-            return;
-        };
-        if node
-            .wake
-            .is_none_or(|planned| due < planned || planned < at)
-        {
-            node.wake = Some(due);
-            let generation = node.generation;
-            self.events.plan(due, Event::Wake(number, generation));
-        }
+        let arrives = world.at + delay;
+        world.events.plan(arrives, Event::Answer(Box::new(answer)));
     }
+}
 
-    fn run_command(&mut self, number: usize, command: Command) {
-        let generation = self.nodes.get(number).map_or(0, |node| node.generation);
-        let from = (number, generation);
-        let peer = |port: u16| usize::from(port).saturating_sub(1);
+/// A reply has come (as `fetch` of `src/roles/authority.rs`).
+pub(super) fn take_answer(world: &mut World, answer: Answer) {
+    let (number, generation) = answer.to;
+    let now = world.now(number);
+    world.note(format_args!(
+        "{}<{} {} {}",
+        number,
+        answer.from,
+        kind(&answer.request),
+        answer.status
+    ));
+    let Ok(body) = std::str::from_utf8(&answer.body) else {
+        return;
+    };
+    if answer.status != 200 {
+        return;
+    }
+    if let DirRequest::Consensus { .. } = answer.request {
+        return believe(world, number, generation, body);
+    }
+    let Some(core) = world.core(number, generation) else {
+        return;
+    };
+    let authority = &mut core.authority;
+    match answer.request {
+        DirRequest::Votes(..) => {
+            let read = authority.vote_door(now.wall).read_all(body, now.wall);
+            authority.handle_read_votes(read, now);
+        }
+        DirRequest::Signatures => {
+            authority.handle_read_signatures(read_signatures(body), now);
+        }
+        DirRequest::ServerDescs(_) => {
+            authority.handle_read_descriptors(read_descriptors(body), now);
+        }
+        _ => {}
+    }
+    drain(world, number);
+}
+
+/// The relay beside an authority asks for the consensus that it has not.
+pub(super) fn catch_up(world: &mut World, number: usize, generation: u64) {
+    let now = world.now(number);
+    let Some(core) = world.core(number, generation) else {
+        return;
+    };
+    let held = core.store.consensus(Flavour::Ns);
+    if held.is_some_and(|text| text.consensus().lifetime.is_fresh(now.wall)) {
+        return;
+    }
+    let others: Vec<usize> = (0..world.nodes.len())
+        .filter(|one| *one != number)
+        .collect();
+    let at = world.rng.below(others.len() as u64) as usize;
+    let Some(to) = others.get(at).copied() else {
+        return;
+    };
+    let request = DirRequest::Consensus {
+        flavour: Flavour::Ns,
+        signers: Vec::new(),
+        diff_from: Vec::new(),
+    };
+    send(world, Message::get((number, generation), to, request));
+    let soon = between(
+        &mut world.rng,
+        Duration::from_secs(20),
+        Duration::from_secs(600),
+    );
+    world
+        .events
+        .plan(world.at + soon, Event::CatchUp(number, generation));
+}
+
+fn believe(world: &mut World, number: usize, generation: u64, body: &str) {
+    let now = world.now(number);
+    let Ok(text) = ConsensusText::parse(body) else {
+        return;
+    };
+    let good = good(world, &text);
+    let is_careless = world
+        .nodes
+        .get(number)
+        .is_some_and(|node| node.fault == Some(Fault::BelievesAnybody));
+    let is_live = text.consensus().lifetime.is_live(now.wall);
+    if !is_live || (good < world.model.majority() && !is_careless) {
+        return;
+    }
+    let Some(core) = world.core(number, generation) else {
+        return;
+    };
+    let store = &mut core.store;
+    store.insert(DirDocument::Consensus(text.clone()), now.wall);
+    core.authority.handle_consensus(&text, now);
+    drain(world, number);
+    // Unless it has crashed before that was kept.
+    if world.model.is_honest(number) && world.core(number, generation).is_some() {
+        world.model.has(number, text.consensus(), good);
+    }
+}
+
+/// How many authorities have signed it.
+fn good(world: &mut World, text: &ConsensusText) -> usize {
+    let key = cepa_crypto::digest::sha256(text.text().as_bytes());
+    let (certs, trusted) = (&world.certs, &world.trusted);
+    let at = std::time::SystemTime::UNIX_EPOCH + world.start;
+    let count = || text.signers(certs, trusted, at).good.len();
+    *world.good.entry(key).or_insert_with(count)
+}
+
+/// Does what a core asks for (as `drain` of `src/roles/authority.rs`): first the disk, then
+/// the rest, and crashes wherever it is to.
+pub(super) fn drain(world: &mut World, number: usize) {
+    let Some(node) = world.nodes.get_mut(number) else {
+        return;
+    };
+    let Some(core) = node.core.as_mut() else {
+        return;
+    };
+    let (mut changes, mut commands) = (Vec::new(), Vec::new());
+    while let Some(command) = core.authority.poll_command() {
         match command {
-            Command::PostVote { to, body } => self.post_vote(from, peer(to.port()), &body),
-            Command::PostSignatures { to, body } => {
-                self.note_signature(number, &body);
-                let to = peer(to.port());
-                self.send(Message::post(Some(from), to, Posted::Signatures(body)));
-            }
-            Command::FetchVotes { from: at, of } => {
-                let request = DirRequest::Votes(Round::Next, VoteQuery::Identities(of));
-                self.send(Message::get(from, peer(at.port()), request));
-            }
-            Command::FetchSignatures { from: at } => {
-                self.send(Message::get(from, peer(at.port()), DirRequest::Signatures));
-            }
-            Command::FetchDescriptors { from: at, digests } => {
-                let request = DirRequest::ServerDescs(DescQuery::Digests(digests));
-                self.send(Message::get(from, peer(at.port()), request));
-            }
-            Command::TestReachability { rsa_id, .. } => {
-                let takes = between(
-                    &mut self.rng,
-                    Duration::from_millis(50),
-                    Duration::from_millis(1500),
-                );
-                let ended = Event::Reached(number, generation, rsa_id);
-                self.events.plan(self.at + takes, ended);
-            }
-            Command::Serve(document) => self.serve(number, document),
-            Command::Withdraw(digest) => {
-                if let Some(core) = self.core(number, generation) {
-                    core.store.withdraw(&digest);
-                }
-            }
-            Command::Put(_) | Command::Drop(..) => {}
+            Command::Put(row) => changes.push(Change::Put(row)),
+            Command::Drop(kind, key) => changes.push(Change::Drop(kind, key)),
+            other => commands.push(other),
         }
     }
+    // Tests of relays go on all the time; a crash that is planned is for a round.
+    let is_round = |one: &Command| !matches!(one, Command::TestReachability { .. });
+    if !changes.is_empty() && commands.iter().any(is_round) && node.step() {
+        return crash_as_planned(world, number);
+    }
+    node.write(changes);
+    for command in commands {
+        let node = world.nodes.get_mut(number);
+        if node.is_some_and(|node| is_round(&command) && node.step()) {
+            return crash_as_planned(world, number);
+        }
+        run_command(world, number, command);
+    }
+    plan_wake(world, number);
+}
 
-    fn post_vote(&mut self, from: (usize, u64), to: usize, body: &Arc<str>) {
-        let number = from.0;
-        self.note_vote(number, body);
-        let liar = self
-            .nodes
-            .get_mut(number)
-            .and_then(|node| node.liar.as_mut());
-        let (mut is_late, mut sent) = (false, Arc::clone(body));
-        if let Some(liar) = liar {
-            is_late = liar.does(Lie::LastMoment);
-            if let Some(vote) = liar.vote(body, true) {
-                sent = Arc::clone(vote.text());
+fn crash_as_planned(world: &mut World, number: usize) {
+    let plan = world
+        .nodes
+        .get_mut(number)
+        .and_then(|node| node.crash.take());
+    if let Some(plan) = plan {
+        world.crash(number, plan.down, plan.jump);
+    }
+}
+
+fn plan_wake(world: &mut World, number: usize) {
+    let (base, at) = (world.base, world.at);
+    let Some(node) = world.nodes.get_mut(number) else {
+        return;
+    };
+    let due = node
+        .core
+        .as_ref()
+        .and_then(|core| core.authority.poll_timeout());
+    let Some(due) = due.map(|due| due.saturating_duration_since(base).max(at)) else {
+        return;
+    };
+    if node
+        .wake
+        .is_none_or(|planned| due < planned || planned < at)
+    {
+        node.wake = Some(due);
+        let generation = node.generation;
+        world.events.plan(due, Event::Wake(number, generation));
+    }
+}
+
+fn run_command(world: &mut World, number: usize, command: Command) {
+    let generation = world.nodes.get(number).map_or(0, |node| node.generation);
+    let from = (number, generation);
+    let peer = |port: u16| usize::from(port).saturating_sub(1);
+    match command {
+        Command::PostVote { to, body } => post_vote(world, from, peer(to.port()), &body),
+        Command::PostSignatures { to, body } => {
+            note_signature(world, number, &body);
+            let to = peer(to.port());
+            send(
+                world,
+                Message::post(Some(from), to, Posted::Signatures(body)),
+            );
+        }
+        Command::FetchVotes { from: at, of } => {
+            let request = DirRequest::Votes(Round::Next, VoteQuery::Identities(of));
+            send(world, Message::get(from, peer(at.port()), request));
+        }
+        Command::FetchSignatures { from: at } => {
+            send(
+                world,
+                Message::get(from, peer(at.port()), DirRequest::Signatures),
+            );
+        }
+        Command::FetchDescriptors { from: at, digests } => {
+            let request = DirRequest::ServerDescs(DescQuery::Digests(digests));
+            send(world, Message::get(from, peer(at.port()), request));
+        }
+        Command::TestReachability { rsa_id, .. } => {
+            let takes = between(
+                &mut world.rng,
+                Duration::from_millis(50),
+                Duration::from_millis(1500),
+            );
+            let ended = Event::Reached(number, generation, rsa_id);
+            world.events.plan(world.at + takes, ended);
+        }
+        Command::Serve(document) => serve(world, number, document),
+        Command::Withdraw(digest) => {
+            if let Some(core) = world.core(number, generation) {
+                core.store.withdraw(&digest);
             }
         }
-        let message = Message::post(Some(from), to, Posted::Vote(sent));
-        if is_late {
-            // Around the time when votes are fetched, or when they are counted.
-            let moment = if one_in(&mut self.rng, 2) { 150 } else { 300 };
-            let around = between(&mut self.rng, Duration::ZERO, Duration::from_secs(20));
-            let at = self.at + Duration::from_secs(moment - 15) + around;
-            self.events.plan(at, Event::Arrive(Box::new(message)));
-        } else {
-            self.send(message);
+        Command::Put(_) | Command::Drop(..) => {}
+    }
+}
+
+fn post_vote(world: &mut World, from: (usize, u64), to: usize, body: &Arc<str>) {
+    let number = from.0;
+    note_vote(world, number, body);
+    let liar = world
+        .nodes
+        .get_mut(number)
+        .and_then(|node| node.liar.as_mut());
+    let (mut is_late, mut sent) = (false, Arc::clone(body));
+    if let Some(liar) = liar {
+        is_late = liar.does(Lie::LastMoment);
+        if let Some(vote) = liar.vote(body, true) {
+            sent = Arc::clone(vote.text());
         }
     }
-
-    /// Tells the model of a vote of an authority, once.
-    fn note_vote(&mut self, number: usize, body: &Arc<str>) {
-        if !self.model.is_honest(number) {
-            return;
-        }
-        let is_known = self.nodes.get_mut(number).is_some_and(|node| {
-            let is_known = node
-                .last_vote
-                .as_ref()
-                .is_some_and(|held| Arc::ptr_eq(held, body));
-            node.last_vote = Some(Arc::clone(body));
-            is_known
-        });
-        if is_known {
-            return;
-        }
-        let Ok(text) = VoteText::parse(Arc::clone(body)) else {
-            return self
-                .model
-                .fail(0, format!("auth{number} posts what is no vote"));
-        };
-        self.model.voted(number, &text);
+    let message = Message::post(Some(from), to, Posted::Vote(sent));
+    if is_late {
+        // Around the time when votes are fetched, or when they are counted.
+        let moment = if one_in(&mut world.rng, 2) { 150 } else { 300 };
+        let around = between(&mut world.rng, Duration::ZERO, Duration::from_secs(20));
+        let at = world.at + Duration::from_secs(moment - 15) + around;
+        world.events.plan(at, Event::Arrive(Box::new(message)));
+    } else {
+        send(world, message);
     }
+}
 
-    fn note_signature(&mut self, number: usize, body: &str) {
-        let Some(own) = self.nodes.get(number).map(|node| node.keys.id()) else {
-            return;
-        };
-        let Ok(detached) = DetachedSignatures::parse(body) else {
-            return;
-        };
-        if detached.ns.iter().any(|one| one.identity == own) {
-            let hour = hour_of(detached.lifetime.valid_after);
-            self.model.signed(number, hour, detached.consensus_digest);
-        }
+/// Tells the model of a vote of an authority, once.
+fn note_vote(world: &mut World, number: usize, body: &Arc<str>) {
+    if !world.model.is_honest(number) {
+        return;
     }
+    let is_known = world.nodes.get_mut(number).is_some_and(|node| {
+        let is_known = node
+            .last_vote
+            .as_ref()
+            .is_some_and(|held| Arc::ptr_eq(held, body));
+        node.last_vote = Some(Arc::clone(body));
+        is_known
+    });
+    if is_known {
+        return;
+    }
+    let Ok(text) = VoteText::parse(Arc::clone(body)) else {
+        return world
+            .model
+            .fail(0, format!("auth{number} posts what is no vote"));
+    };
+    world.model.voted(number, &text);
+}
 
-    fn serve(&mut self, number: usize, document: Document) {
-        let now = self.now(number);
-        let mut document = document;
-        if let Document::CurrentConsensus(text) = &document {
-            let consensus = text.consensus();
-            let hour = hour_of(consensus.lifetime.valid_after) % 24;
-            let good = self.good(text);
-            let name = consensus.flavour.name();
-            self.note(format_args!(
-                "auth{number} has {name} of {hour}: {good} signatures"
-            ));
-            if self.model.is_honest(number) && consensus.flavour == Flavour::Ns {
-                self.model.published(number, text, good);
-            }
-        }
-        let fault = self.nodes.get(number).and_then(|node| node.fault);
-        if let (Some(Fault::PublishesAlone), Document::NextConsensus(Flavour::Ns, text)) =
-            (fault, &document)
-            && let Ok(text) = ConsensusText::parse(Arc::clone(text))
-        {
-            return self.serve(number, Document::CurrentConsensus(text));
-        }
-        let Some(node) = self.nodes.get_mut(number) else {
-            return;
-        };
-        if let (Some(liar), Document::NextVote(vote)) = (&mut node.liar, &document)
-            && vote.vote().author() == node.keys.id()
-            && let Some(altered) = liar.vote(vote.text(), false)
-        {
-            document = Document::NextVote(altered);
-        }
-        if let Some(core) = &mut node.core {
-            core.store.insert(served(document), now.wall);
+fn note_signature(world: &mut World, number: usize, body: &str) {
+    let Some(own) = world.nodes.get(number).map(|node| node.keys.id()) else {
+        return;
+    };
+    let Ok(detached) = DetachedSignatures::parse(body) else {
+        return;
+    };
+    if detached.ns.iter().any(|one| one.identity == own) {
+        let hour = hour_of(detached.lifetime.valid_after);
+        world.model.signed(number, hour, detached.consensus_digest);
+    }
+}
+
+fn serve(world: &mut World, number: usize, document: Document) {
+    let now = world.now(number);
+    let mut document = document;
+    if let Document::CurrentConsensus(text) = &document {
+        let consensus = text.consensus();
+        let hour = hour_of(consensus.lifetime.valid_after) % 24;
+        let good = good(world, text);
+        let name = consensus.flavour.name();
+        world.note(format_args!(
+            "auth{number} has {name} of {hour}: {good} signatures"
+        ));
+        if world.model.is_honest(number) && consensus.flavour == Flavour::Ns {
+            world.model.published(number, text, good);
         }
     }
-
-    /// What a liar, or an authority with a fault, does with what comes.
-    fn overhear(&mut self, message: &Message) {
-        let Body::Text(text) = &message.body else {
-            return;
-        };
-        let Some(node) = self.nodes.get_mut(message.to) else {
-            return;
-        };
-        let (own, generation, is_up) = (node.keys.id(), node.generation, node.is_up());
-        let is_faulty = node.fault == Some(Fault::SignsTwice);
-        if is_faulty && node.liar.is_none() {
-            let key = node.keys.signing();
-            let lies = [Lie::SignsTwice].into();
-            node.liar = Some(super::Liar::new(
-                lies,
-                key,
-                cepa_crypto::Rng::from_seed([0; 32]),
-            ));
-        }
-        let Some(liar) = node.liar.as_mut().filter(|_| is_up) else {
-            return;
-        };
-        let signs_too = liar.does(Lie::SignsTwice);
-        let mut signed = None;
-        match message.request {
-            DirRequest::PostVote => liar.see(Posted::Vote(Arc::clone(text))),
-            DirRequest::PostSignatures => {
-                liar.see(Posted::Signatures(Arc::clone(text)));
-                signed = signs_too.then(|| liar.sign_too(text, own)).flatten();
-            }
-            _ => {}
-        }
-        if let Some(body) = signed {
-            self.note_signature(message.to, &body);
-            self.post_to_all((message.to, generation), &body);
-        }
+    let fault = world.nodes.get(number).and_then(|node| node.fault);
+    if let (Some(Fault::PublishesAlone), Document::NextConsensus(Flavour::Ns, text)) =
+        (fault, &document)
+        && let Ok(text) = ConsensusText::parse(Arc::clone(text))
+    {
+        return serve(world, number, Document::CurrentConsensus(text));
     }
+    let Some(node) = world.nodes.get_mut(number) else {
+        return;
+    };
+    if let (Some(liar), Document::NextVote(vote)) = (&mut node.liar, &document)
+        && vote.vote().author() == node.keys.id()
+        && let Some(altered) = liar.vote(vote.text(), false)
+    {
+        document = Document::NextVote(altered);
+    }
+    if let Some(core) = &mut node.core {
+        core.store.insert(served(document), now.wall);
+    }
+}
 
-    fn post_to_all(&mut self, from: (usize, u64), body: &Arc<str>) {
-        for to in (0..self.nodes.len()).filter(|to| *to != from.0) {
-            let posted = Posted::Signatures(Arc::clone(body));
-            self.send(Message::post(Some(from), to, posted));
+/// What a liar, or an authority with a fault, does with what comes.
+fn overhear(world: &mut World, message: &Message) {
+    let Body::Text(text) = &message.body else {
+        return;
+    };
+    let Some(node) = world.nodes.get_mut(message.to) else {
+        return;
+    };
+    let (own, generation, is_up) = (node.keys.id(), node.generation, node.is_up());
+    let is_faulty = node.fault == Some(Fault::SignsTwice);
+    if is_faulty && node.liar.is_none() {
+        let key = node.keys.signing();
+        let lies = [Lie::SignsTwice].into();
+        node.liar = Some(super::Liar::new(
+            lies,
+            key,
+            cepa_crypto::Rng::from_seed([0; 32]),
+        ));
+    }
+    let Some(liar) = node.liar.as_mut().filter(|_| is_up) else {
+        return;
+    };
+    let signs_too = liar.does(Lie::SignsTwice);
+    let mut signed = None;
+    match message.request {
+        DirRequest::PostVote => liar.see(Posted::Vote(Arc::clone(text))),
+        DirRequest::PostSignatures => {
+            liar.see(Posted::Signatures(Arc::clone(text)));
+            signed = signs_too.then(|| liar.sign_too(text, own)).flatten();
         }
+        _ => {}
+    }
+    if let Some(body) = signed {
+        note_signature(world, message.to, &body);
+        post_to_all(world, (message.to, generation), &body);
+    }
+}
+
+fn post_to_all(world: &mut World, from: (usize, u64), body: &Arc<str>) {
+    for to in (0..world.nodes.len()).filter(|to| *to != from.0) {
+        let posted = Posted::Signatures(Arc::clone(body));
+        send(world, Message::post(Some(from), to, posted));
     }
 }

@@ -79,6 +79,11 @@ impl Liar {
         }
     }
 
+    /// What it does, for reports.
+    pub(super) fn lies(&self) -> Vec<Lie> {
+        self.lies.iter().copied().collect()
+    }
+
     pub(super) fn does(&self, lie: Lie) -> bool {
         self.lies.contains(&lie)
     }

@@ -209,7 +209,7 @@ impl Model {
         };
         let was_required = |hour: Hour| self.required.contains_key(&hour);
         let had = |hour: Hour| self.of_hour.get(&hour).copied().flatten().is_some();
-        let is_first = hour % RUN_HOURS == 0;
+        let is_first = hour.is_multiple_of(RUN_HOURS);
         // A new value needs two thirds (srv-spec 4.1.3), the same in all hours of the run before.
         let whole_run = (hour - RUN_HOURS.min(hour)..hour).all(was_required);
         let is_lost = match is_first {

@@ -38,11 +38,7 @@ pub(super) fn world(
         pick(&mut rng, &[0, 100, 10]),
     );
     let skew = i64::try_from(pick(&mut rng, &[0, 5_000, 50_000, 600_000])).unwrap_or(0);
-    let liars = match rng.below(2) {
-        0 => 0,
-        _ => 1 + rng.below(((keys.len() as u64).saturating_sub(1) / 2).max(1)),
-    };
-    let liars = usize::try_from(liars).unwrap_or(0).min(keys.len() / 2);
+    let liars = liars(keys.len(), &mut rng);
     let mut report = Report {
         hours: size.hours,
         ..Report::default()
@@ -51,10 +47,7 @@ pub(super) fn world(
     for (number, keys) in keys.iter().enumerate() {
         let is_liar = number + liars >= config.authorities.len();
         let node = node(number, keys, &config, skew, is_liar, &mut rng);
-        let lies = node
-            .liar
-            .iter()
-            .map(|liar| liar.lies.iter().copied().collect());
+        let lies = node.liar.iter().map(Liar::lies);
         report.liars.extend(lies);
         nodes.push(node);
     }
@@ -94,6 +87,16 @@ pub(super) fn world(
         report,
         rng,
     }
+}
+
+/// How many lie: none in half of the seeds, else less than half of them.
+fn liars(authorities: usize, rng: &mut Rng) -> usize {
+    let most = (authorities as u64).saturating_sub(1) / 2;
+    let drawn = match rng.below(2) {
+        0 => 0,
+        _ => 1 + rng.below(most.max(1)),
+    };
+    usize::try_from(drawn).unwrap_or(0).min(authorities / 2)
 }
 
 /// A machine with its clock, and its lies if it has any.
