@@ -18,8 +18,8 @@ pub use self::authority::{
     AuthorityArgs, AuthorityCommand, ComputeArgs, ConsensusArgs, DiffArgs, KeygenArgs, WhyArgs,
 };
 pub use self::testnet::{
-    BenchArgs, Peer, SimArgs, SimCommand, SimGuardsArgs, SimOnionsArgs, TestnetArgs,
-    TestnetCommand, UpArgs,
+    BenchArgs, Peer, SimArgs, SimAuthoritiesArgs, SimCommand, SimGuardsArgs, SimNetworkArgs,
+    SimOnionsArgs, TestnetArgs, TestnetCommand, UpArgs,
 };
 
 /// An onion-routing network: authorities, relays and clients in one program.

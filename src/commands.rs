@@ -53,6 +53,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             TestnetCommand::Sim(args) => match args.command {
                 SimCommand::Onions(args) => testnet_sim::onions(&args),
                 SimCommand::Guards(args) => testnet_sim::guards(&args),
+                SimCommand::Authorities(args) => testnet_sim::authorities(&args),
+                SimCommand::Network(args) => testnet_sim::network(&args),
             },
         },
     };

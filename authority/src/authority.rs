@@ -32,7 +32,7 @@ use crate::equivocations::Equivocations;
 use crate::health::Health;
 use crate::intake;
 use crate::relays::Relays;
-use crate::round::Round;
+use crate::round::{Round, Signed};
 use crate::schedule::{Schedule, Timing};
 use crate::srv::SharedRandom;
 use crate::uploads::{RelayUpload, Source};
@@ -57,6 +57,8 @@ pub struct Authority {
     next_timing: Timing,
     /// Our last vote: never are there two of one interval.
     own_vote: Option<VoteText>,
+    /// The consensus that we signed last: never are there two of one interval.
+    signed: Option<Signed>,
     /// The interval for which we could make no vote that can be read.
     unvoted: Option<SystemTime>,
     /// Votes and signatures that came before the round that they are for.
@@ -94,6 +96,7 @@ impl Authority {
             next,
             next_timing: timing,
             own_vote: None,
+            signed: None,
             unvoted: None,
             early_votes: BTreeMap::new(),
             early_signatures: BTreeMap::new(),
@@ -125,19 +128,22 @@ impl Authority {
     /// Takes or refuses an upload that [`RelayUpload::read`] has read beside the loop; the answer
     /// for its sender.
     pub fn handle_upload(&mut self, upload: Result<RelayUpload, Reply>, now: Now) -> Reply {
-        let mut commands = Vec::new();
-        let reply = upload.map_or_else(
-            |refusal| refusal,
-            |upload| {
-                self.relays
-                    .upload(upload, Source::Relay, &self.config, now.wall, &mut commands)
-            },
-        );
+        let reply = match upload {
+            Ok(upload) => self.take(upload, Source::Relay, now),
+            Err(refusal) => refusal,
+        };
         if reply.status != 200 {
             tracing::info!(reason = reply.reason, "a descriptor is refused");
         }
-        self.commands.extend(commands);
         self.advance(now);
+        reply
+    }
+
+    fn take(&mut self, upload: RelayUpload, source: Source, now: Now) -> Reply {
+        let mut commands = Vec::new();
+        let (relays, config) = (&mut self.relays, &self.config);
+        let reply = relays.upload(upload, source, config, now.wall, &mut commands);
+        self.commands.extend(commands);
         reply
     }
 
@@ -149,16 +155,12 @@ impl Authority {
     /// Takes descriptors fetched from another authority that were read beside the loop
     /// ([`crate::read_descriptors`]).
     pub fn handle_read_descriptors(&mut self, read: Vec<RelayUpload>, now: Now) {
-        let mut commands = Vec::new();
         for upload in read {
-            let reply =
-                self.relays
-                    .upload(upload, Source::Taken, &self.config, now.wall, &mut commands);
+            let reply = self.take(upload, Source::Taken, now);
             if reply.status != 200 {
                 intake::log_refused_descriptor(&reply);
             }
         }
-        self.commands.extend(commands);
         self.advance(now);
     }
 
@@ -204,12 +206,7 @@ impl Authority {
             .as_ref()
             .is_none_or(|held| start(held) < start(text));
         if text.consensus().flavour == Flavour::Ns && is_newer {
-            let consensus = text.consensus();
-            let (previous, current) = (
-                consensus.shared_rand_previous,
-                consensus.shared_rand_current,
-            );
-            self.shared_random.handle_consensus(previous, current);
+            self.take_values(text.consensus());
             self.put_shared_random();
             self.consensus = Some(text.clone());
             self.round = self.round.take().filter(|round| !round.schedule.late);

@@ -37,11 +37,13 @@ pub enum RowKind {
     /// Two votes of one authority for one interval, one behind the other; the key is its v3
     /// identity and when the interval begins.
     Equivocation,
+    /// The consensus that was signed last; one row.
+    Signed,
 }
 
 impl RowKind {
     /// All kinds of rows, to be read at a start.
-    pub const ALL: [RowKind; 9] = [
+    pub const ALL: [RowKind; 10] = [
         RowKind::Descriptor,
         RowKind::ExtraInfo,
         RowKind::Certificate,
@@ -51,6 +53,7 @@ impl RowKind {
         RowKind::KeyPin,
         RowKind::SharedRandom,
         RowKind::Equivocation,
+        RowKind::Signed,
     ];
 
     /// The word for it in a store.
@@ -66,6 +69,7 @@ impl RowKind {
             RowKind::KeyPin => "key-pin",
             RowKind::SharedRandom => "shared-random",
             RowKind::Equivocation => "equivocation",
+            RowKind::Signed => "signed",
         }
     }
 

@@ -8,13 +8,14 @@
 //! instants of its [`Schedule`]; a late one as soon as the documents are there.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cepa_crypto::RsaId;
+use cepa_crypto::{RsaId, encoding};
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::{Consensus, ConsensusText, DirectorySignature, Flavour, Lifetime};
 use cepa_netdoc::detached::DetachedSignatures;
 use cepa_netdoc::vote::VoteText;
+use cepa_wire::time::unix_seconds;
 
 use crate::compute::{Ballot, compute};
 use crate::config::{Config, Keys, METHOD_MAX};
@@ -85,8 +86,15 @@ impl Round {
             && self.votes.len() < config.majority()
     }
 
-    /// Computes the consensus of the votes, reads it as others will, and signs it.
-    pub(crate) fn compute(&mut self, config: &Config, keys: &Keys, is_shared_random_fresh: bool) {
+    /// Computes the consensus of the votes, reads it as others will, and signs it, unless another
+    /// one of the same interval was signed before.
+    pub(crate) fn compute(
+        &mut self,
+        config: &Config,
+        keys: &Keys,
+        is_shared_random_fresh: bool,
+        signed: Option<Signed>,
+    ) {
         let votes: Vec<VoteText> = self.votes.values().cloned().collect();
         let ballot = Ballot {
             votes: &votes,
@@ -100,6 +108,14 @@ impl Round {
         };
         let (mut ns, mut microdesc) = (computed.ns, computed.microdesc);
         let (ns_digest, microdesc_digest) = (ns.signed_digest(), microdesc.signed_digest());
+        let start = ns.lifetime.valid_after;
+        let is_other = |one: &Signed| one.valid_after == start && one.digest[..] != ns_digest;
+        // A late round of a test network may have to begin again with other votes.
+        if !self.schedule.late && signed.as_ref().is_some_and(is_other) {
+            tracing::error!("another consensus of this interval was signed: this one is not");
+            self.is_void = true;
+            return;
+        }
         for keys in std::iter::once(keys).chain(keys.legacy.as_deref()) {
             let identity = keys.cert.identity;
             ns.signatures.push(ns.sign(identity, &keys.signing));
@@ -136,7 +152,43 @@ impl Round {
     }
 }
 
+/// What was signed: kept before anybody is told. Who is started again with a clock that was set
+/// back votes once more, and may get other votes than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Signed {
+    /// When the consensus begins.
+    valid_after: SystemTime,
+    /// SHA-1 of the signed part of the ns flavour.
+    digest: [u8; 20],
+}
+
+impl Signed {
+    /// One line: seconds since 1970, and the digest.
+    pub(crate) fn encode(&self) -> String {
+        let digest = encoding::hex_upper(&self.digest);
+        format!("{} {digest}", unix_seconds(self.valid_after))
+    }
+
+    /// Reads such a line.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (secs, digest) = text.split_once(' ')?;
+        let since = Duration::from_secs(secs.parse().ok()?);
+        Some(Signed {
+            valid_after: UNIX_EPOCH.checked_add(since)?,
+            digest: encoding::hex_array(digest)?,
+        })
+    }
+}
+
 impl Signing {
+    /// What is kept of it.
+    pub(crate) fn signed(&self) -> Signed {
+        Signed {
+            valid_after: self.ns.lifetime.valid_after,
+            digest: self.ns_digest.as_slice().try_into().unwrap_or_default(),
+        }
+    }
+
     /// How many authorities have signed both flavours.
     fn signers(&self, config: &Config) -> usize {
         let all = config.authorities.iter();

@@ -26,6 +26,9 @@ const RUN_ROUNDS: u64 = 2 * PHASE_ROUNDS;
 /// Commitments that are read of a state, at most: one an authority.
 pub(crate) const COMMITS_MAX: usize = 128;
 
+/// The previous value and the current one.
+type Values = (Option<SharedRandValue>, Option<SharedRandValue>);
+
 /// Where a round is in its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Position {
@@ -241,12 +244,27 @@ impl SharedRandom {
         self.is_fresh
     }
 
-    /// The values of a consensus are everybody's from now on.
+    /// The values of a consensus are everybody's from now on, in the run that it is of. One of a
+    /// run that began without us takes us there; one of the run before says only its value.
     pub(crate) fn handle_consensus(
         &mut self,
-        previous: Option<SharedRandValue>,
-        current: Option<SharedRandValue>,
+        valid_after: SystemTime,
+        timing: &Timing,
+        (previous, current): Values,
     ) {
+        let Position { run, .. } = position(valid_after, timing);
+        if run < self.run {
+            let is_last = run + RUN_ROUNDS * u64::from(timing.interval_secs) == self.run;
+            if is_last && current.is_some() {
+                self.previous = current;
+            }
+            return;
+        }
+        if run > self.run {
+            self.run = run;
+            self.own_reveal = None;
+            self.commits.clear();
+        }
         self.previous = previous;
         self.current = current;
         self.is_fresh = false;
@@ -390,6 +408,45 @@ mod tests {
             let reveal = commit.reveal.as_ref().expect("it was shown");
             assert!(commits_to(&commit.commit, reveal));
         }
+    }
+
+    fn value(byte: u8) -> Option<SharedRandValue> {
+        Some(SharedRandValue {
+            reveals: 3,
+            value: [byte; 32],
+        })
+    }
+
+    /// Found by `cepa testnet sim authorities`: an authority that was away at midnight made a value
+    /// of the commitments it remembered in place of the one that all have.
+    #[test]
+    fn who_was_away_at_the_start_of_a_run_takes_its_value() {
+        let own = RsaId::from([1; 20]);
+        let mut rng = Rng::from_seed([1; 32]);
+        let mut state = SharedRandom::default();
+        state.advance(at(20), &timing(), own, &mut rng);
+        state.handle_consensus(at(20), &timing(), (value(1), value(2)));
+        let mut state = SharedRandom::parse(&state.encode());
+        state.handle_consensus(at(24), &timing(), (value(2), value(3)));
+        state.advance(at(25), &timing(), own, &mut rng);
+        let vote = state.vote(at(25), &timing(), own);
+        assert_eq!((vote.previous, vote.current), (value(2), value(3)));
+        assert!(!state.is_fresh() && vote.commits.len() == 1);
+    }
+
+    /// The same when the last consensus of a run is learnt while the first of the next is voted.
+    #[test]
+    fn a_consensus_of_the_run_before_changes_no_value_of_this_one() {
+        let own = RsaId::from([1; 20]);
+        let mut rng = Rng::from_seed([1; 32]);
+        let mut state = SharedRandom::default();
+        state.advance(at(3), &timing(), own, &mut rng);
+        state.handle_consensus(at(3), &timing(), (value(1), value(2)));
+        state.advance(at(24), &timing(), own, &mut rng);
+        let made = state.current;
+        state.handle_consensus(at(23), &timing(), (value(1), value(2)));
+        assert!(state.is_fresh() && made.is_some());
+        assert_eq!((state.previous, state.current), (value(2), made));
     }
 
     #[test]

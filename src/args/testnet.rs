@@ -95,6 +95,80 @@ pub enum SimCommand {
     Onions(SimOnionsArgs),
     /// A year of clients and their guards: how many, for how long, and what an adversary sees.
     Guards(SimGuardsArgs),
+    /// Authorities that crash, are cut off and lie: is there one consensus an hour, and only one?
+    Authorities(SimAuthoritiesArgs),
+    /// A whole network: what do its users get, and how is the load spread?
+    Network(SimNetworkArgs),
+}
+
+/// The arguments of `cepa testnet sim network`.
+#[derive(Debug, ClapArgs)]
+pub struct SimNetworkArgs {
+    /// The seed.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Authorities.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = within(1..=9))]
+    pub authorities: u16,
+    /// Relays that are no exits.
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = within(2..=5000))]
+    pub relays: u16,
+    /// Exits.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = within(1..=2000))]
+    pub exits: u16,
+    /// Clients.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = within(0..=5000))]
+    pub clients: u16,
+    /// Onion services, each a client that hosts one.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within(0..=500))]
+    pub onion_services: u16,
+    /// Hours; parts of one are fine.
+    #[arg(long, value_name = "N", default_value_t = 0.25)]
+    pub hours: f64,
+    /// How long bytes take from machine to machine: 50ms, 0.2s; up to 2s.
+    #[arg(long, value_name = "TIME", value_parser = delay, default_value = "20ms")]
+    pub delay: Duration,
+    /// How much longer at most.
+    #[arg(long, value_name = "TIME", value_parser = delay, default_value = "5ms")]
+    pub jitter: Duration,
+    /// Bytes a second that a machine sends.
+    #[arg(long, value_name = "BYTES", default_value_t = 2_000_000)]
+    pub rate: u64,
+    /// Once in so many times of 20 seconds some relay crashes, and comes again; 0 is never.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub crash_one_in: u64,
+    /// Write all figures to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write what happened to this file, a line an event.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+}
+
+/// The arguments of `cepa testnet sim authorities`.
+#[derive(Debug, ClapArgs)]
+pub struct SimAuthoritiesArgs {
+    /// The first seed.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// How many seeds.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = within(1..=10_000))]
+    pub seeds: u16,
+    /// Authorities.
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = within(3..=9))]
+    pub authorities: u16,
+    /// Relays that publish.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = within(1..=2000))]
+    pub relays: u16,
+    /// Hours, a consensus each.
+    #[arg(long, value_name = "N", default_value_t = 168, value_parser = within(1..=8760))]
+    pub hours: u16,
+    /// Write what came of each seed to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write what happened to this file, a line an event: of one seed only.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
 }
 
 /// The arguments of `cepa testnet sim guards`.

@@ -5,4 +5,5 @@
 
 pub mod churn;
 pub mod guards;
+pub mod net;
 pub mod onions;

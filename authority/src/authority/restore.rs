@@ -12,6 +12,7 @@ use cepa_wire::Now;
 use super::Authority;
 use crate::command::{Command, Document, Row, RowKind};
 use crate::history::History;
+use crate::round::Signed;
 use crate::srv::SharedRandom;
 use crate::uploads::{RelayUpload, Source};
 
@@ -44,6 +45,7 @@ pub(super) fn rows(authority: &mut Authority, rows: Vec<Row>, now: Now) {
             }
             RowKind::Consensus => consensuses.push(text),
             RowKind::SharedRandom => authority.shared_random = SharedRandom::parse(&text),
+            RowKind::Signed => authority.signed = Signed::parse(&text),
             RowKind::Vote => votes.extend(VoteText::parse(text)),
             RowKind::Equivocation => authority.equivocations.restore(&text),
         }

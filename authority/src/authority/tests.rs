@@ -380,6 +380,28 @@ fn a_consensus_of_the_past_or_of_others_is_not_restored() {
     assert!(!restored(&foreign, now));
 }
 
+/// Seed 11 of `cepa testnet sim authorities --hours 26 --relays 6`: an authority that crashed when
+/// it had signed, and came again with its clock set back, signed a second consensus.
+#[test]
+fn no_second_consensus_of_an_interval_is_signed() {
+    let mut world = booted();
+    world.run_until(36_100);
+    let key = (RowKind::Signed, String::new());
+    let signed = world.places[0].rows[&key].clone();
+    world.kill(0);
+    let absent = keys(2).cert.identity;
+    for place in &mut world.places {
+        place.votes.remove(&absent);
+    }
+    world.millis = 31_000;
+    world.start(0);
+    world.run_until(37_000);
+    let round = world.places[0].authority.as_ref().unwrap().round.as_ref();
+    let round = round.unwrap();
+    assert_eq!((round.votes.len(), round.is_void), (2, true));
+    assert_eq!(world.places[0].rows[&key], signed);
+}
+
 #[test]
 fn a_clock_that_is_set_back_does_not_stop_the_rounds() {
     let mut world = booted();

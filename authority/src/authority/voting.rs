@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use cepa_crypto::RsaId;
-use cepa_netdoc::consensus::{DirectorySignature, Flavour};
+use cepa_netdoc::consensus::{Consensus, DirectorySignature, Flavour};
 use cepa_netdoc::detached::DetachedSignatures;
 use cepa_netdoc::vote::{Vote, VoteText};
 use cepa_wire::Now;
@@ -409,7 +409,8 @@ impl Authority {
             tracing::warn!(votes = round.votes.len(), "too few votes for a consensus");
             self.give_up();
         } else if round.may_compute(&self.config, now.wall) {
-            round.compute(&self.config, &self.keys, self.shared_random.is_fresh());
+            let is_fresh = self.shared_random.is_fresh();
+            round.compute(&self.config, &self.keys, is_fresh, self.signed);
             self.send_signatures();
         }
     }
@@ -420,12 +421,15 @@ impl Authority {
             return;
         };
         let own: Arc<str> = signing.detached().encode().into();
+        let signed = signing.signed();
+        self.signed = Some(signed);
         for early in std::mem::take(&mut self.early_signatures).into_values() {
             signing.add(&early, &self.certs);
         }
         let all: Arc<str> = signing.detached().encode().into();
         let texts =
             [Flavour::Ns, Flavour::Microdesc].map(|flavour| (flavour, signing.text(flavour)));
+        self.put(RowKind::Signed, String::new(), &signed.encode());
         for (flavour, text) in texts {
             self.serve(Document::NextConsensus(flavour, text.into()));
         }
@@ -461,6 +465,13 @@ impl Authority {
         }
     }
 
+    /// Takes the shared random values of a consensus.
+    pub(super) fn take_values(&mut self, of: &Consensus) {
+        let values = (of.shared_rand_previous, of.shared_rand_current);
+        let (at, timing) = (of.lifetime.valid_after, &self.config.timing);
+        self.shared_random.handle_consensus(at, timing, values);
+    }
+
     fn publish(&mut self, now: Now) {
         let Some(round) = self.round.take() else {
             return;
@@ -482,11 +493,7 @@ impl Authority {
                 let signatures = consensus.signatures.len();
                 let relays = consensus.routers.len();
                 tracing::info!(relays, signatures, "a consensus is published");
-                let (previous, current) = (
-                    consensus.shared_rand_previous,
-                    consensus.shared_rand_current,
-                );
-                self.shared_random.handle_consensus(previous, current);
+                self.take_values(&consensus);
                 self.consensus = Some(text.clone());
             }
             self.serve(Document::CurrentConsensus(text));

@@ -383,9 +383,9 @@ impl DirectoryDownload {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let certs = self.wants_certificates().then_some(self.certs_retry.next);
         let documents = [
-            self.microdescs.timeout(),
-            self.server_descs.timeout(),
-            self.extra_infos.timeout(),
+            self.microdescs.timeout(IN_FLIGHT_MAX),
+            self.server_descs.timeout(IN_FLIGHT_MAX),
+            self.extra_infos.timeout(IN_FLIGHT_MAX),
         ];
         let slots = self.slots.iter().filter_map(Slot::timeout);
         slots

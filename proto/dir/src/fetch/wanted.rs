@@ -81,13 +81,47 @@ impl<D: Ord + Copy> Wanted<D> {
         }
     }
 
-    /// When the next batch may start, if one is due later.
-    pub(super) fn timeout(&self) -> Option<Instant> {
+    /// When the next batch may start, if one is due later; none while as many are in flight as may
+    /// be, as nothing starts before one of them has ended.
+    pub(super) fn timeout(&self, in_flight_max: usize) -> Option<Instant> {
+        if self.in_flight.len() >= in_flight_max {
+            return None;
+        }
         let asked: usize = self.in_flight.values().map(Vec::len).sum();
         (self.missing.len() > asked).then_some(self.retry.next)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.missing.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    /// Found by `cepa testnet sim network --seed 1`: a relay that wanted one document more while it
+    /// had asked for as much as it may was woken without end.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test's clock starts somewhere")]
+    fn nothing_is_due_while_all_fetches_are_under_way() {
+        let now = Now {
+            mono: Instant::now(),
+            wall: SystemTime::UNIX_EPOCH,
+        };
+        let mut wanted = Wanted::new(true, now);
+        for number in 0..3 {
+            wanted.insert(number);
+            let batch = wanted.batch(now, 10, 3);
+            assert_eq!(batch, [number]);
+            wanted.start(FetchId(number), batch);
+        }
+        wanted.insert(3);
+        assert!(wanted.batch(now, 10, 3).is_empty());
+        assert_eq!(wanted.timeout(3), None);
+        wanted.end(FetchId(0));
+        assert!(wanted.timeout(3).is_some_and(|due| due <= now.mono));
     }
 }
