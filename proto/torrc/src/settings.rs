@@ -479,6 +479,6 @@ mod tests {
         let loud = "UseBridges 1\nHeartbeatPeriod 1 hour\nSandbox 1\n";
         let (notes, refused) = judged(loud);
         assert_eq!((notes.len(), refused.len()), (1, 2));
-        assert!(refused[0].to_string().starts_with("t line 1: UseBridges: "));
+        assert!(refused[1].to_string().starts_with("t line 1: UseBridges: "));
     }
 }
