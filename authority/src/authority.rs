@@ -147,13 +147,8 @@ impl Authority {
         reply
     }
 
-    /// Descriptors that [`Command::FetchDescriptors`] brought, one behind the other.
-    pub fn handle_fetched_descriptors(&mut self, body: &str, now: Now) {
-        self.handle_read_descriptors(intake::read_descriptors(body), now);
-    }
-
-    /// Takes descriptors fetched from another authority that were read beside the loop
-    /// ([`crate::read_descriptors`]).
+    /// Takes descriptors that [`Command::FetchDescriptors`] brought, and that were read beside the
+    /// loop ([`crate::read_descriptors`]).
     pub fn handle_read_descriptors(&mut self, read: Vec<RelayUpload>, now: Now) {
         for upload in read {
             let reply = self.take(upload, Source::Taken, now);

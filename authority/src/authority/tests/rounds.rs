@@ -202,7 +202,7 @@ fn an_identity_of_before_signs_beside_and_counts_for_nothing() {
     let config = config();
     let mut round = crate::round::Round::new(timing().regular(at(40_000)), vote);
     let authority = world.places[0].authority.as_ref().unwrap();
-    round.compute(&config, &authority.keys, false);
+    round.compute(&config, &authority.keys, false, None);
     let signing = round.signing.as_ref().unwrap();
     let signers: Vec<RsaId> = signing
         .detached()

@@ -304,7 +304,7 @@ impl World {
                     .filter_map(|one| self.places[at].descriptors.get(one));
                 let body: String = held.map(String::as_str).collect();
                 self.with(from, |authority| {
-                    authority.handle_fetched_descriptors(&body, now)
+                    authority.handle_read_descriptors(crate::read_descriptors(&body), now)
                 });
             }
             Wish::Test(id) => {
