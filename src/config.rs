@@ -138,6 +138,17 @@ impl RelayConfig {
     }
 }
 
+/// What applications are kept from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Caution {
+    /// To ask a SOCKS port for an address, which they have looked up by themselves (`SafeSocks`).
+    pub safe_socks: bool,
+    /// Ports of which the log warns (`WarnPlaintextPorts`).
+    pub warned_ports: Vec<u16>,
+    /// Ports to which nobody is connected (`RejectPlaintextPorts`).
+    pub rejected_ports: Vec<u16>,
+}
+
 /// A directory authority: a relay that also votes.
 #[derive(Debug, Clone)]
 pub struct AuthorityConfig {
@@ -204,6 +215,8 @@ pub struct ClientConfig {
     pub geoip: GeoIpFiles,
     /// Whether no two relays of one /16 share a path.
     pub distinct_subnets: bool,
+    /// What applications are kept from.
+    pub caution: Caution,
     /// The onion services that it hosts.
     pub onion_services: Vec<OnionServiceConfig>,
     /// A folder of `*.auth_private` files: keys of ours for onion services that ask for one.
@@ -227,6 +240,8 @@ pub struct ClientConfig {
     pub reject_internal: Option<bool>,
     /// Whether internal addresses that an exit tells are refused; none: but in a test network.
     pub dns_reject_internal: Option<bool>,
+    /// How long a circuit takes new streams after its first (`MaxCircuitDirtiness`).
+    pub circuit_dirtiness_max: Option<Duration>,
     /// Where to serve metrics, at `/metrics`, and to whom.
     pub metrics: Option<MetricsPort>,
     /// Where controllers are listened to, and what they may do.

@@ -149,7 +149,7 @@ pub enum Command {
         from: SocketAddrV4,
     },
     /// GET `/tor/server/d/<digest>+<digest>….z`, then
-    /// [`crate::Authority::handle_fetched_descriptors`].
+    /// [`crate::Authority::handle_read_descriptors`].
     FetchDescriptors {
         /// The DirPort of the authority that is asked for descriptors.
         from: SocketAddrV4,

@@ -98,8 +98,8 @@ impl Default for FlagTerms {
         const HOUR: u64 = 60 * 60;
         const DAY: u64 = 24 * HOUR;
         FlagTerms {
-            fast_kilobytes: 100,
-            guard_kilobytes: 2000,
+            fast_kilobytes: 102,
+            guard_kilobytes: 2097,
             guard_bandwidth_fraction: 0.75,
             guard_wfu: 0.98,
             guard_time_known_seconds: 8 * DAY,

@@ -22,6 +22,7 @@ pub(crate) mod status;
 pub(crate) mod upkeep;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use cepa_circuit::{CircuitKey, StreamKey};
 use cepa_crypto::Rng;
@@ -79,9 +80,11 @@ pub(crate) struct Circuits {
 
 impl Circuits {
     /// None yet.
-    pub(crate) fn new(choice: Choice, now: Now) -> Self {
+    pub(crate) fn new(choice: Choice, dirty_max: Option<Duration>, now: Now) -> Self {
+        let mut pool = Pool::default();
+        pool.dirty_max = dirty_max;
         Circuits {
-            pool: Pool::default(),
+            pool,
             choice,
             build_times: BuildTimes::new(now),
             path_bias: PathBias::default(),

@@ -92,7 +92,7 @@ impl Client {
             streams: Streams::default(),
             onion: Onion::new(&mut rng, is_testing),
             directory: Directory::new(&network, now),
-            circuits: Circuits::new(choice, now),
+            circuits: Circuits::new(choice, config.circuit_dirtiness_max, now),
             shared: Shared {
                 config,
                 network,

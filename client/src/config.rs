@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use cepa_crypto::{Ed25519Id, RsaId};
 
@@ -76,6 +77,9 @@ pub struct ClientConfig {
     /// Whether internal addresses that an exit tells are believed no more than if it had failed
     /// (`ClientDNSRejectInternalAddresses`); none: but in a test network.
     pub dns_reject_internal: Option<bool>,
+    /// How long a circuit takes new streams after its first (`MaxCircuitDirtiness`); none: ten
+    /// minutes.
+    pub circuit_dirtiness_max: Option<Duration>,
     /// Whether the client begins without touching the network (`DisableNetwork`).
     pub is_off: bool,
 }

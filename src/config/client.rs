@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use cepa_client::address_map::{AddressMap, MAPPINGS_MAX, MappedBy};
 use cepa_client::by_hand::Manners;
@@ -15,13 +16,16 @@ use super::memory::{machine_memory, max_memory};
 use super::onion::OnionServiceTable;
 use super::paths::{GeoIpFiles, PathsTable};
 use super::source::{LogTable, Source};
-use super::{ClientConfig, Listener, LogConfig, MetricsPort, NetworkSource, UnixListener};
+use super::{Caution, ClientConfig, Listener, LogConfig, MetricsPort, NetworkSource, UnixListener};
 use crate::error::{Failure, fail};
 use crate::proxy::Proxy;
 use crate::reload::Written;
 
 /// Where a client listens for SOCKS unless it is told otherwise.
 pub const SOCKS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9050);
+
+/// The bounds of MaxCircuitDirtiness, as `tor` has them, in seconds.
+const DIRTINESS_SECS: [u32; 2] = [10, 30 * 24 * 60 * 60];
 
 /// The file's keys.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,6 +62,15 @@ pub struct ClientTable {
     /// Whether no two relays of one /16 share a path; off only for test networks in one subnet.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub distinct_subnets: bool,
+    /// SafeSocks: whether who asks a SOCKS port for an address, not a name, is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub safe_socks: bool,
+    /// WarnPlaintextPorts: ports of which the log warns once.
+    #[serde(default = "plaintext", skip_serializing_if = "is_plaintext")]
+    pub warn_plaintext_ports: Vec<u16>,
+    /// RejectPlaintextPorts: ports to which nobody is connected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reject_plaintext_ports: Vec<u16>,
     /// The log: how much of it, and where it goes.
     #[serde(default)]
     pub log: LogTable,
@@ -94,6 +107,9 @@ pub struct ClientTable {
     /// ClientDNSRejectInternalAddresses: on, but in a test network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_dns_reject_internal_addresses: Option<bool>,
+    /// MaxCircuitDirtiness, in seconds: 600 without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_circuit_dirtiness: Option<u32>,
     /// The port at which metrics are served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Spanned<SocketAddr>>,
@@ -134,6 +150,9 @@ impl ClientTable {
             network: Some(network),
             inline_network: None,
             distinct_subnets: true,
+            safe_socks: false,
+            warn_plaintext_ports: plaintext(),
+            reject_plaintext_ports: Vec::new(),
             log: LogTable::default(),
             paths: PathsTable::default(),
             onion_auth_dir: None,
@@ -146,6 +165,7 @@ impl ClientTable {
             max_memory: None,
             client_reject_internal_addresses: None,
             client_dns_reject_internal_addresses: None,
+            max_circuit_dirtiness: None,
             metrics: None,
             metrics_policy: Vec::new(),
             disable_network: false,
@@ -237,6 +257,11 @@ fn checked(source: &Source, table: ClientTable) -> Result<ClientConfig, Failure>
         rules,
         geoip,
         distinct_subnets: table.distinct_subnets,
+        caution: Caution {
+            safe_socks: table.safe_socks,
+            warned_ports: table.warn_plaintext_ports,
+            rejected_ports: table.reject_plaintext_ports,
+        },
         onion_services,
         onion_auth_dir: table.onion_auth_dir.map(|dir| source.resolve(&dir)),
         padding: padding(source, table.channel_padding.as_ref(), "channel_padding")?,
@@ -248,6 +273,9 @@ fn checked(source: &Source, table: ClientTable) -> Result<ClientConfig, Failure>
         max_memory: max_memory(source, table.max_memory.as_ref())?,
         reject_internal: table.client_reject_internal_addresses,
         dns_reject_internal: table.client_dns_reject_internal_addresses,
+        circuit_dirtiness_max: (table.max_circuit_dirtiness)
+            .map(|secs| secs.clamp(DIRTINESS_SECS[0], DIRTINESS_SECS[1]))
+            .map(|secs| Duration::from_secs(secs.into())),
         metrics: MetricsPort::checked(source, table.metrics.as_ref(), &table.metrics_policy)?,
         control: control.transpose()?,
         is_off: table.disable_network,
@@ -277,6 +305,10 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         rules: Rules::default(),
         geoip: GeoIpFiles::default(),
         distinct_subnets: true,
+        caution: Caution {
+            warned_ports: plaintext(),
+            ..Caution::default()
+        },
         onion_services: Vec::new(),
         onion_auth_dir: None,
         padding: PaddingLevel::Full,
@@ -288,6 +320,7 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         max_memory: machine_memory(),
         reject_internal: None,
         dns_reject_internal: None,
+        circuit_dirtiness_max: None,
         metrics: None,
         control: None,
         is_off: false,
@@ -378,6 +411,15 @@ fn level<T: FromStr>(
         level.map_err(|_| source.wrong(word, key, words))
     });
     level.transpose()
+}
+
+/// Ports whose protocols are seldom encrypted: telnet, POP 2 and 3, IMAP, as `tor` has them.
+fn plaintext() -> Vec<u16> {
+    vec![23, 109, 110, 143]
+}
+
+fn is_plaintext(ports: &Vec<u16>) -> bool {
+    *ports == plaintext()
 }
 
 fn yes() -> bool {

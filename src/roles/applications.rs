@@ -5,7 +5,7 @@
 //! while the request waits.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::oneshot;
 
 use crate::clock;
-use crate::config::Listener;
+use crate::config::{Caution, Listener};
 use crate::doors::{APPLICATIONS, Doors, Gate, Pass};
 use crate::listen::OwnedSocket;
 use crate::net::edge::{self, Socket};
@@ -126,6 +126,9 @@ pub(crate) struct Applications {
     next: Cell<u64>,
     /// Addresses that stand for names, if they are wanted.
     automap: Option<RefCell<Automap>>,
+    caution: Caution,
+    /// Ports of which the log has warned; 0: addresses that were asked for.
+    warned: RefCell<BTreeSet<u16>>,
     gate: Gate,
 }
 
@@ -134,6 +137,7 @@ impl Applications {
     pub(crate) fn new(
         worker: Rc<Worker<Client>>,
         automap: Option<Automap>,
+        caution: Caution,
         doors: &Doors,
     ) -> Rc<Self> {
         Rc::new(Applications {
@@ -141,6 +145,8 @@ impl Applications {
             waiting: RefCell::default(),
             next: Cell::new(0),
             automap: automap.map(RefCell::new),
+            caution,
+            warned: RefCell::default(),
             gate: doors.gate(APPLICATIONS),
         })
     }
@@ -230,7 +236,9 @@ impl Applications {
             isolation,
             early,
         } = asked;
-        if let Some(known) = self.map_address(&mut request) {
+        let known = self.map_address(&mut request);
+        let known = known.or_else(|| self.refuse(&request, source.protocol));
+        if let Some(known) = known {
             let _ = sender.send(known);
         } else {
             self.waiting.borrow_mut().insert(id, sender);
@@ -243,6 +251,42 @@ impl Applications {
             id,
             answer,
         }
+    }
+
+    /// The answer to who asks for what is not to be asked for; says so once.
+    fn refuse(&self, request: &SocksRequest, protocol: Protocol) -> Option<Answer> {
+        let refused = Some(Answer::Failed(SocksStatus::NOT_ALLOWED));
+        let is_first = |port| self.warned.borrow_mut().insert(port);
+        let is_connect = request.command == SocksCommand::Connect;
+        let port = Some(request.port).filter(|_| is_connect);
+        if let Some(port) = port.filter(|port| self.caution.rejected_ports.contains(port)) {
+            if is_first(port) {
+                tracing::warn!("connections to port {port} are refused (RejectPlaintextPorts)");
+            }
+            return refused;
+        }
+        if let Some(port) = port.filter(|port| self.caution.warned_ports.contains(port))
+            && is_first(port)
+        {
+            tracing::warn!("port {port}: its protocol is seldom encrypted, and the exit reads it");
+        }
+        let is_address = matches!(request.address, Host::Ip(_))
+            && request.command != SocksCommand::ResolvePtr
+            && matches!(protocol, Protocol::Socks(_));
+        let is_mapped = || {
+            self.worker
+                .peek(|client| client.is_mapped(&request.address))
+        };
+        if !self.caution.safe_socks || !is_address || is_mapped() {
+            return None;
+        }
+        if is_first(0) {
+            tracing::warn!(
+                "an application asks for an address, which it may have looked up by itself, and \
+                 is refused (SafeSocks): have it ask for names, by SOCKS 4a or 5"
+            );
+        }
+        refused
     }
 
     /// Puts the name in the place of an address that stands for it, or knows the answer.

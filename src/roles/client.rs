@@ -52,7 +52,7 @@ use crate::store::{Change, Durability, Store};
 use crate::tls;
 
 /// The keys that take effect at a start only.
-const FIXED: [&str; 19] = [
+const FIXED: [&str; 23] = [
     "inline_network",
     "socks",
     "http_connect",
@@ -60,6 +60,10 @@ const FIXED: [&str; 19] = [
     "redirect",
     "tproxy",
     "automap",
+    "safe_socks",
+    "max_circuit_dirtiness",
+    "warn_plaintext_ports",
+    "reject_plaintext_ports",
     "data_dir",
     "network",
     "distinct_subnets",
@@ -160,7 +164,7 @@ async fn serve(
     let mirror = Mirror::of(&told.reporter, folder.path(), keep.store());
     let mut hands = Hands {
         hosting: Hosting::new(Rc::clone(&worker), doors.gate(VISITORS), opened, rng.fork()),
-        applications: Applications::new(Rc::clone(&worker), automap, &doors),
+        applications: Applications::new(Rc::clone(&worker), automap, config.caution, &doors),
         tls: tls::client_config(tls::provider())
             .map_err(|error| Failure::new("TLS cannot be set up", "this process", error))?,
         bind: config.outbound_bind_address,
@@ -580,6 +584,7 @@ fn core_config(config: &ClientConfig, network: &Network, rules: Rules) -> CoreCo
         onion_errors: config.onion_errors,
         reject_internal: config.reject_internal,
         dns_reject_internal: config.dns_reject_internal,
+        circuit_dirtiness_max: config.circuit_dirtiness_max,
         is_off: config.is_off,
     }
 }

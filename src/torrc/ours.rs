@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 /// Keys that an option of `tor` says as they are.
-const SAME: [(&str, &str); 37] = [
+const SAME: [(&str, &str); 42] = [
     ("disable_network", "DisableNetwork"),
     ("streams_unattached", "__LeaveStreamsUnattached"),
     ("map_address", "MapAddress"),
@@ -25,6 +25,11 @@ const SAME: [(&str, &str); 37] = [
         "client_dns_reject_internal_addresses",
         "ClientDNSRejectInternalAddresses",
     ),
+    ("safe_socks", "SafeSocks"),
+    ("max_circuit_dirtiness", "MaxCircuitDirtiness"),
+    ("warn_plaintext_ports", "WarnPlaintextPorts"),
+    ("reject_plaintext_ports", "RejectPlaintextPorts"),
+    ("resolv_conf", "ServerDNSResolvConfFile"),
     ("metrics", "MetricsPort"),
     ("metrics_policy", "MetricsPortPolicy"),
     ("nickname", "Nickname"),
@@ -124,7 +129,10 @@ fn lines(table: &Table, known: &[(&str, &str)], prefix: &str, text: &mut String)
 
 /// Whether an option has its values on one line.
 fn is_list(option: &str) -> bool {
-    option.ends_with("Nodes") || option == "MyFamily"
+    ["Nodes", "PlaintextPorts"]
+        .iter()
+        .any(|end| option.ends_with(end))
+        || option == "MyFamily"
 }
 
 fn dos_lines(dos: &Table, text: &mut String) {

@@ -52,7 +52,35 @@ fn applications_without_socks_are_served() {
     steps.step("an onion name has an address", || {
         automaps(&network, dns, socks);
     });
+    steps.step("a careful client refuses addresses and ports", || {
+        let careful = network.local(3);
+        let more = "safe_socks = true\nreject_plaintext_ports = [4]\n";
+        let _client = Client::start(
+            &network.summary.network,
+            dir.path(),
+            "careful",
+            careful,
+            more,
+        );
+        refuses_the_careless(careful, socks);
+    });
     steps.finish(|| network.show_logs());
+}
+
+/// RFC 1928: not allowed.
+const NOT_ALLOWED: u8 = 2;
+
+fn refuses_the_careless(careful: SocketAddr, careless: SocketAddr) {
+    let server = server::start();
+    let asked = |socks, host: &str, port| match fetch::connect(socks, None, host, port) {
+        Ok(_) => None,
+        Err(SocksError::Refused(status)) => Some(status),
+        Err(SocksError::Io(error)) => panic!("{host}: {error}"),
+    };
+    let address = server.ip().to_string();
+    assert_eq!(asked(careless, &address, server.port()), None);
+    assert_eq!(asked(careful, &address, server.port()), Some(NOT_ALLOWED));
+    assert_eq!(asked(careful, "name.example", 4), Some(NOT_ALLOWED));
 }
 
 fn connects(http: SocketAddr) {

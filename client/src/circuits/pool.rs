@@ -30,7 +30,8 @@ use crate::select::paths::ExitNeed;
 use crate::names::{CircuitId, CircuitName};
 use crate::status::{CircuitPurpose, CircuitState, CircuitUse};
 
-/// How long a circuit takes new streams after its first (`MaxCircuitDirtiness`).
+/// How long a circuit takes new streams after its first, unless the operator says it
+/// (`MaxCircuitDirtiness`).
 pub(crate) const DIRTY_MAX: Duration = Duration::from_secs(600);
 /// How long a clean circuit is kept (`CircuitsAvailableTimeout`).
 pub(crate) const CLEAN_MAX: Duration = Duration::from_secs(1800);
@@ -115,6 +116,8 @@ pub(crate) struct Entry {
     /// What is a controller's of it.
     pub(crate) by_hand: Option<ByHand>,
     pub(crate) first: RsaId,
+    /// How long it takes new streams after its first.
+    dirty_max: Duration,
     /// The use of a guard, if the first hop is one.
     pub(crate) attempt: Option<GuardAttempt>,
     pub(crate) stage: Stage,
@@ -253,7 +256,7 @@ impl Entry {
             .is_some_and(|isolation| isolation.keeps_alive);
         if wants && !self.is_worn_out && self.dirty_since.is_some() {
             self.dirty_since = Some(now.mono);
-            self.review_at = now.mono + DIRTY_MAX;
+            self.review_at = now.mono + self.dirty_max;
         }
     }
 
@@ -277,7 +280,7 @@ impl Entry {
         self.is_worn_out
             || self
                 .dirty_since
-                .is_some_and(|since| age(since) >= DIRTY_MAX)
+                .is_some_and(|since| age(since) >= self.dirty_max)
     }
 
     /// Whether a stream may use it, once it is built.
@@ -313,6 +316,8 @@ pub(crate) struct Pool {
     entries: BTreeMap<CircuitId, Entry>,
     by_key: BTreeMap<CircuitKey, CircuitId>,
     id_last: u64,
+    /// How long circuits take new streams after their first, if the operator says it.
+    pub(crate) dirty_max: Option<Duration>,
 }
 
 impl Pool {
@@ -337,6 +342,7 @@ impl Pool {
             bound: None,
             by_hand: None,
             first: first.0,
+            dirty_max: self.dirty_max.unwrap_or(DIRTY_MAX),
             attempt: None,
             hops: rest.len() + 1,
             path: std::iter::once(Some(first.0)).chain(later).collect(),
@@ -386,7 +392,7 @@ impl Pool {
                 entry.isolation.get_or_insert_with(|| isolation.clone());
                 entry.answered.get_or_insert(false);
                 let since = *entry.dirty_since.get_or_insert(now.mono);
-                entry.review_at = since + DIRTY_MAX;
+                entry.review_at = since + entry.dirty_max;
                 entry.keep_alive(now);
             }
         }

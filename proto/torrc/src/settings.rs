@@ -301,12 +301,7 @@ impl Settings {
     /// the process does not have, which are of no effect.
     pub fn judged(&self, is_idle: impl Fn(&OptionInfo) -> bool) -> (Vec<Problem>, Vec<Problem>) {
         let (mut notes, mut refused) = (Vec::new(), Vec::new());
-        let is_testing = self.is_on("TestingTorNetwork");
-        let is_so = |value: &&Value| {
-            let of_tests = IN_TESTS.contains(&(value.option.name, value.text.trim()));
-            says_nothing(value) || (is_testing && of_tests)
-        };
-        for value in self.all().filter(|value| !is_so(value)) {
+        for value in self.all().filter(|value| !says_nothing(value)) {
             let why = value.option.why;
             match value.option.fate {
                 Fate::Meant => {}
@@ -365,14 +360,6 @@ const HARMLESS: [(&str, &str); 6] = [
     ("NumEntryGuards", "0"),
     ("PublishServerDescriptor", "v3"),
     ("AddressDisableIPv6", "0"),
-];
-
-/// What is so in a test network, or makes no difference to it: flags are given to relays of any
-/// age, and a consensus is valid for three intervals, which is longer.
-const IN_TESTS: [(&str, &str); 3] = [
-    ("V3AuthNIntervalsValid", "2"),
-    ("AuthDirVoteStableGuaranteeMinUptime", "0"),
-    ("AuthDirVoteStableGuaranteeMTBF", "0"),
 ];
 
 #[cfg(test)]

@@ -81,10 +81,10 @@ pub struct AuthorityTable {
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FlagsTable {
-    /// Bytes a second that make a relay Fast whatever the others have; 100,000.
+    /// Bytes a second that make a relay Fast whatever the others have; 102,400.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_dir_fast_guarantee: Option<u32>,
-    /// Bytes a second that are enough for Guard; 2,000,000.
+    /// Bytes a second that are enough for Guard; 2,097,152.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_dir_guard_bw_guarantee: Option<u32>,
     /// The share of relays that has less than Guard takes; 0.75.

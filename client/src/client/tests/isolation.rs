@@ -75,6 +75,17 @@ fn credentials_may_keep_a_circuit() {
 }
 
 #[test]
+fn circuits_are_used_for_as_long_as_the_operator_says() {
+    let mut world = World::ready();
+    world.client.circuits.pool.dirty_max = Some(DIRTY_MAX / 10);
+    let (first, _) = circuit(&mut world, "example.net", 80, "");
+    world.wait(DIRTY_MAX / 20);
+    assert_eq!(circuit(&mut world, "example.net", 80, "").0, first);
+    world.wait(DIRTY_MAX / 10);
+    assert_ne!(circuit(&mut world, "example.net", 80, "").0, first);
+}
+
+#[test]
 fn idle_circuits_go_and_clean_ones_stay_ready() {
     let mut world = World::ready();
     while world.client.circuits.build_times.is_learning() {

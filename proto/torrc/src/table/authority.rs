@@ -45,18 +45,21 @@ table! {
     Refused AuthDirTestReachability: Bool = "1", "relays are tested";
     Refused AuthDirHasIPv6Connectivity: Bool = "0", "relays are not tested over IPv6";
     Accepted AuthDirRejectRequestsUnderLoad: Bool = "1", "requests are bounded otherwise";
-    Refused AuthDirFastGuarantee: Size = "100 KB", "flags are given by the default measure";
-    Refused AuthDirGuardBWGuarantee: Size = "2 MB", "flags are given by the default measure";
+    Meant AuthDirFastGuarantee: Size = "100 KB",
+        "`auth_dir_fast_guarantee` of `[authority.flags]`";
+    Meant AuthDirGuardBWGuarantee: Size = "2 MB",
+        "`auth_dir_guard_bw_guarantee` of `[authority.flags]`";
     Refused AuthDirVoteGuard: Routers = "", "flags are given by measure, not by name";
-    Refused AuthDirVoteGuardBwThresholdFraction: Float = "0.75",
-        "flags are given by the default measure";
-    Refused AuthDirVoteGuardGuaranteeTimeKnown: Interval = "8 days",
-        "flags are given by the default measure";
-    Refused AuthDirVoteGuardGuaranteeWFU: Float = "0.98", "flags are given by the default measure";
-    Refused AuthDirVoteStableGuaranteeMinUptime: Interval = "30 days",
-        "flags are given by the default measure";
-    Refused AuthDirVoteStableGuaranteeMTBF: Interval = "5 days",
-        "flags are given by the default measure";
+    Meant AuthDirVoteGuardBwThresholdFraction: Float = "0.75",
+        "`auth_dir_vote_guard_bw_threshold_fraction` of `[authority.flags]`";
+    Meant AuthDirVoteGuardGuaranteeTimeKnown: Interval = "8 days",
+        "`auth_dir_vote_guard_guarantee_time_known` of `[authority.flags]`";
+    Meant AuthDirVoteGuardGuaranteeWFU: Float = "0.98",
+        "`auth_dir_vote_guard_guarantee_wfu` of `[authority.flags]`";
+    Meant AuthDirVoteStableGuaranteeMinUptime: Interval = "30 days",
+        "`auth_dir_vote_stable_guarantee_min_uptime` of `[authority.flags]`";
+    Meant AuthDirVoteStableGuaranteeMTBF: Interval = "5 days",
+        "`auth_dir_vote_stable_guarantee_mtbf` of `[authority.flags]`";
     Refused MinMeasuredBWsForAuthToIgnoreAdvertised: Signed = "500", "the default is 500";
     Refused MinimalAcceptedServerVersion: Text = "0.4.9.1-alpha",
         "which versions are taken is the default's";

@@ -58,15 +58,15 @@ table! {
     Refused SocksPolicy: Lines = "",
         "who may use a port is said by its address or by the rights of its socket";
     Meant UnixSocksGroupWritable: Bool = "0", "unix sockets of SOCKS may be used by their group";
-    Refused SafeSocks: Bool = "0", "names and addresses are both taken";
+    Meant SafeSocks: Bool = "0", "`safe_socks`";
     Accepted TestSocks: Bool = "0", "no note is made of each request";
-    Accepted WarnPlaintextPorts: Words = "23,109,110,143", "no warning is given of ports";
-    Refused RejectPlaintextPorts: Words = "", "streams are refused by no port";
+    Meant WarnPlaintextPorts: Words = "23,109,110,143", "`warn_plaintext_ports`";
+    Meant RejectPlaintextPorts: Words = "", "`reject_plaintext_ports`";
     Accepted AllowNonRFC953Hostnames: Bool = "0", "names are checked at the exit";
     Meant MapAddress: Lines = "", "`map_address`";
     Refused TrackHostExits: Words = "", "exits are not kept by host";
     Accepted TrackHostExitsExpire: Interval = "30 minutes", "exits are not kept by host";
-    Refused MaxCircuitDirtiness: Interval = "10 minutes", "circuits are used for ten minutes";
+    Meant MaxCircuitDirtiness: Interval = "10 minutes", "`max_circuit_dirtiness`, in seconds";
     Accepted NewCircuitPeriod: Interval = "30 seconds",
         "spare circuits are made when they are needed";
     Accepted CircuitBuildTimeout: Interval = "0", "the time-out is learnt";

@@ -79,8 +79,8 @@ table! {
     Accepted MaxConsensusAgeForDiffs: Interval = "0 seconds",
         "the store of diffs has a bound of its own";
     Accepted MaxHSDirCacheBytes: Size = "0", "the store of descriptors has a bound of its own";
-    Accepted MinUptimeHidServDirectoryV2: Interval = "96 hours",
-        "a flag is given by the network's measure";
+    Meant MinUptimeHidServDirectoryV2: Interval = "96 hours",
+        "`min_uptime_hid_serv_directory_v2` of `[authority.flags]`";
     Meant DoSCircuitCreationEnabled: AutoBool = "auto", "`[dos]`";
     Meant DoSCircuitCreationMinConnections: Number = "0", "`[dos]`";
     Meant DoSCircuitCreationRate: Number = "0", "`[dos]`";

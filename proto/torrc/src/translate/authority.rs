@@ -13,6 +13,64 @@ const RULES: [(&str, &str); 4] = [
     ("AuthDirMiddleOnly", "middleonly"),
 ];
 
+/// How a value is written here.
+type Written = fn(&str) -> Option<String>;
+
+/// Options about flags, their keys, and how their values are written.
+const FLAGS: [(&str, &str, Written); 8] = [
+    ("AuthDirFastGuarantee", "auth_dir_fast_guarantee", bytes),
+    (
+        "AuthDirGuardBWGuarantee",
+        "auth_dir_guard_bw_guarantee",
+        bytes,
+    ),
+    (
+        "AuthDirVoteGuardBwThresholdFraction",
+        "auth_dir_vote_guard_bw_threshold_fraction",
+        share,
+    ),
+    (
+        "AuthDirVoteGuardGuaranteeTimeKnown",
+        "auth_dir_vote_guard_guarantee_time_known",
+        seconds,
+    ),
+    (
+        "AuthDirVoteGuardGuaranteeWFU",
+        "auth_dir_vote_guard_guarantee_wfu",
+        share,
+    ),
+    (
+        "AuthDirVoteStableGuaranteeMinUptime",
+        "auth_dir_vote_stable_guarantee_min_uptime",
+        seconds,
+    ),
+    (
+        "AuthDirVoteStableGuaranteeMTBF",
+        "auth_dir_vote_stable_guarantee_mtbf",
+        seconds,
+    ),
+    (
+        "MinUptimeHidServDirectoryV2",
+        "min_uptime_hid_serv_directory_v2",
+        seconds,
+    ),
+];
+
+fn bytes(text: &str) -> Option<String> {
+    let bytes = u32::try_from(value::size(text)?);
+    Some(bytes.unwrap_or(u32::MAX).to_string())
+}
+
+fn seconds(text: &str) -> Option<String> {
+    Some(value::seconds(text)?.to_string())
+}
+
+/// TOML tells 1.0 from 1.
+fn share(text: &str) -> Option<String> {
+    let share: f64 = text.trim().parse().ok()?;
+    Some(format!("{share:?}"))
+}
+
 impl Work<'_> {
     /// `[authority]` and what is below it.
     pub(super) fn authority(&mut self, document: &mut Document) {
@@ -49,6 +107,15 @@ impl Work<'_> {
         document.plain("");
         document.plain("[authority]");
         document.extend(body);
+        let mut flags = Document::default();
+        for (option, key, written) in FLAGS {
+            if let Some(value) = self.settings.one(option)
+                && let Some(text) = written(&value.text)
+            {
+                flags.key(key, &text, value);
+            }
+        }
+        document.section("[authority.flags]", flags);
         let mut params = Document::default();
         for line in self.lines(&["ConsensusParams"]) {
             for word in line.text.split_whitespace() {

@@ -18,6 +18,12 @@ const SETS: [(&str, &str); 5] = [
     ("ExcludeExitNodes", "exclude_exit"),
 ];
 
+/// Options with ports, and their keys.
+const PORT_LISTS: [(&str, &str); 2] = [
+    ("WarnPlaintextPorts", "warn_plaintext_ports"),
+    ("RejectPlaintextPorts", "reject_plaintext_ports"),
+];
+
 /// Options that name a proxy, the scheme of each, and the port that it has unless it is said.
 const PROXIES: [(&str, &str, u16); 3] = [
     ("Socks5Proxy", "socks5", 1080),
@@ -45,6 +51,11 @@ impl Work<'_> {
         self.data_dir(document);
         self.addresses(document);
         proxy(self, document);
+        if let Some(value) = self.settings.one("MaxCircuitDirtiness")
+            && let Some(seconds) = value::seconds(&value.text)
+        {
+            document.key("max_circuit_dirtiness", &seconds.to_string(), value);
+        }
         self.padding(document);
         self.sizes(document, &[("MaxMemInQueues", "max_memory")]);
         self.paths(document, &[("ClientOnionAuthDir", "onion_auth_dir")]);
@@ -100,7 +111,20 @@ impl Work<'_> {
             }
         };
         self.listeners(document, key, &transparent, false);
-        self.switches(document, &[("AutomapHostsOnResolve", "automap")]);
+        let switches = [
+            ("AutomapHostsOnResolve", "automap"),
+            ("SafeSocks", "safe_socks"),
+        ];
+        self.switches(document, &switches);
+        for (option, key) in PORT_LISTS {
+            if let Some(value) = self.settings.one(option) {
+                let ports = value::words(&value.text).map(str::parse::<u16>);
+                match ports.collect::<Result<Vec<_>, _>>() {
+                    Ok(ports) => document.key(key, &format!("{ports:?}"), value),
+                    Err(_) => self.refuse(value, "ports are numbers up to 65535"),
+                }
+            }
+        }
     }
 
     fn addresses(&mut self, document: &mut Document) {

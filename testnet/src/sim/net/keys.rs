@@ -143,5 +143,10 @@ pub(super) fn config(keys: &[Arc<AuthorityKeys>]) -> Config {
         dir_port: u16::from(index) + 1,
         or_port: 9001,
     });
-    Config::new(known.collect(), "simulated".to_owned())
+    let config = Config::new(known.collect(), "simulated".to_owned());
+    Config {
+        // The model counts hours.
+        initial_interval_secs: config.timing.interval_secs,
+        ..config
+    }
 }
