@@ -1,6 +1,9 @@
 """Starts a tor that leaves the network alone, and sees to its torrc: usage: saveconf.py TOR TORRC FOLDER."""
 
+import atexit
+import faulthandler
 import os
+import signal
 import subprocess
 import sys
 
@@ -26,6 +29,17 @@ with open(FILE, "w") as file:
     file.write(before)
 
 tor = subprocess.Popen([TOR, "-f", FILE], stdout=subprocess.PIPE, text=True)
+# It has our standard error: whoever reads that waits for its end, too.
+atexit.register(tor.kill)
+
+
+def late(*_):
+    faulthandler.dump_traceback()
+    raise SystemExit("nothing comes of it")
+
+
+signal.signal(signal.SIGALRM, late)
+signal.alarm(60)
 
 
 def told(what):
@@ -62,6 +76,7 @@ with Controller.from_port(port=int(open(WRITTEN).read().rsplit(":", 1)[1])) as c
         except stem.ControllerError:
             continue
         raise AssertionError(wrong)
-    controller.signal("HALT")
+# Not by HALT: stem may wait for good for a connection that ends while it closes it.
+tor.terminate()
 assert tor.wait(30) == 0
 print("stem is content")

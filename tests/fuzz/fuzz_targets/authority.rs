@@ -200,6 +200,7 @@ fn authority(now: Now) -> Authority {
     };
     let config = Config::testing(vec![known], "nobody".into(), timing);
     let keys = Keys {
+        legacy: None,
         cert: WORLD.cert.clone(),
         signing: rsa::Keypair::from_pem(&WORLD.signing.to_pem()).expect("a key"),
     };
