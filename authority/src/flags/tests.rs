@@ -2,7 +2,7 @@
 
 use super::*;
 
-const TERMS_KB: u32 = 2000;
+const TERMS_KB: u32 = 2097;
 
 fn terms() -> FlagTerms {
     FlagTerms::default()
@@ -206,7 +206,7 @@ fn the_networks_parameters_bound_fast() {
     assert_eq!(fast(&[("FastFlagMaxThreshold", 60_000)]), 60_000);
     assert_eq!(fast(&[("FastFlagMaxThreshold", 59_000)]), 59_000);
     // The operator's guarantee is above both.
-    assert_eq!(fast(&[("FastFlagMinThreshold", 5_000_000)]), 100_000);
+    assert_eq!(fast(&[("FastFlagMinThreshold", 5_000_000)]), 102_000);
     // A network of slow relays goes by its quarter.
     let mut slow = network(80);
     slow.iter_mut().for_each(|sample| sample.kilobytes -= 45);

@@ -82,8 +82,8 @@ fn what_is_missed_is_counted_to_the_edge() {
     };
     assert_eq!(missed("Fast", line, edge), [0.0]);
     assert_eq!(missed("Stable", line, edge), [0.0]);
-    // Two megabytes are enough, whatever the quarter is.
-    assert_eq!(missed("Guard", line, edge), [500_000.0, 0.0, 0.0]);
+    // 2,097 kilobytes are enough, whatever the quarter is.
+    assert_eq!(missed("Guard", line, edge), [597_000.0, 0.0, 0.0]);
     let below = missed("Guard", line, "wfu=0.979000 tk=691199 mtbf=4999");
     assert!(
         (below[1] - 0.001).abs() < 1e-9 && below[2] == 1.0,

@@ -117,7 +117,7 @@ pub(crate) struct Entry {
     pub(crate) by_hand: Option<ByHand>,
     pub(crate) first: RsaId,
     /// How long it takes new streams after its first.
-    dirty_max: Duration,
+    pub(crate) dirty_max: Duration,
     /// The use of a guard, if the first hop is one.
     pub(crate) attempt: Option<GuardAttempt>,
     pub(crate) stage: Stage,

@@ -17,8 +17,8 @@ use cepa_circuit::{CircuitKey, PaddingParams, StreamKey};
 use cepa_crypto::layer::{Cipher, HopLayer};
 use cepa_crypto::{Rng, fast};
 use cepa_limits::Memory;
-use cepa_link::ChannelKey;
 use cepa_link::channel::PaddingRange;
+use cepa_link::{ChannelKey, PeerIdentity};
 use cepa_netdoc::policy::AddrPolicy;
 use cepa_relay::{
     ExitOptions, ExitPolicy, KnownRelays, Limits, PointParams, Switch, SwitchCommand, SwitchConfig,
@@ -108,7 +108,9 @@ fn world() -> World {
         streams: Vec::new(),
     };
     for _ in 0..=STRANGERS {
-        let peer = world.peer();
+        // The honest client comes by way of a relay: from nearer by no exit lets it out.
+        let relay = world.peers.is_empty().then(|| identity(3));
+        let peer = world.peer(relay);
         world.peers.push(peer);
     }
     world.create(0, HONEST_ID);
@@ -118,9 +120,10 @@ fn world() -> World {
 }
 
 impl World {
-    fn peer(&mut self) -> Peer {
+    fn peer(&mut self, relay: Option<PeerIdentity>) -> Peer {
+        let link = link(false, relay, 9);
         Peer {
-            channel: self.switch.add_channel(link(false, None, 9), self.now),
+            channel: self.switch.add_channel(link, self.now),
             reads: true,
             begun: BTreeMap::new(),
             layers: BTreeMap::new(),
@@ -161,7 +164,7 @@ impl World {
         assert_ne!(peer, 0, "the honest client's link is closed");
         self.switch
             .channel_closed(self.peers[peer].channel, self.now);
-        self.peers[peer] = self.peer();
+        self.peers[peer] = self.peer(None);
     }
 
     fn raw_cell(&mut self, peer: usize, script: &mut Script<'_>) {
