@@ -6,15 +6,15 @@ use cepa_crypto::encoding::hex_upper;
 use cepa_netdoc::vote::VoteText;
 use cepa_wire::time::unix_seconds;
 
-use crate::command::{Row, RowKind};
+use crate::command::{Command, Row, RowKind};
 use crate::status::Equivocation;
 
-/// Pairs of votes of one author for one interval that are kept as evidence.
+/// Pairs of votes of one author for one interval that are kept as evidence: the newest.
 const EQUIVOCATIONS_MAX: usize = 4;
 
-/// Pairs of votes of one author for one interval, the first ones.
+/// What is known of pairs of votes of one author for one interval; the votes are in their rows.
 #[derive(Debug, Default)]
-pub(crate) struct Equivocations(Vec<[VoteText; 2]>);
+pub(crate) struct Equivocations(Vec<Equivocation>);
 
 impl Equivocations {
     /// A pair that an earlier run kept, one vote behind the other.
@@ -27,46 +27,61 @@ impl Equivocations {
             Some([VoteText::parse(first).ok()?, VoteText::parse(second).ok()?])
         });
         self.0
-            .extend(read.filter(|_| self.0.len() < EQUIVOCATIONS_MAX));
+            .extend(read.map(|[first, second]| told(&first, &second)));
+        self.0.sort_by_key(|one| one.valid_after);
     }
 
     /// Looks whether a good vote is the second of its author for its interval, after one of those
-    /// that are held; the row of evidence, if that is new.
+    /// that are held; what becomes of the rows of evidence, if that is new.
     pub(crate) fn look<'a>(
         &mut self,
         mut held: impl Iterator<Item = &'a VoteText>,
         text: &VoteText,
-    ) -> Option<Row> {
+    ) -> Vec<Command> {
         let which = |text: &VoteText| (text.vote().author(), text.vote().lifetime.valid_after);
-        let first =
-            held.find(|held| which(held) == which(text) && held.digest() != text.digest())?;
-        if self.0.iter().any(|[first, _]| which(first) == which(text)) {
-            return None;
+        let is_other =
+            |held: &&VoteText| which(held) == which(text) && held.digest() != text.digest();
+        let Some(first) = held.find(is_other) else {
+            return Vec::new();
+        };
+        let new = told(first, text);
+        let is_same = |one: &Equivocation| row(one) == row(&new);
+        if self.0.iter().any(is_same) {
+            return Vec::new();
         }
-        let (author, start) = which(text);
         tracing::warn!(
             authority = text.vote().dir_source.nickname,
-            v3_ident = %author,
+            v3_ident = %new.identity,
             "an authority has voted twice for one interval, and not the same"
         );
-        if self.0.len() >= EQUIVOCATIONS_MAX {
-            return None;
-        }
-        self.0.push([first.clone(), text.clone()]);
-        Some(Row {
+        let mut commands = vec![Command::Put(Row {
             kind: RowKind::Equivocation,
-            key: format!("{author} {}", unix_seconds(start)),
+            key: row(&new),
             bytes: [first.text().as_bytes(), text.text().as_bytes()].concat(),
-        })
+        })];
+        self.0.push(new);
+        if self.0.len() > EQUIVOCATIONS_MAX {
+            let oldest = self.0.remove(0);
+            commands.push(Command::Drop(RowKind::Equivocation, row(&oldest)));
+        }
+        commands
     }
 
     /// What is told of them.
     pub(crate) fn status(&self) -> Vec<Equivocation> {
-        let told = self.0.iter().map(|[first, second]| Equivocation {
-            identity: first.vote().author(),
-            valid_after: first.vote().lifetime.valid_after,
-            digests: [first, second].map(|text| hex_upper(text.digest())),
-        });
-        told.collect()
+        self.0.clone()
     }
+}
+
+fn told(first: &VoteText, second: &VoteText) -> Equivocation {
+    Equivocation {
+        identity: first.vote().author(),
+        valid_after: first.vote().lifetime.valid_after,
+        digests: [first, second].map(|text| hex_upper(text.digest())),
+    }
+}
+
+/// The key of the row that has both votes.
+fn row(one: &Equivocation) -> String {
+    format!("{} {}", one.identity, unix_seconds(one.valid_after))
 }

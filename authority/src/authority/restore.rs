@@ -86,6 +86,8 @@ pub(super) fn rows(authority: &mut Authority, rows: Vec<Row>, now: Now) {
 /// Votes of an earlier run: those of the consensus are served, and ours is not made again.
 fn restore_votes(authority: &mut Authority, mut votes: Vec<VoteText>) {
     let own = authority.keys.cert.identity;
+    // Who votes may have changed meanwhile.
+    votes.retain(|text| authority.config.authority(&text.vote().author()).is_some());
     let start = |text: &VoteText| text.vote().lifetime.valid_after;
     let ours = votes.iter().filter(|text| text.vote().author() == own);
     authority.own_vote = ours.max_by_key(|text| start(text)).cloned();

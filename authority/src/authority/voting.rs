@@ -154,7 +154,7 @@ impl Authority {
         let held = going_on.into_iter().chain([&self.early_votes]);
         let held = held.filter_map(|votes| votes.get(&author));
         let evidence = self.equivocations.look(held, &text);
-        self.commands.extend(evidence.map(Command::Put));
+        self.commands.extend(evidence);
         self.commands.extend(missing_descriptors(self, &vote));
         match &mut self.round {
             Some(round) if round.schedule.valid_after == start => {
