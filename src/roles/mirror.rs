@@ -23,6 +23,9 @@ const SINGLE: [(&str, &str); 3] = [
     (EXTRA_INFO, "cached-extrainfo"),
 ];
 
+/// The longest file that is appended to: whoever publishes again and again fills no disk.
+const NEW_LEN_MAX: u64 = 16 << 20;
+
 /// The files.
 pub(crate) struct Mirror {
     folder: PathBuf,
@@ -87,7 +90,7 @@ impl Mirror {
             self.certificates(store, &certificates)?;
         }
         for (kind, file) in SINGLE {
-            if has_consensus {
+            if has_consensus || self.is_long(&format!("{file}.new")) {
                 self.rebuild((kind, file), store)?;
             }
             let texts: Vec<u8> = put(kind).flat_map(|(_, bytes)| bytes.clone()).collect();
@@ -124,6 +127,11 @@ impl Mirror {
             return Ok(());
         }
         write_atomic(&path, bytes, 0o600)
+    }
+
+    fn is_long(&self, file: &str) -> bool {
+        let meta = std::fs::metadata(self.folder.join(file));
+        meta.is_ok_and(|meta| meta.len() > NEW_LEN_MAX)
     }
 
     fn append(&self, file: &str, bytes: &[u8]) -> Result<(), Failure> {
@@ -183,8 +191,16 @@ mod tests {
         assert_eq!(read("cached-microdescs").as_deref(), Some("A\nB\n"));
         assert_eq!(read("cached-microdescs.new").as_deref(), Some("C\n"));
         assert_eq!(read("cached-certs").as_deref(), Some("X\nY\n"));
-        drop(Mirror::open(dir.path(), &store));
+        // One that has become long is made short.
+        let long = std::fs::File::options()
+            .append(true)
+            .open(dir.path().join("cached-microdescs.new"));
+        long.unwrap().set_len(NEW_LEN_MAX + 1).unwrap();
+        change(&mut mirror, &[put(MICRODESC, "d", "D\n")]);
         assert_eq!(read("cached-microdescs").as_deref(), Some("A\nB\nC\n"));
+        assert_eq!(read("cached-microdescs.new").as_deref(), Some("D\n"));
+        drop(Mirror::open(dir.path(), &store));
+        assert_eq!(read("cached-microdescs").as_deref(), Some("A\nB\nC\nD\n"));
         assert_eq!(read("cached-microdescs.new").as_deref(), Some(""));
     }
 }
