@@ -96,11 +96,12 @@ fn passphrase(args: &GencertArgs) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let wrong = |error| Failure::new("cannot read the passphrase", &place, error);
     let file = File::open(format!("/proc/self/fd/{fd}")).map_err(wrong)?;
     let mut text = Zeroizing::new(Vec::new());
+    // No further: whoever writes it may have more to say, or wait with the end for ours.
     let mut input = file.take(PASSPHRASE_LEN_MAX);
-    input.read_to_end(&mut text).map_err(wrong)?;
-    let is_end = |byte: &u8| matches!(byte, b'\n' | 0);
-    let len = text.iter().position(is_end).unwrap_or(text.len());
-    text.truncate(len);
+    let mut byte = [0];
+    while input.read(&mut byte).map_err(wrong)? == 1 && !matches!(byte, [b'\n' | 0]) {
+        text.extend(byte);
+    }
     Ok(text)
 }
 

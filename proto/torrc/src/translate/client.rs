@@ -252,6 +252,11 @@ fn proxy(work: &mut Work<'_>, document: &mut Document) {
         },
         _ => String::new(),
     };
+    if let Some(user) = work.settings.one("Socks5ProxyUsername")
+        && user.text.contains(':')
+    {
+        work.refuse(user, "a name with a colon cannot be told from the password");
+    }
     let place = value.text.trim();
     // An IPv6 address has its colons in brackets.
     let behind = place.rsplit_once(']').map_or(place, |(_, behind)| behind);
