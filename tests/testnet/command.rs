@@ -56,7 +56,12 @@ fn a_command_is_run_in_a_network_of_its_own() {
         said.contains("error: ./no-such-program: cannot run the command"),
         "{said}"
     );
-    let late = up(dir.path(), &["--timeout=1"], &["sleep", "1000"]);
+    // Whatever the command has started: the output is at its end only when all have ended.
+    let late = up(
+        dir.path(),
+        &["--timeout=8"],
+        &["sh", "-c", "sleep 1000 & sleep 1000"],
+    );
     let said = text(&late.stderr);
     assert_eq!(late.status.code(), Some(1));
     assert!(said.contains("--timeout"), "{said}");

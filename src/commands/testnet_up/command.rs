@@ -4,11 +4,13 @@
 //! network ends with it. Its standard streams are the launcher's own.
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 
-use tokio::process::Command;
+use rustix::process::{Pid, Signal, getpgid, kill_process_group};
+use tokio::process::{Child, Command};
 
 use super::files::Written;
 use crate::error::Failure;
@@ -28,6 +30,11 @@ pub(super) fn command(
     let (program, arguments) = words.split_first()?;
     let mut command = Command::new(program);
     command.args(arguments).kill_on_drop(true);
+    // What it starts is to end with it. At a terminal it stays in our group, or could not read:
+    // Ctrl-C reaches all of that by itself.
+    if !std::io::stdin().is_terminal() {
+        command.process_group(0);
+    }
     let socks = network.nodes.iter().filter_map(|node| node.node.socks);
     for (count, socks) in (1..).zip(socks) {
         if count == 1 {
@@ -53,8 +60,32 @@ pub(super) async fn run(mut command: Command) -> Result<ExitCode, Failure> {
     let name = command.as_std().get_program().to_owned();
     let shown = Path::new(&name).display();
     let wrong = |error: std::io::Error| Failure::new("cannot run the command", &shown, error);
-    let status = command.status().await.map_err(wrong)?;
+    let mut child = command.spawn().map_err(wrong)?;
+    let mut group = Group::of(&child);
+    let status = child.wait().await.map_err(wrong)?;
+    group.0 = None;
     Ok(exit_code(status))
+}
+
+/// The process group of a command that has not ended. Dropped, it is killed.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// The group of a child, if it leads one.
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        let pid = id.and_then(Pid::from_raw);
+        Group(pid.filter(|pid| getpgid(Some(*pid)).is_ok_and(|group| group == *pid)))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // One that has ended is as good.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
 }
 
 /// The code of a command, as a shell tells it.
