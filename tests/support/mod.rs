@@ -15,6 +15,7 @@ pub(crate) mod onion;
 pub(crate) mod processes;
 pub(crate) mod server;
 pub(crate) mod space;
+pub(crate) mod stem;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};

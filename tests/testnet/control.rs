@@ -1,6 +1,5 @@
 //! The control port of a client, driven by stem as users' programs drive that of `tor`.
 
-use std::process::Command;
 use std::time::Duration;
 
 use cepa_control::auth::HashedPassword;
@@ -8,18 +7,13 @@ use cepa_crypto::Rng;
 
 use crate::support::client::Client;
 use crate::support::network::Network;
-use crate::support::{server, until};
-
-const PYTHON: &str = "/usr/bin/python3";
+use crate::support::{server, stem, until};
 
 #[test]
 fn stem_drives_a_client() {
-    let import = Command::new(PYTHON).args(["-c", "import stem"]).output();
-    if !import.is_ok_and(|import| import.status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "python3-stem is required");
-        println!("stem is not here: nobody else drives our control port");
+    let Some(mut stem) = stem::python("testnet/control.py") else {
         return;
-    }
+    };
     let dir = tempfile::tempdir().unwrap();
     let network = Network::up(dir.path(), &[]);
     let web = server::start();
@@ -39,11 +33,7 @@ fn stem_drives_a_client() {
     let port = written
         .lines()
         .find_map(|line| line.strip_prefix("PORT=127.0.0.1:"));
-    let stem = Command::new(PYTHON)
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/testnet/control.py"
-        ))
+    let stem = stem
         .args([port.unwrap(), "se cret"])
         .args([socks.port().to_string(), web.port().to_string()])
         .arg(dir.path().join("controlled/control_auth_cookie"))

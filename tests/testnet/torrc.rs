@@ -2,13 +2,10 @@
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use crate::support::network::{CEPA, Network};
-use crate::support::{fetch, server, until};
-
-const PYTHON: &str = "/usr/bin/python3";
+use crate::support::{fetch, server, stem, until};
 
 /// A link to ours whose name is `tor`.
 fn link(dir: &Path) -> PathBuf {
@@ -19,20 +16,13 @@ fn link(dir: &Path) -> PathBuf {
 
 #[test]
 fn stem_starts_it_and_owns_it() {
-    let import = Command::new(PYTHON).args(["-c", "import stem"]).output();
-    if !import.is_ok_and(|import| import.status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "python3-stem is required");
-        println!("stem is not here: nobody else starts our tor");
+    let Some(mut stem) = stem::python("testnet/torrc.py") else {
         return;
-    }
+    };
     let dir = tempfile::tempdir().unwrap();
     let network = Network::up(dir.path(), &[]);
     let web = server::start();
-    let stem = Command::new(PYTHON)
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/testnet/torrc.py"
-        ))
+    let stem = stem
         .arg(link(dir.path()))
         .arg(network.folder.join("torrc"))
         .arg(dir.path().join("data"))
@@ -56,19 +46,12 @@ fn stem_starts_it_and_owns_it() {
 
 #[test]
 fn a_controller_sees_to_a_torrc() {
-    let import = Command::new(PYTHON).args(["-c", "import stem"]).output();
-    if !import.is_ok_and(|import| import.status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "python3-stem is required");
-        println!("stem is not here: nobody sees to our torrc");
+    let Some(mut stem) = stem::python("testnet/saveconf.py") else {
         return;
-    }
+    };
     let dir = tempfile::tempdir().unwrap();
     let network = Network::up(dir.path(), &[]);
-    let stem = Command::new(PYTHON)
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/testnet/saveconf.py"
-        ))
+    let stem = stem
         .arg(link(dir.path()))
         .arg(network.folder.join("torrc"))
         .arg(dir.path().join("saved"))
