@@ -28,7 +28,8 @@ use crate::config::{
 use crate::error::{Failure, fail};
 use crate::launched::{Launch, Reporter, Shutdown};
 use crate::reload::{Reread, Signals};
-use crate::roles::Told;
+use crate::roles::Lifecycle;
+use crate::runtime::runtime;
 use crate::status::{Question, Subject};
 use crate::{logs, roles, status, terminal};
 
@@ -86,7 +87,9 @@ fn authority(args: AuthorityArgs) -> Result<(), Failure> {
     let config = read()?;
     logs::start(&config.relay.log)?;
     let launch = Launch::by(launched);
-    block_on(launch, |told| roles::authority::run(config, read, told))
+    block_on(launch, |lifecycle| {
+        roles::authority::run(config, read, lifecycle)
+    })
 }
 
 fn relay(args: RelayArgs) -> Result<(), Failure> {
@@ -105,7 +108,9 @@ fn relay(args: RelayArgs) -> Result<(), Failure> {
     let config = read()?;
     logs::start(&config.log)?;
     let launch = Launch::by(launched);
-    block_on(launch, |told| roles::relay::run(config, read, told))
+    block_on(launch, |lifecycle| {
+        roles::relay::run(config, read, lifecycle)
+    })
 }
 
 fn client(args: ClientArgs) -> Result<(), Failure> {
@@ -122,7 +127,9 @@ fn run_client(launched: bool, read: Reread<ClientConfig>) -> Result<(), Failure>
     let config = read()?;
     logs::start(&config.log)?;
     let launch = Launch::by(launched);
-    block_on(launch, |told| roles::client::run(config, read, told))
+    block_on(launch, |lifecycle| {
+        roles::client::run(config, read, lifecycle)
+    })
 }
 
 /// Asks a running client for its guards or the like.
@@ -194,32 +201,23 @@ fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> {
 }
 
 /// Runs a node on a runtime of its own until it ends.
-fn block_on<F>(launch: Launch, node: impl FnOnce(Told) -> F) -> Result<(), Failure>
+fn block_on<F>(launch: Launch, node: impl FnOnce(Lifecycle) -> F) -> Result<(), Failure>
 where
     F: Future<Output = Result<(), Failure>>,
 {
     let runtime = runtime()?;
     let done = runtime.block_on(async {
-        let told = Told {
+        let lifecycle = Lifecycle {
             reporter: Reporter::new(launch),
             shutdown: Shutdown::watch(launch)?,
             signals: Signals::watch()?,
             torrc: None,
         };
-        node(told).await
+        node(lifecycle).await
     });
     // What still runs is of no use to anybody; a look-up that blocks must not hold up the exit.
     runtime.shutdown_background();
     done
-}
-
-/// The runtime of the control side: the workers that carry cells have threads of their own.
-pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new("cannot start threads", "this process", error))
 }
 
 #[cfg(test)]

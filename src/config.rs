@@ -15,6 +15,7 @@ pub mod node;
 pub mod onion;
 pub mod paths;
 pub mod source;
+pub mod written;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -37,7 +38,7 @@ pub use self::onion::OnionServiceConfig;
 use self::paths::GeoIpFiles;
 use crate::error::Failure;
 use crate::proxy::Proxy;
-use crate::reload::Written;
+use written::Written;
 
 /// What a relay without a bound says of its bandwidth, in bytes a second: `tor`'s default.
 pub const BANDWIDTH_DEFAULT: u64 = 1 << 30;

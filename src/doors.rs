@@ -79,7 +79,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     strangers: Strangers,
-    bells: BTreeMap<(Door, Ticket), Arc<Notify>>,
+    wakers: BTreeMap<(Door, Ticket), Arc<Notify>>,
     told: (Vec<DoorCounts>, DosCounts),
 }
 
@@ -155,7 +155,7 @@ impl Doors {
         let told = (strangers.door_counts(), strangers.dos_counts());
         let state = Mutex::new(State {
             strangers,
-            bells: BTreeMap::new(),
+            wakers: BTreeMap::new(),
             told,
         });
         Doors {
@@ -264,14 +264,14 @@ impl Gate {
         if let Some(evicted) = entered.evicted {
             state.ring(self.door, evicted);
         }
-        let bell = Arc::new(Notify::new());
+        let waker = Arc::new(Notify::new());
         let key = (self.door, entered.ticket);
-        state.bells.insert(key, Arc::clone(&bell));
+        state.wakers.insert(key, Arc::clone(&waker));
         Ok(Pass {
             gate: self.clone(),
             ip,
             ticket: entered.ticket,
-            bell,
+            waker,
             account: entered.account,
             is_open: AtomicBool::new(false),
             moved: Mutex::new(clock::now().mono),
@@ -359,8 +359,8 @@ impl Gate {
 
 impl State {
     fn ring(&mut self, door: Door, ticket: Ticket) {
-        if let Some(bell) = self.bells.remove(&(door, ticket)) {
-            bell.notify_one();
+        if let Some(waker) = self.wakers.remove(&(door, ticket)) {
+            waker.notify_one();
         }
     }
 }
@@ -371,7 +371,7 @@ pub struct Pass {
     gate: Gate,
     ip: Option<IpAddr>,
     ticket: Ticket,
-    bell: Arc<Notify>,
+    waker: Arc<Notify>,
     account: Option<Arc<Account>>,
     is_open: AtomicBool,
     /// When it was last noted that something moved.
@@ -381,7 +381,7 @@ pub struct Pass {
 impl Pass {
     /// Returns when another needs the place more: who holds it is to hang up.
     pub async fn evicted(&self) {
-        self.bell.notified().await;
+        self.waker.notified().await;
     }
 
     /// The holder rests from now on, or is busy; at first it rests.
@@ -436,7 +436,7 @@ impl Drop for Pass {
         }
         let door = self.gate.door;
         let mut state = self.gate.doors.lock();
-        state.bells.remove(&(door, self.ticket));
+        state.wakers.remove(&(door, self.ticket));
         let now = clock::now().mono;
         state.strangers.leave(door, self.ip, self.ticket, now);
     }

@@ -6,6 +6,7 @@
 //! metrics tell of it. What matters (keys, guards, votes) goes first and is never dropped;
 //! documents that can be fetched again make room beyond a bound.
 
+pub(crate) mod kept;
 mod waiting;
 
 use std::path::{Path, PathBuf};

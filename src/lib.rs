@@ -30,6 +30,7 @@ pub mod ports;
 pub mod proxy;
 pub mod reload;
 pub mod roles;
+pub mod runtime;
 pub mod service;
 pub mod status;
 pub mod store;

@@ -13,3 +13,4 @@ pub(crate) mod pace;
 pub(crate) mod plane;
 pub(crate) mod tls_stream;
 pub(crate) mod worker;
+pub(crate) mod writer;

@@ -7,10 +7,11 @@
 pub mod export;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::Path;
 
 use cepa_crypto::{Ed25519Id, RsaId};
+use cepa_dir::DirAuthority;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -28,28 +29,11 @@ const FALLBACKS_MAX: usize = 1000;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Network {
     /// Who signs the consensus; at least one.
-    pub authorities: Vec<Authority>,
+    pub authorities: Vec<DirAuthority>,
     /// Relays to fetch the first documents from; the authorities serve them, too.
     pub fallbacks: Vec<Fallback>,
     /// Whether private addresses and intervals below five minutes are fine.
     pub testing: bool,
-}
-
-/// A directory authority.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Authority {
-    /// Its nickname.
-    pub nickname: String,
-    /// The SHA-1 of its long-term identity key, by which it signs.
-    pub v3_ident: RsaId,
-    /// Its relay's RSA identity.
-    pub rsa: RsaId,
-    /// Its relay's Ed25519 identity, where it is known.
-    pub ed25519: Option<Ed25519Id>,
-    /// Its OR port.
-    pub or: SocketAddr,
-    /// Its directory port.
-    pub dir: SocketAddr,
 }
 
 /// A relay that serves the directory.
@@ -155,7 +139,7 @@ impl Network {
             let authority = entry.checked(source)?;
             let expected = "each authority once";
             source.expect(&entry.v3_ident, "v3_ident", expected, |_| {
-                known.insert(authority.v3_ident)
+                known.insert(authority.v3_identity)
             })?;
             Ok(authority)
         }));
@@ -177,31 +161,32 @@ impl Network {
 }
 
 impl AuthorityTable {
-    fn from_checked(authority: &Authority) -> Self {
+    fn from_checked(authority: &DirAuthority) -> Self {
         Self {
             nickname: unplaced(authority.nickname.clone()),
-            v3_ident: unplaced(authority.v3_ident.to_string()),
-            rsa: unplaced(authority.rsa.to_string()),
-            ed25519: authority.ed25519.map(|id| unplaced(id.to_string())),
-            or: unplaced(authority.or),
-            dir: unplaced(authority.dir),
+            v3_ident: unplaced(authority.v3_identity.to_string()),
+            rsa: unplaced(authority.rsa_id.to_string()),
+            ed25519: authority.ed25519_id.map(|id| unplaced(id.to_string())),
+            or: unplaced(authority.or_addr.into()),
+            dir: unplaced(authority.dir_addr.into()),
         }
     }
 
-    fn checked(&self, source: &Source) -> Result<Authority, Failure> {
+    fn checked(&self, source: &Source) -> Result<DirAuthority, Failure> {
         source.expect(
             &self.nickname,
             "nickname",
             "1 to 19 letters and digits",
             |name| is_nickname(name),
         )?;
-        Ok(Authority {
+        Ok(DirAuthority {
             nickname: self.nickname.get_ref().clone(),
-            v3_ident: rsa_id(source, &self.v3_ident, "v3_ident")?,
-            rsa: rsa_id(source, &self.rsa, "rsa")?,
-            ed25519: ed25519_id(source, self.ed25519.as_ref())?,
-            or: address(source, &self.or, "or")?,
-            dir: address(source, &self.dir, "dir")?,
+            v3_identity: rsa_id(source, &self.v3_ident, "v3_ident")?,
+            rsa_id: rsa_id(source, &self.rsa, "rsa")?,
+            ed25519_id: ed25519_id(source, self.ed25519.as_ref())?,
+            dir_addr: ipv4_address(source, &self.dir, "dir")?,
+            or_addr: ipv4_address(source, &self.or, "or")?,
+            or_addr_v6: None,
         })
     }
 }
@@ -252,19 +237,32 @@ fn address(
     Ok(*address.get_ref())
 }
 
+/// The address of an authority, which consensuses and torrc lines have as IPv4 alone.
+fn ipv4_address(
+    source: &Source,
+    text: &Spanned<SocketAddr>,
+    key: &str,
+) -> Result<SocketAddrV4, Failure> {
+    match address(source, text, key)? {
+        SocketAddr::V4(address) => Ok(address),
+        SocketAddr::V6(_) => Err(source.wrong(text, key, "an IPv4 address with its port")),
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
 
     /// A network of three authorities and one fallback directory.
     pub(crate) fn example() -> Network {
-        let authority = |n: u8| Authority {
+        let authority = |n: u8| DirAuthority {
             nickname: format!("auth{n}"),
-            v3_ident: RsaId::from_bytes(&[n; 20]).unwrap(),
-            rsa: RsaId::from_bytes(&[n + 16; 20]).unwrap(),
-            ed25519: Ed25519Id::from_bytes(&[n; 32]),
-            or: format!("127.{n}.0.1:5000").parse().unwrap(),
-            dir: format!("127.{n}.0.1:5001").parse().unwrap(),
+            v3_identity: RsaId::from_bytes(&[n; 20]).unwrap(),
+            rsa_id: RsaId::from_bytes(&[n + 16; 20]).unwrap(),
+            ed25519_id: Ed25519Id::from_bytes(&[n; 32]),
+            or_addr: format!("127.{n}.0.1:5000").parse().unwrap(),
+            dir_addr: format!("127.{n}.0.1:5001").parse().unwrap(),
+            or_addr_v6: None,
         };
         let fallback = Fallback {
             rsa: RsaId::from_bytes(&[9; 20]).unwrap(),

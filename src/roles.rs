@@ -10,7 +10,6 @@ mod exit;
 pub(crate) mod fetch;
 mod guards;
 mod http_connect;
-pub(crate) mod kept;
 mod mirror;
 mod onion;
 mod onion_threads;
@@ -23,13 +22,11 @@ mod transparent;
 mod uploads;
 mod workers;
 
-use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Instant;
 
 use cepa_dir::NetworkFile;
-use cepa_dir::network::Authority;
 
-use crate::error::{Failure, fail};
+use crate::error::Failure;
 use crate::keep::Keep;
 use crate::launched::{Reporter, Shutdown};
 use crate::network::Network;
@@ -37,7 +34,7 @@ use crate::reload::Signals;
 use crate::torrc::Torrc;
 
 /// How a role is told what to do, and tells how far it is.
-pub struct Told {
+pub struct Lifecycle {
     /// The stages that it has reached.
     pub reporter: Reporter,
     /// Tells when the role is to stop.
@@ -71,30 +68,9 @@ async fn until(due: Option<Instant>) {
 }
 
 /// The network file as the directory protocol wants it.
-fn network_file(network: &Network) -> Result<NetworkFile, Failure> {
-    let v4 = |addr: SocketAddr| -> Result<SocketAddrV4, Failure> {
-        match addr {
-            SocketAddr::V4(addr) => Ok(addr),
-            SocketAddr::V6(_) => fail(
-                "an authority needs an IPv4 address",
-                addr,
-                "change it in the network file",
-            ),
-        }
-    };
-    let authorities = network.authorities.iter().map(|authority| {
-        Ok(Authority {
-            nickname: authority.nickname.clone(),
-            v3_identity: authority.v3_ident,
-            rsa_id: authority.rsa,
-            ed25519_id: authority.ed25519,
-            dir_addr: v4(authority.dir)?,
-            or_addr: v4(authority.or)?,
-            or_addr_v6: None,
-        })
-    });
-    Ok(NetworkFile {
-        authorities: authorities.collect::<Result<_, Failure>>()?,
+fn network_file(network: &Network) -> NetworkFile {
+    NetworkFile {
+        authorities: network.authorities.clone(),
         is_testing: network.testing,
-    })
+    }
 }

@@ -19,6 +19,7 @@ use std::net::SocketAddrV4;
 use std::time::{Duration, Instant, SystemTime};
 
 use cepa_crypto::{Rng, RsaId};
+use cepa_dir::DirDocument;
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::{ConsensusText, Flavour};
 use cepa_netdoc::detached::DetachedSignatures;
@@ -26,7 +27,7 @@ use cepa_netdoc::vote::VoteText;
 use cepa_wire::Now;
 
 use crate::bandwidth::{FileError, Measurements};
-use crate::command::{Command, Document, Reply, Row, RowKind};
+use crate::command::{Command, Reply, Row, RowKind};
 use crate::config::{Config, Keys};
 use crate::equivocations::Equivocations;
 use crate::health::Health;
@@ -36,9 +37,6 @@ use crate::round::{Round, Signed};
 use crate::schedule::{Schedule, Timing};
 use crate::srv::SharedRandom;
 use crate::uploads::{RelayUpload, Source};
-
-/// Descriptors that are asked for at once (dir-spec 4.2: what fits into one request).
-pub(crate) const FETCHED_DESCRIPTORS_MAX: usize = 96;
 
 /// A directory authority.
 pub struct Authority {
@@ -177,7 +175,7 @@ impl Authority {
         now: Now,
     ) -> Result<usize, FileError> {
         let (text, read) = self.measurements.read_file(bytes, now.wall);
-        self.serve(Document::NextBandwidth(text));
+        self.serve(DirDocument::NextBandwidth(text));
         read
     }
 
@@ -264,7 +262,7 @@ impl Authority {
             .fold(self.next.vote, SystemTime::min)
     }
 
-    fn serve(&mut self, document: Document) {
+    fn serve(&mut self, document: DirDocument) {
         self.commands.push_back(Command::Serve(document));
     }
 
@@ -279,7 +277,7 @@ impl Authority {
         let held = self.certs.get(&cert.identity);
         if is_known && held.is_none_or(|held| held.published < cert.published) {
             self.certs.insert(cert.identity, cert.clone());
-            self.serve(Document::Certificate(cert.clone().into()));
+            self.serve(DirDocument::Certificate(cert.clone().into()));
             self.put(RowKind::Certificate, cert.identity.to_string(), &cert.text);
         }
     }

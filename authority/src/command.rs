@@ -8,11 +8,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use cepa_crypto::{Ed25519Id, RsaId};
-use cepa_netdoc::authcert::AuthCert;
-use cepa_netdoc::consensus::{ConsensusText, Flavour};
-use cepa_netdoc::descriptor::ServerDescriptor;
-use cepa_netdoc::extrainfo::ExtraInfo;
-use cepa_netdoc::vote::VoteText;
+use cepa_dir::DirDocument;
 
 /// The kinds of rows that an authority persists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,31 +87,6 @@ pub struct Row {
     pub bytes: Vec<u8>,
 }
 
-/// A document that others may ask for; the shell puts it where it answers requests from.
-#[derive(Debug, Clone)]
-pub enum Document {
-    /// A relay's descriptor: `/tor/server/…`. It replaces the relay's earlier one as the newest.
-    Descriptor(Arc<ServerDescriptor>),
-    /// A relay's extra-info: `/tor/extra/…`.
-    ExtraInfo(Arc<ExtraInfo>),
-    /// A microdescriptor by its SHA-256, and whose it is: `/tor/micro/d/…`.
-    Microdesc([u8; 32], Arc<str>, RsaId),
-    /// A certificate: `/tor/keys/…`.
-    Certificate(Arc<AuthCert>),
-    /// A vote of the round that goes on: `/tor/status-vote/next/<v3 id>` (and `authority`).
-    NextVote(VoteText),
-    /// The signatures that are there: `/tor/status-vote/next/consensus-signatures`.
-    NextSignatures(Arc<str>),
-    /// The consensus that waits for signatures: `/tor/status-vote/next/consensus[-microdesc]`.
-    NextConsensus(Flavour, Arc<str>),
-    /// The bandwidth file that is voted with, or none: `/tor/status-vote/next/bandwidth`.
-    NextBandwidth(Option<Arc<str>>),
-    /// The `next` documents are over: `next` votes become those at `/tor/status-vote/current/`.
-    CurrentVotes(Vec<VoteText>),
-    /// The consensus that holds: `/tor/status-vote/current/consensus[-microdesc]`.
-    CurrentConsensus(ConsensusText),
-}
-
 /// What the outside must do. Where a reply is expected, its `handle_…` is named.
 #[derive(Debug, Clone)]
 pub enum Command {
@@ -171,7 +142,7 @@ pub enum Command {
     /// Remove a row, if it is there.
     Drop(RowKind, String),
     /// Answer requests for a document.
-    Serve(Document),
+    Serve(DirDocument),
     /// Stop answering for the descriptor of this SHA-1 and its extra-info: the relay is gone or
     /// has a newer one since long.
     Withdraw([u8; 20]),

@@ -4,15 +4,15 @@
 //! is of the signing key, and its identity among the known authorities; an authority that is not
 //! of its network, or whose certificate has run out, does not vote.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 
 use cepa_crypto::{RsaId, rsa};
+use cepa_dir::{DirAuthority, DirDocument};
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::RequiredProtocols;
 use cepa_netdoc::params::Params;
 use cepa_netdoc::routerstatus::Flags;
 
-use crate::command::Document;
 use crate::rules::Rules;
 use crate::schedule::Timing;
 
@@ -41,23 +41,6 @@ const PROTOCOLS_CLIENT_RECOMMENDED: &str = concat!(
     "Cons=2 Desc=2 DirCache=2 FlowCtrl=1-2 HSDir=2 HSIntro=4 HSRend=2 Link=4-5 Microdesc=2 ",
     "Relay=2-4"
 );
-
-/// A directory authority of the network, as the network's file lists it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownAuthority {
-    /// Its nickname.
-    pub nickname: String,
-    /// The digest of its long-term (v3) identity key.
-    pub v3_identity: RsaId,
-    /// The fingerprint of its relay.
-    pub rsa_id: RsaId,
-    /// Its address.
-    pub ip: Ipv4Addr,
-    /// Where votes and signatures are posted.
-    pub dir_port: u16,
-    /// Its relay's ORPort.
-    pub or_port: u16,
-}
 
 /// The key that signs votes and consensuses, with its certificate.
 pub struct Keys {
@@ -112,10 +95,10 @@ impl Default for FlagTerms {
 
 impl Keys {
     /// The certificate, and that of an identity of before, to be served.
-    pub(crate) fn certificates(&self) -> impl Iterator<Item = Document> {
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = DirDocument> {
         let legacy = self.legacy.as_ref().map(|legacy| &legacy.cert);
         let certs = std::iter::once(&self.cert).chain(legacy);
-        certs.map(|cert| Document::Certificate(cert.clone().into()))
+        certs.map(|cert| DirDocument::Certificate(cert.clone().into()))
     }
 }
 
@@ -123,7 +106,7 @@ impl Keys {
 #[derive(Debug, Clone)]
 pub struct Config {
     /// All authorities of the network, this one among them.
-    pub authorities: Vec<KnownAuthority>,
+    pub authorities: Vec<DirAuthority>,
     /// How its operator can be reached: the `contact` line of its vote.
     pub contact: String,
     /// Intervals and delays.
@@ -161,7 +144,7 @@ pub struct Config {
 impl Config {
     /// The public network's way: hourly, no private addresses, two relays an address.
     #[must_use]
-    pub fn new(authorities: Vec<KnownAuthority>, contact: String) -> Self {
+    pub fn new(authorities: Vec<DirAuthority>, contact: String) -> Self {
         Config {
             authorities,
             contact,
@@ -183,7 +166,7 @@ impl Config {
 
     /// The way of a test network on one machine, with the given timing.
     #[must_use]
-    pub fn testing(authorities: Vec<KnownAuthority>, contact: String, timing: Timing) -> Self {
+    pub fn testing(authorities: Vec<DirAuthority>, contact: String, timing: Timing) -> Self {
         Config {
             timing,
             initial_interval_secs: timing.interval_secs,
@@ -229,14 +212,12 @@ impl Config {
             .authorities
             .iter()
             .filter(|one| one.v3_identity != *own);
-        others
-            .map(|one| SocketAddrV4::new(one.ip, one.dir_port))
-            .collect()
+        others.map(|one| one.dir_addr).collect()
     }
 
     /// The authority with a v3 identity.
     #[must_use]
-    pub fn authority(&self, v3_identity: &RsaId) -> Option<&KnownAuthority> {
+    pub fn authority(&self, v3_identity: &RsaId) -> Option<&DirAuthority> {
         self.authorities
             .iter()
             .find(|one| one.v3_identity == *v3_identity)

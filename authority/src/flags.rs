@@ -16,8 +16,9 @@ use cepa_netdoc::vote::{FlagThresholds, Stats};
 
 use crate::bandwidth::Measurements;
 use crate::config::{Config, FlagTerms};
-use crate::relays::{Relay, Relays, believed_kb};
+use crate::relays::{Relay, Relays};
 use crate::rules::Verdict;
+use crate::voted::believed_kb;
 
 /// A descriptor older than this is stale.
 const STALE_AGE: Duration = Duration::from_secs(18 * 60 * 60);

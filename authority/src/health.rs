@@ -58,7 +58,7 @@ impl Health {
     /// By how many seconds the clock of the authority with this DirPort is ahead of ours.
     pub(crate) fn handle_clock(&mut self, config: &Config, dir_port: SocketAddrV4, ahead: i64) {
         let mut others = config.authorities.iter();
-        let found = others.find(|one| SocketAddrV4::new(one.ip, one.dir_port) == dir_port);
+        let found = others.find(|one| one.dir_addr == dir_port);
         let Some(known) = found else { return };
         let before = self.clocks_ahead.insert(known.v3_identity, ahead);
         if is_wrong(ahead) && !before.is_some_and(is_wrong) {

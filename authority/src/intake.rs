@@ -13,10 +13,12 @@ use cepa_netdoc::descriptor::split_descriptors;
 use cepa_netdoc::detached::DetachedSignatures;
 use cepa_netdoc::vote::{VoteClaim, VoteText};
 
-use crate::authority::FETCHED_DESCRIPTORS_MAX;
 use crate::command::Reply;
 use crate::schedule::Timing;
 use crate::uploads::RelayUpload;
+
+/// Descriptors that are asked for at once (dir-spec 4.2: what fits into one request).
+pub(crate) const FETCHED_DESCRIPTORS_MAX: usize = 96;
 
 /// What is known of the votes that may come; as good as the moment when it was made. By default
 /// none may.

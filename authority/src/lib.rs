@@ -26,13 +26,12 @@ pub mod status;
 pub mod takeover;
 mod uploads;
 mod vote;
+mod voted;
 pub mod why;
 
 pub use authority::Authority;
-pub use command::{Command, Document, Reply, Row, RowKind};
-pub use config::{
-    Config, FlagTerms, Keys, KnownAuthority, METHOD_MAX, METHODS, RELAYS_MAX, default_protocols,
-};
+pub use command::{Command, Reply, Row, RowKind};
+pub use config::{Config, FlagTerms, Keys, METHOD_MAX, METHODS, RELAYS_MAX, default_protocols};
 pub use intake::{VoteDoor, VoteLook, read_descriptors, read_signatures};
 pub use posts::Posted;
 pub use uploads::RelayUpload;

@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cepa_crypto::{Ed25519Id, RsaId};
+use cepa_dir::DirDocument;
 use cepa_netdoc::descriptor::ServerDescriptor;
 use cepa_netdoc::extrainfo::ExtraInfo;
 use cepa_netdoc::routerstatus::RouterStatus;
 use cepa_wire::time::unix_seconds;
 
-use crate::command::{Command, Document, Reply, Row, RowKind};
+use crate::command::{Command, Reply, Row, RowKind};
 use crate::config::{Config, METHODS, RELAYS_MAX};
 use crate::history::History;
 use crate::rules::{Rule, Rules, Verdict};
@@ -27,8 +28,6 @@ use crate::why::{OwnView, RuleSaid};
 use places::{Places, Room};
 use reach::{ReachTimes, TestsDue};
 
-/// A descriptor older than this is neither taken nor voted for.
-pub(crate) const AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// A relay that was not heard of for so long is forgotten.
 const FORGET_AGE: Duration = Duration::from_secs(48 * 60 * 60);
 /// So often it is looked who that is.
@@ -162,7 +161,7 @@ impl Relays {
             .map_err(|error| uploads::mismatch(&error))?;
         relay.has_extra_info = true;
         commands.push(put(RowKind::ExtraInfo, &info.identity, &info.text));
-        commands.push(Command::Serve(Document::ExtraInfo(info)));
+        commands.push(Command::Serve(DirDocument::ExtraInfo(info.as_ref().into())));
         Ok(())
     }
 
@@ -219,7 +218,9 @@ impl Relays {
         let id = desc.identity;
         let microdescs = serve_microdescs(&desc, commands);
         commands.push(put(RowKind::Descriptor, &id, &desc.text));
-        commands.push(Command::Serve(Document::Descriptor(Arc::clone(&desc))));
+        commands.push(Command::Serve(DirDocument::ServerDesc(
+            desc.as_ref().into(),
+        )));
         if self.pins.insert(id, desc.ed25519).is_none() {
             commands.push(put(RowKind::KeyPin, &id, &desc.ed25519.to_string()));
         }
@@ -501,13 +502,6 @@ fn unknown_for(config: &Config) -> Duration {
     timing.interval() * (1 + timing.intervals_valid) / 2
 }
 
-/// What a relay with this descriptor can carry, in kilobytes a second, as far as it is believed.
-pub(crate) fn believed_kb(desc: &ServerDescriptor) -> u32 {
-    const BELIEVED_MAX_KB: u32 = 10_000;
-    let of = &desc.bandwidth;
-    (of.average.min(of.burst).min(of.observed) / 1000).min(BELIEVED_MAX_KB)
-}
-
 /// Serves the microdescriptors that our methods make of a descriptor, and says their digests.
 fn serve_microdescs(desc: &ServerDescriptor, commands: &mut Vec<Command>) -> Vec<Option<[u8; 32]>> {
     let mut digests: Vec<Option<[u8; 32]>> = Vec::new();
@@ -519,7 +513,7 @@ fn serve_microdescs(desc: &ServerDescriptor, commands: &mut Vec<Command>) -> Vec
         if let (Some(digest), Some(text)) = (digest, text)
             && digests.last() != Some(&Some(digest))
         {
-            let document = Document::Microdesc(digest, text.into(), desc.identity);
+            let document = DirDocument::MadeMicrodesc(digest, text.into(), desc.identity);
             commands.push(Command::Serve(document));
         }
         digests.push(digest);

@@ -17,9 +17,8 @@ use cepa_netdoc::policy::is_internal;
 use crate::command::Reply;
 use crate::compute::Version;
 use crate::config::{Config, METHODS};
-use crate::relays::AGE_MAX;
 use crate::rules::{Subject, Verdict};
-use crate::vote;
+use crate::voted::{self, AGE_MAX};
 
 /// A descriptor may be from so far in the future (`tor`: ROUTER_ALLOW_SKEW).
 const FUTURE_MAX: Duration = Duration::from_secs(12 * 60 * 60);
@@ -146,7 +145,7 @@ pub(crate) fn check(
         return refuse("Rejected: Address is a private address.");
     }
     // What is taken is voted for, and whoever gets the vote must be able to read it.
-    vote::check(desc)
+    voted::check(desc)
         .map_err(|reason| Reply::refused(format!("Rejected: not fit for a vote: {reason}")))?;
     for method in METHODS {
         let text = microdesc::from_descriptor(desc, method);

@@ -47,7 +47,7 @@ use crate::select::rules::Rules;
 use crate::select::vanguards::Vanguards;
 use crate::status::{Listener, StreamSource, StreamStatus, Traffic};
 use crate::streams::Streams;
-use dormancy::Rest;
+use dormancy::Dormancy;
 
 /// A client.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub struct Client {
     directory: Directory,
     circuits: Circuits,
     shared: Shared,
-    rest: Rest,
+    dormancy: Dormancy,
     traffic: Traffic,
     deadline: Option<Instant>,
 }
@@ -102,7 +102,7 @@ impl Client {
                 rng,
                 fetch_next: 0,
             },
-            rest: Rest::new(now),
+            dormancy: Dormancy::new(now),
             traffic: Traffic::default(),
             deadline: None,
         };
@@ -332,12 +332,12 @@ impl Client {
         circuits.review_links(ctx);
         let is_idle = !ctx.plane.has_streams() && streams.by_id.is_empty();
         let is_busy = !is_idle || !onion.services.statuses().is_empty();
-        self.rest.review(is_busy, now);
+        self.dormancy.review(is_busy, now);
     }
 
     /// Somebody wants something.
     fn wake(&mut self, now: Now) {
-        if self.rest.wake(now) {
+        if self.dormancy.wake(now) {
             self.circuits.upkeep.wake(now);
             self.run_download(now);
         }
@@ -473,7 +473,7 @@ impl Client {
         let download = self.directory.poll_timeout();
         [
             download.filter(|_| !self.is_at_rest()),
-            self.rest.deadline(),
+            self.dormancy.deadline(),
             self.circuits.deadline(now),
             self.streams.deadline(),
             self.directory.fetches.deadline(),

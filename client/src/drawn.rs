@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime};
 
 use cepa_crypto::{Ed25519Id, Rng, RsaId, curve25519, digest, encoding, rsa};
-use cepa_dir::{Authority, Flavour, NetworkFile, NetworkView};
+use cepa_dir::{DirAuthority, Flavour, NetworkFile, NetworkView};
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::{Consensus, ConsensusText, Lifetime, RequiredProtocols, VotingDelay};
 use cepa_netdoc::microdesc::Microdesc;
@@ -153,7 +153,7 @@ impl Documents {
             client_versions: None,
             server_versions: None,
             known_flags: [
-                "Authority",
+                "DirAuthority",
                 "BadExit",
                 "Exit",
                 "Fast",
@@ -207,7 +207,7 @@ pub(crate) fn certificate(now: Now) -> String {
 /// The network of one authority, which is this relay.
 pub(crate) fn network(authority: &DrawnRelay) -> NetworkFile {
     let [identity, _] = &*KEYS;
-    let authority = Authority {
+    let authority = DirAuthority {
         nickname: authority.nickname.clone(),
         v3_identity: identity.public().id(),
         rsa_id: authority.rsa,

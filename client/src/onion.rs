@@ -35,7 +35,7 @@ use crate::context::Context;
 use crate::select::paths;
 use crate::status::CircuitEnd;
 use asked::Asked;
-use circuits::Named;
+use circuits::HsCircuit;
 use courier::Courier;
 use services::{ServiceOutcome, Services};
 
@@ -50,7 +50,7 @@ pub(crate) struct Onion {
     pub(crate) services: Services,
     pub(crate) courier: Courier,
     /// The circuits that they asked for.
-    pub(crate) by_name: BTreeMap<CircuitName, Named>,
+    pub(crate) by_name: BTreeMap<CircuitName, HsCircuit>,
     /// What they ask directories for.
     pub(crate) asked: Asked,
     /// When a circuit was last asked for.

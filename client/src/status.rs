@@ -244,7 +244,7 @@ pub enum CircuitPurpose {
     /// A visitor's circuit to the rendezvous point.
     Rendezvous,
     /// A service's circuit to the rendezvous point that a visitor has chosen.
-    Meet,
+    ServiceRendezvous,
 }
 
 impl fmt::Display for CircuitPurpose {
@@ -259,7 +259,7 @@ impl fmt::Display for CircuitPurpose {
             CircuitPurpose::Introduce => "introduction",
             CircuitPurpose::IntroPoint => "introduction point",
             CircuitPurpose::Rendezvous => "rendezvous",
-            CircuitPurpose::Meet => "rendezvous with a visitor",
+            CircuitPurpose::ServiceRendezvous => "rendezvous with a visitor",
         })
     }
 }

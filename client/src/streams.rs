@@ -37,7 +37,7 @@ use crate::plane::{StreamPlace, StreamTarget};
 use crate::select::paths::{ExitNeed, PathError};
 use crate::status::{Listener, StreamChange, StreamEnd, StreamStatus};
 use address_map::AddressMap;
-use request::{EARLY_BYTES_MAX, Outset, Request, State, Via, outset};
+use request::{EARLY_BYTES_MAX, Request, Rewritten, State, Via, rewrite};
 
 /// Most requests that wait at a time.
 pub(crate) const REQUESTS_MAX: usize = 4096;
@@ -90,16 +90,16 @@ impl Streams {
             ..request.clone()
         });
         let request = aimed.as_ref().unwrap_or(request);
-        match outset(request, by_hand::allows_internal(ctx)) {
+        match rewrite(request, by_hand::allows_internal(ctx)) {
             _ if full => self.refuse(id, SocksStatus::GENERAL_FAILURE, ctx),
             _ if circuits.is_off => self.refuse(id, SocksStatus::NETWORK_UNREACHABLE, ctx),
-            Outset::Refuse(status) => self.refuse(id, shown(status, ctx.config), ctx),
-            Outset::Answer(answers) => {
+            Rewritten::Refuse(status) => self.refuse(id, shown(status, ctx.config), ctx),
+            Rewritten::Answer(answers) => {
                 let request = id;
                 ctx.commands
                     .push_back(Command::SocksResolved { request, answers });
             }
-            Outset::Ask(target, via) => {
+            Rewritten::Ask(target, via) => {
                 let mapped = aimed.map(|aimed| aimed.address);
                 let mut request = Request::new(target, via, status, early, ctx.now);
                 if let Via::Exit(need) = via {
@@ -194,12 +194,12 @@ impl Streams {
                 continue;
             };
             request.forget_late(Some(ctx.now));
-            let Some(wish) = request.wish() else {
+            let Some(usage) = request.usage() else {
                 continue;
             };
-            if let Some((circuit, key)) = circuits.pool.find_built(&wish, ctx.now) {
+            if let Some((circuit, key)) = circuits.pool.find_built(&usage, ctx.now) {
                 self.attach(id, (circuit, key, None), circuits, ctx);
-            } else if let Some(circuit) = circuits.pool.find_pending(&wish, ctx.now) {
+            } else if let Some(circuit) = circuits.pool.find_pending(&usage, ctx.now) {
                 reserve(circuit, &request.status.isolation, circuits);
             } else if circuits.upkeep.may_launch(ctx.now) {
                 self.launch_for(id, circuits, ctx);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cepa_crypto::Ed25519Id;
+use cepa_dir::RouterDocument;
 use cepa_netdoc::descriptor::{
     Bandwidth, BuildError, DescriptorError, DescriptorFields, ServerDescriptor,
 };
@@ -18,7 +19,6 @@ use cepa_wire::cert::{Cert, CertKeyType, CertType};
 use crate::config::RelayConfig;
 use crate::exit_policy::ExitPolicy;
 use crate::keys::RelayKeys;
-use crate::store::RouterDocument;
 
 /// The subprotocols that this program speaks as a relay, and no more.
 pub const PROTOCOLS: &str = "Cons=2 Desc=2-4 DirCache=2 FlowCtrl=1-2 HSDir=2 HSIntro=4-5 HSRend=2 \

@@ -1,8 +1,9 @@
 //! A relay: it carries cells, extends circuits, lets streams leave, keeps and serves the directory.
 //!
 //! [`Switch`] is the data plane, one for each worker thread; [`Relay`] the control plane: keys,
-//! descriptor, what is downloaded; [`DirStore`] the documents that are served. Nothing here does
-//! I/O, keeps time or draws randomness by itself; what the outside must do comes out as commands.
+//! descriptor, what is downloaded; [`HsDirStore`] the descriptors of onion services that it holds.
+//! Nothing here does I/O, keeps time or draws randomness by itself; what the outside must do comes
+//! out as commands.
 
 pub mod accounting;
 pub mod bandwidth;
@@ -10,13 +11,13 @@ pub mod bucket;
 pub mod config;
 pub mod descriptor;
 pub mod exit_policy;
+pub mod hsdir;
 pub mod key_files;
 pub mod keys;
 mod publish;
 pub mod relay;
 pub mod signing;
 pub mod status;
-pub mod store;
 pub mod switch;
 
 pub use accounting::{Accounting, AccountingConfig, AccountingRule, AccountingStart, Wakefulness};
@@ -25,15 +26,12 @@ pub use bucket::SharedBucket;
 pub use config::RelayConfig;
 pub use descriptor::{OwnDocuments, PROTOCOLS};
 pub use exit_policy::{ExitOptions, ExitPolicy};
+pub use hsdir::{HsDirCounts, HsDirStore, HsDuty, HsRefusal, HsUpload};
 pub use key_files::{KeyFile, KeyFileError};
 pub use keys::{KeyLife, RelayKeys, Rotated};
 pub use relay::{Command, Relay, Restored, TlsKeyJob};
 pub use signing::{DAY, SIGNING_DAYS, make_signing_files};
 pub use status::{AccountingStatus, LimitsStatus, RelayStatus};
-pub use store::{
-    Asker, DirDocument, DirStore, Found, HsDirCounts, HsDirStore, HsDuty, HsRefusal, HsUpload,
-    Reply, RouterDocument,
-};
 pub use switch::{
     ChannelClose, Command as SwitchCommand, Handover, KnownRelays, Limits, LinkTarget,
     MemoryCounts, OnionskinCounts, OnionskinKind, OnionskinLimits, PointAction, PointCell,

@@ -118,7 +118,7 @@ impl Seen {
     /// What the authorities of a network serve: each its own vote, or another's that it holds.
     fn of_network(path: &Path) -> Result<Self, Failure> {
         let network = Network::load(path)?;
-        let runtime = super::runtime()?;
+        let runtime = crate::runtime::runtime()?;
         let votes = runtime.block_on(fetch_votes(&network));
         let start = votes.first().map(|vote| vote.vote().lifetime.valid_after);
         if votes.is_empty() {
@@ -143,8 +143,8 @@ async fn fetch_votes(network: &Network) -> Vec<VoteText> {
     let of_each = network.authorities.iter().map(|authority| {
         let elsewhere = network.authorities.iter().filter(|one| *one != authority);
         let places = std::iter::once(authority).chain(elsewhere);
-        let places: Vec<SocketAddr> = places.map(|one| one.dir).collect();
-        tokio::spawn(fetch_vote(authority.v3_ident, places))
+        let places: Vec<SocketAddr> = places.map(|one| one.dir_addr.into()).collect();
+        tokio::spawn(fetch_vote(authority.v3_identity, places))
     });
     let of_each: Vec<_> = of_each.collect();
     let mut votes: Vec<VoteText> = Vec::new();
@@ -177,7 +177,7 @@ async fn fetch_vote(author: RsaId, places: Vec<SocketAddr>) -> Option<VoteText> 
 /// The newest consensus that an authority serves. It is not verified: it only names outcomes.
 async fn fetch_consensus(network: &Network) -> Option<ConsensusText> {
     let fetched = network.authorities.iter().map(|authority| {
-        let place = authority.dir;
+        let place = authority.dir_addr.into();
         tokio::spawn(async move {
             let request = DirRequest::Consensus {
                 flavour: Flavour::Ns,

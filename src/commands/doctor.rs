@@ -1,9 +1,9 @@
 //! `cepa doctor`: prints what was found, for people or as JSON.
 
-use super::runtime;
 use crate::args::DoctorArgs;
 use crate::doctor::{self, Finding, Level};
 use crate::error::{Failure, fail};
+use crate::runtime::runtime;
 use crate::terminal;
 
 /// Looks, prints, and fails if something will not work.

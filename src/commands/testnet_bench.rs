@@ -37,7 +37,7 @@ const WARM_UP_MAX: Duration = Duration::from_secs(60);
 /// Runs all, prints the table, and writes the file that was asked for.
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let folder = Folder::open(&args.dir)?;
-    let runtime = super::runtime()?;
+    let runtime = crate::runtime::runtime()?;
     let peer = args.peer.map(|peer| peer.name());
     let mut report = Report::default();
     for round in 1..=args.rounds {

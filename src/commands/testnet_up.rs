@@ -13,6 +13,7 @@ mod command;
 mod delay;
 mod fetch;
 mod files;
+mod planned;
 mod ports;
 mod processes;
 mod progress;
@@ -25,7 +26,8 @@ use std::time::Duration;
 
 use cepa_testnet::{Counts, Plan, Program, Role};
 
-use self::files::{PlannedNode, Settings};
+use self::files::Settings;
+use self::planned::PlannedNode;
 use self::ports::{NodePorts, Ports};
 use self::processes::{Event, Processes};
 use self::progress::Progress;
@@ -60,7 +62,7 @@ pub fn run(args: &UpArgs) -> Result<ExitCode, Failure> {
         level: args.log,
     };
     let network = files::write(&plan, folder.path(), &settings)?;
-    let runtime = super::runtime()?;
+    let runtime = crate::runtime::runtime()?;
     let ran = runtime.block_on(async {
         let mut shutdown = Shutdown::watch(Launch::default())?;
         let nodes = ports

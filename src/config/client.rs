@@ -17,9 +17,9 @@ use super::onion::OnionServiceTable;
 use super::paths::{GeoIpFiles, PathsTable};
 use super::source::{LogTable, Source};
 use super::{Caution, ClientConfig, Listener, LogConfig, MetricsPort, NetworkSource, UnixListener};
+use crate::config::written::Written;
 use crate::error::{Failure, fail};
 use crate::proxy::Proxy;
-use crate::reload::Written;
 
 /// Where a client listens for SOCKS unless it is told otherwise.
 pub const SOCKS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9050);

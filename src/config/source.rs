@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::config::written::Written;
 use crate::config::{Level, LogConfig, LogPlace, LogStyle, LogTo};
 use crate::error::{Failure, fail};
-use crate::reload::Written;
 
 /// The largest configuration that is read, in bytes.
 const FILE_LEN_MAX: u64 = 4 << 20;

@@ -21,8 +21,8 @@ use cepa_torrc::{Problem, Settings};
 use toml::{Table, Value};
 
 use crate::config::ClientConfig;
+use crate::config::written::Written;
 use crate::keyfiles;
-use crate::reload::Written;
 use crate::torrc::{self, Torrc, ours};
 
 /// What is asked for under a name of its own: the lines of all onion services, in order.

@@ -16,7 +16,7 @@ pub(crate) struct Outbox {
     waiting: RefCell<VecDeque<Vec<u8>>>,
     /// Bytes that were pushed and are not written yet.
     unsent: Cell<usize>,
-    bell: Notify,
+    waker: Notify,
     all_sent: Notify,
 }
 
@@ -25,7 +25,7 @@ impl Outbox {
     pub(crate) fn push_reply(&self, bytes: Vec<u8>) {
         self.unsent.set(self.unsent.get() + bytes.len());
         self.waiting.borrow_mut().push_back(bytes);
-        self.bell.notify_one();
+        self.waker.notify_one();
     }
 
     /// Adds an event; false if the controller does not read and is to be told no more.
@@ -41,7 +41,7 @@ impl Outbox {
     /// Returns when there is a message to take.
     pub(crate) async fn ready(&self) {
         while self.waiting.borrow().is_empty() {
-            self.bell.notified().await;
+            self.waker.notified().await;
         }
     }
 

@@ -222,7 +222,7 @@ fn purpose(purpose: status::CircuitPurpose) -> CircuitPurpose {
         status::CircuitPurpose::Introduce => CircuitPurpose::HsClientIntro,
         status::CircuitPurpose::IntroPoint => CircuitPurpose::HsServiceIntro,
         status::CircuitPurpose::Rendezvous => CircuitPurpose::HsClientRend,
-        status::CircuitPurpose::Meet => CircuitPurpose::HsServiceRend,
+        status::CircuitPurpose::ServiceRendezvous => CircuitPurpose::HsServiceRend,
     }
 }
 

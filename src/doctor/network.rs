@@ -75,8 +75,8 @@ fn ports_of_client(config: &ClientConfig) -> Vec<(&'static str, SocketAddr)> {
 async fn look_at_authorities(network: &Network, report: &mut Report) {
     let asked: Vec<_> = (network.authorities.iter())
         .map(|authority| {
-            let place = format!("{} {}", authority.nickname, authority.dir);
-            (place, tokio::spawn(ask(authority.dir)))
+            let place = format!("{} {}", authority.nickname, authority.dir_addr);
+            (place, tokio::spawn(ask(authority.dir_addr.into())))
         })
         .collect();
     let mut answered = 0;

@@ -19,7 +19,7 @@ async fn a_pass_gives_its_place_back() {
     assert_eq!(inside(), 9);
     drop(passes);
     assert_eq!(inside(), 0);
-    assert!(doors.lock().bells.is_empty());
+    assert!(doors.lock().wakers.is_empty());
 }
 
 #[tokio::test]

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use super::KeepStatus;
+use super::kept::is_cache;
 use crate::error::Failure;
-use crate::roles::kept::is_cache;
 use crate::store::{Change, StoreError};
 
 /// First and last wait before what failed is tried again.
@@ -288,7 +288,7 @@ mod tests {
         waiting.put(put("vote", "a", 10));
         waiting.put(put("vote", "a", 20));
         waiting.failed(fault("full"), now);
-        let microdesc = crate::roles::kept::MICRODESC;
+        let microdesc = super::super::kept::MICRODESC;
         for number in 0..100 {
             waiting.put(put(microdesc, &number.to_string(), 1 << 20));
             assert!(waiting.cache_bytes <= CACHE_BYTES_MAX);

@@ -32,7 +32,7 @@ pub(crate) async fn serve<P: Plane>(
     key: ChannelKey,
     pending: Vec<u8>,
 ) -> String {
-    let bell = worker.register_channel(key);
+    let waker = worker.register_channel(key);
     let mut io = ChannelIo { cells: pending };
     let mut held = 0;
     let mut room = worker.room();
@@ -47,7 +47,7 @@ pub(crate) async fn serve<P: Plane>(
                 ready = tls.ready(room.read.is_none(), write) => {
                     if let Err(e) = ready { break e.to_string() }
                 }
-                () = bell.notified() => {}
+                () = waker.notified() => {}
                 () = paced(room) => {}
             },
             Err(why) => break why,

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use cepa_circuit::StreamKey;
 use cepa_wire::end::EndReason;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 use super::plane::Plane;
 use super::worker::Worker;
+use super::writer::Writer;
 use crate::clock;
 
 /// Bytes read from the application at once: what 32 DATA cells carry.
@@ -36,23 +37,6 @@ const STALL_WITHOUT_CIRCUIT_MAX: Duration = Duration::from_secs(3);
 /// How long it may take for all of that: a stream's window, at a thousand bytes a second.
 const FLUSH_MAX: Duration = Duration::from_secs(600);
 const FLUSH_WITHOUT_CIRCUIT_MAX: Duration = Duration::from_secs(30);
-
-/// The application's end of a stream.
-pub(crate) trait Writer: AsyncWrite + Unpin {
-    /// Makes the end of the connection a reset, so that nothing waits in the kernel either.
-    fn abort(&self) {}
-}
-
-impl Writer for tcp::OwnedWriteHalf {
-    fn abort(&self) {
-        // A connection that is gone by itself needs no end.
-        let _ = socket2::SockRef::from(self.as_ref()).set_linger(Some(Duration::ZERO));
-    }
-}
-
-impl Writer for unix::OwnedWriteHalf {}
-
-impl<T: AsyncWrite + Unpin> Writer for WriteHalf<T> {}
 
 /// What applications come by.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
@@ -96,7 +80,7 @@ pub(crate) async fn serve<P, R, W>(
     R: AsyncRead + Unpin,
     W: Writer,
 {
-    let bell = worker.register_stream(key);
+    let waker = worker.register_stream(key);
     let _closing = Closing { worker, key };
     let mut edge = Edge {
         unreported: first.len(),
@@ -129,7 +113,7 @@ pub(crate) async fn serve<P, R, W>(
                     break true;
                 }
             }
-            () = bell.notified() => {}
+            () = waker.notified() => {}
             () = until(limit) => break false,
         }
     };

@@ -15,7 +15,7 @@ use cepa_relay::SharedBucket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::edge::Writer;
+use super::writer::Writer;
 use crate::clock;
 use crate::config::{Bandwidth, RelayConfig};
 use crate::doors::Pass;

@@ -107,56 +107,58 @@ impl<P: Plane> Worker<P> {
             .take_output(channel, out, clock::now());
     }
 
-    /// The bell that rings when the channel has output.
+    /// The waker that rings when the channel has output.
     pub(crate) fn register_channel(&self, channel: ChannelKey) -> Rc<Notify> {
-        let bell = Rc::new(Notify::new());
-        self.channels.borrow_mut().insert(channel, Rc::clone(&bell));
+        let waker = Rc::new(Notify::new());
+        self.channels
+            .borrow_mut()
+            .insert(channel, Rc::clone(&waker));
         // What was queued before anybody listened.
-        bell.notify_one();
-        bell
+        waker.notify_one();
+        waker
     }
 
-    /// The bell that rings when the stream has bytes for its socket, or room for more.
+    /// The waker that rings when the stream has bytes for its socket, or room for more.
     pub(crate) fn register_stream(&self, stream: StreamKey) -> Rc<Notify> {
-        let bell = Rc::new(Notify::new());
-        self.streams.borrow_mut().insert(stream, Rc::clone(&bell));
-        bell.notify_one();
-        bell
+        let waker = Rc::new(Notify::new());
+        self.streams.borrow_mut().insert(stream, Rc::clone(&waker));
+        waker.notify_one();
+        waker
     }
 
     /// Returns once a stream is over, whose socket is not there yet: what was begun for it may be
     /// dropped.
     pub(crate) async fn stream_over(&self, stream: StreamKey) {
-        let bell = self.register_stream(stream);
+        let waker = self.register_stream(stream);
         while self.peek(|plane| plane.stream_end(stream)).is_none() {
-            bell.notified().await;
+            waker.notified().await;
         }
         self.unregister_stream(stream);
     }
 
     /// Ends the service of a channel; its task says goodbye and tells the plane.
     pub(crate) fn end_channel(&self, channel: ChannelKey) {
-        if let Some(bell) = self.channels.borrow_mut().remove(channel) {
-            bell.notify_one();
+        if let Some(waker) = self.channels.borrow_mut().remove(channel) {
+            waker.notify_one();
         }
     }
 
     /// Ends the service of all channels.
     pub(crate) fn end_all_channels(&self) {
-        for (_, bell) in self.channels.borrow_mut().drain() {
-            bell.notify_one();
+        for (_, waker) in self.channels.borrow_mut().drain() {
+            waker.notify_one();
         }
     }
 
-    /// Forgets the bell of a stream.
+    /// Forgets the waker of a stream.
     pub(crate) fn unregister_stream(&self, stream: StreamKey) {
         self.streams.borrow_mut().remove(stream);
     }
 
-    /// Rings the bell of a stream from outside of the plane (its circuit is gone, say).
+    /// Rings the waker of a stream from outside of the plane (its circuit is gone, say).
     pub(crate) fn ring_stream(&self, stream: StreamKey) {
-        if let Some(bell) = self.streams.borrow().get(stream) {
-            bell.notify_one();
+        if let Some(waker) = self.streams.borrow().get(stream) {
+            waker.notify_one();
         }
     }
 
@@ -187,16 +189,16 @@ impl<P: Plane> Worker<P> {
                 self.timer_changed.notify_one();
             }
         }
-        let bells = self.channels.borrow();
+        let wakers = self.channels.borrow();
         for key in channels.drain(..) {
-            if let Some(bell) = bells.get(key) {
-                bell.notify_one();
+            if let Some(waker) = wakers.get(key) {
+                waker.notify_one();
             }
         }
-        let bells = self.streams.borrow();
+        let wakers = self.streams.borrow();
         for key in streams.drain(..) {
-            if let Some(bell) = bells.get(key) {
-                bell.notify_one();
+            if let Some(waker) = wakers.get(key) {
+                waker.notify_one();
             }
         }
         if !handovers.is_empty() {

@@ -10,7 +10,9 @@ use std::path::Path;
 
 use cepa_crypto::Ed25519Id;
 
-use super::{Authority, Network};
+use cepa_dir::DirAuthority;
+
+use super::Network;
 
 /// A `torrc` for a client of this network.
 pub fn torrc(network: &Network, data_dir: &Path, socks: SocketAddr) -> String {
@@ -44,14 +46,14 @@ pub fn dir_authority_lines(network: &Network) -> String {
     network.authorities.iter().map(dir_authority_line).collect()
 }
 
-fn dir_authority_line(authority: &Authority) -> String {
+fn dir_authority_line(authority: &DirAuthority) -> String {
     format!(
         "DirAuthority {} orport={} no-v2 v3ident={} {} {}\n",
         authority.nickname,
-        authority.or.port(),
-        authority.v3_ident,
-        authority.dir,
-        authority.rsa,
+        authority.or_addr.port(),
+        authority.v3_identity,
+        authority.dir_addr,
+        authority.rsa_id,
     )
 }
 
@@ -72,9 +74,9 @@ pub fn arti(network: &Network, folder: &Path, socks: SocketAddr) -> String {
     for authority in &network.authorities {
         push_cache(
             &mut text,
-            &authority.rsa.to_string(),
-            authority.ed25519,
-            authority.or,
+            &authority.rsa_id.to_string(),
+            authority.ed25519_id,
+            authority.or_addr.into(),
         );
     }
     for fallback in &network.fallbacks {
@@ -89,7 +91,7 @@ pub fn arti(network: &Network, folder: &Path, socks: SocketAddr) -> String {
     let idents = network
         .authorities
         .iter()
-        .map(|a| format!("\"{}\"", a.v3_ident));
+        .map(|a| format!("\"{}\"", a.v3_identity));
     let _ = writeln!(
         text,
         "v3idents = [{}]",
@@ -98,7 +100,7 @@ pub fn arti(network: &Network, folder: &Path, socks: SocketAddr) -> String {
     let ports = network
         .authorities
         .iter()
-        .map(|a| format!("[\"{}\"]", a.dir));
+        .map(|a| format!("[\"{}\"]", a.dir_addr));
     let ports = ports.collect::<Vec<_>>().join(", ");
     for key in ["uploads", "downloads", "votes"] {
         let _ = writeln!(text, "{key} = [{ports}]");

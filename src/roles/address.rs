@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_crypto::Rng;
+use cepa_dir::DirAuthority;
 use cepa_dir::NetworkFile;
-use cepa_dir::network::Authority;
 use cepa_link::PeerExpectation;
 use cepa_relay::ExitOptions;
 use rustls::ClientConfig;
@@ -129,7 +129,7 @@ impl AddressFinder {
 }
 
 /// The address that an authority sees, if it answers.
-async fn seen_by(authority: &Authority, ours: Ours<'_>, mut rng: Rng) -> Option<IpAddr> {
+async fn seen_by(authority: &DirAuthority, ours: Ours<'_>, mut rng: Rng) -> Option<IpAddr> {
     let expect = PeerExpectation {
         rsa: Some(authority.rsa_id),
         ed: authority.ed25519_id,

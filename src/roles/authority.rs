@@ -7,42 +7,41 @@
 mod measured;
 mod takeover;
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cepa_authority::schedule::Timing;
 use cepa_authority::{
-    Authority, Command, Config, Document, Keys, KnownAuthority, Posted, RelayUpload, Row, RowKind,
-    read_descriptors, read_signatures,
+    Authority, Command, Config, Keys, Posted, RelayUpload, Row, RowKind, read_descriptors,
+    read_signatures,
 };
 use cepa_crypto::{Ed25519Id, RsaId};
-use cepa_dir::DirRequest;
 use cepa_dir::fetch::Refusal;
 use cepa_dir::request::{DescQuery, Round, VoteQuery};
+use cepa_dir::{DirDocument, DirRequest, DirStore};
 use cepa_link::{LINK_VERSIONS, PeerExpectation};
-use cepa_netdoc::consensus::ConsensusText;
 use cepa_netdoc::detached::DetachedSignatures;
 use cepa_netdoc::vote::VoteText;
-use cepa_relay::{DirDocument, DirStore};
 use cepa_wire::Now;
 use tokio::sync::{mpsc, oneshot};
 
 use self::measured::Measured;
 use super::fetch as exchange;
-use super::relay::{Beside, Node};
+use super::relay::{AuthorityParts, Node};
 use super::uploads::{self, Read, Upload, Uploads};
-use super::{Told, stays};
+use super::{Lifecycle, stays};
 use crate::archive::Archive;
 use crate::clock;
 use crate::config::AuthorityConfig;
+use crate::config::written::Changes;
 use crate::error::{Failure, fail};
 use crate::http::Reply;
 use crate::keyfiles;
 use crate::launched::Stage;
 use crate::net::link;
 use crate::network::Network;
-use crate::reload::{Asked, Changes, Reread};
+use crate::reload::{Asked, Reread};
 use crate::status::{self, Subject};
 use crate::store::Change;
 
@@ -65,9 +64,10 @@ enum Event {
 pub async fn run(
     config: AuthorityConfig,
     reread: Reread<AuthorityConfig>,
-    told: Told,
+    lifecycle: Lifecycle,
 ) -> Result<(), Failure> {
-    let (mut shutdown, mut signals) = (told.shutdown, told.signals);
+    let (mut shutdown, mut signals) = (lifecycle.shutdown, lifecycle.signals);
+    let (reporter, node_config) = (lifecycle.reporter, config.relay.clone());
     let network = Network::of(&config.relay.network)?;
     let folder = config.relay.data_dir.join("keys");
     let keys = keyfiles::authority::read(&folder)?;
@@ -79,7 +79,7 @@ pub async fn run(
     if !network
         .authorities
         .iter()
-        .any(|authority| authority.v3_ident == own)
+        .any(|authority| authority.v3_identity == own)
     {
         return fail(
             format!("the network does not know this authority, v3_ident {own}"),
@@ -88,14 +88,14 @@ pub async fn run(
         );
     }
     let authorities = network.authorities.iter();
-    let addresses = authorities.map(|one| (one.v3_ident, one.dir.ip().to_canonical()));
-    let core = core_config(&config, &network)?;
+    let addresses = authorities.map(|one| (one.v3_identity, IpAddr::V4(*one.dir_addr.ip())));
+    let core = core_config(&config, &network);
     let (sender, mut queue) = Uploads::new(addresses.collect());
-    let beside = Beside {
+    let parts = AuthorityParts {
         store: DirStore::new(Some(own)),
         uploads: sender.clone(),
     };
-    let node = Node::start(config.relay.clone(), Some(beside), told.reporter, &shutdown).await?;
+    let node = Node::start(node_config, Some(parts), reporter, &shutdown).await?;
     let measured = Measured::of(&config);
     let mut running = Running::new(node, core, network, core_keys(keys), sender, measured)?;
     running.archive = config.archive_dir.as_deref().map(Archive::of);
@@ -239,7 +239,7 @@ impl Running {
 
     /// Takes what of another configuration can change, and a certificate that was renewed.
     fn reload(&mut self, config: AuthorityConfig) -> Result<Changes, Failure> {
-        let core = core_config(&config, &self.network)?;
+        let core = core_config(&config, &self.network);
         let now = clock::now();
         let keys = keyfiles::authority::load(&self.node.keys_folder(), now)?;
         self.measured.name(&config);
@@ -431,35 +431,28 @@ impl Running {
         });
     }
 
-    fn serve(&mut self, document: Document) {
-        let directory = &self.node.directory;
-        match document {
-            Document::Descriptor(desc) => {
-                directory.insert(DirDocument::ServerDesc(desc.as_ref().into()));
-            }
-            Document::ExtraInfo(info) => {
-                directory.insert(DirDocument::ExtraInfo(info.as_ref().into()));
-            }
-            Document::Microdesc(digest, text, relay) => {
-                directory.insert(DirDocument::MadeMicrodesc(digest, text, relay));
-            }
-            Document::Certificate(cert) => directory.insert(DirDocument::Certificate(cert)),
-            Document::NextVote(vote) => directory.insert(DirDocument::NextVote(vote)),
-            Document::NextSignatures(text) => {
-                directory.insert(DirDocument::NextSignatures(text));
-            }
-            Document::NextConsensus(flavour, text) => {
-                directory.insert(DirDocument::NextConsensus(flavour, text));
-            }
-            Document::NextBandwidth(text) => directory.insert(DirDocument::NextBandwidth(text)),
-            Document::CurrentVotes(votes) => {
-                directory.insert(DirDocument::CurrentVotes(votes.clone()));
+    fn serve(&mut self, document: DirDocument) {
+        match &document {
+            DirDocument::CurrentVotes(votes) => {
+                let votes = votes.clone();
                 self.keep_in_archive(move |archive| {
                     votes.iter().try_for_each(|vote| archive.keep_vote(vote))
                 });
             }
-            Document::CurrentConsensus(text) => self.adopt(text),
+            DirDocument::Consensus(text) => {
+                let kept = text.clone();
+                self.keep_in_archive(move |archive| archive.keep_consensus(&kept));
+                // A relay that takes it has it served, as one that others made.
+                match self.node.relay.offer_consensus(text.clone(), clock::now()) {
+                    Ok(()) => return,
+                    // It was kept, or others gave it before this one was started again.
+                    Err(Refusal::NotNewer) => {}
+                    Err(refusal) => tracing::warn!(%refusal, "our own consensus is not used"),
+                }
+            }
+            _ => {}
         }
+        self.node.directory.insert(document);
     }
 
     /// Keeps something in the archive, if there is one, beside this loop.
@@ -475,41 +468,10 @@ impl Running {
             });
         }
     }
-
-    /// Serves a consensus of ours, and lets the relay beside know it.
-    fn adopt(&mut self, text: ConsensusText) {
-        let kept = text.clone();
-        self.keep_in_archive(move |archive| archive.keep_consensus(&kept));
-        self.node
-            .directory
-            .insert(DirDocument::Consensus(text.clone()));
-        match self.node.relay.offer_consensus(text, clock::now()) {
-            // It was kept, or others gave it before this one was started again.
-            Ok(()) | Err(Refusal::NotNewer) => {}
-            Err(refusal) => tracing::warn!(%refusal, "our own consensus is not used"),
-        }
-    }
 }
 
-fn core_config(config: &AuthorityConfig, network: &Network) -> Result<Config, Failure> {
-    let known = network.authorities.iter().map(|authority| {
-        let (SocketAddr::V4(dir), or) = (authority.dir, authority.or) else {
-            return fail(
-                "an authority needs an IPv4 address",
-                authority.dir,
-                "change it",
-            );
-        };
-        Ok(KnownAuthority {
-            nickname: authority.nickname.clone(),
-            v3_identity: authority.v3_ident,
-            rsa_id: authority.rsa,
-            ip: *dir.ip(),
-            dir_port: dir.port(),
-            or_port: or.port(),
-        })
-    });
-    let known = known.collect::<Result<_, Failure>>()?;
+fn core_config(config: &AuthorityConfig, network: &Network) -> Config {
+    let authorities = network.authorities.clone();
     let contact = config
         .relay
         .contact
@@ -522,11 +484,11 @@ fn core_config(config: &AuthorityConfig, network: &Network) -> Result<Config, Fa
         intervals_valid: config.intervals_valid,
     };
     let mut core = if config.relay.testing {
-        Config::testing(known, contact, timing)
+        Config::testing(authorities, contact, timing)
     } else {
         Config {
             timing,
-            ..Config::new(known, contact)
+            ..Config::new(authorities, contact)
         }
     };
     core.initial_interval_secs = config.initial_interval_secs;
@@ -542,5 +504,5 @@ fn core_config(config: &AuthorityConfig, network: &Network) -> Result<Config, Fa
     for (name, value) in &config.params {
         core.params.set(name, *value);
     }
-    Ok(core)
+    core
 }

@@ -30,14 +30,15 @@ use super::applications::{Answer, Applications};
 use super::mirror::Mirror;
 use super::onion::{self, Hosting};
 use super::ports::Ports;
-use super::{Told, fetch as exchange, guards, kept, log_kept, network_file, stays, until};
+use super::{Lifecycle, fetch as exchange, guards, log_kept, network_file, stays, until};
 use crate::clock;
 use crate::config::ClientConfig;
+use crate::config::written::{Changes, Written};
 use crate::control::Conf;
 use crate::doors::{Descriptors, Doors, VISITORS};
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
-use crate::keep::Keep;
+use crate::keep::{Keep, kept};
 use crate::keyfiles;
 use crate::launched::{Reporter, Stage};
 use crate::listen;
@@ -46,7 +47,7 @@ use crate::net::worker::Worker;
 use crate::net::{channel, edge, link};
 use crate::network::Network;
 use crate::proxy::Proxy;
-use crate::reload::{Asked, Changes, Reread, Written};
+use crate::reload::{Asked, Reread};
 use crate::status::{self, Query, Sockets, Subject};
 use crate::store::{Change, Durability, Store};
 use crate::tls;
@@ -85,7 +86,7 @@ type ClientKeys = Vec<(OnionAddress, curve25519::SecretKey)>;
 pub async fn run(
     config: ClientConfig,
     reread: Reread<ClientConfig>,
-    told: Told,
+    lifecycle: Lifecycle,
 ) -> Result<(), Failure> {
     let thread = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -93,7 +94,7 @@ pub async fn run(
             .build();
         match runtime {
             Ok(runtime) => {
-                let client = serve(config, reread, told);
+                let client = serve(config, reread, lifecycle);
                 LocalSet::new().block_on(&runtime, client)
             }
             Err(error) => fail("cannot start the client's thread", "this process", error),
@@ -122,7 +123,7 @@ fn core(
 ) -> Result<Client, Failure> {
     let client = Client::new(
         core_config(config, network, rules),
-        Arc::new(network_file(network)?),
+        Arc::new(network_file(network)),
         saved_state(keep.store(), folder)?,
         rng,
         clock::now(),
@@ -140,9 +141,9 @@ fn core(
 async fn serve(
     mut config: ClientConfig,
     reread: Reread<ClientConfig>,
-    told: Told,
+    lifecycle: Lifecycle,
 ) -> Result<(), Failure> {
-    let (mut shutdown, mut signals) = (told.shutdown, told.signals);
+    let (mut shutdown, mut signals) = (lifecycle.shutdown, lifecycle.signals);
     let rules = rules(&config)?;
     let network = Network::of(&config.network)?;
     let folder = Folder::open(&config.data_dir)?;
@@ -151,7 +152,7 @@ async fn serve(
     let metrics = listen::metrics(config.metrics.clone()).await?;
     let mut rng = clock::rng()?;
     let (desk, mut controllers) = control::open(&config, rng.fork()).await?;
-    let conf = Conf::new(told.torrc, &config);
+    let conf = Conf::new(lifecycle.torrc, &config);
     let opened = onion::open(&config.onion_services, &mut rng)?;
     let client_keys = client_keys(&config)?;
     let (_sockets, mut queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
@@ -161,8 +162,8 @@ async fn serve(
     begin_as(&mut client, &config);
     let (worker, mut commands) = Worker::new(client, Arc::default(), share, None);
     let automap = config.automap.then(|| Automap::new(rng.fork()));
-    let mirror = Mirror::of(&told.reporter, folder.path(), keep.store());
-    let mut hands = Hands {
+    let mirror = Mirror::of(&lifecycle.reporter, folder.path(), keep.store());
+    let mut runner = Runner {
         hosting: Hosting::new(Rc::clone(&worker), doors.gate(VISITORS), opened, rng.fork()),
         applications: Applications::new(Rc::clone(&worker), automap, config.caution, &doors),
         tls: tls::client_config(tls::provider())
@@ -176,34 +177,34 @@ async fn serve(
         keep,
         conf,
         written: config.written,
-        reporter: told.reporter,
+        reporter: lifecycle.reporter,
         desk,
         rng,
     };
-    hands.know(client_keys);
-    ports.serve(&hands.applications);
-    hands.reporter.report(&Stage::Listening);
+    runner.know(client_keys);
+    ports.serve(&runner.applications);
+    runner.reporter.report(&Stage::Listening);
     tokio::task::spawn_local(Rc::clone(&worker).run_timer());
     worker.settle();
     loop {
         tokio::select! {
             command = commands.recv() => match command {
-                Some(command) => hands.run(command, &mut commands),
+                Some(command) => runner.run(command, &mut commands),
                 None => break,
             },
-            Some(query) = queries.recv() => hands.answer(query),
-            asked = signals.next() => hands.handle(asked, &reread),
+            Some(query) = queries.recv() => runner.answer(query),
+            asked = signals.next() => runner.handle(asked, &reread),
             Some(said) = control::said(&mut controllers) => {
-                if hands.hear(said, &reread) == control::Goes::Away {
+                if runner.hear(said, &reread) == control::Goes::Away {
                     break;
                 }
             },
-            () = until(hands.keep.timeout()) => hands.keep.handle_timeout(),
+            () = until(runner.keep.timeout()) => runner.keep.handle_timeout(),
             () = shutdown.wait() => break,
         }
     }
-    hands.desk.flushed().await;
-    hands.keep.finish();
+    runner.desk.flushed().await;
+    runner.keep.finish();
     Ok(())
 }
 
@@ -216,7 +217,7 @@ fn open_doors(rng: Rng) -> Doors {
 }
 
 /// Does what the core asks for.
-struct Hands {
+struct Runner {
     worker: Rc<Worker<Client>>,
     applications: Rc<Applications>,
     hosting: Hosting,
@@ -239,7 +240,7 @@ struct Hands {
     mirror: Option<Mirror>,
 }
 
-impl Hands {
+impl Runner {
     /// Does a command and all that wait behind it; what is to be kept, in one transaction.
     fn run(&mut self, first: Command, more: &mut mpsc::UnboundedReceiver<Command>) {
         let mut changes = Vec::new();

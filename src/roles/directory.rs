@@ -9,14 +9,12 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use cepa_dir::DirRequest;
 use cepa_dir::request::{DIFF_HEADER, RequestError};
+use cepa_dir::{Asker, DirDocument, DirRequest, DirStore};
 use cepa_limits::{Memory, MemoryClass, MemoryShare};
 use cepa_netdoc::consensus::Flavour;
 use cepa_netdoc::hs_descriptor::HS_DESCRIPTOR_LEN_MAX;
-use cepa_relay::{
-    Asker, DirDocument, DirStore, HsDirCounts, HsDirStore, HsDuty, HsRefusal, HsUpload,
-};
+use cepa_relay::{HsDirCounts, HsDirStore, HsDuty, HsRefusal, HsUpload};
 use cepa_wire::Now;
 
 use super::fetch::kind_of;
@@ -50,7 +48,7 @@ struct Onions {
 impl Onions {
     /// Of onion services it holds no more than a fifth of the process's memory (`tor`'s rule as
     /// well), as that is now.
-    fn publish(&mut self, upload: Result<HsUpload, HsRefusal>, now: Now) -> cepa_relay::Reply {
+    fn publish(&mut self, upload: Result<HsUpload, HsRefusal>, now: Now) -> cepa_dir::Reply {
         if let Some(account) = &self.account {
             self.store.set_len_max(account.memory().max_bytes() / 5);
         }

@@ -8,9 +8,9 @@ use std::path::Path;
 use cepa_client::guards::{GuardParams, Guards};
 use cepa_netdoc::timestamp;
 
-use super::kept;
 use crate::clock;
 use crate::error::Failure;
+use crate::keep::kept;
 use crate::keyfiles::write_secret;
 use crate::store::{Change, Store};
 

@@ -10,8 +10,8 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::kept::{CERTIFICATE, CONSENSUS, EXTRA_INFO, MICRODESC, SERVER_DESC};
 use crate::error::Failure;
+use crate::keep::kept::{CERTIFICATE, CONSENSUS, EXTRA_INFO, MICRODESC, SERVER_DESC};
 use crate::keyfiles::write_atomic;
 use crate::launched::Reporter;
 use crate::store::{Change, Store};

@@ -29,6 +29,7 @@ use crate::error::{Failure, fail};
 use crate::keyfiles::onion::{ServiceKeys, load_or_make};
 use crate::net::edge;
 use crate::net::worker::Worker;
+use crate::net::writer::Writer;
 use crate::status::onion::OnionStatus;
 
 /// How long a program may take to accept a connection.
@@ -357,7 +358,7 @@ async fn serve<R, W>(
     (reader, writer): (R, W),
 ) where
     R: AsyncRead + Unpin,
-    W: edge::Writer,
+    W: Writer,
 {
     // A visitor that gave up meanwhile: the stream has ended, and is closed by its task.
     worker.with(|client, now| client.onion_stream_connected(stream, now));

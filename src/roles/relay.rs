@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 use cepa_crypto::Rng;
 use cepa_crypto::rsa::RsaKeyError;
 use cepa_dir::fetch::{self, FetchId, Origin};
-use cepa_dir::{DirRequest, NetworkFile};
+use cepa_dir::{DirDocument, DirRequest, DirStore, NetworkFile};
 use cepa_link::{LinkIdentity, TlsKeyAndCert};
 use cepa_netdoc::consensus::ConsensusText;
 use cepa_netdoc::routerstatus::Flags;
 use cepa_relay::relay::Command;
-use cepa_relay::{Accounting, DirDocument, DirStore, Relay, SwitchCounts, Wakefulness};
+use cepa_relay::{Accounting, Relay, SwitchCounts, Wakefulness};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -32,7 +32,7 @@ use super::directory::Directory;
 use super::mirror::Mirror;
 use super::uploads::Uploads;
 use super::workers::{NodeKeys, Workers};
-use super::{Told, fetch as exchange, kept, log_kept, network_file, stays};
+use super::{Lifecycle, fetch as exchange, log_kept, network_file, stays};
 use crate::clock;
 use crate::config::RelayConfig;
 use crate::dns::Resolver;
@@ -40,7 +40,7 @@ use crate::doors::{DIR_PORT, Descriptors, Doors};
 use crate::error::Failure;
 use crate::folder::Folder;
 use crate::http;
-use crate::keep::Keep;
+use crate::keep::{Keep, kept};
 use crate::launched::{Reporter, Shutdown, Stage};
 use crate::listen;
 use crate::net::pace::{Pace, Traffic, count};
@@ -66,12 +66,12 @@ enum Event {
 pub async fn run(
     config: RelayConfig,
     reread: Reread<RelayConfig>,
-    told: Told,
+    lifecycle: Lifecycle,
 ) -> Result<(), Failure> {
-    let (mut shutdown, mut signals) = (told.shutdown, told.signals);
+    let (mut shutdown, mut signals) = (lifecycle.shutdown, lifecycle.signals);
     let mut stops = shutdown.clone();
     let mut node = tokio::select! {
-        node = Node::start(config, None, told.reporter, &shutdown) => node?,
+        node = Node::start(config, None, lifecycle.reporter, &shutdown) => node?,
         () = stops.wait() => return Ok(()),
     };
     loop {
@@ -111,7 +111,7 @@ fn finder(
 }
 
 /// What an authority brings to the node that it runs on.
-pub(crate) struct Beside {
+pub(crate) struct AuthorityParts {
     /// The documents, of which those of the round are the authority's.
     pub(crate) store: DirStore,
     /// Where uploads go.
@@ -158,7 +158,7 @@ pub(crate) struct Node {
     _sockets: Sockets,
     queries: mpsc::Receiver<Query>,
     unanswered: Vec<Query>,
-    beside: bool,
+    is_authority: bool,
     consensuses: Vec<ConsensusText>,
     events: mpsc::UnboundedReceiver<Event>,
     answers: mpsc::UnboundedSender<Event>,
@@ -168,18 +168,18 @@ impl Node {
     /// Opens folder, ports and keys, and starts the core.
     pub(crate) async fn start(
         config: RelayConfig,
-        beside: Option<Beside>,
+        authority: Option<AuthorityParts>,
         reporter: Reporter,
         shutdown: &Shutdown,
     ) -> Result<Self, Failure> {
         let folder = Folder::open(&config.data_dir)?;
-        let network = Arc::new(network_file(&Network::of(&config.network)?)?);
+        let network = Arc::new(network_file(&Network::of(&config.network)?));
         let mut keep = Keep::open(folder.path(), Durability::Full)?;
         let mut rng = clock::rng()?;
         let keys = read_keys(&folder, keep.store(), &mut rng)?;
         let doors = open_doors(&config, &network, rng.fork());
         let listener = listen::listen_as("OR", config.or_listen(), "or_port").await?;
-        let (is_authority, directory) = (beside.is_some(), directory(beside, &network));
+        let (is_authority, directory) = (authority.is_some(), directory(authority, &network));
         let (pace, traffic) = (Arc::new(Pace::of(&config)), Arc::<Traffic>::default());
         if let Some(addr) = config.dir_listen() {
             let server = directory.server(http::Limits::default(), doors.gate(DIR_PORT));
@@ -224,7 +224,7 @@ impl Node {
             _sockets: sockets,
             queries,
             unanswered: Vec::new(),
-            beside: is_authority,
+            is_authority,
             consensuses: Vec::new(),
             events,
             answers,
@@ -266,9 +266,9 @@ impl Node {
                     query.reply(&status, || status::relay::words(&status));
                 });
             }
-            Subject::Metrics if self.beside => self.unanswered.push(query),
+            Subject::Metrics if self.is_authority => self.unanswered.push(query),
             Subject::Metrics => self.answer_metrics(query, String::new()),
-            Subject::Authority | Subject::Health | Subject::Why if self.beside => {
+            Subject::Authority | Subject::Health | Subject::Why if self.is_authority => {
                 self.unanswered.push(query);
             }
             _ => query.refuse(),
@@ -490,7 +490,7 @@ impl Node {
     fn serve(&mut self, document: DirDocument) {
         let relays = match &document {
             DirDocument::Consensus(text) => {
-                if self.beside {
+                if self.is_authority {
                     self.consensuses.push(text.clone());
                 }
                 let listed = text.consensus().router(&self.relay.keys().rsa_id());
@@ -510,9 +510,9 @@ impl Node {
         self.directory.insert(document);
         // What is reported can be fetched: of an authority, people ask for either flavour.
         if let Some(relays) = relays
-            && (!self.beside || self.directory.has_both_flavours())
+            && (!self.is_authority || self.directory.has_both_flavours())
         {
-            if self.beside {
+            if self.is_authority {
                 // In tor's words: programs wait for it, and fetch it then.
                 tracing::info!("Published microdesc consensus");
             }
@@ -529,11 +529,11 @@ fn restore(relay: &mut Relay, directory: &Directory, store: &mut Store) -> Resul
 }
 
 /// The documents that are served, an authority's or none, to authorities first.
-fn directory(beside: Option<Beside>, network: &NetworkFile) -> Directory {
+fn directory(authority: Option<AuthorityParts>, network: &NetworkFile) -> Directory {
     let addresses = network.authorities.iter();
     let addresses = addresses.map(|one| IpAddr::V4(*one.dir_addr.ip()));
-    match beside {
-        Some(beside) => Directory::new(beside.store, Some(beside.uploads), addresses),
+    match authority {
+        Some(parts) => Directory::new(parts.store, Some(parts.uploads), addresses),
         None => Directory::new(DirStore::new(None), None, addresses),
     }
 }

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cepa_dir::Found;
 use cepa_limits::Memory;
-use cepa_relay::Found;
 use tokio::sync::Semaphore;
 
 use crate::http::{Budget, Peer, Reply, Sender};
@@ -97,7 +97,7 @@ impl Replies {
 }
 
 /// A reply as the server sends it.
-pub(crate) fn written(reply: cepa_relay::Reply) -> Reply {
+pub(crate) fn written(reply: cepa_dir::Reply) -> Reply {
     let mut answer = Reply::new(reply.status)
         .with_reason(reply.reason)
         .with_body(Bytes::from_owner(reply.body));

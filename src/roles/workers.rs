@@ -312,17 +312,17 @@ impl Thread {
         tokio::task::spawn_local(Rc::clone(&worker).run_timer());
         let (answers, answered) = mpsc::unbounded_channel();
         tokio::task::spawn_local(take_answers(Rc::clone(&worker), answered));
-        let hands = Hands {
+        let runner = Runner {
             id: self.id,
             answers,
             worker: Rc::clone(&worker),
             shared: self.shared,
             passes: Rc::default(),
         };
-        tokio::task::spawn_local(hands.clone().run_commands(commands, self.rng.fork()));
+        tokio::task::spawn_local(runner.clone().run_commands(commands, self.rng.fork()));
         while let Some(message) = self.inbox.recv().await {
             match message {
-                Message::Accept(incoming) => hands.accept(incoming, self.rng.fork()),
+                Message::Accept(incoming) => runner.accept(incoming, self.rng.fork()),
                 Message::ChannelFound(circuit, found) => {
                     worker.with(|switch, now| switch.handle_channel_found(circuit, found, now));
                 }
@@ -350,7 +350,7 @@ impl Thread {
 
 /// Does what the switch of one worker asks for.
 #[derive(Clone)]
-struct Hands {
+struct Runner {
     id: WorkerId,
     worker: Rc<Worker<Switch>>,
     shared: Arc<Shared>,
@@ -374,7 +374,7 @@ async fn take_answers(
     }
 }
 
-impl Hands {
+impl Runner {
     async fn run_commands(
         self,
         mut commands: mpsc::UnboundedReceiver<SwitchCommand>,
@@ -451,11 +451,11 @@ impl Hands {
         let Ok(tcp) = TcpStream::from_std(tcp) else {
             return;
         };
-        let hands = self.clone();
+        let runner = self.clone();
         tokio::task::spawn_local(async move {
-            let keys = hands.shared.keys();
+            let keys = runner.shared.keys();
             let identity = Arc::clone(&keys.link);
-            let (tls, versions) = (&keys.acceptor, hands.shared.link_versions);
+            let (tls, versions) = (&keys.acceptor, runner.shared.link_versions);
             let link = link::accept(tcp, peer, tls, identity, versions, &mut rng);
             let link = tokio::select! {
                 link = link => link,
@@ -470,7 +470,7 @@ impl Hands {
                 Ok(link) => {
                     pass.opened();
                     // In a task of its own, which is smaller than that of the handshake.
-                    let served = hands.serve_link(link, None, Some(pass));
+                    let served = runner.serve_link(link, None, Some(pass));
                     drop(tokio::task::spawn_local(served));
                 }
                 Err(error) => tracing::debug!(%error, "an incoming link failed"),

@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 pub fn ask(data_dir: &Path, question: Question) -> Result<Vec<u8>, Failure> {
     let socket = data_dir.join(super::SOCKET);
     let shown = socket.display().to_string();
-    let runtime = crate::commands::runtime()?;
+    let runtime = crate::runtime::runtime()?;
     let reply = runtime.block_on(async {
         let connected = match super::socket_in(data_dir) {
             Ok((path, _open)) => UnixStream::connect(path).await,

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use cepa_crypto::{Ed25519Id, RsaId};
+use cepa_dir::DirDocument;
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::{ConsensusText, Flavour};
 use cepa_netdoc::vote::VoteText;
 use cepa_wire::Now;
 
 use super::Authority;
-use crate::command::{Command, Document, Row, RowKind};
+use crate::command::{Command, Row, RowKind};
 use crate::history::History;
 use crate::round::Signed;
 use crate::srv::SharedRandom;
@@ -105,7 +106,7 @@ fn restore_votes(authority: &mut Authority, mut votes: Vec<VoteText>) {
     votes.retain(|text| Some(start(text)) == decided);
     if !votes.is_empty() {
         authority.decided_votes.clone_from(&votes);
-        authority.serve(Document::CurrentVotes(votes));
+        authority.serve(DirDocument::CurrentVotes(votes));
     }
 }
 
@@ -124,5 +125,5 @@ fn restore_consensus(authority: &mut Authority, text: String, now: SystemTime) {
     if text.consensus().flavour == Flavour::Ns {
         authority.consensus = Some(text.clone());
     }
-    authority.serve(Document::CurrentConsensus(text));
+    authority.serve(DirDocument::Consensus(text));
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use cepa_crypto::RsaId;
+use cepa_dir::DirAuthority;
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::ConsensusText;
 use cepa_netdoc::vote::{VoteRouter, VoteText};
 use cepa_wire::Now;
 
 use super::Authority;
-use crate::config::KnownAuthority;
 use crate::flags;
 use crate::health::days_left;
 use crate::round::Round;
@@ -79,7 +79,7 @@ impl Authority {
 
 fn health_status(authority: &Authority, now: SystemTime) -> HealthStatus {
     let last = authority.health.last.as_ref();
-    let peer = |one: &KnownAuthority| PeerStatus {
+    let peer = |one: &DirAuthority| PeerStatus {
         nickname: one.nickname.clone(),
         identity: one.v3_identity,
         is_own: one.v3_identity == authority.keys.cert.identity,

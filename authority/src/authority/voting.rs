@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use cepa_crypto::RsaId;
+use cepa_dir::DirDocument;
 use cepa_netdoc::consensus::{Consensus, DirectorySignature, Flavour};
 use cepa_netdoc::detached::DetachedSignatures;
 use cepa_netdoc::vote::{Vote, VoteText};
 use cepa_wire::Now;
 
-use super::{Authority, FETCHED_DESCRIPTORS_MAX};
-use crate::command::{Command, Document, Reply, RowKind};
-use crate::intake::{VoteDoor, read_signatures};
+use super::Authority;
+use crate::command::{Command, Reply, RowKind};
+use crate::intake::{FETCHED_DESCRIPTORS_MAX, VoteDoor, read_signatures};
 use crate::posts::Posted;
 use crate::round::Round;
 use crate::schedule::Schedule;
@@ -174,7 +175,7 @@ impl Authority {
                 let is_late = round.schedule.late;
                 self.put_next_vote(&text);
                 self.learn_shared_random(&vote);
-                self.serve(Document::NextVote(text));
+                self.serve(DirDocument::NextVote(text));
                 if is_posted && is_late {
                     self.post_vote_again(author);
                 }
@@ -213,7 +214,7 @@ impl Authority {
             return;
         };
         self.commands.push_back(Command::PostVote {
-            to: SocketAddrV4::new(known.ip, known.dir_port),
+            to: known.dir_addr,
             body: Arc::clone(own.text()),
         });
     }
@@ -234,7 +235,7 @@ impl Authority {
             let has_new = detached.ns.iter().any(is_new);
             if signing.add(detached, &self.certs) > 0 {
                 let all = signing.detached().encode();
-                self.serve(Document::NextSignatures(all.into()));
+                self.serve(DirDocument::NextSignatures(all.into()));
             } else if has_new {
                 return Err("No good signature of a recognized authority");
             }
@@ -299,7 +300,7 @@ impl Authority {
         );
         let body = Arc::clone(vote.text());
         self.put_next_vote(&vote);
-        self.serve(Document::NextVote(vote.clone()));
+        self.serve(DirDocument::NextVote(vote.clone()));
         for to in self.config.others(&self.keys.cert.identity) {
             self.commands.push_back(Command::PostVote {
                 to,
@@ -319,7 +320,7 @@ impl Authority {
             {
                 round.votes.insert(author, text.clone());
                 self.learn_shared_random(text.vote());
-                self.serve(Document::NextVote(text));
+                self.serve(DirDocument::NextVote(text));
             }
         }
     }
@@ -431,9 +432,9 @@ impl Authority {
             [Flavour::Ns, Flavour::Microdesc].map(|flavour| (flavour, signing.text(flavour)));
         self.put(RowKind::Signed, String::new(), &signed.encode());
         for (flavour, text) in texts {
-            self.serve(Document::NextConsensus(flavour, text.into()));
+            self.serve(DirDocument::NextConsensus(flavour, text.into()));
         }
-        self.serve(Document::NextSignatures(all));
+        self.serve(DirDocument::NextSignatures(all));
         for to in self.config.others(&self.keys.cert.identity) {
             self.commands.push_back(Command::PostSignatures {
                 to,
@@ -496,7 +497,7 @@ impl Authority {
                 self.take_values(&consensus);
                 self.consensus = Some(text.clone());
             }
-            self.serve(Document::CurrentConsensus(text));
+            self.serve(DirDocument::Consensus(text));
         }
         self.put_shared_random();
         for vote in &votes {
@@ -506,7 +507,7 @@ impl Authority {
             self.put(RowKind::Vote, author, vote.text());
         }
         self.decided_votes.clone_from(&votes);
-        self.serve(Document::CurrentVotes(votes));
+        self.serve(DirDocument::CurrentVotes(votes));
         self.early_signatures.clear();
         self.next_timing = self.timing(now.wall);
         self.next = self.next_timing.next_round(now.wall);
@@ -516,7 +517,7 @@ impl Authority {
 /// Asks the author of a vote for the descriptors that it has and we have not.
 fn missing_descriptors(authority: &Authority, vote: &Vote) -> Option<Command> {
     let author = authority.config.authority(&vote.author())?;
-    let from = SocketAddrV4::new(author.ip, author.dir_port);
+    let from = author.dir_addr;
     let listed = vote.routers.iter().map(|router| &router.status);
     let missing = listed.filter(|status| authority.relays.lacks(status));
     let digests: Vec<_> = missing

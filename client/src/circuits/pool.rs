@@ -284,27 +284,27 @@ impl Entry {
     }
 
     /// Whether a stream may use it, once it is built.
-    pub(crate) fn fits(&self, wish: &Wish<'_>, now: Now) -> bool {
+    pub(crate) fn fits(&self, usage: &Usage<'_>, now: Now) -> bool {
         let Purpose::General(exit) = &self.purpose else {
             return false;
         };
         let shared = self
             .isolation
             .as_ref()
-            .is_none_or(|own| own == wish.isolation);
+            .is_none_or(|own| own == usage.isolation);
         shared
             && !self.is_stalled
             && !self.is_for_controller()
             && (self.by_hand.is_none() || self.hops >= GENERAL_HOPS_MIN)
             && !self.is_worn(now)
-            && wish.need.is_met_by(exit)
-            && !wish.excluded_exits.contains(&exit.rsa_id)
+            && usage.need.is_met_by(exit)
+            && !usage.excluded_exits.contains(&exit.rsa_id)
     }
 }
 
 /// What a stream wants of its circuit.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wish<'a> {
+pub(crate) struct Usage<'a> {
     pub(crate) need: ExitNeed,
     pub(crate) isolation: &'a Isolation,
     pub(crate) excluded_exits: &'a [RsaId],
@@ -493,8 +493,12 @@ impl Pool {
     }
 
     /// The built circuit for a stream: one that is bound to its isolation, else a clean one.
-    pub(crate) fn find_built(&self, wish: &Wish<'_>, now: Now) -> Option<(CircuitId, CircuitKey)> {
-        let fitting = self.iter().filter(|(_, entry)| entry.fits(wish, now));
+    pub(crate) fn find_built(
+        &self,
+        usage: &Usage<'_>,
+        now: Now,
+    ) -> Option<(CircuitId, CircuitKey)> {
+        let fitting = self.iter().filter(|(_, entry)| entry.fits(usage, now));
         let built = fitting.filter_map(|(id, entry)| Some((entry, id, entry.built()?)));
         // The youngest of the bound ones: it will last longest.
         let best = built.min_by_key(|(entry, ..)| (entry.is_clean(), age_order(entry, now)));
@@ -502,10 +506,10 @@ impl Pool {
     }
 
     /// A circuit in the making for a stream, begun not too long ago.
-    pub(crate) fn find_pending(&self, wish: &Wish<'_>, now: Now) -> Option<CircuitId> {
+    pub(crate) fn find_pending(&self, usage: &Usage<'_>, now: Now) -> Option<CircuitId> {
         let fitting = self
             .pending()
-            .filter(|(_, entry)| !entry.is_slow(now) && entry.fits(wish, now));
+            .filter(|(_, entry)| !entry.is_slow(now) && entry.fits(usage, now));
         let best = fitting.min_by_key(|(_, entry)| entry.is_clean());
         best.map(|(id, _)| id)
     }

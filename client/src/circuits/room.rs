@@ -18,7 +18,7 @@ use crate::plane::Plane;
 use crate::status::{CircuitEnd, CircuitPurpose};
 
 /// How long a visitor has to ask for a stream before its place may be taken.
-const MEETING_AGE_MIN: Duration = Duration::from_secs(5);
+const RENDEZVOUS_AGE_MIN: Duration = Duration::from_secs(5);
 
 /// Why an idle circuit may go, the first one first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ pub(crate) enum Idle {
     /// Streams used it, and none does now.
     Used,
     /// A visitor asks for nothing.
-    Meeting,
+    Rendezvous,
     /// It was built ahead.
     Ahead,
 }
@@ -81,9 +81,9 @@ fn idle(entry: &Entry, plane: &Plane, now: Now) -> Option<(Idle, Instant)> {
     };
     match bound.purpose {
         CircuitPurpose::Rendezvous if bound.is_ready => Some((Idle::Used, entry.dirty_since?)),
-        CircuitPurpose::Meet if bound.is_ready => {
+        CircuitPurpose::ServiceRendezvous if bound.is_ready => {
             let age = now.mono.saturating_duration_since(status.heard_at);
-            (age >= MEETING_AGE_MIN).then_some((Idle::Meeting, status.heard_at))
+            (age >= RENDEZVOUS_AGE_MIN).then_some((Idle::Rendezvous, status.heard_at))
         }
         _ => None,
     }

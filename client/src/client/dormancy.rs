@@ -13,14 +13,14 @@ pub(crate) const DORMANT_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// Since when nobody has used it.
 #[derive(Debug)]
-pub(crate) struct Rest {
+pub(crate) struct Dormancy {
     used_last: Instant,
     is_dormant: bool,
 }
 
-impl Rest {
+impl Dormancy {
     pub(crate) fn new(now: Now) -> Self {
-        Rest {
+        Dormancy {
             used_last: now.mono,
             is_dormant: false,
         }

@@ -43,7 +43,7 @@ impl Client {
     /// Whether it is at rest.
     #[must_use]
     pub fn is_dormant(&self) -> bool {
-        self.rest.is_dormant()
+        self.dormancy.is_dormant()
     }
 
     /// The network, once there is a consensus.

@@ -2,10 +2,10 @@
 
 mod by_hand;
 mod circuit_padding;
+mod dormancy;
 mod isolation;
 mod onion;
 mod padding;
-mod rest;
 mod rules;
 mod silence;
 mod status;

@@ -37,7 +37,7 @@ pub enum Purpose {
     /// A visitor's circuit to the rendezvous point.
     Rendezvous,
     /// A service's circuit to the rendezvous point that a visitor has chosen.
-    Meet,
+    ServiceRendezvous,
 }
 
 impl From<Purpose> for CircuitPurpose {
@@ -48,7 +48,7 @@ impl From<Purpose> for CircuitPurpose {
             Purpose::Introduce => CircuitPurpose::Introduce,
             Purpose::IntroPoint => CircuitPurpose::IntroPoint,
             Purpose::Rendezvous => CircuitPurpose::Rendezvous,
-            Purpose::Meet => CircuitPurpose::Meet,
+            Purpose::ServiceRendezvous => CircuitPurpose::ServiceRendezvous,
         }
     }
 }

@@ -13,7 +13,7 @@ use cepa_wire::end::EndReason;
 
 use super::Onion;
 use super::action::{Event, LastHop};
-use super::circuits::Named;
+use super::circuits::HsCircuit;
 use crate::command::Command;
 use crate::context::Context;
 use crate::names::{CircuitName, FetchId};
@@ -141,14 +141,14 @@ impl Asked {
 
 /// What a machine asks a directory for, or gives to it.
 fn transfer(
-    named: Option<&Named>,
+    circuit: Option<&HsCircuit>,
     request: &DirRequest,
     body: &[u8],
     listener: &Listener,
 ) -> DescriptorTransfer {
     DescriptorTransfer {
-        address: named.and_then(|named| named.address),
-        hsdir: named.and_then(|named| match named.last {
+        address: circuit.and_then(|circuit| circuit.address),
+        hsdir: circuit.and_then(|circuit| match circuit.last {
             LastHop::Listed(id) => Some(id),
             _ => None,
         }),

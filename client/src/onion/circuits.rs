@@ -31,9 +31,9 @@ use crate::names::{CircuitId, CircuitName, VisitId};
 use crate::select::vanguards::VanguardMode;
 
 /// Most circuits that have names. A bound of ours; a service meets each visitor on one.
-pub(crate) const NAMED_MAX: usize = 768;
+pub(crate) const HS_CIRCUITS_MAX: usize = 768;
 /// Most of them that meet visitors, so that a flood of these leaves room for the rest.
-pub(crate) const MEETINGS_MAX: usize = 640;
+pub(crate) const RENDEZVOUS_MAX: usize = 640;
 /// How long a circuit may take from the wish to the end, all tries included.
 pub(crate) const OPEN_MAX: Duration = Duration::from_secs(60);
 /// How long one hop more may take.
@@ -62,7 +62,7 @@ pub(crate) enum Stage {
 
 /// A circuit with a name.
 #[derive(Debug)]
-pub(crate) struct Named {
+pub(crate) struct HsCircuit {
     pub(crate) purpose: Purpose,
     pub(crate) last: LastHop,
     /// The service that it is for.
@@ -79,7 +79,7 @@ pub(crate) struct Named {
     /// How often a visitor has guessed at ports that the service does not have.
     pub(crate) guesses: u32,
     /// The circuit ends when its time comes.
-    pub(crate) is_doomed: bool,
+    pub(crate) is_marked_for_close: bool,
     failures: u32,
     suspicions: u32,
 }
@@ -97,14 +97,14 @@ pub(crate) enum Failure {
     Timeout,
 }
 
-impl Named {
+impl HsCircuit {
     pub(crate) fn new(
         purpose: Purpose,
         last: LastHop,
         address: Option<OnionAddress>,
         now: Now,
     ) -> Self {
-        Named {
+        HsCircuit {
             purpose,
             last,
             address,
@@ -114,7 +114,7 @@ impl Named {
             has_middle: false,
             visit: None,
             guesses: 0,
-            is_doomed: false,
+            is_marked_for_close: false,
             failures: 0,
             suspicions: 0,
         }
@@ -149,7 +149,11 @@ impl Named {
     /// Whether a middle is to hide the third layer of vanguards from the last hop, which others
     /// have chosen (proposal 292, 1.2).
     pub(crate) fn wants_middle(&self, mode: VanguardMode) -> bool {
-        let by_others = [Purpose::Fetch, Purpose::Introduce, Purpose::Meet];
+        let by_others = [
+            Purpose::Fetch,
+            Purpose::Introduce,
+            Purpose::ServiceRendezvous,
+        ];
         mode == VanguardMode::Full && by_others.contains(&self.purpose)
     }
 
@@ -187,24 +191,24 @@ impl Onion {
         let id = self
             .by_name
             .get(&name)
-            .filter(|named| named.is_ready())?
+            .filter(|circuit| circuit.is_ready())?
             .pool()?;
         circuits.pool.entry(id)?.built()
     }
 
     /// Circuits that wait for a path; those that strangers have us build come last.
     fn waiting(&self) -> Vec<CircuitName> {
-        let waits = |named: &Named| named.stage == Stage::Waiting;
-        let waiting = self.by_name.iter().filter(|(_, named)| waits(named));
-        let (meetings, mut names): (Vec<_>, Vec<_>) =
-            waiting.partition(|(_, named)| named.purpose == Purpose::Meet);
-        names.extend(meetings);
+        let waits = |circuit: &HsCircuit| circuit.stage == Stage::Waiting;
+        let waiting = self.by_name.iter().filter(|(_, circuit)| waits(circuit));
+        let (rendezvouses, mut names): (Vec<_>, Vec<_>) =
+            waiting.partition(|(_, circuit)| circuit.purpose == Purpose::ServiceRendezvous);
+        names.extend(rendezvouses);
         names.into_iter().map(|(name, _)| *name).collect()
     }
 
     /// Circuits that meet visitors.
-    fn meeting_count(&self) -> usize {
-        let meets = |named: &&Named| named.purpose == Purpose::Meet;
+    fn rendezvous_count(&self) -> usize {
+        let meets = |circuit: &&HsCircuit| circuit.purpose == Purpose::ServiceRendezvous;
         self.by_name.values().filter(meets).count()
     }
 
@@ -217,8 +221,8 @@ impl Onion {
 
     /// When the first circuit must stand that does not.
     pub(super) fn standing_by(&self) -> Option<Instant> {
-        let building = self.by_name.values().filter(|named| !named.is_ready());
-        building.map(|named| named.until).min()
+        let building = self.by_name.values().filter(|circuit| !circuit.is_ready());
+        building.map(|circuit| circuit.until).min()
     }
 }
 
@@ -240,46 +244,46 @@ mod tests {
         }
     }
 
-    fn extending(last: LastHop) -> Named {
+    fn extending(last: LastHop) -> HsCircuit {
         let first = (RsaId::from([1; 20]), fast());
         let pool = &mut Pool::default();
         let id = pool.insert(pool::Purpose::Directory, first, Vec::new(), start());
-        let mut named = Named::new(Purpose::Introduce, last, None, start());
-        named.stage = Stage::Extending(id.unwrap(), Box::new(fast()));
-        named
+        let mut circuit = HsCircuit::new(Purpose::Introduce, last, None, start());
+        circuit.stage = Stage::Extending(id.unwrap(), Box::new(fast()));
+        circuit
     }
 
     #[test]
     fn who_is_to_blame() {
         let listed = || extending(LastHop::Listed(RsaId::from([9; 20])));
         assert_eq!(listed().fail(Failure::LastHop), Some(Ending::LastHop));
-        let mut named = listed();
-        assert_eq!(named.fail(Failure::Suspicion), None);
-        assert_eq!(named.stage, Stage::Waiting);
-        assert_eq!(named.fail(Failure::Path), None);
-        assert_eq!(named.fail(Failure::Suspicion), Some(Ending::LastHop));
-        let mut named = listed();
-        assert_eq!(named.fail(Failure::Timeout), None);
-        assert_eq!(named.fail(Failure::Timeout), Some(Ending::Timeout));
-        let mut named = listed();
-        let ends: Vec<_> = (0..4).map(|_| named.fail(Failure::Path)).collect();
+        let mut circuit = listed();
+        assert_eq!(circuit.fail(Failure::Suspicion), None);
+        assert_eq!(circuit.stage, Stage::Waiting);
+        assert_eq!(circuit.fail(Failure::Path), None);
+        assert_eq!(circuit.fail(Failure::Suspicion), Some(Ending::LastHop));
+        let mut circuit = listed();
+        assert_eq!(circuit.fail(Failure::Timeout), None);
+        assert_eq!(circuit.fail(Failure::Timeout), Some(Ending::Timeout));
+        let mut circuit = listed();
+        let ends: Vec<_> = (0..4).map(|_| circuit.fail(Failure::Path)).collect();
         assert_eq!(ends, [None, None, None, Some(Ending::NoPath)]);
         // A relay of our own choice is replaced by another.
-        let mut named = extending(LastHop::Any(Vec::new()));
-        assert_eq!(named.fail(Failure::LastHop), None);
-        assert_eq!(named.avoided, [RsaId::from([9; 20])]);
-        assert_eq!(named.fail(Failure::Timeout), None);
-        assert_eq!(named.fail(Failure::Timeout), None);
-        assert_eq!(named.fail(Failure::Timeout), Some(Ending::NoPath));
+        let mut circuit = extending(LastHop::Any(Vec::new()));
+        assert_eq!(circuit.fail(Failure::LastHop), None);
+        assert_eq!(circuit.avoided, [RsaId::from([9; 20])]);
+        assert_eq!(circuit.fail(Failure::Timeout), None);
+        assert_eq!(circuit.fail(Failure::Timeout), None);
+        assert_eq!(circuit.fail(Failure::Timeout), Some(Ending::NoPath));
     }
 
     #[test]
     fn meetings_come_last() {
         let mut onion = Onion::new(&mut Rng::from_seed([1; 32]), false);
         for (n, purpose) in [
-            Purpose::Meet,
+            Purpose::ServiceRendezvous,
             Purpose::Upload,
-            Purpose::Meet,
+            Purpose::ServiceRendezvous,
             Purpose::Fetch,
         ]
         .into_iter()
@@ -287,11 +291,11 @@ mod tests {
         {
             let (owner, number) = (Owner::Services, n as u64);
             let name = CircuitName { owner, number };
-            let named = Named::new(purpose, LastHop::Any(Vec::new()), None, start());
-            onion.by_name.insert(name, named);
+            let circuit = HsCircuit::new(purpose, LastHop::Any(Vec::new()), None, start());
+            onion.by_name.insert(name, circuit);
         }
         let order: Vec<u64> = onion.waiting().iter().map(|name| name.number).collect();
         assert_eq!(order, [1, 3, 0, 2]);
-        assert_eq!(onion.meeting_count(), 2);
+        assert_eq!(onion.rendezvous_count(), 2);
     }
 }

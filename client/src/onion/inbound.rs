@@ -59,7 +59,11 @@ impl Onion {
         port: u16,
         ctx: &Context<'_>,
     ) -> Verdict {
-        let Some(named) = self.by_name.get_mut(&name).filter(|one| !one.is_doomed) else {
+        let Some(circuit) = self
+            .by_name
+            .get_mut(&name)
+            .filter(|one| !one.is_marked_for_close)
+        else {
             return Verdict::Refuse;
         };
         let service = self.services.service_of(name);
@@ -69,8 +73,8 @@ impl Onion {
             return Verdict::RefuseAndClose;
         };
         if !config.ports.contains(&port) {
-            named.guesses += 1;
-            return match named.guesses > GUESSES_MAX {
+            circuit.guesses += 1;
+            return match circuit.guesses > GUESSES_MAX {
                 true => Verdict::RefuseAndClose,
                 false => Verdict::Refuse,
             };

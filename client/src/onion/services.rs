@@ -3,7 +3,7 @@
 //! ```text
 //!             ┌─ IntroPoints ── standing points ──▶ Publisher ── Upload ──▶ Uploads ─▶ HSDirs
 //! a service ──┤       └─ INTRODUCE2 ─▶ Introductions ─ whom to meet ─┐
-//!             └─ Meetings ◀──────────────────────────────────────────┘ ─▶ inbound streams
+//!             └─ Rendezvouses ◀──────────────────────────────────────────┘ ─▶ inbound streams
 //! ```
 //!
 //! Invariants: each circuit that is asked for belongs to one service until its end is told or it
@@ -15,9 +15,9 @@ mod config;
 mod descriptor;
 mod intro_points;
 mod introductions;
-mod meet;
 mod point;
 mod publisher;
+mod rendezvous;
 mod replays;
 mod service;
 mod uploads;

@@ -5,7 +5,7 @@
 //!            ┌─▶ Fetch (one a service) ─▶ descriptors ─┐
 //! request ─▶ Visit (one a service and isolation) ◀─────┘ ─▶ Outcome
 //!            ├─▶ Introduction: one circuit at a time
-//!            └─▶ Meeting: one rendezvous circuit, opened while the descriptor is fetched
+//!            └─▶ Rendezvous: one rendezvous circuit, opened while the descriptor is fetched
 //! ```
 //!
 //! Invariants: a machine without circuits of its own ([`Action`], [`Event`]); all streams of one
@@ -17,9 +17,9 @@ mod cache;
 mod circuits;
 mod fetch;
 mod introduction;
-mod meeting;
 mod memory;
 mod outcome;
+mod rendezvous;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -87,7 +87,7 @@ impl Visits {
             .iter()
             .find(|(_, visit)| visit.address == address && visit.isolation == *isolation);
         if let Some((&visit, known)) = known {
-            if let Some(circuit) = known.meeting.joined() {
+            if let Some(circuit) = known.rendezvous.joined() {
                 self.outcomes.push_back(Outcome::Ready { visit, circuit });
             }
             return visit;
@@ -108,7 +108,7 @@ impl Visits {
     /// The rendezvous circuit of a visit, if the service is there.
     #[must_use]
     pub fn circuit(&self, visit: VisitId) -> Option<CircuitName> {
-        self.visits.get(&visit)?.meeting.joined()
+        self.visits.get(&visit)?.rendezvous.joined()
     }
 
     /// The service of a visit that has not ended.
@@ -130,7 +130,7 @@ impl Visits {
         let status = |visit: &Visit| VisitStatus {
             address: visit.address,
             is_fetching: visit.is_fetching(),
-            is_ready: visit.meeting.joined().is_some(),
+            is_ready: visit.rendezvous.joined().is_some(),
             isolation: visit.isolation.clone(),
         };
         self.visits.values().map(status).collect()
@@ -288,7 +288,7 @@ impl Visits {
             let Some(known) = self.visits.get_mut(&visit) else {
                 continue;
             };
-            let was_ready = known.meeting.joined().is_some();
+            let was_ready = known.rendezvous.joined().is_some();
             match known.handle_timeout(&mut self.shared, now) {
                 Need::End(_) if was_ready => self.settle_or_lose(visit, true, now),
                 Need::End(error) => self.fail(visit, error, now),
@@ -469,7 +469,7 @@ impl Visits {
     /// Makes room: ends the ready visit that is idle for longest. Whether there was one.
     fn end_idle(&mut self, now: Now) -> bool {
         let idle = self.visits.iter().filter_map(|(id, visit)| {
-            let since = visit.meeting.idle_since()?;
+            let since = visit.rendezvous.idle_since()?;
             Some((since, *id))
         });
         let Some((_, visit)) = idle.min() else {
@@ -481,7 +481,7 @@ impl Visits {
 
     fn set_idle_since(&mut self, visit: VisitId, since: Option<Instant>) {
         if let Some(known) = self.visits.get_mut(&visit) {
-            known.meeting.set_idle_since(since);
+            known.rendezvous.set_idle_since(since);
         }
     }
 

@@ -7,7 +7,7 @@ use cepa_wire::end::EndReason;
 use cepa_wire::host::Host;
 use cepa_wire::socks::{SocksRequest, SocksStatus, SocksVersion};
 
-use super::request::{Outset, Request, State, Via, outset};
+use super::request::{Request, Rewritten, State, Via, rewrite};
 use super::{Streams, shown};
 use crate::by_hand::ByHandError;
 use crate::circuits::{Circuits, by_hand};
@@ -165,17 +165,17 @@ impl Streams {
             port: status.port,
             auth: status.auth.clone(),
         };
-        match outset(&socks, allows_internal(ctx)) {
-            Outset::Ask(target, via) => {
+        match rewrite(&socks, allows_internal(ctx)) {
+            Rewritten::Ask(target, via) => {
                 if let Some(request) = self.by_id.get_mut(&id) {
                     (request.target, request.via) = (target, via);
                 }
             }
-            Outset::Refuse(status) => {
+            Rewritten::Refuse(status) => {
                 let status = shown(status, ctx.config);
                 self.refuse(id, status, ctx);
             }
-            Outset::Answer(answers) => {
+            Rewritten::Answer(answers) => {
                 let done = StreamEnd::Ours(EndReason::DONE);
                 self.take(id, StreamChange::Closed(done), ctx.listener);
                 let request = id;

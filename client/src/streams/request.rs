@@ -21,7 +21,7 @@ use cepa_wire::host::{self, Host};
 use cepa_wire::resolve::{Answer, AnswerValue, Resolve};
 use cepa_wire::socks::{SocksCommand, SocksRequest, SocksStatus};
 
-use crate::circuits::pool::{SLOW_BUILD, Wish};
+use crate::circuits::pool::{SLOW_BUILD, Usage};
 use crate::names::{CircuitId, VisitId};
 use crate::plane::StreamTarget;
 use crate::select::paths::ExitNeed;
@@ -90,7 +90,7 @@ pub(crate) enum State {
 
 /// What follows from a SOCKS request before any circuit is asked.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Outset {
+pub(crate) enum Rewritten {
     /// Ask an exit, or an onion service.
     Ask(StreamTarget, Via),
     /// The answer is known.
@@ -109,7 +109,7 @@ pub(crate) enum Verdict {
 }
 
 /// Reads what a request wants.
-pub(crate) fn outset(request: &SocksRequest, allow_internal: bool) -> Outset {
+pub(crate) fn rewrite(request: &SocksRequest, allow_internal: bool) -> Rewritten {
     let refuse_internal = |ip: &IpAddr| !allow_internal && is_internal(*ip);
     let connects = request.command == SocksCommand::Connect;
     match (request.command, &request.address) {
@@ -117,20 +117,20 @@ pub(crate) fn outset(request: &SocksRequest, allow_internal: bool) -> Outset {
             visit(command, name, request.port)
         }
         (_, Host::Name(name)) if ends_with(name, ".onion") => {
-            Outset::Refuse(SocksStatus::HOST_UNREACHABLE)
+            Rewritten::Refuse(SocksStatus::HOST_UNREACHABLE)
         }
         // No exit looks it up: said here at once, as with `tor`.
         (_, Host::Name(name)) if ends_with(name, ".exit") || !host::is_name(name) => {
-            Outset::Refuse(SocksStatus::GENERAL_FAILURE)
+            Rewritten::Refuse(SocksStatus::GENERAL_FAILURE)
         }
         (_, Host::Name(name)) if connects && !allow_internal && is_local(name) => {
-            Outset::Refuse(SocksStatus::NOT_ALLOWED)
+            Rewritten::Refuse(SocksStatus::NOT_ALLOWED)
         }
         (SocksCommand::Connect, _) if request.port == 0 => {
-            Outset::Refuse(SocksStatus::GENERAL_FAILURE)
+            Rewritten::Refuse(SocksStatus::GENERAL_FAILURE)
         }
         (SocksCommand::Connect, Host::Ip(ip)) if refuse_internal(ip) => {
-            Outset::Refuse(SocksStatus::NOT_ALLOWED)
+            Rewritten::Refuse(SocksStatus::NOT_ALLOWED)
         }
         (SocksCommand::Connect, host) => {
             let is_ipv6 = matches!(host, Host::Ip(IpAddr::V6(_)));
@@ -141,25 +141,25 @@ pub(crate) fn outset(request: &SocksRequest, allow_internal: bool) -> Outset {
             let (host, port) = (host.clone(), request.port);
             let begin = Begin { host, port, flags };
             let via = Via::Exit(ExitNeed::Port { port, is_ipv6 });
-            Outset::Ask(StreamTarget::Begin(begin), via)
+            Rewritten::Ask(StreamTarget::Begin(begin), via)
         }
-        (SocksCommand::Resolve, Host::Ip(ip)) => Outset::Answer(vec![Answer {
+        (SocksCommand::Resolve, Host::Ip(ip)) => Rewritten::Answer(vec![Answer {
             value: AnswerValue::Ip(*ip),
             ttl: 60,
         }]),
         (SocksCommand::Resolve, host) => {
             let resolve = Resolve::Host(host.clone());
-            Outset::Ask(StreamTarget::Resolve(resolve), Via::Exit(ExitNeed::Any))
+            Rewritten::Ask(StreamTarget::Resolve(resolve), Via::Exit(ExitNeed::Any))
         }
         (SocksCommand::ResolvePtr, Host::Ip(ip)) if refuse_internal(ip) => {
-            Outset::Refuse(SocksStatus::NOT_ALLOWED)
+            Rewritten::Refuse(SocksStatus::NOT_ALLOWED)
         }
         (SocksCommand::ResolvePtr, Host::Ip(ip)) => {
             let resolve = Resolve::Reverse(*ip);
-            Outset::Ask(StreamTarget::Resolve(resolve), Via::Exit(ExitNeed::Any))
+            Rewritten::Ask(StreamTarget::Resolve(resolve), Via::Exit(ExitNeed::Any))
         }
         (SocksCommand::ResolvePtr, Host::Name(_)) => {
-            Outset::Refuse(SocksStatus::ADDRESS_TYPE_NOT_SUPPORTED)
+            Rewritten::Refuse(SocksStatus::ADDRESS_TYPE_NOT_SUPPORTED)
         }
     }
 }
@@ -178,10 +178,10 @@ fn is_local(name: &str) -> bool {
 }
 
 /// What follows from a name below `.onion`. There is nothing to look up, and no exit is ever asked.
-fn visit(command: SocksCommand, name: &str, port: u16) -> Outset {
+fn visit(command: SocksCommand, name: &str, port: u16) -> Rewritten {
     match (command, OnionAddress::of_host(name)) {
         (SocksCommand::Connect, Some(Ok(_))) if port == 0 => {
-            Outset::Refuse(SocksStatus::GENERAL_FAILURE)
+            Rewritten::Refuse(SocksStatus::GENERAL_FAILURE)
         }
         (SocksCommand::Connect, Some(Ok(address))) => {
             // The service looks at the port only (rend-spec-v3 4.2).
@@ -190,13 +190,13 @@ fn visit(command: SocksCommand, name: &str, port: u16) -> Outset {
                 port,
                 flags: BeginFlags::default(),
             };
-            Outset::Ask(StreamTarget::Begin(begin), Via::Onion(address, None))
+            Rewritten::Ask(StreamTarget::Begin(begin), Via::Onion(address, None))
         }
         (SocksCommand::Connect, Some(Err(error))) => {
             tracing::info!("an application wants an onion service: {error}");
-            Outset::Refuse(SocksStatus::HS_BAD_ADDRESS)
+            Rewritten::Refuse(SocksStatus::HS_BAD_ADDRESS)
         }
-        _ => Outset::Refuse(SocksStatus::HOST_UNREACHABLE),
+        _ => Rewritten::Refuse(SocksStatus::HOST_UNREACHABLE),
     }
 }
 
@@ -239,9 +239,9 @@ impl Request {
     }
 
     /// What it wants of an exit's circuit, if it is for an exit.
-    pub(crate) fn wish(&self) -> Option<Wish<'_>> {
+    pub(crate) fn usage(&self) -> Option<Usage<'_>> {
         match self.via {
-            Via::Exit(need) => Some(Wish {
+            Via::Exit(need) => Some(Usage {
                 need,
                 isolation: &self.status.isolation,
                 excluded_exits: &self.excluded_exits,

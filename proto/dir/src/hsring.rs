@@ -46,6 +46,11 @@ pub struct HsSchedule {
 }
 
 impl HsSchedule {
+    /// That of a view, when its consensus was made.
+    pub(crate) fn of(view: &NetworkView) -> Self {
+        Self::new(view.consensus(), view.is_testing())
+    }
+
     /// Reads a consensus. In a testing network a period is as long as a run, whatever the
     /// parameter `hsdir_interval` says: `tor` does not look at it there.
     pub fn new(consensus: &Consensus, is_testing: bool) -> Self {
@@ -116,14 +121,14 @@ fn with_srv(period: TimePeriod, srv: Option<[u8; 32]>) -> (TimePeriod, [u8; 32])
 /// The ring that a visitor asks for descriptors.
 pub fn fetch_ring(view: &NetworkView) -> HsRing {
     let spread = spread_param(view.params(), "hsdir_spread_fetch", 3);
-    ring(view, view.hs_schedule().fetch(), spread)
+    ring(view, HsSchedule::of(view).fetch(), spread)
 }
 
 /// The rings in which a service stores its descriptors, one of each ring's period: the older
 /// period first.
 pub fn store_rings(view: &NetworkView) -> [HsRing; 2] {
     let spread = spread_param(view.params(), "hsdir_spread_store", 4);
-    let places = view.hs_schedule().store();
+    let places = HsSchedule::of(view).store();
     places.map(|place| ring(view, place, spread))
 }
 

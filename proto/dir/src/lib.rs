@@ -3,8 +3,8 @@
 //! [`request`] is what may be asked and how it stands in HTTP, [`encoding`] how bodies are
 //! compressed, [`network`] the authorities that a network rests upon, [`fetch`] what to ask for
 //! next and what to believe of the replies, [`netview`] the relays that paths are made of, with
-//! their weights, [`hsring`] where the descriptors of onion services are. No I/O, no clock: the
-//! shell carries the bytes, the roles decide.
+//! their weights, [`store`] what a directory serves, [`hsring`] where the descriptors of onion
+//! services are. No I/O, no clock: the shell carries the bytes, the roles decide.
 
 pub mod encoding;
 pub mod fetch;
@@ -12,10 +12,12 @@ pub mod hsring;
 pub mod netview;
 pub mod network;
 pub mod request;
+pub mod store;
 
 pub use cepa_netdoc::consensus::Flavour;
 pub use fetch::DirectoryDownload;
 pub use hsring::HsRing;
 pub use netview::{NetworkView, Relay, Role};
-pub use network::{Authority, NetworkFile};
+pub use network::{DirAuthority, NetworkFile};
 pub use request::DirRequest;
+pub use store::{Asker, DirDocument, DirStore, Found, Reply, RouterDocument};

@@ -18,7 +18,6 @@ use cepa_netdoc::params::Params;
 use cepa_netdoc::protover::Protocols;
 use cepa_netdoc::routerstatus::{Flags, RouterStatus};
 
-use crate::hsring::HsSchedule;
 use weights::Weights;
 
 pub use relay::Relay;
@@ -55,9 +54,10 @@ impl NetworkView {
         Self { is_testing, ..self }
     }
 
-    /// The periods of onion services when the consensus was made.
-    pub fn hs_schedule(&self) -> HsSchedule {
-        HsSchedule::new(self.consensus(), self.is_testing)
+    /// Whether its network is a testing one.
+    #[must_use]
+    pub fn is_testing(&self) -> bool {
+        self.is_testing
     }
 
     /// Goes over to a newer consensus, with the microdescriptors that it still lists.

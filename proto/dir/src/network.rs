@@ -10,7 +10,7 @@ use cepa_crypto::{Ed25519Id, RsaId};
 
 /// A directory authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Authority {
+pub struct DirAuthority {
     /// Its nickname.
     pub nickname: String,
     /// The digest of its long-term authority key: `v3ident`.
@@ -31,12 +31,12 @@ pub struct Authority {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkFile {
     /// The authorities.
-    pub authorities: Vec<Authority>,
+    pub authorities: Vec<DirAuthority>,
     /// `TestingTorNetwork`: short intervals are allowed, downloads are hurried.
     pub is_testing: bool,
 }
 
-impl Authority {
+impl DirAuthority {
     /// The line of a torrc.
     pub fn torrc_line(&self) -> String {
         let Self {
@@ -67,7 +67,7 @@ impl NetworkFile {
     }
 
     /// The authority of a v3 identity.
-    pub fn by_v3_identity(&self, id: &RsaId) -> Option<&Authority> {
+    pub fn by_v3_identity(&self, id: &RsaId) -> Option<&DirAuthority> {
         self.authorities
             .iter()
             .find(|authority| authority.v3_identity == *id)
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn the_line_of_a_torrc() {
-        let authority = Authority {
+        let authority = DirAuthority {
             nickname: "auth0".to_owned(),
             v3_identity: RsaId::from([0xA5; 20]),
             rsa_id: RsaId::from([0x62; 20]),

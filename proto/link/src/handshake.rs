@@ -12,6 +12,7 @@
 //! Whatever else is out of order closes the link. Bytes after the last cell stay in the input.
 //! Link protocols 4 and 5 only. How long a handshake may take is the owner's to limit.
 
+mod authenticate;
 mod initiator;
 mod responder;
 mod wire;

@@ -5,7 +5,6 @@
 //! connection into an [`Established`] link; [`Channel`] then names its circuits, queues their cells
 //! within bounds, and says which goes out next. No I/O, no clock, no randomness of its own.
 
-mod authenticate;
 pub mod channel;
 #[cfg(test)]
 mod fixture;

@@ -33,8 +33,6 @@ pub use text::{ConsensusText, SIGNATURE_KEYWORD};
 pub const CONSENSUS_BYTES_MAX: usize = 32 << 20;
 /// Most routers of one document; the live network has about 9000.
 pub const ROUTERS_MAX: usize = 65_536;
-/// Most authorities that a consensus lists, with their legacy entries.
-pub const AUTHORITIES_MAX: usize = 128;
 /// Most signatures of one document.
 pub const SIGNATURES_MAX: usize = 128;
 

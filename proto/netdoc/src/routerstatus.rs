@@ -15,7 +15,6 @@ use std::time::SystemTime;
 
 use cepa_crypto::{RsaId, encoding};
 
-use crate::consensus::AUTHORITIES_MAX;
 use crate::item::{ARGS_MAX, Item, ItemError};
 use crate::number;
 use crate::protover::Protocols;
@@ -25,6 +24,8 @@ pub use flags::Flags;
 
 /// Most known flags of a vote: `tor` holds them in 64 bits.
 pub const VOTED_FLAGS_MAX: usize = 64;
+/// Most authorities that a consensus lists, with their legacy entries.
+pub const AUTHORITIES_MAX: usize = 128;
 /// Most known flags of a consensus: those of the most votes that there may be, and NoEdConsensus.
 pub const KNOWN_FLAGS_MAX: usize = AUTHORITIES_MAX * VOTED_FLAGS_MAX + 1;
 

@@ -14,6 +14,7 @@ mod encode;
 mod entry;
 mod header;
 mod parse;
+mod part;
 mod stats;
 
 use std::sync::Arc;

@@ -29,7 +29,6 @@ pub mod netinfo;
 pub mod padding;
 pub mod reader;
 pub mod relay;
-pub mod relay_v1;
 pub mod rendezvous;
 pub mod repeats;
 pub mod resolve;

@@ -6,15 +6,16 @@
 //! ```
 //!
 //! Looked at and filled in place. A length beyond [`RELAY_DATA_MAX`] is an error whose consequence
-//! is to close the circuit; the padding is never read. Version 1 is in [`crate::relay_v1`], and
+//! is to close the circuit; the padding is never read. Version 1 is in [`v1`], and
 //! [`RelayFormat`] is either. Message bodies have a file each.
+
+pub mod v1;
 
 use cepa_crypto::Rng;
 use cepa_crypto::layer::Cipher;
 
 use crate::cell::{PAYLOAD_LEN, Payload};
 use crate::codes::codes;
-use crate::relay_v1;
 use crate::writer::TooLong;
 
 /// Bytes before the data.
@@ -23,7 +24,7 @@ pub const RELAY_HEADER_LEN: usize = 11;
 pub const RELAY_DATA_MAX: usize = PAYLOAD_LEN - RELAY_HEADER_LEN;
 /// Most bytes of a message's body that fit a relay cell of either version: what bounds the bodies
 /// that we write, but for DATA.
-pub const RELAY_BODY_MAX: usize = relay_v1::STREAM_DATA_MAX;
+pub const RELAY_BODY_MAX: usize = v1::STREAM_DATA_MAX;
 /// Zero bytes between data and random padding, as room allows (tor-spec 6.1, proposal 289).
 const PADDING_GAP_LEN: usize = 4;
 
@@ -109,7 +110,7 @@ pub struct RelayMessage<'c> {
 pub enum RelayFormat {
     /// This file's, under tor1 and between the ends of an onion service's circuit.
     V0,
-    /// That of [`crate::relay_v1`], under CGO.
+    /// That of [`v1`], under CGO.
     V1,
 }
 
@@ -128,7 +129,7 @@ impl RelayFormat {
     pub fn data_max(self, command: RelayCommand) -> usize {
         match self {
             RelayFormat::V0 => RELAY_DATA_MAX,
-            RelayFormat::V1 => relay_v1::data_max(command),
+            RelayFormat::V1 => v1::data_max(command),
         }
     }
 
@@ -140,7 +141,7 @@ impl RelayFormat {
                 stream_id: stream_id(payload),
                 data: data(payload)?,
             }),
-            RelayFormat::V1 => relay_v1::read(payload),
+            RelayFormat::V1 => v1::read(payload),
         }
     }
 
@@ -156,7 +157,7 @@ impl RelayFormat {
     ) -> Result<(), TooLong> {
         match self {
             RelayFormat::V0 => write(payload, command, stream_id, data, rng),
-            RelayFormat::V1 => relay_v1::write(payload, command, stream_id, data, rng),
+            RelayFormat::V1 => v1::write(payload, command, stream_id, data, rng),
         }
     }
 }

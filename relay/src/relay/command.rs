@@ -7,14 +7,14 @@ use std::time::SystemTime;
 use cepa_circuit::OnionKeys;
 use cepa_crypto::Rng;
 use cepa_crypto::rsa::{self, RsaKeyError};
-use cepa_dir::DirRequest;
 use cepa_dir::fetch::{FetchId, Origin};
+use cepa_dir::{DirDocument, DirRequest};
 use cepa_link::{LinkIdentity, TlsKeyAndCert};
 use cepa_wire::Now;
 
 use crate::accounting::Wakefulness;
+use crate::hsdir::HsDuty;
 use crate::key_files::KeyFile;
-use crate::store::{DirDocument, HsDuty};
 use crate::switch::{KnownRelays, SwitchConfig};
 
 /// The work of making a TLS key and its certificate: a good fraction of a second.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cepa_dir::DirDocument;
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::ConsensusText;
 use cepa_netdoc::descriptor::ServerDescriptor;
@@ -11,7 +12,6 @@ use cepa_wire::Now;
 use tracing::{info, warn};
 
 use super::Relay;
-use crate::store::DirDocument;
 
 /// Texts of documents that were kept from an earlier run.
 #[derive(Debug, Clone, Default)]

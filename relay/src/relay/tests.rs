@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cepa_dir::fetch::Reply;
 use cepa_dir::request::{CertQuery, DescQuery};
-use cepa_dir::{Authority, DirRequest};
+use cepa_dir::{Asker, DirAuthority, DirDocument, DirRequest, DirStore};
 use cepa_netdoc::authcert::split_certs;
 use cepa_netdoc::descriptor::{ServerDescriptor, split_descriptors};
 use cepa_netdoc::extrainfo::{ExtraInfo, split_extra_infos};
@@ -18,7 +18,6 @@ use super::*;
 use crate::accounting::{AccountingConfig, AccountingRule};
 use crate::exit_policy::ExitOptions;
 use crate::signing::DAY;
-use crate::store::{Asker, DirStore};
 use crate::switch::Limits;
 
 macro_rules! real {
@@ -39,7 +38,7 @@ fn network() -> Arc<NetworkFile> {
     let consensus = ConsensusText::parse(real!("consensus-1")).unwrap();
     let authorities = consensus.consensus().authorities.iter().map(|one| {
         let source = &one.dir_source;
-        Authority {
+        DirAuthority {
             nickname: source.nickname.clone(),
             v3_identity: source.identity,
             rsa_id: source.identity,

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use cepa_crypto::{Rng, RsaId};
-use cepa_testnet::{Node, NodeSummary, Plan, Program, Role, Summary};
+use cepa_dir::DirAuthority;
+use cepa_testnet::{NodeSummary, Plan, Role, Summary};
 use toml::Spanned;
 
+use super::planned::{Ids, PlannedNode};
 use super::{delay, tor};
 use crate::clock;
 use crate::config::Level;
@@ -21,9 +23,9 @@ use crate::config::source::{LogTable, unplaced};
 use crate::error::{Failure, fail};
 use crate::folder::make_private;
 use crate::keyfiles::authority::{self, CertificateTerms, KeyPaths, KeySizes};
-use crate::keyfiles::relay::{Identity, load_or_make};
+use crate::keyfiles::relay::load_or_make;
 use crate::keyfiles::write_atomic;
-use crate::network::{Authority, Network, export};
+use crate::network::{Network, export};
 
 /// The keys of test authorities are as small as peers take: they are made while one waits.
 const KEY_SIZES: KeySizes = KeySizes {
@@ -32,80 +34,6 @@ const KEY_SIZES: KeySizes = KeySizes {
 };
 /// How long their certificates are good.
 const MONTHS: u16 = 12;
-/// The end of a log that is read for its last line, in bytes.
-const LOG_TAIL_LEN: u64 = 4096;
-
-/// A node with its files.
-#[derive(Debug, Clone)]
-pub(super) struct PlannedNode {
-    /// What the plan says.
-    pub(super) node: Node,
-    /// Its folder.
-    pub(super) folder: PathBuf,
-    /// Its configuration.
-    pub(super) config: PathBuf,
-    /// Its log.
-    pub(super) log: PathBuf,
-    /// Its process, once it is started.
-    pub(super) pid: Option<u32>,
-    /// Who it is; clients are nobody.
-    pub(super) ids: Option<Ids>,
-    /// The address of its onion service, once that can be visited.
-    pub(super) onion: Option<String>,
-}
-
-/// The identities of a relay.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ids {
-    relay: Identity,
-    /// Of an authority.
-    v3: Option<RsaId>,
-}
-
-impl PlannedNode {
-    fn new(node: Node, folder: &Path) -> Self {
-        let folder = folder.join(&node.nickname);
-        let config = match node.program {
-            Program::Cepa => "cepa.toml",
-            Program::Tor => "torrc",
-        };
-        let (config, log) = (folder.join(config), folder.join("log"));
-        Self {
-            node,
-            folder,
-            config,
-            log,
-            pid: None,
-            ids: None,
-            onion: None,
-        }
-    }
-
-    /// The subcommand that runs it, if it runs our program.
-    pub(super) fn command(&self) -> &'static str {
-        match self.node.role {
-            Role::Authority => "authority",
-            Role::Relay | Role::Exit => "relay",
-            Role::Client | Role::Onion => "client",
-        }
-    }
-
-    /// What its log says last.
-    pub(super) fn last_log_line(&self) -> Option<String> {
-        use std::io::{Read as _, Seek as _, SeekFrom};
-        let mut file = std::fs::File::open(&self.log).ok()?;
-        let len = file.metadata().ok()?.len();
-        file.seek(SeekFrom::Start(len.saturating_sub(LOG_TAIL_LEN)))
-            .ok()?;
-        let mut tail = Vec::new();
-        file.take(LOG_TAIL_LEN).read_to_end(&mut tail).ok()?;
-        let tail = String::from_utf8_lossy(&tail);
-        tail.lines()
-            .rev()
-            .find(|line| !line.trim().is_empty())
-            .map(str::to_owned)
-    }
-}
 
 /// What was written.
 #[derive(Debug)]
@@ -206,7 +134,7 @@ pub(super) fn write(plan: &Plan, folder: &Path, settings: &Settings) -> Result<W
         export::arti(&network, &folder.join("arti-client"), plan.arti_socks()),
     )?;
     for node in &written.nodes {
-        if tor::is_tor(node) {
+        if node.is_tor() {
             let text = tor::torrc(plan, node, &network, &settings.torrc);
             write_atomic(&node.config, text.as_bytes(), 0o600)?;
         } else {
@@ -289,15 +217,20 @@ fn authority_identity(keys: &Path, dir: SocketAddr, rng: &mut Rng) -> Result<Rsa
 }
 
 fn network(nodes: &[PlannedNode]) -> Result<Network, Failure> {
+    let ipv4 = |address: SocketAddr| match address {
+        SocketAddr::V4(address) => Some(address),
+        SocketAddr::V6(_) => None,
+    };
     let authority = |planned: &PlannedNode| {
         let ids = planned.ids?;
-        Some(Authority {
+        Some(DirAuthority {
             nickname: planned.node.nickname.clone(),
-            v3_ident: ids.v3?,
-            rsa: ids.relay.rsa,
-            ed25519: Some(ids.relay.ed25519),
-            or: planned.node.or?,
-            dir: planned.node.dir?,
+            v3_identity: ids.v3?,
+            rsa_id: ids.relay.rsa,
+            ed25519_id: Some(ids.relay.ed25519),
+            dir_addr: ipv4(planned.node.dir?)?,
+            or_addr: ipv4(planned.node.or?)?,
+            or_addr_v6: None,
         })
     };
     let authorities = nodes.iter().filter_map(authority).collect();
@@ -455,7 +388,7 @@ mod tests {
         assert_eq!(ids(&first).len(), 3);
         assert_eq!(ids(&first), ids(&second));
         let network = Network::load(&dir.path().join("network.toml")).unwrap();
-        assert_eq!(Some(network.authorities[0].v3_ident), ids(&first)[0].2);
+        assert_eq!(Some(network.authorities[0].v3_identity), ids(&first)[0].2);
         let authority = load_authority(&first.nodes[0].config).unwrap();
         assert_eq!(authority.voting_interval_secs, 20);
         assert_eq!(authority.first_vote_after_relays, Some(3));

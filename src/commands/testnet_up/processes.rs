@@ -18,7 +18,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::files::PlannedNode;
+use super::planned::PlannedNode;
 use super::tor;
 use crate::error::Failure;
 use crate::launched::{STATUS_PREFIX, Stage};
@@ -108,7 +108,7 @@ impl Processes {
         let output = child.stdout.take();
         let ears = Ears {
             place,
-            tor: tor::is_tor(node).then(|| (node.clone(), log)),
+            tor: node.is_tor().then(|| (node.clone(), log)),
             sender: self.sender.clone(),
         };
         self.watchers.spawn(watch(child, output, ears));
@@ -117,7 +117,7 @@ impl Processes {
 
     fn command(&self, node: &PlannedNode, ports: Vec<TcpListener>) -> std::io::Result<Command> {
         let mut command;
-        if tor::is_tor(node) {
+        if node.is_tor() {
             // It opens them itself.
             drop(ports);
             command = Command::new(&self.tor);

@@ -12,10 +12,10 @@ use std::process::{Command, Stdio};
 
 use cepa_dir::DirRequest;
 use cepa_netdoc::consensus::Flavour;
-use cepa_testnet::{Plan, Program, Role};
+use cepa_testnet::{Plan, Role};
 
 use super::delay;
-use super::files::PlannedNode;
+use super::planned::PlannedNode;
 use crate::error::{Failure, fail};
 use crate::launched::Stage;
 use crate::network::{Network, export};
@@ -190,11 +190,6 @@ const UPLOADED: &str = "Uploading hidden service descriptor: finished with statu
 fn bootstrapped(line: &str) -> Option<u8> {
     let (_, rest) = line.split_once("[notice] Bootstrapped ")?;
     rest.split_once('%')?.0.parse().ok()
-}
-
-/// Whether a node runs `tor`.
-pub(super) fn is_tor(planned: &PlannedNode) -> bool {
-    planned.node.program == Program::Tor
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::commands::block_on;
 use crate::error::{Failure, fail};
 use crate::launched::Launch;
 use crate::reload::Reread;
-use crate::roles::Told;
+use crate::roles::Lifecycle;
 use crate::torrc::{Configured, Read, Torrc};
 use crate::{logs, roles};
 
@@ -91,9 +91,12 @@ fn serve(
                 Configured::Client(config) => Some(*config),
                 _ => None,
             });
-            block_on(launch, |told| {
-                let told = Told { torrc: by, ..told };
-                roles::client::run(*config, reread, told)
+            block_on(launch, |lifecycle| {
+                let lifecycle = Lifecycle {
+                    torrc: by,
+                    ..lifecycle
+                };
+                roles::client::run(*config, reread, lifecycle)
             })
         }
         Configured::Relay(config) => {
@@ -101,14 +104,18 @@ fn serve(
                 Configured::Relay(config) => Some(*config),
                 _ => None,
             });
-            block_on(launch, |told| roles::relay::run(*config, reread, told))
+            block_on(launch, |lifecycle| {
+                roles::relay::run(*config, reread, lifecycle)
+            })
         }
         Configured::Authority(config) => {
             let reread = reread(torrc, rereads, |configured| match configured {
                 Configured::Authority(config) => Some(*config),
                 _ => None,
             });
-            block_on(launch, |told| roles::authority::run(*config, reread, told))
+            block_on(launch, |lifecycle| {
+                roles::authority::run(*config, reread, lifecycle)
+            })
         }
     };
     // Standard output may be nobody's by now.

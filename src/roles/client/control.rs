@@ -24,7 +24,7 @@ use cepa_wire::host::Host;
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest, SocksVersion};
 use tokio::sync::mpsc;
 
-use super::Hands;
+use super::Runner;
 use crate::clock;
 use crate::config::ClientConfig;
 use crate::config::onion::{PortTarget, Target};
@@ -160,7 +160,7 @@ impl Desk {
     }
 }
 
-impl Hands {
+impl Runner {
     /// Hears a controller.
     pub(super) fn hear(&mut self, said: Said, reread: &Reread<ClientConfig>) -> Goes {
         match said {

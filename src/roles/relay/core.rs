@@ -14,9 +14,10 @@ use tokio::sync::mpsc;
 use super::Event;
 use crate::config::{BANDWIDTH_DEFAULT, RelayConfig};
 use crate::error::{Failure, fail};
+use crate::keep::kept;
 use crate::keyfiles;
 use crate::roles::address::{AddressFinder, exit_options};
-use crate::roles::{kept, onion_threads};
+use crate::roles::onion_threads;
 use crate::store::Store;
 
 /// What a relay of a network that has just begun says of its bandwidth, bytes a second.

@@ -8,9 +8,9 @@ use super::Node;
 use super::core::core_config;
 use crate::clock;
 use crate::config::RelayConfig;
+use crate::config::written::Changes;
 use crate::error::Failure;
 use crate::logs;
-use crate::reload::Changes;
 
 /// The keys that take effect at a start only, those of an authority among them.
 const FIXED: [&str; 22] = [

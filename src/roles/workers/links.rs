@@ -10,14 +10,14 @@ use cepa_crypto::Rng;
 use cepa_link::PeerExpectation;
 use cepa_relay::LinkTarget;
 
-use super::Hands;
+use super::Runner;
 use crate::clock;
 use crate::doors::Pass;
 use crate::net::channel;
 use crate::net::link::{self, Link};
 use crate::roles::registry::{Attempt, Found, News, Opened};
 
-impl Hands {
+impl Runner {
     pub(super) fn find_channel(&self, circuit: CircuitKey, target: LinkTarget, rng: Rng) {
         let (registry, now) = (&self.shared.registry, clock::now().mono);
         let found = match registry.find(&target, (self.id, circuit), now) {

@@ -10,7 +10,8 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cepa_authority::schedule::Timing;
-use cepa_authority::{Authority, Command, Config, Document, Keys, KnownAuthority};
+use cepa_authority::{Authority, Command, Config, Keys};
+use cepa_dir::{DirAuthority, DirDocument};
 use cepa_crypto::{Rng, RsaId, curve25519, ed25519, rsa};
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::ConsensusText;
@@ -169,8 +170,8 @@ fn drain(authority: &mut Authority, seen: &mut Seen, now: Now) {
         while let Some(command) = authority.poll_command() {
             match command {
                 Command::TestReachability { rsa_id, .. } => tests.push(rsa_id),
-                Command::Serve(Document::NextVote(vote)) => seen.vote = Some(vote),
-                Command::Serve(Document::CurrentConsensus(text)) => seen.consensuses.push(text),
+                Command::Serve(DirDocument::NextVote(vote)) => seen.vote = Some(vote),
+                Command::Serve(DirDocument::Consensus(text)) => seen.consensuses.push(text),
                 _ => {}
             }
         }
@@ -184,13 +185,14 @@ fn drain(authority: &mut Authority, seen: &mut Seen, now: Now) {
 }
 
 fn authority(now: Now) -> Authority {
-    let known = KnownAuthority {
+    let known = DirAuthority {
         nickname: "auth".into(),
         v3_identity: WORLD.identity.public().id(),
         rsa_id: RsaId::from([9; 20]),
-        ip: [127, 0, 0, 1].into(),
-        dir_port: 1,
-        or_port: 2,
+        ed25519_id: None,
+        dir_addr: "127.0.0.1:1".parse().expect("an address"),
+        or_addr: "127.0.0.1:2".parse().expect("an address"),
+        or_addr_v6: None,
     };
     let timing = Timing {
         interval_secs: 20,

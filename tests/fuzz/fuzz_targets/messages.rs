@@ -5,7 +5,7 @@
 use cepa_wire::Reader;
 use cepa_wire::{
     auth, begin, certs, circuit_padding, connected, create, end, extend, linkspec, netinfo,
-    padding, relay, relay_v1, resolve, sendme, versions, xon,
+    padding, relay, resolve, sendme, versions, xon,
 };
 
 fn rng() -> cepa_crypto::Rng {
@@ -35,9 +35,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         *to = *from;
     }
     let _ = relay::data(&payload);
-    if let Ok(said) = relay_v1::read(&payload) {
+    if let Ok(said) = relay::v1::read(&payload) {
         let mut again = payload;
-        relay_v1::write(
+        relay::v1::write(
             &mut again,
             said.command,
             said.stream_id,
@@ -45,7 +45,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             &mut rng(),
         )
         .expect("it was read");
-        assert_eq!(relay_v1::read(&again), Ok(said));
+        assert_eq!(relay::v1::read(&again), Ok(said));
     }
     let _ = netinfo::Netinfo::read(&payload);
     let _ = padding::PaddingNegotiate::read(&payload);

@@ -74,7 +74,7 @@ fn posts_are_repeated_to_who_missed_them() {
     // Who does not answer at all is left alone some time.
     world.kill(2);
     let now = world.now();
-    let port = SocketAddrV4::new(config().authorities[2].ip, config().authorities[2].dir_port);
+    let port = config().authorities[2].dir_addr;
     let mut posts = 0;
     world.with(0, |authority| {
         for millis in (0..3000).step_by(50) {

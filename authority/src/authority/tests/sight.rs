@@ -83,10 +83,7 @@ fn what_is_wrong_is_told() {
     );
     assert!(last.flags_disputed.is_empty());
     world.kill(2);
-    let port = |index: usize| {
-        let one = &config().authorities[index];
-        SocketAddrV4::new(one.ip, one.dir_port)
-    };
+    let port = |index: usize| config().authorities[index].dir_addr;
     world.with(0, |authority| {
         authority.handle_clock(port(1), -61);
         authority.handle_clock(port(2), 5);

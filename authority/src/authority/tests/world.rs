@@ -14,9 +14,9 @@ use cepa_netdoc::policy::AddrPolicy;
 use cepa_wire::cert::{Cert, CertKeyType, CertType};
 
 use super::super::*;
-use crate::config::KnownAuthority;
 use crate::posts::Posted;
 use crate::schedule::Timing;
+use cepa_dir::DirAuthority;
 
 /// Midnight of some day.
 pub(super) const START: u64 = 20_000 * 86_400;
@@ -140,13 +140,14 @@ pub(super) fn config() -> Config {
     let known = AUTHORITY_KEYS
         .iter()
         .enumerate()
-        .map(|(index, [identity, _])| KnownAuthority {
+        .map(|(index, [identity, _])| DirAuthority {
             nickname: format!("auth{index}"),
             v3_identity: identity.public().id(),
             rsa_id: RsaId::from([u8::try_from(index).unwrap(); 20]),
-            ip: Ipv4Addr::LOCALHOST,
-            dir_port: u16::try_from(index + 1).unwrap(),
-            or_port: 9001,
+            ed25519_id: None,
+            dir_addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, u16::try_from(index + 1).unwrap()),
+            or_addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9001),
+            or_addr_v6: None,
         });
     Config {
         first_vote_after_relays: Some(RELAYS),
@@ -320,7 +321,7 @@ impl World {
     fn answer(&mut self, from: usize, to: usize, what: Posted, status: u16) {
         let now = self.now();
         let there = &config().authorities[to];
-        let port = SocketAddrV4::new(there.ip, there.dir_port);
+        let port = there.dir_addr;
         self.with(from, |authority| {
             authority.handle_posted(what, port, status, now)
         });
@@ -411,16 +412,16 @@ impl Place {
         }
     }
 
-    pub(super) fn serve(&mut self, document: Document) {
+    pub(super) fn serve(&mut self, document: DirDocument) {
         match document {
-            Document::NextVote(vote) => {
+            DirDocument::NextVote(vote) => {
                 self.votes
                     .insert(vote.vote().author(), Arc::clone(vote.text()));
             }
-            Document::NextSignatures(text) => self.signatures = Some(text),
-            Document::CurrentVotes(_) => self.votes.clear(),
-            Document::CurrentConsensus(text) => self.consensuses.push(text),
-            Document::Descriptor(desc) => {
+            DirDocument::NextSignatures(text) => self.signatures = Some(text),
+            DirDocument::CurrentVotes(_) => self.votes.clear(),
+            DirDocument::Consensus(text) => self.consensuses.push(text),
+            DirDocument::Descriptor(desc) => {
                 self.descriptors.insert(desc.digest, desc.text.clone());
             }
             _ => {}

@@ -14,7 +14,7 @@ use super::*;
 use crate::circuits::pool::CIRCUITS_MAX;
 use crate::circuits::upkeep::READY_PATHS;
 use crate::names::{Owner, RequestId, ServiceId};
-use crate::onion::circuits::{NAMED_MAX, Stage};
+use crate::onion::circuits::{HS_CIRCUITS_MAX, Stage};
 use crate::onion::services::ServiceConfig;
 
 const PORT: u16 = 80;
@@ -217,7 +217,7 @@ fn paths_are_those_of_vanguards_lite() {
         let expected = match purpose {
             // The peer counts, too.
             Purpose::Rendezvous => 4,
-            Purpose::Meet => 5,
+            Purpose::ServiceRendezvous => 5,
             _ => 4,
         };
         assert_eq!(hops, expected, "{owner:?} {purpose:?}");
@@ -573,7 +573,7 @@ fn a_name_for_each_request_ends_idle_visits_too() {
 fn idle_meetings_go_before_a_visitor_is_turned_away() {
     let mut net = hosted();
     let [kept, _] = net.visit("kept");
-    for number in 0..=NAMED_MAX {
+    for number in 0..=HS_CIRCUITS_MAX {
         let [ours, theirs] = net.visit(&format!("user{number}"));
         let now = net.world.now;
         for stream in [ours, theirs] {
@@ -581,6 +581,6 @@ fn idle_meetings_go_before_a_visitor_is_turned_away() {
         }
         net.world.wait(Duration::from_millis(100));
     }
-    assert!(net.world.client.onion.by_name.len() <= NAMED_MAX);
+    assert!(net.world.client.onion.by_name.len() <= HS_CIRCUITS_MAX);
     assert!(net.world.client.shared.plane.stream_circuit(kept).is_some());
 }

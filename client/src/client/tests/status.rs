@@ -245,7 +245,7 @@ fn descriptors_are_told_on_their_way() {
     for purpose in [
         CircuitPurpose::IntroPoint,
         CircuitPurpose::Rendezvous,
-        CircuitPurpose::Meet,
+        CircuitPurpose::ServiceRendezvous,
     ] {
         assert!(met.contains(&purpose), "{met:?}");
     }

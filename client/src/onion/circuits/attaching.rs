@@ -6,7 +6,7 @@ use cepa_circuit::handshake::HopSpec;
 use cepa_crypto::RsaId;
 use cepa_dir::Relay;
 
-use super::{EXTEND_MAX, Failure, Named, Stage};
+use super::{EXTEND_MAX, Failure, HsCircuit, Stage};
 use crate::circuits::Circuits;
 use crate::circuits::pool::{Bound, CLEAN_MAX};
 use crate::context::Context;
@@ -35,8 +35,8 @@ impl Onion {
             Owner::Services => self.services.address_of(name),
             Owner::Controllers => self.courier.address_of(name),
         };
-        let named = Named::new(purpose, last, address, ctx.now);
-        self.by_name.insert(name, named);
+        let circuit = HsCircuit::new(purpose, last, address, ctx.now);
+        self.by_name.insert(name, circuit);
         if !has_room {
             self.end(name, Ending::NoPath, circuits, ctx);
         }
@@ -58,11 +58,11 @@ impl Onion {
         circuits: &mut Circuits,
         ctx: &mut Context<'_>,
     ) -> bool {
-        let (Some(named), Some(view)) = (self.by_name.get(&name), ctx.view) else {
+        let (Some(circuit), Some(view)) = (self.by_name.get(&name), ctx.view) else {
             return true;
         };
         let choice = &circuits.choice;
-        let is_permitted = match &named.last {
+        let is_permitted = match &circuit.last {
             LastHop::Any(_) => true,
             LastHop::Listed(id) => choice.may_end_at(id, view),
             LastHop::Told(spec) => choice.may_end_at_stranger(spec, view),
@@ -71,10 +71,10 @@ impl Onion {
             self.end(name, Ending::LastHop, circuits, ctx);
             return true;
         }
-        let ends_at_path = named.ends_at_path(choice.vanguards.mode());
+        let ends_at_path = circuit.ends_at_path(choice.vanguards.mode());
         let fitting = circuits.pool.free_paths(ctx.now).filter(|(_, entry)| {
             let path = entry.onion_path();
-            path.is_some_and(|path| fits(named, ends_at_path, path))
+            path.is_some_and(|path| fits(circuit, ends_at_path, path))
         });
         let best = fitting.min_by_key(|(id, entry)| (entry.built().is_none(), *id));
         if let Some((id, entry)) = best {
@@ -85,11 +85,11 @@ impl Onion {
             }
             return true;
         }
-        let ends = match &named.last {
+        let ends = match &circuit.last {
             LastHop::Any(excluded) if ends_at_path => Some(excluded.as_slice()),
             _ => None,
         };
-        match circuits.launch_path(last_id(&named.last), ends, ctx) {
+        match circuits.launch_path(last_id(&circuit.last), ends, ctx) {
             Ok(Some(id)) => {
                 self.bind(name, id, circuits, ctx);
                 true
@@ -111,15 +111,16 @@ impl Onion {
         circuits: &mut Circuits,
         ctx: &mut Context<'_>,
     ) {
-        let (Some(named), Some(entry)) = (self.by_name.get_mut(&name), circuits.pool.entry_mut(id))
+        let (Some(circuit), Some(entry)) =
+            (self.by_name.get_mut(&name), circuits.pool.entry_mut(id))
         else {
             return;
         };
-        named.stage = Stage::Path(id);
+        circuit.stage = Stage::Path(id);
         entry.bound = Some(Bound {
             name,
-            purpose: named.purpose.into(),
-            address: named.address,
+            purpose: circuit.purpose.into(),
+            address: circuit.address,
             is_ready: false,
         });
         let was = CircuitChange::Purpose(CircuitPurpose::OnionPath);
@@ -135,13 +136,13 @@ impl Onion {
         circuits: &mut Circuits,
         ctx: &mut Context<'_>,
     ) {
-        let Some(named) = self.by_name.get_mut(&name) else {
+        let Some(circuit) = self.by_name.get_mut(&name) else {
             return;
         };
-        match &named.stage {
+        match &circuit.stage {
             Stage::Path(_) => self.go_on(name, id, key, circuits, ctx),
             Stage::Middle(..) => {
-                named.has_middle = true;
+                circuit.has_middle = true;
                 self.extend(name, id, key, circuits, ctx);
             }
             Stage::Extending(_, last) => {
@@ -161,7 +162,7 @@ impl Onion {
         circuits: &mut Circuits,
         ctx: &mut Context<'_>,
     ) {
-        let (Some(named), Some(view)) = (self.by_name.get(&name), ctx.view) else {
+        let (Some(circuit), Some(view)) = (self.by_name.get(&name), ctx.view) else {
             return;
         };
         let entry = circuits.pool.entry(id);
@@ -169,16 +170,16 @@ impl Onion {
             return;
         };
         let mode = circuits.choice.vanguards.mode();
-        if named.ends_at_path(mode) {
+        if circuit.ends_at_path(mode) {
             let [.., last] = path;
             let last = hop_spec(last, true);
             return self.finish((name, id), key, &last, circuits, ctx);
         }
-        if !named.wants_middle(mode) {
+        if !circuit.wants_middle(mode) {
             return self.extend(name, id, key, circuits, ctx);
         }
-        let mut excluded = named.avoided.clone();
-        excluded.extend(last_id(&named.last));
+        let mut excluded = circuit.avoided.clone();
+        excluded.extend(last_id(&circuit.last));
         let behind = circuits.choice.behind(path, &excluded);
         let Some(middle) = behind.middle(view, ctx.rng) else {
             return self.end(name, Ending::NoPath, circuits, ctx);
@@ -196,7 +197,7 @@ impl Onion {
         circuits: &mut Circuits,
         ctx: &mut Context<'_>,
     ) {
-        let (Some(named), Some(view)) = (self.by_name.get(&name), ctx.view) else {
+        let (Some(circuit), Some(view)) = (self.by_name.get(&name), ctx.view) else {
             return;
         };
         let entry = circuits.pool.entry(id);
@@ -204,13 +205,13 @@ impl Onion {
             return;
         };
         let specs = |relay: &Relay| (hop(relay, view.params()), hop_spec(relay, true));
-        let found = match &named.last {
+        let found = match &circuit.last {
             LastHop::Listed(relay) => view.relay(relay).map(specs),
             LastHop::Told(spec) => Some((HopSpec::clone(spec), HopSpec::clone(spec))),
             LastHop::Any(excluded) => {
-                let excluded = [excluded.as_slice(), &named.avoided].concat();
+                let excluded = [excluded.as_slice(), &circuit.avoided].concat();
                 let behind = circuits.choice.behind(path, &excluded);
-                let chosen = match named.purpose {
+                let chosen = match circuit.purpose {
                     Purpose::Rendezvous => behind.rendezvous_point(view, ctx.rng),
                     _ => behind.intro_point(view, ctx.rng),
                 };
@@ -218,7 +219,7 @@ impl Onion {
             }
         };
         let Some((spec, told)) = found else {
-            let ending = match named.last {
+            let ending = match circuit.last {
                 LastHop::Any(_) => Ending::NoPath,
                 _ => Ending::LastHop,
             };
@@ -238,11 +239,11 @@ impl Onion {
         circuits: &mut Circuits,
         ctx: &mut Context<'_>,
     ) {
-        let Some(named) = self.by_name.get_mut(&name) else {
+        let Some(circuit) = self.by_name.get_mut(&name) else {
             return;
         };
-        named.stage = stage;
-        let entry = named.pool().and_then(|id| circuits.pool.entry_mut(id));
+        circuit.stage = stage;
+        let entry = circuit.pool().and_then(|id| circuits.pool.entry_mut(id));
         if let Some(entry) = entry {
             entry.review_at = ctx.now.mono + EXTEND_MAX;
             entry.path.push(spec.link_specifiers.rsa_id());
@@ -262,8 +263,8 @@ impl Onion {
         circuits: &mut Circuits,
         ctx: &mut Context<'_>,
     ) {
-        if let Some(named) = self.by_name.get_mut(&name) {
-            named.stage = Stage::Ready(id);
+        if let Some(circuit) = self.by_name.get_mut(&name) {
+            circuit.stage = Stage::Ready(id);
         }
         if let Some(entry) = circuits.pool.entry_mut(id) {
             entry.review_at = ctx.now.mono + CLEAN_MAX;
@@ -286,9 +287,9 @@ impl Onion {
 }
 
 /// Whether a path can be one of this circuit.
-fn fits(named: &Named, ends_at_path: bool, path: &[Relay; 3]) -> bool {
+fn fits(circuit: &HsCircuit, ends_at_path: bool, path: &[Relay; 3]) -> bool {
     let [_, second, third] = path;
-    match &named.last {
+    match &circuit.last {
         LastHop::Any(excluded) if ends_at_path => {
             is_rendezvous_point(third) && !excluded.contains(&third.rsa_id)
         }

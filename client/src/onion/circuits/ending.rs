@@ -1,7 +1,7 @@
 //! Circuits with names that end, or do not get on: another path, or the end.
 //!
-//! At [`NAMED_MAX`] and [`MEETINGS_MAX`] an idle visit goes, then an idle meeting (for a meeting,
-//! only the latter). Else the machine that wants another is told.
+//! At [`HS_CIRCUITS_MAX`] and [`RENDEZVOUS_MAX`] an idle visit goes, then an idle rendezvous
+//! (for a rendezvous, only the latter). Else the machine that wants another is told.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use cepa_circuit::CircuitKey;
 use cepa_wire::Now;
 use cepa_wire::destroy::DestroyReason;
 
-use super::{Failure, MEETINGS_MAX, NAMED_MAX, Named, Stage};
+use super::{Failure, HS_CIRCUITS_MAX, HsCircuit, RENDEZVOUS_MAX, Stage};
 use crate::circuits::pool::{CLEAN_MAX, Entry};
 use crate::circuits::room::Idle;
 use crate::circuits::{self, Circuits};
@@ -33,8 +33,8 @@ impl Onion {
         ctx: &mut Context<'_>,
     ) {
         self.asked.cancel_over(name, ctx);
-        let named = self.by_name.remove(&name);
-        let id = named.and_then(|named| named.pool());
+        let circuit = self.by_name.remove(&name);
+        let id = circuit.and_then(|circuit| circuit.pool());
         let entry = id.and_then(|id| circuits.take(id, end, ctx));
         if let Some(key) = entry.and_then(|entry| entry.key()) {
             ctx.plane.retire_circuit(key, ctx.now);
@@ -66,11 +66,11 @@ impl Onion {
         circuits: &mut Circuits,
         ctx: &mut Context<'_>,
     ) {
-        let Some(named) = self.by_name.get_mut(&name) else {
+        let Some(circuit) = self.by_name.get_mut(&name) else {
             return;
         };
-        let id = named.pool();
-        let ending = named.fail(failure);
+        let id = circuit.pool();
+        let ending = circuit.fail(failure);
         let entry = id.and_then(|id| circuits.take(id, CircuitEnd::Finished, ctx));
         if let Some(key) = entry.and_then(|entry| entry.key()) {
             ctx.plane.close_circuit(key, DestroyReason::NONE, ctx.now);
@@ -94,17 +94,17 @@ impl Onion {
             circuits::Event::Due(id, _) => self.handle_due(name, id, circuits, ctx),
             // It waits for another.
             circuits::Event::Late(id, _) => {
-                if let Some(named) = self.bound_to(name, id) {
-                    named.release();
+                if let Some(circuit) = self.bound_to(name, id) {
+                    circuit.release();
                 }
             }
         }
     }
 
     /// The circuit that a name is bound to, if it is this one still.
-    fn bound_to(&mut self, name: CircuitName, id: CircuitId) -> Option<&mut Named> {
-        let named = self.by_name.get_mut(&name)?;
-        (named.pool() == Some(id)).then_some(named)
+    fn bound_to(&mut self, name: CircuitName, id: CircuitId) -> Option<&mut HsCircuit> {
+        let circuit = self.by_name.get_mut(&name)?;
+        (circuit.pool() == Some(id)).then_some(circuit)
     }
 
     /// A circuit in the pool is gone, and why.
@@ -115,13 +115,13 @@ impl Onion {
         circuits: &mut Circuits,
         ctx: &mut Context<'_>,
     ) {
-        let Some(named) = self.bound_to(name, id) else {
+        let Some(circuit) = self.bound_to(name, id) else {
             return;
         };
-        match named.stage {
+        match circuit.stage {
             Stage::Ready(_) => self.end(name, Ending::Closed, circuits, ctx),
             Stage::Extending(..) => {
-                let before_last = 2 + usize::from(named.has_middle);
+                let before_last = 2 + usize::from(circuit.has_middle);
                 self.drop_path(name, blame(reason, before_last), circuits, ctx);
             }
             Stage::Path(_) | Stage::Middle(..) | Stage::Waiting => {
@@ -138,11 +138,13 @@ impl Onion {
         circuits: &mut Circuits,
         ctx: &mut Context<'_>,
     ) {
-        let Some(named) = self.bound_to(name, id) else {
+        let Some(circuit) = self.bound_to(name, id) else {
             return;
         };
-        match named.stage {
-            Stage::Ready(_) if named.is_doomed => self.end(name, Ending::Closed, circuits, ctx),
+        match circuit.stage {
+            Stage::Ready(_) if circuit.is_marked_for_close => {
+                self.end(name, Ending::Closed, circuits, ctx)
+            }
             // Its machine decides how long it is of use.
             Stage::Ready(_) => {
                 if let Some(entry) = circuits.pool.entry_mut(id) {
@@ -158,11 +160,11 @@ impl Onion {
 
     /// Ends a circuit in a moment, when what was said last is on its way.
     pub(in crate::onion) fn doom(&mut self, name: CircuitName, circuits: &mut Circuits, now: Now) {
-        let Some(named) = self.by_name.get_mut(&name) else {
+        let Some(circuit) = self.by_name.get_mut(&name) else {
             return;
         };
-        named.is_doomed = true;
-        let entry = named.pool().and_then(|id| circuits.pool.entry_mut(id));
+        circuit.is_marked_for_close = true;
+        let entry = circuit.pool().and_then(|id| circuits.pool.entry_mut(id));
         if let Some(entry) = entry {
             entry.review_at = now.mono + DOOMED_FOR;
         }
@@ -170,8 +172,8 @@ impl Onion {
 
     /// Ends circuits that have not come to stand in time, and requests without an answer.
     pub(crate) fn review(&mut self, circuits: &mut Circuits, ctx: &mut Context<'_>) {
-        let is_late = |named: &Named| !named.is_ready() && named.until <= ctx.now.mono;
-        let late = self.by_name.iter().filter(|(_, named)| is_late(named));
+        let is_late = |circuit: &HsCircuit| !circuit.is_ready() && circuit.until <= ctx.now.mono;
+        let late = self.by_name.iter().filter(|(_, circuit)| is_late(circuit));
         for name in late.map(|(name, _)| *name).collect::<Vec<_>>() {
             self.end(name, Ending::Timeout, circuits, ctx);
         }
@@ -186,14 +188,15 @@ impl Onion {
         circuits: &mut Circuits,
         ctx: &mut Context<'_>,
     ) -> bool {
-        let is_full = self.by_name.len() >= NAMED_MAX;
-        let meets = purpose == Purpose::Meet;
-        let is_crowded = meets && self.meeting_count() >= MEETINGS_MAX;
+        let is_full = self.by_name.len() >= HS_CIRCUITS_MAX;
+        let meets = purpose == Purpose::ServiceRendezvous;
+        let is_crowded = meets && self.rendezvous_count() >= RENDEZVOUS_MAX;
         if !is_full && !is_crowded {
             return true;
         }
         // Strangers take no places but their own.
-        let may_go = |entry: &Entry, why| entry.bound.is_some() && (!meets || why == Idle::Meeting);
+        let may_go =
+            |entry: &Entry, why| entry.bound.is_some() && (!meets || why == Idle::Rendezvous);
         let idlest = circuits.idlest(ctx, may_go);
         let name = idlest.and_then(|id| circuits.pool.name_of(id));
         if let Some(name) = name {
@@ -218,8 +221,8 @@ impl Onion {
     ) -> bool {
         let id = circuits.pool.by_key(key);
         let name = id.and_then(|id| circuits.pool.name_of(id));
-        let named = name.and_then(|name| self.by_name.get(&name));
-        let Some(visit) = named.and_then(|named| named.visit) else {
+        let circuit = name.and_then(|name| self.by_name.get(&name));
+        let Some(visit) = circuit.and_then(|circuit| circuit.visit) else {
             return false;
         };
         let status = ctx.plane.circuit_status(key);

@@ -20,7 +20,7 @@ use cepa_wire::relay::RelayCommand;
 
 use crate::names::{CircuitName, Owner, ServiceId};
 use crate::onion::action::{Action, LastHop, Purpose};
-use crate::onion::circuits::MEETINGS_MAX;
+use crate::onion::circuits::RENDEZVOUS_MAX;
 use crate::select::rules::Permits;
 
 /// ServiceCircuits of uploads at once, for all services together.
@@ -34,7 +34,7 @@ pub(super) enum Part {
     /// Its uploads.
     Upload,
     /// Its rendezvous.
-    Meet,
+    Rendezvous,
 }
 
 /// All circuits of all services, and what is to be done with them.
@@ -44,7 +44,7 @@ pub(super) struct ServiceCircuits {
     actions: VecDeque<Action>,
     named: u64,
     uploads: usize,
-    meetings: usize,
+    rendezvouses: usize,
 }
 
 impl ServiceCircuits {
@@ -54,8 +54,8 @@ impl ServiceCircuits {
     }
 
     /// Whether another visitor may be met, of whatever service.
-    pub(super) fn has_room_for_meeting(&self) -> bool {
-        self.meetings < MEETINGS_MAX
+    pub(super) fn has_room_for_rendezvous(&self) -> bool {
+        self.rendezvouses < RENDEZVOUS_MAX
     }
 
     /// Whose a circuit is.
@@ -92,7 +92,7 @@ impl ServiceCircuits {
     fn count(&mut self, part: Part) -> Option<&mut usize> {
         match part {
             Part::Upload => Some(&mut self.uploads),
-            Part::Meet => Some(&mut self.meetings),
+            Part::Rendezvous => Some(&mut self.rendezvouses),
             Part::Intro => None,
         }
     }
@@ -141,7 +141,7 @@ impl Context<'_> {
         let purpose = match part {
             Part::Intro => Purpose::IntroPoint,
             Part::Upload => Purpose::Upload,
-            Part::Meet => Purpose::Meet,
+            Part::Rendezvous => Purpose::ServiceRendezvous,
         };
         self.circuits.actions.push_back(Action::Open {
             circuit,

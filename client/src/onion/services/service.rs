@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! events ─▶ IntroPoints ─ points ─▶ Publisher ─ texts ─▶ Uploads ─▶ actions
-//!       └─▶ Introductions ─ whom ─▶ Meetings ─▶ actions
+//!       └─▶ Introductions ─ whom ─▶ Rendezvouses ─▶ actions
 //! ```
 //!
 //! Invariants: after each event [`Service::advance`] brings all machines up to date; what is
@@ -16,8 +16,8 @@ use super::circuits::{Context, Network, Part};
 use super::config::ServiceConfig;
 use super::intro_points::IntroPoints;
 use super::introductions::Introductions;
-use super::meet::{MeetingEnd, Meetings};
 use super::publisher::Publisher;
+use super::rendezvous::{RendezvousEnd, Rendezvouses};
 use super::uploads::Uploads;
 use crate::names::{CircuitName, ServiceId};
 use crate::onion::action::Ending;
@@ -41,7 +41,7 @@ pub(super) struct Service {
     uploads: Uploads,
     points: IntroPoints,
     introductions: Introductions,
-    meetings: Meetings,
+    rendezvouses: Rendezvouses,
     is_published: bool,
     counts: Counts,
 }
@@ -54,7 +54,7 @@ impl Service {
             uploads: Uploads::default(),
             points: IntroPoints::new(config.intro_points, config.dos),
             introductions: Introductions::new(is_testing),
-            meetings: Meetings::new(config.circuits_max),
+            rendezvouses: Rendezvouses::new(config.circuits_max),
             is_published: false,
             counts: Counts::default(),
             config,
@@ -67,7 +67,7 @@ impl Service {
         debug_assert_eq!(config.identity.public(), self.config.identity.public());
         self.publisher.set_clients(config.clients.clone(), ctx.now);
         self.points.want(config.intro_points, config.dos);
-        self.meetings.bound(config.circuits_max);
+        self.rendezvouses.bound(config.circuits_max);
         self.config = config;
     }
 
@@ -93,7 +93,7 @@ impl Service {
         match part {
             Part::Intro => self.points.handle_built(circuit, kh, ctx),
             Part::Upload => self.uploads.handle_built(circuit, ctx),
-            Part::Meet => self.meetings.handle_built(circuit, ctx),
+            Part::Rendezvous => self.rendezvouses.handle_built(circuit, ctx),
         }
     }
 
@@ -132,14 +132,14 @@ impl Service {
     ) -> Result<(), IntroDrop> {
         let point = self.points.find(circuit).ok_or(IntroDrop::AuthKey)?;
         point.introduced();
-        let has_room = self.meetings.has_room() && ctx.circuits.has_room_for_meeting();
-        if !has_room && !self.meetings.make_room(ctx) {
+        let has_room = self.rendezvouses.has_room() && ctx.circuits.has_room_for_rendezvous();
+        if !has_room && !self.rendezvouses.make_room(ctx) {
             return Err(IntroDrop::Circuits);
         }
         let subcredentials = self.publisher.subcredentials();
         let introduction = self.introductions.read(body, point, &subcredentials, ctx)?;
         self.counts.rdv_num_total += 1;
-        self.meetings.begin(introduction, ctx);
+        self.rendezvouses.begin(introduction, ctx);
         Ok(())
     }
 
@@ -165,8 +165,8 @@ impl Service {
         match part {
             Part::Intro => self.points.handle_ended(circuit, ending, ctx),
             Part::Upload => self.uploads.handle_ended(circuit, &mut self.publisher, ctx),
-            Part::Meet => {
-                if self.meetings.handle_ended(circuit, ctx) == Some(MeetingEnd::Failed) {
+            Part::Rendezvous => {
+                if self.rendezvouses.handle_ended(circuit, ctx) == Some(RendezvousEnd::Failed) {
                     self.counts.rdv_error_count += 1;
                 }
             }
@@ -176,7 +176,7 @@ impl Service {
     /// Does what is due, and brings all machines up to date.
     pub(super) fn advance(&mut self, network: &Network, ctx: &mut Context<'_>) -> Advance {
         self.uploads.handle_timeout(&mut self.publisher, ctx);
-        self.counts.rdv_error_count += self.meetings.handle_timeout(ctx);
+        self.counts.rdv_error_count += self.rendezvouses.handle_timeout(ctx);
         self.points.advance(network, ctx);
         if let Some(points) = self.points.listing() {
             self.publisher.set_points(points, ctx.now, ctx.rng);
@@ -197,19 +197,19 @@ impl Service {
             self.publisher.poll_timeout(),
             self.uploads.poll_timeout(),
             self.points.poll_timeout(),
-            self.meetings.poll_timeout(),
+            self.rendezvouses.poll_timeout(),
         ];
         timeouts.into_iter().flatten().min()
     }
 
     /// The visitor at the end of a circuit has opened a stream.
     pub(super) fn used(&mut self, circuit: CircuitName) {
-        self.meetings.used(circuit);
+        self.rendezvouses.used(circuit);
     }
 
     /// Whether a visitor is the last hop of a circuit.
     pub(super) fn is_joined(&self, circuit: CircuitName) -> bool {
-        self.meetings.is_joined(circuit)
+        self.rendezvouses.is_joined(circuit)
     }
 
     /// How it stands.
@@ -223,7 +223,7 @@ impl Service {
             intro_points: self.points.statuses(),
             counts: Counts {
                 intro_established_count: number(self.points.standing()),
-                rdv_established_count: number(self.meetings.joined()),
+                rdv_established_count: number(self.rendezvouses.joined()),
                 ..self.counts.clone()
             },
         }

@@ -28,9 +28,9 @@ use cepa_wire::intro_plaintext::IntroPlaintext;
 use cepa_wire::introduce::Introduce;
 
 use super::cache::Opened;
-use super::meeting::RendezvousPoint;
 use super::memory::Standing;
 use super::outcome::VisitError;
+use super::rendezvous::RendezvousPoint;
 use super::shared::Shared;
 use crate::names::CircuitName;
 use crate::select::paths::FLOW_CTRL_CONGESTION;

@@ -2,7 +2,7 @@
 //! (rend-spec-v3 1.2, 3.2, 4).
 //!
 //! ```text
-//!         ┌─ Meeting:      Absent ─▶ Opening ─▶ Asked ─▶ Standing ─┐
+//!         ┌─ Rendezvous:      Absent ─▶ Opening ─▶ Asked ─▶ Standing ─┐
 //! new ─▶──┤                                                        ├─INTRODUCE1─▶ ... ─▶ ready
 //!         └─ Introduction: Fetching ─▶ Choosing ─▶ Opening ─▶ Open ┘
 //! ```
@@ -26,9 +26,9 @@ use super::circuits::Role;
 use super::introduction::{
     self, ACK_MAX, COME_MAX, Chosen, DOUBT_AFTER, Look, OPEN_MAX, Stage, Tries,
 };
-use super::meeting::{self, Meeting};
 use super::memory::IntroFailure;
 use super::outcome::VisitError;
+use super::rendezvous::{self, Rendezvous};
 use super::shared::Shared;
 use crate::isolation::Isolation;
 use crate::names::{CircuitName, VisitId};
@@ -60,7 +60,7 @@ pub(super) struct Visit {
     id: VisitId,
     pub(super) address: OnionAddress,
     pub(super) isolation: Isolation,
-    pub(super) meeting: Meeting,
+    pub(super) rendezvous: Rendezvous,
     introduction: Stage,
     tries: Tries,
     until: Instant,
@@ -90,7 +90,7 @@ impl Visit {
             id,
             address,
             isolation,
-            meeting: Meeting::new(now),
+            rendezvous: Rendezvous::new(now),
             introduction: Stage::Choosing,
             tries: Tries::default(),
             until: now + VISIT_MAX,
@@ -111,10 +111,10 @@ impl Visit {
 
     /// When something is due.
     pub(super) fn until(&self) -> Option<Instant> {
-        if let meeting::Stage::Joined { idle_since, .. } = &self.meeting.stage {
+        if let rendezvous::Stage::Joined { idle_since, .. } = &self.rendezvous.stage {
             return idle_since.map(|since| since + IDLE_MAX);
         }
-        let stages = [self.meeting.until(), self.introduction.until()];
+        let stages = [self.rendezvous.until(), self.introduction.until()];
         stages.into_iter().flatten().chain([self.until]).min()
     }
 
@@ -125,7 +125,7 @@ impl Visit {
         shared: &mut Shared,
         now: Now,
     ) -> Need {
-        if let Some(circuit) = self.meeting.joined() {
+        if let Some(circuit) = self.rendezvous.joined() {
             let is_told = std::mem::replace(&mut self.is_announced, true);
             return if is_told {
                 Need::Nothing
@@ -134,8 +134,8 @@ impl Visit {
             };
         }
         let role = Role::Rendezvous(self.id);
-        self.meeting.open(role, shared, now.mono);
-        if self.meeting.has_failed() {
+        self.rendezvous.open(role, shared, now.mono);
+        if self.rendezvous.has_failed() {
             return Need::End(VisitError::RendezvousFailed);
         }
         if matches!(self.introduction, Stage::Choosing) {
@@ -195,7 +195,7 @@ impl Visit {
             }
             self.introduction = Stage::Choosing;
             if was_asked {
-                self.meeting.renew(shared, now.mono);
+                self.rendezvous.renew(shared, now.mono);
             }
         }
     }
@@ -217,7 +217,7 @@ impl Visit {
     /// A circuit stands.
     pub(super) fn built(&mut self, role: Role, last: &HopSpec, shared: &mut Shared, now: Now) {
         match role {
-            Role::Rendezvous(_) => self.meeting.built(last, shared, now.mono),
+            Role::Rendezvous(_) => self.rendezvous.built(last, shared, now.mono),
             _ => {
                 let stage = std::mem::replace(&mut self.introduction, Stage::Choosing);
                 self.introduction = match stage {
@@ -241,7 +241,7 @@ impl Visit {
     ) -> bool {
         let was_due = match (role, command) {
             (Role::Rendezvous(_), RelayCommand::RENDEZVOUS_ESTABLISHED) => {
-                self.meeting.established()
+                self.rendezvous.established()
             }
             (Role::Rendezvous(_), RelayCommand::RENDEZVOUS2) => self.finish(body, shared, now),
             (Role::Introduction(_), RelayCommand::INTRODUCE_ACK) => {
@@ -263,8 +263,8 @@ impl Visit {
         now: Now,
     ) -> bool {
         if let Role::Rendezvous(_) = role {
-            let is_over = self.meeting.joined().is_some();
-            self.meeting.ended(ending, shared, now.mono);
+            let is_over = self.rendezvous.joined().is_some();
+            self.rendezvous.ended(ending, shared, now.mono);
             self.abandon_introduction(shared);
             return is_over;
         }
@@ -279,14 +279,14 @@ impl Visit {
                 self.tries.was_refused |= ending != Ending::Timeout;
                 self.introduction = match ending {
                     Ending::NoPath => Stage::Resting {
-                        until: now.mono + meeting::PAUSE,
+                        until: now.mono + rendezvous::PAUSE,
                     },
                     _ => Stage::Choosing,
                 };
             }
             Stage::Asked { .. } => {
                 self.fail_introduction(IntroFailure::Refused, shared, now);
-                self.meeting.renew(shared, now.mono);
+                self.rendezvous.renew(shared, now.mono);
             }
             _ => {}
         }
@@ -298,16 +298,16 @@ impl Visit {
         if self.until().is_none_or(|until| now.mono < until) {
             return Need::Nothing;
         }
-        if self.meeting.joined().is_some() || now.mono >= self.until {
+        if self.rendezvous.joined().is_some() || now.mono >= self.until {
             return Need::End(self.late_error());
         }
         let meeting_is_late = matches!(
-            &self.meeting.stage,
-            meeting::Stage::Opening { until, .. } | meeting::Stage::Asked { until, .. }
+            &self.rendezvous.stage,
+            rendezvous::Stage::Opening { until, .. } | rendezvous::Stage::Asked { until, .. }
                 if *until <= now.mono
         );
         if meeting_is_late {
-            self.meeting.lose(shared, now.mono);
+            self.rendezvous.lose(shared, now.mono);
         }
         if self.introduction.until().is_some_and(|t| t <= now.mono) {
             self.introduction_is_late(shared, now);
@@ -320,7 +320,7 @@ impl Visit {
         if let Some(circuit) = self.introduction.circuit() {
             shared.circuits.close(circuit);
         }
-        self.meeting.renew(shared, now.mono);
+        self.rendezvous.renew(shared, now.mono);
     }
 
     fn open_introduction(&mut self, chosen: Chosen, shared: &mut Shared, now: Now) {
@@ -338,7 +338,7 @@ impl Visit {
 
     /// Sends INTRODUCE1 if both circuits stand.
     fn introduce(&mut self, shared: &mut Shared, now: Now) {
-        let meeting::Stage::Standing { point, .. } = &self.meeting.stage else {
+        let rendezvous::Stage::Standing { point, .. } = &self.rendezvous.stage else {
             return;
         };
         let Stage::Open { circuit, chosen } = &self.introduction else {
@@ -393,7 +393,7 @@ impl Visit {
 
     /// Takes RENDEZVOUS2; false if it was not due or does not come from the service.
     fn finish(&mut self, body: &[u8], shared: &mut Shared, now: Now) -> bool {
-        let meeting::Stage::Standing { circuit, .. } = self.meeting.stage else {
+        let rendezvous::Stage::Standing { circuit, .. } = self.rendezvous.stage else {
             return false;
         };
         let (auth_key, handshake) = match std::mem::replace(&mut self.introduction, Stage::Done) {
@@ -426,14 +426,14 @@ impl Visit {
         shared.failures.forget(&auth_key);
         let layer = keys.client_layer();
         shared.circuits.join(circuit, layer, congestion);
-        self.meeting.join(circuit, now.mono);
+        self.rendezvous.join(circuit, now.mono);
         true
     }
 
     /// The rendezvous point said what it must not. Whether the visit is over.
     fn rendezvous_violated(&mut self, shared: &mut Shared, now: Now) -> bool {
-        let is_over = self.meeting.joined().is_some();
-        self.meeting.lose(shared, now.mono);
+        let is_over = self.rendezvous.joined().is_some();
+        self.rendezvous.lose(shared, now.mono);
         self.abandon_introduction(shared);
         is_over
     }
@@ -467,7 +467,7 @@ impl Visit {
         match &mut self.introduction {
             Stage::Asked { .. } => {
                 self.fail_introduction(IntroFailure::TimedOut, shared, now);
-                self.meeting.renew(shared, now.mono);
+                self.rendezvous.renew(shared, now.mono);
             }
             Stage::Accepted {
                 until, doubt_at, ..
@@ -480,7 +480,7 @@ impl Visit {
                     .failures
                     .note(*auth_key, IntroFailure::TimedOut, now.mono);
                 self.introduction = Stage::Choosing;
-                self.meeting.lose(shared, now.mono);
+                self.rendezvous.lose(shared, now.mono);
             }
             Stage::Opening { circuit, .. } => {
                 shared.circuits.close(*circuit);

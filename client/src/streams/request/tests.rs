@@ -23,20 +23,20 @@ fn socks(command: SocksCommand, host: &str, port: u16) -> SocksRequest {
 
 #[test]
 fn what_is_asked_of_exits() {
-    let connect = |host, port| outset(&socks(SocksCommand::Connect, host, port), false);
+    let connect = |host, port| rewrite(&socks(SocksCommand::Connect, host, port), false);
     let web = |is_ipv6| ExitNeed::Port { port: 80, is_ipv6 };
     for (host, need) in [
         ("example.net", web(false)),
         ("8.8.8.8", web(false)),
         ("2001:db8::1", web(true)),
     ] {
-        let Outset::Ask(StreamTarget::Begin(begin), asked) = connect(host, 80) else {
+        let Rewritten::Ask(StreamTarget::Begin(begin), asked) = connect(host, 80) else {
             panic!("{host}");
         };
         assert_eq!((asked, begin.port), (Via::Exit(need), 80));
         assert_eq!(begin.flags == BeginFlags::default(), host == "8.8.8.8");
     }
-    let refused = |status| Outset::Refuse(status);
+    let refused = |status| Rewritten::Refuse(status);
     for (host, port, status) in [
         ("x.onion", 80, SocksStatus::HS_BAD_ADDRESS),
         ("x.ONION.", 80, SocksStatus::HS_BAD_ADDRESS),
@@ -53,33 +53,33 @@ fn what_is_asked_of_exits() {
         assert_eq!(connect(host, port), refused(status), "{host}");
     }
     for host in ["127.0.0.1", "localhost"] {
-        let local = outset(&socks(SocksCommand::Connect, host, 80), true);
-        let is_asked = matches!(local, Outset::Ask(..));
+        let local = rewrite(&socks(SocksCommand::Connect, host, 80), true);
+        let is_asked = matches!(local, Rewritten::Ask(..));
         assert!(is_asked, "a test network has such addresses");
     }
 }
 
 #[test]
 fn what_is_looked_up() {
-    let resolve = |host| outset(&socks(SocksCommand::Resolve, host, 0), false);
+    let resolve = |host| rewrite(&socks(SocksCommand::Resolve, host, 0), false);
     assert!(matches!(
         resolve("example.net"),
-        Outset::Ask(
+        Rewritten::Ask(
             StreamTarget::Resolve(Resolve::Host(_)),
             Via::Exit(ExitNeed::Any)
         )
     ));
-    assert!(matches!(resolve("8.8.8.8"), Outset::Answer(_)));
-    assert!(matches!(resolve("x.onion"), Outset::Refuse(_)));
-    let reverse = |host| outset(&socks(SocksCommand::ResolvePtr, host, 0), false);
+    assert!(matches!(resolve("8.8.8.8"), Rewritten::Answer(_)));
+    assert!(matches!(resolve("x.onion"), Rewritten::Refuse(_)));
+    let reverse = |host| rewrite(&socks(SocksCommand::ResolvePtr, host, 0), false);
     assert!(matches!(
         reverse("8.8.8.8"),
-        Outset::Ask(
+        Rewritten::Ask(
             StreamTarget::Resolve(Resolve::Reverse(_)),
             Via::Exit(ExitNeed::Any)
         )
     ));
-    let wrong = Outset::Refuse(SocksStatus::ADDRESS_TYPE_NOT_SUPPORTED);
+    let wrong = Rewritten::Refuse(SocksStatus::ADDRESS_TYPE_NOT_SUPPORTED);
     assert_eq!(reverse("example.net"), wrong);
 }
 

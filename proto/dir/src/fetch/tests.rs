@@ -6,7 +6,7 @@ use cepa_netdoc::diff;
 use cepa_netdoc::timestamp;
 
 use super::*;
-use crate::network::Authority;
+use crate::network::DirAuthority;
 
 macro_rules! real {
     ($name:literal) => {
@@ -40,7 +40,7 @@ fn network() -> Arc<NetworkFile> {
     let consensus = ConsensusText::parse(real!("consensus-1")).unwrap();
     let authorities = consensus.consensus().authorities.iter().map(|one| {
         let source = &one.dir_source;
-        Authority {
+        DirAuthority {
             nickname: source.nickname.clone(),
             v3_identity: source.identity,
             rsa_id: source.identity,

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use cepa_wire::auth::{AUTH_ED25519, AuthChallenge};
 use cepa_wire::cell::{CellRef, Command};
 
+use super::authenticate;
 use super::wire::certs_body;
 use super::{Context, Expect, HandshakeError, Next, PeerExpectation, body_of};
-use crate::authenticate;
 use crate::identity::LinkIdentity;
 use crate::peer_certs::{self, PeerCerts};
 

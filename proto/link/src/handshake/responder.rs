@@ -11,9 +11,9 @@ use std::sync::Arc;
 use cepa_wire::auth::{AUTH_ED25519, AuthChallenge};
 use cepa_wire::cell::{CellRef, Command};
 
+use super::authenticate;
 use super::wire::certs_body;
 use super::{Context, Expect, HandshakeError, Next, body_of, command_of};
-use crate::authenticate;
 use crate::identity::{LinkIdentity, PeerIdentity};
 use crate::peer_certs::{self, AuthenticatingCerts};
 

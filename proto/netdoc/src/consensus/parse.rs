@@ -6,14 +6,14 @@
 use std::time::SystemTime;
 
 use crate::consensus::{
-    AUTHORITIES_MAX, CONSENSUS_BYTES_MAX, Consensus, ConsensusAuthority, DirSource,
-    DirectorySignature, Flavour, Lifetime, ROUTERS_MAX, RequiredProtocols, SIGNATURES_MAX,
-    SharedRandValue, StatusError, VotingDelay,
+    CONSENSUS_BYTES_MAX, Consensus, ConsensusAuthority, DirSource, DirectorySignature, Flavour,
+    Lifetime, ROUTERS_MAX, RequiredProtocols, SIGNATURES_MAX, SharedRandValue, StatusError,
+    VotingDelay,
 };
 use crate::item::{Item, ItemError, Items, Limits};
 use crate::params::Params;
 use crate::protover::Protocols;
-use crate::routerstatus::{EntryReader, KNOWN_FLAGS_MAX, RouterStatus};
+use crate::routerstatus::{AUTHORITIES_MAX, EntryReader, KNOWN_FLAGS_MAX, RouterStatus};
 
 const LIMITS: Limits = Limits {
     bytes_max: CONSENSUS_BYTES_MAX,

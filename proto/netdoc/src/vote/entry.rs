@@ -11,7 +11,7 @@ use crate::consensus::StatusError;
 use crate::item::{ItemError, Items};
 use crate::routerstatus::{EntryKind, EntryReader, digest, kilobytes, percentage, words};
 use crate::vote::header::{Args, Rule, Rules};
-use crate::vote::parse::{LIMITS, next_part};
+use crate::vote::part::{LIMITS, next_part};
 use crate::vote::{VoteRouter, VotedBandwidth, VotedEd25519};
 
 /// The lines of an entry. That there is one `r` follows from how entries are cut.

@@ -15,24 +15,16 @@ use crate::consensus::{
     DirSource, DirectorySignature, Lifetime, ROUTERS_MAX, RequiredProtocols, SharedRandCommit,
     SharedRandValue, StatusError, VotingDelay, line,
 };
-use crate::item::{Item, ItemError, Limits, Section};
+use crate::item::{Item, ItemError, Section};
 use crate::params::{Params, ParamsError};
 use crate::protover::Protocols;
 use crate::routerstatus::VOTED_FLAGS_MAX;
 use crate::timestamp;
 use crate::vote::header::{Args, Rule, Rules};
-use crate::vote::{
-    COMMITS_MAX, SharedRandVote, VOTE_BYTES_MAX, Vote, VoteRouter, VotedEd25519, entry,
-};
-
-/// Bounds of one part: header, entry or footer. The header of a vote has about 50 lines.
-pub(super) const LIMITS: Limits = Limits {
-    bytes_max: VOTE_BYTES_MAX,
-    items_max: 16_384,
-};
+use crate::vote::part::{LIMITS, SIGNATURE, next_part};
+use crate::vote::{COMMITS_MAX, SharedRandVote, Vote, VoteRouter, VotedEd25519, entry};
 
 const START: &str = "network-status-version";
-const SIGNATURE: &str = "directory-signature";
 /// Bytes of a legacy key's digest.
 const RSA_ID_LEN: usize = 20;
 const CERTIFICATE: &str = "dir-key-certificate-version";
@@ -117,19 +109,6 @@ pub(super) fn parse(text: &str) -> Result<(Vote, Range<usize>, usize), StatusErr
     let footer = end.and_then(|end| footer.get(..end + 1)).unwrap_or(footer);
     vote.signature = Some(read_footer(footer, &vote)?);
     Ok((vote, signed, start + footer.len()))
-}
-
-/// Where the part that starts at `from` ends: at the next entry, the footer, or the end of `text`.
-pub(super) fn next_part(text: &str, from: usize) -> usize {
-    let rest = text.as_bytes().get(from..).unwrap_or_default();
-    let end = memmem::find(rest, b"\nr ").map_or(rest.len(), |at| at + 1);
-    let part = rest.get(..end).unwrap_or_default();
-    // Both start alike.
-    let footer = memmem::find_iter(part, b"\ndirectory-").find(|at| {
-        let line = part.get(at + 1..).unwrap_or_default();
-        line.starts_with(b"directory-footer") || line.starts_with(SIGNATURE.as_bytes())
-    });
-    from + footer.map_or(end, |at| at + 1)
 }
 
 /// The bytes that the digest of a vote is of.

@@ -12,7 +12,7 @@ use cepa_control::{EventKind, Refusal, Reply};
 use cepa_netdoc::routerstatus::EntryKind;
 use cepa_netdoc::timestamp;
 
-use super::super::Hands;
+use super::super::Runner;
 use super::by_hand::relay_named;
 use super::{ConnectionId, SIGNALS};
 use crate::clock;
@@ -174,7 +174,7 @@ const TRAFFIC: [(&str, &str); 2] = [
     ),
 ];
 
-impl Hands {
+impl Runner {
     /// The reply to GETINFO: all of the keys, or what is wrong with each that is.
     pub(super) fn told_info(&self, id: ConnectionId, keys: &[String]) -> Reply {
         let mut refused = Vec::new();

@@ -7,11 +7,11 @@ use cepa_control::command::Setting;
 use cepa_control::{Event, Refusal, Reply};
 use cepa_torrc::settings::Empty;
 
-use super::super::{FIXED, Hands};
+use super::super::{FIXED, Runner};
 use crate::config::{self, ClientConfig};
 use crate::control::{Changed, ConfError};
 
-impl Hands {
+impl Runner {
     pub(super) fn set_conf(
         &mut self,
         settings: &[Setting],

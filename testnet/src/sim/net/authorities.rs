@@ -37,7 +37,6 @@ use super::trace::Trace;
 use super::{between, one_in};
 
 pub use self::liar::Lie;
-pub(super) use self::node::served;
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Within so long of the start all relays publish for the first time.

@@ -1,13 +1,14 @@
 //! The keys of a world, made once a process: a key of 1024 bits takes longer than an hour of a
 //! small network. They are the same for all seeds; what a seed changes is what happens.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use cepa_authority::{Config, Keys, KnownAuthority};
+use cepa_authority::{Config, Keys};
 use cepa_crypto::ed25519::{ExpandedKeypair, Keypair};
 use cepa_crypto::{RsaId, curve25519, rsa};
+use cepa_dir::DirAuthority;
 use cepa_link::TlsKeyAndCert;
 use cepa_netdoc::authcert::AuthCert;
 use cepa_relay::{KeyFile, RelayKeys as NodeKeys};
@@ -135,13 +136,15 @@ impl AuthorityKeys {
 
 /// What each authority is told: the public network's way, hourly. The DirPort says which one it is.
 pub(super) fn config(keys: &[Arc<AuthorityKeys>]) -> Config {
-    let known = (0u8..).zip(keys).map(|(index, keys)| KnownAuthority {
+    let ip = |index: u8| Ipv4Addr::new(171, 25, index + 1, 1);
+    let known = (0u8..).zip(keys).map(|(index, keys)| DirAuthority {
         nickname: format!("auth{index}"),
         v3_identity: keys.id(),
         rsa_id: RsaId::from([index + 1; 20]),
-        ip: Ipv4Addr::new(171, 25, index + 1, 1),
-        dir_port: u16::from(index) + 1,
-        or_port: 9001,
+        ed25519_id: None,
+        dir_addr: SocketAddrV4::new(ip(index), u16::from(index) + 1),
+        or_addr: SocketAddrV4::new(ip(index), 9001),
+        or_addr_v6: None,
     });
     let config = Config::new(known.collect(), "simulated".to_owned());
     Config {

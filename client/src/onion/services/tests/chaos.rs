@@ -14,7 +14,7 @@ use crate::onion::action::{Ending, Event, Purpose};
 use crate::onion::services::ServiceConfig;
 
 const CIRCUITS_MAX: usize = 6;
-/// Circuits of a service: introduction points with those extra and retiring, uploads, meetings.
+/// Circuits of a service: introduction points with those extra and retiring, uploads, rendezvouses.
 const PER_SERVICE_MAX: usize = 5 + 6 + 16 + CIRCUITS_MAX;
 
 #[derive(Debug, Clone)]
@@ -189,7 +189,7 @@ impl Chaos {
         for (name, circuit) in &self.world.circuits {
             let is_joined = circuit.layer.is_some();
             assert_eq!(self.world.services.service_of(*name).is_some(), is_joined);
-            assert!(!is_joined || circuit.purpose == Purpose::Meet);
+            assert!(!is_joined || circuit.purpose == Purpose::ServiceRendezvous);
         }
     }
 

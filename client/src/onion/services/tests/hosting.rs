@@ -37,7 +37,7 @@ fn is_published_at_once_and_visited() {
         let (visitor, body) = world.introduction(&identity, point, |_| ());
         world.introduce(&point.auth_key, &body);
         world.run();
-        let name = world.meeting(&visitor.cookie).unwrap();
+        let name = world.rendezvous(&visitor.cookie).unwrap();
         assert_eq!(world.services.service_of(name), Some(id));
         assert_eq!(world.services.config(id).unwrap().ports, [80]);
         let circuit = world.circuits.get_mut(&name).unwrap();
@@ -58,7 +58,7 @@ fn is_published_at_once_and_visited() {
     assert_eq!(counts.rdv_established_count, 3);
     assert_eq!(counts.intro_established_count, 3);
 
-    for name in world.circuits_for(Purpose::Meet) {
+    for name in world.circuits_for(Purpose::ServiceRendezvous) {
         world.end(name, Ending::Closed);
         assert_eq!(world.services.service_of(name), None);
     }
@@ -128,7 +128,7 @@ fn idle_visitors_make_room() {
         let (visitor, body) = world.introduction(&public, &point, |_| ());
         world.introduce(&point.auth_key, &body);
         world.run();
-        world.meeting(&visitor.cookie)
+        world.rendezvous(&visitor.cookie)
     };
     let used = visit(&mut world).unwrap();
     world.services.handle_stream(used);

@@ -41,7 +41,7 @@ fn the_same_introduction_twice_is_one_meeting() {
     let (_, other) = world.introduction(&identity, &point, |it| it.cookie = cookie);
     world.introduce(&point.auth_key, &other);
     world.run();
-    assert_eq!(world.circuits_for(Purpose::Meet).len(), 1);
+    assert_eq!(world.circuits_for(Purpose::ServiceRendezvous).len(), 1);
     let expected = [(IntroDrop::Replay, 1), (IntroDrop::CookieReplay, 1)];
     assert_eq!(dropped(&world), BTreeMap::from(expected));
     assert!(expected.iter().all(|(drop, _)| drop.reason() == "replay"));
@@ -64,7 +64,7 @@ fn what_was_changed_on_the_way_is_dropped() {
     let longer = [body.as_slice(), &[0; 500]].concat();
     world.introduce(&point.auth_key, &longer);
     world.run();
-    assert!(world.circuits_for(Purpose::Meet).is_empty());
+    assert!(world.circuits_for(Purpose::ServiceRendezvous).is_empty());
     let dropped = dropped(&world);
     let total: u64 = dropped.values().sum();
     assert_eq!(total, u64::try_from(2 * body.len() + 1).unwrap());
@@ -72,7 +72,11 @@ fn what_was_changed_on_the_way_is_dropped() {
     assert!(dropped.keys().eq(kinds.iter()), "{dropped:?}");
     world.introduce(&point.auth_key, &body);
     world.run();
-    assert_eq!(world.circuits_for(Purpose::Meet).len(), 1, "still heard");
+    assert_eq!(
+        world.circuits_for(Purpose::ServiceRendezvous).len(),
+        1,
+        "still heard"
+    );
 }
 
 #[test]
@@ -82,7 +86,7 @@ fn congestion_control_is_used_where_it_is_asked_for() {
         let (_, body) = world.introduction(&identity, &point, |it| it.cc_request = asked);
         world.introduce(&point.auth_key, &body);
         world.run();
-        let [circuit] = world.circuits_for(Purpose::Meet)[..] else {
+        let [circuit] = world.circuits_for(Purpose::ServiceRendezvous)[..] else {
             panic!("one comes");
         };
         let agreed = world.circuits[&circuit].congestion;
@@ -144,7 +148,7 @@ fn what_cannot_be_done_is_dropped_by_its_reason() {
     }
     world.run();
     assert_eq!(dropped(&world), expected);
-    assert!(world.circuits_for(Purpose::Meet).is_empty());
+    assert!(world.circuits_for(Purpose::ServiceRendezvous).is_empty());
 }
 
 #[test]
@@ -189,13 +193,13 @@ fn unknown_extensions_are_ignored_and_nonsense_is_not() {
     let body = sealed(&mut world, &identity, &point, &unknown);
     world.introduce(&point.auth_key, &body);
     world.run();
-    assert!(world.meeting(&[7; 20]).is_some());
+    assert!(world.rendezvous(&[7; 20]).is_some());
     for clear in [&overlong[..], &[], &[1; 300]] {
         let body = sealed(&mut world, &identity, &point, clear);
         world.introduce(&point.auth_key, &body);
     }
     world.run();
-    assert_eq!(world.circuits_for(Purpose::Meet).len(), 1);
+    assert_eq!(world.circuits_for(Purpose::ServiceRendezvous).len(), 1);
     assert_eq!(dropped(&world).values().sum::<u64>(), 3);
 }
 
@@ -216,7 +220,7 @@ fn a_flood_is_looked_at_in_part_only() {
     world.pass(SECOND);
     world.introduce(&point.auth_key, &body);
     world.run();
-    assert_eq!(world.circuits_for(Purpose::Meet).len(), 1);
+    assert_eq!(world.circuits_for(Purpose::ServiceRendezvous).len(), 1);
 }
 
 #[test]
@@ -235,14 +239,14 @@ fn a_service_takes_no_more_circuits_than_it_may() {
         world.introduce(&point.auth_key, &body);
         world.run();
     }
-    assert_eq!(world.circuits_for(Purpose::Meet).len(), 5);
+    assert_eq!(world.circuits_for(Purpose::ServiceRendezvous).len(), 5);
     assert_eq!(dropped(&world), BTreeMap::from([(IntroDrop::Circuits, 3)]));
-    let left = world.circuits_for(Purpose::Meet)[0];
+    let left = world.circuits_for(Purpose::ServiceRendezvous)[0];
     world.end(left, Ending::Closed);
     let (_, body) = world.introduction(&public, &point, |_| ());
     world.introduce(&point.auth_key, &body);
     world.run();
-    assert_eq!(world.circuits_for(Purpose::Meet).len(), 5);
+    assert_eq!(world.circuits_for(Purpose::ServiceRendezvous).len(), 5);
 }
 
 #[test]
@@ -254,7 +258,7 @@ fn a_rendezvous_point_is_tried_three_times() {
     world.introduce(&point.auth_key, &body);
     world.run();
     assert_eq!(world.opened - before, 3);
-    assert!(world.circuits_for(Purpose::Meet).is_empty());
+    assert!(world.circuits_for(Purpose::ServiceRendezvous).is_empty());
     let counts = world.services.statuses().remove(0).counts;
     assert_eq!((counts.rdv_num_total, counts.rdv_error_count), (1, 1));
 }
@@ -277,7 +281,7 @@ fn nobody_is_met_at_a_private_address_but_in_a_test() {
     });
     world.introduce(&point.auth_key, &body);
     world.run();
-    assert!(world.meeting(&visitor.cookie).is_some());
+    assert!(world.rendezvous(&visitor.cookie).is_some());
     let expected = BTreeMap::from([(IntroDrop::LinkSpecifiers, 1)]);
     assert_eq!(dropped(&world), expected);
 }

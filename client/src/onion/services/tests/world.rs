@@ -214,7 +214,7 @@ impl World {
             } => {
                 assert!(serves, "a service's circuit");
                 let circuit = self.circuits.get_mut(&circuit).unwrap();
-                assert_eq!(circuit.purpose, Purpose::Meet);
+                assert_eq!(circuit.purpose, Purpose::ServiceRendezvous);
                 circuit.layer = Some(layer);
                 circuit.congestion = congestion;
             }
@@ -442,7 +442,7 @@ impl World {
     }
 
     /// Circuits that stand for visits, by the cookie.
-    pub(super) fn meeting(&self, cookie: &[u8; 20]) -> Option<CircuitName> {
+    pub(super) fn rendezvous(&self, cookie: &[u8; 20]) -> Option<CircuitName> {
         let met = |it: &Circuit| {
             it.rendezvous1
                 .as_ref()

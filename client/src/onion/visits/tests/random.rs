@@ -142,7 +142,7 @@ proptest! {
             world.pass(until.saturating_duration_since(world.now.mono));
         }
         let in_use = world.visits.visits.values();
-        let in_use = in_use.filter(|visit| visit.meeting.joined().is_some()).count();
+        let in_use = in_use.filter(|visit| visit.rendezvous.joined().is_some()).count();
         prop_assert_eq!(world.visits.visits.len(), in_use);
         prop_assert_eq!(world.open_circuits().len(), in_use);
         prop_assert!(world.visits.fetches.is_empty());

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_authority::{Command, Document, RelayUpload, Reply, read_descriptors, read_signatures};
-use cepa_dir::DirRequest;
+use cepa_authority::{Command, RelayUpload, Reply, read_descriptors, read_signatures};
 use cepa_dir::request::{DescQuery, Round, VoteQuery};
+use cepa_dir::{Asker, DirDocument, DirRequest};
 use cepa_netdoc::consensus::{ConsensusText, Flavour};
 use cepa_netdoc::detached::DetachedSignatures;
 use cepa_netdoc::vote::VoteText;
-use cepa_relay::{Asker, DirDocument};
 
 use super::liar::{Lie, Posted};
 use super::model::hour_of;
-use super::node::{Change, served};
+use super::node::Change;
 use super::{Event, Fault, World, between, one_in};
 
 /// What an upload or a request brings.
@@ -479,10 +478,10 @@ fn note_signature(world: &mut World, number: usize, body: &str) {
     }
 }
 
-fn serve(world: &mut World, number: usize, document: Document) {
+fn serve(world: &mut World, number: usize, document: DirDocument) {
     let now = world.now(number);
     let mut document = document;
-    if let Document::CurrentConsensus(text) = &document {
+    if let DirDocument::Consensus(text) = &document {
         let consensus = text.consensus();
         let hour = hour_of(consensus.lifetime.valid_after) % 24;
         let good = good(world, text);
@@ -495,23 +494,23 @@ fn serve(world: &mut World, number: usize, document: Document) {
         }
     }
     let fault = world.nodes.get(number).and_then(|node| node.fault);
-    if let (Some(Fault::PublishesAlone), Document::NextConsensus(Flavour::Ns, text)) =
+    if let (Some(Fault::PublishesAlone), DirDocument::NextConsensus(Flavour::Ns, text)) =
         (fault, &document)
         && let Ok(text) = ConsensusText::parse(Arc::clone(text))
     {
-        return serve(world, number, Document::CurrentConsensus(text));
+        return serve(world, number, DirDocument::Consensus(text));
     }
     let Some(node) = world.nodes.get_mut(number) else {
         return;
     };
-    if let (Some(liar), Document::NextVote(vote)) = (&mut node.liar, &document)
+    if let (Some(liar), DirDocument::NextVote(vote)) = (&mut node.liar, &document)
         && vote.vote().author() == node.keys.id()
         && let Some(altered) = liar.vote(vote.text(), false)
     {
-        document = Document::NextVote(altered);
+        document = DirDocument::NextVote(altered);
     }
     if let Some(core) = &mut node.core {
-        core.store.insert(served(document), now.wall);
+        core.store.insert(document, now.wall);
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_authority::{Authority, Config, Document, Row, RowKind};
+use cepa_authority::{Authority, Config, Row, RowKind};
 use cepa_crypto::Rng;
-use cepa_relay::{DirDocument, DirStore};
+use cepa_dir::DirStore;
 use cepa_wire::Now;
 
 use super::Fault;
@@ -129,20 +129,4 @@ impl Node {
 pub(super) enum Change {
     Put(Row),
     Drop(RowKind, String),
-}
-
-/// The document as the store of a directory takes it (as `serve` of `src/roles/authority.rs`).
-pub(in crate::sim::net) fn served(document: Document) -> DirDocument {
-    match document {
-        Document::Descriptor(desc) => DirDocument::ServerDesc(desc.as_ref().into()),
-        Document::ExtraInfo(info) => DirDocument::ExtraInfo(info.as_ref().into()),
-        Document::Microdesc(digest, text, relay) => DirDocument::MadeMicrodesc(digest, text, relay),
-        Document::Certificate(cert) => DirDocument::Certificate(cert),
-        Document::NextVote(vote) => DirDocument::NextVote(vote),
-        Document::NextSignatures(text) => DirDocument::NextSignatures(text),
-        Document::NextConsensus(flavour, text) => DirDocument::NextConsensus(flavour, text),
-        Document::NextBandwidth(text) => DirDocument::NextBandwidth(text),
-        Document::CurrentVotes(votes) => DirDocument::CurrentVotes(votes),
-        Document::CurrentConsensus(text) => DirDocument::Consensus(text),
-    }
 }

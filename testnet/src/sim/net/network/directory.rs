@@ -4,20 +4,17 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use cepa_authority::{
-    Command as AuthorityCommand, Document, RelayUpload, read_descriptors, read_signatures,
-};
+use cepa_authority::{Command as AuthorityCommand, RelayUpload, read_descriptors, read_signatures};
 use cepa_crypto::RsaId;
-use cepa_dir::DirRequest;
 use cepa_dir::fetch::{FetchId, Origin, Reply};
 use cepa_dir::request::{DescQuery, Round, VoteQuery};
-use cepa_relay::{Asker, Command as RelayCommand, DirDocument, HsDirStore, HsUpload};
+use cepa_dir::{Asker, DirDocument, DirRequest};
+use cepa_relay::{Command as RelayCommand, HsDirStore, HsUpload};
 use cepa_wire::Now;
 
 use super::links::{self, Purpose, expect};
 use super::machines::{Machine, RelayHost};
 use super::{Event, Network};
-use crate::sim::net::authorities::served;
 use crate::sim::net::keys;
 
 /// What a reply is for.
@@ -257,25 +254,24 @@ fn test(
     links::connect(net, number, address, expected, Purpose::Test(rsa));
 }
 
-fn serve_document(net: &mut Network, number: usize, document: Document) {
+fn serve_document(net: &mut Network, number: usize, document: DirDocument) {
     let now = net.now();
-    let consensus = match &document {
-        Document::CurrentConsensus(text) => Some(text.clone()),
-        _ => None,
-    };
     let Some(host) = net.machines.get_mut(number).and_then(Machine::relay) else {
         return;
     };
-    host.store.insert(served(document), now.wall);
-    if let Some(text) = consensus {
-        let relays = text.consensus().routers.len();
-        // It was kept, or others gave it before.
-        let _ = host.relay.offer_consensus(text, now);
-        net.report.consensuses += 1;
-        net.note(format_args!(
-            "machine {number} has a consensus of {relays} relays"
-        ));
+    let DirDocument::Consensus(text) = &document else {
+        host.store.insert(document, now.wall);
+        return;
+    };
+    let relays = text.consensus().routers.len();
+    // A relay that takes it has it served; or it was kept, or others gave it before.
+    if host.relay.offer_consensus(text.clone(), now).is_err() {
+        host.store.insert(document, now.wall);
     }
+    net.report.consensuses += 1;
+    net.note(format_args!(
+        "machine {number} has a consensus of {relays} relays"
+    ));
 }
 
 pub(super) fn do_relay(net: &mut Network, number: usize, command: RelayCommand) {

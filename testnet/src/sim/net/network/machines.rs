@@ -10,10 +10,9 @@ use cepa_authority::Authority;
 use cepa_circuit::{CircuitKey, OnionKeys, StreamKey, StreamRead};
 use cepa_client::{Client, FetchId, RequestId};
 use cepa_crypto::{Rng, RsaId};
+use cepa_dir::DirStore;
 use cepa_link::{ChannelKey, LinkIdentity};
-use cepa_relay::{
-    DirStore, HsDirStore, KeyFile, KnownRelays, Relay, Switch, SwitchConfig, WorkerId,
-};
+use cepa_relay::{HsDirStore, KeyFile, KnownRelays, Relay, Switch, SwitchConfig, WorkerId};
 use cepa_wire::Now;
 use cepa_wire::end::EndReason;
 

@@ -10,13 +10,11 @@ use cepa_client::{Client, ClientConfig, Directory, SavedState};
 use cepa_crypto::Rng;
 use cepa_crypto::ed25519::Keypair;
 use cepa_crypto::onion::OnionAddress;
-use cepa_dir::{Authority as Listed, NetworkFile};
+use cepa_dir::{DirStore, NetworkFile};
 use cepa_limits::DosOptions;
 use cepa_netdoc::family::Family;
 use cepa_netdoc::policy::AddrPolicy;
-use cepa_relay::{
-    DirStore, ExitOptions, HsDirStore, Limits, PROTOCOLS, Relay, RelayConfig, RelayKeys,
-};
+use cepa_relay::{ExitOptions, HsDirStore, Limits, PROTOCOLS, Relay, RelayConfig, RelayKeys};
 use cepa_wire::Now;
 
 use super::machines::{ClientHost, Machine, Plane, RelayHost};
@@ -75,20 +73,12 @@ pub(super) fn network(seed: u64, size: Size, base: Instant, keeps_trace: bool) -
     });
     let ids: Vec<_> = ids.collect();
     let mut known = keys::config(&v3).authorities;
-    let mut listed = Vec::new();
     for (number, (known, (rsa, ed))) in known.iter_mut().zip(&ids).enumerate() {
-        known.rsa_id = *rsa;
-        (known.ip, known.dir_port, known.or_port) = (ip_of(number), DIR_PORT, OR_PORT);
-        listed.push(Listed {
-            nickname: known.nickname.clone(),
-            v3_identity: known.v3_identity,
-            rsa_id: *rsa,
-            ed25519_id: Some(*ed),
-            dir_addr: SocketAddrV4::new(known.ip, DIR_PORT),
-            or_addr: SocketAddrV4::new(known.ip, OR_PORT),
-            or_addr_v6: None,
-        });
+        (known.rsa_id, known.ed25519_id) = (*rsa, Some(*ed));
+        known.dir_addr = SocketAddrV4::new(ip_of(number), DIR_PORT);
+        known.or_addr = SocketAddrV4::new(ip_of(number), OR_PORT);
     }
+    let listed = known.clone();
     let timing = cepa_authority::schedule::Timing::hourly();
     let authorities = Config {
         first_vote_after_relays: Some(relays),

@@ -7,10 +7,10 @@
 use std::time::{Duration, SystemTime};
 
 use cepa_crypto::encoding::hex_upper;
+use cepa_dir::DirDocument;
+use cepa_dir::store::{MICRODESC_UNLISTED_MAX, MICRODESCS_MAX, UNLISTED_AGE_MAX};
 use cepa_netdoc::authcert::AuthCert;
 use cepa_netdoc::consensus::Flavour;
-use cepa_relay::DirDocument;
-use cepa_relay::store::{MICRODESC_UNLISTED_MAX, MICRODESCS_MAX, UNLISTED_AGE_MAX};
 
 use crate::error::Failure;
 use crate::store::{Change, Store, Upkeep};

@@ -13,13 +13,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cepa_crypto::RsaId;
 use cepa_crypto::ed25519::PublicKey;
+use cepa_dir::Reply;
 use cepa_dir::encoding::Encoding;
 use cepa_dir::hsring::{self, HsRing};
 use cepa_dir::netview::NetworkView;
 use cepa_netdoc::hs_descriptor::{HS_DESCRIPTOR_LEN_MAX, HsDescriptor, HsDescriptorError};
 use cepa_wire::Now;
-
-use super::reply::Reply;
 
 /// Bytes of all descriptors.
 pub const HS_DESCRIPTORS_LEN_MAX: usize = 128 << 20;

@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use cepa_dir::encoding::Encoding;
+use crate::encoding::Encoding;
 use cepa_netdoc::consensus::ConsensusText;
 use cepa_netdoc::diff;
 

@@ -10,7 +10,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// documents older), and the rest of it by the clock of idleness alone.
 fn a_day(world: &mut World) {
     world.wait(2 * HOUR);
-    world.client.rest.skip(DORMANT_AFTER - 3 * HOUR);
+    world.client.dormancy.skip(DORMANT_AFTER - 3 * HOUR);
     world.wait(HOUR);
 }
 
@@ -29,7 +29,7 @@ fn who_is_not_used_comes_to_rest() {
         pool.filter(|(_, entry)| entry.is_general()).count()
     };
     assert_eq!(general(&world), 0, "nothing was wanted for an hour");
-    world.client.rest.skip(DORMANT_AFTER - 3 * HOUR);
+    world.client.dormancy.skip(DORMANT_AFTER - 3 * HOUR);
     world.wait(HOUR);
     assert!(world.client.is_dormant());
     let before = work(&world);

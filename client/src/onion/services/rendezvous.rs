@@ -6,8 +6,8 @@
 //!                  └────┴─ tried too often, or too late ─▶ (failed)
 //! ```
 //!
-//! Invariants: a meeting has one circuit at a time; the keys of a meeting serve one joined circuit;
-//! a service has no more meetings than its configuration allows.
+//! Invariants: a rendezvous has one circuit at a time; its keys serve one joined circuit; a
+//! service has no more rendezvouses than its configuration allows.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,10 +20,10 @@ use super::introductions::Introduction;
 use crate::names::CircuitName;
 use crate::onion::action::LastHop;
 
-/// Circuits that are tried for one meeting.
+/// Circuits that are tried for one rendezvous.
 const TRIES_MAX: u32 = 3;
 /// How long a visitor may be expected to wait (`tor`: `MAX_REND_TIMEOUT`).
-const MEETING_TIME_MAX: Duration = Duration::from_secs(30);
+const RENDEZVOUS_TIME_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 struct Opening {
@@ -46,24 +46,24 @@ struct Visitor {
 }
 
 #[derive(Debug)]
-enum Meeting {
+enum Rendezvous {
     Opening(Box<Opening>),
     Joined(Visitor),
 }
 
-impl Meeting {
+impl Rendezvous {
     /// Since when a visitor has been there that has opened no stream.
     fn unused_since(&self) -> Option<Instant> {
         match self {
-            Meeting::Joined(visitor) if !visitor.is_used => Some(visitor.since),
+            Rendezvous::Joined(visitor) if !visitor.is_used => Some(visitor.since),
             _ => None,
         }
     }
 }
 
-/// What became of a meeting.
+/// What became of a rendezvous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MeetingEnd {
+pub(super) enum RendezvousEnd {
     /// It goes on over another circuit.
     Retried,
     /// No circuit to the rendezvous point could be built.
@@ -72,18 +72,18 @@ pub(super) enum MeetingEnd {
     Left,
 }
 
-/// The meetings of a service.
+/// The rendezvouses of a service.
 #[derive(Debug)]
-pub(super) struct Meetings {
-    meetings: BTreeMap<CircuitName, Meeting>,
+pub(super) struct Rendezvouses {
+    rendezvouses: BTreeMap<CircuitName, Rendezvous>,
     circuits_max: usize,
 }
 
-impl Meetings {
+impl Rendezvouses {
     /// At most so many at once.
     pub(super) fn new(circuits_max: usize) -> Self {
-        Meetings {
-            meetings: BTreeMap::new(),
+        Rendezvouses {
+            rendezvouses: BTreeMap::new(),
             circuits_max,
         }
     }
@@ -95,27 +95,30 @@ impl Meetings {
 
     /// Whether there is room for another.
     pub(super) fn has_room(&self) -> bool {
-        self.meetings.len() < self.circuits_max
+        self.rendezvouses.len() < self.circuits_max
     }
 
     /// Closes the circuit of the visitor that has been there longest without any stream; `false` if
     /// there is none to blame.
     pub(super) fn make_room(&mut self, ctx: &mut Context<'_>) -> bool {
-        let unused = self.meetings.iter().filter_map(|(circuit, meeting)| {
-            let since = meeting.unused_since()?;
-            (since + UNUSED_MIN <= ctx.now.mono).then_some((since, *circuit))
-        });
+        let unused = self
+            .rendezvouses
+            .iter()
+            .filter_map(|(circuit, rendezvous)| {
+                let since = rendezvous.unused_since()?;
+                (since + UNUSED_MIN <= ctx.now.mono).then_some((since, *circuit))
+            });
         let Some((_, circuit)) = unused.min() else {
             return false;
         };
-        self.meetings.remove(&circuit);
+        self.rendezvouses.remove(&circuit);
         ctx.close(circuit);
         true
     }
 
     /// A visitor has opened a stream.
     pub(super) fn used(&mut self, circuit: CircuitName) {
-        if let Some(Meeting::Joined(visitor)) = self.meetings.get_mut(&circuit) {
+        if let Some(Rendezvous::Joined(visitor)) = self.rendezvouses.get_mut(&circuit) {
             visitor.is_used = true;
         }
     }
@@ -125,7 +128,7 @@ impl Meetings {
         let opening = Opening {
             introduction,
             tries: 0,
-            until: ctx.now.mono + MEETING_TIME_MAX,
+            until: ctx.now.mono + RENDEZVOUS_TIME_MAX,
         };
         self.open(Box::new(opening), ctx);
     }
@@ -133,23 +136,26 @@ impl Meetings {
     fn open(&mut self, mut opening: Box<Opening>, ctx: &mut Context<'_>) {
         opening.tries += 1;
         let rendezvous_point = opening.introduction.rendezvous_point.clone();
-        let circuit = ctx.open(Part::Meet, LastHop::Told(Box::new(rendezvous_point)));
-        self.meetings.insert(circuit, Meeting::Opening(opening));
+        let circuit = ctx.open(Part::Rendezvous, LastHop::Told(Box::new(rendezvous_point)));
+        self.rendezvouses
+            .insert(circuit, Rendezvous::Opening(opening));
     }
 
     /// The circuit stands: tells the visitor, who is then its last hop.
     pub(super) fn handle_built(&mut self, circuit: CircuitName, ctx: &mut Context<'_>) {
-        let Some(meeting) = self.meetings.get_mut(&circuit) else {
+        let Some(rendezvous) = self.rendezvouses.get_mut(&circuit) else {
             return;
         };
         let visitor = Visitor {
             since: ctx.now.mono,
             is_used: false,
         };
-        if matches!(meeting, Meeting::Joined(_)) {
+        if matches!(rendezvous, Rendezvous::Joined(_)) {
             return;
         }
-        let Meeting::Opening(opening) = std::mem::replace(meeting, Meeting::Joined(visitor)) else {
+        let Rendezvous::Opening(opening) =
+            std::mem::replace(rendezvous, Rendezvous::Joined(visitor))
+        else {
             return;
         };
         let introduction = opening.introduction;
@@ -164,14 +170,14 @@ impl Meetings {
         &mut self,
         circuit: CircuitName,
         ctx: &mut Context<'_>,
-    ) -> Option<MeetingEnd> {
-        match self.meetings.remove(&circuit)? {
-            Meeting::Joined(_) => Some(MeetingEnd::Left),
-            Meeting::Opening(it) if it.tries < TRIES_MAX && ctx.now.mono < it.until => {
+    ) -> Option<RendezvousEnd> {
+        match self.rendezvouses.remove(&circuit)? {
+            Rendezvous::Joined(_) => Some(RendezvousEnd::Left),
+            Rendezvous::Opening(it) if it.tries < TRIES_MAX && ctx.now.mono < it.until => {
                 self.open(it, ctx);
-                Some(MeetingEnd::Retried)
+                Some(RendezvousEnd::Retried)
             }
-            Meeting::Opening(_) => Some(MeetingEnd::Failed),
+            Rendezvous::Opening(_) => Some(RendezvousEnd::Failed),
         }
     }
 
@@ -179,9 +185,9 @@ impl Meetings {
     /// stream in their time are left.
     pub(super) fn handle_timeout(&mut self, ctx: &mut Context<'_>) -> u64 {
         let mut late = 0;
-        self.meetings.retain(|circuit, meeting| {
-            let is_late = matches!(meeting, Meeting::Opening(it) if it.until <= ctx.now.mono);
-            let is_unused = meeting
+        self.rendezvouses.retain(|circuit, rendezvous| {
+            let is_late = matches!(rendezvous, Rendezvous::Opening(it) if it.until <= ctx.now.mono);
+            let is_unused = rendezvous
                 .unused_since()
                 .is_some_and(|since| since + UNUSED_MAX <= ctx.now.mono);
             if is_late || is_unused {
@@ -195,22 +201,25 @@ impl Meetings {
 
     /// When the next is given up, or left.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let untils = self.meetings.values().filter_map(|meeting| match meeting {
-            Meeting::Opening(it) => Some(it.until),
-            Meeting::Joined(_) => meeting.unused_since().map(|since| since + UNUSED_MAX),
-        });
+        let untils = self
+            .rendezvouses
+            .values()
+            .filter_map(|rendezvous| match rendezvous {
+                Rendezvous::Opening(it) => Some(it.until),
+                Rendezvous::Joined(_) => rendezvous.unused_since().map(|since| since + UNUSED_MAX),
+            });
         untils.min()
     }
 
     /// Whether the visitor is the last hop of a circuit.
     pub(super) fn is_joined(&self, circuit: CircuitName) -> bool {
-        matches!(self.meetings.get(&circuit), Some(Meeting::Joined(_)))
+        matches!(self.rendezvouses.get(&circuit), Some(Rendezvous::Joined(_)))
     }
 
     /// Circuits that are joined.
     pub(super) fn joined(&self) -> usize {
-        let meetings = self.meetings.values();
-        let joined = meetings.filter(|it| matches!(it, Meeting::Joined(_)));
+        let rendezvouses = self.rendezvouses.values();
+        let joined = rendezvouses.filter(|it| matches!(it, Rendezvous::Joined(_)));
         joined.count()
     }
 }

@@ -69,16 +69,16 @@ pub(super) enum Stage {
 
 /// The rendezvous circuit of a visit.
 #[derive(Debug)]
-pub(super) struct Meeting {
+pub(super) struct Rendezvous {
     pub(super) stage: Stage,
     failures: u32,
     excluded: Vec<RsaId>,
 }
 
-impl Meeting {
+impl Rendezvous {
     /// None yet, to be opened at once.
     pub(super) fn new(now: Instant) -> Self {
-        Meeting {
+        Rendezvous {
             stage: Stage::Absent { until: now },
             failures: 0,
             excluded: Vec::new(),

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use cepa_dir::DirRequest;
-use cepa_dir::encoding::Encoding;
-use cepa_dir::request::RequestError;
+use crate::DirRequest;
+use crate::encoding::Encoding;
+use crate::request::RequestError;
 use cepa_netdoc::authcert::split_certs;
 use cepa_netdoc::descriptor::split_descriptors;
 use cepa_netdoc::diff;
@@ -17,7 +17,10 @@ use super::*;
 
 macro_rules! real {
     ($name:literal) => {
-        include_str!(concat!("../../../tests/vectors/netdoc/consensus/", $name))
+        include_str!(concat!(
+            "../../../../tests/vectors/netdoc/consensus/",
+            $name
+        ))
     };
 }
 

@@ -7,7 +7,6 @@
 
 mod consensuses;
 mod document;
-mod hsdir;
 mod microdescs;
 mod reply;
 mod routers;
@@ -19,9 +18,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use cepa_crypto::RsaId;
-use cepa_dir::Flavour;
 use cepa_netdoc::authcert::AuthCert;
-use cepa_netdoc::consensus::ConsensusText;
+use cepa_netdoc::consensus::{ConsensusText, Flavour};
 use cepa_netdoc::descriptor::ServerDescriptor;
 use cepa_netdoc::extrainfo::ExtraInfo;
 use cepa_netdoc::vote::VoteText;
@@ -31,10 +29,6 @@ use document::Document;
 use microdescs::Microdescs;
 
 pub use consensuses::BASES_MAX;
-pub use hsdir::{
-    HS_DESCRIPTORS_LEN_MAX, HS_DESCRIPTORS_MAX, HsDirCounts, HsDirStore, HsDuty, HsRefusal,
-    HsUpload,
-};
 pub use microdescs::{
     MICRODESC_UNLISTED_MAX, MICRODESCS_LEN_MAX, MICRODESCS_MAX, MICRODESCS_OF_RELAY_MAX,
 };

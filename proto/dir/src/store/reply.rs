@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::encoding::Encoding;
+use crate::request::{CertQuery, DescQuery, IdPrefix, Round, VoteQuery};
+use crate::{DirRequest, Flavour};
 use cepa_crypto::RsaId;
-use cepa_dir::encoding::Encoding;
-use cepa_dir::request::{CertQuery, DescQuery, IdPrefix, Round, VoteQuery};
-use cepa_dir::{DirRequest, Flavour};
 use cepa_netdoc::consensus::Consensus;
 
 use super::consensuses;
@@ -57,7 +57,9 @@ impl Reply {
         }
     }
 
-    pub(super) fn not_found() -> Self {
+    /// There is no such document.
+    #[must_use]
+    pub fn not_found() -> Self {
         Reply::status(404, "Not found")
     }
 
@@ -65,7 +67,9 @@ impl Reply {
         Reply::status(304, "Not modified")
     }
 
-    pub(super) fn body(body: Arc<[u8]>, encoding: Encoding) -> Self {
+    /// The bytes of a document that are under this encoding already.
+    #[must_use]
+    pub fn body(body: Arc<[u8]>, encoding: Encoding) -> Self {
         let headers = vec![
             ("Content-Type", "text/plain".to_owned()),
             ("Content-Encoding", encoding.name().to_owned()),
