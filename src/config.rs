@@ -173,6 +173,8 @@ pub struct AuthorityConfig {
     pub consensus_method_max: Option<u32>,
     /// Relays that may be Running on one address, if the file says it.
     pub auth_dir_max_servers_per_addr: Option<usize>,
+    /// Whether relays are tested over IPv6, too.
+    pub tests_ipv6: bool,
     /// What is said of single relays.
     pub rules: cepa_authority::rules::Rules,
     /// The bandwidth file of a scanner.

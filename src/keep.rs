@@ -116,7 +116,7 @@ impl Keep {
         self.waiting.hurry();
         self.run(clock::now().mono);
         if let Some(error) = self.waiting.error() {
-            let lost = self.waiting.told();
+            let lost = self.waiting.summary();
             tracing::error!("stopping with {lost} not kept: {error}");
         }
     }

@@ -34,6 +34,9 @@ pub struct Network {
     pub fallbacks: Vec<Fallback>,
     /// Whether private addresses and intervals below five minutes are fine.
     pub testing: bool,
+    /// Whether relays may share a /16 that none of their operators chose, so that paths do not keep
+    /// the rule about it (path-spec 2.2).
+    pub shared_subnets: bool,
 }
 
 /// A relay that serves the directory.
@@ -58,6 +61,8 @@ struct InlineTable {
 struct NetworkTable {
     #[serde(default)]
     testing: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    shared_subnets: bool,
     #[serde(default)]
     authority: Vec<AuthorityTable>,
     #[serde(default)]
@@ -106,6 +111,7 @@ impl Network {
     pub fn encode(&self) -> String {
         let table = NetworkTable {
             testing: self.testing,
+            shared_subnets: self.shared_subnets,
             authority: self
                 .authorities
                 .iter()
@@ -129,6 +135,7 @@ impl Network {
     fn checked(source: &Source, table: &NetworkTable) -> Result<Self, Failure> {
         let mut network = Self {
             testing: table.testing,
+            shared_subnets: table.shared_subnets,
             ..Self::default()
         };
         let mut known = BTreeSet::new();
@@ -273,6 +280,7 @@ pub(crate) mod tests {
             authorities: (1..=3).map(authority).collect(),
             fallbacks: vec![fallback],
             testing: true,
+            shared_subnets: false,
         }
     }
 

@@ -29,6 +29,12 @@ const LINE_CHARS_MAX: usize = 100;
 /// Words that say nothing: no type's name has one, and no function's starts with `get_`.
 const EMPTY_WORDS: [&str; 5] = ["Manager", "Inner", "Impl", "Util", "Helper"];
 
+/// Words of ours alone that stood for something which the field has a word for: no item that others
+/// see has one in its name (docs/glossary.md says which are left).
+const PRIVATE_WORDS: [&str; 9] = [
+    "bell", "beside", "doomed", "hands", "meeting", "meetings", "outset", "told", "wish",
+];
+
 /// What only `src/` may use: runtimes, sockets, files, clocks, terminals.
 const SHELL_ONLY: [&str; 15] = [
     "tokio",
@@ -325,6 +331,42 @@ fn names_say_something() {
         }
     }
     assert_none(wrong);
+}
+
+#[test]
+fn names_are_the_fields_words() {
+    let mut wrong = Vec::new();
+    let product = rust_files().into_iter();
+    for path in product.filter(|path| crate_of(path).is_some() && !is_test(path)) {
+        let text = fs::read_to_string(&path).unwrap();
+        for (number, line) in without_tests(&text).iter().enumerate() {
+            let is_seen = ["pub ", "pub(crate) "]
+                .iter()
+                .any(|start| line.trim_start().starts_with(start));
+            let name = function_name(line).or_else(|| type_name(line));
+            let words = words(name.filter(|_| is_seen).unwrap_or_default());
+            if let Some(word) = PRIVATE_WORDS.iter().find(|one| words.contains(**one)) {
+                wrong.push(format!("{}:{}: {word}", shown(&path), number + 1));
+            }
+        }
+    }
+    assert_none(wrong);
+}
+
+/// The words of a name, of either case, in small letters.
+fn words(name: &str) -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    let mut word = String::new();
+    for c in name.chars() {
+        if c == '_' || c.is_uppercase() {
+            words.insert(std::mem::take(&mut word));
+        }
+        if c != '_' {
+            word.extend(c.to_lowercase());
+        }
+    }
+    words.insert(word);
+    words
 }
 
 /// The name of the type that starts at this line, if one does.

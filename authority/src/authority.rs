@@ -15,7 +15,7 @@ mod status;
 mod voting;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant, SystemTime};
 
 use cepa_crypto::{Rng, RsaId};
@@ -157,10 +157,10 @@ impl Authority {
         self.advance(now);
     }
 
-    /// How [`Command::TestReachability`] ended.
-    pub fn handle_reachability(&mut self, rsa: &RsaId, reached: bool, now: Now) {
+    /// How [`Command::TestReachability`] of this relay at this address ended.
+    pub fn handle_reachability(&mut self, rsa: &RsaId, at: SocketAddr, reached: bool, now: Now) {
         self.relays
-            .handle_reachability(rsa, reached, &self.config, now.wall);
+            .handle_reachability(rsa, at, reached, &self.config, now.wall);
         self.advance(now);
     }
 

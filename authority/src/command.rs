@@ -130,7 +130,7 @@ pub enum Command {
     /// Open a channel, check both identities, close it, then
     /// [`crate::Authority::handle_reachability`].
     TestReachability {
-        /// The relay's ORPort.
+        /// The relay's ORPort, over IPv4 or IPv6.
         address: SocketAddr,
         /// Its RSA identity.
         rsa_id: RsaId,

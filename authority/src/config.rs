@@ -124,6 +124,10 @@ pub struct Config {
     pub first_vote_after_relays: Option<usize>,
     /// The highest consensus method that we vote for, of [`METHODS`].
     pub method_max: u32,
+    /// Whether relays with an IPv6 address are tested there, too: then they are Running only if
+    /// they can be reached at both, and their IPv6 address is voted for
+    /// (`AuthDirHasIPv6Connectivity`).
+    pub tests_ipv6: bool,
     /// Most relays that may be Running on one address; 0 is no limit.
     pub relays_per_address_max: usize,
     /// Flags that relays get whatever the thresholds say: of Guard, Exit and HSDir
@@ -154,6 +158,7 @@ impl Config {
             allows_private_addresses: false,
             first_vote_after_relays: None,
             method_max: METHOD_VOTED_MAX,
+            tests_ipv6: false,
             relays_per_address_max: 2,
             flags_forced: Flags::NONE,
             flag_terms: FlagTerms::default(),

@@ -9,6 +9,7 @@ mod places;
 mod reach;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::{SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -52,6 +53,8 @@ pub(crate) struct Relay {
     pub(crate) history: History,
     /// When a test last reached it at its address.
     reached: Option<SystemTime>,
+    /// Whether tests over IPv6 reach it.
+    over_ipv6: OverIpv6,
     tested: Option<SystemTime>,
     /// Tests that failed since the last good one.
     failures: u32,
@@ -59,6 +62,17 @@ pub(crate) struct Relay {
     has_moved: bool,
     /// Descriptors before this one that are still served: consensuses name them for a while.
     replaced: VecDeque<[u8; 20]>,
+}
+
+/// What tests of a relay's IPv6 address have shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OverIpv6 {
+    /// Nothing yet: it counts neither for nor against the relay.
+    Untested,
+    /// It was reached then.
+    Reached(SystemTime),
+    /// The last test has failed.
+    Missed,
 }
 
 /// What a descriptor was that came in.
@@ -252,6 +266,10 @@ impl Relays {
                 (history, history.reached, None, 0)
             }
         };
+        let same_ipv6 = before
+            .as_ref()
+            .filter(|known| known.desc.or_address_v6 == desc.or_address_v6);
+        let over_ipv6 = same_ipv6.map_or(OverIpv6::Untested, |known| known.over_ipv6);
         let has_moved = match &before {
             Some(known) if inserted == Inserted::Renewed => known.has_moved,
             Some(known) => known.reached.is_some() || known.has_moved,
@@ -263,6 +281,7 @@ impl Relays {
             microdescs,
             history,
             reached,
+            over_ipv6,
             tested,
             failures,
             has_moved,
@@ -307,11 +326,14 @@ impl Relays {
                 continue;
             };
             relay.tested = Some(now);
-            commands.push(Command::TestReachability {
-                address: relay.desc.or_address.into(),
+            let over_ipv6 = relay.ipv6_address(config).map(SocketAddr::V6);
+            let addresses = [Some(relay.desc.or_address.into()), over_ipv6];
+            let tests = addresses.into_iter().flatten();
+            commands.extend(tests.map(|address| Command::TestReachability {
+                address,
                 rsa_id: relay.desc.identity,
                 ed25519: relay.desc.ed25519,
-            });
+            }));
             let is_stranger = relay.reached.is_none();
             self.tests_due.plan(id, is_stranger, now + times.test_every);
         }
@@ -401,10 +423,11 @@ impl Relays {
         self.tests_due.next(ReachTimes::new(config), now)
     }
 
-    /// How a test ended.
+    /// How a test at this address ended. That of an address which the relay has left says nothing.
     pub(crate) fn handle_reachability(
         &mut self,
         rsa: &RsaId,
+        address: SocketAddr,
         reached: bool,
         config: &Config,
         now: SystemTime,
@@ -412,6 +435,15 @@ impl Relays {
         let Some(relay) = self.by_id.get_mut(rsa) else {
             return;
         };
+        if address != SocketAddr::V4(relay.desc.or_address) {
+            if relay.desc.or_address_v6.map(SocketAddr::V6) == Some(address) {
+                relay.over_ipv6 = match reached {
+                    true => OverIpv6::Reached(now),
+                    false => OverIpv6::Missed,
+                };
+            }
+            return;
+        }
         let times = ReachTimes::new(config);
         if reached {
             match std::mem::take(&mut relay.has_moved) {
@@ -445,6 +477,8 @@ impl Relays {
             published: relay.desc.published,
             is_running: relay.is_running(config, now),
             reached: relay.reached,
+            reached_over_ipv6: (relay.ipv6_address(config))
+                .map(|_| relay.reached_over_ipv6(config, now).is_some()),
             tested: relay.tested,
             failures: relay.failures,
             uptime_declared_seconds: relay.uptime_seconds(now),
@@ -479,13 +513,35 @@ impl Relays {
 }
 
 impl Relay {
-    /// Whether it gets the flag Running.
+    /// Whether it gets the flag Running: it can be reached wherever it says it can, as far as this
+    /// authority can tell.
     pub(crate) fn is_running(&self, config: &Config, now: SystemTime) -> bool {
         let times = ReachTimes::new(config);
         let recent = self
             .reached
             .is_some_and(|reached| reached + times.running_for >= now);
-        recent && !self.desc.is_hibernating
+        let is_missed = self.ipv6_address(config).is_some()
+            && self.over_ipv6 != OverIpv6::Untested
+            && self.reached_over_ipv6(config, now).is_none();
+        recent && !is_missed && !self.desc.is_hibernating
+    }
+
+    /// Its IPv6 address, if this authority tests those.
+    fn ipv6_address(&self, config: &Config) -> Option<SocketAddrV6> {
+        self.desc.or_address_v6.filter(|_| config.tests_ipv6)
+    }
+
+    /// Its IPv6 address, if it was reached there lately: what is voted for.
+    pub(crate) fn reached_over_ipv6(
+        &self,
+        config: &Config,
+        now: SystemTime,
+    ) -> Option<SocketAddrV6> {
+        let OverIpv6::Reached(reached) = self.over_ipv6 else {
+            return None;
+        };
+        let is_recent = reached + ReachTimes::new(config).running_for >= now;
+        self.ipv6_address(config).filter(|_| is_recent)
     }
 
     /// Seconds since it was started, by its own account.

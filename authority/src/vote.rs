@@ -155,6 +155,7 @@ impl View<'_> {
             }
             let stats = relay.history.stats(self.now);
             let mut router = router(&relay.desc, &relay.microdescs, flags, stats);
+            router.status.a = relay.reached_over_ipv6(self.config, self.now);
             self.measure(&mut router);
             router
         });

@@ -79,9 +79,7 @@ pub(crate) fn router(
         ip: *desc.or_address.ip(),
         or_port: desc.or_address.port(),
         dir_port: desc.dir_port,
-        // An address over which nobody has tested the relay is not passed on (as with `tor`'s
-        // `AuthDirHasIPv6Connectivity 0`).
-        a: None,
+        a: desc.or_address_v6,
         flags,
         flags_unknown: Vec::new(),
         version: version(desc.platform.as_deref()),

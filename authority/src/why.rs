@@ -149,6 +149,9 @@ pub struct OwnView {
     pub published: SystemTime,
     /// Whether it is Running now.
     pub is_running: bool,
+    /// Whether tests reach it over IPv6; none if it has no such address, or none are made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reached_over_ipv6: Option<bool>,
     /// When a test last reached it.
     #[serde(serialize_with = "timestamp::serialize_option")]
     pub reached: Option<SystemTime>,

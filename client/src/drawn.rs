@@ -153,7 +153,7 @@ impl Documents {
             client_versions: None,
             server_versions: None,
             known_flags: [
-                "DirAuthority",
+                "Authority",
                 "BadExit",
                 "Exit",
                 "Fast",

@@ -45,6 +45,7 @@ A configuration:
   initial_voting_interval = 1800   # while no consensus is in force; half of it without a word
   consensus_method_max = 35     # 36 and 37 leave out TAP keys, and family lists
   auth_dir_max_servers_per_addr = 2   # relays that may be Running on one address; 0: any number
+  tests_ipv6 = true             # relays are tested over IPv6, too: where there is IPv6
   bandwidth_file = \"/var/lib/sbws/v3bw/latest.v3bw\"   # followed; also guardfraction_file
   archive_dir = \"archive\"       # keeps every consensus and vote, as CollecTor does
   approved_routers = \"approved-routers\"   # rules in tor's format; read again on SIGHUP

@@ -249,6 +249,10 @@ pub struct UpArgs {
     /// a port that no node has.
     #[arg(long, value_name = "FILE")]
     pub torrc: Option<PathBuf>,
+    /// Paths may have two relays of one /16, as with TestingTorNetwork. Each node here has a /16 of
+    /// its own; this is for relays that join from elsewhere and have none.
+    #[arg(long)]
+    pub no_subnet_rule: bool,
     /// A consensus parameter to vote for; may be given several times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = param)]
     pub param: Vec<(String, i32)>,

@@ -110,6 +110,7 @@ fn plan(args: &UpArgs) -> Result<Plan, Failure> {
         delay: args.delay.unwrap_or_default(),
         base_port: args.base_port.unwrap_or(crate::ports::FIRST_BASE),
         more_params: args.param.iter().cloned().collect(),
+        shared_subnets: args.no_subnet_rule,
     };
     match plan.check() {
         Ok(()) => Ok(plan),

@@ -196,7 +196,7 @@ impl Conf {
     }
 
     /// The reply to GETCONF.
-    pub(crate) fn told(&self, keys: &[String]) -> Reply {
+    pub(crate) fn values_of(&self, keys: &[String]) -> Reply {
         let (mut unknown, mut lines) = (Vec::new(), Vec::new());
         for key in keys {
             let is_onions = key.eq_ignore_ascii_case(ONION_OPTIONS);

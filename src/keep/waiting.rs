@@ -197,13 +197,13 @@ impl Waiting {
         Some(format!(
             "not kept: {}: {error}; {}; it is tried again within {secs} s, and lost only if this \
              process ends before",
-            self.told(),
+            self.summary(),
             fault.remedy
         ))
     }
 
     /// What waits, in words.
-    pub(super) fn told(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         let mut kinds = BTreeMap::<&str, usize>::new();
         for (kind, _) in self.vital.keys() {
             *kinds.entry(kind).or_default() += 1;

@@ -27,14 +27,19 @@ pub fn torrc(network: &Network, data_dir: &Path, socks: SocketAddr) -> String {
 
 /// What the `torrc` of each node of this network has.
 pub fn torrc_network(network: &Network) -> String {
-    let testing = if network.testing { TORRC_TESTING } else { "" };
-    format!("{testing}{}", dir_authority_lines(network))
+    let mut text = String::new();
+    if network.testing {
+        text.push_str(TORRC_TESTING);
+        let distinct = u8::from(!network.shared_subnets);
+        let _ = writeln!(text, "EnforceDistinctSubnets {distinct}");
+    }
+    text + &dir_authority_lines(network)
 }
 
-/// What a network on private addresses needs, spelt out although `TestingTorNetwork` implies it.
+/// What a network on private addresses needs, spelt out although `TestingTorNetwork` implies it. It
+/// implies `EnforceDistinctSubnets 0` as well, which is said as the network has it.
 const TORRC_TESTING: &str = "\
 TestingTorNetwork 1
-EnforceDistinctSubnets 0
 DirAllowPrivateAddresses 1
 ExtendAllowPrivateAddresses 1
 ClientRejectInternalAddresses 0
@@ -69,6 +74,9 @@ pub fn arti(network: &Network, folder: &Path, socks: SocketAddr) -> String {
     );
     if network.testing {
         text.push_str(ARTI_TESTING);
+    }
+    if network.shared_subnets {
+        text.push_str(ARTI_SHARED_SUBNETS);
     }
     text.push_str("[tor_network]\nfallback_caches = [\n");
     for authority in &network.authorities {
@@ -116,6 +124,10 @@ dangerously_trust_everyone = true
 [address_filter]
 allow_local_addrs = true
 
+";
+
+/// Prefixes that no two addresses share.
+const ARTI_SHARED_SUBNETS: &str = "\
 [path_rules]
 ipv4_subnet_family_prefix = 33
 ipv6_subnet_family_prefix = 129
@@ -163,6 +175,12 @@ mod tests {
         assert!(text.contains(&line), "{text}");
         assert!(text.contains("DataDirectory \"/tmp/a b\"\n"), "{text}");
         assert!(text.contains("TestingTorNetwork 1\n"), "{text}");
+        assert!(text.contains("EnforceDistinctSubnets 1\n"), "{text}");
+        let shared = Network {
+            shared_subnets: true,
+            ..example()
+        };
+        assert!(torrc_network(&shared).contains("EnforceDistinctSubnets 0\n"));
     }
 
     #[test]

@@ -53,7 +53,7 @@ enum Event {
     Votes(Vec<VoteText>),
     Signatures(Option<DetachedSignatures>),
     Descriptors(Vec<RelayUpload>),
-    Reached(RsaId, bool),
+    Reached(RsaId, SocketAddr, bool),
     /// How a post ended, by its status.
     Posted(Posted, SocketAddrV4, u16),
     /// By how many seconds the clock behind a DirPort is ahead of ours.
@@ -210,7 +210,10 @@ impl Running {
             }
             Event::Signatures(None) => {}
             Event::Descriptors(read) => self.authority.handle_read_descriptors(read, now),
-            Event::Reached(rsa, reached) => self.authority.handle_reachability(&rsa, reached, now),
+            Event::Reached(rsa, address, reached) => {
+                self.authority
+                    .handle_reachability(&rsa, address, reached, now);
+            }
             Event::Posted(what, to, status) => {
                 self.authority.handle_posted(what, to, status, now);
             }
@@ -427,7 +430,7 @@ impl Running {
             if let Err(error) = &link {
                 tracing::info!(relay = %rsa, %error, "a relay cannot be reached");
             }
-            let _ = answers.send(Event::Reached(rsa, link.is_ok()));
+            let _ = answers.send(Event::Reached(rsa, address, link.is_ok()));
         });
     }
 
@@ -495,6 +498,7 @@ fn core_config(config: &AuthorityConfig, network: &Network) -> Config {
     core.flag_terms = config.flag_terms;
     core.first_vote_after_relays = config.first_vote_after_relays;
     core.method_max = config.consensus_method_max.unwrap_or(core.method_max);
+    core.tests_ipv6 = config.tests_ipv6;
     if let Some(most) = config.auth_dir_max_servers_per_addr {
         core.relays_per_address_max = most;
     }

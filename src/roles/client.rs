@@ -578,7 +578,7 @@ fn core_config(config: &ClientConfig, network: &Network, rules: Rules) -> CoreCo
     CoreConfig {
         fallbacks: fallbacks.collect(),
         rules,
-        subnets_shared: !config.distinct_subnets,
+        subnets_shared: !config.distinct_subnets || network.shared_subnets,
         padding: config.padding,
         vanguards: config.vanguards,
         circuit_padding: config.circuit_padding,

@@ -111,13 +111,18 @@ fn check(check: &Check) -> String {
 fn own_view(own: &OwnView) -> String {
     let time = |at: Option<std::time::SystemTime>| at.map_or("never".to_owned(), timestamp::encode);
     let mut text = format!(
-        "  this authority: {}; last reached {}, tested {}, {} failures since\n",
+        "  this authority: {}; last reached {}{}, tested {}, {} failures since\n",
         if own.is_running {
             "it runs"
         } else {
             "it does NOT run"
         },
         time(own.reached),
+        match own.reached_over_ipv6 {
+            Some(true) => ", over IPv6 too",
+            Some(false) => ", NOT over IPv6",
+            None => "",
+        },
         time(own.tested),
         own.failures
     );

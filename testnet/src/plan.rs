@@ -52,6 +52,8 @@ pub struct Plan {
     pub base_port: u16,
     /// Consensus parameters to vote for, besides those that such a network needs.
     pub more_params: BTreeMap<String, i32>,
+    /// Whether paths may have two relays of one /16; each node of a plan has one of its own.
+    pub shared_subnets: bool,
 }
 
 /// Why a plan cannot be.
@@ -118,6 +120,7 @@ impl Default for Plan {
             delay: Duration::ZERO,
             base_port: 5000,
             more_params: BTreeMap::new(),
+            shared_subnets: false,
         }
     }
 }

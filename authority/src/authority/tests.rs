@@ -11,7 +11,7 @@ use super::*;
 use crate::intake::{VoteDoor, VoteLook};
 use cepa_netdoc::consensus::Consensus;
 use cepa_netdoc::routerstatus::Flags;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use world::*;
 
 #[test]
@@ -288,7 +288,10 @@ fn a_public_network_says_who_runs_only_after_half_an_hour() {
         assert_eq!(authority.handle_descriptor(&text, clock(1000)).status, 200);
     }
     let id = |relay: usize| RELAY_KEYS[relay].identity.public().id();
-    (1..relays).for_each(|relay| authority.handle_reachability(&id(relay), true, clock(1000)));
+    let port = |relay: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, 9001 + relay as u16));
+    (1..relays).for_each(|relay| {
+        authority.handle_reachability(&id(relay), port(relay), true, clock(1000));
+    });
     let has = |vote: &VoteText, relay: usize, flag: Flags| {
         vote.vote()
             .router(&id(relay))
@@ -312,6 +315,60 @@ fn a_public_network_says_who_runs_only_after_half_an_hour() {
     let config = authority.config.clone();
     let mut young = Authority::restore(config, keys(0), rows.collect(), rng, clock(2000));
     assert!(!knows(&vote_at(&mut young, 3000)));
+}
+
+/// `AuthDirHasIPv6Connectivity`: at both addresses, or not at all.
+#[test]
+fn who_says_ipv6_must_be_reached_there_too() {
+    let mono = some_instant();
+    let clock = |secs: u64| Now {
+        mono: mono + Duration::from_secs(secs),
+        wall: at(0) + Duration::from_secs(secs),
+    };
+    let config = Config {
+        allows_private_addresses: true,
+        tests_ipv6: true,
+        ..Config::new(config().authorities, "nobody".into())
+    };
+    let rng = Rng::from_seed([4; 32]);
+    let mut authority = Authority::restore(config, keys(0), Vec::new(), rng, clock(0));
+    let v6 = "[2001:db8::7]:9001".parse().unwrap();
+    let text = descriptor(0, at(0), |fields| fields.or_address_v6 = Some(v6));
+    assert_eq!(authority.handle_descriptor(&text, clock(1)).status, 200);
+    authority.handle_timeout(clock(1));
+    let tests = std::iter::from_fn(|| authority.poll_command());
+    let tests = tests.filter_map(|command| match command {
+        Command::TestReachability { address, .. } => Some(address),
+        _ => None,
+    });
+    let tests: Vec<_> = tests.collect();
+    let (v4, v6) = (tests[0], SocketAddr::V6(v6));
+    assert_eq!(tests, [v4, v6]);
+
+    let id = RELAY_KEYS[0].identity.public().id();
+    let vote = |authority: &mut Authority, secs: u64| {
+        authority.handle_timeout(clock(secs));
+        let commands = std::iter::from_fn(|| authority.poll_command());
+        let posted = commands.filter_map(|command| match command {
+            Command::PostVote { body, .. } => Some(body),
+            _ => None,
+        });
+        let vote = VoteText::parse(posted.last().expect("it votes")).unwrap();
+        let status = &vote.vote().router(&id).unwrap().status;
+        (status.flags.contains(Flags::RUNNING), status.a)
+    };
+    // What nobody has tested counts neither way, and is not passed on.
+    authority.handle_reachability(&id, v4, true, clock(2000));
+    assert_eq!(vote(&mut authority, 3000), (true, None));
+    // Of an address that it does not have nothing follows.
+    authority.handle_reachability(&id, "127.9.9.9:1".parse().unwrap(), false, clock(6000));
+    authority.handle_reachability(&id, v4, true, clock(6000));
+    authority.handle_reachability(&id, v6, true, clock(6000));
+    let SocketAddr::V6(listed) = v6 else { return };
+    assert_eq!(vote(&mut authority, 6600), (true, Some(listed)));
+    authority.handle_reachability(&id, v4, true, clock(10_000));
+    authority.handle_reachability(&id, v6, false, clock(10_000));
+    assert_eq!(vote(&mut authority, 10_200), (false, None));
 }
 
 #[test]

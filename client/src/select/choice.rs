@@ -80,7 +80,7 @@ impl Choice {
 
     /// What the operator has been told about the rules.
     #[cfg(test)]
-    pub(crate) fn told(&self) -> &BTreeSet<String> {
+    pub(crate) fn warned(&self) -> &BTreeSet<String> {
         &self.told
     }
 
@@ -260,7 +260,9 @@ impl Choice {
             return false;
         };
         let is_listed = view.consensus().router(&id).is_some();
-        let is_shunned = self.rules.excludes(&Subject::told(Some(&id), specifiers))
+        let is_shunned = self
+            .rules
+            .excludes(&Subject::unlisted(Some(&id), specifiers))
             || (is_listed && !self.permits.of(&id).any);
         if self.rules.strict && is_shunned {
             return false;

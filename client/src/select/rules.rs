@@ -63,7 +63,7 @@ impl<'a> Subject<'a> {
 
     /// A relay that strangers send us to.
     #[must_use]
-    pub fn told(id: Option<&'a RsaId>, specifiers: &LinkSpecifiers) -> Self {
+    pub fn unlisted(id: Option<&'a RsaId>, specifiers: &LinkSpecifiers) -> Self {
         Subject {
             rsa: id,
             nickname: "",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cepa_dir::fetch::Reply;
 use cepa_dir::request::{CertQuery, DescQuery};
-use cepa_dir::{Asker, DirAuthority, DirDocument, DirRequest, DirStore};
+use cepa_dir::{Asker, DirAuthority, DirRequest, DirStore};
 use cepa_netdoc::authcert::split_certs;
 use cepa_netdoc::descriptor::{ServerDescriptor, split_descriptors};
 use cepa_netdoc::extrainfo::{ExtraInfo, split_extra_infos};

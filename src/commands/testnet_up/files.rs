@@ -121,7 +121,7 @@ pub(super) fn write(plan: &Plan, folder: &Path, settings: &Settings) -> Result<W
         base_port: plan.base_port,
     };
     make_keys(&mut written.nodes)?;
-    let network = network(&written.nodes)?;
+    let network = network(&written.nodes, plan)?;
     let folder = &written.folder;
     let put = |name: &str, text: String| write_atomic(&folder.join(name), text.as_bytes(), 0o644);
     put("network.toml", network.encode())?;
@@ -216,7 +216,7 @@ fn authority_identity(keys: &Path, dir: SocketAddr, rng: &mut Rng) -> Result<Rsa
     authority::make(&KeyPaths::within(keys), terms, &mut ask, now, rng)
 }
 
-fn network(nodes: &[PlannedNode]) -> Result<Network, Failure> {
+fn network(nodes: &[PlannedNode], plan: &Plan) -> Result<Network, Failure> {
     let ipv4 = |address: SocketAddr| match address {
         SocketAddr::V4(address) => Some(address),
         SocketAddr::V6(_) => None,
@@ -238,6 +238,7 @@ fn network(nodes: &[PlannedNode]) -> Result<Network, Failure> {
         authorities,
         fallbacks: Vec::new(),
         testing: true,
+        shared_subnets: plan.shared_subnets,
     })
 }
 

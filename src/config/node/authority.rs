@@ -54,6 +54,9 @@ pub struct AuthorityTable {
     /// Relays that may be Running on one address; 2 without it, any number in a test network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_dir_max_servers_per_addr: Option<usize>,
+    /// Whether relays are tested at their IPv6 addresses, too; it takes an IPv6 connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tests_ipv6: Option<bool>,
     /// The bandwidth file of a scanner such as sbws (`V3BandwidthsFile`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth_file: Option<PathBuf>,
@@ -261,6 +264,7 @@ pub(super) fn check(
         recommended_versions: table.recommended_versions.map(Spanned::into_inner),
         consensus_method_max: table.consensus_method_max.map(Spanned::into_inner),
         auth_dir_max_servers_per_addr: table.auth_dir_max_servers_per_addr,
+        tests_ipv6: table.tests_ipv6.unwrap_or(false),
     })
 }
 

@@ -239,7 +239,7 @@ impl Runner {
     ) -> Result<(Reply, Goes), Refusal> {
         let reply = match order {
             Order::GetInfo(keys) => self.told_info(id, keys),
-            Order::GetConf(keys) => self.conf.told(keys),
+            Order::GetConf(keys) => self.conf.values_of(keys),
             Order::SetConf(settings) => self.set_conf(settings, Empty::Nought)?,
             Order::ResetConf(settings) => self.set_conf(settings, Empty::Default)?,
             Order::LoadConf(text) => self.load_conf(text)?,

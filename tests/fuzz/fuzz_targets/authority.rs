@@ -166,10 +166,12 @@ struct Seen {
 
 fn drain(authority: &mut Authority, seen: &mut Seen, now: Now) {
     loop {
-        let mut tests: Vec<RsaId> = Vec::new();
+        let mut tests = Vec::new();
         while let Some(command) = authority.poll_command() {
             match command {
-                Command::TestReachability { rsa_id, .. } => tests.push(rsa_id),
+                Command::TestReachability {
+                    rsa_id, address, ..
+                } => tests.push((rsa_id, address)),
                 Command::Serve(DirDocument::NextVote(vote)) => seen.vote = Some(vote),
                 Command::Serve(DirDocument::Consensus(text)) => seen.consensuses.push(text),
                 _ => {}
@@ -178,8 +180,8 @@ fn drain(authority: &mut Authority, seen: &mut Seen, now: Now) {
         if tests.is_empty() {
             return;
         }
-        for id in tests {
-            authority.handle_reachability(&id, true, now);
+        for (id, address) in tests {
+            authority.handle_reachability(&id, address, true, now);
         }
     }
 }

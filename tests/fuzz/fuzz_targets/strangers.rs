@@ -60,7 +60,7 @@ struct World {
     peers: Vec<Peer>,
     next: ChannelKey,
     wanted: Vec<CircuitKey>,
-    streams: Vec<StreamKey>,
+    streams: Vec<(StreamKey, Awaits)>,
 }
 
 fn world() -> World {
@@ -245,11 +245,17 @@ impl World {
         while let Some(command) = self.switch.poll_command() {
             match command {
                 SwitchCommand::NeedChannel { circuit, .. } => self.wanted.push(circuit),
-                SwitchCommand::Connect { stream, .. }
-                | SwitchCommand::Resolve { stream, .. }
-                | SwitchCommand::OpenDir { stream, .. } => self.streams.push(stream),
+                SwitchCommand::Connect { stream, .. } => {
+                    self.streams.push((stream, Awaits::Connection));
+                }
+                SwitchCommand::Resolve { stream, .. } => {
+                    self.streams.push((stream, Awaits::Answers));
+                }
+                SwitchCommand::OpenDir { stream, .. } => {
+                    self.streams.push((stream, Awaits::Directory));
+                }
                 SwitchCommand::CloseStream { stream } => {
-                    self.streams.retain(|known| *known != stream);
+                    self.streams.retain(|(known, _)| *known != stream);
                 }
                 SwitchCommand::CloseChannel { channel, .. } => {
                     let found = self.peers.iter().position(|peer| peer.channel == channel);
@@ -273,25 +279,48 @@ impl World {
         for circuit in std::mem::take(&mut self.wanted) {
             self.switch.handle_channel_found(circuit, found, self.now);
         }
-        let addr = SocketAddr::from(([9, 9, 9, 9], 80));
-        for stream in self.streams.clone() {
-            match how >> 1 & 3 {
-                0 => self.switch.stream_connected(stream, addr, 60, self.now),
-                1 => self
-                    .switch
-                    .stream_failed(stream, EndReason::CONNECTREFUSED, self.now),
-                2 => {
-                    let room = self.switch.stream_room(stream).min(2000);
-                    self.switch
-                        .stream_send(stream, &[7; 2000][..room], self.now);
-                }
-                _ => {
-                    let mut taken = Vec::new();
-                    self.switch.stream_take(stream, &mut taken, 2000);
-                    self.switch.stream_written(stream, taken.len(), self.now);
-                }
+        let mut streams = std::mem::take(&mut self.streams);
+        streams.retain_mut(|(stream, awaits)| self.answer_stream(*stream, awaits, how >> 1 & 3));
+        self.streams.append(&mut streams);
+    }
+
+    /// Does for a stream what its socket would, as is its turn; false if it ends by that.
+    fn answer_stream(&mut self, stream: StreamKey, awaits: &mut Awaits, how: u8) -> bool {
+        let (addr, now) = (SocketAddr::from(([9, 9, 9, 9], 80)), self.now);
+        match (how, *awaits) {
+            (0, Awaits::Connection) => {
+                self.switch.stream_connected(stream, addr, 60, now);
+                *awaits = Awaits::Nothing;
             }
+            (0, Awaits::Directory) => {
+                self.switch.stream_dir_connected(stream, now);
+                *awaits = Awaits::Nothing;
+            }
+            (0, Awaits::Answers) => {
+                self.switch.stream_resolved(stream, Vec::new(), now);
+                return false;
+            }
+            (1, Awaits::Nothing) => {
+                self.switch.stream_close(stream, EndReason::DONE, now);
+                return false;
+            }
+            (1, _) => {
+                self.switch
+                    .stream_failed(stream, EndReason::CONNECTREFUSED, now);
+                return false;
+            }
+            (2, Awaits::Nothing) => {
+                let room = self.switch.stream_room(stream).min(2000);
+                self.switch.stream_send(stream, &[7; 2000][..room], now);
+            }
+            (3, Awaits::Nothing) => {
+                let mut taken = Vec::new();
+                self.switch.stream_take(stream, &mut taken, 2000);
+                self.switch.stream_written(stream, taken.len(), now);
+            }
+            _ => {}
         }
+        true
     }
 
     /// Empties the queues of all who read.
@@ -326,7 +355,7 @@ impl World {
         self.take_commands();
         assert_eq!(self.streams.len(), before + 1, "no stream for the honest");
         let addr = SocketAddr::from(([9, 9, 9, 9], 80));
-        let stream = *self.streams.last().expect("it was counted");
+        let (stream, _) = *self.streams.last().expect("it was counted");
         self.switch.stream_connected(stream, addr, 60, self.now);
         self.take_output();
         assert_eq!(self.peers[0].came, [RelayCommand::CONNECTED]);
@@ -339,6 +368,15 @@ impl World {
         let left = [counts.channels, counts.circuits, counts.queued_cells];
         assert_eq!(left, [0; 3], "{counts:?}");
     }
+}
+
+/// What a stream waits for.
+#[derive(Clone, Copy)]
+enum Awaits {
+    Connection,
+    Answers,
+    Directory,
+    Nothing,
 }
 
 impl Peer {

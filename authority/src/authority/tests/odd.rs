@@ -196,8 +196,9 @@ fn a_stranger_of_whom_nothing_came_leaves_nothing() {
         let text = descriptor(relay, at(0), |_| {});
         assert_eq!(authority.handle_descriptor(&text, clock(1)).status, 200);
     }
-    authority.handle_reachability(&id(0), true, clock(2));
-    authority.handle_reachability(&id(1), false, clock(2));
+    let port = |relay: usize| SocketAddr::from((address(relay), 9001));
+    authority.handle_reachability(&id(0), port(0), true, clock(2));
+    authority.handle_reachability(&id(1), port(1), false, clock(2));
     std::iter::from_fn(|| authority.poll_command()).for_each(drop);
     authority.handle_timeout(clock(3 * 86_400));
     let dropped = std::iter::from_fn(|| authority.poll_command()).filter_map(|one| match one {

@@ -2,7 +2,7 @@
 //! the test carries between them or loses.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, LazyLock};
 use std::time::UNIX_EPOCH;
 
@@ -189,7 +189,7 @@ pub(super) enum Wish {
     Signatures(usize, Arc<str>),
     FetchSignatures(usize),
     Descriptors(usize, Vec<[u8; 20]>),
-    Test(RsaId),
+    Test(RsaId, SocketAddr),
 }
 
 #[expect(
@@ -308,9 +308,9 @@ impl World {
                     authority.handle_read_descriptors(crate::read_descriptors(&body), now)
                 });
             }
-            Wish::Test(id) => {
+            Wish::Test(id, address) => {
                 self.with(from, |authority| {
-                    authority.handle_reachability(&id, true, now)
+                    authority.handle_reachability(&id, address, true, now)
                 });
             }
             Wish::Votes(..) | Wish::FetchSignatures(_) | Wish::Descriptors(..) => {}
@@ -393,7 +393,9 @@ impl Place {
                 Command::FetchDescriptors { from, digests } => {
                     Wish::Descriptors(peer(from), digests)
                 }
-                Command::TestReachability { rsa_id, .. } => Wish::Test(rsa_id),
+                Command::TestReachability {
+                    rsa_id, address, ..
+                } => Wish::Test(rsa_id, address),
                 Command::Put(row) => {
                     self.rows.insert((row.kind, row.key.clone()), row);
                     continue;
@@ -421,8 +423,8 @@ impl Place {
             DirDocument::NextSignatures(text) => self.signatures = Some(text),
             DirDocument::CurrentVotes(_) => self.votes.clear(),
             DirDocument::Consensus(text) => self.consensuses.push(text),
-            DirDocument::Descriptor(desc) => {
-                self.descriptors.insert(desc.digest, desc.text.clone());
+            DirDocument::ServerDesc(desc) => {
+                self.descriptors.insert(desc.digest, desc.text.to_string());
             }
             _ => {}
         }

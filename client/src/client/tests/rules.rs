@@ -62,7 +62,7 @@ fn rules_that_leave_no_path_refuse_at_once() {
         .client
         .circuits
         .choice
-        .told()
+        .warned()
         .iter()
         .map(String::as_str)
         .collect();

@@ -319,7 +319,7 @@ fn all_together_are_made_once() {
     let mut store = filled();
     let all = |store: &DirStore, later: u64| {
         let now = now() + Duration::from_secs(later);
-        let request = DirRequest::ServerDescs(cepa_dir::request::DescQuery::All);
+        let request = DirRequest::ServerDescs(crate::request::DescQuery::All);
         let asker = Asker {
             accept_encoding: Some("x-tor-lzma, deflate"),
             ..PLAIN

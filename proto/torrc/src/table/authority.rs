@@ -43,7 +43,7 @@ table! {
         "`consensus_method_max` decides which keys are asked for";
     Refused AuthDirTestEd25519LinkKeys: Bool = "1", "links are tested with their keys";
     Refused AuthDirTestReachability: Bool = "1", "relays are tested";
-    Refused AuthDirHasIPv6Connectivity: Bool = "0", "relays are not tested over IPv6";
+    Meant AuthDirHasIPv6Connectivity: Bool = "0", "`tests_ipv6` of `[authority]`";
     Accepted AuthDirRejectRequestsUnderLoad: Bool = "1", "requests are bounded otherwise";
     Meant AuthDirFastGuarantee: Size = "100 KB",
         "`auth_dir_fast_guarantee` of `[authority.flags]`";

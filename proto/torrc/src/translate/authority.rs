@@ -71,6 +71,12 @@ fn share(text: &str) -> Option<String> {
     Some(format!("{share:?}"))
 }
 
+/// Options that are a number in either file.
+const NUMBERS: [(&str, &str); 2] = [
+    ("V3AuthNIntervalsValid", "intervals_valid"),
+    ("AuthDirMaxServersPerAddr", "auth_dir_max_servers_per_addr"),
+];
+
 impl Work<'_> {
     /// `[authority]` and what is below it.
     pub(super) fn authority(&mut self, document: &mut Document) {
@@ -90,13 +96,16 @@ impl Work<'_> {
                 body.key(key, &seconds.to_string(), value);
             }
         }
-        if let Some(intervals) = self.settings.one("V3AuthNIntervalsValid") {
-            body.key("intervals_valid", intervals.text.trim(), intervals);
+        for (option, key) in NUMBERS {
+            if let Some(value) = self.settings.one(option) {
+                body.key(key, value.text.trim(), value);
+            }
+        }
+        if let Some(value) = self.settings.one("AuthDirHasIPv6Connectivity") {
+            let is_on = value.text.trim() == "1";
+            body.key("tests_ipv6", &is_on.to_string(), value);
         }
         self.versions(&mut body);
-        if let Some(most) = self.settings.one("AuthDirMaxServersPerAddr") {
-            body.key("auth_dir_max_servers_per_addr", most.text.trim(), most);
-        }
         self.paths(
             &mut body,
             &[

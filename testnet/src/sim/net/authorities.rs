@@ -20,6 +20,7 @@ mod setup;
 mod weather;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use cepa_crypto::{Rng, RsaId};
@@ -146,7 +147,7 @@ enum Event {
     Arrive(Box<Message>),
     Answer(Box<Answer>),
     /// A test of reachability has ended.
-    Reached(usize, u64, RsaId),
+    Reached(usize, u64, RsaId, SocketAddr),
     /// An hour's weather is drawn.
     Dawn(Hour),
     /// An hour is judged; so many were to agree when nothing had changed.
@@ -251,7 +252,7 @@ impl World {
             Event::Wake(number, generation) => self.wake(number, generation),
             Event::Arrive(message) => exchange::arrive(self, *message),
             Event::Answer(answer) => exchange::take_answer(self, *answer),
-            Event::Reached(number, generation, relay) => {
+            Event::Reached(number, generation, relay, address) => {
                 let is_up = self
                     .relay_of
                     .get(&relay)
@@ -259,7 +260,8 @@ impl World {
                 let is_up = is_up.is_some_and(|relay| relay.is_up);
                 let now = self.now(number);
                 if let Some(core) = self.core(number, generation) {
-                    core.authority.handle_reachability(&relay, is_up, now);
+                    core.authority
+                        .handle_reachability(&relay, address, is_up, now);
                     exchange::drain(self, number);
                 }
             }

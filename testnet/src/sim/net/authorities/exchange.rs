@@ -396,13 +396,15 @@ fn run_command(world: &mut World, number: usize, command: Command) {
             let request = DirRequest::ServerDescs(DescQuery::Digests(digests));
             send(world, Message::get(from, peer(at.port()), request));
         }
-        Command::TestReachability { rsa_id, .. } => {
+        Command::TestReachability {
+            rsa_id, address, ..
+        } => {
             let takes = between(
                 &mut world.rng,
                 Duration::from_millis(50),
                 Duration::from_millis(1500),
             );
-            let ended = Event::Reached(number, generation, rsa_id);
+            let ended = Event::Reached(number, generation, rsa_id, address);
             world.events.plan(world.at + takes, ended);
         }
         Command::Serve(document) => serve(world, number, document),

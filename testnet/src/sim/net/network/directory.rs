@@ -251,7 +251,7 @@ fn test(
     ed: cepa_crypto::Ed25519Id,
 ) {
     let expected = expect(rsa, Some(ed));
-    links::connect(net, number, address, expected, Purpose::Test(rsa));
+    links::connect(net, number, address, expected, Purpose::Test(rsa, address));
 }
 
 fn serve_document(net: &mut Network, number: usize, document: DirDocument) {

@@ -30,7 +30,7 @@ pub(super) enum Purpose {
     /// A relay's, by which circuits are extended.
     Relay(RsaId),
     /// An authority tests a relay.
-    Test(RsaId),
+    Test(RsaId, SocketAddr),
 }
 
 /// One end of a connection.
@@ -214,9 +214,9 @@ fn open(
             client.client.handle_channel_opened(link, established, now)
         }
         (Plane::Client(_), _) => None,
-        (Plane::Relay(relay), Purpose::Test(rsa)) if !is_accepted => {
+        (Plane::Relay(relay), Purpose::Test(rsa, address)) if !is_accepted => {
             if let Some(authority) = &mut relay.authority {
-                authority.handle_reachability(&rsa, true, now);
+                authority.handle_reachability(&rsa, address, true, now);
             }
             None
         }
@@ -396,9 +396,9 @@ pub(super) fn failed(net: &mut Network, machine: usize, purpose: Purpose) {
                 }
             }
         }
-        (Some(Plane::Relay(relay)), Purpose::Test(rsa)) => {
+        (Some(Plane::Relay(relay)), Purpose::Test(rsa, address)) => {
             if let Some(authority) = &mut relay.authority {
-                authority.handle_reachability(&rsa, false, now);
+                authority.handle_reachability(&rsa, address, false, now);
             }
         }
         _ => {}
