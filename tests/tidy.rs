@@ -2,9 +2,8 @@
 //! names, first lines, which crate may use which, and that what documents and code say of each
 //! other is there.
 //!
-//! What breaks a rule is cut or renamed; what is known to, and waits for it, is named in `impls`
-//! and `circles`, whose lists can only become shorter. Sizes are read off rustfmt's layout: a
-//! function ends at the first line that is its closing brace at its indent.
+//! What breaks a rule is cut or renamed; there are no exceptions. Sizes are read off rustfmt's
+//! layout: a function ends at the first line that is its closing brace at its indent.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 

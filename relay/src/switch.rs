@@ -12,26 +12,23 @@
 
 mod cells;
 mod channels;
-mod circuit;
+mod circuits;
 mod command;
 mod config;
+mod context;
 mod counts;
-mod create;
-mod destroy;
 mod dos;
-mod edge;
-mod extend;
-mod flow;
-mod foreign;
-mod intro;
+mod handover;
 mod known;
 mod memory;
 mod message;
 mod onionskins;
 mod padding;
-mod point;
-mod rendezvous;
+mod place;
+mod points;
+mod shared;
 mod stream;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -39,82 +36,63 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cepa_circuit::{CircuitKey, PaddingBudget, PaddingSchedule, StreamKey};
+use cepa_circuit::{CircuitKey, OnionskinError, OnionskinReply, StreamKey};
 use cepa_crypto::Rng;
-use cepa_limits::{Account, DosCounts};
-use cepa_link::{Channel, ChannelKey, CircuitRef, Established};
+use cepa_limits::{Account, Shortage};
+use cepa_link::{ChannelKey, CircuitRef, Established};
 use cepa_wire::Now;
-use cepa_wire::cell::{self, CellBuf};
-use slotmap::SlotMap;
+use cepa_wire::destroy::DestroyReason;
 
 use channels::Channels;
-use circuit::{Circuit, Place};
-use edge::Edge;
-use memory::Ledger;
+use circuits::Circuits;
+use context::Context;
+use dos::Defenses;
+use handover::Outbox;
+use memory::{Holder, Ledger, Load};
 use onionskins::Onionskins;
-use point::Points;
+use padding::Padding;
+use place::Place;
+use points::Points;
+use shared::Shared;
+use streams::Streams;
 
-pub use command::{ChannelClose, Command, Handover, LinkTarget, WORKERS_MAX, WorkerId};
-pub use config::{CONNECTING_SHARE, Limits, PointParams, SwitchConfig};
-pub use counts::{PointAction, PointCell, PointCounts, StreamCounts, SwitchCounts};
+pub use command::{ChannelClose, Command, LinkTarget};
+pub use config::{CONNECTING_SHARE, Limits, OnionskinLimits, PointParams, SwitchConfig};
+pub use counts::SwitchCounts;
+pub use handover::{CircuitItem, Handover, PointItem, PointKey};
 pub use known::KnownRelays;
 pub use memory::MemoryCounts;
-pub use onionskins::{OnionskinCounts, OnionskinKind, OnionskinLimits};
-pub use point::{CircuitPlace, PointItem, PointKey};
+pub use onionskins::{OnionskinCounts, OnionskinKind};
+pub use place::{CircuitPlace, WORKERS_MAX, WorkerId};
+pub use points::{PointAction, PointCell, PointCounts};
+pub use streams::StreamCounts;
 
 /// Cells of one [`Switch::take_output`]: as many as fit one TLS record of 16 KiB.
 pub const OUTPUT_CELLS_MAX: usize = 31;
-/// How often channels are looked at for padding and idleness.
-const TICK: Duration = Duration::from_secs(1);
-/// How long a channel without circuits stays open if there is a better one to the same relay: for
-/// circuits that are on their way to it. The value is ours.
-const RETIRED_IDLE: Duration = Duration::from_secs(10);
-
 /// One worker's part of the relay.
+///
+/// It says which table an input is for, and works off what follows from it. The circuits know
+/// neither streams nor points, which belong to circuits; all work with what they share.
 pub struct Switch {
-    worker: WorkerId,
-    config: Arc<SwitchConfig>,
-    relays: Arc<KnownRelays>,
-    rng: Rng,
-    channels: Channels,
-    /// Boxed: the table keeps its slots for ever, and a flood leaves many.
-    circuits: SlotMap<CircuitKey, Box<Circuit>>,
-    streams: SlotMap<StreamKey, Edge>,
-    commands: VecDeque<Command>,
-    /// Where the points are whose keys are at home with this worker.
+    shared: Shared,
+    circuits: Circuits,
+    streams: Streams,
     points: Points,
-    point_counts: PointCounts,
-    streams_taken: StreamCounts,
-    dos_counts: DosCounts,
-    /// By worker.
-    handover: Vec<Vec<Handover>>,
-    ready_streams: Vec<StreamKey>,
-    /// Streams that wait for what their rate allows.
-    paced_streams: Vec<StreamKey>,
-    /// Circuits with padding to send.
-    padding: PaddingSchedule,
-    padding_budget: PaddingBudget,
-    drained: Vec<CircuitRef>,
     onionskins: Onionskins,
-    /// Whether no new circuits are taken, as the relay has used up what it may carry.
-    is_hibernating: bool,
+    padding: Padding,
     ledger: Ledger,
-    /// Bytes that came for streams and that their sockets have not taken.
-    inbound_bytes: usize,
-    /// Streams that wait for a connection or an answer of the DNS.
-    connecting: usize,
-    next_tick: Option<Instant>,
-    next_pace: Option<Instant>,
+    /// Room for circuits that have drained, which is kept.
+    drained: Vec<CircuitRef>,
 }
 
 impl std::fmt::Debug for Switch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Switch")
-            .field("worker", &self.worker)
-            .field("channels", &self.channels.len())
+            .field("worker", &self.worker())
+            .field("channels", &self.shared.channels.len())
             .field("circuits", &self.circuits.len())
             .field("streams", &self.streams.len())
-            .field("queued_cells", &self.channels.queued_cells())
+            .field("queued_cells", &self.shared.channels.queued_cells())
             .finish_non_exhaustive()
     }
 }
@@ -124,99 +102,100 @@ impl Switch {
     #[must_use]
     pub fn new(worker: WorkerId, workers: usize, config: Arc<SwitchConfig>, rng: Rng) -> Self {
         debug_assert!(usize::from(worker.0) < workers && workers <= WORKERS_MAX);
-        let ledger = Ledger::new(Arc::clone(&config.memory));
+        let memory = Arc::clone(&config.memory);
         Switch {
-            worker,
-            config,
-            relays: Arc::default(),
-            rng,
-            channels: Channels::default(),
-            circuits: SlotMap::with_key(),
-            streams: SlotMap::with_key(),
-            commands: VecDeque::new(),
+            ledger: Ledger::new(Arc::clone(&memory)),
+            shared: Shared {
+                config,
+                relays: Arc::default(),
+                memory,
+                rng,
+                channels: Channels::default(),
+                outbox: Outbox::new(worker, workers),
+                commands: VecDeque::new(),
+                defenses: Defenses::default(),
+            },
+            circuits: Circuits::default(),
+            streams: Streams::default(),
             points: Points::default(),
-            point_counts: PointCounts::default(),
-            streams_taken: StreamCounts::default(),
-            dos_counts: DosCounts::default(),
-            handover: (0..workers).map(|_| Vec::new()).collect(),
-            ready_streams: Vec::new(),
-            paced_streams: Vec::new(),
-            padding: PaddingSchedule::default(),
-            padding_budget: PaddingBudget::default(),
-            drained: Vec::new(),
             onionskins: Onionskins::default(),
-            ledger,
-            is_hibernating: false,
-            inbound_bytes: 0,
-            connecting: 0,
-            next_tick: None,
-            next_pace: None,
+            padding: Padding::default(),
+            drained: Vec::new(),
         }
+    }
+
+    /// The worker of this switch.
+    #[must_use]
+    pub fn worker(&self) -> WorkerId {
+        self.shared.outbox.own
+    }
+
+    /// How many workers there are, this one included.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.shared.outbox.workers()
     }
 
     /// Takes no new circuits from now on, or takes them again.
     pub fn set_hibernating(&mut self, is_hibernating: bool) {
-        self.is_hibernating = is_hibernating;
+        self.onionskins.is_hibernating = is_hibernating;
     }
 
     /// Replaces the configuration; streams that may no longer leave are closed if the operator
     /// wants that.
     pub fn set_config(&mut self, config: Arc<SwitchConfig>, now: Now) {
-        let before = std::mem::replace(&mut self.config, config);
-        self.reevaluate_streams(&before.exit_policy, now);
+        let before = std::mem::replace(&mut self.shared.config, config);
+        self.with_streams(now, |streams, cx| {
+            streams.reevaluate(&before.exit_policy, cx);
+        });
     }
 
     /// Replaces what is known of the other relays, after a new consensus.
     pub fn set_relays(&mut self, relays: Arc<KnownRelays>) {
-        self.relays = relays;
-    }
-
-    /// How many channels, circuits, streams and cells there are, and what was counted.
-    #[must_use]
-    pub fn counts(&self) -> SwitchCounts {
-        let channels = self.channels.values();
-        SwitchCounts {
-            channels: self.channels.len(),
-            channels_initiated: channels.filter(|it| it.channel.link().initiator).count(),
-            circuits: self.circuits.len(),
-            streams: self.streams.len(),
-            queued_cells: self.channels.queued_cells(),
-            onionskins: self.onionskins.len(),
-            onionskins_ever: self.onionskins.counts,
-            streams_taken: self.streams_taken,
-            dos: self.dos_counts,
-            points: self.point_counts.clone(),
-            memory: self.ledger.counts(),
-        }
-    }
-
-    /// Takes over a link whose handshake is done.
-    pub fn add_channel(&mut self, link: Established, now: Now) -> ChannelKey {
-        let is_client = !link.initiator && link.peer.is_none();
-        let mut channel = Channel::new(link, now);
-        if is_client {
-            channel.set_padding(Some(self.config.padding), &mut self.rng);
-        }
-        self.next_tick.get_or_insert(now.mono + TICK);
-        self.channels.insert(channel, now)
-    }
-
-    /// No circuit is given this channel any more: there is a better one to the same relay.
-    pub fn retire_channel(&mut self, channel: ChannelKey) {
-        if let Some(link) = self.channels.link_mut(channel) {
-            link.is_retired = true;
-        }
+        self.shared.relays = relays;
     }
 
     /// What is known of the other relays.
     #[must_use]
     pub fn known_relays(&self) -> &KnownRelays {
-        &self.relays
+        &self.shared.relays
+    }
+
+    /// How many channels, circuits, streams and cells there are, and what was counted.
+    #[must_use]
+    pub fn counts(&self) -> SwitchCounts {
+        let channels = &self.shared.channels;
+        SwitchCounts {
+            channels: channels.len(),
+            channels_initiated: channels.initiated(),
+            circuits: self.circuits.len(),
+            streams: self.streams.len(),
+            queued_cells: channels.queued_cells(),
+            onionskins: self.onionskins.len(),
+            onionskins_ever: self.onionskins.counts,
+            streams_taken: self.streams.taken,
+            dos: self.shared.defenses.counts,
+            points: self.points.counts.clone(),
+            memory: self.ledger.counts,
+        }
+    }
+
+    /// Takes over a link whose handshake is done.
+    pub fn add_channel(&mut self, link: Established, now: Now) -> ChannelKey {
+        let (padding, rng) = (self.shared.config.padding, &mut self.shared.rng);
+        self.shared.channels.add(link, padding, rng, now)
+    }
+
+    /// No circuit is given this channel any more: there is a better one to the same relay.
+    pub fn retire_channel(&mut self, channel: ChannelKey) {
+        if let Some(link) = self.shared.channels.link_mut(channel) {
+            link.is_retired = true;
+        }
     }
 
     /// Counts what a channel's peer asks for with all else that its address does.
     pub fn set_account(&mut self, channel: ChannelKey, account: Option<Arc<Account>>) {
-        if let Some(link) = self.channels.link_mut(channel) {
+        if let Some(link) = self.shared.channels.link_mut(channel) {
             link.account = account;
         }
     }
@@ -224,135 +203,216 @@ impl Switch {
     /// What the handshake of a channel found out.
     #[must_use]
     pub fn link(&self, channel: ChannelKey) -> Option<&Established> {
-        self.channels.get(channel).map(|link| link.channel.link())
+        let link = self.shared.channels.get(channel)?;
+        Some(link.channel.link())
+    }
+
+    /// The connection under a channel is gone: all its circuits end.
+    pub fn channel_closed(&mut self, channel: ChannelKey, now: Now) {
+        let Some(link) = self.shared.channels.remove(channel) else {
+            return;
+        };
+        self.onionskins.forget(channel);
+        for (circ_id, circuit) in link.channel.circuit_refs() {
+            self.circuits
+                .channel_closed(circ_id, circuit, &mut self.shared);
+            self.settle(now);
+        }
+        self.ledger.tell(self.load());
     }
 
     /// Appends up to about one TLS record of cells to `out`, in scheduling order.
     pub fn take_output(&mut self, channel: ChannelKey, out: &mut Vec<u8>, now: Now) {
-        let mut drained = std::mem::take(&mut self.drained);
-        self.channels.change(channel, |link| {
+        let (channels, own) = (&mut self.shared.channels, self.shared.outbox.own);
+        let drained = &mut self.drained;
+        channels.change(channel, |link| {
             link.channel
-                .take_output(out, OUTPUT_CELLS_MAX, now, &mut drained)
+                .take_output(out, OUTPUT_CELLS_MAX, now, drained)
         });
-        for place in drained.drain(..).map(Place::unpack) {
-            if place.worker == self.worker {
-                self.wake_streams(place.circuit);
+        for place in self.drained.drain(..).map(Place::unpack) {
+            if place.worker == own {
+                let circuits = &mut self.circuits;
+                self.streams.wake(place.circuit, circuits, channels);
             }
         }
-        self.drained = drained;
     }
 
     /// Whether [`Switch::take_output`] has something to give.
     #[must_use]
     pub fn has_output(&self, channel: ChannelKey) -> bool {
-        self.channels
-            .get(channel)
-            .is_some_and(|link| link.channel.has_output())
+        let link = self.shared.channels.get(channel);
+        link.is_some_and(|link| link.channel.has_output())
     }
 
     /// Moves out the channels that have new output and the streams that have new input or room
     /// since last asked; each stands there once.
     pub fn take_ready(&mut self, channels: &mut Vec<ChannelKey>, streams: &mut Vec<StreamKey>) {
-        self.channels.take_ready(channels);
-        for key in &self.ready_streams {
-            if let Some(edge) = self.streams.get_mut(*key) {
-                edge.listed = false;
-            }
-        }
-        streams.append(&mut self.ready_streams);
+        self.shared.channels.take_ready(channels);
+        self.streams.take_ready(streams);
     }
 
     /// The next thing that the outside is to do.
     pub fn poll_command(&mut self) -> Option<Command> {
-        self.commands.pop_front()
+        debug_assert!(self.is_settled(), "an input is worked off to its end");
+        self.shared.commands.pop_front()
     }
 
     /// When [`Switch::handle_timeout`] wants to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let timers = [self.next_tick, self.next_pace, self.padding.next()];
+        let (tick, pace) = (self.shared.channels.next_tick, self.streams.next_pace);
+        let timers = [tick, pace, self.padding.next()];
         timers.into_iter().flatten().min()
     }
 
     /// Lets streams go on at their rates, sends due padding, and closes channels that have been
     /// idle for long.
     pub fn handle_timeout(&mut self, now: Now) {
-        self.handle_pace(now);
-        self.handle_padding(now);
-        if self.next_tick.is_none_or(|tick| now.mono < tick) {
+        self.streams.handle_timeout(now);
+        let cx = &mut Context::new(&mut self.circuits, &mut self.shared, now);
+        self.padding.handle_timeout(cx);
+        self.settle(now);
+        let Shared {
+            channels,
+            config,
+            rng,
+            commands,
+            ..
+        } = &mut self.shared;
+        let idle_max = config.limits.channel_idle;
+        let Some(idle) = channels.handle_timeout(idle_max, rng, commands, now) else {
             return;
-        }
-        self.next_tick = (!self.channels.is_empty()).then_some(now.mono + TICK);
-        let (idle_max, retired_max) = (self.config.limits.channel_idle, RETIRED_IDLE);
-        let (rng, commands) = (&mut self.rng, &mut self.commands);
-        let idle = self.channels.tick(|channel, link| {
-            link.channel.handle_timeout(now, rng);
-            let is_used = link.channel.circuit_count() > 0;
-            if is_used != link.is_used && !link.channel.link().initiator {
-                link.is_used = is_used;
-                commands.push_back(Command::ChannelUsed { channel, is_used });
-            }
-            if is_used {
-                link.idle_since = None;
-                return false;
-            }
-            let since = *link.idle_since.get_or_insert(now.mono);
-            let idle_max = if link.is_retired {
-                retired_max
-            } else {
-                idle_max
-            };
-            now.mono.saturating_duration_since(since) >= idle_max
-        });
-        for key in idle {
-            self.close_channel(key, ChannelClose::Idle, now);
+        };
+        for channel in idle {
+            let reason = ChannelClose::Idle;
+            let close = Command::CloseChannel { channel, reason };
+            self.shared.commands.push_back(close);
+            self.channel_closed(channel, now);
         }
         self.limit_memory(now);
     }
 
-    /// Queues a cell for the circuit that its id names on a channel of ours. `false`: there is no
-    /// such circuit, or its queue is full.
-    fn queue(&mut self, channel: ChannelKey, cell: &CellBuf, now: Now) -> bool {
-        self.channels.queue(channel, cell, now)
+    /// The answer to [`Command::Onionskin`].
+    pub fn handle_onionskin(
+        &mut self,
+        key: CircuitKey,
+        reply: Result<OnionskinReply, OnionskinError>,
+        now: Now,
+    ) {
+        let cx = &mut Context::new(&mut self.circuits, &mut self.shared, now);
+        self.onionskins.handle_reply(key, reply, cx);
+        self.settle(now);
     }
 
-    /// A channel whose peer provokes answers without reading them is closed.
-    fn close_unread(&mut self, channel: ChannelKey) {
-        let Some(link) = self.channels.link_mut(channel) else {
-            return;
-        };
-        if !std::mem::replace(&mut link.closing, true) {
-            let reason = ChannelClose::NotReading;
-            self.commands
-                .push_back(Command::CloseChannel { channel, reason });
-        }
+    /// What answering an onionskin has cost, by which it is judged how long others would wait.
+    pub fn note_onionskin_cost(&mut self, cost: Duration) {
+        self.onionskins.note_cost(cost);
     }
 
-    /// Forgets a circuit on a channel, and the cells queued for it; `false` if there is none.
-    fn forget(&mut self, channel: ChannelKey, circ_id: cell::CircId) -> bool {
-        let Some(circuit) = self.channels.forget(channel, circ_id) else {
-            return false;
-        };
-        if let Some(link) = self.channels.link_mut(channel)
-            && Place::unpack(circuit).side == circuit::Side::Previous
-        {
-            link.accepted = link.accepted.saturating_sub(1);
-        }
-        true
+    /// The answer to [`Command::NeedChannel`]: which worker has the channel, and its key there.
+    pub fn handle_channel_found(
+        &mut self,
+        key: CircuitKey,
+        found: Option<(WorkerId, ChannelKey)>,
+        now: Now,
+    ) {
+        let shared = &mut self.shared;
+        self.circuits.handle_channel_found(key, found, shared, now);
+        self.settle(now);
     }
 
     /// The batch of items for another worker, to be given to its [`Switch::handle_handover`].
     #[must_use]
     pub fn take_handover(&mut self, worker: WorkerId) -> Vec<Handover> {
-        self.handover
-            .get_mut(usize::from(worker.0))
-            .map(std::mem::take)
-            .unwrap_or_default()
+        self.shared.outbox.take(worker)
     }
 
-    fn hand_over(&mut self, worker: WorkerId, item: Handover) {
-        if let Some(batch) = self.handover.get_mut(usize::from(worker.0)) {
-            batch.push(item);
+    /// Handles a batch that another worker's switch has collected for this one.
+    pub fn handle_handover(&mut self, items: Vec<Handover>, now: Now) {
+        for item in items {
+            let (circuits, shared) = (&mut self.circuits, &mut self.shared);
+            match item {
+                Handover::Circuit(item) => circuits.handle_item(item, shared, now),
+                Handover::Point(item) => {
+                    let cx = &mut Context::new(circuits, shared, now);
+                    self.points.handle_item(item, cx);
+                }
+                Handover::MemoryShort(shortage) => self.free_memory(shortage, now),
+            }
+            self.settle(now);
         }
+        self.limit_memory(now);
+    }
+
+    /// Works off what follows from an input: circuits have ended to which streams and points
+    /// belonged, and this worker has told itself something of points.
+    fn settle(&mut self, now: Now) {
+        let cx = &mut Context::new(&mut self.circuits, &mut self.shared, now);
+        loop {
+            if let Some(ended) = cx.circuits.poll_ended() {
+                let (circuit, reason) = (ended.circuit, ended.reason);
+                self.points.ended(circuit, ended.next, reason, cx);
+                for stream in ended.streams.into_values() {
+                    self.streams.orphan(stream, cx);
+                }
+            } else if let Some(item) = cx.shared.outbox.poll_own() {
+                self.points.handle_item(item, cx);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.circuits.ended() == 0 && self.shared.outbox.own_items() == 0
+    }
+
+    /// What is held, in bytes.
+    fn load(&self) -> Load {
+        let (channels, circuits) = (&self.shared.channels, &self.circuits);
+        Load::of(channels, circuits, &self.streams, &self.points)
+    }
+
+    /// Tells what is held, and if that is too much over all workers, closes the circuits that have
+    /// waited longest.
+    fn limit_memory(&mut self, now: Now) {
+        self.ledger.tell(self.load());
+        if let Some(shortage) = self.ledger.shortage(&mut self.shared.outbox) {
+            self.free_memory(shortage, now);
+        }
+    }
+
+    /// Closes the circuits that have waited longest, until this switch's part of what is to be
+    /// freed is free.
+    fn free_memory(&mut self, shortage: Shortage, now: Now) {
+        let Some(mut pass) = self.ledger.begin_pass(shortage, self.load()) else {
+            return;
+        };
+        self.shared.channels.trim();
+        pass.look(&self.shared.channels, &self.streams);
+        while let Some(holder) = pass.next(self.load()) {
+            match holder {
+                Holder::Circuit(channel, circ_id, circuit) => {
+                    let shared = &mut self.shared;
+                    self.circuits
+                        .close_queued(channel, circ_id, circuit, shared);
+                    shared.channels.trim_pool(channel);
+                }
+                Holder::Stream(stream) => self.close_held(stream, now),
+            }
+            self.settle(now);
+        }
+        self.ledger.end_pass(&pass, self.load());
+    }
+
+    /// Closes the circuit of a stream that holds bytes for its socket, and the stream.
+    fn close_held(&mut self, stream: StreamKey, now: Now) {
+        if let Some(circuit) = self.streams.circuit(stream) {
+            let shared = &mut self.shared;
+            let reason = DestroyReason::RESOURCELIMIT;
+            self.circuits.destroy(circuit, reason, shared);
+        }
+        // Before the stream is told that its circuit is gone: it would be read to its end.
+        self.with_streams(now, |streams, cx| streams.discard(stream, cx));
     }
 }

@@ -10,24 +10,6 @@ use std::path::Path;
 
 use super::{ARROWS, assert_none, crate_of, is_test, root, rust_files, without_tests};
 
-/// Circles that wait to be cut: crate, parent, and the children that may be in it.
-const UNCUT: [(&str, &str, &[&str]); 1] = [(
-    "cepa-relay",
-    "switch",
-    &[
-        "circuit",
-        "command",
-        "config",
-        "counts",
-        "dos",
-        "edge",
-        "intro",
-        "memory",
-        "onionskins",
-        "point",
-    ],
-)];
-
 /// A module's path in its crate.
 type Name = Vec<String>;
 
@@ -270,25 +252,15 @@ fn shown(circle: &BTreeSet<&str>, uses: &BTreeMap<String, BTreeMap<String, Name>
 
 #[test]
 fn modules_side_by_side_do_not_need_each_other() {
-    let (mut wrong, mut kept) = (Vec::new(), BTreeSet::new());
+    let mut wrong = Vec::new();
     for (krate, folder, _) in ARROWS {
         for (parent, uses) in Modules::of(krate, folder).uses() {
             let parent = parent.join("::");
             for circle in circles(&uses) {
-                let text = format!("{krate} {parent}: {}", shown(&circle, &uses));
-                println!("a circle in {text}");
-                let place = UNCUT.iter().position(|(of, within, all)| {
-                    (*of, *within) == (krate, &parent) && circle.iter().all(|one| all.contains(one))
-                });
-                match place {
-                    Some(place) => kept.extend([place]),
-                    None => wrong.push(text),
-                }
+                wrong.push(format!("{krate} {parent}: {}", shown(&circle, &uses)));
             }
         }
     }
-    let cut = (0..UNCUT.len()).filter(|place| !kept.contains(place));
-    wrong.extend(cut.map(|place| format!("is cut, and needs no place: {:?}", UNCUT[place])));
     assert_none(wrong);
 }
 

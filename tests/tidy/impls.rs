@@ -11,9 +11,6 @@ use super::{assert_none, crate_of, is_test, rust_files, without_tests};
 /// Lines of `impl` blocks of a type, at most.
 const IMPL_LINES_MAX: usize = 900;
 
-/// Those that are longer, and wait to be cut.
-const UNCUT: [(&str, &str); 1] = [("cepa-relay", "Switch")];
-
 /// Lines of `impl` blocks, tests apart, by crate and type.
 fn lines_of_impls() -> BTreeMap<(&'static str, String), usize> {
     let mut sums = BTreeMap::new();
@@ -88,15 +85,9 @@ fn no_type_does_too_much() {
     }
     let mut wrong = Vec::new();
     for ((name, of), sum) in &sums {
-        let waits = UNCUT.contains(&(name, of));
-        if *sum > IMPL_LINES_MAX && !waits {
+        if *sum > IMPL_LINES_MAX {
             wrong.push(format!(
                 "{name} {of}: {sum} lines of impl, at most {IMPL_LINES_MAX}"
-            ));
-        }
-        if *sum <= IMPL_LINES_MAX && waits {
-            wrong.push(format!(
-                "{name} {of}: is short enough, and needs no place in UNCUT"
             ));
         }
     }

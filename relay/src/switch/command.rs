@@ -1,29 +1,17 @@
-//! What a [`crate::Switch`] asks of the outside, and what switches hand to each other.
+//! What a [`crate::Switch`] asks of the outside.
 //!
 //! Effects are data: the shell drains [`Command`]s after each event, does them, and answers with a
 //! method of the switch, named at each. Answers about what is gone by then are harmless, as keys
-//! are checked by generation. [`Handover`] items go from worker to worker in batches, in order.
+//! are checked by generation.
 
 use std::net::SocketAddr;
 
 use cepa_circuit::{CircuitKey, OnionskinJob, StreamKey};
 use cepa_crypto::{Ed25519Id, RsaId};
-use cepa_limits::Shortage;
-use cepa_link::{ChannelKey, CircuitRef};
+use cepa_link::ChannelKey;
 use cepa_wire::begin::Begin;
-use cepa_wire::cell::{CellBuf, CircId, Payload};
-use cepa_wire::destroy::DestroyReason;
 use cepa_wire::resolve::Resolve;
 use smallvec::SmallVec;
-
-use super::point::{CircuitPlace, PointItem};
-
-/// One of the worker threads; each has one switch. Numbered from 0, below [`WORKERS_MAX`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct WorkerId(pub u8);
-
-/// Most workers: what a circuit's reference on a foreign channel has bits for.
-pub const WORKERS_MAX: usize = 128;
 
 /// The relay to which a circuit is to be extended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,79 +113,4 @@ pub enum ChannelClose {
     /// The plane has no such channel.
     #[error("the channel is not known")]
     Unknown,
-}
-
-/// What one worker's switch hands to another's. A circuit lives with the worker of its previous
-/// channel (the owner); its next channel may be another worker's (the host).
-#[derive(Debug)]
-pub enum Handover {
-    /// Owner to host: give the circuit an id on this channel and send CREATE2.
-    Open {
-        /// The circuit, as the host's channel is to name it.
-        circuit: CircuitRef,
-        /// The host's channel.
-        channel: ChannelKey,
-        /// The payload of the CREATE2 cell.
-        create: Box<Payload>,
-    },
-    /// Host to owner: CREATE2 is on its way.
-    Opened {
-        /// The owner's circuit.
-        circuit: CircuitKey,
-        /// The host.
-        host: WorkerId,
-        /// The host's channel.
-        channel: ChannelKey,
-        /// The id that the circuit has there.
-        circ_id: CircId,
-    },
-    /// Owner to host: queue this cell, whose circuit id is set.
-    Forward {
-        /// The circuit, which the id must name on that channel still.
-        circuit: CircuitRef,
-        /// The host's channel.
-        channel: ChannelKey,
-        /// The cell.
-        cell: CellBuf,
-    },
-    /// Host to owner: this cell came from the next hop.
-    Backward {
-        /// The owner's circuit.
-        circuit: CircuitKey,
-        /// The cell as it came.
-        cell: CellBuf,
-    },
-    /// Owner to host: the circuit is over; send DESTROY and forget it.
-    Close {
-        /// The circuit, which the id must name on that channel still.
-        circuit: CircuitRef,
-        /// The host's channel.
-        channel: ChannelKey,
-        /// The id that the circuit has there.
-        circ_id: CircId,
-        /// The reason that the DESTROY cell is to give.
-        reason: DestroyReason,
-    },
-    /// Host to owner: the next leg of the circuit is gone (or never came to be).
-    Closed {
-        /// The owner's circuit.
-        circuit: CircuitKey,
-        /// The id that it had; 0 if it got none.
-        circ_id: CircId,
-        /// Why the leg is gone.
-        reason: DestroyReason,
-    },
-    /// To a circuit joined at a rendezvous: a cell that came on the other.
-    Crossed {
-        /// The circuit.
-        circuit: CircuitKey,
-        /// The other.
-        from: CircuitPlace,
-        /// The cell.
-        cell: CellBuf,
-    },
-    /// What concerns introduction and rendezvous points.
-    Point(PointItem),
-    /// The process holds too much: whoever gets this frees its part.
-    MemoryShort(Shortage),
 }

@@ -13,7 +13,6 @@ use cepa_link::channel::PaddingRange;
 use cepa_netdoc::params::Params;
 use cepa_wire::establish_intro::DosParams;
 
-use super::onionskins::OnionskinLimits;
 use crate::exit_policy::ExitPolicy;
 
 /// Bounds of one switch. They are ours, against exhaustion; no section has them.
@@ -55,6 +54,30 @@ impl Default for Limits {
             intro_points_max: 1 << 16,
             cookies_max: 1 << 18,
             channel_idle: Duration::from_secs(180),
+        }
+    }
+}
+
+/// How many onionskins are taken on, and how long they may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnionskinLimits {
+    /// How many may wait, over all links.
+    pub waiting_max: usize,
+    /// How many are out to be answered at once.
+    pub out_max: usize,
+    /// How many are answered at the same time.
+    pub threads: u32,
+    /// `MaxOnionQueueDelay`: who would wait longer is refused.
+    pub delay_max: Duration,
+}
+
+impl Default for OnionskinLimits {
+    fn default() -> Self {
+        OnionskinLimits {
+            waiting_max: 4096,
+            out_max: 8,
+            threads: 1,
+            delay_max: Duration::from_millis(1750),
         }
     }
 }

@@ -16,14 +16,14 @@ use std::time::Instant;
 use cepa_circuit::StreamKey;
 use cepa_limits::{Memory, MemoryClass, MemoryShare, Shortage};
 use cepa_link::{ChannelKey, CircuitRef};
-use cepa_wire::Now;
 use cepa_wire::cell::CircId;
-use cepa_wire::destroy::DestroyReason;
 use tracing::warn;
 
-use super::Switch;
-use super::circuit::{Circuit, Place, Side};
-use super::command::{Command, Handover, WorkerId};
+use super::channels::Channels;
+use super::circuits::{Circuit, Circuits};
+use super::handover::Outbox;
+use super::points::Points;
+use super::streams::Streams;
 
 /// What a link costs besides its queues and the buffers of TLS: its state here, of TLS and of its
 /// task, as measured.
@@ -58,16 +58,57 @@ impl std::ops::AddAssign for MemoryCounts {
 
 /// Who holds memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Holder {
+pub(super) enum Holder {
+    /// A circuit that has cells queued on a channel.
     Circuit(ChannelKey, CircId, CircuitRef),
+    /// A stream that has bytes for its socket.
     Stream(StreamKey),
+}
+
+/// All that holds something, the oldest on top.
+type Holders = BinaryHeap<Reverse<(Instant, Holder)>>;
+
+/// What a switch holds, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    cells: usize,
+    streams: usize,
+    circuits: usize,
+    links: usize,
+    points: usize,
+}
+
+impl Load {
+    pub(super) fn of(
+        channels: &Channels,
+        circuits: &Circuits,
+        streams: &Streams,
+        points: &Points,
+    ) -> Self {
+        Load {
+            cells: channels.queue_bytes(),
+            streams: streams.inbound_bytes,
+            circuits: circuits.len() * CIRCUIT_BYTES + streams.len() * STREAM_BYTES,
+            links: channels.len() * LINK_BYTES,
+            points: points.len() * POINT_BYTES,
+        }
+    }
+
+    fn queued(self) -> usize {
+        self.cells + self.streams
+    }
+
+    /// What can be freed.
+    fn total(self) -> usize {
+        self.queued() + self.circuits
+    }
 }
 
 /// What a switch tells of its memory.
 #[derive(Debug)]
 pub(super) struct Ledger {
     share: MemoryShare,
-    counts: MemoryCounts,
+    pub(super) counts: MemoryCounts,
     /// The other workers were asked to free their part, and enough was not free since.
     has_asked: bool,
 }
@@ -81,103 +122,45 @@ impl Ledger {
         }
     }
 
-    pub(super) fn counts(&self) -> MemoryCounts {
-        self.counts
-    }
-
-    /// Whether one more circuit of a link, or stream of a circuit, is taken that has so many.
-    pub(super) fn takes_circuits(&self, has: usize) -> bool {
-        self.share.memory().takes_circuits(has)
-    }
-}
-
-/// What a switch holds, in bytes.
-#[derive(Debug, Clone, Copy)]
-struct Load {
-    cells: usize,
-    streams: usize,
-    circuits: usize,
-}
-
-impl Load {
-    fn queued(self) -> usize {
-        self.cells + self.streams
-    }
-
-    fn total(self) -> usize {
-        self.queued() + self.circuits
-    }
-}
-
-impl Switch {
-    /// Tells what is held, and if that is too much over all workers, closes the circuits that have
-    /// waited longest.
-    pub(super) fn limit_memory(&mut self, now: Now) {
-        self.tell_memory();
-        let Some(shortage) = self.ledger.share.memory().shortage() else {
-            self.ledger.has_asked = false;
-            return;
-        };
-        if !std::mem::replace(&mut self.ledger.has_asked, true) {
-            let others = (0..self.handover.len()).filter_map(|it| u8::try_from(it).ok());
-            let own = self.worker;
-            for worker in others.map(WorkerId).filter(|it| *it != own) {
-                self.hand_over(worker, Handover::MemoryShort(shortage));
-            }
-        }
-        self.free_memory(shortage, now);
-    }
-
-    fn load(&self) -> Load {
-        Load {
-            cells: self.channels.queue_bytes(),
-            streams: self.inbound_bytes,
-            circuits: self.circuits.len() * CIRCUIT_BYTES + self.streams.len() * STREAM_BYTES,
-        }
-    }
-
     /// Tells what is held. Small moves wait until they are more.
-    pub(super) fn tell_memory(&mut self) {
-        let load = self.load();
-        let points = self.points.len() * POINT_BYTES;
-        let share = &mut self.ledger.share;
-        share.tell(MemoryClass::Cells, load.cells);
-        share.tell(MemoryClass::Streams, load.streams);
-        share.tell(MemoryClass::Circuits, load.circuits);
-        share.tell(MemoryClass::Links, self.channels.len() * LINK_BYTES);
-        share.tell(MemoryClass::Introductions, points);
+    pub(super) fn tell(&mut self, load: Load) {
+        self.share.tell(MemoryClass::Cells, load.cells);
+        self.share.tell(MemoryClass::Streams, load.streams);
+        self.share.tell(MemoryClass::Circuits, load.circuits);
+        self.share.tell(MemoryClass::Links, load.links);
+        self.share.tell(MemoryClass::Introductions, load.points);
     }
 
-    /// Closes the circuits that have waited longest, until this switch's part of what is to be
-    /// freed is free.
-    pub(super) fn free_memory(&mut self, shortage: Shortage, now: Now) {
-        let memory = Arc::clone(self.ledger.share.memory());
-        let before = self.load();
-        let to_free = shortage.share(before.queued());
-        if to_free == 0 || before.queued() < memory.max_bytes() / QUEUED_PART {
-            return;
-        }
-        self.channels.trim();
-        let mut oldest = self.holders();
-        let mut counts = MemoryCounts {
-            passes: 1,
-            considered: u64::try_from(oldest.len()).unwrap_or(u64::MAX),
-            closed: 0,
+    /// What is too much over all workers; the others are asked once to free their part of it.
+    pub(super) fn shortage(&mut self, outbox: &mut Outbox) -> Option<Shortage> {
+        let shortage = self.share.memory().shortage();
+        let Some(shortage) = shortage else {
+            self.has_asked = false;
+            return None;
         };
-        while before.total() - self.load().total().min(before.total()) < to_free
-            && let Some(Reverse((_, holder))) = oldest.pop()
-        {
-            counts.closed += 1;
-            match holder {
-                Holder::Circuit(channel, circ_id, circuit) => {
-                    self.close_queued(channel, circ_id, circuit, now);
-                    self.channels.trim_pool(channel);
-                }
-                Holder::Stream(stream) => self.close_held(stream, now),
-            }
+        if !std::mem::replace(&mut self.has_asked, true) {
+            outbox.ask_for_memory(shortage);
         }
-        self.ledger.counts += counts;
-        let after = self.load();
+        Some(shortage)
+    }
+
+    /// Begins to free this switch's part; `None` if there is nothing to gain.
+    pub(super) fn begin_pass(&self, shortage: Shortage, load: Load) -> Option<Pass> {
+        let to_free = shortage.share(load.queued());
+        let is_worth_it = load.queued() >= self.share.memory().max_bytes() / QUEUED_PART;
+        (to_free > 0 && is_worth_it).then(|| Pass {
+            before: load,
+            to_free,
+            oldest: Holders::new(),
+            counts: MemoryCounts::default(),
+        })
+    }
+
+    /// A pass has closed what it had to, which leaves so much.
+    pub(super) fn end_pass(&mut self, pass: &Pass, after: Load) {
+        let Pass { before, counts, .. } = pass;
+        self.counts += *counts;
+        let memory = self.share.memory();
         for (class, before, after) in [
             (MemoryClass::Cells, before.cells, after.cells),
             (MemoryClass::Streams, before.streams, after.streams),
@@ -185,7 +168,8 @@ impl Switch {
         ] {
             memory.note_freed(class, before.saturating_sub(after));
         }
-        self.tell_memory();
+        self.tell(after);
+        let memory = self.share.memory();
         warn!(
             closed = counts.closed,
             held_bytes = memory.total_bytes(),
@@ -193,57 +177,39 @@ impl Switch {
             "max_memory is passed: the circuits that have waited longest are closed"
         );
     }
+}
 
-    /// All that holds something, the oldest on top.
-    fn holders(&self) -> BinaryHeap<Reverse<(Instant, Holder)>> {
-        let queued = self.channels.waiting().map(|(channel, waiting)| {
+/// The circuits that have waited longest are closed.
+pub(super) struct Pass {
+    before: Load,
+    to_free: usize,
+    oldest: Holders,
+    counts: MemoryCounts,
+}
+
+impl Pass {
+    /// Looks who holds something.
+    pub(super) fn look(&mut self, channels: &Channels, streams: &Streams) {
+        let queued = channels.waiting().map(|(channel, waiting)| {
             let holder = Holder::Circuit(channel, waiting.circ_id, waiting.circuit);
             Reverse((waiting.since, holder))
         });
-        let held = self.streams.iter().filter_map(|(key, edge)| {
-            let since = edge.held.since()?;
-            Some(Reverse((since, Holder::Stream(key))))
-        });
-        queued.chain(held).collect()
+        let held = streams.held();
+        let held = held.map(|(since, key)| Reverse((since, Holder::Stream(key))));
+        self.oldest = queued.chain(held).collect();
+        self.counts.passes = 1;
+        self.counts.considered = u64::try_from(self.oldest.len()).unwrap_or(u64::MAX);
     }
 
-    /// Closes a circuit that has cells queued on a channel.
-    fn close_queued(
-        &mut self,
-        channel: ChannelKey,
-        circ_id: CircId,
-        circuit: CircuitRef,
-        now: Now,
-    ) {
-        let place = Place::unpack(circuit);
-        let reason = DestroyReason::RESOURCELIMIT;
-        if place.worker == self.worker {
-            self.destroy(place.circuit, reason, now);
-        } else if self.forget(channel, circ_id) {
-            debug_assert_eq!(place.side, Side::Next);
-            let item = Handover::Closed {
-                circuit: place.circuit,
-                circ_id,
-                reason,
-            };
-            self.hand_over(place.worker, item);
-            self.send_destroy(channel, circ_id, reason);
+    /// Who goes next, while so much is held still; `None` once enough is free.
+    pub(super) fn next(&mut self, load: Load) -> Option<Holder> {
+        let before = self.before.total();
+        if before - load.total().min(before) >= self.to_free {
+            return None;
         }
-    }
-
-    /// Closes the circuit of a stream that holds bytes for its socket, or the stream alone if that
-    /// is all that is left.
-    fn close_held(&mut self, key: StreamKey, now: Now) {
-        let Some(edge) = self.streams.get(key) else {
-            return;
-        };
-        if let Some(circuit) = edge.circuit {
-            self.destroy(circuit, DestroyReason::RESOURCELIMIT, now);
-        }
-        if self.drop_edge(key).is_some() {
-            self.commands
-                .push_back(Command::CloseStream { stream: key });
-        }
+        let Reverse((_, holder)) = self.oldest.pop()?;
+        self.counts.closed += 1;
+        Some(holder)
     }
 }
 

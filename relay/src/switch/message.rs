@@ -5,156 +5,80 @@
 //! command or a missing stream id as well. DATA counts for the
 //! circuit's window whether or not its stream is known.
 
-use cepa_circuit::{CircuitKey, LocalQueue, RelayCircuit, SendmeTag};
 use cepa_wire::Now;
-use cepa_wire::cell::{self, Command as CellCommand, Payload};
+use cepa_wire::cell::{self, CellBuf, Command as CellCommand};
 use cepa_wire::destroy::DestroyReason;
 use cepa_wire::relay::{RelayCommand, RelayMessage, StreamId};
-use cepa_wire::sendme::{self, Sendme};
 use tracing::{debug, trace};
 
 use super::Switch;
+use super::circuits::Recognised;
+use super::context::Context;
+use super::padding::Padding;
 
 impl Switch {
-    /// A message for us came in a cell of this command (RELAY or RELAY_EARLY).
-    pub(super) fn handle_message(
-        &mut self,
-        key: CircuitKey,
-        cell_command: CellCommand,
-        payload: &Payload,
-        tag: SendmeTag,
-        now: Now,
-    ) {
-        let Some(relay) = self.circuit_relay(key) else {
+    /// A message for us came in this cell, which is in clear now.
+    pub(super) fn handle_message(&mut self, recognised: &Recognised, cell: &CellBuf, now: Now) {
+        let Recognised { circuit: key, tag } = recognised;
+        let key = *key;
+        let cx = &mut Context::new(&mut self.circuits, &mut self.shared, now);
+        let Some(relay) = cx.circuits.relay(key) else {
             return;
         };
         let RelayMessage {
             command,
             stream_id: id,
             data,
-        } = match relay.format().read(payload) {
+        } = match relay.format().read(cell::payload(cell)) {
             Ok(message) => message,
             Err(error) => {
                 debug!(%error, "circuit destroyed");
-                return self.destroy(key, DestroyReason::PROTOCOL, now);
+                return cx.destroy(key, DestroyReason::PROTOCOL);
             }
         };
+        let (streams, points) = (&mut self.streams, &mut self.points);
         match command {
-            RelayCommand::DATA => self.handle_data(key, id, data, &tag, now),
-            RelayCommand::SENDME if id == StreamId::NONE => self.handle_sendme(key, data, now),
-            RelayCommand::SENDME => self.handle_stream_sendme(key, id, now),
+            RelayCommand::DATA => {
+                cx.circuits.delivered(key, tag, cx.shared, now);
+                streams.handle_data(key, id, data, cx);
+            }
+            RelayCommand::SENDME if id == StreamId::NONE => {
+                if cx.circuits.handle_sendme(key, data, cx.shared, now) {
+                    streams.wake(key, cx.circuits, &cx.shared.channels);
+                }
+            }
+            RelayCommand::SENDME => streams.handle_sendme(key, id, cx),
             RelayCommand::EXTEND2 if id != StreamId::NONE => {
                 debug!("EXTEND2 with a stream id dropped");
             }
-            RelayCommand::EXTEND2 if cell_command != CellCommand::RELAY_EARLY => {
+            RelayCommand::EXTEND2 if cell::command(cell) != CellCommand::RELAY_EARLY => {
                 debug!("EXTEND2 outside RELAY_EARLY dropped");
             }
-            RelayCommand::EXTEND2 => self.handle_extend2(key, data, now),
+            RelayCommand::EXTEND2 => cx.circuits.handle_extend2(key, data, cx.shared),
             // TAP is not spoken, and neither is its way to extend.
-            RelayCommand::EXTEND => self.destroy(key, DestroyReason::PROTOCOL, now),
-            RelayCommand::TRUNCATE => self.truncate(key, now),
+            RelayCommand::EXTEND => cx.destroy(key, DestroyReason::PROTOCOL),
+            RelayCommand::TRUNCATE => cx.circuits.truncate(key, cx.shared, now),
             RelayCommand::BEGIN | RelayCommand::BEGIN_DIR | RelayCommand::RESOLVE
                 if id == StreamId::NONE =>
             {
                 debug!(%command, "without a stream id, dropped");
             }
-            RelayCommand::BEGIN => self.handle_begin(key, id, data, now),
-            RelayCommand::BEGIN_DIR => self.handle_begin_dir(key, id, now),
-            RelayCommand::RESOLVE => self.handle_resolve(key, id, data, now),
-            RelayCommand::END => self.handle_end(key, id, data),
-            RelayCommand::ESTABLISH_INTRO => self.handle_establish_intro(key, data, now),
-            RelayCommand::INTRODUCE1 => self.handle_introduce1(key, data, now),
+            RelayCommand::BEGIN => streams.handle_begin(key, id, data, cx),
+            RelayCommand::BEGIN_DIR => streams.handle_begin_dir(key, id, cx),
+            RelayCommand::RESOLVE => streams.handle_resolve(key, id, data, cx),
+            RelayCommand::END => streams.handle_end(key, id, data, cx),
+            RelayCommand::ESTABLISH_INTRO => points.handle_establish_intro(key, data, cx),
+            RelayCommand::INTRODUCE1 => points.handle_introduce1(key, data, cx),
             RelayCommand::ESTABLISH_RENDEZVOUS => {
-                self.handle_establish_rendezvous(key, data, now);
+                points.handle_establish_rendezvous(key, data, cx);
             }
-            RelayCommand::RENDEZVOUS1 => self.handle_rendezvous1(key, data, now),
+            RelayCommand::RENDEZVOUS1 => points.handle_rendezvous1(key, data, cx),
             RelayCommand::XOFF | RelayCommand::XON => {
-                self.handle_flow_message(key, id, command, data, now);
+                streams.handle_flow_message(key, id, command, data, cx);
             }
-            RelayCommand::PADDING_NEGOTIATE => self.handle_negotiate_machine(key, data, now),
-            RelayCommand::DROP => self.handle_drop(key),
+            RelayCommand::PADDING_NEGOTIATE => self.padding.handle_negotiate(key, data, cx),
+            RelayCommand::DROP => Padding::handle_drop(key, cx.circuits),
             _ => trace!(%command, "message dropped"),
         }
-    }
-
-    pub(super) fn circuit_relay(&self, key: CircuitKey) -> Option<&RelayCircuit> {
-        self.circuits.get(key)?.relay.as_ref()
-    }
-
-    fn handle_data(
-        &mut self,
-        key: CircuitKey,
-        id: StreamId,
-        data: &[u8],
-        tag: &SendmeTag,
-        now: Now,
-    ) {
-        let Some(circuit) = self.circuits.get_mut(key) else {
-            return;
-        };
-        let due = circuit.relay.as_mut().is_some_and(RelayCircuit::delivered);
-        if due && let Some(tag) = sendme::SendmeTag::from_bytes(tag.as_bytes()) {
-            let mut body = Vec::with_capacity(23);
-            Sendme::Authenticated(tag).write(&mut body);
-            self.send_message(key, RelayCommand::SENDME, StreamId::NONE, &body, now);
-        }
-        self.handle_stream_data(key, id, data, now);
-    }
-
-    /// A circuit-level SENDME: the client has taken 100 cells, or as many as were agreed on.
-    fn handle_sendme(&mut self, key: CircuitKey, data: &[u8], now: Now) {
-        let Some(circuit) = self.circuits.get_mut(key) else {
-            return;
-        };
-        let (Some(relay), previous) = (&mut circuit.relay, circuit.previous) else {
-            return;
-        };
-        let queue = self.channels.get(previous.channel).map(|link| LocalQueue {
-            cells: link.channel.queued(previous.circ_id),
-            is_blocked: link.channel.is_blocked(previous.circ_id),
-        });
-        let accepted = Sendme::read_from(data, self.config.sendme_accept_min);
-        let handled = match accepted {
-            Ok(_) => relay.handle_sendme(data, queue.unwrap_or_default(), now.mono),
-            Err(error) => Err(error.into()),
-        };
-        match handled {
-            Ok(()) => self.wake_streams(key),
-            Err(violation) => self.violated(key, violation, now),
-        }
-    }
-
-    /// Sends a message of ours to the client; `false` if that ended the circuit, or it was gone.
-    pub(super) fn send_message(
-        &mut self,
-        key: CircuitKey,
-        command: RelayCommand,
-        stream: StreamId,
-        data: &[u8],
-        now: Now,
-    ) -> bool {
-        let Some(circuit) = self.circuits.get_mut(key) else {
-            return false;
-        };
-        let Some(relay) = &mut circuit.relay else {
-            return false;
-        };
-        let previous = circuit.previous;
-        let mut cell = cell::new_cell(previous.circ_id, CellCommand::RELAY);
-        let payload = cell::payload_mut(&mut cell);
-        if relay
-            .originate(payload, command, stream, data, &mut self.rng, now.mono)
-            .is_err()
-        {
-            debug_assert!(false, "a message of ours does not fit a cell");
-            self.destroy(key, DestroyReason::INTERNAL, now);
-            return false;
-        }
-        if !self.queue(previous.channel, &cell, now) {
-            self.destroy(key, DestroyReason::RESOURCELIMIT, now);
-            return false;
-        }
-        self.padding_budget.note(command == RelayCommand::DROP);
-        true
     }
 }

@@ -11,17 +11,16 @@
 //! is refused as it comes; so is one of a link that has as many places as are free still, which
 //! leaves some to whoever comes next. One whose circuit has ended meanwhile is passed over.
 
+mod create;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use cepa_circuit::{CircuitKey, OnionskinJob};
 use cepa_link::ChannelKey;
-use cepa_wire::Now;
 use cepa_wire::create::HandshakeType;
-use cepa_wire::destroy::DestroyReason;
 
-use super::Switch;
-use super::command::Command;
+use super::config::OnionskinLimits;
 
 /// What one is taken to cost before any was measured, as by `tor`.
 const COST_START: Duration = Duration::from_millis(1);
@@ -84,13 +83,13 @@ pub struct OnionskinCounts {
 }
 
 impl OnionskinCounts {
-    pub(super) fn processed(&mut self, kind: OnionskinKind) {
+    fn processed(&mut self, kind: OnionskinKind) {
         if let Some(count) = self.processed.get_mut(kind.index()) {
             *count += 1;
         }
     }
 
-    pub(super) fn dropped(&mut self, kind: OnionskinKind) {
+    fn dropped(&mut self, kind: OnionskinKind) {
         if let Some(count) = self.dropped.get_mut(kind.index()) {
             *count += 1;
         }
@@ -114,36 +113,12 @@ impl std::ops::AddAssign for OnionskinCounts {
     }
 }
 
-/// How many onionskins are taken on, and how long they may wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OnionskinLimits {
-    /// How many may wait, over all links.
-    pub waiting_max: usize,
-    /// How many are out to be answered at once.
-    pub out_max: usize,
-    /// How many are answered at the same time.
-    pub threads: u32,
-    /// `MaxOnionQueueDelay`: who would wait longer is refused.
-    pub delay_max: Duration,
-}
-
-impl Default for OnionskinLimits {
-    fn default() -> Self {
-        OnionskinLimits {
-            waiting_max: 4096,
-            out_max: 8,
-            threads: 1,
-            delay_max: Duration::from_millis(1750),
-        }
-    }
-}
-
 /// An onionskin that waits.
 #[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) circuit: CircuitKey,
-    pub(super) job: Box<OnionskinJob>,
-    pub(super) came: Instant,
+struct Pending {
+    circuit: CircuitKey,
+    job: Box<OnionskinJob>,
+    came: Instant,
 }
 
 /// All that wait, and those that are out.
@@ -157,6 +132,8 @@ pub(super) struct Onionskins {
     out: usize,
     cost: Duration,
     pub(super) counts: OnionskinCounts,
+    /// Whether no new circuits are taken, as the relay has used up what it may carry.
+    pub(super) is_hibernating: bool,
 }
 
 impl Default for Onionskins {
@@ -168,6 +145,7 @@ impl Default for Onionskins {
             out: 0,
             cost: COST_START,
             counts: OnionskinCounts::default(),
+            is_hibernating: false,
         }
     }
 }
@@ -179,7 +157,7 @@ impl Onionskins {
     }
 
     /// Whether one more of a link is taken.
-    pub(super) fn has_room(&self, link: ChannelKey, limits: &OnionskinLimits) -> bool {
+    fn has_room(&self, link: ChannelKey, limits: &OnionskinLimits) -> bool {
         let own = self.queues.get(&link).map_or(0, VecDeque::len);
         let free = limits.waiting_max.saturating_sub(self.waiting);
         if own >= free {
@@ -197,7 +175,7 @@ impl Onionskins {
         self.cost.saturating_mul(ahead) / limits.threads.max(1)
     }
 
-    pub(super) fn push(&mut self, link: ChannelKey, pending: Pending) {
+    fn push(&mut self, link: ChannelKey, pending: Pending) {
         self.waiting += 1;
         let queue = self.queues.entry(link).or_default();
         if queue.is_empty() {
@@ -208,7 +186,7 @@ impl Onionskins {
 
     /// Takes out whose turn it is, if more may be out. It counts as out only by
     /// [`Onionskins::went_out`].
-    pub(super) fn pop(&mut self, limits: &OnionskinLimits) -> Option<Pending> {
+    fn pop(&mut self, limits: &OnionskinLimits) -> Option<Pending> {
         if self.out >= limits.out_max {
             return None;
         }
@@ -230,12 +208,12 @@ impl Onionskins {
         }
     }
 
-    pub(super) fn went_out(&mut self) {
+    fn went_out(&mut self) {
         self.out += 1;
     }
 
     /// One that was out came back.
-    pub(super) fn came_back(&mut self) {
+    fn came_back(&mut self) {
         self.out = self.out.saturating_sub(1);
     }
 
@@ -250,33 +228,6 @@ impl Onionskins {
             // Its turn finds nothing, and is over.
             self.waiting -= queue.len();
         }
-    }
-}
-
-impl Switch {
-    /// Asks the outside to answer those whose turn it is, as many as may be out.
-    pub(super) fn next_onionskins(&mut self, now: Now) {
-        let limits = self.config.limits.onionskins;
-        while let Some(pending) = self.onionskins.pop(&limits) {
-            let Pending { circuit, job, came } = pending;
-            if !self.circuits.contains_key(circuit) {
-                continue;
-            }
-            let kind = job.handshake_type().into();
-            if now.mono.saturating_duration_since(came) > WAIT_MAX {
-                self.onionskins.counts.dropped(kind);
-                self.destroy(circuit, DestroyReason::RESOURCELIMIT, now);
-                continue;
-            }
-            self.onionskins.counts.processed(kind);
-            self.onionskins.went_out();
-            self.commands.push_back(Command::Onionskin { circuit, job });
-        }
-    }
-
-    /// What answering an onionskin has cost, by which it is judged how long others would wait.
-    pub fn note_onionskin_cost(&mut self, cost: Duration) {
-        self.onionskins.note_cost(cost);
     }
 }
 

@@ -9,25 +9,30 @@
 //! more work or memory by asking often. What the consensus says counts for each cell. Who asks for
 //! a machine that we do not know, or for any while the consensus has none, is refused.
 
-use cepa_circuit::{CircuitKey, PaddingMachine};
-use cepa_wire::Now;
+use std::time::Instant;
+
+use cepa_circuit::{CircuitKey, PaddingMachine, PaddingSchedule};
 use cepa_wire::circuit_padding::{MachineCommand, MachineNegotiated, NegotiateMachine};
 use cepa_wire::relay::{RelayCommand, StreamId};
 use tracing::debug;
 
-use super::Switch;
+use super::circuits::Circuits;
+use super::context::Context;
 
-/// What a circuit has of padding.
+/// The circuits that have padding to send.
 #[derive(Debug, Default)]
 pub(super) struct Padding {
-    machine: Option<PaddingMachine>,
-    /// It is in the schedule.
-    is_scheduled: bool,
+    schedule: PaddingSchedule,
 }
 
-impl Switch {
+impl Padding {
+    /// When the next cell is due.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.schedule.next()
+    }
+
     /// PADDING_NEGOTIATE.
-    pub(super) fn handle_negotiate_machine(&mut self, key: CircuitKey, data: &[u8], now: Now) {
+    pub(super) fn handle_negotiate(&mut self, key: CircuitKey, data: &[u8], cx: &mut Context<'_>) {
         let asked = match NegotiateMachine::read(data) {
             Ok(asked) => asked,
             Err(error) => return debug!(%error, "dropped"),
@@ -37,14 +42,14 @@ impl Switch {
             machine,
             counter,
         } = asked;
-        let Some(circuit) = self.circuits.get_mut(key) else {
+        let Some(circuit) = cx.circuits.circuit_mut(key) else {
             return;
         };
         let is_accepted = match command {
             MachineCommand::Start => {
-                let is_allowed = !self.config.circuit_padding.is_disabled;
-                let rng = &mut self.rng;
-                let begun = PaddingMachine::at_relay(machine, counter, rng, now.mono);
+                let is_allowed = !cx.shared.config.circuit_padding.is_disabled;
+                let rng = &mut cx.shared.rng;
+                let begun = PaddingMachine::at_relay(machine, counter, rng, cx.now.mono);
                 let begun = begun.filter(|_| is_allowed);
                 if begun.is_some() {
                     circuit.padding.machine = begun;
@@ -67,95 +72,93 @@ impl Switch {
             machine,
             counter,
         };
-        if self.send_negotiated(key, answer, now) {
-            self.schedule_padding(key);
+        if send_negotiated(key, answer, cx) {
+            self.schedule(key, cx.circuits);
         }
     }
 
     /// DROP: padding of the client's.
-    pub(super) fn handle_drop(&self, key: CircuitKey) {
-        let circuit = self.circuits.get(key);
+    pub(super) fn handle_drop(key: CircuitKey, circuits: &Circuits) {
+        let circuit = circuits.get(key);
         if let Some(machine) = circuit.and_then(|circuit| circuit.padding.machine.as_ref()) {
             debug!(machine = %machine.machine, "a padding cell came");
         }
     }
 
     /// Sends the circuit padding that is due.
-    pub(super) fn handle_padding(&mut self, now: Now) {
-        while let Some(key) = self.padding.pop_due(now.mono) {
-            if let Some(circuit) = self.circuits.get_mut(key) {
+    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        while let Some(key) = self.schedule.pop_due(cx.now.mono) {
+            if let Some(circuit) = cx.circuits.circuit_mut(key) {
                 circuit.padding.is_scheduled = false;
-                self.pad_circuit(key, now);
+                self.pad(key, cx);
             }
         }
     }
 
-    fn pad_circuit(&mut self, key: CircuitKey, now: Now) {
-        let Some(circuit) = self.circuits.get_mut(key) else {
+    fn pad(&mut self, key: CircuitKey, cx: &mut Context<'_>) {
+        let params = &cx.shared.config.circuit_padding;
+        let is_allowed = !params.is_disabled && cx.circuits.padding_budget.allows(params);
+        let Some(circuit) = cx.circuits.circuit_mut(key) else {
             return;
         };
         let Some(machine) = &mut circuit.padding.machine else {
             return;
         };
-        if machine.due().is_none_or(|due| due > now.mono) {
+        if machine.due().is_none_or(|due| due > cx.now.mono) {
             // Another one, that took the place of that which was scheduled.
-            return self.schedule_padding(key);
+            return self.schedule(key, cx.circuits);
         }
-        let params = &self.config.circuit_padding;
-        if params.is_disabled || !self.padding_budget.allows(params) {
-            machine.end();
-        } else {
-            machine.sent(&mut self.rng, now.mono);
-            let previous = circuit.previous;
-            let link = self.channels.get(previous.channel);
-            let queued = link.map_or(0, |link| link.channel.queued(previous.circ_id));
+        if is_allowed {
+            machine.sent(&mut cx.shared.rng, cx.now.mono);
             // Beyond that the cell counts as sent.
-            if queued <= params.queued_cells_max
-                && !self.send_message(key, RelayCommand::DROP, StreamId::NONE, &[], now)
+            if circuit.queued(&cx.shared.channels) <= params.queued_cells_max
+                && !cx.send(key, RelayCommand::DROP, StreamId::NONE, &[])
             {
                 return;
             }
+        } else {
+            machine.end();
         }
-        self.end_padding(key, now);
-        self.schedule_padding(key);
-    }
-
-    /// If a machine has sent its last cell, the client is told, unless it knows by itself.
-    fn end_padding(&mut self, key: CircuitKey, now: Now) {
-        let Some(circuit) = self.circuits.get_mut(key) else {
-            return;
-        };
-        let is_over = |held: &mut PaddingMachine| held.due().is_none() && held.tells_end();
-        let Some(ended) = circuit.padding.machine.take_if(is_over) else {
-            return;
-        };
-        debug!(machine = %ended.machine, "circuit padding is over");
-        let told = MachineNegotiated {
-            command: MachineCommand::Stop,
-            is_accepted: true,
-            machine: ended.machine,
-            counter: ended.counter,
-        };
-        self.send_negotiated(key, told, now);
+        end_padding(key, cx);
+        self.schedule(key, cx.circuits);
     }
 
     /// Lists a circuit for its next cell.
-    fn schedule_padding(&mut self, key: CircuitKey) {
-        let Some(circuit) = self.circuits.get_mut(key) else {
+    fn schedule(&mut self, key: CircuitKey, circuits: &mut Circuits) {
+        let Some(circuit) = circuits.circuit_mut(key) else {
             return;
         };
         let padding = &mut circuit.padding;
         if let Some(due) = padding.machine.and_then(|machine| machine.due())
             && !std::mem::replace(&mut padding.is_scheduled, true)
         {
-            self.padding.push(due, key);
+            self.schedule.push(due, key);
         }
     }
+}
 
-    fn send_negotiated(&mut self, key: CircuitKey, answer: MachineNegotiated, now: Now) -> bool {
-        let mut body = Vec::with_capacity(8);
-        answer.write(&mut body);
-        let command = RelayCommand::PADDING_NEGOTIATED;
-        self.send_message(key, command, StreamId::NONE, &body, now)
-    }
+/// If a machine has sent its last cell, the client is told, unless it knows by itself.
+fn end_padding(key: CircuitKey, cx: &mut Context<'_>) {
+    let Some(circuit) = cx.circuits.circuit_mut(key) else {
+        return;
+    };
+    let is_over = |held: &mut PaddingMachine| held.due().is_none() && held.tells_end();
+    let Some(ended) = circuit.padding.machine.take_if(is_over) else {
+        return;
+    };
+    debug!(machine = %ended.machine, "circuit padding is over");
+    let told = MachineNegotiated {
+        command: MachineCommand::Stop,
+        is_accepted: true,
+        machine: ended.machine,
+        counter: ended.counter,
+    };
+    send_negotiated(key, told, cx);
+}
+
+fn send_negotiated(key: CircuitKey, answer: MachineNegotiated, cx: &mut Context<'_>) -> bool {
+    let mut body = Vec::with_capacity(8);
+    answer.write(&mut body);
+    let command = RelayCommand::PADDING_NEGOTIATED;
+    cx.send(key, command, StreamId::NONE, &body)
 }

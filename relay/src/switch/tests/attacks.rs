@@ -267,6 +267,7 @@ fn early_cells_are_counted_and_come_from_one_side_only() {
     let (mut net, path) = three_hops(&[1, 1, 1], |_| 0);
     let switch = &mut net.nodes[0].switches[0];
     let (key, link) = switch
+        .shared
         .channels
         .iter()
         .find(|(_, l)| l.channel.link().initiator)
@@ -370,7 +371,11 @@ fn the_memory_limit_costs_in_proportion() {
     assert!(counts.passes <= 2 * counts.closed / (cells_max as u64 / 10));
     assert!(counts.considered <= 12 * counts.closed, "{counts:?}");
     // The youngest are left.
-    let oldest = switch.channels.waiting().map(|(_, waiting)| waiting.since);
+    let oldest = switch
+        .shared
+        .channels
+        .waiting()
+        .map(|(_, waiting)| waiting.since);
     assert!(oldest.min().unwrap() > net.now.mono + std::time::Duration::from_millis(900));
 }
 
@@ -394,7 +399,7 @@ fn the_memory_limit_looks_at_what_is_queued() {
     let memory = switch.counts().memory;
     assert!(memory.closed > 0 && memory.considered <= 800 * memory.passes);
     let (_, _, key) = net.channel_of_client(idle);
-    let link = net.nodes[0].switches[0].channels.get(key).unwrap();
+    let link = net.nodes[0].switches[0].shared.channels.get(key).unwrap();
     assert_eq!(link.channel.circuit_count(), 500);
 }
 
@@ -529,7 +534,7 @@ proptest! {
         let now = net.now;
         for node in &mut net.nodes {
             for switch in &mut node.switches {
-                let keys: Vec<_> = switch.channels.keys().collect();
+                let keys: Vec<_> = switch.shared.channels.keys().collect();
                 for key in keys {
                     switch.channel_closed(key, now);
                 }

@@ -110,7 +110,7 @@ fn a_channel_that_closes_ends_its_circuits() {
     let (mut net, path) = three_hops(&[2, 2, 2], |_| 1);
     let now = net.now;
     let switch = &mut net.nodes[1].switches[1];
-    let key = switch.channels.keys().next().unwrap();
+    let key = switch.shared.channels.keys().next().unwrap();
     assert_eq!(switch.link(key).unwrap().peer, Some(id(2)));
     switch.channel_closed(key, now);
     net.run();
@@ -149,14 +149,18 @@ fn a_circuit_that_ends_while_its_channel_is_looked_for() {
         panic!("a channel is needed");
     };
     let circuit = switches[0].circuits.keys().next().unwrap();
-    let channel = switches[1].channels.keys().next().unwrap();
+    let channel = switches[1].shared.channels.keys().next().unwrap();
     switches[0].handle_channel_found(circuit, Some((WorkerId(1), channel)), now);
     // DESTROY before the host's answer has come back.
     let mut destroy = cell::new_cell(path.circ_id, Cell::DESTROY);
     switches[0].handle_cells(key, &mut destroy, now).unwrap();
     net.run();
     assert_eq!(counts(&net), [0, 0]);
-    let link = net.nodes[0].switches[1].channels.get(channel).unwrap();
+    let link = net.nodes[0].switches[1]
+        .shared
+        .channels
+        .get(channel)
+        .unwrap();
     assert_eq!(link.channel.circuit_count(), 0);
 }
 

@@ -264,6 +264,7 @@ fn joined_circuits_are_bounded_as_others() {
         let at = world.net.nodes[0].switches.len() - 1;
         let now = world.net.now;
         let from = world.net.nodes[0].switches[at.min(1)]
+            .shared
             .channels
             .keys()
             .next()

@@ -2,7 +2,7 @@
 //! (tor-spec 7.4; proposal 324, 4).
 //!
 //! What the stream wants told is sent right after what caused it. A stream that has used up the
-//! rate which the client told it waits in `paced_streams`; a timer adds to all of them at once, and
+//! rate which the client told it waits in `paced`; a timer adds to all of them at once, and
 //! lists those that may go on, so that no single cell asks a clock.
 
 use std::time::Duration;
@@ -14,58 +14,65 @@ use cepa_wire::relay::{RelayCommand, StreamId};
 use cepa_wire::xon::{Xoff, Xon, XonError};
 use tracing::debug;
 
-use super::Switch;
+use super::Streams;
+use crate::switch::context::Context;
 
 /// How often streams that go at a rate may go on.
 const PACE: Duration = Duration::from_millis(20);
 
-impl Switch {
+impl Streams {
     /// A stream-level SENDME: the client's application has taken 50 cells.
-    pub(super) fn handle_stream_sendme(&mut self, key: CircuitKey, id: StreamId, now: Now) {
-        let Some((stream, edge)) = self.edge_mut(key, id) else {
+    pub(in crate::switch) fn handle_sendme(
+        &mut self,
+        key: CircuitKey,
+        id: StreamId,
+        cx: &mut Context<'_>,
+    ) {
+        let Some((stream, edge)) = self.of_circuit(key, id, cx.circuits) else {
             return;
         };
         match edge.stream.handle_sendme() {
-            Ok(()) if edge.waits_for_room.replace(false) => self.list_stream(stream),
+            Ok(()) if edge.waits_for_room.replace(false) => self.list(stream),
             Err(StreamViolation::Window(violation)) => {
-                self.violated(key, RelayViolation::Window(violation), now);
+                let violation = RelayViolation::Window(violation);
+                cx.circuits.violated(key, violation, cx.shared);
             }
             Ok(()) | Err(StreamViolation::State) => {}
         }
     }
 
     /// XOFF or XON. What is malformed, or has no business on this circuit, is dropped.
-    pub(super) fn handle_flow_message(
+    pub(in crate::switch) fn handle_flow_message(
         &mut self,
         key: CircuitKey,
         id: StreamId,
         command: RelayCommand,
         data: &[u8],
-        now: Now,
+        cx: &mut Context<'_>,
     ) {
         let message = match read_flow_message(command, data) {
             Ok(message) => message,
             Err(error) => return debug!(%error, "dropped"),
         };
-        let Some((stream, edge)) = self.edge_mut(key, id) else {
+        let Some((stream, edge)) = self.of_circuit(key, id, cx.circuits) else {
             return;
         };
         debug!(%command, ?message, "flow control came");
-        match edge.stream.handle_message(message, now.mono) {
+        match edge.stream.handle_message(message, cx.now.mono) {
             Ok(()) if message == FlowMessage::Xoff => {}
             Ok(()) => {
                 if edge.waits_for_room.replace(false) {
-                    self.list_stream(stream);
+                    self.list(stream);
                 }
-                self.pace(stream, now);
+                self.pace(stream, cx.now);
             }
             Err(error) => debug!(%error, %command, "dropped"),
         }
     }
 
     /// Tells the client what a stream has to say about its flow.
-    pub(super) fn send_stream_flow(&mut self, key: StreamKey, now: Now) {
-        let Some(edge) = self.streams.get_mut(key) else {
+    pub(super) fn send_flow(&mut self, key: StreamKey, cx: &mut Context<'_>) {
+        let Some(edge) = self.edges.get_mut(key) else {
             return;
         };
         let (Some(circuit), id) = (edge.circuit, edge.stream.id()) else {
@@ -73,7 +80,7 @@ impl Switch {
         };
         let message = edge.stream.message_due();
         for _ in 0..edge.stream.sendmes_due() {
-            self.send_message(circuit, RelayCommand::SENDME, id, &[], now);
+            cx.send(circuit, RelayCommand::SENDME, id, &[]);
         }
         let mut body = Vec::new();
         let command = match message {
@@ -88,39 +95,40 @@ impl Switch {
             }
         };
         debug!(%command, ?message, "flow control goes");
-        self.send_message(circuit, command, id, &body, now);
+        cx.send(circuit, command, id, &body);
     }
 
     /// If only its rate keeps a stream from sending, it waits for the timer.
     pub(super) fn pace(&mut self, key: StreamKey, now: Now) {
-        let Some(edge) = self.streams.get_mut(key) else {
+        let Some(edge) = self.edges.get_mut(key) else {
             return;
         };
         if edge.stream.is_paced() && !std::mem::replace(&mut edge.is_paced, true) {
-            self.paced_streams.push(key);
+            self.paced.push(key);
             self.next_pace.get_or_insert(now.mono + PACE);
         }
     }
 
     /// Adds to the streams that go at a rate, and lists those that may go on.
-    pub(super) fn handle_pace(&mut self, now: Now) {
+    pub(in crate::switch) fn handle_timeout(&mut self, now: Now) {
         if self.next_pace.is_none_or(|at| at > now.mono) {
             return;
         }
-        let mut paced = std::mem::take(&mut self.paced_streams);
+        let mut paced = std::mem::take(&mut self.paced);
         paced.retain(|key| {
-            let Some(edge) = self.streams.get_mut(*key) else {
+            let Some(edge) = self.edges.get_mut(*key) else {
                 return false;
             };
             edge.stream.refill(now.mono);
             edge.is_paced = edge.stream.is_paced();
-            if !edge.is_paced && edge.waits_for_room.replace(false) {
-                self.list_stream(*key);
+            let is_paced = edge.is_paced;
+            if !is_paced && edge.waits_for_room.replace(false) {
+                self.list(*key);
             }
-            self.streams.get(*key).is_some_and(|edge| edge.is_paced)
+            is_paced
         });
         self.next_pace = (!paced.is_empty()).then_some(now.mono + PACE);
-        self.paced_streams = paced;
+        self.paced = paced;
     }
 }
 
