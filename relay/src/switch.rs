@@ -69,6 +69,7 @@ pub use streams::StreamCounts;
 
 /// Cells of one [`Switch::take_output`]: as many as fit one TLS record of 16 KiB.
 pub const OUTPUT_CELLS_MAX: usize = 31;
+
 /// One worker's part of the relay.
 ///
 /// It says which table an input is for, and works off what follows from it. The circuits know
@@ -145,8 +146,8 @@ impl Switch {
     /// wants that.
     pub fn set_config(&mut self, config: Arc<SwitchConfig>, now: Now) {
         let before = std::mem::replace(&mut self.shared.config, config);
-        self.with_streams(now, |streams, cx| {
-            streams.reevaluate(&before.exit_policy, cx);
+        self.with_streams(now, |streams, ctx| {
+            streams.reevaluate(&before.exit_policy, ctx);
         });
     }
 
@@ -269,8 +270,8 @@ impl Switch {
     /// idle for long.
     pub fn handle_timeout(&mut self, now: Now) {
         self.streams.handle_timeout(now);
-        let cx = &mut Context::new(&mut self.circuits, &mut self.shared, now);
-        self.padding.handle_timeout(cx);
+        let ctx = &mut Context::new(&mut self.circuits, &mut self.shared, now);
+        self.padding.handle_timeout(ctx);
         self.settle(now);
         let Shared {
             channels,
@@ -299,8 +300,8 @@ impl Switch {
         reply: Result<OnionskinReply, OnionskinError>,
         now: Now,
     ) {
-        let cx = &mut Context::new(&mut self.circuits, &mut self.shared, now);
-        self.onionskins.handle_reply(key, reply, cx);
+        let ctx = &mut Context::new(&mut self.circuits, &mut self.shared, now);
+        self.onionskins.handle_reply(key, reply, ctx);
         self.settle(now);
     }
 
@@ -334,8 +335,8 @@ impl Switch {
             match item {
                 Handover::Circuit(item) => circuits.handle_item(item, shared, now),
                 Handover::Point(item) => {
-                    let cx = &mut Context::new(circuits, shared, now);
-                    self.points.handle_item(item, cx);
+                    let ctx = &mut Context::new(circuits, shared, now);
+                    self.points.handle_item(item, ctx);
                 }
                 Handover::MemoryShort(shortage) => self.free_memory(shortage, now),
             }
@@ -347,16 +348,16 @@ impl Switch {
     /// Works off what follows from an input: circuits have ended to which streams and points
     /// belonged, and this worker has told itself something of points.
     fn settle(&mut self, now: Now) {
-        let cx = &mut Context::new(&mut self.circuits, &mut self.shared, now);
+        let ctx = &mut Context::new(&mut self.circuits, &mut self.shared, now);
         loop {
-            if let Some(ended) = cx.circuits.poll_ended() {
+            if let Some(ended) = ctx.circuits.poll_ended() {
                 let (circuit, reason) = (ended.circuit, ended.reason);
-                self.points.ended(circuit, ended.next, reason, cx);
+                self.points.ended(circuit, ended.next, reason, ctx);
                 for stream in ended.streams.into_values() {
-                    self.streams.orphan(stream, cx);
+                    self.streams.orphan(stream, ctx);
                 }
-            } else if let Some(item) = cx.shared.outbox.poll_own() {
-                self.points.handle_item(item, cx);
+            } else if let Some(item) = ctx.shared.outbox.poll_own() {
+                self.points.handle_item(item, ctx);
             } else {
                 return;
             }
@@ -385,11 +386,13 @@ impl Switch {
     /// Closes the circuits that have waited longest, until this switch's part of what is to be
     /// freed is free.
     fn free_memory(&mut self, shortage: Shortage, now: Now) {
-        let Some(mut pass) = self.ledger.begin_pass(shortage, self.load()) else {
+        let (before, channels) = (self.load(), &mut self.shared.channels);
+        let pass = self
+            .ledger
+            .begin_pass(shortage, before, channels, &self.streams);
+        let Some(mut pass) = pass else {
             return;
         };
-        self.shared.channels.trim();
-        pass.look(&self.shared.channels, &self.streams);
         while let Some(holder) = pass.next(self.load()) {
             match holder {
                 Holder::Circuit(channel, circ_id, circuit) => {
@@ -413,6 +416,6 @@ impl Switch {
             self.circuits.destroy(circuit, reason, shared);
         }
         // Before the stream is told that its circuit is gone: it would be read to its end.
-        self.with_streams(now, |streams, cx| streams.discard(stream, cx));
+        self.with_streams(now, |streams, ctx| streams.discard(stream, ctx));
     }
 }

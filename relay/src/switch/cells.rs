@@ -58,16 +58,15 @@ impl Switch {
                 }
             }
             Command::CREATE2 => {
-                let cx = &mut Context::new(circuits, shared, now);
-                self.onionskins.handle_create2(channel, cell, cx)?;
+                let ctx = &mut Context::new(circuits, shared, now);
+                self.onionskins.handle_create2(channel, cell, ctx)?;
             }
             Command::CREATE_FAST => {
-                let cx = &mut Context::new(circuits, shared, now);
-                self.onionskins.handle_create_fast(channel, cell, cx)?;
+                let ctx = &mut Context::new(circuits, shared, now);
+                self.onionskins.handle_create_fast(channel, cell, ctx)?;
             }
             Command::CREATE => {
-                let (channels, commands) = (&mut shared.channels, &mut shared.commands);
-                channels.refuse_create(channel, cell, DestroyReason::PROTOCOL, commands);
+                shared.refuse_create(channel, cell, DestroyReason::PROTOCOL);
             }
             Command::CREATED2 | Command::CREATED | Command::CREATED_FAST => {
                 circuits.handle_from_next(channel, cell, shared, now);

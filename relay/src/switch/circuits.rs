@@ -127,10 +127,7 @@ impl Circuits {
             AcceptError::TooMany => DestroyReason::RESOURCELIMIT,
             AcceptError::Zero | AcceptError::InUse => return Ok(None),
         };
-        let commands = &mut shared.commands;
-        shared
-            .channels
-            .refuse_create(channel, cell, reason, commands);
+        shared.refuse_create(channel, cell, reason);
         Ok(None)
     }
 

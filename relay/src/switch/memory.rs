@@ -145,14 +145,35 @@ impl Ledger {
     }
 
     /// Begins to free this switch's part; `None` if there is nothing to gain.
-    pub(super) fn begin_pass(&self, shortage: Shortage, load: Load) -> Option<Pass> {
-        let to_free = shortage.share(load.queued());
-        let is_worth_it = load.queued() >= self.share.memory().max_bytes() / QUEUED_PART;
-        (to_free > 0 && is_worth_it).then(|| Pass {
-            before: load,
+    pub(super) fn begin_pass(
+        &self,
+        shortage: Shortage,
+        before: Load,
+        channels: &mut Channels,
+        streams: &Streams,
+    ) -> Option<Pass> {
+        let to_free = shortage.share(before.queued());
+        if to_free == 0 || before.queued() < self.share.memory().max_bytes() / QUEUED_PART {
+            return None;
+        }
+        channels.trim();
+        let queued = channels.waiting().map(|(channel, waiting)| {
+            let holder = Holder::Circuit(channel, waiting.circ_id, waiting.circuit);
+            Reverse((waiting.since, holder))
+        });
+        let held = streams.held();
+        let held = held.map(|(since, key)| Reverse((since, Holder::Stream(key))));
+        let oldest: Holders = queued.chain(held).collect();
+        let counts = MemoryCounts {
+            passes: 1,
+            considered: u64::try_from(oldest.len()).unwrap_or(u64::MAX),
+            closed: 0,
+        };
+        Some(Pass {
+            before,
             to_free,
-            oldest: Holders::new(),
-            counts: MemoryCounts::default(),
+            oldest,
+            counts,
         })
     }
 
@@ -188,19 +209,6 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    /// Looks who holds something.
-    pub(super) fn look(&mut self, channels: &Channels, streams: &Streams) {
-        let queued = channels.waiting().map(|(channel, waiting)| {
-            let holder = Holder::Circuit(channel, waiting.circ_id, waiting.circuit);
-            Reverse((waiting.since, holder))
-        });
-        let held = streams.held();
-        let held = held.map(|(since, key)| Reverse((since, Holder::Stream(key))));
-        self.oldest = queued.chain(held).collect();
-        self.counts.passes = 1;
-        self.counts.considered = u64::try_from(self.oldest.len()).unwrap_or(u64::MAX);
-    }
-
     /// Who goes next, while so much is held still; `None` once enough is free.
     pub(super) fn next(&mut self, load: Load) -> Option<Holder> {
         let before = self.before.total();

@@ -21,8 +21,8 @@ impl Switch {
     pub(super) fn handle_message(&mut self, recognised: &Recognised, cell: &CellBuf, now: Now) {
         let Recognised { circuit: key, tag } = recognised;
         let key = *key;
-        let cx = &mut Context::new(&mut self.circuits, &mut self.shared, now);
-        let Some(relay) = cx.circuits.relay(key) else {
+        let ctx = &mut Context::new(&mut self.circuits, &mut self.shared, now);
+        let Some(relay) = ctx.circuits.relay(key) else {
             return;
         };
         let RelayMessage {
@@ -33,51 +33,51 @@ impl Switch {
             Ok(message) => message,
             Err(error) => {
                 debug!(%error, "circuit destroyed");
-                return cx.destroy(key, DestroyReason::PROTOCOL);
+                return ctx.destroy(key, DestroyReason::PROTOCOL);
             }
         };
         let (streams, points) = (&mut self.streams, &mut self.points);
         match command {
             RelayCommand::DATA => {
-                cx.circuits.delivered(key, tag, cx.shared, now);
-                streams.handle_data(key, id, data, cx);
+                ctx.circuits.delivered(key, tag, ctx.shared, now);
+                streams.handle_data(key, id, data, ctx);
             }
             RelayCommand::SENDME if id == StreamId::NONE => {
-                if cx.circuits.handle_sendme(key, data, cx.shared, now) {
-                    streams.wake(key, cx.circuits, &cx.shared.channels);
+                if ctx.circuits.handle_sendme(key, data, ctx.shared, now) {
+                    streams.wake(key, ctx.circuits, &ctx.shared.channels);
                 }
             }
-            RelayCommand::SENDME => streams.handle_sendme(key, id, cx),
+            RelayCommand::SENDME => streams.handle_sendme(key, id, ctx),
             RelayCommand::EXTEND2 if id != StreamId::NONE => {
                 debug!("EXTEND2 with a stream id dropped");
             }
             RelayCommand::EXTEND2 if cell::command(cell) != CellCommand::RELAY_EARLY => {
                 debug!("EXTEND2 outside RELAY_EARLY dropped");
             }
-            RelayCommand::EXTEND2 => cx.circuits.handle_extend2(key, data, cx.shared),
+            RelayCommand::EXTEND2 => ctx.circuits.handle_extend2(key, data, ctx.shared),
             // TAP is not spoken, and neither is its way to extend.
-            RelayCommand::EXTEND => cx.destroy(key, DestroyReason::PROTOCOL),
-            RelayCommand::TRUNCATE => cx.circuits.truncate(key, cx.shared, now),
+            RelayCommand::EXTEND => ctx.destroy(key, DestroyReason::PROTOCOL),
+            RelayCommand::TRUNCATE => ctx.circuits.truncate(key, ctx.shared, now),
             RelayCommand::BEGIN | RelayCommand::BEGIN_DIR | RelayCommand::RESOLVE
                 if id == StreamId::NONE =>
             {
                 debug!(%command, "without a stream id, dropped");
             }
-            RelayCommand::BEGIN => streams.handle_begin(key, id, data, cx),
-            RelayCommand::BEGIN_DIR => streams.handle_begin_dir(key, id, cx),
-            RelayCommand::RESOLVE => streams.handle_resolve(key, id, data, cx),
-            RelayCommand::END => streams.handle_end(key, id, data, cx),
-            RelayCommand::ESTABLISH_INTRO => points.handle_establish_intro(key, data, cx),
-            RelayCommand::INTRODUCE1 => points.handle_introduce1(key, data, cx),
+            RelayCommand::BEGIN => streams.handle_begin(key, id, data, ctx),
+            RelayCommand::BEGIN_DIR => streams.handle_begin_dir(key, id, ctx),
+            RelayCommand::RESOLVE => streams.handle_resolve(key, id, data, ctx),
+            RelayCommand::END => streams.handle_end(key, id, data, ctx),
+            RelayCommand::ESTABLISH_INTRO => points.handle_establish_intro(key, data, ctx),
+            RelayCommand::INTRODUCE1 => points.handle_introduce1(key, data, ctx),
             RelayCommand::ESTABLISH_RENDEZVOUS => {
-                points.handle_establish_rendezvous(key, data, cx);
+                points.handle_establish_rendezvous(key, data, ctx);
             }
-            RelayCommand::RENDEZVOUS1 => points.handle_rendezvous1(key, data, cx),
+            RelayCommand::RENDEZVOUS1 => points.handle_rendezvous1(key, data, ctx),
             RelayCommand::XOFF | RelayCommand::XON => {
-                streams.handle_flow_message(key, id, command, data, cx);
+                streams.handle_flow_message(key, id, command, data, ctx);
             }
-            RelayCommand::PADDING_NEGOTIATE => self.padding.handle_negotiate(key, data, cx),
-            RelayCommand::DROP => Padding::handle_drop(key, cx.circuits),
+            RelayCommand::PADDING_NEGOTIATE => self.padding.handle_negotiate(key, data, ctx),
+            RelayCommand::DROP => Padding::handle_drop(key, ctx.circuits),
             _ => trace!(%command, "message dropped"),
         }
     }

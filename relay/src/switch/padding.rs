@@ -32,7 +32,7 @@ impl Padding {
     }
 
     /// PADDING_NEGOTIATE.
-    pub(super) fn handle_negotiate(&mut self, key: CircuitKey, data: &[u8], cx: &mut Context<'_>) {
+    pub(super) fn handle_negotiate(&mut self, key: CircuitKey, data: &[u8], ctx: &mut Context<'_>) {
         let asked = match NegotiateMachine::read(data) {
             Ok(asked) => asked,
             Err(error) => return debug!(%error, "dropped"),
@@ -42,14 +42,14 @@ impl Padding {
             machine,
             counter,
         } = asked;
-        let Some(circuit) = cx.circuits.circuit_mut(key) else {
+        let Some(circuit) = ctx.circuits.circuit_mut(key) else {
             return;
         };
         let is_accepted = match command {
             MachineCommand::Start => {
-                let is_allowed = !cx.shared.config.circuit_padding.is_disabled;
-                let rng = &mut cx.shared.rng;
-                let begun = PaddingMachine::at_relay(machine, counter, rng, cx.now.mono);
+                let is_allowed = !ctx.shared.config.circuit_padding.is_disabled;
+                let rng = &mut ctx.shared.rng;
+                let begun = PaddingMachine::at_relay(machine, counter, rng, ctx.now.mono);
                 let begun = begun.filter(|_| is_allowed);
                 if begun.is_some() {
                     circuit.padding.machine = begun;
@@ -72,8 +72,8 @@ impl Padding {
             machine,
             counter,
         };
-        if send_negotiated(key, answer, cx) {
-            self.schedule(key, cx.circuits);
+        if send_negotiated(key, answer, ctx) {
+            self.schedule(key, ctx.circuits);
         }
     }
 
@@ -86,41 +86,41 @@ impl Padding {
     }
 
     /// Sends the circuit padding that is due.
-    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
-        while let Some(key) = self.schedule.pop_due(cx.now.mono) {
-            if let Some(circuit) = cx.circuits.circuit_mut(key) {
+    pub(super) fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
+        while let Some(key) = self.schedule.pop_due(ctx.now.mono) {
+            if let Some(circuit) = ctx.circuits.circuit_mut(key) {
                 circuit.padding.is_scheduled = false;
-                self.pad(key, cx);
+                self.pad(key, ctx);
             }
         }
     }
 
-    fn pad(&mut self, key: CircuitKey, cx: &mut Context<'_>) {
-        let params = &cx.shared.config.circuit_padding;
-        let is_allowed = !params.is_disabled && cx.circuits.padding_budget.allows(params);
-        let Some(circuit) = cx.circuits.circuit_mut(key) else {
+    fn pad(&mut self, key: CircuitKey, ctx: &mut Context<'_>) {
+        let params = &ctx.shared.config.circuit_padding;
+        let is_allowed = !params.is_disabled && ctx.circuits.padding_budget.allows(params);
+        let Some(circuit) = ctx.circuits.circuit_mut(key) else {
             return;
         };
         let Some(machine) = &mut circuit.padding.machine else {
             return;
         };
-        if machine.due().is_none_or(|due| due > cx.now.mono) {
+        if machine.due().is_none_or(|due| due > ctx.now.mono) {
             // Another one, that took the place of that which was scheduled.
-            return self.schedule(key, cx.circuits);
+            return self.schedule(key, ctx.circuits);
         }
         if is_allowed {
-            machine.sent(&mut cx.shared.rng, cx.now.mono);
+            machine.sent(&mut ctx.shared.rng, ctx.now.mono);
             // Beyond that the cell counts as sent.
-            if circuit.queued(&cx.shared.channels) <= params.queued_cells_max
-                && !cx.send(key, RelayCommand::DROP, StreamId::NONE, &[])
+            if circuit.queued(&ctx.shared.channels) <= params.queued_cells_max
+                && !ctx.send(key, RelayCommand::DROP, StreamId::NONE, &[])
             {
                 return;
             }
         } else {
             machine.end();
         }
-        end_padding(key, cx);
-        self.schedule(key, cx.circuits);
+        end_padding(key, ctx);
+        self.schedule(key, ctx.circuits);
     }
 
     /// Lists a circuit for its next cell.
@@ -138,8 +138,8 @@ impl Padding {
 }
 
 /// If a machine has sent its last cell, the client is told, unless it knows by itself.
-fn end_padding(key: CircuitKey, cx: &mut Context<'_>) {
-    let Some(circuit) = cx.circuits.circuit_mut(key) else {
+fn end_padding(key: CircuitKey, ctx: &mut Context<'_>) {
+    let Some(circuit) = ctx.circuits.circuit_mut(key) else {
         return;
     };
     let is_over = |held: &mut PaddingMachine| held.due().is_none() && held.tells_end();
@@ -153,12 +153,12 @@ fn end_padding(key: CircuitKey, cx: &mut Context<'_>) {
         machine: ended.machine,
         counter: ended.counter,
     };
-    send_negotiated(key, told, cx);
+    send_negotiated(key, told, ctx);
 }
 
-fn send_negotiated(key: CircuitKey, answer: MachineNegotiated, cx: &mut Context<'_>) -> bool {
+fn send_negotiated(key: CircuitKey, answer: MachineNegotiated, ctx: &mut Context<'_>) -> bool {
     let mut body = Vec::with_capacity(8);
     answer.write(&mut body);
     let command = RelayCommand::PADDING_NEGOTIATED;
-    cx.send(key, command, StreamId::NONE, &body)
+    ctx.send(key, command, StreamId::NONE, &body)
 }

@@ -44,46 +44,46 @@ impl Points {
     }
 
     /// Handles what another worker, or this one, has to tell of points.
-    pub(super) fn handle_item(&mut self, item: PointItem, cx: &mut Context<'_>) {
+    pub(super) fn handle_item(&mut self, item: PointItem, ctx: &mut Context<'_>) {
         match item {
-            PointItem::Register { key, circuit } => self.register(key, circuit, cx),
-            PointItem::Registered { circuit } => self.registered(circuit, cx),
+            PointItem::Register { key, circuit } => self.register(key, circuit, ctx),
+            PointItem::Registered { circuit } => self.registered(circuit, ctx),
             PointItem::Unregister { key, circuit } => self.unregister(key, circuit),
-            PointItem::End { circuit, reason } => cx.destroy(circuit, reason),
+            PointItem::End { circuit, reason } => ctx.destroy(circuit, reason),
             PointItem::Introduce {
                 auth_key,
                 client,
                 body,
-            } => self.introduce(&auth_key, client, body, cx),
+            } => self.introduce(&auth_key, client, body, ctx),
             PointItem::Introduced {
                 circuit,
                 client,
                 body,
-            } => self.introduced(circuit, client, &body, cx),
-            PointItem::Acknowledge { circuit, status } => intro::acknowledge(circuit, status, cx),
+            } => self.introduced(circuit, client, &body, ctx),
+            PointItem::Acknowledge { circuit, status } => intro::acknowledge(circuit, status, ctx),
             PointItem::Join {
                 cookie,
                 service,
                 body,
-            } => self.join(&cookie, service, body, cx),
+            } => self.join(&cookie, service, body, ctx),
             PointItem::JoinClient {
                 circuit,
                 service,
                 body,
-            } => self.join_client(circuit, service, &body, cx),
-            PointItem::Joined { circuit, client } => self.joined(circuit, client, cx),
+            } => self.join_client(circuit, service, &body, ctx),
+            PointItem::Joined { circuit, client } => self.joined(circuit, client, ctx),
             PointItem::Unjoined {
                 circuit,
                 from,
                 reason,
-            } => rendezvous::unjoined(circuit, from, reason, cx),
+            } => rendezvous::unjoined(circuit, from, reason, ctx),
         }
     }
 
     /// Home: takes a circuit into the table. An auth key is the newest circuit's (its MAC and
     /// signature prove whose it is), a cookie the first one's.
-    fn register(&mut self, key: PointKey, circuit: CircuitPlace, cx: &mut Context<'_>) {
-        let (limits, outbox) = (&cx.shared.config.limits, &mut cx.shared.outbox);
+    fn register(&mut self, key: PointKey, circuit: CircuitPlace, ctx: &mut Context<'_>) {
+        let (limits, outbox) = (&ctx.shared.config.limits, &mut ctx.shared.outbox);
         let refused = match key {
             PointKey::Intro(key) => {
                 let table = &mut self.intros;
@@ -137,8 +137,8 @@ impl Points {
     }
 
     /// Owner: what asked to be a point can be found now; it is told so.
-    fn registered(&mut self, key: CircuitKey, cx: &mut Context<'_>) {
-        let Some(circuit) = cx.circuits.circuit_mut(key) else {
+    fn registered(&mut self, key: CircuitKey, ctx: &mut Context<'_>) {
+        let Some(circuit) = ctx.circuits.circuit_mut(key) else {
             return;
         };
         match &mut circuit.next {
@@ -147,7 +147,7 @@ impl Points {
                 self.counts.intros += 1;
                 self.counts
                     .count(PointCell::EstablishIntro, PointAction::Success);
-                intro::established(key, cx);
+                intro::established(key, ctx);
             }
             Next::Waiting { is_established, .. } if !*is_established => {
                 *is_established = true;
@@ -155,7 +155,7 @@ impl Points {
                 self.counts
                     .count(PointCell::EstablishRendezvous, PointAction::Success);
                 let command = RelayCommand::RENDEZVOUS_ESTABLISHED;
-                cx.send(key, command, StreamId::NONE, &[]);
+                ctx.send(key, command, StreamId::NONE, &[]);
             }
             _ => debug_assert!(false, "registered is what asked for it"),
         }
@@ -167,9 +167,9 @@ impl Points {
         circuit: CircuitKey,
         next: Next,
         reason: DestroyReason,
-        cx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) {
-        let outbox = &mut cx.shared.outbox;
+        let outbox = &mut ctx.shared.outbox;
         let place = outbox.place(circuit);
         let key = match next {
             Next::Intro(point) => {

@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use cepa_crypto::Rng;
 use cepa_limits::Memory;
+use cepa_link::ChannelKey;
+use cepa_wire::cell::{CellBuf, CircId};
+use cepa_wire::destroy::DestroyReason;
 use cepa_wire::end::{End, EndReason};
 
 use super::channels::Channels;
@@ -30,6 +33,29 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Queues the DESTROY of a circuit.
+    pub(super) fn send_destroy(
+        &mut self,
+        channel: ChannelKey,
+        circ_id: CircId,
+        reason: DestroyReason,
+    ) {
+        let commands = &mut self.commands;
+        self.channels
+            .send_destroy(channel, circ_id, reason, commands);
+    }
+
+    /// Answers a CREATE cell with DESTROY.
+    pub(super) fn refuse_create(
+        &mut self,
+        channel: ChannelKey,
+        cell: &CellBuf,
+        reason: DestroyReason,
+    ) {
+        let commands = &mut self.commands;
+        self.channels.refuse_create(channel, cell, reason, commands);
+    }
+
     /// Whether a stream may leave to an address, which a client may remember for `ttl_secs`; if
     /// not, what the client is told (see [`crate::Switch::exit_check`]).
     pub(super) fn exit_check(&self, address: IpAddr, port: u16, ttl_secs: u32) -> Result<(), End> {

@@ -24,7 +24,7 @@ impl Switch {
 
     /// Packages bytes of the socket into DATA cells; at most [`Switch::stream_room`] of them.
     pub fn stream_send(&mut self, key: StreamKey, bytes: &[u8], now: Now) {
-        self.with_streams(now, |streams, cx| streams.send(key, bytes, cx));
+        self.with_streams(now, |streams, ctx| streams.send(key, bytes, ctx));
         self.limit_memory(now);
     }
 
@@ -42,24 +42,24 @@ impl Switch {
 
     /// The socket took `bytes` of what [`Switch::stream_take`] gave.
     pub fn stream_written(&mut self, key: StreamKey, bytes: usize, now: Now) {
-        self.with_streams(now, |streams, cx| streams.written(key, bytes, cx));
+        self.with_streams(now, |streams, ctx| streams.written(key, bytes, ctx));
     }
 
     /// The socket ended or failed: the client gets END.
     pub fn stream_close(&mut self, key: StreamKey, reason: EndReason, now: Now) {
-        self.with_streams(now, |streams, cx| streams.close(key, reason.into(), cx));
+        self.with_streams(now, |streams, ctx| streams.close(key, reason.into(), ctx));
     }
 
     /// The answer to [`super::Command::Connect`]: connected to this address, which the client may
     /// remember for `ttl_secs`.
     pub fn stream_connected(&mut self, key: StreamKey, addr: SocketAddr, ttl_secs: u32, now: Now) {
         let to = Some((addr, ttl_secs));
-        self.with_streams(now, |streams, cx| streams.connected(key, to, cx));
+        self.with_streams(now, |streams, ctx| streams.connected(key, to, ctx));
     }
 
     /// The answer to [`super::Command::OpenDir`].
     pub fn stream_dir_connected(&mut self, key: StreamKey, now: Now) {
-        self.with_streams(now, |streams, cx| streams.connected(key, None, cx));
+        self.with_streams(now, |streams, ctx| streams.connected(key, None, ctx));
     }
 
     /// The answer to [`super::Command::Connect`] if it failed.
@@ -70,12 +70,12 @@ impl Switch {
     /// The answer to [`super::Command::Connect`] if [`Switch::exit_check`] refuses all addresses
     /// that the name has; what it said of one of them is told.
     pub fn stream_refused(&mut self, key: StreamKey, end: End, now: Now) {
-        self.with_streams(now, |streams, cx| streams.close(key, end, cx));
+        self.with_streams(now, |streams, ctx| streams.close(key, end, ctx));
     }
 
     /// The answer to [`super::Command::Resolve`]; none at all is told as a failure.
     pub fn stream_resolved(&mut self, key: StreamKey, answers: Vec<Answer>, now: Now) {
-        self.with_streams(now, |streams, cx| streams.resolved(key, answers, cx));
+        self.with_streams(now, |streams, ctx| streams.resolved(key, answers, ctx));
     }
 
     /// The other end of the link that a stream came over.
@@ -107,8 +107,8 @@ impl Switch {
         now: Now,
         work: impl FnOnce(&mut Streams, &mut Context<'_>),
     ) {
-        let cx = &mut Context::new(&mut self.circuits, &mut self.shared, now);
-        work(&mut self.streams, cx);
+        let ctx = &mut Context::new(&mut self.circuits, &mut self.shared, now);
+        work(&mut self.streams, ctx);
         self.settle(now);
     }
 }

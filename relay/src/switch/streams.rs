@@ -124,25 +124,25 @@ impl Streams {
         key: CircuitKey,
         id: StreamId,
         data: &[u8],
-        cx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) {
-        let Some(circuit) = cx.circuits.circuit_mut(key) else {
+        let Some(circuit) = ctx.circuits.circuit_mut(key) else {
             return;
         };
         let Some(stream) = circuit.streams.remove(&id) else {
             return;
         };
-        self.end_edge(stream, End::read(data).reason, cx);
+        self.end_edge(stream, End::read(data).reason, ctx);
     }
 
     /// The circuit of a stream is gone.
-    pub(super) fn orphan(&mut self, stream: StreamKey, cx: &mut Context<'_>) {
-        self.end_edge(stream, EndReason::DESTROY, cx);
+    pub(super) fn orphan(&mut self, stream: StreamKey, ctx: &mut Context<'_>) {
+        self.end_edge(stream, EndReason::DESTROY, ctx);
     }
 
     /// Nothing more comes for a stream, and nothing more may be sent: one that is connected is
     /// read to its end, any other is gone at once.
-    fn end_edge(&mut self, key: StreamKey, reason: EndReason, cx: &mut Context<'_>) {
+    fn end_edge(&mut self, key: StreamKey, reason: EndReason, ctx: &mut Context<'_>) {
         let Some(edge) = self.edges.get_mut(key) else {
             return;
         };
@@ -151,25 +151,25 @@ impl Streams {
             edge.stream.handle_end(reason);
             return self.list(key);
         }
-        self.discard(key, cx);
+        self.discard(key, ctx);
     }
 
     /// Forgets a stream, and whatever waits for its socket.
-    pub(super) fn discard(&mut self, stream: StreamKey, cx: &mut Context<'_>) {
-        if self.remove(stream, cx.circuits).is_some() {
+    pub(super) fn discard(&mut self, stream: StreamKey, ctx: &mut Context<'_>) {
+        if self.remove(stream, ctx.circuits).is_some() {
             let gone = Command::CloseStream { stream };
-            cx.shared.commands.push_back(gone);
+            ctx.shared.commands.push_back(gone);
         }
     }
 
     /// The socket ended or failed, or there is none: the client is told.
-    pub(super) fn close(&mut self, key: StreamKey, end: End, cx: &mut Context<'_>) {
-        let Some((circuit, id, kind)) = self.detach(key, cx.circuits) else {
+    pub(super) fn close(&mut self, key: StreamKey, end: End, ctx: &mut Context<'_>) {
+        let Some((circuit, id, kind)) = self.detach(key, ctx.circuits) else {
             return;
         };
         match kind {
-            EdgeKind::Resolve => send_resolved(circuit, id, vec![failure()], cx),
-            EdgeKind::Exit | EdgeKind::Dir => send_end(circuit, id, end, cx),
+            EdgeKind::Resolve => send_resolved(circuit, id, vec![failure()], ctx),
+            EdgeKind::Exit | EdgeKind::Dir => send_end(circuit, id, end, ctx),
         }
     }
 
@@ -231,16 +231,16 @@ fn failure() -> Answer {
     }
 }
 
-fn send_end(circuit: CircuitKey, id: StreamId, end: End, cx: &mut Context<'_>) {
+fn send_end(circuit: CircuitKey, id: StreamId, end: End, ctx: &mut Context<'_>) {
     let mut body = Vec::with_capacity(21);
     end.write(&mut body);
-    cx.send(circuit, RelayCommand::END, id, &body);
+    ctx.send(circuit, RelayCommand::END, id, &body);
 }
 
-fn send_resolved(circuit: CircuitKey, id: StreamId, answers: Vec<Answer>, cx: &mut Context<'_>) {
+fn send_resolved(circuit: CircuitKey, id: StreamId, answers: Vec<Answer>, ctx: &mut Context<'_>) {
     let mut resolved = Resolved { answers };
     let mut body = Vec::new();
     // What does not fit a cell is left out, from the end.
     while resolved.write(&mut body).is_err() && resolved.answers.pop().is_some() {}
-    cx.send(circuit, RelayCommand::RESOLVED, id, &body);
+    ctx.send(circuit, RelayCommand::RESOLVED, id, &body);
 }

@@ -28,32 +28,32 @@ use crate::switch::place::{CircuitPlace, WorkerId};
 
 /// A circuit's id on a channel of this switch's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::switch) struct Leg {
-    pub(in crate::switch) channel: ChannelKey,
-    pub(in crate::switch) circ_id: CircId,
+pub(crate) struct Leg {
+    pub(crate) channel: ChannelKey,
+    pub(crate) circ_id: CircId,
 }
 
 /// A circuit's id on its next channel, whoever's that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::switch) struct Hop {
-    pub(in crate::switch) worker: WorkerId,
-    pub(in crate::switch) channel: ChannelKey,
+pub(crate) struct Hop {
+    pub(crate) worker: WorkerId,
+    pub(crate) channel: ChannelKey,
     /// 0 until another worker's switch has told it.
-    pub(in crate::switch) circ_id: CircId,
+    pub(crate) circ_id: CircId,
 }
 
 /// What a channel was asked for.
 #[derive(Debug)]
-pub(in crate::switch) struct Wanted {
+pub(crate) struct Wanted {
     /// The relay at its other end.
-    pub(in crate::switch) rsa: RsaId,
+    pub(crate) rsa: RsaId,
     /// The CREATE2 payload to be sent there.
-    pub(in crate::switch) create: Payload,
+    pub(crate) create: Payload,
 }
 
 /// How far the way onward is.
 #[derive(Debug)]
-pub(in crate::switch) enum Next {
+pub(crate) enum Next {
     /// The circuit ends here.
     None,
     /// A channel was asked for.
@@ -78,7 +78,7 @@ pub(in crate::switch) enum Next {
 }
 
 impl Next {
-    pub(in crate::switch) fn hop(&self) -> Option<Hop> {
+    pub(crate) fn hop(&self) -> Option<Hop> {
         match self {
             Next::Creating(hop) | Next::Open(hop) => Some(*hop),
             _ => None,
@@ -86,7 +86,7 @@ impl Next {
     }
 
     /// Whether the circuit is, or is to become, an introduction or rendezvous point.
-    pub(in crate::switch) fn is_point(&self) -> bool {
+    pub(crate) fn is_point(&self) -> bool {
         match self {
             Next::Intro(_) | Next::Waiting { .. } | Next::Joining(_) | Next::Joined(_) => true,
             Next::None | Next::Wanted(_) | Next::Creating(_) | Next::Open(_) => false,
@@ -96,47 +96,42 @@ impl Next {
 
 /// What a circuit has of padding.
 #[derive(Debug, Default)]
-pub(in crate::switch) struct CircuitPadding {
-    pub(in crate::switch) machine: Option<PaddingMachine>,
+pub(crate) struct CircuitPadding {
+    pub(crate) machine: Option<PaddingMachine>,
     /// It is in the schedule.
-    pub(in crate::switch) is_scheduled: bool,
+    pub(crate) is_scheduled: bool,
 }
 
 /// One circuit.
 #[derive(Debug)]
-pub(in crate::switch) struct Circuit {
-    pub(in crate::switch) previous: Leg,
-    pub(in crate::switch) next: Next,
+pub(crate) struct Circuit {
+    pub(crate) previous: Leg,
+    pub(crate) next: Next,
     /// `None` while the onionskin waits for its answer.
-    pub(in crate::switch) relay: Option<RelayCircuit>,
+    pub(crate) relay: Option<RelayCircuit>,
     /// KH of the handshake, to which ESTABLISH_INTRO is bound (tor-spec 5.2.2).
-    pub(in crate::switch) kh: Zeroizing<[u8; 20]>,
+    pub(crate) kh: Zeroizing<[u8; 20]>,
     /// Streams that wait for a connection or an answer of the DNS.
-    pub(in crate::switch) connecting: u16,
+    pub(crate) connecting: u16,
     /// An INTRODUCE1 has come, and no second one may.
-    pub(in crate::switch) has_introduced: bool,
-    pub(in crate::switch) streams: BTreeMap<StreamId, StreamKey>,
+    pub(crate) has_introduced: bool,
+    pub(crate) streams: BTreeMap<StreamId, StreamKey>,
     /// The stream behind which the next round of wake-ups begins, so that all get their turn.
-    pub(in crate::switch) woken_last: StreamId,
-    pub(in crate::switch) padding: CircuitPadding,
+    pub(crate) woken_last: StreamId,
+    pub(crate) padding: CircuitPadding,
     /// What it has asked for, once that was something.
-    pub(in crate::switch) asked: Option<Box<Asked>>,
+    pub(crate) asked: Option<Box<Asked>>,
 }
 
 impl Circuit {
     /// The handshake is done.
-    pub(in crate::switch) fn open(
-        &mut self,
-        cipher: Cipher,
-        keys: KeyStream,
-        window: Option<Congestion>,
-    ) {
+    pub(crate) fn open(&mut self, cipher: Cipher, keys: KeyStream, window: Option<Congestion>) {
         let (layer, kh) = RelayLayer::new(cipher, keys);
         self.relay = Some(RelayCircuit::with_layer(layer).with_congestion(window));
         self.kh = kh;
     }
 
-    pub(in crate::switch) fn new(previous: Leg) -> Self {
+    pub(crate) fn new(previous: Leg) -> Self {
         Circuit {
             previous,
             next: Next::None,
@@ -152,7 +147,7 @@ impl Circuit {
     }
 
     /// Cells that wait for the client.
-    pub(in crate::switch) fn queued(&self, channels: &Channels) -> usize {
+    pub(crate) fn queued(&self, channels: &Channels) -> usize {
         let Leg { channel, circ_id } = self.previous;
         channels.queued(channel, circ_id)
     }

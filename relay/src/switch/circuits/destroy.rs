@@ -20,21 +20,13 @@ use crate::switch::shared::Shared;
 
 impl Circuits {
     /// Ends a circuit and tells both sides.
-    pub(in crate::switch) fn destroy(
-        &mut self,
-        key: CircuitKey,
-        reason: DestroyReason,
-        shared: &mut Shared,
-    ) {
+    pub(crate) fn destroy(&mut self, key: CircuitKey, reason: DestroyReason, shared: &mut Shared) {
         let Some(circuit) = self.get(key) else {
             return;
         };
         let Leg { channel, circ_id } = circuit.previous;
         self.end(key, reason, shared);
-        let commands = &mut shared.commands;
-        shared
-            .channels
-            .send_destroy(channel, circ_id, reason, commands);
+        shared.send_destroy(channel, circ_id, reason);
     }
 
     /// Ends a circuit and tells the next hop.
@@ -67,7 +59,7 @@ impl Circuits {
         }
     }
 
-    pub(in crate::switch) fn handle_destroy(
+    pub(crate) fn handle_destroy(
         &mut self,
         channel: ChannelKey,
         cell: &CellBuf,
@@ -111,7 +103,7 @@ impl Circuits {
     }
 
     /// The client wants the circuit to end here (RELAY_TRUNCATE).
-    pub(in crate::switch) fn truncate(&mut self, key: CircuitKey, shared: &mut Shared, now: Now) {
+    pub(crate) fn truncate(&mut self, key: CircuitKey, shared: &mut Shared, now: Now) {
         let reason = DestroyReason::REQUESTED;
         let Some(circuit) = self.circuit_mut(key) else {
             return;
@@ -147,7 +139,7 @@ impl Circuits {
     }
 
     /// The channel is gone on which a circuit had this id.
-    pub(in crate::switch) fn channel_closed(
+    pub(crate) fn channel_closed(
         &mut self,
         circ_id: CircId,
         circuit: CircuitRef,
@@ -172,7 +164,7 @@ impl Circuits {
     }
 
     /// Closes a circuit that has cells queued on a channel, whosever it is: there is no room.
-    pub(in crate::switch) fn close_queued(
+    pub(crate) fn close_queued(
         &mut self,
         channel: ChannelKey,
         circ_id: CircId,
@@ -206,10 +198,7 @@ pub(super) fn close_foreign(
         reason,
     };
     shared.outbox.push(place.worker, item);
-    let commands = &mut shared.commands;
-    shared
-        .channels
-        .send_destroy(channel, circ_id, reason, commands);
+    shared.send_destroy(channel, circ_id, reason);
 }
 
 /// Tells the next hop that a circuit of ours is over.
@@ -221,10 +210,7 @@ pub(super) fn close_next(key: CircuitKey, hop: Hop, reason: DestroyReason, share
     } = hop;
     if worker == shared.outbox.own {
         shared.channels.forget(channel, circ_id);
-        let commands = &mut shared.commands;
-        shared
-            .channels
-            .send_destroy(channel, circ_id, reason, commands);
+        shared.send_destroy(channel, circ_id, reason);
     } else if circ_id != CircId::NONE {
         let item = CircuitItem::Close {
             circuit: shared.outbox.next_of(key),

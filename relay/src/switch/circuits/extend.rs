@@ -50,12 +50,7 @@ enum ExtendRefused {
 }
 
 impl Circuits {
-    pub(in crate::switch) fn handle_extend2(
-        &mut self,
-        key: CircuitKey,
-        data: &[u8],
-        shared: &mut Shared,
-    ) {
+    pub(crate) fn handle_extend2(&mut self, key: CircuitKey, data: &[u8], shared: &mut Shared) {
         let Some(circuit) = self.circuit_mut(key) else {
             return;
         };
@@ -74,7 +69,7 @@ impl Circuits {
     }
 
     /// The answer to [`Command::NeedChannel`].
-    pub(in crate::switch) fn handle_channel_found(
+    pub(crate) fn handle_channel_found(
         &mut self,
         key: CircuitKey,
         found: Option<(WorkerId, ChannelKey)>,
@@ -120,7 +115,7 @@ impl Circuits {
     }
 
     /// CREATED2, or a reply to what we never send, on a channel of ours.
-    pub(in crate::switch) fn handle_from_next(
+    pub(crate) fn handle_from_next(
         &mut self,
         channel: ChannelKey,
         cell: &CellBuf,

@@ -26,12 +26,7 @@ use crate::switch::shared::Shared;
 
 impl Circuits {
     /// Handles what another worker's switch has handed over of a circuit.
-    pub(in crate::switch) fn handle_item(
-        &mut self,
-        item: CircuitItem,
-        shared: &mut Shared,
-        now: Now,
-    ) {
+    pub(crate) fn handle_item(&mut self, item: CircuitItem, shared: &mut Shared, now: Now) {
         match item {
             CircuitItem::Open {
                 circuit,
@@ -68,10 +63,7 @@ impl Circuits {
             } => {
                 if shared.channels.names(channel, circ_id, circuit) {
                     shared.channels.forget(channel, circ_id);
-                    let commands = &mut shared.commands;
-                    shared
-                        .channels
-                        .send_destroy(channel, circ_id, reason, commands);
+                    shared.send_destroy(channel, circ_id, reason);
                 }
             }
             CircuitItem::Closed {

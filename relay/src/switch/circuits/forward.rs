@@ -24,16 +24,16 @@ use crate::switch::shared::Shared;
 const JOINING_CELLS_MAX: usize = 16;
 
 /// A cell that is for us, and is in clear now.
-pub(in crate::switch) struct Recognised {
+pub(crate) struct Recognised {
     /// The circuit by which it came.
-    pub(in crate::switch) circuit: CircuitKey,
+    pub(crate) circuit: CircuitKey,
     /// What a SENDME for it must say.
-    pub(in crate::switch) tag: SendmeTag,
+    pub(crate) tag: SendmeTag,
 }
 
 impl Circuits {
     /// A RELAY or RELAY_EARLY cell, which goes on unless it is for us.
-    pub(in crate::switch) fn handle_relay_cell(
+    pub(crate) fn handle_relay_cell(
         &mut self,
         channel: ChannelKey,
         cell: &mut CellBuf,
@@ -147,7 +147,7 @@ impl Circuits {
     }
 
     /// A cell that nobody recognised on a joined circuit: it goes back on the other.
-    pub(in crate::switch) fn cross(
+    pub(crate) fn cross(
         &mut self,
         key: CircuitKey,
         other: CircuitPlace,
@@ -194,7 +194,7 @@ impl Circuits {
     }
 
     /// The client did what it may not.
-    pub(in crate::switch) fn violated(
+    pub(crate) fn violated(
         &mut self,
         key: CircuitKey,
         violation: RelayViolation,

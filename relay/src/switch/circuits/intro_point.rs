@@ -9,17 +9,17 @@ use crate::switch::handover::AuthKey;
 
 /// What a circuit needs to be an introduction point.
 #[derive(Debug)]
-pub(in crate::switch) struct IntroPoint {
-    pub(in crate::switch) auth_key: AuthKey,
+pub(crate) struct IntroPoint {
+    pub(crate) auth_key: AuthKey,
     limiter: Option<Limiter>,
     /// The auth key's home knows it.
-    pub(in crate::switch) is_established: bool,
+    pub(crate) is_established: bool,
 }
 
 impl IntroPoint {
     /// A point that its home does not know yet; `asked` is what the service or the consensus says
     /// of how many introductions it is to get.
-    pub(in crate::switch) fn new(auth_key: AuthKey, asked: Option<DosParams>) -> Self {
+    pub(crate) fn new(auth_key: AuthKey, asked: Option<DosParams>) -> Self {
         IntroPoint {
             auth_key,
             limiter: asked.and_then(Limiter::new),
@@ -28,7 +28,7 @@ impl IntroPoint {
     }
 
     /// Whether the service wants one more introduction now.
-    pub(in crate::switch) fn lets_through(&mut self, now: Instant) -> bool {
+    pub(crate) fn lets_through(&mut self, now: Instant) -> bool {
         let limiter = self.limiter.as_mut();
         limiter.is_none_or(|limiter| limiter.lets_through(now))
     }

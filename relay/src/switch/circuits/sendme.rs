@@ -13,7 +13,7 @@ use crate::switch::shared::Shared;
 impl Circuits {
     /// A DATA cell came, whose acknowledgement must have this tag: the client is told, when it is
     /// time.
-    pub(in crate::switch) fn delivered(
+    pub(crate) fn delivered(
         &mut self,
         key: CircuitKey,
         tag: &SendmeTag,
@@ -34,7 +34,7 @@ impl Circuits {
 
     /// A circuit-level SENDME: the client has taken 100 cells, or as many as were agreed on.
     /// Whether there may be room again for streams.
-    pub(in crate::switch) fn handle_sendme(
+    pub(crate) fn handle_sendme(
         &mut self,
         key: CircuitKey,
         data: &[u8],

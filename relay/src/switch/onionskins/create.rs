@@ -23,24 +23,26 @@ use crate::switch::command::{ChannelClose, Command};
 use crate::switch::context::Context;
 
 impl Onionskins {
-    pub(in crate::switch) fn handle_create2(
+    pub(crate) fn handle_create2(
         &mut self,
         channel: ChannelKey,
         cell: &CellBuf,
-        cx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) -> Result<(), ChannelClose> {
         if self.is_hibernating {
-            refuse(channel, cell, DestroyReason::HIBERNATING, cx);
+            ctx.shared
+                .refuse_create(channel, cell, DestroyReason::HIBERNATING);
             return Ok(());
         }
-        if refuses_circuit(channel, cx) {
-            refuse(channel, cell, DestroyReason::RESOURCELIMIT, cx);
+        if refuses_circuit(channel, ctx) {
+            ctx.shared
+                .refuse_create(channel, cell, DestroyReason::RESOURCELIMIT);
             return Ok(());
         }
         let job = Create2::read(cell::payload(cell))
             .map_err(|_| OnionskinError::Handshake)
             .and_then(|create| OnionskinJob::new(&create));
-        let congestion = &cx.shared.config.congestion;
+        let congestion = &ctx.shared.config.congestion;
         let sendme_inc_cells = congestion.is_enabled.then_some(congestion.sendme_inc_cells);
         let job = match job {
             Ok(job) => {
@@ -49,87 +51,91 @@ impl Onionskins {
             }
             Err(error) => {
                 debug!(%error, "CREATE2 refused");
-                refuse(channel, cell, DestroyReason::PROTOCOL, cx);
+                ctx.shared
+                    .refuse_create(channel, cell, DestroyReason::PROTOCOL);
                 return Ok(());
             }
         };
-        if !self.has_room(channel, &cx.shared.config.limits.onionskins) {
+        if !self.has_room(channel, &ctx.shared.config.limits.onionskins) {
             self.counts.dropped(job.handshake_type().into());
-            refuse(channel, cell, DestroyReason::RESOURCELIMIT, cx);
+            ctx.shared
+                .refuse_create(channel, cell, DestroyReason::RESOURCELIMIT);
             return Ok(());
         }
-        if let Some(circuit) = cx.circuits.accept(channel, cell, cx.shared, cx.now)? {
-            let came = cx.now.mono;
+        if let Some(circuit) = ctx.circuits.accept(channel, cell, ctx.shared, ctx.now)? {
+            let came = ctx.now.mono;
             self.push(channel, Pending { circuit, job, came });
-            self.send_out(cx);
+            self.send_out(ctx);
         }
         Ok(())
     }
 
-    pub(in crate::switch) fn handle_create_fast(
+    pub(crate) fn handle_create_fast(
         &mut self,
         channel: ChannelKey,
         cell: &CellBuf,
-        cx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) -> Result<(), ChannelClose> {
-        if refuses_circuit(channel, cx) {
-            refuse(channel, cell, DestroyReason::RESOURCELIMIT, cx);
+        if refuses_circuit(channel, ctx) {
+            ctx.shared
+                .refuse_create(channel, cell, DestroyReason::RESOURCELIMIT);
             return Ok(());
         }
         let Ok(create) = CreateFast::read(cell::payload(cell)) else {
             return Ok(());
         };
         if self.is_hibernating {
-            refuse(channel, cell, DestroyReason::HIBERNATING, cx);
+            ctx.shared
+                .refuse_create(channel, cell, DestroyReason::HIBERNATING);
             return Ok(());
         }
-        let Some(key) = cx.circuits.accept(channel, cell, cx.shared, cx.now)? else {
+        let Some(key) = ctx.circuits.accept(channel, cell, ctx.shared, ctx.now)? else {
             return Ok(());
         };
-        let (y, derivative, keys) = fast::server(&mut cx.shared.rng, &create.x);
+        let (y, derivative, keys) = fast::server(&mut ctx.shared.rng, &create.x);
         let mut reply = cell::new_cell(cell::circ_id(cell), CellCommand::CREATED_FAST);
         CreatedFast { y, derivative }.write(cell::payload_mut(&mut reply));
-        if let Some(circuit) = cx.circuits.circuit_mut(key) {
+        if let Some(circuit) = ctx.circuits.circuit_mut(key) {
             circuit.open(Cipher::Tor1, keys, None);
         }
         self.counts.processed(OnionskinKind::Fast);
         debug!("CREATED_FAST");
-        if !cx.shared.channels.queue(channel, &reply, cx.now) {
-            cx.destroy(key, DestroyReason::RESOURCELIMIT);
+        if !ctx.shared.channels.queue(channel, &reply, ctx.now) {
+            ctx.destroy(key, DestroyReason::RESOURCELIMIT);
         }
         Ok(())
     }
 
     /// The answer to [`Command::Onionskin`].
-    pub(in crate::switch) fn handle_reply(
+    pub(crate) fn handle_reply(
         &mut self,
         key: CircuitKey,
         reply: Result<OnionskinReply, OnionskinError>,
-        cx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) {
         self.came_back();
-        answer_create2(key, reply, cx);
-        self.send_out(cx);
+        answer_create2(key, reply, ctx);
+        self.send_out(ctx);
     }
 
     /// Asks the outside to answer those whose turn it is, as many as may be out.
-    fn send_out(&mut self, cx: &mut Context<'_>) {
-        let limits = cx.shared.config.limits.onionskins;
+    fn send_out(&mut self, ctx: &mut Context<'_>) {
+        let limits = ctx.shared.config.limits.onionskins;
         while let Some(pending) = self.pop(&limits) {
             let Pending { circuit, job, came } = pending;
-            if !cx.circuits.contains_key(circuit) {
+            if !ctx.circuits.contains_key(circuit) {
                 continue;
             }
             let kind = job.handshake_type().into();
-            if cx.now.mono.saturating_duration_since(came) > super::WAIT_MAX {
+            if ctx.now.mono.saturating_duration_since(came) > super::WAIT_MAX {
                 self.counts.dropped(kind);
-                cx.destroy(circuit, DestroyReason::RESOURCELIMIT);
+                ctx.destroy(circuit, DestroyReason::RESOURCELIMIT);
                 continue;
             }
             self.counts.processed(kind);
             self.went_out();
             let wanted = Command::Onionskin { circuit, job };
-            cx.shared.commands.push_back(wanted);
+            ctx.shared.commands.push_back(wanted);
         }
     }
 }
@@ -137,23 +143,23 @@ impl Onionskins {
 fn answer_create2(
     key: CircuitKey,
     reply: Result<OnionskinReply, OnionskinError>,
-    cx: &mut Context<'_>,
+    ctx: &mut Context<'_>,
 ) {
-    let Some(circuit) = cx.circuits.circuit_mut(key) else {
+    let Some(circuit) = ctx.circuits.circuit_mut(key) else {
         return;
     };
     let reply = match reply {
         Ok(reply) => reply,
         Err(error) => {
             debug!(%error, "onionskin refused");
-            return cx.destroy(key, DestroyReason::PROTOCOL);
+            return ctx.destroy(key, DestroyReason::PROTOCOL);
         }
     };
     if circuit.relay.is_some() {
         return;
     }
     let congestion = reply.sendme_inc_cells.map(|sendme_inc_cells| Congestion {
-        params: Arc::clone(&cx.shared.config.congestion),
+        params: Arc::clone(&ctx.shared.config.congestion),
         sendme_inc_cells,
         path: CongestionPath::Exit,
     });
@@ -167,29 +173,21 @@ fn answer_create2(
     let mut cell = cell::new_cell(previous.circ_id, CellCommand::CREATED2);
     let written = Created2 { data: &reply.data }.write(cell::payload_mut(&mut cell));
     if written.is_err() {
-        return cx.destroy(key, DestroyReason::INTERNAL);
+        return ctx.destroy(key, DestroyReason::INTERNAL);
     }
-    if !cx.shared.channels.queue(previous.channel, &cell, cx.now) {
-        cx.destroy(key, DestroyReason::RESOURCELIMIT);
+    if !ctx.shared.channels.queue(previous.channel, &cell, ctx.now) {
+        ctx.destroy(key, DestroyReason::RESOURCELIMIT);
     }
 }
 
 /// Whether the address of a channel's peer has asked for too many circuits.
-fn refuses_circuit(channel: ChannelKey, cx: &mut Context<'_>) -> bool {
-    let shared = &mut *cx.shared;
+fn refuses_circuit(channel: ChannelKey, ctx: &mut Context<'_>) -> bool {
+    let shared = &mut *ctx.shared;
     let Some(link) = shared.channels.get(channel) else {
         return false;
     };
     let (relays, params, rng) = (&shared.relays, &shared.config.dos, &mut shared.rng);
     shared
         .defenses
-        .refuses_circuit(link, relays, params, rng, cx.now)
-}
-
-/// Answers a CREATE cell with DESTROY.
-fn refuse(channel: ChannelKey, cell: &CellBuf, reason: DestroyReason, cx: &mut Context<'_>) {
-    let commands = &mut cx.shared.commands;
-    cx.shared
-        .channels
-        .refuse_create(channel, cell, reason, commands);
+        .refuses_circuit(link, relays, params, rng, ctx.now)
 }

@@ -24,7 +24,7 @@ pub struct PointCounts {
 
 impl PointCounts {
     /// Counts a message.
-    pub(in crate::switch) fn count(&mut self, cell: PointCell, action: PointAction) {
+    pub(crate) fn count(&mut self, cell: PointCell, action: PointAction) {
         *self.actions.entry((cell, action)).or_default() += 1;
     }
 

@@ -30,19 +30,19 @@ enum EstablishRefused {
 }
 
 impl Points {
-    pub(in crate::switch) fn handle_establish_intro(
+    pub(crate) fn handle_establish_intro(
         &mut self,
         key: CircuitKey,
         data: &[u8],
-        cx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) {
-        match check_establish_intro(key, data, cx) {
+        match check_establish_intro(key, data, ctx) {
             Ok(point) => {
                 let point_key = PointKey::Intro(point.auth_key);
-                if let Some(circuit) = cx.circuits.circuit_mut(key) {
+                if let Some(circuit) = ctx.circuits.circuit_mut(key) {
                     circuit.next = Next::Intro(Box::new(point));
                 }
-                let outbox = &mut cx.shared.outbox;
+                let outbox = &mut ctx.shared.outbox;
                 let item = PointItem::Register {
                     key: point_key,
                     circuit: outbox.place(key),
@@ -56,19 +56,19 @@ impl Points {
                     EstablishRefused::Invalid(_) => PointAction::Malformed,
                 };
                 self.counts.count(PointCell::EstablishIntro, action);
-                cx.destroy(key, DestroyReason::PROTOCOL);
+                ctx.destroy(key, DestroyReason::PROTOCOL);
             }
         }
     }
 
-    pub(in crate::switch) fn handle_introduce1(
+    pub(crate) fn handle_introduce1(
         &mut self,
         key: CircuitKey,
         data: &[u8],
-        cx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) {
-        let is_direct = cx.previous_peer(key).is_none();
-        let Some(circuit) = cx.circuits.circuit_mut(key) else {
+        let is_direct = ctx.previous_peer(key).is_none();
+        let Some(circuit) = ctx.circuits.circuit_mut(key) else {
             return;
         };
         let is_used = !matches!(circuit.next, Next::None) || circuit.has_introduced;
@@ -83,21 +83,21 @@ impl Points {
         if let Some(action) = refused {
             debug!(action = action.label(), "INTRODUCE1 refused");
             self.counts.count(PointCell::Introduce1, action);
-            return cx.destroy(key, DestroyReason::PROTOCOL);
+            return ctx.destroy(key, DestroyReason::PROTOCOL);
         }
-        let client = cx.shared.outbox.place(key);
+        let client = ctx.shared.outbox.place(key);
         let Ok(introduce) = introduce else {
             let action = PointAction::Malformed;
-            return self.end_introduce(client, IntroduceStatus::BAD_FORMAT, action, cx);
+            return self.end_introduce(client, IntroduceStatus::BAD_FORMAT, action, ctx);
         };
         let auth_key = *introduce.auth_key.as_bytes();
-        let home = cx.shared.outbox.home(&PointKey::Intro(auth_key));
+        let home = ctx.shared.outbox.home(&PointKey::Intro(auth_key));
         let item = PointItem::Introduce {
             auth_key,
             client,
             body: data.to_vec(),
         };
-        cx.shared.outbox.tell(home, item);
+        ctx.shared.outbox.tell(home, item);
     }
 
     /// The auth key's home: whose circuit is it?
@@ -106,18 +106,18 @@ impl Points {
         auth_key: &AuthKey,
         client: CircuitPlace,
         body: Vec<u8>,
-        cx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) {
         let Some(CircuitPlace { worker, circuit }) = self.intros.get(auth_key).copied() else {
             let action = PointAction::UnknownService;
-            return self.end_introduce(client, IntroduceStatus::UNKNOWN_ID, action, cx);
+            return self.end_introduce(client, IntroduceStatus::UNKNOWN_ID, action, ctx);
         };
         let item = PointItem::Introduced {
             circuit,
             client,
             body,
         };
-        cx.shared.outbox.tell(worker, item);
+        ctx.shared.outbox.tell(worker, item);
     }
 
     /// The service's worker: INTRODUCE2, if the service wants that many.
@@ -126,32 +126,35 @@ impl Points {
         key: CircuitKey,
         client: CircuitPlace,
         body: &[u8],
-        cx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) {
-        let format = cx.circuits.relay(key).map(RelayCircuit::format);
-        let next = cx
+        let format = ctx.circuits.relay(key).map(RelayCircuit::format);
+        let next = ctx
             .circuits
             .circuit_mut(key)
             .map(|circuit| &mut circuit.next);
         let (Some(Next::Intro(point)), Some(format)) = (next, format) else {
             let action = PointAction::CircuitDead;
-            return self.end_introduce(client, IntroduceStatus::UNKNOWN_ID, action, cx);
+            return self.end_introduce(client, IntroduceStatus::UNKNOWN_ID, action, ctx);
         };
         // What came in one cell need not fit one of the service's.
         if body.len() > format.data_max(RelayCommand::INTRODUCE2) {
             let action = PointAction::Malformed;
-            return self.end_introduce(client, IntroduceStatus::CANT_RELAY, action, cx);
+            return self.end_introduce(client, IntroduceStatus::CANT_RELAY, action, ctx);
         }
-        if !point.lets_through(cx.now.mono) {
-            cx.shared.defenses.counts.count(DosRule::Introduce2Rejected);
+        if !point.lets_through(ctx.now.mono) {
+            ctx.shared
+                .defenses
+                .counts
+                .count(DosRule::Introduce2Rejected);
             let action = PointAction::RateLimited;
-            return self.end_introduce(client, IntroduceStatus::CANT_RELAY, action, cx);
+            return self.end_introduce(client, IntroduceStatus::CANT_RELAY, action, ctx);
         }
-        if !cx.send(key, RelayCommand::INTRODUCE2, StreamId::NONE, body) {
+        if !ctx.send(key, RelayCommand::INTRODUCE2, StreamId::NONE, body) {
             let action = PointAction::CircuitDead;
-            return self.end_introduce(client, IntroduceStatus::CANT_RELAY, action, cx);
+            return self.end_introduce(client, IntroduceStatus::CANT_RELAY, action, ctx);
         }
-        self.end_introduce(client, IntroduceStatus::SUCCESS, PointAction::Success, cx);
+        self.end_introduce(client, IntroduceStatus::SUCCESS, PointAction::Success, ctx);
     }
 
     /// Counts what became of an INTRODUCE1, and answers it.
@@ -160,41 +163,41 @@ impl Points {
         client: CircuitPlace,
         status: IntroduceStatus,
         action: PointAction,
-        cx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) {
         self.counts.count(PointCell::Introduce1, action);
         let CircuitPlace { worker, circuit } = client;
         let answer = PointItem::Acknowledge { circuit, status };
-        cx.shared.outbox.tell(worker, answer);
+        ctx.shared.outbox.tell(worker, answer);
     }
 }
 
 fn check_establish_intro(
     key: CircuitKey,
     data: &[u8],
-    cx: &Context<'_>,
+    ctx: &Context<'_>,
 ) -> Result<IntroPoint, EstablishRefused> {
-    let circuit = cx.circuits.get(key).ok_or(EstablishRefused::NotEnd)?;
+    let circuit = ctx.circuits.get(key).ok_or(EstablishRefused::NotEnd)?;
     if !matches!(circuit.next, Next::None) {
         return Err(EstablishRefused::NotEnd);
     }
     let establish = EstablishIntro::read(data)?;
     establish.verify(&circuit.kh)?;
-    let asked = establish.dos.or(cx.shared.config.points.intro_dos);
+    let asked = establish.dos.or(ctx.shared.config.points.intro_dos);
     Ok(IntroPoint::new(*establish.auth_key.as_bytes(), asked))
 }
 
 /// Owner: the service can be found.
-pub(super) fn established(key: CircuitKey, cx: &mut Context<'_>) {
+pub(super) fn established(key: CircuitKey, ctx: &mut Context<'_>) {
     let mut body = Vec::with_capacity(1);
     IntroEstablished.write(&mut body);
     let command = RelayCommand::INTRO_ESTABLISHED;
-    cx.send(key, command, StreamId::NONE, &body);
+    ctx.send(key, command, StreamId::NONE, &body);
 }
 
 /// The client's worker: INTRODUCE_ACK.
-pub(super) fn acknowledge(key: CircuitKey, status: IntroduceStatus, cx: &mut Context<'_>) {
+pub(super) fn acknowledge(key: CircuitKey, status: IntroduceStatus, ctx: &mut Context<'_>) {
     let mut body = Vec::with_capacity(3);
     IntroduceAck { status }.write(&mut body);
-    cx.send(key, RelayCommand::INTRODUCE_ACK, StreamId::NONE, &body);
+    ctx.send(key, RelayCommand::INTRODUCE_ACK, StreamId::NONE, &body);
 }

@@ -31,21 +31,21 @@ fn fault(next: &Next) -> PointAction {
 }
 
 impl Points {
-    pub(in crate::switch) fn handle_establish_rendezvous(
+    pub(crate) fn handle_establish_rendezvous(
         &mut self,
         key: CircuitKey,
         data: &[u8],
-        cx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) {
-        let (is_direct, dos) = (cx.previous_peer(key).is_none(), &cx.shared.config.dos);
-        let defenses = &mut cx.shared.defenses;
+        let (is_direct, dos) = (ctx.previous_peer(key).is_none(), &ctx.shared.config.dos);
+        let defenses = &mut ctx.shared.defenses;
         if is_direct && dos.refuses_single_hop && defenses.refuses(DosRule::SingleHopRefused, dos) {
             // No answer: whoever does this is to lose time.
             self.counts
                 .count(PointCell::EstablishRendezvous, PointAction::SingleHop);
             return debug!("ESTABLISH_RENDEZVOUS from one hop away dropped");
         }
-        let Some(circuit) = cx.circuits.circuit_mut(key) else {
+        let Some(circuit) = ctx.circuits.circuit_mut(key) else {
             return;
         };
         let (Next::None, Ok(EstablishRendezvous { cookie })) =
@@ -54,13 +54,13 @@ impl Points {
             let action = fault(&circuit.next);
             debug!(action = action.label(), "ESTABLISH_RENDEZVOUS refused");
             self.counts.count(PointCell::EstablishRendezvous, action);
-            return cx.destroy(key, DestroyReason::PROTOCOL);
+            return ctx.destroy(key, DestroyReason::PROTOCOL);
         };
         circuit.next = Next::Waiting {
             cookie,
             is_established: false,
         };
-        let outbox = &mut cx.shared.outbox;
+        let outbox = &mut ctx.shared.outbox;
         let point_key = PointKey::Rendezvous(cookie);
         let item = PointItem::Register {
             key: point_key,
@@ -69,23 +69,23 @@ impl Points {
         outbox.tell(outbox.home(&point_key), item);
     }
 
-    pub(in crate::switch) fn handle_rendezvous1(
+    pub(crate) fn handle_rendezvous1(
         &mut self,
         key: CircuitKey,
         data: &[u8],
-        cx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) {
-        let Some(circuit) = cx.circuits.circuit_mut(key) else {
+        let Some(circuit) = ctx.circuits.circuit_mut(key) else {
             return;
         };
         let (Next::None, Ok(rendezvous)) = (&circuit.next, Rendezvous1::read(data)) else {
             let action = fault(&circuit.next);
             debug!(action = action.label(), "RENDEZVOUS1 refused");
             self.counts.count(PointCell::Rendezvous1, action);
-            return cx.destroy(key, DestroyReason::PROTOCOL);
+            return ctx.destroy(key, DestroyReason::PROTOCOL);
         };
         circuit.next = Next::Joining(Vec::new());
-        let outbox = &mut cx.shared.outbox;
+        let outbox = &mut ctx.shared.outbox;
         let home = outbox.home(&PointKey::Rendezvous(rendezvous.cookie));
         let item = PointItem::Join {
             cookie: rendezvous.cookie,
@@ -101,26 +101,26 @@ impl Points {
         cookie: &Cookie,
         service: CircuitPlace,
         body: Vec<u8>,
-        cx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) {
         let Some(CircuitPlace { worker, circuit }) = self.cookies.remove(cookie) else {
             debug!("a rendezvous cookie that nobody has given");
-            return self.refuse_join(service, PointAction::UnknownCookie, cx);
+            return self.refuse_join(service, PointAction::UnknownCookie, ctx);
         };
         let item = PointItem::JoinClient {
             circuit,
             service,
             body,
         };
-        cx.shared.outbox.tell(worker, item);
+        ctx.shared.outbox.tell(worker, item);
     }
 
-    fn refuse_join(&mut self, service: CircuitPlace, action: PointAction, cx: &mut Context<'_>) {
+    fn refuse_join(&mut self, service: CircuitPlace, action: PointAction, ctx: &mut Context<'_>) {
         self.counts.count(PointCell::Rendezvous1, action);
         let CircuitPlace { worker, circuit } = service;
         let reason = DestroyReason::PROTOCOL;
         let end = PointItem::End { circuit, reason };
-        cx.shared.outbox.tell(worker, end);
+        ctx.shared.outbox.tell(worker, end);
     }
 
     /// The client's worker: the service has come.
@@ -129,20 +129,20 @@ impl Points {
         key: CircuitKey,
         service: CircuitPlace,
         body: &[u8],
-        cx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) {
-        let client = cx.shared.outbox.place(key);
-        let next = cx
+        let client = ctx.shared.outbox.place(key);
+        let next = ctx
             .circuits
             .circuit_mut(key)
             .map(|circuit| &mut circuit.next);
         let Some(next @ Next::Waiting { .. }) = next else {
-            return self.refuse_join(service, PointAction::CircuitDead, cx);
+            return self.refuse_join(service, PointAction::CircuitDead, ctx);
         };
         *next = Next::Joined(service);
         self.counts.waiting -= 1;
         self.counts.joined += 1;
-        if !cx.send(key, RelayCommand::RENDEZVOUS2, StreamId::NONE, body) {
+        if !ctx.send(key, RelayCommand::RENDEZVOUS2, StreamId::NONE, body) {
             // That ended the circuit, and with it the service's.
             return;
         }
@@ -150,18 +150,18 @@ impl Points {
             .count(PointCell::Rendezvous1, PointAction::Success);
         let CircuitPlace { worker, circuit } = service;
         let item = PointItem::Joined { circuit, client };
-        cx.shared.outbox.tell(worker, item);
+        ctx.shared.outbox.tell(worker, item);
     }
 
     /// The service's worker: its client has been told; what the service said since may follow.
-    pub(super) fn joined(&mut self, key: CircuitKey, client: CircuitPlace, cx: &mut Context<'_>) {
-        let Some(circuit) = cx.circuits.circuit_mut(key) else {
+    pub(super) fn joined(&mut self, key: CircuitKey, client: CircuitPlace, ctx: &mut Context<'_>) {
+        let Some(circuit) = ctx.circuits.circuit_mut(key) else {
             let item = PointItem::Unjoined {
                 circuit: client.circuit,
-                from: cx.shared.outbox.place(key),
+                from: ctx.shared.outbox.place(key),
                 reason: DestroyReason::DESTROYED,
             };
-            return cx.shared.outbox.tell(client.worker, item);
+            return ctx.shared.outbox.tell(client.worker, item);
         };
         let Next::Joining(cells) = std::mem::replace(&mut circuit.next, Next::Joined(client))
         else {
@@ -170,7 +170,8 @@ impl Points {
         };
         self.counts.joined += 1;
         for mut cell in cells {
-            cx.circuits.cross(key, client, &mut cell, cx.shared, cx.now);
+            ctx.circuits
+                .cross(key, client, &mut cell, ctx.shared, ctx.now);
         }
     }
 }
@@ -180,9 +181,9 @@ pub(super) fn unjoined(
     key: CircuitKey,
     from: CircuitPlace,
     reason: DestroyReason,
-    cx: &mut Context<'_>,
+    ctx: &mut Context<'_>,
 ) {
-    let next = cx.circuits.get(key).map(|circuit| &circuit.next);
+    let next = ctx.circuits.get(key).map(|circuit| &circuit.next);
     let is_joined = match next {
         Some(Next::Joined(other)) => *other == from,
         // The client's end came before the news of its circuit.
@@ -190,6 +191,6 @@ pub(super) fn unjoined(
         _ => false,
     };
     if is_joined {
-        cx.destroy(key, reason);
+        ctx.destroy(key, reason);
     }
 }

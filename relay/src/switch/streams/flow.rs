@@ -22,56 +22,51 @@ const PACE: Duration = Duration::from_millis(20);
 
 impl Streams {
     /// A stream-level SENDME: the client's application has taken 50 cells.
-    pub(in crate::switch) fn handle_sendme(
-        &mut self,
-        key: CircuitKey,
-        id: StreamId,
-        cx: &mut Context<'_>,
-    ) {
-        let Some((stream, edge)) = self.of_circuit(key, id, cx.circuits) else {
+    pub(crate) fn handle_sendme(&mut self, key: CircuitKey, id: StreamId, ctx: &mut Context<'_>) {
+        let Some((stream, edge)) = self.of_circuit(key, id, ctx.circuits) else {
             return;
         };
         match edge.stream.handle_sendme() {
             Ok(()) if edge.waits_for_room.replace(false) => self.list(stream),
             Err(StreamViolation::Window(violation)) => {
                 let violation = RelayViolation::Window(violation);
-                cx.circuits.violated(key, violation, cx.shared);
+                ctx.circuits.violated(key, violation, ctx.shared);
             }
             Ok(()) | Err(StreamViolation::State) => {}
         }
     }
 
     /// XOFF or XON. What is malformed, or has no business on this circuit, is dropped.
-    pub(in crate::switch) fn handle_flow_message(
+    pub(crate) fn handle_flow_message(
         &mut self,
         key: CircuitKey,
         id: StreamId,
         command: RelayCommand,
         data: &[u8],
-        cx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) {
         let message = match read_flow_message(command, data) {
             Ok(message) => message,
             Err(error) => return debug!(%error, "dropped"),
         };
-        let Some((stream, edge)) = self.of_circuit(key, id, cx.circuits) else {
+        let Some((stream, edge)) = self.of_circuit(key, id, ctx.circuits) else {
             return;
         };
         debug!(%command, ?message, "flow control came");
-        match edge.stream.handle_message(message, cx.now.mono) {
+        match edge.stream.handle_message(message, ctx.now.mono) {
             Ok(()) if message == FlowMessage::Xoff => {}
             Ok(()) => {
                 if edge.waits_for_room.replace(false) {
                     self.list(stream);
                 }
-                self.pace(stream, cx.now);
+                self.pace(stream, ctx.now);
             }
             Err(error) => debug!(%error, %command, "dropped"),
         }
     }
 
     /// Tells the client what a stream has to say about its flow.
-    pub(super) fn send_flow(&mut self, key: StreamKey, cx: &mut Context<'_>) {
+    pub(super) fn send_flow(&mut self, key: StreamKey, ctx: &mut Context<'_>) {
         let Some(edge) = self.edges.get_mut(key) else {
             return;
         };
@@ -80,7 +75,7 @@ impl Streams {
         };
         let message = edge.stream.message_due();
         for _ in 0..edge.stream.sendmes_due() {
-            cx.send(circuit, RelayCommand::SENDME, id, &[]);
+            ctx.send(circuit, RelayCommand::SENDME, id, &[]);
         }
         let mut body = Vec::new();
         let command = match message {
@@ -95,7 +90,7 @@ impl Streams {
             }
         };
         debug!(%command, ?message, "flow control goes");
-        cx.send(circuit, command, id, &body);
+        ctx.send(circuit, command, id, &body);
     }
 
     /// If only its rate keeps a stream from sending, it waits for the timer.
@@ -110,7 +105,7 @@ impl Streams {
     }
 
     /// Adds to the streams that go at a rate, and lists those that may go on.
-    pub(in crate::switch) fn handle_timeout(&mut self, now: Now) {
+    pub(crate) fn handle_timeout(&mut self, now: Now) {
         if self.next_pace.is_none_or(|at| at > now.mono) {
             return;
         }

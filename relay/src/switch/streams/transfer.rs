@@ -21,12 +21,7 @@ const TURN_CELLS_MAX: usize = 64;
 impl Streams {
     /// Bytes that may be read from the socket and sent now; if none, the stream is listed once
     /// there is room.
-    pub(in crate::switch) fn room(
-        &self,
-        key: StreamKey,
-        circuits: &Circuits,
-        channels: &Channels,
-    ) -> usize {
+    pub(crate) fn room(&self, key: StreamKey, circuits: &Circuits, channels: &Channels) -> usize {
         let Some(edge) = self.edges.get(key) else {
             return 0;
         };
@@ -36,9 +31,9 @@ impl Streams {
     }
 
     /// Packages bytes of the socket into DATA cells; at most [`Streams::room`] of them.
-    pub(in crate::switch) fn send(&mut self, key: StreamKey, bytes: &[u8], cx: &mut Context<'_>) {
+    pub(crate) fn send(&mut self, key: StreamKey, bytes: &[u8], ctx: &mut Context<'_>) {
         let edge = self.edges.get(key);
-        let cell_max = edge.map_or(0, |edge| data_max(edge, cx.circuits));
+        let cell_max = edge.map_or(0, |edge| data_max(edge, ctx.circuits));
         for data in bytes.chunks(cell_max.max(1)) {
             let Some(edge) = self.edges.get_mut(key) else {
                 return;
@@ -46,23 +41,23 @@ impl Streams {
             let (Some(circuit), id) = (edge.circuit, edge.stream.id()) else {
                 return;
             };
-            let relay = cx.circuits.relay(circuit);
+            let relay = ctx.circuits.relay(circuit);
             let has_room =
                 relay.is_some_and(|relay| relay.room_cells() > 0) && edge.stream.room_cells() > 0;
             if !has_room || edge.stream.state() != StreamState::Open {
                 return debug_assert!(false, "more bytes than there was room for");
             }
             edge.stream.packaged(data.len());
-            if !cx.send(circuit, RelayCommand::DATA, id, data) {
+            if !ctx.send(circuit, RelayCommand::DATA, id, data) {
                 return;
             }
         }
-        self.pace(key, cx.now);
+        self.pace(key, ctx.now);
     }
 
     /// Moves up to `max` bytes that the client sent to the end of `out`. The end is told once all
     /// bytes were taken; with it the stream is forgotten.
-    pub(in crate::switch) fn take(
+    pub(crate) fn take(
         &mut self,
         key: StreamKey,
         out: &mut Vec<u8>,
@@ -83,31 +78,26 @@ impl Streams {
     }
 
     /// The socket took `bytes` of what [`Streams::take`] gave.
-    pub(in crate::switch) fn written(
-        &mut self,
-        key: StreamKey,
-        bytes: usize,
-        cx: &mut Context<'_>,
-    ) {
+    pub(crate) fn written(&mut self, key: StreamKey, bytes: usize, ctx: &mut Context<'_>) {
         let Some(edge) = self.edges.get_mut(key) else {
             return;
         };
-        edge.stream.written(bytes, cx.now.mono);
+        edge.stream.written(bytes, ctx.now.mono);
         edge.held.taken(bytes);
         self.inbound_bytes = self.inbound_bytes.saturating_sub(bytes);
-        self.send_flow(key, cx);
+        self.send_flow(key, ctx);
     }
 
     /// DATA for a stream. What has no stream is dropped.
-    pub(in crate::switch) fn handle_data(
+    pub(crate) fn handle_data(
         &mut self,
         key: CircuitKey,
         id: StreamId,
         data: &[u8],
-        cx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) {
-        let now: Now = cx.now;
-        let Some((stream, edge)) = self.of_circuit(key, id, cx.circuits) else {
+        let now: Now = ctx.now;
+        let Some((stream, edge)) = self.of_circuit(key, id, ctx.circuits) else {
             return;
         };
         match edge.stream.handle_data(data, now.mono) {
@@ -115,11 +105,11 @@ impl Streams {
                 edge.held.came(data.len(), now.mono);
                 self.inbound_bytes += data.len();
                 self.list(stream);
-                self.send_flow(stream, cx);
+                self.send_flow(stream, ctx);
             }
             Err(StreamViolation::Window(violation)) => {
                 let violation = RelayViolation::Window(violation);
-                cx.circuits.violated(key, violation, cx.shared);
+                ctx.circuits.violated(key, violation, ctx.shared);
             }
             Err(StreamViolation::State) => {}
         }
@@ -127,12 +117,7 @@ impl Streams {
 
     /// There is room again on a circuit: its streams that wait are listed, beginning behind the
     /// one that was first the last time.
-    pub(in crate::switch) fn wake(
-        &mut self,
-        key: CircuitKey,
-        circuits: &mut Circuits,
-        channels: &Channels,
-    ) {
+    pub(crate) fn wake(&mut self, key: CircuitKey, circuits: &mut Circuits, channels: &Channels) {
         let Some(circuit) = circuits.circuit_mut(key) else {
             return;
         };
