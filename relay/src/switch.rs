@@ -347,20 +347,24 @@ impl Switch {
 
     /// Works off what follows from an input: circuits have ended to which streams and points
     /// belonged, and this worker has told itself something of points.
+    #[inline]
     fn settle(&mut self, now: Now) {
+        // After most cells there is nothing.
+        while !self.is_settled() {
+            self.settle_one(now);
+        }
+    }
+
+    fn settle_one(&mut self, now: Now) {
         let ctx = &mut Context::new(&mut self.circuits, &mut self.shared, now);
-        loop {
-            if let Some(ended) = ctx.circuits.poll_ended() {
-                let (circuit, reason) = (ended.circuit, ended.reason);
-                self.points.ended(circuit, ended.next, reason, ctx);
-                for stream in ended.streams.into_values() {
-                    self.streams.orphan(stream, ctx);
-                }
-            } else if let Some(item) = ctx.shared.outbox.poll_own() {
-                self.points.handle_item(item, ctx);
-            } else {
-                return;
+        if let Some(ended) = ctx.circuits.poll_ended() {
+            let (circuit, reason) = (ended.circuit, ended.reason);
+            self.points.ended(circuit, ended.next, reason, ctx);
+            for stream in ended.streams.into_values() {
+                self.streams.orphan(stream, ctx);
             }
+        } else if let Some(item) = ctx.shared.outbox.poll_own() {
+            self.points.handle_item(item, ctx);
         }
     }
 
