@@ -54,7 +54,7 @@ const SHELL_ONLY: [&str; 15] = [
 ];
 
 /// Which of our crates each one may use (docs/architecture.md, "The house").
-const ARROWS: [(&str, &str, &[&str]); 14] = [
+const ARROWS: [(&str, &str, &[&str]); 15] = [
     ("cepa-crypto", "proto/crypto", &[]),
     ("cepa-wire", "proto/wire", &["cepa-crypto"]),
     ("cepa-netdoc", "proto/netdoc", &["cepa-crypto", "cepa-wire"]),
@@ -76,6 +76,7 @@ const ARROWS: [(&str, &str, &[&str]); 14] = [
     ),
     ("cepa-limits", "proto/limits", &["cepa-crypto", "cepa-wire"]),
     ("cepa-torrc", "proto/torrc", &[]),
+    ("cepa-pt", "proto/pt", &["cepa-crypto"]),
     (
         "cepa-authority",
         "authority",
@@ -105,6 +106,7 @@ const ARROWS: [(&str, &str, &[&str]); 14] = [
             "cepa-link",
             "cepa-circuit",
             "cepa-limits",
+            "cepa-pt",
         ],
     ),
     (
@@ -136,6 +138,7 @@ const ARROWS: [(&str, &str, &[&str]); 14] = [
             "cepa-control",
             "cepa-limits",
             "cepa-torrc",
+            "cepa-pt",
             "cepa-authority",
             "cepa-relay",
             "cepa-client",

@@ -1,0 +1,26 @@
+//! Bridge lines, and what a pluggable transport and the program that starts it say to each other
+//! (pt-spec; ext-orport-spec).
+//!
+//! ```text
+//! environment ─▶ child ─lines─▶ Message ─▶ Startup ─▶ methods: where it is asked, or listens
+//! BridgeLine ─arguments─▶ user and password of SOCKS
+//! ```
+//!
+//! Children are programs of strangers: every line is bounded, and none of them can make a parser
+//! fail otherwise than by a named error.
+
+pub mod arguments;
+pub mod bridge_line;
+pub mod environment;
+pub mod message;
+pub mod name;
+pub mod plugin;
+pub mod startup;
+
+pub use arguments::{Arguments, ArgumentsError};
+pub use bridge_line::{BridgeLine, BridgeLineError};
+pub use environment::{ClientEnvironment, ServerEnvironment, ServerTransport, Variables};
+pub use message::{Message, SocksVersion};
+pub use name::{NameError, TransportName};
+pub use plugin::{PluginError, Speaker, TransportPlugin};
+pub use startup::{End, Method, Startup, StartupError};
