@@ -47,6 +47,8 @@ pub enum Command {
     Authority(AuthorityArgs),
     /// Run a relay.
     Relay(RelayArgs),
+    /// Say how to hand out a bridge.
+    Bridge(BridgeArgs),
     /// Run a client with a SOCKS port.
     Client(ClientArgs),
     /// Host onion services.
@@ -157,6 +159,37 @@ pub struct AskArgs {
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+const BRIDGE_LINE_HELP: &str = "\
+A bridge is a relay whose configuration has bridge = true (docs/bridges.md). It writes its lines to
+the file bridgelines of its data folder, anew when its address or a transport changes.
+
+Examples:
+  cepa bridge line --data-dir bridge1";
+
+/// `cepa bridge`.
+#[derive(Debug, ClapArgs)]
+pub struct BridgeArgs {
+    /// What to say.
+    #[command(subcommand)]
+    pub command: BridgeCommand,
+}
+
+/// What is told of a bridge.
+#[derive(Debug, Subcommand)]
+pub enum BridgeCommand {
+    /// Print the lines that lead to a bridge, to be handed to who needs it.
+    #[command(after_help = BRIDGE_LINE_HELP)]
+    Line(BridgeLineArgs),
+}
+
+/// The arguments of `cepa bridge line`.
+#[derive(Debug, ClapArgs)]
+pub struct BridgeLineArgs {
+    /// The data folder of the bridge.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
 }
 
 const RELAY_KEYGEN_HELP: &str = "\

@@ -4,6 +4,7 @@ mod authority_compute;
 mod authority_consensus;
 pub mod authority_keygen;
 mod authority_votes;
+mod bridge_line;
 mod config_print;
 pub mod doctor;
 pub mod onion;
@@ -19,8 +20,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::args::{
-    Args, AuthorityArgs, AuthorityCommand, ClientArgs, ClientAskArgs, ClientCommand, Command,
-    OnionCommand, RelayArgs, RelayCommand, ServeArgs, SimCommand, TestnetCommand,
+    Args, AuthorityArgs, AuthorityCommand, BridgeCommand, ClientArgs, ClientAskArgs, ClientCommand,
+    Command, OnionCommand, RelayArgs, RelayCommand, ServeArgs, SimCommand, TestnetCommand,
 };
 use crate::config::{
     self, AuthorityConfig, ClientConfig, Listener, OnionServiceConfig, RelayConfig,
@@ -38,6 +39,9 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let done = match args.command {
         Command::Authority(args) => authority(args),
         Command::Relay(args) => relay(args),
+        Command::Bridge(args) => match args.command {
+            BridgeCommand::Line(args) => bridge_line::run(&args),
+        },
         Command::Client(args) => client(args),
         Command::Onion(args) => match args.command {
             OnionCommand::Serve(args) => onion_serve(args),

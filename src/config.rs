@@ -5,6 +5,7 @@
 //! that they stand in. What the roles get is `RelayConfig`, `AuthorityConfig` or `ClientConfig`;
 //! the raw tables (`config::node`, `config::client`) also write the files of a test network.
 
+mod bridges;
 pub mod client;
 pub mod control;
 pub mod listener;
@@ -27,6 +28,7 @@ use cepa_client::{PaddingLevel, Rules, VanguardMode};
 use cepa_limits::DosOptions;
 use cepa_netdoc::policy::is_internal;
 use cepa_netdoc::protover::Protocols;
+use cepa_pt::{BridgeLine, TransportPlugin};
 use cepa_relay::{AccountingConfig, ExitOptions};
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +36,7 @@ pub use self::control::ControlConfig;
 pub use self::listener::{Listener, UnixListener};
 pub use self::metrics::MetricsPort;
 pub use self::network_source::NetworkSource;
+pub use self::node::BridgeConfig;
 pub use self::onion::OnionServiceConfig;
 use self::paths::GeoIpFiles;
 use crate::error::Failure;
@@ -101,6 +104,8 @@ pub struct RelayConfig {
     pub workers: usize,
     /// Bytes of memory that may be held (`MaxMemInQueues`).
     pub max_memory: usize,
+    /// What it is as a bridge; none: it is none.
+    pub bridge: Option<BridgeConfig>,
     /// Whether private addresses and short intervals are fine.
     pub testing: bool,
     /// Where to serve metrics, and to whom.
@@ -123,9 +128,12 @@ pub struct RelayConfig {
 }
 
 impl RelayConfig {
-    /// The source address of outgoing links; none: as the system likes.
+    /// The source address of outgoing links; none: as the system likes, as where only transports of
+    /// this machine reach the port.
     pub fn source(&self) -> Option<IpAddr> {
-        Some(self.listen).filter(|ip| !ip.is_unspecified())
+        let is_outside = |ip: &IpAddr| self.testing || !ip.is_loopback();
+        let listen = Some(self.listen).filter(|ip| !ip.is_unspecified());
+        listen.filter(|ip| self.bridge.is_none() || is_outside(ip))
     }
 
     /// The address at which the node listens for channels.
@@ -245,6 +253,10 @@ pub struct ClientConfig {
     pub dns_reject_internal: Option<bool>,
     /// How long a circuit takes new streams after its first (`MaxCircuitDirtiness`).
     pub circuit_dirtiness_max: Option<Duration>,
+    /// Bridges: the only relays that are connected to, if there are any (`UseBridges`, `Bridge`).
+    pub bridges: Vec<BridgeLine>,
+    /// Who speaks transports (`ClientTransportPlugin`).
+    pub transport_plugins: Vec<TransportPlugin>,
     /// Where to serve metrics, at `/metrics`, and to whom.
     pub metrics: Option<MetricsPort>,
     /// Where controllers are listened to, and what they may do.

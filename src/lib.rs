@@ -37,3 +37,4 @@ pub mod store;
 pub mod terminal;
 mod tls;
 mod torrc;
+mod transports;

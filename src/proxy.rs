@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
+use cepa_pt::{Arguments, SocksVersion};
 use data_encoding::BASE64;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -49,12 +50,49 @@ impl Proxy {
         &self.place
     }
 
+    /// A transport that is spoken there, and what it is told for this connection (pt-spec 3.5).
+    pub(crate) fn transport(
+        version: SocksVersion,
+        addr: SocketAddr,
+        arguments: &Arguments,
+    ) -> Self {
+        let secret = |(user, password)| (user, Zeroizing::new(password));
+        let (protocol, credentials) = match version {
+            SocksVersion::V4 if arguments.is_empty() => (Protocol::Socks4, None),
+            SocksVersion::V4 => (Protocol::Socks4, Some((arguments.socks4(), String::new()))),
+            SocksVersion::V5 => (Protocol::Socks5, arguments.socks5()),
+        };
+        Proxy {
+            protocol,
+            place: addr.to_string(),
+            credentials: credentials.map(secret),
+        }
+    }
+
+    /// As it is written, with its password.
+    pub(crate) fn url(&self) -> Zeroizing<String> {
+        let scheme = match self.protocol {
+            Protocol::Socks4 => "socks4a",
+            Protocol::Socks5 => "socks5",
+            Protocol::Http => "http",
+        };
+        let place = &self.place;
+        Zeroizing::new(match &self.credentials {
+            Some((user, password)) => format!("{scheme}://{user}:{}@{place}", **password),
+            None => format!("{scheme}://{place}"),
+        })
+    }
+
     /// Makes of a connection to the proxy one to `target`.
     pub(crate) async fn ask(&self, tcp: TcpStream, target: SocketAddr) -> io::Result<TcpStream> {
         let socks = |error: tokio_socks::Error| io::Error::other(format!("the proxy: {error}"));
         let credentials = self.credentials.as_ref();
         match (self.protocol, credentials) {
-            (Protocol::Socks4, _) => {
+            (Protocol::Socks4, Some((user, _))) => {
+                let asked = Socks4Stream::connect_with_userid_and_socket(tcp, target, user);
+                Ok(asked.await.map_err(socks)?.into_inner())
+            }
+            (Protocol::Socks4, None) => {
                 let asked = Socks4Stream::connect_with_socket(tcp, target).await;
                 Ok(asked.map_err(socks)?.into_inner())
             }

@@ -22,6 +22,8 @@ mod transparent;
 mod uploads;
 mod workers;
 
+pub(crate) use relay::BRIDGE_LINES_FILE;
+
 use std::time::Instant;
 
 use cepa_dir::NetworkFile;

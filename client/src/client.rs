@@ -11,6 +11,7 @@
 //! of circuits and commands of the download are worked off, requests are attached, circuits are
 //! built ahead.
 
+mod bridges;
 pub mod by_hand;
 mod data;
 mod dormancy;
@@ -107,6 +108,9 @@ impl Client {
             deadline: None,
         };
         client.circuits.is_off = client.shared.config.is_off;
+        if !client.shared.config.bridges.is_empty() {
+            client.use_bridges(now);
+        }
         client.restore(&saved, now);
         client.run_download(now);
         client.settle(now);
@@ -145,6 +149,9 @@ impl Client {
         if self.circuits.is_off {
             self.circuits.links.failed(link);
             return None;
+        }
+        if let Some(peer) = established.peer {
+            self.bridge_proved(relay, &peer, now);
         }
         let skew = established.clock_skew_secs;
         self.directory
@@ -223,6 +230,7 @@ impl Client {
             return;
         }
         let (_, _, circuits, ctx) = &mut self.split(now);
+        circuits.choice.update_bridges(ctx.rng, ctx.now);
         circuits.handle_consensus(ctx);
         circuits.pool.wear_out_all(now);
         self.onion.network_changed();
@@ -325,6 +333,7 @@ impl Client {
         self.settle_circuits(now);
         let (streams, onion, circuits, ctx) = &mut self.split(now);
         streams.review(onion, circuits, ctx);
+        self.review_bridges(now);
         let (circuits, shared) = (&mut self.circuits, &mut self.shared);
         self.directory.review(circuits, shared, now);
         let (streams, onion, circuits, ctx) = &mut self.split(now);
@@ -345,9 +354,14 @@ impl Client {
 
     /// Lets the download do what is due.
     fn run_download(&mut self, now: Now) {
-        if !self.is_at_rest() {
+        if self.may_fetch() {
             self.directory.handle_timeout(&mut self.shared.rng, now);
         }
+    }
+
+    /// Whether documents of the network can be fetched: not while all bridges are unknown.
+    fn may_fetch(&self) -> bool {
+        !self.is_at_rest() && !self.circuits.choice.bridges().are_awaited()
     }
 
     /// Whether paths can be chosen: enough is known, the consensus is not too old, and a circuit
@@ -360,7 +374,7 @@ impl Client {
             && !self.circuits.is_off
             && self.directory.is_live(now)
             && (self.circuits.upkeep.has_built()
-                || best.is_none_or(|best| self.directory.knows(best)))
+                || best.is_none_or(|best| self.directory.knows(best, choice)))
     }
 
     /// Works off all that follows from a call.
@@ -472,7 +486,8 @@ impl Client {
     fn next_deadline(&self, now: Now) -> Option<Instant> {
         let download = self.directory.poll_timeout();
         [
-            download.filter(|_| !self.is_at_rest()),
+            download.filter(|_| self.may_fetch()),
+            (self.directory.bridges.deadline()).filter(|_| !self.is_at_rest()),
             self.dormancy.deadline(),
             self.circuits.deadline(now),
             self.streams.deadline(),

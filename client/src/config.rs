@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use cepa_crypto::{Ed25519Id, RsaId};
+use cepa_pt::BridgeLine;
 
 use crate::select::rules::Rules;
 use crate::select::vanguards::VanguardMode;
@@ -57,6 +58,8 @@ impl FromStr for PaddingLevel {
 pub struct ClientConfig {
     /// Relays to fetch the first documents from; asked before the authorities.
     pub fallbacks: Vec<Directory>,
+    /// Bridges: the only relays that are connected to, if there are any.
+    pub bridges: Vec<BridgeLine>,
     /// The operator's rules on paths.
     pub rules: Rules,
     /// Whether relays of one /16 may share a path: only in test networks whose relays have no

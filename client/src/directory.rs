@@ -7,6 +7,7 @@
 //! ```
 
 mod bootstrap;
+pub(crate) mod bridges;
 pub(crate) mod fetches;
 mod skew;
 mod sources;
@@ -27,9 +28,11 @@ use crate::circuits::{self, Circuits};
 use crate::command::{Command, Saved};
 use crate::context::Shared;
 use crate::names::FetchId;
+use crate::select::choice::Choice;
 use crate::status::bootstrap::BootstrapStatus;
 use crate::status::{ConsensusStatus, Event};
 use bootstrap::Facts;
+use bridges::BridgeFetches;
 use fetches::{Fetches, STAGGER, STAGGER_TESTING};
 
 /// The documents of a client, and their fetches.
@@ -37,6 +40,7 @@ use fetches::{Fetches, STAGGER, STAGGER_TESTING};
 pub(crate) struct Directory {
     download: DirectoryDownload,
     pub(crate) fetches: Fetches,
+    pub(crate) bridges: BridgeFetches,
     bootstrap: BootstrapStatus,
     /// How far the clock of a directory is ahead of ours, in seconds.
     skew_secs: Option<i64>,
@@ -61,6 +65,7 @@ impl Directory {
         Directory {
             download: DirectoryDownload::new(Arc::clone(network), Interest::client(), now),
             fetches: Fetches::default(),
+            bridges: BridgeFetches::default(),
             bootstrap: BootstrapStatus::default(),
             skew_secs: None,
             skewed: Repeats::default(),
@@ -111,8 +116,11 @@ impl Directory {
         view.is_some_and(|view| view.consensus().lifetime.is_reasonably_live(now.wall))
     }
 
-    /// Whether a guard's microdescriptor is there, or is not coming.
-    pub(crate) fn knows(&self, guard: &RsaId) -> bool {
+    /// Whether a guard's microdescriptor is there, or is not coming; of a bridge, its descriptor.
+    pub(crate) fn knows(&self, guard: &RsaId, choice: &Choice) -> bool {
+        if choice.bridges().is_in_use() {
+            return choice.bridges().relay(guard).is_some() || !self.bridges.is_asking(guard);
+        }
         let view = self.download.view();
         view.is_none_or(|view| view.relay(guard).is_some()) || self.fetches.downloads.is_empty()
     }
@@ -215,7 +223,23 @@ impl Directory {
 
     /// Whether a fetch is one of documents.
     pub(crate) fn is_fetching(&self, fetch: FetchId) -> bool {
-        self.fetches.attempts.contains_key(&fetch)
+        self.fetches.attempts.contains_key(&fetch) || self.bridges.contains(fetch)
+    }
+
+    /// Asks bridges for their descriptors where it is time.
+    pub(crate) fn review_bridges(
+        &mut self,
+        circuits: &mut Circuits,
+        shared: &mut Shared,
+        now: Now,
+    ) {
+        let ctx = &mut shared.at(self.download.view(), now);
+        self.bridges.review(circuits, ctx);
+    }
+
+    /// Bridges that failed are asked at once: the network may be another one.
+    pub(crate) fn hurry_bridges(&mut self, now: Now) {
+        self.bridges.hurry(now);
     }
 
     /// How an HTTP exchange ended; `None` if no reply came.
@@ -227,10 +251,15 @@ impl Directory {
         shared: &mut Shared,
         now: Now,
     ) {
+        let ctx = &mut shared.at(self.download.view(), now);
         let Some(attempt) = self.fetches.attempts.remove(&fetch) else {
+            let is_first = self.bridges.handle_reply(fetch, reply, circuits, ctx);
+            // What waited for a bridge goes on.
+            if is_first {
+                self.handle_timeout(&mut shared.rng, now);
+            }
             return;
         };
-        let ctx = &mut shared.at(self.download.view(), now);
         if let Some(stream) = attempt.stream {
             ctx.plane.stream_close(stream, EndReason::DONE, now);
         }
@@ -304,6 +333,8 @@ impl Directory {
         shared: &mut Shared,
         now: Now,
     ) {
+        let ctx = &mut shared.at(self.download.view(), now);
+        self.bridges.handle_circuit(&event, circuits, ctx);
         let (id, key) = match event {
             circuits::Event::Built(id, key) => (id, Some(key)),
             circuits::Event::Gone(id, ..) => (id, None),

@@ -1,6 +1,7 @@
 //! Which relays a circuit goes through: guards first, then paths by the rules of the operator, and
 //! vanguards where an onion service is at the end (path-spec, guard-spec, vanguards-spec).
 
+pub(crate) mod bridges;
 pub(crate) mod choice;
 mod emptied;
 pub mod guards;

@@ -50,6 +50,8 @@ pub struct RelayConfig {
     pub serves_directory: bool,
     /// Whether it tells the authorities of itself.
     pub publishes: bool,
+    /// How a bridge wants to be handed out (`bridge-distribution-request`); none: it is no bridge.
+    pub bridge_distribution: Option<String>,
     /// Whether circuits may be extended to internal addresses (`ExtendAllowPrivateAddresses`).
     pub extend_allow_private: bool,
     /// The subprotocols that it promises: [`PROTOCOLS`](crate::PROTOCOLS), or fewer in tests.
@@ -66,6 +68,12 @@ pub struct RelayConfig {
 }
 
 impl RelayConfig {
+    /// Whether it is a bridge: in no consensus, and a client to other relays.
+    #[must_use]
+    pub fn is_bridge(&self) -> bool {
+        self.bridge_distribution.is_some()
+    }
+
     /// What the descriptor says and the switches do about streams that want to leave.
     #[must_use]
     pub fn exit_policy(&self) -> Arc<ExitPolicy> {

@@ -13,6 +13,7 @@ use cepa_netdoc::descriptor::{
     Bandwidth, BuildError, DescriptorError, DescriptorFields, ServerDescriptor,
 };
 use cepa_netdoc::extrainfo::ExtraInfo;
+use cepa_netdoc::family::Family;
 
 use cepa_wire::cert::{Cert, CertKeyType, CertType};
 
@@ -82,12 +83,16 @@ impl OwnDocuments {
             },
             extra_info_digest: Some(extra_info.digest),
             caches_extra_info: config.serves_directory,
-            family: config.family.clone(),
+            // A family's other members would give a bridge away.
+            family: match config.is_bridge() {
+                true => Family::default(),
+                false => config.family.clone(),
+            },
             family_certs,
             is_hibernating,
-            is_hidden_service_dir: config.serves_directory,
+            is_hidden_service_dir: config.serves_directory && !config.is_bridge(),
             contact: config.contact.clone(),
-            bridge_distribution_request: None,
+            bridge_distribution_request: config.bridge_distribution.clone(),
             policy: policy.rules().clone(),
             is_dir_server: config.serves_directory,
             overload_general: None,
@@ -113,7 +118,7 @@ const FAMILY_CERT_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// That each of our families has this relay among its members (proposal 321).
 fn family_certs(config: &RelayConfig, member: Ed25519Id, published: SystemTime) -> Vec<Vec<u8>> {
-    let keys = config.family_keys.iter();
+    let keys = config.family_keys.iter().filter(|_| !config.is_bridge());
     keys.map(|key| {
         let (kind, expires) = (CertType::FAMILY_ID, published + FAMILY_CERT_LIFE);
         Cert::make_expanded(

@@ -388,8 +388,8 @@ impl Relay {
     /// Takes the parameters of a new consensus, and looks whether we are in it.
     fn handle_params(&mut self, text: &ConsensusText, now: Now) {
         let consensus = text.consensus();
-        self.publisher
-            .listed(consensus.router(&self.keys.rsa_id()).is_some());
+        let is_listed = consensus.router(&self.keys.rsa_id()).is_some();
+        self.publisher.listed(is_listed || self.config.is_bridge());
         self.life = KeyLife::of(&consensus.params, self.config.key_day);
         self.rotate_keys(now);
         let value = |name: &str, default, min, max| consensus.params.value(name, default, min, max);
@@ -426,7 +426,8 @@ impl Relay {
             return;
         };
         let relays = KnownRelays::new(view, &self.network);
-        let duty = HsDuty::new(view, self.keys.rsa_id()).filter(|_| self.config.serves_directory);
+        let is_hsdir = self.config.serves_directory && !self.config.is_bridge();
+        let duty = HsDuty::new(view, self.keys.rsa_id()).filter(|_| is_hsdir);
         self.commands.push_back(Command::Relays(Arc::new(relays)));
         let duty = duty.map(|duty| Command::HsDuty(Box::new(duty)));
         self.commands.extend(duty);

@@ -11,6 +11,7 @@ use cepa_client::{PaddingLevel, Rules, VanguardMode};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::bridges::{bridges, plugins};
 use super::control::ControlTable;
 use super::memory::{machine_memory, max_memory};
 use super::onion::OnionServiceTable;
@@ -98,6 +99,12 @@ pub struct ClientTable {
     /// The proxy through which links to relays go.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outbound_proxy: Option<Spanned<String>>,
+    /// Bridges: the only relays that are connected to, if there are any; lines of `tor`'s.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bridges: Vec<Spanned<String>>,
+    /// Who speaks transports: lines of ClientTransportPlugin.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transport_plugins: Vec<Spanned<String>>,
     /// Bytes of memory that may be held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_memory: Option<Spanned<u64>>,
@@ -162,6 +169,8 @@ impl ClientTable {
             onion_errors: true,
             outbound_bind_address: None,
             outbound_proxy: None,
+            bridges: Vec::new(),
+            transport_plugins: Vec::new(),
             max_memory: None,
             client_reject_internal_addresses: None,
             client_dns_reject_internal_addresses: None,
@@ -208,6 +217,7 @@ fn check(source: &Source, table: &ClientTable) -> Result<(), Failure> {
         vanguards(source, table.vanguards.as_ref()).err(),
         padding(source, table.circuit_padding.as_ref(), "circuit_padding").err(),
         proxy(source, table.outbound_proxy.as_ref()).err(),
+        bridges(source, &table.bridges, &table.transport_plugins).err(),
         max_memory(source, memory).err(),
         control.and_then(Result::err),
         mappings(source, &table.map_address).err(),
@@ -270,6 +280,8 @@ fn checked(source: &Source, table: ClientTable) -> Result<ClientConfig, Failure>
         onion_errors: table.onion_errors,
         outbound_bind_address: table.outbound_bind_address,
         outbound_proxy: proxy(source, table.outbound_proxy.as_ref())?,
+        bridges: bridges(source, &table.bridges, &table.transport_plugins)?,
+        transport_plugins: plugins(source, &table.transport_plugins)?,
         max_memory: max_memory(source, table.max_memory.as_ref())?,
         reject_internal: table.client_reject_internal_addresses,
         dns_reject_internal: table.client_dns_reject_internal_addresses,
@@ -317,6 +329,8 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         onion_errors: true,
         outbound_bind_address: None,
         outbound_proxy: None,
+        bridges: Vec::new(),
+        transport_plugins: Vec::new(),
         max_memory: machine_memory(),
         reject_internal: None,
         dns_reject_internal: None,

@@ -4,6 +4,7 @@
 //! wrong one is told so.
 
 mod authority;
+mod bridge;
 mod dos;
 mod exit;
 mod identity;
@@ -23,6 +24,7 @@ use super::{AuthorityConfig, MetricsPort, NetworkSource, RelayConfig, is_public}
 use crate::error::{Failure, fail};
 
 pub use self::authority::{AuthorityTable, INTERVAL_SECS_MIN, is_param_name};
+pub use self::bridge::BridgeConfig;
 pub use self::identity::is_nickname;
 
 /// The file's keys.
@@ -86,6 +88,21 @@ pub struct NodeTable {
     /// Files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub family_keys: Vec<PathBuf>,
+    /// BridgeRelay: whether it is a bridge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<Spanned<bool>>,
+    /// BridgeDistribution: how a bridge wants to be handed out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge_distribution: Option<Spanned<String>>,
+    /// Who speaks transports of a bridge: lines of ServerTransportPlugin.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_transport_plugins: Vec<Spanned<String>>,
+    /// Where they listen: lines of ServerTransportListenAddr.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_transport_listen: Vec<Spanned<String>>,
+    /// What they are told: lines of ServerTransportOptions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_transport_options: Vec<Spanned<String>>,
     /// Bytes a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth_rate: Option<Spanned<u64>>,
@@ -234,6 +251,7 @@ fn check(source: &Source, table: &NodeTable) -> Result<(), Failure> {
         limits::accounting(source, table).err(),
         max_memory(source, table.max_memory.as_ref()).err(),
         dos::options(source, &table.dos).err(),
+        bridge::bridge(source, table).err(),
         NetworkSource::checked(
             source,
             table.network.as_deref(),
@@ -259,6 +277,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
     let workers = limits::workers(&table);
     let max_memory = max_memory(source, table.max_memory.as_ref())?;
     let dos = dos::options(source, &table.dos)?;
+    let bridge = bridge::bridge(source, &table)?;
     Ok(RelayConfig {
         nickname: table.nickname.into_inner(),
         contact: table.contact.map(Spanned::into_inner),
@@ -282,6 +301,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         dos,
         workers,
         max_memory,
+        bridge,
         testing: table.testing,
         metrics: MetricsPort::checked(source, table.metrics.as_ref(), &table.metrics_policy)?,
         key_day,

@@ -24,7 +24,7 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(15);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long one attempt to connect may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a link did not come to be.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,8 @@ pub(crate) enum LinkError {
     Handshake(HandshakeError),
     #[error("no address to connect to")]
     NoAddress,
+    #[error("{0}")]
+    Transport(String),
 }
 
 /// An open link.
@@ -68,6 +70,8 @@ pub(crate) struct Ours<'a> {
     pub(crate) identity: Option<&'a Arc<LinkIdentity>>,
     /// The link protocols that are offered.
     pub(crate) versions: &'static [u16],
+    /// How long one attempt to connect may take, with what a proxy needs.
+    pub(crate) connect_max: Duration,
 }
 
 /// Connects to the first of `addrs` that answers.
@@ -85,7 +89,7 @@ pub(crate) async fn open(
                 None => connect(*addr, ours.bind).await,
             }
         };
-        let tcp = match tokio::time::timeout(CONNECT_TIMEOUT, connected).await {
+        let tcp = match tokio::time::timeout(ours.connect_max, connected).await {
             Ok(Ok(tcp)) => tcp,
             Ok(Err(e)) => {
                 failure = LinkError::Connect(e);

@@ -108,6 +108,7 @@ impl AddressFinder {
                     proxy: None,
                     identity: None,
                     versions,
+                    connect_max: link::CONNECT_TIMEOUT,
                 };
                 seen_by(&authority, ours, rng).await
             });

@@ -425,6 +425,7 @@ impl Running {
                 proxy: None,
                 identity: identity.as_ref(),
                 versions: &LINK_VERSIONS,
+                connect_max: link::CONNECT_TIMEOUT,
             };
             let link = link::open(&[address], expect, ours, &mut rng).await;
             if let Err(error) = &link {

@@ -5,6 +5,7 @@
 //! exchanges and applications are tasks beside it.
 
 mod control;
+mod links;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,14 +16,12 @@ use std::sync::Arc;
 use cepa_client::automap::Automap;
 use cepa_client::status::ClientStatus;
 use cepa_client::{
-    Client, ClientConfig as CoreConfig, Command, Directory, FetchId, LinkId, LinkTarget, Rules,
-    Saved, SavedState,
+    Client, ClientConfig as CoreConfig, Command, Directory, FetchId, Rules, Saved, SavedState,
 };
 use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{Rng, curve25519};
 use cepa_dir::DirRequest;
 use cepa_limits::{DosCounts, Memory, MemoryShare};
-use cepa_link::{LINK_VERSIONS, PeerExpectation};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, LocalSet};
 
@@ -43,14 +42,15 @@ use crate::keyfiles;
 use crate::launched::{Reporter, Stage};
 use crate::listen;
 use crate::logs;
+use crate::net::edge;
 use crate::net::worker::Worker;
-use crate::net::{channel, edge, link};
 use crate::network::Network;
 use crate::proxy::Proxy;
 use crate::reload::{Asked, Reread};
 use crate::status::{self, Query, Sockets, Subject};
 use crate::store::{Change, Durability, Store};
 use crate::tls;
+use crate::transports::Transports;
 
 /// The keys that take effect at a start only.
 const FIXED: [&str; 23] = [
@@ -163,6 +163,7 @@ async fn serve(
     let (worker, mut commands) = Worker::new(client, Arc::default(), share, None);
     let automap = config.automap.then(|| Automap::new(rng.fork()));
     let mirror = Mirror::of(&lifecycle.reporter, folder.path(), keep.store());
+    let transports = links::transports(&config)?;
     let mut runner = Runner {
         hosting: Hosting::new(Rc::clone(&worker), doors.gate(VISITORS), opened, rng.fork()),
         applications: Applications::new(Rc::clone(&worker), automap, config.caution, &doors),
@@ -170,6 +171,7 @@ async fn serve(
             .map_err(|error| Failure::new("TLS cannot be set up", "this process", error))?,
         bind: config.outbound_bind_address,
         proxy: config.outbound_proxy.map(Arc::new),
+        transports,
         worker: Rc::clone(&worker),
         fetches: Rc::default(),
         client_keys: BTreeSet::new(),
@@ -203,9 +205,15 @@ async fn serve(
             () = shutdown.wait() => break,
         }
     }
-    runner.desk.flushed().await;
-    runner.keep.finish();
+    finish(runner).await;
     Ok(())
+}
+
+/// Tells controllers the last, ends the transports, and keeps what is not kept yet.
+async fn finish(mut runner: Runner) {
+    runner.desk.flushed().await;
+    runner.transports.finish().await;
+    runner.keep.finish();
 }
 
 /// The doors of a client, which tell what they refuse; it has none of `tor`'s rules for relays.
@@ -226,6 +234,8 @@ struct Runner {
     bind: Option<IpAddr>,
     /// The proxy through which they go.
     proxy: Option<Arc<Proxy>>,
+    /// The programs by which bridges are reached.
+    transports: Transports,
     fetches: Rc<RefCell<BTreeMap<FetchId, AbortHandle>>>,
     /// The services for which we have a key.
     client_keys: BTreeSet<OnionAddress>,
@@ -278,10 +288,13 @@ impl Runner {
         let rules = rules(config)?;
         let opened = onion::open(&config.onion_services, &mut self.rng)?;
         let client_keys = client_keys(config)?;
+        let transports = links::wanted(config)?;
         logs::change(&config.log)?;
         self.hosting.host(opened);
         self.know(client_keys);
+        self.transports.set(transports);
         self.worker.with(|client, now| {
+            client.set_bridges(&config.bridges, now);
             client.set_rules(rules, now);
             client.controller(now).set_manners(config.manners);
             client.set_address_map(&config.mappings);
@@ -448,39 +461,6 @@ impl Runner {
         }
     }
 
-    fn open_channel(&mut self, id: LinkId, target: LinkTarget) {
-        let (worker, tls) = (Rc::clone(&self.worker), Arc::clone(&self.tls));
-        let (bind, proxy, mut rng) = (self.bind, self.proxy.clone(), self.rng.fork());
-        tokio::task::spawn_local(async move {
-            let expect = PeerExpectation {
-                rsa: Some(target.rsa),
-                ed: target.ed,
-            };
-            let ours = link::Ours {
-                tls: &tls,
-                bind,
-                proxy: proxy.as_deref(),
-                identity: None,
-                versions: &LINK_VERSIONS,
-            };
-            match link::open(&target.addrs, expect, ours, &mut rng).await {
-                Ok(link) => {
-                    let opened = worker.with(|client, now| {
-                        client.handle_channel_opened(id, link.established, now)
-                    });
-                    if let Some(key) = opened {
-                        let why = channel::serve(&worker, link.tls, key, link.pending).await;
-                        tracing::debug!(relay = %target.rsa, why, "a channel has ended");
-                    }
-                }
-                Err(error) => {
-                    tracing::info!(relay = %target.rsa, %error, "no link to a relay");
-                    worker.with(|client, now| client.handle_channel_failed(id, now));
-                }
-            }
-        });
-    }
-
     /// Speaks HTTP over a stream, through an in-memory pipe.
     fn request(
         &self,
@@ -577,6 +557,7 @@ fn core_config(config: &ClientConfig, network: &Network, rules: Rules) -> CoreCo
     });
     CoreConfig {
         fallbacks: fallbacks.collect(),
+        bridges: config.bridges.clone(),
         rules,
         subnets_shared: !config.distinct_subnets || network.shared_subnets,
         padding: config.padding,

@@ -3,6 +3,7 @@
 //! One loop: await an event, apply it, keep what changed, do what the core asks, wait again.
 //! An authority runs the same node with its own core beside it (`roles::authority`).
 
+mod bridge;
 mod core;
 mod keys;
 mod reload;
@@ -25,6 +26,8 @@ use cepa_relay::{Accounting, Relay, SwitchCounts, Wakefulness};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+pub(crate) use self::bridge::LINES_FILE as BRIDGE_LINES_FILE;
+use self::bridge::transport_ends;
 use self::core::{core_config, find_address, restored};
 use self::keys::read_keys;
 use super::address::AddressFinder;
@@ -59,6 +62,8 @@ enum Event {
     Fetched(FetchId, fetch::Reply),
     Uploaded(usize, u16, String),
     TlsKey(Box<Result<TlsKeyAndCert, RsaKeyError>>),
+    /// A transport serves, or does not any more.
+    Transports,
     Address(Ipv4Addr),
 }
 
@@ -90,6 +95,7 @@ pub async fn run(
             () = shutdown.wait() => break,
         }
     }
+    node.finish_bridge().await;
     node.finish();
     Ok(())
 }
@@ -152,6 +158,7 @@ pub(crate) struct Node {
     pace: Arc<Pace>,
     traffic_due: Instant,
     doors: Doors,
+    bridge: Option<bridge::Bridge>,
     /// Bytes that were read and written before what `traffic` has.
     moved: (u64, u64),
     flags: Option<Flags>,
@@ -195,6 +202,10 @@ impl Node {
         let (core, chance) = (core_config(&config, address)?, rng.fork());
         let mut relay = Relay::new(core, Arc::clone(&network), keys, clock::now(), chance);
         restore(&mut relay, &directory, keep.store())?;
+        let mut bridge = bridge::Bridge::open(&config, folder.path(), &answers)?;
+        if let Some(bridge) = &mut bridge {
+            bridge.write(&relay, &config);
+        }
         Ok(Node {
             relay,
             directory,
@@ -219,6 +230,7 @@ impl Node {
             pace,
             traffic_due: clock::now().mono + TRAFFIC_EVERY,
             doors,
+            bridge,
             moved: (0, 0),
             flags: None,
             _sockets: sockets,
@@ -252,7 +264,11 @@ impl Node {
                 self.relay.handle_upload(authority, status, &reason, now);
             }
             Event::TlsKey(made) => self.relay.handle_tls_key(*made, now),
-            Event::Address(ip) => self.relay.set_address(ip, now),
+            Event::Address(ip) => {
+                self.relay.set_address(ip, now);
+                self.write_bridge();
+            }
+            Event::Transports => self.write_bridge(),
         }
     }
 
@@ -500,7 +516,9 @@ impl Node {
                     let more = router.a.iter().map(|addr| IpAddr::V6(*addr.ip()));
                     more.chain([IpAddr::V4(router.ip)])
                 });
-                self.doors.set_known(authorities(&self.network).chain(ips));
+                let doors = transport_ends(&self.config);
+                let known = authorities(&self.network).chain(ips).chain(doors);
+                self.doors.set_known(known);
                 Some(text.consensus().routers.len())
             }
             _ => None,
@@ -541,7 +559,7 @@ fn directory(authority: Option<AuthorityParts>, network: &NetworkFile) -> Direct
 /// The doors of a relay, with places for authorities from the start.
 fn open_doors(config: &RelayConfig, network: &NetworkFile, rng: Rng) -> Doors {
     let doors = Doors::of_relay(Descriptors::raise(), config.testing, rng);
-    doors.set_known(authorities(network));
+    doors.set_known(authorities(network).chain(transport_ends(config)));
     doors
 }
 

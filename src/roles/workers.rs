@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) bind: Option<IpAddr>,
     /// The link protocols that are spoken.
     pub(crate) link_versions: &'static [u16],
+    /// Whether other relays are told who we are: a bridge is a client to them.
+    pub(crate) shows_identity: bool,
     /// The look-ups of streams that leave here.
     pub(crate) resolver: Resolver,
     /// The directory, for BEGIN_DIR.
@@ -123,6 +125,7 @@ pub(crate) struct Setup {
     pub(crate) connector: Arc<rustls::ClientConfig>,
     pub(crate) bind: Option<IpAddr>,
     pub(crate) link_versions: &'static [u16],
+    pub(crate) shows_identity: bool,
     pub(crate) resolver: Resolver,
     pub(crate) directory: http::Server,
     pub(crate) control: tokio::runtime::Handle,
@@ -146,6 +149,7 @@ impl Workers {
             connector: setup.connector,
             bind: setup.bind,
             link_versions: setup.link_versions,
+            shows_identity: setup.shows_identity,
             resolver: setup.resolver,
             directory: setup.directory,
             control: setup.control,

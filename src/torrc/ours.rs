@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 /// Keys that an option of `tor` says as they are.
-const SAME: [(&str, &str); 42] = [
+const SAME: [(&str, &str); 47] = [
     ("disable_network", "DisableNetwork"),
     ("streams_unattached", "__LeaveStreamsUnattached"),
     ("map_address", "MapAddress"),
@@ -32,6 +32,11 @@ const SAME: [(&str, &str); 42] = [
     ("resolv_conf", "ServerDNSResolvConfFile"),
     ("metrics", "MetricsPort"),
     ("metrics_policy", "MetricsPortPolicy"),
+    ("bridge", "BridgeRelay"),
+    ("bridge_distribution", "BridgeDistribution"),
+    ("server_transport_plugins", "ServerTransportPlugin"),
+    ("server_transport_listen", "ServerTransportListenAddr"),
+    ("server_transport_options", "ServerTransportOptions"),
     ("nickname", "Nickname"),
     ("contact", "ContactInfo"),
     ("address", "Address"),
@@ -87,6 +92,15 @@ pub(crate) fn torrc(table: &Table) -> String {
             ("paths", Value::Table(paths)) => lines(paths, &PATHS, "paths.", &mut text),
             ("control", Value::Table(control)) => lines(control, &CONTROL, "control.", &mut text),
             ("dos", Value::Table(dos)) => dos_lines(dos, &mut text),
+            ("bridges", Value::Array(all)) if !all.is_empty() => {
+                text += "UseBridges 1\n";
+                let each = all.iter().map(|one| format!("Bridge {}\n", plain(one)));
+                text.extend(each);
+            }
+            ("transport_plugins", Value::Array(all)) => {
+                let line = |one| format!("ClientTransportPlugin {}\n", plain(one));
+                text.extend(all.iter().map(line));
+            }
             (AHEAD, Value::Boolean(is_on)) => {
                 text += &format!("__DisablePredictedCircuits {}\n", u8::from(!is_on));
             }

@@ -2,7 +2,8 @@
 //!
 //! `matrix`: what works with `tor`, in both directions, as a table. `faults`: what breaks around
 //! both, `clocks`: clocks that are wrong, `keys`: master keys that are kept elsewhere, `statuses`:
-//! what applications are told. `their_client`: a `tor` client, and stem, on a network of ours.
+//! what applications are told. `bridges`: bridges and clients of both, plain and over obfs4.
+//! `their_client`: a `tor` client, and stem, on a network of ours.
 //! `paths`: rules on paths, given to both, `torrcs`: whole configurations. By hand: `throughput`, a
 //! measurement beside `tor`, and `rounds`, a relay of ours through 240 rounds of `tor`. Where `tor`
 //! is not installed a test says so in a line and passes, except under `CI=true`.
@@ -15,6 +16,7 @@
 
 mod among_ours;
 mod among_theirs;
+mod bridges;
 mod clocks;
 mod control;
 mod family;

@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "each test target uses its part")]
 
+pub(crate) mod bridges;
 pub(crate) mod client;
 pub(crate) mod clocks;
 pub(crate) mod dns;

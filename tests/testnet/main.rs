@@ -10,7 +10,7 @@
 //! `control` a client that stem drives, `torrc` programs called `tor`, `twins` two of one command
 //! line, `command` some that are there for one command, `service` a node that a service manager
 //! started, `week` one in which something is always broken, `bad_input` what goes wrong before
-//! there is one.
+//! there is one, `bridges` a client of one whose packets are counted.
 //! `CEPA_LONG=1` makes the download 1 GB.
 
 #![expect(
@@ -21,6 +21,7 @@
 
 mod address;
 mod bad_input;
+mod bridges;
 mod command;
 mod control;
 mod delay;

@@ -88,6 +88,7 @@ impl Circuits {
         ctx: &mut Context<'_>,
     ) -> Option<CircuitId> {
         let (target, first, rest) = path.specs(ctx.view?.params());
+        let target = self.choice.bridges().target(&target.rsa).unwrap_or(target);
         let attempt = self.choice.begin(&target.rsa, excluded, ctx.now);
         let opened = self.open(purpose(path.hops), target, first, rest, ctx);
         self.tie(opened, attempt);

@@ -36,7 +36,7 @@ pub(crate) enum Need {
     Open(ChannelKey),
     /// One is being opened; [`Links::opened`] or [`Links::failed`] will tell.
     Opening,
-    /// Too many.
+    /// Too many, or not a bridge where only bridges are connected to.
     Full,
 }
 
@@ -71,6 +71,8 @@ pub(crate) struct Links {
     by_relay: BTreeMap<RsaId, Known>,
     id_last: u64,
     changes: VecDeque<(LinkChange, LinkStatus)>,
+    /// No relay is connected to that is not a bridge of the operator's.
+    pub(crate) only_bridges: bool,
 }
 
 impl Links {
@@ -81,6 +83,10 @@ impl Links {
         now: Now,
         commands: &mut impl Extend<Command>,
     ) -> Need {
+        if self.only_bridges && target.lines.is_empty() {
+            tracing::debug!(relay = %target.rsa, "not a bridge: it is not connected to");
+            return Need::Full;
+        }
         let known = self.by_relay.get_mut(&target.rsa);
         if let Some(known) = known {
             if let Some(open) = known.open.iter_mut().rev().find(|one| !one.is_suspect) {
@@ -139,6 +145,25 @@ impl Links {
         let status = known.status(&open);
         known.open.push(open);
         self.changes.push_back((LinkChange::Connected, status));
+    }
+
+    /// A relay has another name from now on.
+    pub(crate) fn rename(&mut self, before: RsaId, now: RsaId) {
+        let Some(mut renamed) = self.by_relay.remove(&before) else {
+            return;
+        };
+        renamed.target.rsa = now;
+        renamed.target.is_nameless = false;
+        match self.by_relay.get_mut(&now) {
+            // The connection that is being opened under this name serves both.
+            Some(known) => {
+                known.open.append(&mut renamed.open);
+                known.opening = known.opening.or(renamed.opening);
+            }
+            None => {
+                self.by_relay.insert(now, renamed);
+            }
+        }
     }
 
     /// A connection failed: the relay that it was for.
@@ -316,6 +341,8 @@ mod tests {
             rsa: RsaId::from([n; 20]),
             ed: None,
             addrs: vec![([127, n, 0, 1], 5000).into()],
+            lines: Vec::new(),
+            is_nameless: false,
         }
     }
 

@@ -482,6 +482,17 @@ impl Pool {
             .collect()
     }
 
+    /// A relay has another name from now on.
+    pub(crate) fn rename_first(&mut self, before: &RsaId, now: RsaId) {
+        let entries = self.entries.values_mut();
+        for entry in entries.filter(|entry| entry.first == *before) {
+            entry.first = now;
+            if let Some(first) = entry.path.first_mut() {
+                *first = Some(now);
+            }
+        }
+    }
+
     /// Circuits that wait for the channel to a relay.
     pub(crate) fn waiting_for(&self, relay: &RsaId) -> Vec<CircuitId> {
         let waits =

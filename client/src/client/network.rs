@@ -30,6 +30,8 @@ impl Client {
         } else {
             tracing::info!("the network is joined");
             self.circuits.upkeep.wake(now);
+            self.directory.hurry_bridges(now);
+            self.review_bridges(now);
             self.run_download(now);
         }
         self.settle(now);
@@ -43,6 +45,12 @@ impl Client {
             // Each is there still.
             let _ = streams.close_by_hand(id, EndReason::NOROUTE, onion, circuits, ctx);
         }
+        self.close_all("the network is left alone", now);
+    }
+
+    /// Closes all circuits and links.
+    pub(super) fn close_all(&mut self, reason: &'static str, now: Now) {
+        let (_, _, circuits, ctx) = &mut self.split(now);
         let end = CircuitEnd::Plane(CircuitClose::Requested(DestroyReason::NONE));
         let all: Vec<_> = circuits.pool.iter().map(|(id, _)| id).collect();
         for id in all {
@@ -50,7 +58,6 @@ impl Client {
         }
         for channel in circuits.links.take_all() {
             ctx.plane.channel_closed(channel, now);
-            let reason = "the network is left alone";
             ctx.commands
                 .push_back(Command::CloseChannel { channel, reason });
         }

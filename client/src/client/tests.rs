@@ -1,5 +1,6 @@
 //! The client against a network in memory.
 
+mod bridges;
 mod by_hand;
 mod circuit_padding;
 mod dormancy;

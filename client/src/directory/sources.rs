@@ -1,5 +1,6 @@
 //! Whom to ask for documents: guards once there is a consensus, then fallback directories, then
-//! authorities (dir-spec 5.1; guard-spec 1); relays that the operator excludes never.
+//! authorities (dir-spec 5.1; guard-spec 1); where bridges are in use, them and nobody else; relays
+//! that the operator excludes never.
 
 use cepa_circuit::handshake::{HopKey, HopSpec};
 use cepa_crypto::{Ed25519Id, RsaId};
@@ -37,7 +38,7 @@ pub(super) fn sources(
         let choice = &circuits.choice;
         choice.may_ask(&source.target, nickname, consensus)
     });
-    if sources.is_empty() {
+    if sources.is_empty() && !circuits.choice.bridges().is_in_use() {
         tracing::warn!("`exclude` leaves nobody to ask for directory documents");
     }
     fetches.sort(&mut sources, ctx.now);
@@ -46,6 +47,9 @@ pub(super) fn sources(
 }
 
 fn all(from: Origin, circuits: &mut Circuits, ctx: &mut Context<'_>) -> Vec<Source> {
+    if circuits.choice.bridges().is_in_use() {
+        return bridges(circuits, ctx);
+    }
     let mut sources = Vec::new();
     if let Some(view) = ctx.view {
         let guards = &mut circuits.choice.guards;
@@ -88,6 +92,21 @@ fn all(from: Origin, circuits: &mut Circuits, ctx: &mut Context<'_>) -> Vec<Sour
     sources
 }
 
+/// Bridges whose descriptors are known, best first.
+fn bridges(circuits: &mut Circuits, ctx: &mut Context<'_>) -> Vec<Source> {
+    let guards = &mut circuits.choice.guards;
+    let ranked = guards.ranked(GuardUse::Directory, ctx.now, ctx.rng);
+    let bridges = circuits.choice.bridges();
+    let known = ranked.iter().filter_map(|id| {
+        let (relay, target) = (bridges.relay(id)?, bridges.target(id)?);
+        let hop = ctx
+            .view
+            .map_or_else(fast_hop, |view| hop(relay, view.params()));
+        Some(Source { target, hop })
+    });
+    known.collect()
+}
+
 /// A relay of which no microdescriptor is known.
 fn by_status(status: &RouterStatus) -> Source {
     let mut source = fast_source(status.rsa_id, None, status.or_addr());
@@ -102,11 +121,18 @@ fn fast_source(rsa: RsaId, ed: Option<Ed25519Id>, or: std::net::SocketAddr) -> S
             rsa,
             ed,
             addrs: vec![or],
+            lines: Vec::new(),
+            is_nameless: false,
         },
-        hop: HopSpec {
-            link_specifiers: LinkSpecifiers::default(),
-            key: HopKey::Fast,
-            congestion: None,
-        },
+        hop: fast_hop(),
+    }
+}
+
+/// The first hop of a circuit whose link has proven who it is, and whose onion key is not known.
+pub(super) fn fast_hop() -> HopSpec {
+    HopSpec {
+        link_specifiers: LinkSpecifiers::default(),
+        key: HopKey::Fast,
+        congestion: None,
     }
 }

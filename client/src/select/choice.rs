@@ -10,17 +10,24 @@ use std::net::SocketAddrV4;
 use cepa_circuit::handshake::HopSpec;
 use cepa_crypto::{Rng, RsaId};
 use cepa_dir::{NetworkView, Relay};
+use cepa_link::PeerIdentity;
 use cepa_netdoc::consensus::Consensus;
+use cepa_netdoc::descriptor::ServerDescriptor;
 use cepa_netdoc::policy::is_internal;
+use cepa_pt::BridgeLine;
 use cepa_wire::Now;
 
+use super::bridges::{BridgeDescriptorError, Bridges};
 use super::emptied::emptied;
-use super::guards::{self, GuardAttempt, GuardParams, GuardUse, Guards};
+use super::guards::{self, GuardAttempt, GuardParams, GuardUse, Guards, Selection};
 use super::paths::onion::{self, Behind, OnionRules};
 use super::paths::{self, ExitNeed, LinkTarget, Path, PathError, PathRules};
 use super::rules::{Permits, Rules, Subject};
 use super::shuffle;
 use super::vanguards::{VanguardMode, Vanguards};
+
+/// Bridges whose descriptors are kept ready: as many as there are primary guards.
+const BRIDGES_DESCRIBED: usize = 3;
 
 /// A path, and the guards that could not have been its first hop whatever they do.
 pub(crate) type Chosen = (Path, Vec<RsaId>);
@@ -30,6 +37,7 @@ pub(crate) type Chosen = (Path, Vec<RsaId>);
 pub(crate) struct Choice {
     pub(crate) guards: Guards,
     pub(crate) vanguards: Vanguards,
+    bridges: Bridges,
     rules: Rules,
     /// Whether no two relays of one subnet may stand in one path.
     distinct_subnets: bool,
@@ -56,6 +64,7 @@ impl Choice {
         Choice {
             guards: guards.with_rules(rules.first_hops_id()),
             vanguards,
+            bridges: Bridges::default(),
             rules,
             distinct_subnets,
             is_testing,
@@ -76,6 +85,62 @@ impl Choice {
 
     pub(crate) fn is_cut_off(&self) -> bool {
         self.is_cut_off
+    }
+
+    /// The bridges that are first hops, if any are.
+    pub(crate) fn bridges(&self) -> &Bridges {
+        &self.bridges
+    }
+
+    /// Uses bridges and no other first hops; with no lines, no bridges.
+    pub(crate) fn set_bridges(&mut self, lines: &[BridgeLine], rng: &mut Rng, now: Now) {
+        self.bridges.set(lines);
+        self.update_bridges(rng, now);
+    }
+
+    /// A link to a bridge has proven who it is.
+    pub(crate) fn bridge_proved(
+        &mut self,
+        id: &RsaId,
+        peer: &PeerIdentity,
+        rng: &mut Rng,
+        now: Now,
+    ) {
+        if self.bridges.handle_identity(id, peer) {
+            self.update_bridges(rng, now);
+        }
+    }
+
+    /// A bridge has given its descriptor. True if there was none of it.
+    pub(crate) fn bridge_described(
+        &mut self,
+        id: &RsaId,
+        descriptor: &ServerDescriptor,
+        rng: &mut Rng,
+        now: Now,
+    ) -> Result<bool, BridgeDescriptorError> {
+        let is_new = self.bridges.handle_descriptor(id, descriptor)?;
+        self.update_bridges(rng, now);
+        Ok(is_new)
+    }
+
+    /// The rules, or what is known of bridges, have changed.
+    pub(crate) fn update_bridges(&mut self, rng: &mut Rng, now: Now) {
+        let is_in_use = self.bridges.is_in_use();
+        if !is_in_use && self.guards.selection() != Selection::Bridges {
+            return;
+        }
+        let candidates = is_in_use.then(|| self.bridges.candidates(&self.rules));
+        self.guards.use_bridges(candidates, now, rng);
+    }
+
+    /// The bridges whose descriptors are worth a fetch: those that are nameless, and the guards
+    /// that would be taken next.
+    pub(crate) fn bridges_wanted(&mut self, rng: &mut Rng, now: Now) -> Vec<RsaId> {
+        let mut wanted: Vec<RsaId> = self.bridges.nameless().collect();
+        let ranked = self.guards.ranked(GuardUse::Data, now, rng);
+        wanted.extend(ranked.into_iter().take(BRIDGES_DESCRIBED));
+        wanted
     }
 
     /// What the operator has been told about the rules.
@@ -134,13 +199,26 @@ impl Choice {
 
     /// The first hops to choose from, best first.
     fn entries(&mut self, view: &NetworkView, rng: &mut Rng, now: Now) -> Vec<RsaId> {
-        if !self.rules.unguarded {
+        if !self.draws_anew() {
             return self.guards.ranked(GuardUse::Data, now, rng);
         }
         let ids = view.relays().iter().map(|relay| relay.rsa_id);
         let mut ids: Vec<RsaId> = ids.filter(|id| self.permits.of(id).first).collect();
         shuffle(&mut ids, rng);
         ids
+    }
+
+    /// Whether first hops are drawn anew for each path; bridges are not.
+    fn draws_anew(&self) -> bool {
+        self.rules.unguarded && !self.bridges.is_in_use()
+    }
+
+    /// What is known of a guard.
+    pub(crate) fn first_hop<'a>(&'a self, view: &'a NetworkView, id: &RsaId) -> Option<&'a Relay> {
+        match self.bridges.is_in_use() {
+            true => self.bridges.relay(id),
+            false => view.relay(id),
+        }
     }
 
     /// A circuit for traffic through a guard is begun; what is drawn anew is none.
@@ -150,7 +228,7 @@ impl Choice {
         excluded: Vec<RsaId>,
         now: Now,
     ) -> Option<GuardAttempt> {
-        let is_guarded = !self.rules.unguarded;
+        let is_guarded = !self.draws_anew();
         is_guarded.then(|| self.guards.begin(guard, GuardUse::Data, excluded, now))?
     }
 
@@ -163,6 +241,7 @@ impl Choice {
         PathRules {
             need,
             entries,
+            bridges: self.bridges.relays(),
             permits: &self.permits,
             excluded_exits,
             distinct_subnets: self.distinct_subnets,
@@ -184,7 +263,7 @@ impl Choice {
         let [_, _, exit] = &path.hops;
         // Guards that this exit rules out do not keep the circuit waiting.
         let is_excluded = |id: &RsaId| {
-            let relay = view.relay(id);
+            let relay = self.first_hop(view, id);
             relay.is_none_or(|relay| !rules.may_share_path(relay, exit))
         };
         let excluded = self.guards.sampled().filter(is_excluded).collect();
@@ -216,6 +295,7 @@ impl Choice {
         let (layer2, layer3) = (self.vanguards.layer2(now), self.vanguards.layer3(now));
         let rules = OnionRules {
             entries: &entries,
+            bridges: self.bridges.relays(),
             layer2: layer2.as_deref(),
             layer3: layer3.as_deref(),
             last: last.as_ref(),
@@ -225,7 +305,7 @@ impl Choice {
         };
         let path = onion::choose(view, &rules, rng)?;
         // Guards that cannot be used do not keep the circuit waiting.
-        let is_excluded = |id: &RsaId| view.relay(id).is_none();
+        let is_excluded = |id: &RsaId| self.first_hop(view, id).is_none();
         let excluded = self.guards.sampled().filter(is_excluded).collect();
         Ok((path, excluded))
     }

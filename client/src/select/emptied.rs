@@ -155,6 +155,7 @@ fn is_cut_off(
         let rules = PathRules {
             need: ExitNeed::Any,
             entries: &entries,
+            bridges: None,
             permits,
             excluded_exits: &[],
             distinct_subnets,

@@ -139,7 +139,7 @@ pub struct Guards {
     params: GuardParams,
     /// The guards of the newest live consensus, and the bridges.
     listed: Vec<GuardCandidate>,
-    bridges: Vec<GuardCandidate>,
+    bridges: Option<Vec<GuardCandidate>>,
     sets: BTreeMap<Selection, GuardSet>,
     /// What the operator's rules say about first hops.
     rules: RulesId,
@@ -163,7 +163,7 @@ impl Guards {
         Guards {
             params,
             listed: Vec::new(),
-            bridges: Vec::new(),
+            bridges: None,
             sets: BTreeMap::new(),
             rules: RulesId::default(),
             selection: None,
@@ -221,14 +221,13 @@ impl Guards {
         self.complete_sample(is_live, now, rng);
     }
 
-    /// Uses these bridges and no guards of the consensus (guard-spec 2.A); with none, the other way
-    /// round.
-    pub fn use_bridges(&mut self, bridges: Vec<GuardCandidate>, now: Now, rng: &mut Rng) {
+    /// Uses these bridges and no guards of the consensus (guard-spec 2.A), even if there are none
+    /// yet; or guards and no bridges.
+    pub fn use_bridges(&mut self, bridges: Option<Vec<GuardCandidate>>, now: Now, rng: &mut Rng) {
         self.bridges = bridges;
-        self.bridges.truncate(params::SAMPLE_MAX);
-        if !self.bridges.is_empty() {
-            self.sets.entry(Selection::Bridges).or_default();
-            let by_id = sampled_of(&self.bridges, &self.sets);
+        if let Some(bridges) = &mut self.bridges {
+            bridges.truncate(params::SAMPLE_MAX);
+            let by_id = sampled_of(bridges, &self.sets);
             let set = self.sets.entry(Selection::Bridges).or_default();
             self.changed |= set.update_allowed(&by_id);
             self.changed |= set.update_listed(&by_id, &self.params, now, rng);
@@ -242,9 +241,9 @@ impl Guards {
     fn choose_selection(&mut self) {
         let allowed = self.listed.iter().filter(|one| one.allowed).count();
         let before = self.selection;
-        let now_used = match self.bridges.is_empty() {
-            false => Selection::Bridges,
-            true => Selection::choose(
+        let now_used = match self.bridges.is_some() {
+            true => Selection::Bridges,
+            false => Selection::choose(
                 before,
                 self.rules,
                 (allowed, self.listed.len()),
@@ -290,7 +289,7 @@ impl Guards {
     fn expand(&mut self, now: Now, rng: &mut Rng, counts: impl Fn(&Guard) -> bool) {
         let name = self.selection();
         let pool = match name {
-            Selection::Bridges => &self.bridges,
+            Selection::Bridges => self.bridges.as_deref().unwrap_or_default(),
             Selection::Default | Selection::Restricted(_) => &self.listed,
         };
         // A restricted sample is drawn from what is allowed: else it might hold none of it.

@@ -8,6 +8,7 @@
 
 pub mod onion;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,9 +18,11 @@ use cepa_circuit::handshake::{CongestionRequest, HopKey, HopSpec};
 use cepa_crypto::layer::Cipher;
 use cepa_crypto::{Ed25519Id, Rng, RsaId};
 use cepa_dir::{NetworkView, Relay, Role};
+use cepa_link::PeerExpectation;
 use cepa_netdoc::params::Params;
 use cepa_netdoc::protover::name;
 use cepa_netdoc::routerstatus::Flags;
+use cepa_pt::BridgeLine;
 use cepa_wire::linkspec::LinkSpecifiers;
 
 use crate::select::rules::Permits;
@@ -97,6 +100,8 @@ pub struct PathRules<'a> {
     pub need: ExitNeed,
     /// First hops, best first.
     pub entries: &'a [RsaId],
+    /// The relays that these are, if bridges are in use: then they are looked for nowhere else.
+    pub bridges: Option<&'a BTreeMap<RsaId, Relay>>,
     /// What the operator's rules allow.
     pub permits: &'a Permits,
     /// Exits that have failed at this.
@@ -178,13 +183,7 @@ fn choose_at(
     if exits.is_empty() {
         return Err(PathError::NoExit);
     }
-    let entries: Vec<&Relay> = rules
-        .entries
-        .iter()
-        .filter_map(|id| view.relay(id))
-        .filter(|relay| Quality(Flags::NONE).is_met_by(relay))
-        .filter(|relay| rules.permits.of(&relay.rsa_id).first)
-        .collect();
+    let entries = first_hops(view, rules.entries, rules.bridges, rules.permits);
     let mut pairs = 0;
     while let Some(exit) = draw(&mut exits, rng) {
         for &entry in entries
@@ -202,6 +201,25 @@ fn choose_at(
         }
     }
     Err(PathError::NoPath)
+}
+
+/// Those that may be first hops now, best first. Guards that are bridges have been judged by the
+/// rules as such; permits are about relays of the consensus.
+fn first_hops<'v>(
+    view: &'v NetworkView,
+    entries: &[RsaId],
+    bridges: Option<&'v BTreeMap<RsaId, Relay>>,
+    permits: &Permits,
+) -> Vec<&'v Relay> {
+    let entries = entries.iter();
+    match bridges {
+        Some(bridges) => entries.filter_map(|id| bridges.get(id)).collect(),
+        None => entries
+            .filter_map(|id| view.relay(id))
+            .filter(|relay| Quality(Flags::NONE).is_met_by(relay))
+            .filter(|relay| permits.of(&relay.rsa_id).first)
+            .collect(),
+    }
 }
 
 fn choose_middle<'v>(
@@ -258,12 +276,28 @@ impl Path {
 /// The relay to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkTarget {
-    /// The RSA identity that it must prove.
+    /// The RSA identity that it must prove; of a nameless bridge, what stands for one.
     pub rsa: RsaId,
     /// The Ed25519 identity that it must prove, if it is known.
     pub ed: Option<Ed25519Id>,
     /// Where it listens; IPv4 before IPv6. Not empty.
     pub addrs: Vec<SocketAddr>,
+    /// The lines of the bridge that it is, each with the address of that place; empty of a relay
+    /// of the consensus.
+    pub lines: Vec<Arc<BridgeLine>>,
+    /// Whether it is a bridge of which no identity is known: whatever it proves is taken.
+    pub is_nameless: bool,
+}
+
+impl LinkTarget {
+    /// Who must answer there.
+    #[must_use]
+    pub fn expectation(&self) -> PeerExpectation {
+        PeerExpectation {
+            rsa: (!self.is_nameless).then_some(self.rsa),
+            ed: self.ed,
+        }
+    }
 }
 
 /// Where a relay is and who it must be.
@@ -277,6 +311,8 @@ pub fn link_target(relay: &Relay) -> LinkTarget {
             .ed25519_id
             .filter(|_| relay.protocols.supports(name::LINK_AUTH, 3)),
         addrs,
+        lines: Vec::new(),
+        is_nameless: false,
     }
 }
 

@@ -463,9 +463,13 @@ mod tests {
             SigningKeyLifetime 30 days\nExtORPort 0\nPublishServerDescriptor 1\n";
         let judged = |text: &str| read(&[text]).unwrap().judged(|_| false);
         assert_eq!(judged(quiet), (Vec::new(), Vec::new()));
-        let loud = "UseBridges 1\nHeartbeatPeriod 1 hour\nSandbox 1\n";
+        let loud = "FascistFirewall 1\nHeartbeatPeriod 1 hour\nSandbox 1\n";
         let (notes, refused) = judged(loud);
         assert_eq!((notes.len(), refused.len()), (1, 2));
-        assert!(refused[1].to_string().starts_with("t line 1: UseBridges: "));
+        assert!(
+            refused[1]
+                .to_string()
+                .starts_with("t line 1: FascistFirewall: ")
+        );
     }
 }

@@ -73,6 +73,7 @@ fn config() -> RelayConfig {
         protocols: Protocols::parse(crate::PROTOCOLS).unwrap(),
         key_day: crate::DAY,
         serves_directory: true,
+        bridge_distribution: None,
         publishes: true,
         extend_allow_private: true,
         dos: Default::default(),

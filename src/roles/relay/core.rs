@@ -72,7 +72,9 @@ pub(super) fn core_config(config: &RelayConfig, address: IpAddr) -> Result<CoreC
         protocols: config.protocols.clone(),
         bandwidth_observed_min: if config.testing { TESTING_BANDWIDTH } else { 0 },
         serves_directory: true,
-        publishes: true,
+        // There is no bridge authority in a network of ours: bridges tell nobody of themselves.
+        publishes: config.bridge.is_none(),
+        bridge_distribution: config.bridge.as_ref().map(|one| one.distribution.clone()),
         extend_allow_private: config.testing,
         key_day: config.key_day,
         dos: config.dos.clone(),

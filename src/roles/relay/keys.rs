@@ -127,6 +127,7 @@ impl Node {
             connector: Arc::clone(&self.connector),
             bind: self.bind,
             link_versions: self.config.link_versions,
+            shows_identity: self.config.bridge.is_none(),
             resolver: self.resolver.clone(),
             directory: (self.directory).server(http::Limits::default(), self.doors.gate(BEGIN_DIR)),
             control: tokio::runtime::Handle::current(),

@@ -7,14 +7,18 @@ use cepa_crypto::ed25519::ExpandedKeypair;
 use super::Node;
 use super::core::core_config;
 use crate::clock;
-use crate::config::RelayConfig;
 use crate::config::written::Changes;
+use crate::config::{BridgeConfig, RelayConfig};
 use crate::error::Failure;
 use crate::logs;
 
 /// The keys that take effect at a start only, those of an authority among them.
-const FIXED: [&str; 22] = [
+const FIXED: [&str; 26] = [
     "inline_network",
+    "bridge",
+    "server_transport_plugins",
+    "server_transport_listen",
+    "server_transport_options",
     "nickname",
     "address",
     "ipv6_address",
@@ -72,6 +76,12 @@ impl Node {
 /// The configuration with all that takes effect at a start only as it was at ours.
 fn with_fixed(next: RelayConfig, ours: &RelayConfig) -> RelayConfig {
     RelayConfig {
+        bridge: (ours.bridge.clone()).map(|bridge| BridgeConfig {
+            distribution: next
+                .bridge
+                .map_or(bridge.distribution, |one| one.distribution),
+            ..bridge
+        }),
         nickname: ours.nickname.clone(),
         address: ours.address,
         ipv6_address: ours.ipv6_address,

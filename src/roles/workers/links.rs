@@ -46,8 +46,9 @@ impl Runner {
             tls: &self.shared.connector,
             bind: self.shared.bind,
             proxy: None,
-            identity: Some(&keys.link),
+            identity: Some(&keys.link).filter(|_| self.shared.shows_identity),
             versions: self.shared.link_versions,
+            connect_max: link::CONNECT_TIMEOUT,
         };
         let opened = tokio::select! {
             opened = link::open(&target.addrs, expect, ours, &mut rng) => opened,

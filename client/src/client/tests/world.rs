@@ -14,6 +14,7 @@ use cepa_circuit::{Forward, RelayCircuit};
 use cepa_crypto::{RsaId, curve25519, fast};
 use cepa_dir::DirRequest;
 use cepa_dir::fetch::Reply;
+use cepa_link::PeerIdentity;
 use cepa_netdoc::routerstatus::Flags;
 use cepa_wire::cell::{self, CELL_LEN, CellBuf, CircId, Command as CellCommand};
 use cepa_wire::create::{Create2, CreateFast, Created2, CreatedFast};
@@ -45,6 +46,8 @@ pub(super) struct FakeNetwork {
     dead: BTreeSet<RsaId>,
     /// Directories that answer with an empty document, whatever is asked for.
     pub(super) liars: BTreeSet<RsaId>,
+    /// Bridges, by their addresses: who each is, and its descriptor.
+    pub(super) bridges: BTreeMap<SocketAddr, (PeerIdentity, String)>,
     /// Relays that swallow all that they get.
     pub(super) frozen: BTreeSet<RsaId>,
     /// Relays that refuse all circuits.
@@ -167,13 +170,17 @@ impl World {
         let now = self.now;
         match command {
             Command::OpenChannel { link, target } => {
-                if self.net.is_down || self.net.dead.contains(&target.rsa) {
+                let bridge = self.net.bridges.get(&target.addrs[0]);
+                let peer = bridge.map(|(peer, _)| *peer);
+                assert_eq!(peer.is_some(), !target.lines.is_empty(), "{target:?}");
+                let relay = peer.map_or(target.rsa, |peer| peer.rsa);
+                if self.net.is_down || self.net.dead.contains(&relay) {
                     return self.client.handle_channel_failed(link, now);
                 }
                 let established = Established {
                     version: self.link_version,
                     initiator: true,
-                    peer: None,
+                    peer,
                     peer_addr: target.addrs[0],
                     peer_addrs: Vec::new(),
                     my_addr_seen: target.addrs[0].ip(),
@@ -181,7 +188,7 @@ impl World {
                     canonical: true,
                 };
                 let channel = self.client.handle_channel_opened(link, established, now);
-                self.net.channels.insert(channel.unwrap(), target.rsa);
+                self.net.channels.insert(channel.unwrap(), relay);
             }
             Command::CloseChannel { channel, .. } => {
                 self.net.channels.remove(&channel);
@@ -193,27 +200,7 @@ impl World {
                 body,
                 ..
             } => {
-                let asked = self.client.onion.asked.by_fetch.get(&fetch);
-                let named = asked.and_then(|asked| self.client.onion.by_name.get(&asked.name));
-                let over = named.and_then(|named| {
-                    let key = self.client.circuits.pool.entry(named.pool()?)?.key()?;
-                    let hops = self.client.shared.plane.circuit_status(key)?.hop_count;
-                    Some((named.purpose, hops))
-                });
-                self.net.onion.asked.extend(over);
-                let attempt = self.client.directory.fetches.attempts.get(&fetch);
-                let is_lie = attempt.is_some_and(|one| self.net.liars.contains(&one.relay));
-                let reply = Some(match named.map(|named| &named.last) {
-                    Some(LastHop::Listed(id)) => {
-                        let id = *id;
-                        self.net.serve_onion(id, &request, &body, now)
-                    }
-                    _ if is_lie => Reply {
-                        status: 200,
-                        body: Vec::new(),
-                    },
-                    _ => self.net.serve(&request),
-                });
+                let reply = Some(self.reply_to(fetch, &request, &body));
                 self.client.handle_dir_reply(fetch, reply, now);
             }
             Command::CancelDirRequest { .. } => {}
@@ -231,6 +218,38 @@ impl World {
                 let earlier = self.answers.insert(request, command);
                 assert!(earlier.is_none(), "one answer to each request");
             }
+        }
+    }
+
+    /// What a directory, whichever it is, answers to a request.
+    fn reply_to(&mut self, fetch: FetchId, request: &DirRequest, body: &[u8]) -> Reply {
+        let now = self.now;
+        let asked = self.client.onion.asked.by_fetch.get(&fetch);
+        let named = asked.and_then(|asked| self.client.onion.by_name.get(&asked.name));
+        let over = named.and_then(|named| {
+            let key = self.client.circuits.pool.entry(named.pool()?)?.key()?;
+            let hops = self.client.shared.plane.circuit_status(key)?.hop_count;
+            Some((named.purpose, hops))
+        });
+        self.net.onion.asked.extend(over);
+        let attempt = self.client.directory.fetches.attempts.get(&fetch);
+        let is_lie = attempt.is_some_and(|one| self.net.liars.contains(&one.relay));
+        let bridge = self.client.directory.bridges.bridge_of(fetch);
+        let own = bridge.and_then(|id| self.net.descriptor_of(&id));
+        match named.map(|named| &named.last) {
+            _ if own.is_some() => Reply {
+                status: 200,
+                body: own.unwrap_or_default().into_bytes(),
+            },
+            Some(LastHop::Listed(id)) => {
+                let id = *id;
+                self.net.serve_onion(id, request, body, now)
+            }
+            _ if is_lie => Reply {
+                status: 200,
+                body: Vec::new(),
+            },
+            _ => self.net.serve(request),
         }
     }
 
@@ -276,6 +295,12 @@ impl FakeNetwork {
     pub(super) fn publish(&mut self, now: Now) {
         self.documents = Documents::new(&self.relays, "", now);
         self.certificate = drawn::certificate(now);
+    }
+
+    fn descriptor_of(&self, id: &RsaId) -> Option<String> {
+        let mut bridges = self.bridges.values();
+        let found = bridges.find(|(peer, _)| peer.rsa == *id);
+        found.map(|(_, text)| text.clone())
     }
 
     fn serve(&mut self, request: &DirRequest) -> Reply {

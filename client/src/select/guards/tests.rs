@@ -325,7 +325,7 @@ fn bridges_have_a_sample_without_a_limit() {
     let is_bridge = |id: &RsaId| bridges.iter().any(|one| one.rsa == *id);
     world
         .guards
-        .use_bridges(bridges.clone(), world.now, &mut world.rng);
+        .use_bridges(Some(bridges.clone()), world.now, &mut world.rng);
     assert_eq!(world.guards.selection(), Selection::Bridges);
     for _ in 0..100 {
         let best = world.best();
@@ -337,9 +337,7 @@ fn bridges_have_a_sample_without_a_limit() {
     assert_eq!(world.guards.selection(), Selection::Bridges);
     let read = Guards::parse(&world.guards.encode(), GuardParams::default()).unwrap();
     assert_eq!(read.encode(), world.guards.encode());
-    world
-        .guards
-        .use_bridges(Vec::new(), world.now, &mut world.rng);
+    world.guards.use_bridges(None, world.now, &mut world.rng);
     assert_eq!(world.guards.selection(), Selection::Default);
     assert_eq!(world.best(), first);
 }

@@ -13,12 +13,14 @@
 //! and vanguards, are given up in small networks; full mode does not look at the former, and never
 //! gives up the latter. Two hops that follow each other are never the same relay.
 
+use std::collections::BTreeMap;
+
 use cepa_crypto::{Rng, RsaId};
 use cepa_dir::{NetworkView, Relay, Role};
 use cepa_netdoc::protover::name;
 use cepa_netdoc::routerstatus::Flags;
 
-use super::{Path, PathError, Quality, draw};
+use super::{Path, PathError, Quality, draw, first_hops};
 use crate::select::rules::Permits;
 use crate::select::shuffle;
 
@@ -31,6 +33,8 @@ const HS_INTRO: u8 = 4;
 pub struct OnionRules<'a> {
     /// First hops, best first.
     pub entries: &'a [RsaId],
+    /// The relays that these are, if bridges are in use ([`super::PathRules::bridges`]).
+    pub bridges: Option<&'a BTreeMap<RsaId, Relay>>,
     /// Second hops; `None` if any relay may be one.
     pub layer2: Option<&'a [RsaId]>,
     /// Third hops, in full mode.
@@ -99,8 +103,7 @@ pub fn choose(
         relay.filter(|relay| Quality(Flags::NONE).is_met_by(relay))
     };
     let permit = |relay: &Relay| rules.permits.of(&relay.rsa_id);
-    let mut entries: Vec<&Relay> = rules.entries.iter().filter_map(listed).collect();
-    entries.retain(|relay| permit(relay).first);
+    let entries = first_hops(view, rules.entries, rules.bridges, rules.permits);
     let named = |ids: &[RsaId]| {
         let mut relays: Vec<&Relay> = ids.iter().filter_map(listed).collect();
         relays.retain(|relay| permit(relay).any);

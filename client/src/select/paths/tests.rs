@@ -210,6 +210,7 @@ proptest! {
         let rules = PathRules {
             need,
             entries: &entries,
+            bridges: None,
             permits: &permits,
             excluded_exits: &[],
             distinct_subnets: true,
@@ -263,6 +264,7 @@ fn draws_follow_the_weights() {
     let rules = PathRules {
         need: WEB,
         entries: &entries,
+        bridges: None,
         permits: &permits,
         excluded_exits: &[],
         distinct_subnets: true,
@@ -305,6 +307,7 @@ fn pins_and_excluded_exits() {
     let mut rules = PathRules {
         need: WEB,
         entries: &entries,
+        bridges: None,
         permits: &permits,
         excluded_exits: &[],
         distinct_subnets: true,
@@ -349,6 +352,7 @@ fn slow_relays_are_the_last_resort() {
     let rules = |need, excluded_exits| PathRules {
         need,
         entries: &entries,
+        bridges: None,
         permits: &permits,
         excluded_exits,
         distinct_subnets: true,

@@ -5,8 +5,8 @@ use crate::option::{Fate, Kind, OptionInfo};
 table! {
     Meant AuthoritativeDirectory: Bool = "0", "`[authority]`";
     Meant V3AuthoritativeDirectory: Bool = "0", "`[authority]`";
-    Refused BridgeAuthoritativeDir: Bool = "0", "bridges are not there yet";
-    Refused BridgePassword: Text = "", "bridges are not there yet";
+    Refused BridgeAuthoritativeDir: Bool = "0", "there are no bridge authorities";
+    Refused BridgePassword: Text = "", "there are no bridge authorities";
     Meant VersioningAuthoritativeDirectory: Bool = "0", "1: versions are recommended";
     Meant RecommendedVersions: Lines = "", "`recommended_versions` of `[authority]`";
     Meant RecommendedClientVersions: Lines = "",

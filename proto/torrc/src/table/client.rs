@@ -115,8 +115,10 @@ table! {
         "fetches have a schedule of their own";
     Accepted TestingClientMaxIntervalWithoutRequest: Interval = "10 minutes",
         "fetches have a schedule of their own";
-    Accepted TestingBridgeBootstrapDownloadInitialDelay: Interval = "0", "there are no bridges";
-    Accepted TestingBridgeDownloadInitialDelay: Interval = "10800", "there are no bridges";
+    Accepted TestingBridgeBootstrapDownloadInitialDelay: Interval = "0",
+        "bridges have a schedule of their own";
+    Accepted TestingBridgeDownloadInitialDelay: Interval = "10800",
+        "bridges have a schedule of their own";
     Accepted TestingDirConnectionMaxStall: Interval = "5 minutes",
         "exchanges have a time-out of their own";
     Refused FascistFirewall: Bool = "0", "links are made to any port";
@@ -133,14 +135,13 @@ table! {
     Meant Socks5ProxyUsername: Text = "", "the name in it";
     Meant Socks5ProxyPassword: Text = "", "the password in it";
     Refused TCPProxy: Text = "", "links are made without a proxy of that protocol";
-    Refused UseBridges: Bool = "0", "bridges are not there yet";
-    Accepted Bridge: Lines = "", "of no effect without UseBridges, which is refused";
-    Accepted ClientTransportPlugin: Lines = "", "of no effect without UseBridges, which is refused";
+    Meant UseBridges: Bool = "0", "`bridges`, if it is 1";
+    Meant Bridge: Lines = "", "`bridges`, with UseBridges";
+    Meant ClientTransportPlugin: Lines = "", "`transport_plugins`";
     Accepted UpdateBridgesFromAuthority: Bool = "0",
-        "of no effect without UseBridges, which is refused";
-    Accepted ReconfigDropsBridgeDescs: Bool = "0",
-        "of no effect without UseBridges, which is refused";
-    Refused AlternateBridgeAuthority: Lines = "", "bridges are not there yet";
+        "bridges are asked for their own descriptors";
+    Accepted ReconfigDropsBridgeDescs: Bool = "0", "bridges are asked again when they change";
+    Refused AlternateBridgeAuthority: Lines = "", "there are no bridge authorities";
     Refused NodeFamily: Lines = "", "families are those that relays declare";
     Meant DisableNetwork: Bool = "0", "`disable_network`; for a client";
     Accepted DormantClientTimeout: Interval = "24 hours", "a client does not fall asleep";

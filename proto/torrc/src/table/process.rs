@@ -47,7 +47,7 @@ table! {
     Meant OutboundBindAddressOR: Lines = "", "as OutboundBindAddress, and before it";
     Refused OutboundBindAddressExit: Lines = "",
         "streams leave from the address that the system chooses";
-    Accepted OutboundBindAddressPT: Lines = "", "no transport is started";
+    Accepted OutboundBindAddressPT: Lines = "", "transports choose their address themselves";
     Refused AddressDisableIPv6: Bool = "0", "IPv6 is used where it is asked for";
     Meant MetricsPort: Lines = "", "`metrics`";
     Meant __MetricsPort: Lines = "", "as MetricsPort";

@@ -36,7 +36,8 @@ table! {
     Meant AccountingRule: Text = "max", "`accounting_rule`";
     Meant NumCPUs: Number = "0", "`workers`";
     Accepted MaxOnionQueueDelay: Millis = "0", "onionskins wait for as long as the network says";
-    Refused PublishServerDescriptor: Words = "1", "a relay publishes its descriptor";
+    Meant PublishServerDescriptor: Words = "1",
+        "1, as relays publish their descriptors; for a bridge it may be anything, as none do";
     Accepted AssumeReachable: Bool = "0", "a relay publishes without a test of its own";
     Accepted AssumeReachableIPv6: AutoBool = "auto", "a relay publishes without a test of its own";
     Accepted RefuseUnknownExits: AutoBool = "auto", "the network says it";
@@ -44,20 +45,16 @@ table! {
     Refused SigningKeyLifetime: Interval = "30 days", "signing keys live for a month";
     Accepted OfflineMasterKey: Bool = "0", "a master key that is not there is not missed";
     Accepted SSLKeyLifetime: Interval = "0", "keys of links live for as long as they do";
-    Refused BridgeRelay: Bool = "0", "bridges are not there yet";
-    Accepted BridgeDistribution: Text = "", "of no effect without BridgeRelay, which is refused";
-    Accepted BridgeRecordUsageByCountry: Bool = "1",
-        "of no effect without BridgeRelay, which is refused";
-    Refused ExtORPort: Lines = "", "transports of servers are not there yet";
-    Refused __ExtORPort: Lines = "", "transports of servers are not there yet";
-    Accepted ExtORPortCookieAuthFile: Path = "", "of no effect without ExtORPort, which is refused";
-    Accepted ExtORPortCookieAuthFileGroupReadable: Bool = "0",
-        "of no effect without ExtORPort, which is refused";
-    Refused ServerTransportPlugin: Lines = "", "transports of servers are not there yet";
-    Accepted ServerTransportListenAddr: Lines = "",
-        "of no effect without ServerTransportPlugin, which is refused";
-    Accepted ServerTransportOptions: Lines = "",
-        "of no effect without ServerTransportPlugin, which is refused";
+    Meant BridgeRelay: Bool = "0", "`bridge`";
+    Meant BridgeDistribution: Text = "", "`bridge_distribution`";
+    Accepted BridgeRecordUsageByCountry: Bool = "1", "these statistics are not kept";
+    Accepted ExtORPort: Lines = "", "transports hand clients to the ORPort";
+    Accepted __ExtORPort: Lines = "", "transports hand clients to the ORPort";
+    Accepted ExtORPortCookieAuthFile: Path = "", "there is no ExtORPort";
+    Accepted ExtORPortCookieAuthFileGroupReadable: Bool = "0", "there is no ExtORPort";
+    Meant ServerTransportPlugin: Lines = "", "`server_transport_plugins`, of a bridge";
+    Meant ServerTransportListenAddr: Lines = "", "`server_transport_listen`";
+    Meant ServerTransportOptions: Lines = "", "`server_transport_options`";
     Meant ServerDNSResolvConfFile: Path = "", "`resolv_conf`";
     Accepted ServerDNSAllowBrokenConfig: Bool = "1", "name servers are tried at each question";
     Accepted ServerDNSAllowNonRFC953Hostnames: Bool = "0", "names are as the servers take them";

@@ -2,7 +2,7 @@
 
 use super::{Work, is_default, ports};
 use crate::option::Fate;
-use crate::settings::Severity;
+use crate::settings::{Severity, Value};
 use crate::toml::Document;
 use crate::value;
 
@@ -51,6 +51,7 @@ impl Work<'_> {
         self.data_dir(document);
         self.addresses(document);
         proxy(self, document);
+        bridges(self, document);
         if let Some(value) = self.settings.one("MaxCircuitDirtiness")
             && let Some(seconds) = value::seconds(&value.text)
         {
@@ -225,6 +226,30 @@ impl Work<'_> {
         );
         paths
     }
+}
+
+/// Bridges, if they are used, and who speaks their transports.
+fn bridges(work: &mut Work<'_>, document: &mut Document) {
+    let bridges = written(work, "Bridge");
+    if work.settings.is_on("UseBridges") {
+        if let Some(value) = work.settings.one("UseBridges")
+            && bridges.is_empty()
+        {
+            work.refuse(value, "no line Bridge says which");
+        }
+        document.list("bridges", &bridges);
+    } else if let Some((_, line)) = bridges.first() {
+        work.note(Severity::Info, line, "of no effect without UseBridges 1");
+    }
+    let plugins = written(work, "ClientTransportPlugin");
+    document.list("transport_plugins", &plugins);
+}
+
+/// The lines of an option that say anything.
+pub(super) fn written<'a>(work: &Work<'a>, name: &str) -> Vec<(String, &'a Value)> {
+    let lines = work.lines(&[name]).into_iter();
+    let lines = lines.map(|line| (line.text.trim().to_owned(), line));
+    lines.filter(|(text, _)| !text.is_empty()).collect()
 }
 
 /// The proxy that links go through, with the ports that are `tor`'s defaults.

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{Role, Work, ports};
+use super::client::written;
+use super::{Role, Work, is_default, ports};
 use crate::option::Kind;
 use crate::settings::{Severity, Value};
 use crate::toml::Document;
@@ -22,7 +23,7 @@ const POLICY_DEFAULT: &str = "reject *:25, reject *:119, reject *:135-139, rejec
 /// The burst of all traffic unless it is said, in bytes.
 const BURST_DEFAULT: u64 = 1 << 30;
 /// Options of clients that a relay has no use for, and that would mislead if nobody said so.
-const OF_CLIENTS: [&str; 10] = [
+const OF_CLIENTS: [&str; 12] = [
     "SocksPort",
     "__SocksPort",
     "HTTPTunnelPort",
@@ -33,6 +34,8 @@ const OF_CLIENTS: [&str; 10] = [
     "__TransPort",
     "AutomapHostsOnResolve",
     "ClientOnionAuthDir",
+    "Bridge",
+    "ClientTransportPlugin",
 ];
 const OF_CONTROL: [&str; 3] = ["ControlPort", "__ControlPort", "ControlSocket"];
 
@@ -46,6 +49,7 @@ impl<'a> Work<'a> {
         self.family(document);
         self.bandwidth(document);
         self.accounting(document);
+        bridge(self, document);
         self.paths(document, &[("ServerDNSResolvConfFile", "resolv_conf")]);
         if let Some(cpus) = self
             .settings
@@ -380,4 +384,36 @@ fn is_last_word(line: &str) -> bool {
             .is_some_and(|rest| rest == "*:*" || rest == "*");
         is_all && (action == "accept" || action == "reject")
     })
+}
+
+/// What makes it a bridge.
+fn bridge(work: &mut Work<'_>, document: &mut Document) {
+    if let Some(value) = work.settings.one("UseBridges")
+        && work.settings.is_on("UseBridges")
+    {
+        work.refuse(value, "a relay connects to all others, and not by bridges");
+    }
+    let is_bridge = work.settings.is_on("BridgeRelay");
+    if let Some(value) = work.settings.one("BridgeRelay").filter(|_| is_bridge) {
+        document.key("bridge", "true", value);
+    }
+    if let Some(value) = work.settings.one("PublishServerDescriptor")
+        && !is_bridge
+        && !is_default(work.settings, "PublishServerDescriptor")
+    {
+        work.refuse(
+            value,
+            "a relay publishes its descriptor, unless it is a bridge",
+        );
+    }
+    if let Some((word, value)) = written(work, "BridgeDistribution").pop() {
+        document.text_key("bridge_distribution", &word, value);
+    }
+    for (option, key) in [
+        ("ServerTransportPlugin", "server_transport_plugins"),
+        ("ServerTransportListenAddr", "server_transport_listen"),
+        ("ServerTransportOptions", "server_transport_options"),
+    ] {
+        document.list(key, &written(work, option));
+    }
 }

@@ -215,12 +215,47 @@ fn links_go_through_a_proxy() {
 }
 
 #[test]
+fn bridges_are_used_where_that_is_said() {
+    let line = "obfs4 192.0.2.1:443 cert=a iat-mode=0";
+    let plugin = "obfs4 exec /usr/bin/obfs4proxy";
+    let lines = format!("Bridge {line}\nClientTransportPlugin {plugin}\n");
+    let text = toml(&format!("UseBridges 1\n{lines}"));
+    assert!(
+        text.contains(&format!("bridges = [\n    \"{line}\",\n]")),
+        "{text}"
+    );
+    assert!(text.contains(plugin), "{text}");
+    let unused = toml(&lines);
+    assert!(!unused.contains("bridges =") && unused.contains(plugin));
+    assert!(translated("UseBridges 1\n").unwrap_err()[0].contains("line 1: UseBridges"));
+}
+
+#[test]
+fn a_bridge_has_its_transports() {
+    let text = toml(
+        "ORPort 9001\nBridgeRelay 1\nPublishServerDescriptor 0\nBridgeDistribution none\n\
+         ServerTransportPlugin obfs4 exec /usr/bin/obfs4proxy\nExtORPort auto\n\
+         ServerTransportListenAddr obfs4 0.0.0.0:443\nServerTransportOptions obfs4 iat-mode=1\n",
+    );
+    for part in [
+        "bridge = true",
+        "bridge_distribution = \"none\"",
+        "\"obfs4 exec /usr/bin/obfs4proxy\"",
+        "\"obfs4 0.0.0.0:443\"",
+        "\"obfs4 iat-mode=1\"",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert!(translated("ORPort 9001\nPublishServerDescriptor 0\n").is_err());
+}
+
+#[test]
 fn what_is_refused_names_line_option_and_reason() {
-    let wrong = translated("ControlPort 9051\nUseBridges 1\nSocksPort x\nLog loud\nUser a\n");
+    let wrong = translated("ControlPort 9051\nFascistFirewall 1\nSocksPort x\nLog loud\nUser a\n");
     let wrong = wrong.unwrap_err();
     assert_eq!(wrong.len(), 3, "{wrong:?}");
     for (told, start) in wrong.iter().zip([
-        "torrc line 2: UseBridges: ",
+        "torrc line 2: FascistFirewall: ",
         "torrc line 3: SocksPort: ",
         "torrc line 4: Log: ",
     ]) {

@@ -1,5 +1,6 @@
 //! Worlds to begin with: from a seed, with rules, with what was kept of an earlier run.
 
+use super::super::bridges::DrawnBridge;
 use super::*;
 
 /// An authority, five guards, two exits to the web, and others that are neither.
@@ -56,15 +57,32 @@ impl World {
         Self::drawn((42, 8), with_fallback, config, state, now)
     }
 
+    /// With bridges that may be reached, whether there are lines of them or not.
+    pub(crate) fn bridged(bridges: Vec<DrawnBridge>, config: ClientConfig, now: Now) -> Self {
+        Self::made((42, 8), false, config, SavedState::default(), now, bridges)
+    }
+
     fn drawn(
-        (seed, count): (u8, u8),
+        draw: (u8, u8),
         with_fallback: bool,
         config: ClientConfig,
         state: SavedState,
         now: Now,
     ) -> Self {
+        Self::made(draw, with_fallback, config, state, now, Vec::new())
+    }
+
+    fn made(
+        (seed, count): (u8, u8),
+        with_fallback: bool,
+        config: ClientConfig,
+        state: SavedState,
+        now: Now,
+        bridges: Vec<DrawnBridge>,
+    ) -> Self {
         let mut rng = Rng::from_seed([seed; 32]);
-        let (relays, keys) = relays(count, &mut rng);
+        let (relays, mut keys) = relays(count, &mut rng);
+        keys.extend(bridges.iter().map(DrawnBridge::keys));
         let documents = Documents::new(&relays, "", now);
         let config = ClientConfig {
             fallbacks: (with_fallback.then(|| &relays[3]).into_iter())
@@ -83,6 +101,7 @@ impl World {
             keys,
             dead: BTreeSet::new(),
             liars: BTreeSet::new(),
+            bridges: bridges.into_iter().map(DrawnBridge::told).collect(),
             frozen: BTreeSet::new(),
             refusing: BTreeSet::new(),
             held: BTreeMap::new(),

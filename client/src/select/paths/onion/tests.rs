@@ -44,6 +44,7 @@ const FREE: &Permits = &Permits::FREE;
 fn rules<'a>(entries: &'a [RsaId], vanguards: &'a [RsaId]) -> OnionRules<'a> {
     OnionRules {
         entries,
+        bridges: None,
         layer2: Some(vanguards),
         layer3: None,
         last: None,
@@ -161,6 +162,7 @@ fn rules_hold_where_there_is_a_choice() {
             &view,
             &OnionRules {
                 entries: &[],
+                bridges: None,
                 ..rules
             },
             &mut rng

@@ -121,6 +121,7 @@ fn each_relay_has_its_share_of_a_hundred_thousand_paths() {
         let rules = PathRules {
             need: WEB,
             entries: &entries,
+            bridges: None,
             permits: &Permits::FREE,
             excluded_exits: &[],
             distinct_subnets: true,

@@ -162,6 +162,7 @@ fn relay_host(net: &mut Network, number: usize) -> RelayHost {
         // Relays differ, so that weights do.
         bandwidth_observed_min: rate / 4 * (1 + number as u32 % 4),
         serves_directory: true,
+        bridge_distribution: None,
         publishes: true,
         extend_allow_private: true,
         protocols: PROTOCOLS.parse().expect("protocols of ours"),

@@ -1,0 +1,196 @@
+//! The programs that speak pluggable transports: started, listened to, started again when they die,
+//! and ended (pt-spec 3).
+//!
+//! ```text
+//! start ─▶ Starting ─METHODS DONE─▶ Serving ─it dies─▶ Down ─later each time─▶ Starting
+//! ```
+//!
+//! A program ends when its standard input is closed, and so with this process, however that ends.
+//! If it does not, it is asked, and then killed, with its whole process group. What it writes is
+//! bounded by the line and by the second; its last lines are told when it dies.
+
+mod program;
+
+use std::path::Path;
+use std::time::Duration;
+
+use cepa_pt::{End, Method, Speaker, TransportName, TransportPlugin, Variables};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use program::Program;
+
+/// How long somebody waits for a program that is starting.
+const READY_MAX: Duration = Duration::from_secs(60);
+
+/// How a program is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It has not said yet how it serves.
+    Starting,
+    /// It serves, each transport so.
+    Serving(std::collections::BTreeMap<TransportName, Method>),
+    /// It is not there, and why.
+    Down(String),
+}
+
+/// Why a transport cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TransportError {
+    /// Nobody speaks it.
+    #[error("no program is named for the transport {0}")]
+    Unknown(TransportName),
+    /// The program is not there, or cannot serve it.
+    #[error("the transport {0} is not there: {1}")]
+    Down(TransportName, String),
+    /// What speaks it does not serve clients.
+    #[error("the transport of a bridge cannot be used")]
+    Unusable,
+}
+
+/// What is to be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) plugin: TransportPlugin,
+    pub(crate) end: End,
+    /// Its environment, beside that of this process.
+    pub(crate) variables: Variables,
+}
+
+/// A program that is kept running.
+struct Running {
+    wanted: Wanted,
+    state: watch::Receiver<State>,
+    /// Dropped, it ends the program.
+    stop: watch::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+/// Who speaks a transport.
+enum Door {
+    Proxy(Method),
+    Program(watch::Receiver<State>),
+}
+
+/// All transports of a process.
+#[derive(Default)]
+pub(crate) struct Transports {
+    proxies: Vec<Wanted>,
+    running: Vec<Running>,
+}
+
+impl Transports {
+    /// Starts what is wanted and does not run, and ends what runs and is not wanted. To be called
+    /// within a runtime.
+    pub(crate) fn set(&mut self, wanted: Vec<Wanted>) {
+        let is_proxy = |one: &Wanted| matches!(one.plugin.speaker, Speaker::Proxy(..));
+        let (proxies, wanted): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_proxy);
+        self.proxies = proxies;
+        self.running.retain(|one| wanted.contains(&one.wanted));
+        for one in wanted {
+            if self.running.iter().all(|other| other.wanted != one) {
+                self.running.push(Running::start(one));
+            }
+        }
+    }
+
+    /// How a transport is spoken, once that is known.
+    pub(crate) fn method(
+        &self,
+        name: &TransportName,
+    ) -> impl Future<Output = Result<Method, TransportError>> + use<> {
+        let door = self.door(name);
+        let name = name.clone();
+        async move {
+            match door {
+                None => Err(TransportError::Unknown(name)),
+                Some(Door::Proxy(method)) => Ok(method),
+                Some(Door::Program(state)) => ready(name, state).await,
+            }
+        }
+    }
+
+    fn door(&self, name: &TransportName) -> Option<Door> {
+        let proxies = self.proxies.iter();
+        let mut proxy = proxies.filter(|one| one.plugin.names.contains(name));
+        let proxy = proxy.find_map(|one| match one.plugin.speaker {
+            Speaker::Proxy(version, addr) => Some(Door::Proxy(Method::Client(version, addr))),
+            Speaker::Program(_) => None,
+        });
+        let mut running = self.running.iter();
+        proxy.or_else(|| {
+            let found = running.find(|one| one.wanted.plugin.names.contains(name));
+            found.map(|one| Door::Program(one.state.clone()))
+        })
+    }
+
+    /// The states of all programs, each with the transports that it is to serve.
+    pub(crate) fn states(&self) -> Vec<watch::Receiver<State>> {
+        self.running.iter().map(|one| one.state.clone()).collect()
+    }
+
+    /// Ends all programs, and waits until they are gone.
+    pub(crate) async fn finish(&mut self) {
+        let tasks: Vec<_> = self.running.drain(..).map(Running::stop).collect();
+        for task in tasks {
+            let _ = task.await;
+        }
+    }
+}
+
+impl Running {
+    fn start(wanted: Wanted) -> Self {
+        let (sender, state) = watch::channel(State::Starting);
+        let (stop, stopped) = watch::channel(());
+        let program = Program::new(&wanted, sender);
+        Running {
+            task: tokio::spawn(program.run(stopped)),
+            wanted,
+            state,
+            stop,
+        }
+    }
+
+    /// Has it end; the task is over once it has.
+    fn stop(self) -> JoinHandle<()> {
+        drop(self.stop);
+        self.task
+    }
+}
+
+/// How a program serves a transport, as soon as it says so.
+async fn ready(
+    name: TransportName,
+    mut state: watch::Receiver<State>,
+) -> Result<Method, TransportError> {
+    let settled = state.wait_for(|state| *state != State::Starting);
+    let down = |why: &str| TransportError::Down(name.clone(), why.to_owned());
+    let state = match tokio::time::timeout(READY_MAX, settled).await {
+        Ok(Ok(state)) => state.clone(),
+        Ok(Err(_)) => return Err(down("its program is no longer wanted")),
+        Err(_) => return Err(down("its program does not say that it is ready")),
+    };
+    match state {
+        State::Serving(methods) => match methods.get(&name) {
+            Some(Method::Failed(why)) => Err(down(why)),
+            Some(method) => Ok(method.clone()),
+            None => Err(down("its program does not know it")),
+        },
+        State::Down(why) => Err(down(&why)),
+        State::Starting => Err(down("its program is starting")),
+    }
+}
+
+/// The folder in which transports keep what they like, as `tor` names it; it is made if need be.
+pub(crate) fn state_folder(data_dir: &Path) -> std::io::Result<String> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let folder = data_dir.join("pt_state");
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(&folder)?;
+    let folder = folder.canonicalize()?;
+    let folder = folder.into_os_string().into_string();
+    folder.map_err(|_| std::io::Error::other("the path of the data folder is no UTF-8"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! A client of a bridge in a network namespace of its own, whose packets are counted: not one goes
+//! to anything but the bridge, its own SOCKS port aside.
+//!
+//! It needs root, `ip`, `nft`, `curl` and `python3`, and says so where they are absent.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::network::Network;
+use crate::support::bridges::Bridge;
+use crate::support::client::Client;
+use crate::support::processes::Process;
+use crate::support::space::{Space, run};
+use crate::support::until;
+
+/// The addresses of both ends of the cable.
+const BRIDGE: &str = "10.98.0.1";
+const USER: &str = "10.98.0.2";
+/// The server's address, in the network's namespace alone.
+const SERVER: &str = "198.51.100.9";
+const PAGE: &str = "seen over a bridge";
+/// How long the server may take to start.
+const START_MAX: Duration = Duration::from_secs(20);
+
+fn spaces() -> Result<(Space, Space), &'static str> {
+    let lacks = |tool: &&str| Command::new(tool).arg("-V").output().is_err();
+    match ["nft", "curl", "python3"].into_iter().find(lacks) {
+        Some(missing) => Err(missing),
+        None => Ok((Space::new("brnet")?, Space::new("bruser")?)),
+    }
+}
+
+#[test]
+fn no_packet_goes_to_anything_but_the_bridge() {
+    let (inside, user) = match spaces() {
+        Ok(both) => both,
+        Err(missing) => {
+            println!("not tested: {missing}");
+            return;
+        }
+    };
+    let dir = tempfile::tempdir().unwrap();
+    connect(&inside, &user);
+    std::fs::write(dir.path().join("page"), PAGE).unwrap();
+    let mut server = inside.command("python3");
+    server.args(["-m", "http.server", "80", "--directory"]);
+    let _server = Process::start(server.arg(dir.path()).stderr(Stdio::null()));
+    until(START_MAX, "the server", || {
+        fetch(&inside, None).filter(|text| text == PAGE)
+    });
+    let plan = ["--relays", "3", "--clients", "0"];
+    let network = Network::up_in(Some(&inside.0), &dir.path().join("net"), &plan);
+    let (port, socks) = (network.spare(0), network.local(1));
+    let more = format!("address = \"{BRIDGE}\"\nlisten = \"0.0.0.0\"\nor_port = {port}\n");
+    let file = &network.summary.network;
+    let bridge = Bridge::start_in(Some(&inside.0), file, dir.path(), "bridge", 1, &more);
+    watch(&user, port, socks.port());
+    let line = bridge.line(None);
+    let more = format!("bridges = [{line:?}]\n");
+    let _client = Client::start_in(Some(&user.0), file, dir.path(), "c", socks, &more);
+    for _ in 0..3 {
+        let page = fetch(&user, Some(&socks.to_string()));
+        assert_eq!(page.as_deref(), Some(PAGE));
+    }
+    let counted = counted(&user);
+    assert!(counted.contains("to the bridge"), "{counted}");
+    let packets = |what: &str| {
+        let line = counted.lines().find(|line| line.contains(what)).unwrap();
+        let behind = line.split_once("packets ").unwrap().1;
+        behind.split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    println!(
+        "packets: {} to the bridge, {} elsewhere",
+        packets("to the bridge"),
+        packets("elsewhere")
+    );
+    assert!(packets("to the bridge") > 20, "{counted}");
+    assert_eq!(packets("elsewhere"), 0, "{counted}");
+}
+
+/// The page as curl in a namespace gets it, by a SOCKS port or directly.
+fn fetch(space: &Space, socks: Option<&str>) -> Option<String> {
+    let mut curl = space.command("curl");
+    curl.args(["--silent", "--fail", "--max-time", "30"]);
+    if let Some(socks) = socks {
+        curl.args(["--socks5-hostname", socks]);
+    }
+    let output = curl.arg(format!("http://{SERVER}/page")).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    output.status.success().then_some(text)
+}
+
+/// A cable between the two, and no route beyond it.
+fn connect(inside: &Space, user: &Space) {
+    let words = "link add cable type veth peer name cable netns";
+    run(Command::new("ip")
+        .args(["-n", &inside.0])
+        .args(words.split(' '))
+        .arg(&user.0));
+    for (space, address) in [(inside, BRIDGE), (user, USER)] {
+        space.ip(&format!("address add {address}/24 dev cable"));
+        space.ip("link set cable up");
+    }
+    // What would go anywhere else is counted, too, and so must have a way.
+    user.ip(&format!("route add default via {BRIDGE}"));
+    inside.ip(&format!("address add {SERVER}/32 dev lo"));
+}
+
+/// Counts what leaves the user's sockets; what the machine itself says to find its neighbours on
+/// the cable is no program's.
+fn watch(user: &Space, bridge: u16, socks: u16) {
+    let rules = format!(
+        "table inet watch {{
+            chain out {{
+                type filter hook output priority filter;
+                meta l4proto ipv6-icmp accept
+                ip daddr 127.0.0.1 tcp dport {socks} accept
+                ip saddr 127.0.0.1 tcp sport {socks} accept
+                ip daddr {BRIDGE} tcp dport {bridge} counter accept comment \"to the bridge\"
+                counter comment \"elsewhere\"
+            }}
+        }}"
+    );
+    let mut nft = user.command("nft");
+    let mut child = nft.args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(rules.as_bytes()).unwrap();
+    drop(input);
+    assert!(child.wait().unwrap().success());
+}
+
+fn counted(user: &Space) -> String {
+    let output = user.command("nft").args(["list", "ruleset"]).output();
+    String::from_utf8(output.unwrap().stdout).unwrap()
+}
