@@ -19,6 +19,8 @@ use std::future::Future;
 use std::path::Path;
 use std::process::ExitCode;
 
+use toml::{Table, Value};
+
 use crate::args::{
     Args, AuthorityArgs, AuthorityCommand, BridgeCommand, ClientArgs, ClientAskArgs, ClientCommand,
     Command, OnionCommand, RelayArgs, RelayCommand, ServeArgs, SimCommand, TestnetCommand,
@@ -190,6 +192,7 @@ fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> {
         config.data_dir.clone_from(data_dir);
     }
     config.vanguards = args.vanguards.or(config.vanguards);
+    config.written.lay_over(&keys_of(args));
     let rules = &mut config.rules;
     for (set, given) in [
         (&mut rules.entry, &args.entry),
@@ -202,6 +205,46 @@ fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> {
         }
     }
     Ok(config)
+}
+
+/// Arguments as the keys of a file that they stand for: what a controller changes is laid over
+/// both.
+fn keys_of(args: &ClientArgs) -> Table {
+    let mut keys = Table::new();
+    let path = |path: &Path| {
+        let path = std::path::absolute(path).unwrap_or(path.to_owned());
+        Value::String(path.display().to_string())
+    };
+    if let Some(network) = &args.network {
+        keys.insert("network".into(), path(network));
+    }
+    if let Some(data_dir) = &args.data_dir {
+        keys.insert("data_dir".into(), path(data_dir));
+    }
+    if !args.socks.is_empty() {
+        let socks = args.socks.iter().map(|addr| Value::from(addr.to_string()));
+        keys.insert("socks".into(), socks.collect::<Vec<_>>().into());
+    }
+    if let Some(Ok(vanguards)) = args.vanguards.map(Value::try_from) {
+        keys.insert("vanguards".into(), vanguards);
+    }
+    let lists = [
+        ("entry", &args.entry),
+        ("middle", &args.middle),
+        ("exit", &args.exit),
+        ("exclude", &args.exclude),
+    ];
+    let given = lists.into_iter().filter(|(_, list)| !list.is_empty());
+    let paths: Table = given
+        .map(|(key, list)| {
+            let list = list.iter().map(|one| Value::from(one.to_string()));
+            (key.to_owned(), list.collect::<Vec<_>>().into())
+        })
+        .collect();
+    if !paths.is_empty() {
+        keys.insert("paths".into(), paths.into());
+    }
+    keys
 }
 
 /// Runs a node on a runtime of its own until it ends.
@@ -248,6 +291,8 @@ mod tests {
         let over = parse(&["--socks", "127.0.0.1:2", "--network", "m.toml"]);
         assert_eq!(over.socks[0].addr, "127.0.0.1:2".parse().unwrap());
         assert_eq!(network(over), "m.toml");
+        let written = over.written.table();
+        assert_eq!(written["socks"].as_array().unwrap().len(), 1);
         let ruled = parse(&["--exit", "{de},moria1", "--entry", "192.0.2.0/24"]).rules;
         assert_eq!((ruled.exit.0.len(), ruled.entry.0.len()), (2, 1));
         assert!(ruled.needs_geoip() && ruled.exclude.is_empty());

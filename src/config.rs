@@ -38,7 +38,7 @@ pub use self::metrics::MetricsPort;
 pub use self::network_source::NetworkSource;
 pub use self::node::BridgeConfig;
 pub use self::onion::OnionServiceConfig;
-use self::paths::GeoIpFiles;
+pub(crate) use self::paths::GeoIpFiles;
 use crate::error::Failure;
 use crate::proxy::Proxy;
 use written::Written;
@@ -121,6 +121,8 @@ pub struct RelayConfig {
     pub resolv_conf: Option<PathBuf>,
     /// How long a day is for keys that are rotated; other than a day in tests only.
     pub key_day: Duration,
+    /// Where controllers are listened to, and what they may do.
+    pub control: Option<ControlConfig>,
     /// The log: how much of it, and where it goes.
     pub log: LogConfig,
     /// The file's own words.

@@ -13,6 +13,11 @@
 
 mod conf;
 mod connection;
+mod desk;
+mod driven;
+mod hearing;
+mod info;
+mod network;
 mod outbox;
 pub(crate) mod translate;
 
@@ -30,8 +35,13 @@ use crate::error::Failure;
 use crate::keyfiles;
 use crate::listen::{self, OwnedSocket};
 
-pub(crate) use conf::{Changed, Conf, ConfError, option_defaults, option_names};
-pub(crate) use outbox::Outbox;
+pub(crate) use conf::{Changed, Conf, ConfError};
+pub(crate) use desk::Desk;
+pub(crate) use driven::{Driven, Goes, Key, Process};
+pub(crate) use hearing::{Heard, hear, heard};
+pub(crate) use info::quoted;
+pub(crate) use network::{entries, relay_named};
+use outbox::Outbox;
 
 /// What version controllers are told: they compare it with those of `tor`, whose protocol this is.
 pub(crate) const VERSION: &str = concat!("0.4.9.11 (cepa-", env!("CARGO_PKG_VERSION"), ")");
@@ -46,7 +56,7 @@ pub(crate) struct ConnectionId(pub(crate) u64);
 /// What the loop hears of connections.
 pub(crate) enum Said {
     /// A controller has proved who it is; its messages go here.
-    Opened(ConnectionId, std::rc::Rc<Outbox>),
+    Opened(ConnectionId, Arc<Outbox>),
     /// It says something that it may say, and waits until the reply is in its outbox.
     Command(ConnectionId, Box<Command>, oneshot::Sender<()>),
     /// It is gone.
@@ -130,27 +140,27 @@ impl ControlPort {
         self.places().into_iter().map(line).collect()
     }
 
-    /// Serves all of it, a task a listener and a task a connection, on this thread.
+    /// Serves all of it, a task a listener and a task a connection.
     pub(crate) fn serve(self) -> mpsc::Receiver<Said> {
         let (desk, said) = mpsc::channel(SAID_MAX);
         let gate = Doors::aside(&["the control port"]);
         let shared = connection::Shared::new(desk, self.credentials, self.rng);
         for listener in self.tcp {
             let (gate, shared) = (gate.clone(), shared.clone());
-            tokio::task::spawn_local(async move {
+            tokio::task::spawn(async move {
                 loop {
                     let (tcp, _, pass) = gate.accept(&listener).await;
                     let _ = tcp.set_nodelay(true);
-                    tokio::task::spawn_local(shared.clone().serve(tcp, pass));
+                    tokio::task::spawn(shared.clone().serve(tcp, pass));
                 }
             });
         }
         for socket in self.unix {
             let (gate, shared) = (gate.clone(), shared.clone());
-            tokio::task::spawn_local(async move {
+            tokio::task::spawn(async move {
                 loop {
                     let (unix, pass) = gate.accept_unix(&socket.listener).await;
-                    tokio::task::spawn_local(shared.clone().serve(unix, pass));
+                    tokio::task::spawn(shared.clone().serve(unix, pass));
                 }
             });
         }

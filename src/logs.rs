@@ -7,6 +7,7 @@
 //! clients and destinations are scrubbed by whoever logs them, through `Scrubbed`, unless the
 //! operator asked for them.
 
+pub(crate) mod ear;
 mod style;
 mod writer;
 
@@ -59,7 +60,10 @@ pub fn start(config: &LogConfig) -> Result<(), Failure> {
         }
         LogStyle::Tor => lines.with_ansi(false).event_format(style::Tor).boxed(),
     };
-    let subscriber = tracing_subscriber::registry().with(layer).with(lines);
+    let subscriber = tracing_subscriber::registry()
+        .with(layer)
+        .with(lines)
+        .with(ear::Ear);
     // Fails only if a subscriber is set already, as in tests.
     if subscriber.try_init().is_ok() {
         let state = Mutex::new(State {

@@ -247,6 +247,26 @@ impl Store {
             .collect())
     }
 
+    /// The entries of a kind under these keys, as far as there are any that are texts.
+    pub fn texts_of(
+        &self,
+        kind: &str,
+        keys: impl IntoIterator<Item = String>,
+    ) -> Result<Vec<String>, StoreError> {
+        const ONE: &str = "SELECT bytes FROM entry WHERE kind = ?1 AND key = ?2";
+        self.ask(|db| {
+            let mut query = db.prepare_cached(ONE)?;
+            let mut found = Vec::new();
+            for key in keys {
+                let rows = query.query_map(params![kind, key], |row| row.get(0))?;
+                for bytes in rows {
+                    found.extend(String::from_utf8(bytes?).ok());
+                }
+            }
+            Ok(found)
+        })
+    }
+
     /// Runs one query.
     fn ask<T>(
         &self,

@@ -75,7 +75,7 @@ pub(crate) struct Circuits {
     /// What is a controller's of the next circuit.
     making: Option<pool::ByHand>,
     /// Whether anything came from the network lately, as was told.
-    is_live: bool,
+    pub(crate) is_live: bool,
 }
 
 impl Circuits {

@@ -273,6 +273,25 @@ impl Accounting {
         self.config.max
     }
 
+    /// When this interval began.
+    #[must_use]
+    pub fn began(&self) -> SystemTime {
+        self.used.start
+    }
+
+    /// Bytes that may still be read and written in this interval.
+    #[must_use]
+    pub fn left(&self) -> (u64, u64) {
+        let Used { read, written, .. } = self.used;
+        let (max, left) = (self.config.max, |used| self.config.max.saturating_sub(used));
+        match self.config.rule {
+            AccountingRule::Max => (left(read), left(written)),
+            AccountingRule::Sum => (left(self.counted()), left(self.counted())),
+            AccountingRule::In => (left(read), max),
+            AccountingRule::Out => (max, left(written)),
+        }
+    }
+
     /// When the next interval begins, with which the relay wakes.
     #[must_use]
     pub fn wakes(&self) -> SystemTime {

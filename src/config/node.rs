@@ -18,9 +18,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::control::ControlTable;
 use super::memory::max_memory;
 use super::source::{LogTable, Source};
-use super::{AuthorityConfig, MetricsPort, NetworkSource, RelayConfig, is_public};
+use super::{AuthorityConfig, ControlConfig, MetricsPort, NetworkSource, RelayConfig, is_public};
 use crate::error::{Failure, fail};
 
 pub use self::authority::{AuthorityTable, INTERVAL_SECS_MIN, is_param_name};
@@ -157,6 +158,9 @@ pub struct NodeTable {
     /// The log: how much of it, and where it goes.
     #[serde(default)]
     pub log: LogTable,
+    /// The control port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlTable>,
     /// The table that only authorities have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authority: Option<AuthorityTable>,
@@ -249,6 +253,7 @@ fn check(source: &Source, table: &NodeTable) -> Result<(), Failure> {
         limits::bandwidth(source, table).err(),
         limits::relay_bandwidth(source, table).err(),
         limits::accounting(source, table).err(),
+        control(source, table, Path::new("")).err(),
         max_memory(source, table.max_memory.as_ref()).err(),
         dos::options(source, &table.dos).err(),
         bridge::bridge(source, table).err(),
@@ -278,6 +283,8 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
     let max_memory = max_memory(source, table.max_memory.as_ref())?;
     let dos = dos::options(source, &table.dos)?;
     let bridge = bridge::bridge(source, &table)?;
+    let data_dir = source.resolve(&table.data_dir);
+    let control = control(source, &table, &data_dir)?;
     Ok(RelayConfig {
         nickname: table.nickname.into_inner(),
         contact: table.contact.map(Spanned::into_inner),
@@ -286,7 +293,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         or_port: table.or_port.into_inner(),
         dir_port: table.dir_port.map(Spanned::into_inner),
         listen: (table.listen.or(address)).unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
-        data_dir: source.resolve(&table.data_dir),
+        data_dir,
         network,
         exit,
         reject_local_interfaces: table.exit_policy_reject_local_interfaces,
@@ -309,9 +316,20 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         protocols,
         name_servers: table.name_servers,
         resolv_conf: table.resolv_conf.map(|path| source.resolve(&path)),
+        control,
         log: table.log.checked(source),
         written: source.written(),
     })
+}
+
+fn control(
+    source: &Source,
+    table: &NodeTable,
+    data_dir: &Path,
+) -> Result<Option<ControlConfig>, Failure> {
+    let control = table.control.clone();
+    let control = control.map(|control| control.checked(source, data_dir));
+    control.transpose()
 }
 
 fn check_ports(source: &Source, table: &NodeTable) -> Result<(), Failure> {

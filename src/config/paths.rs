@@ -128,6 +128,22 @@ impl PathsTable {
 }
 
 impl GeoIpFiles {
+    /// All countries that the files tell; what cannot be read tells none.
+    pub(crate) fn countries(&self) -> GeoIp {
+        let mut geoip = GeoIp::default();
+        let text = |file: &Option<PathBuf>, usual: &str| {
+            let path = file.as_deref().unwrap_or(Path::new(usual));
+            read(path).ok()
+        };
+        if let Some(text) = text(&self.v4, GEOIP) {
+            let _ = geoip.read_v4(&text);
+        }
+        if let Some(text) = text(&self.v6, GEOIP6) {
+            let _ = geoip.read_v6(&text);
+        }
+        geoip
+    }
+
     /// The countries that rules need; none if they need none.
     pub fn load(&self, rules: &Rules) -> Result<GeoIp, Failure> {
         let mut geoip = GeoIp::default();

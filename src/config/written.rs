@@ -45,6 +45,16 @@ impl Written {
         self
     }
 
+    /// Lays keys over what was written, as arguments are.
+    pub fn lay_over(&mut self, keys: &Table) {
+        for table in [&mut self.started, &mut self.now] {
+            if keys.contains_key("network") {
+                table.remove("inline_network");
+            }
+            lay(table, keys);
+        }
+    }
+
     /// The file, and the folder from which relative paths are meant.
     pub fn places(&self) -> (&Path, &Path) {
         (&self.path, &self.folder)
@@ -93,6 +103,15 @@ impl Changes {
                 "changed in the configuration, but as before until the next start: {}",
                 self.later.join(", ")
             );
+        }
+    }
+}
+
+fn lay(table: &mut Table, keys: &Table) {
+    for (key, value) in keys {
+        match (table.get_mut(key), value) {
+            (Some(Value::Table(inner)), Value::Table(keys)) => lay(inner, keys),
+            _ => drop(table.insert(key.clone(), value.clone())),
         }
     }
 }

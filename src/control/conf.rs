@@ -11,19 +11,18 @@
 use std::collections::BTreeSet;
 
 use cepa_control::text::config_value;
-use cepa_control::{Refusal, Reply};
+use cepa_control::{Event, Refusal, Reply};
 use cepa_torrc::dump::{self, Which};
 use cepa_torrc::names::{self, Named};
-use cepa_torrc::option::OptionInfo;
+use cepa_torrc::option::{Kind, OptionInfo};
 use cepa_torrc::settings::{ChangeError, Empty};
 use cepa_torrc::translate::Role;
-use cepa_torrc::{Problem, Settings};
+use cepa_torrc::{Problem, Settings, value};
 use toml::{Table, Value};
 
-use crate::config::ClientConfig;
 use crate::config::written::Written;
 use crate::keyfiles;
-use crate::torrc::{self, Torrc, ours};
+use crate::torrc::{self, Torrc};
 
 /// What is asked for under a name of its own: the lines of all onion services, in order.
 const ONION_OPTIONS: &str = "HiddenServiceOptions";
@@ -40,6 +39,7 @@ const NOT_SAVED: &str = "Unable to write configuration to disk.";
 pub(crate) struct Conf {
     torrc: Option<Torrc>,
     settings: Settings,
+    role: Role,
 }
 
 /// Another configuration.
@@ -69,22 +69,29 @@ impl From<ChangeError> for ConfError {
 }
 
 impl Conf {
-    /// The options of a client that was started by a torrc, or by a configuration of ours.
-    pub(crate) fn new(torrc: Option<Torrc>, config: &ClientConfig) -> Self {
+    /// The options of a role that was started by a torrc, or by a configuration of ours, which is
+    /// `ours` as a torrc.
+    pub(crate) fn new(role: Role, torrc: Option<Torrc>, ours: &str) -> Self {
         let mut conf = Conf {
             torrc,
             settings: Settings::default(),
+            role,
         };
-        conf.reread(config);
+        conf.settings = conf.read(ours);
         conf
     }
 
-    /// The files were read again: what controllers changed is forgotten.
-    pub(crate) fn reread(&mut self, config: &ClientConfig) {
-        self.settings = match &self.torrc {
+    /// The files were read again: what controllers changed is forgotten. What is new, to be told.
+    pub(crate) fn reread(&mut self, ours: &str) -> Event {
+        let settings = self.read(ours);
+        Event::ConfChanged(self.take(settings))
+    }
+
+    fn read(&self, ours: &str) -> Settings {
+        match &self.torrc {
             Some(torrc) => torrc.read().map(|read| read.settings).unwrap_or_default(),
-            None => torrc::settings_of(&as_torrc(config)),
-        };
+            None => torrc::settings_of(ours),
+        }
     }
 
     /// Other values of some options.
@@ -145,8 +152,8 @@ impl Conf {
             Ok(table)
         };
         let next = table(&settings).map_err(ConfError::Value)?;
-        let is_client = torrc::translated(&settings).is_ok_and(|one| one.role == Role::Client);
-        if is_client && !written.differs_in(&next, fixed) {
+        let is_role = torrc::translated(&settings).is_ok_and(|one| one.role == self.role);
+        if is_role && !written.differs_in(&next, fixed) {
             let table = next;
             return Ok(Changed { settings, table });
         }
@@ -213,10 +220,18 @@ impl Conf {
                 }
             };
             if values.is_empty() {
-                let name = known(key).map_or(ONION_OPTIONS, |option| option.name);
-                lines.push(name.to_owned());
+                let option = known(key);
+                let name = option.map_or(ONION_OPTIONS, |option| option.name);
+                // A list is there, and empty; another value is not there.
+                let is_list =
+                    option.is_some_and(|one| matches!(one.kind, Kind::Words | Kind::Routers));
+                lines.push(format!("{name}{}", if is_list { "=" } else { "" }));
             }
-            let line = |(name, value): &(&str, &str)| format!("{name}={}", config_value(value));
+            let kind = known(key).map(|option| option.kind);
+            let line = |(name, value): &(&str, &str)| {
+                let plain = kind.and_then(|kind| value::plain(kind, value));
+                format!("{name}={}", config_value(plain.as_deref().unwrap_or(value)))
+            };
             lines.extend(values.iter().map(line));
         }
         if let Some(refused) = Reply::refusals(&unknown) {
@@ -285,7 +300,7 @@ impl Conf {
 }
 
 /// The lines of `GETINFO config/names`.
-pub(crate) fn option_names() -> String {
+pub(super) fn option_names() -> String {
     let line = |option: &&OptionInfo| format!("{} {}", option.name, option.kind.name());
     let mut lines: Vec<String> = names::all().iter().map(line).collect();
     lines.push(format!("{ONION_OPTIONS} Virtual"));
@@ -293,7 +308,7 @@ pub(crate) fn option_names() -> String {
 }
 
 /// The lines of `GETINFO config/defaults`.
-pub(crate) fn option_defaults() -> String {
+pub(super) fn option_defaults() -> String {
     let all = names::all().into_iter();
     let set = all.filter(|option| !option.default.is_empty());
     let line = |option: &OptionInfo| format!("{} \"{}\"", option.name, option.default);
@@ -349,28 +364,6 @@ fn patch(table: &mut Table, before: &Table, now: &Table) {
             (_, None) => drop(table.remove(key)),
         }
     }
-}
-
-/// A configuration of ours as a torrc, with what it has by default and `tor` has not.
-fn as_torrc(config: &ClientConfig) -> String {
-    let table = config.written.table();
-    let mut text = ours::torrc(table);
-    if !table.contains_key("socks") {
-        for one in &config.socks {
-            text += &format!("SocksPort {}\n", one.addr);
-        }
-        if config.socks.is_empty() {
-            text += "SocksPort 0\n";
-        }
-    }
-    if !table.contains_key("data_dir") {
-        text += &format!("DataDirectory {}\n", config.data_dir.display());
-    }
-    let control = table.get("control").and_then(Value::as_table);
-    if control.is_some_and(|control| !control.contains_key("cookie")) {
-        text += "CookieAuthentication 1\n";
-    }
-    text
 }
 
 #[cfg(test)]

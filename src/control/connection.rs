@@ -1,9 +1,8 @@
 //! One connection of a controller, from its first byte to its last.
 
-use std::cell::{Cell, RefCell};
 use std::io;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cepa_control::auth::{Authenticator, Credentials, Facts, NONCE_LEN, Verdict};
 use cepa_control::{Command, LineReader, Profile, RawCommand, Refusal, Reply};
@@ -22,8 +21,8 @@ const READ_BYTES: usize = 4096;
 pub(super) struct Shared {
     desk: mpsc::Sender<Said>,
     credentials: Arc<Credentials>,
-    rng: Rc<RefCell<Rng>>,
-    last: Rc<Cell<u64>>,
+    rng: Arc<Mutex<Rng>>,
+    last: Arc<AtomicU64>,
 }
 
 /// Whether a connection goes on.
@@ -38,21 +37,26 @@ impl Shared {
         Shared {
             desk,
             credentials,
-            rng: Rc::new(RefCell::new(rng)),
-            last: Rc::default(),
+            rng: Arc::new(Mutex::new(rng)),
+            last: Arc::default(),
         }
+    }
+
+    fn nonce(&self) -> [u8; NONCE_LEN] {
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        rng.array()
     }
 
     /// Serves a connection until one side has enough of it.
     pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, pass: Pass) {
-        self.last.set(self.last.get() + 1);
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let mut connection = Connection {
-            id: ConnectionId(self.last.get()),
+            id: ConnectionId(number),
             authenticator: Authenticator::new(Arc::clone(&self.credentials)),
             shared: self,
             reader: LineReader::new(),
             profile: None,
-            outbox: Rc::default(),
+            outbox: Arc::default(),
         };
         let served = tokio::select! {
             served = connection.run(stream, &pass) => served,
@@ -78,7 +82,7 @@ struct Connection {
     authenticator: Authenticator,
     /// What may be said; none before authentication.
     profile: Option<Arc<Profile>>,
-    outbox: Rc<Outbox>,
+    outbox: Arc<Outbox>,
 }
 
 impl Connection {
@@ -89,7 +93,7 @@ impl Connection {
     ) -> io::Result<()> {
         let (mut read, mut write) = tokio::io::split(stream);
         let mut buffer = [0; READ_BYTES];
-        let outbox = Rc::clone(&self.outbox);
+        let outbox = Arc::clone(&self.outbox);
         loop {
             send(&outbox, &mut write).await?;
             let bytes = tokio::select! {
@@ -133,7 +137,7 @@ impl Connection {
 
     async fn take(&mut self, raw: &RawCommand, pass: &Pass) -> Goes {
         let command = Command::parse(raw);
-        let nonce: [u8; NONCE_LEN] = self.shared.rng.borrow_mut().array();
+        let nonce = self.shared.nonce();
         let facts = Facts {
             version: VERSION,
             nonce: &nonce,
@@ -162,7 +166,7 @@ impl Connection {
         if self.profile.replace(profile).is_some() {
             return Goes::On;
         }
-        let opened = Said::Opened(self.id, Rc::clone(&self.outbox));
+        let opened = Said::Opened(self.id, Arc::clone(&self.outbox));
         self.tell(opened).await
     }
 

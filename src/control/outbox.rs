@@ -2,8 +2,8 @@
 //!
 //! Events are bounded by [`EVENTS_BYTES_MAX`]; past it the controller is told no more of them.
 
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -13,24 +13,35 @@ pub(crate) const EVENTS_BYTES_MAX: usize = 1024 * 1024;
 /// The queue of one controller.
 #[derive(Default)]
 pub(crate) struct Outbox {
-    waiting: RefCell<VecDeque<Vec<u8>>>,
-    /// Bytes that were pushed and are not written yet.
-    unsent: Cell<usize>,
+    state: Mutex<State>,
     waker: Notify,
     all_sent: Notify,
 }
 
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Vec<u8>>,
+    /// Bytes that were pushed and are not written yet.
+    unsent: usize,
+}
+
 impl Outbox {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Adds a reply.
     pub(crate) fn push_reply(&self, bytes: Vec<u8>) {
-        self.unsent.set(self.unsent.get() + bytes.len());
-        self.waiting.borrow_mut().push_back(bytes);
+        let mut state = self.state();
+        state.unsent += bytes.len();
+        state.waiting.push_back(bytes);
+        drop(state);
         self.waker.notify_one();
     }
 
     /// Adds an event; false if the controller does not read and is to be told no more.
     pub(crate) fn push_event(&self, bytes: &[u8]) -> bool {
-        let unsent = self.unsent.get();
+        let unsent = self.state().unsent;
         if unsent > 0 && unsent + bytes.len() > EVENTS_BYTES_MAX {
             return false;
         }
@@ -40,20 +51,21 @@ impl Outbox {
 
     /// Returns when there is a message to take.
     pub(crate) async fn ready(&self) {
-        while self.waiting.borrow().is_empty() {
+        while self.state().waiting.is_empty() {
             self.waker.notified().await;
         }
     }
 
     /// The next message, if there is one; [`Outbox::sent`] is to be told when it is written.
     pub(crate) fn pop(&self) -> Option<Vec<u8>> {
-        self.waiting.borrow_mut().pop_front()
+        self.state().waiting.pop_front()
     }
 
     /// A message of that length was written.
     pub(crate) fn sent(&self, bytes: usize) {
-        self.unsent.set(self.unsent.get().saturating_sub(bytes));
-        if self.unsent.get() == 0 {
+        let mut state = self.state();
+        state.unsent = state.unsent.saturating_sub(bytes);
+        if state.unsent == 0 {
             self.all_sent.notify_waiters();
         }
     }
@@ -62,7 +74,7 @@ impl Outbox {
     pub(crate) async fn flushed(&self) {
         loop {
             let all_sent = self.all_sent.notified();
-            if self.unsent.get() == 0 {
+            if self.state().unsent == 0 {
                 return;
             }
             all_sent.await;

@@ -26,7 +26,6 @@ use cepa_control::event::{
 };
 use cepa_control::text::service_id;
 use cepa_crypto::RsaId;
-use cepa_netdoc::routerstatus::EntryKind;
 use cepa_wire::destroy::DestroyReason;
 use cepa_wire::end::EndReason;
 use cepa_wire::host::Host;
@@ -57,7 +56,7 @@ pub(crate) fn events(happened: &status::Event, client: &Client, now: SystemTime)
         }],
         status::Event::BuildTimes { change, times } => vec![build_times(*change, times)],
         status::Event::Consensus(_) => vec![
-            Event::NewConsensus(entries(client)),
+            Event::NewConsensus(super::entries(client.view())),
             notice(StatusAction::ConsensusArrived, Vec::new()),
         ],
         status::Event::Bootstrap(bootstrap) => bootstrap_events(*bootstrap),
@@ -159,17 +158,6 @@ fn build_times(change: BuildTimesChange, times: &status::BuildTimesStatus) -> Ev
         close_ms: millis(times.close),
         close_rate: None,
     })
-}
-
-/// The entries of all relays of the consensus, as `GETINFO ns/all` tells them.
-pub(crate) fn entries(client: &Client) -> String {
-    let mut text = String::new();
-    if let Some(view) = client.view() {
-        for router in &view.consensus().routers {
-            router.encode_consensus(EntryKind::Ns, &mut text);
-        }
-    }
-    text
 }
 
 /// What a circuit is.

@@ -117,6 +117,12 @@ pub(crate) fn listed_microdescs(digests: impl IntoIterator<Item = [u8; 32]>) -> 
     std::iter::once(seen).chain(prune()).collect()
 }
 
+/// The texts of microdescriptors by their SHA-256, one behind the other.
+pub(crate) fn microdescs(store: &Store, digests: &[[u8; 32]]) -> String {
+    let texts = store.texts_of(MICRODESC, digests.iter().map(|digest| hex_upper(digest)));
+    texts.unwrap_or_default().concat()
+}
+
 /// What was not in use for long goes.
 fn prune() -> [Upkeep; 3] {
     let prune = |kind, unseen_max: Duration, count_max| Upkeep::Prune {

@@ -4,6 +4,7 @@
 //! again. What is posted to the DirPort or fetched comes to it read and verified (`uploads`), is
 //! judged by the core, some at a time, and answered when it is persisted.
 
+mod control;
 mod measured;
 mod takeover;
 
@@ -35,6 +36,7 @@ use crate::archive::Archive;
 use crate::clock;
 use crate::config::AuthorityConfig;
 use crate::config::written::Changes;
+use crate::control::heard;
 use crate::error::{Failure, fail};
 use crate::http::Reply;
 use crate::keyfiles;
@@ -67,7 +69,8 @@ pub async fn run(
     lifecycle: Lifecycle,
 ) -> Result<(), Failure> {
     let (mut shutdown, mut signals) = (lifecycle.shutdown, lifecycle.signals);
-    let (reporter, node_config) = (lifecycle.reporter, config.relay.clone());
+    let by = (lifecycle.reporter, lifecycle.torrc);
+    let node_config = config.relay.clone();
     let network = Network::of(&config.relay.network)?;
     let folder = config.relay.data_dir.join("keys");
     let keys = keyfiles::authority::read(&folder)?;
@@ -95,10 +98,11 @@ pub async fn run(
         store: DirStore::new(Some(own)),
         uploads: sender.clone(),
     };
-    let node = Node::start(node_config, Some(parts), reporter, &shutdown).await?;
+    let node = Node::start(node_config, Some(parts), by, &shutdown).await?;
     let measured = Measured::of(&config);
     let mut running = Running::new(node, core, network, core_keys(keys), sender, measured)?;
     running.archive = config.archive_dir.as_deref().map(Archive::of);
+    let mut controllers = running.node.take_controllers();
     let mut waiting = Vec::with_capacity(UPLOADS_AT_ONCE);
     loop {
         running.drain()?;
@@ -111,6 +115,7 @@ pub async fn run(
         tokio::select! {
             () = running.node.next_event() => running.answer(),
             Some(event) = running.events.recv() => running.handle(event),
+            heard = heard(&mut controllers) => if !running.goes_on(heard, &reread) { break },
             _ = queue.recv_many(&mut waiting, UPLOADS_AT_ONCE) => {
                 let now = running.now();
                 waiting.drain(..).for_each(|upload| running.handle_upload(upload, now));
@@ -124,6 +129,7 @@ pub async fn run(
             () = shutdown.wait() => break,
         }
     }
+    running.node.flushed().await;
     running.node.finish();
     Ok(())
 }
@@ -232,11 +238,19 @@ impl Running {
 
     fn handle_asked(&mut self, asked: Asked, reread: &Reread<AuthorityConfig>) {
         match asked {
-            Asked::Reload => match reread().and_then(|config| self.reload(config)) {
-                Ok(changes) => changes.tell("the certificate and family keys"),
-                Err(error) => stays(&error),
-            },
+            Asked::Reload => self.reread(reread),
             Asked::Status => self.log_status(),
+        }
+    }
+
+    /// Reads the configuration again; what controllers have changed is forgotten.
+    fn reread(&mut self, reread: &Reread<AuthorityConfig>) {
+        match reread().and_then(|config| self.reload(config)) {
+            Ok(changes) => {
+                changes.tell("the certificate and family keys");
+                self.node.forget_changes();
+            }
+            Err(error) => stays(&error),
         }
     }
 

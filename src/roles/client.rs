@@ -22,18 +22,19 @@ use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{Rng, curve25519};
 use cepa_dir::DirRequest;
 use cepa_limits::{DosCounts, Memory, MemoryShare};
+use cepa_torrc::translate::Role;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, LocalSet};
 
 use super::applications::{Answer, Applications};
 use super::mirror::Mirror;
 use super::onion::{self, Hosting};
-use super::ports::Ports;
+use super::ports::{Changing, Ports};
 use super::{Lifecycle, fetch as exchange, guards, log_kept, network_file, stays, until};
 use crate::clock;
 use crate::config::ClientConfig;
 use crate::config::written::{Changes, Written};
-use crate::control::Conf;
+use crate::control::{Conf, Desk, heard};
 use crate::doors::{Descriptors, Doors, VISITORS};
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
@@ -50,19 +51,17 @@ use crate::reload::{Asked, Reread};
 use crate::status::{self, Query, Sockets, Subject};
 use crate::store::{Change, Durability, Store};
 use crate::tls;
+use crate::torrc::ours;
 use crate::transports::Transports;
 
 /// The keys that take effect at a start only.
-const FIXED: [&str; 23] = [
+const FIXED: [&str; 20] = [
     "inline_network",
-    "socks",
-    "http_connect",
     "dns",
     "redirect",
     "tproxy",
     "automap",
     "safe_socks",
-    "max_circuit_dirtiness",
     "warn_plaintext_ports",
     "reject_plaintext_ports",
     "data_dir",
@@ -151,8 +150,9 @@ async fn serve(
     let ports = Ports::open(&mut config).await?;
     let metrics = listen::metrics(config.metrics.clone()).await?;
     let mut rng = clock::rng()?;
-    let (desk, mut controllers) = control::open(&config, rng.fork()).await?;
-    let conf = Conf::new(lifecycle.torrc, &config);
+    let (desk, mut controllers) = Desk::open(config.control.as_ref(), rng.fork()).await?;
+    let conf = Conf::new(Role::Client, lifecycle.torrc, &ours::of_client(&config));
+    let given = control::Given::new(config.clone());
     let opened = onion::open(&config.onion_services, &mut rng)?;
     let client_keys = client_keys(&config)?;
     let (_sockets, mut queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
@@ -177,14 +177,16 @@ async fn serve(
         client_keys: BTreeSet::new(),
         mirror,
         keep,
+        ports: Changing::default(),
         conf,
         written: config.written,
         reporter: lifecycle.reporter,
         desk,
+        given,
         rng,
     };
     runner.know(client_keys);
-    ports.serve(&runner.applications);
+    runner.ports = ports.serve(&runner.applications);
     runner.reporter.report(&Stage::Listening);
     tokio::task::spawn_local(Rc::clone(&worker).run_timer());
     worker.settle();
@@ -196,11 +198,7 @@ async fn serve(
             },
             Some(query) = queries.recv() => runner.answer(query),
             asked = signals.next() => runner.handle(asked, &reread),
-            Some(said) = control::said(&mut controllers) => {
-                if runner.hear(said, &reread) == control::Goes::Away {
-                    break;
-                }
-            },
+            heard = heard(&mut controllers) => if !runner.goes_on(heard, &reread) { break },
             () = until(runner.keep.timeout()) => runner.keep.handle_timeout(),
             () = shutdown.wait() => break,
         }
@@ -240,11 +238,14 @@ struct Runner {
     /// The services for which we have a key.
     client_keys: BTreeSet<OnionAddress>,
     keep: Keep,
+    /// Those of its ports that may change.
+    ports: Changing,
     /// The configuration as controllers see it.
     conf: Conf,
     written: Written,
     reporter: Reporter,
-    desk: control::Desk,
+    desk: Desk,
+    given: control::Given,
     rng: Rng,
     /// Files of `tor`'s, in its place.
     mirror: Option<Mirror>,
@@ -278,7 +279,8 @@ impl Runner {
         match reread().and_then(|config| self.apply(&config)) {
             Ok(changes) => {
                 changes.tell("onion services, their clients and client keys");
-                self.conf.reread(&self.desk.config);
+                let told = self.conf.reread(&ours::of_client(&self.given.config));
+                self.desk.tell(&told);
             }
             Err(error) => stays(&error),
         }
@@ -289,6 +291,8 @@ impl Runner {
         let opened = onion::open(&config.onion_services, &mut self.rng)?;
         let client_keys = client_keys(config)?;
         let transports = links::wanted(config)?;
+        let mut config = config.clone();
+        self.ports.change(&mut config, &self.applications)?;
         logs::change(&config.log)?;
         self.hosting.host(opened);
         self.know(client_keys);
@@ -297,10 +301,12 @@ impl Runner {
             client.set_bridges(&config.bridges, now);
             client.set_rules(rules, now);
             client.controller(now).set_manners(config.manners);
+            let dirtiness = config.circuit_dirtiness_max;
+            client.controller(now).set_circuit_dirtiness(dirtiness);
             client.set_address_map(&config.mappings);
             client.set_off(config.is_off, now);
         });
-        self.desk.take(config);
+        self.given.take(&config);
         Ok(self.written.read(&config.written, &FIXED))
     }
 

@@ -111,6 +111,23 @@ impl Directory {
         store.withdraw(digest);
     }
 
+    /// The text of the document that a request of this path is answered, if it is there.
+    pub(crate) fn text_of(&self, path: &str) -> Option<String> {
+        let (request, _) = DirRequest::parse("GET", path, None).ok()?;
+        let asker = Asker {
+            accept_encoding: None,
+            z: false,
+            if_modified_since: None,
+        };
+        let found = {
+            let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+            store.find(&request, asker, clock::now().wall)
+        };
+        let reply = found.render();
+        let text = String::from_utf8(reply.body.to_vec()).ok()?;
+        (reply.status == 200).then_some(text)
+    }
+
     /// Whether it has a consensus of each flavour.
     pub(crate) fn has_both_flavours(&self) -> bool {
         let store = self.store.read().unwrap_or_else(PoisonError::into_inner);

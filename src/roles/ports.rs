@@ -1,21 +1,25 @@
 //! The ports of a client: opened all before any is served, so that a taken one is told at once.
 
+mod changing;
+
 use std::rc::Rc;
 
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::applications::Applications;
-use super::{dns_port, http_connect, socks, transparent};
+use super::{dns_port, transparent};
 use crate::config::{ClientConfig, Listener, UnixListener};
 use crate::error::Failure;
 use crate::listen::{self, OwnedSocket};
+use changing::Purpose;
+
+pub(crate) use changing::Changing;
 
 /// Ports that are open.
 pub(crate) struct Ports {
-    socks: Vec<(TcpListener, Listener)>,
-    http_connect: Vec<(TcpListener, Listener)>,
-    socks_unix: Vec<(OwnedSocket, Listener)>,
-    http_connect_unix: Vec<(OwnedSocket, Listener)>,
+    /// What is for SOCKS or HTTP CONNECT: what was asked for, and where that is.
+    tcp: Vec<(Purpose, (TcpListener, Listener, Listener))>,
+    unix: Vec<(Purpose, (OwnedSocket, UnixListener))>,
     redirect: Vec<(TcpListener, Listener)>,
     tproxy: Vec<(TcpListener, Listener)>,
     dns: Vec<(UdpSocket, Listener)>,
@@ -33,38 +37,42 @@ impl Ports {
         }
         let tproxy = config.tproxy.iter();
         let tproxy = tproxy.map(|port| Ok((transparent::listen_tproxy(port.addr)?, *port)));
+        let (mut tcp, mut unix) = (Vec::new(), Vec::new());
+        for (purpose, ports) in [
+            (Purpose::Socks, &mut config.socks),
+            (Purpose::HttpConnect, &mut config.http_connect),
+        ] {
+            let asked = ports.clone();
+            let open = open(ports, purpose.key()).await?.into_iter().zip(asked);
+            tcp.extend(open.map(|((listener, open), asked)| (purpose, (listener, asked, open))));
+        }
+        for (purpose, sockets) in [
+            (Purpose::Socks, &config.socks_unix),
+            (Purpose::HttpConnect, &config.http_connect_unix),
+        ] {
+            for asked in sockets {
+                let socket = listen::listen_unix(&asked.path, asked.mode, purpose.key())?;
+                listen::tell(called(purpose.key()), asked.path.display());
+                unix.push((purpose, (socket, asked.clone())));
+            }
+        }
         Ok(Ports {
-            socks: open(&mut config.socks, "socks").await?,
-            http_connect: open(&mut config.http_connect, "http_connect").await?,
-            socks_unix: open_unix(&config.socks_unix, 0, "socks")?,
-            http_connect_unix: open_unix(
-                &config.http_connect_unix,
-                config.socks_unix.len(),
-                "http_connect",
-            )?,
+            tcp,
+            unix,
             redirect: open(&mut config.redirect, "redirect").await?,
             tproxy: tproxy.collect::<Result<_, Failure>>()?,
             dns,
         })
     }
 
-    /// Serves all of them, a task each, until the end of the process.
-    pub(crate) fn serve(self, all: &Rc<Applications>) {
-        for listener in self.socks {
-            let served = Rc::clone(all).accept(listener, "socks", socks::serve);
-            tokio::task::spawn_local(served);
+    /// Serves all of them, a task each; gives those that may change while the client runs.
+    pub(crate) fn serve(self, all: &Rc<Applications>) -> Changing {
+        let mut changing = Changing::default();
+        for (purpose, port) in self.tcp {
+            changing.serve(purpose, port, all);
         }
-        for listener in self.http_connect {
-            let served = Rc::clone(all).accept(listener, "http_connect", http_connect::serve);
-            tokio::task::spawn_local(served);
-        }
-        for listener in self.socks_unix {
-            let served = Rc::clone(all).accept_unix(listener, "socks", socks::serve);
-            tokio::task::spawn_local(served);
-        }
-        for listener in self.http_connect_unix {
-            let serve = http_connect::serve;
-            tokio::task::spawn_local(Rc::clone(all).accept_unix(listener, "http_connect", serve));
+        for (purpose, socket) in self.unix {
+            changing.serve_unix(purpose, socket, all);
         }
         for listener in self.redirect {
             let serve = transparent::serve_redirected;
@@ -77,6 +85,7 @@ impl Ports {
         for (socket, port) in self.dns {
             tokio::task::spawn_local(dns_port::serve(Rc::clone(all), socket, port));
         }
+        changing
     }
 }
 
@@ -101,19 +110,4 @@ fn called(purpose: &str) -> &'static str {
         "http_connect" => "HTTP tunnel",
         _ => "Transparent pf/netfilter",
     }
-}
-
-/// Opens unix sockets, which are numbered from `first` on.
-fn open_unix(
-    ports: &[UnixListener],
-    first: usize,
-    purpose: &str,
-) -> Result<Vec<(OwnedSocket, Listener)>, Failure> {
-    let numbers = u32::try_from(first).unwrap_or_default()..;
-    let open = ports.iter().zip(numbers).map(|(port, number)| {
-        let socket = listen::listen_unix(&port.path, port.mode, purpose)?;
-        listen::tell(called(purpose), port.path.display());
-        Ok((socket, port.as_port(number)))
-    });
-    open.collect()
 }

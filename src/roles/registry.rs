@@ -129,6 +129,15 @@ impl Registry {
         }
     }
 
+    /// The relays to which there is a channel, or one is being opened; whether it is open.
+    pub(crate) fn links(&self) -> Vec<(RsaId, bool)> {
+        let ways = self.lock();
+        let links = ways.relays.iter();
+        links
+            .map(|(id, relay)| (*id, !relay.open.is_empty()))
+            .collect()
+    }
+
     /// Looks a channel up for `waiter`, whose circuit comes by a channel of the same worker's.
     pub(crate) fn find(&self, target: &LinkTarget, waiter: Waiter, now: Instant) -> Found {
         let asker = (waiter.0, target.asker);

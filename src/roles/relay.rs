@@ -4,6 +4,7 @@
 //! An authority runs the same node with its own core beside it (`roles::authority`).
 
 mod bridge;
+mod control;
 mod core;
 mod keys;
 mod reload;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use cepa_control::Event as ControlEvent;
 use cepa_crypto::Rng;
 use cepa_crypto::rsa::RsaKeyError;
 use cepa_dir::fetch::{self, FetchId, Origin};
@@ -35,9 +37,10 @@ use super::directory::Directory;
 use super::mirror::Mirror;
 use super::uploads::Uploads;
 use super::workers::{NodeKeys, Workers};
-use super::{Lifecycle, fetch as exchange, log_kept, network_file, stays};
+use super::{Lifecycle, fetch as exchange, log_kept, network_file};
 use crate::clock;
 use crate::config::RelayConfig;
+use crate::control::{Conf, Desk, Said, heard};
 use crate::dns::Resolver;
 use crate::doors::{DIR_PORT, Descriptors, Doors};
 use crate::error::Failure;
@@ -53,6 +56,7 @@ use crate::status::relay::NodeStatus;
 use crate::status::{self, Query, Sockets, Subject};
 use crate::store::{Durability, Store};
 use crate::tls;
+use crate::torrc::Torrc;
 
 /// How often the core is told of the bytes that were moved.
 const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
@@ -74,27 +78,28 @@ pub async fn run(
     lifecycle: Lifecycle,
 ) -> Result<(), Failure> {
     let (mut shutdown, mut signals) = (lifecycle.shutdown, lifecycle.signals);
+    let by = (lifecycle.reporter, lifecycle.torrc);
     let mut stops = shutdown.clone();
     let mut node = tokio::select! {
-        node = Node::start(config, None, lifecycle.reporter, &shutdown) => node?,
+        node = Node::start(config, None, by, &shutdown) => node?,
         () = stops.wait() => return Ok(()),
     };
+    let mut controllers = node.take_controllers();
     loop {
         node.drain()?;
         let timeout = node.timeout();
         tokio::select! {
             () = node.next_event() => {}
+            heard = heard(&mut controllers) => if !node.goes_on(heard, &reread) { break },
             () = tokio::time::sleep_until(timeout.into()) => node.handle_timeout(),
             asked = signals.next() => match asked {
-                Asked::Reload => match reread().and_then(|config| node.reload(config)) {
-                    Ok(changes) => changes.tell("family keys"),
-                    Err(error) => stays(&error),
-                },
+                Asked::Reload => node.reread(&reread),
                 Asked::Status => node.log_status(),
             },
             () = shutdown.wait() => break,
         }
     }
+    node.flushed().await;
     node.finish_bridge().await;
     node.finish();
     Ok(())
@@ -167,6 +172,10 @@ pub(crate) struct Node {
     unanswered: Vec<Query>,
     is_authority: bool,
     consensuses: Vec<ConsensusText>,
+    desk: Desk,
+    controllers: Option<mpsc::Receiver<Said>>,
+    /// The configuration as controllers see it.
+    conf: Conf,
     events: mpsc::UnboundedReceiver<Event>,
     answers: mpsc::UnboundedSender<Event>,
 }
@@ -176,7 +185,7 @@ impl Node {
     pub(crate) async fn start(
         config: RelayConfig,
         authority: Option<AuthorityParts>,
-        reporter: Reporter,
+        (reporter, torrc): (Reporter, Option<Torrc>),
         shutdown: &Shutdown,
     ) -> Result<Self, Failure> {
         let folder = Folder::open(&config.data_dir)?;
@@ -196,6 +205,8 @@ impl Node {
         let metrics = listen::metrics(config.metrics.clone()).await?;
         let (sockets, queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
         let connector = tls::client_config(tls::provider()).map_err(tls_failure)?;
+        let (desk, controllers, conf) =
+            control::open(&config, torrc, is_authority, &mut rng).await?;
         let (answers, events) = mpsc::unbounded_channel();
         let finder = finder(&config, &network, &connector, rng.fork());
         let address = find_address(config.address, finder, answers.clone()).await;
@@ -238,6 +249,9 @@ impl Node {
             unanswered: Vec::new(),
             is_authority,
             consensuses: Vec::new(),
+            desk,
+            controllers,
+            conf,
             events,
             answers,
         })
@@ -261,6 +275,7 @@ impl Node {
                     self.published = true;
                     self.reporter.report(&Stage::Published);
                 }
+                self.tell_upload(authority, status, &reason);
                 self.relay.handle_upload(authority, status, &reason, now);
             }
             Event::TlsKey(made) => self.relay.handle_tls_key(*made, now),
@@ -365,6 +380,10 @@ impl Node {
             let written_bytes = take(&self.traffic.written_bytes);
             self.moved.0 += read_bytes;
             self.moved.1 += written_bytes;
+            self.desk.tell(&ControlEvent::Bandwidth {
+                read: read_bytes,
+                written: written_bytes,
+            });
             self.relay.handle_traffic(read_bytes, written_bytes, now);
             let read_bytes = take(&self.traffic.other_read_bytes);
             let written_bytes = take(&self.traffic.other_written_bytes);
@@ -466,6 +485,7 @@ impl Node {
             }
             Command::HsDuty(duty) => self.directory.set_hs_duty(*duty),
             Command::Sleep(wakefulness) => {
+                self.tell_sleep(wakefulness);
                 self.directory.set_closed(wakefulness == Wakefulness::Hard);
                 if let Some(workers) = &self.workers {
                     workers.set_wakefulness(wakefulness);
@@ -523,6 +543,7 @@ impl Node {
             }
             _ => None,
         };
+        self.tell_document(&document);
         let upkeep = kept::upkeep(&document);
         tokio::task::block_in_place(|| self.keep.tend(&upkeep));
         self.directory.insert(document);

@@ -216,6 +216,10 @@ impl Workers {
     }
 
     /// Replaces the configuration of all switches.
+    pub(crate) fn links(&self) -> Vec<(cepa_crypto::RsaId, bool)> {
+        self.shared.registry.links()
+    }
+
     pub(crate) fn set_config(&self, config: &Arc<SwitchConfig>) {
         for worker in 0..self.shared.messages.len() {
             self.tell(worker, Message::Config(Arc::clone(config)));

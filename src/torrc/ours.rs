@@ -1,6 +1,10 @@
 //! A configuration of ours as a torrc, as far as `tor` has options for it.
 
+use std::path::Path;
+
 use toml::{Table, Value};
+
+use crate::config::{ClientConfig, RelayConfig};
 
 /// Keys that an option of `tor` says as they are.
 const SAME: [(&str, &str); 47] = [
@@ -111,6 +115,42 @@ pub(crate) fn torrc(table: &Table) -> String {
             (_, Value::Table(_)) => text += &format!("# [{key}] has no option of tor\n"),
             _ => {}
         }
+    }
+    text
+}
+
+/// The configuration of a client as a torrc, with what it has by default and `tor` has not.
+pub(crate) fn of_client(config: &ClientConfig) -> String {
+    let table = config.written.table();
+    let mut text = torrc(table);
+    if !table.contains_key("socks") {
+        for one in &config.socks {
+            text += &format!("SocksPort {}\n", one.addr);
+        }
+        if config.socks.is_empty() {
+            text += "SocksPort 0\n";
+        }
+    }
+    with_defaults(text, table, &config.data_dir)
+}
+
+/// The same of a relay or an authority.
+pub(crate) fn of_relay(config: &RelayConfig) -> String {
+    let table = config.written.table();
+    let mut text = torrc(table);
+    if table.contains_key("authority") {
+        text += "AuthoritativeDirectory 1\nV3AuthoritativeDirectory 1\n";
+    }
+    with_defaults(text, table, &config.data_dir)
+}
+
+fn with_defaults(mut text: String, table: &Table, data_dir: &Path) -> String {
+    if !table.contains_key("data_dir") {
+        text += &format!("DataDirectory {}\n", data_dir.display());
+    }
+    let control = table.get("control").and_then(Value::as_table);
+    if control.is_some_and(|control| !control.contains_key("cookie")) {
+        text += "CookieAuthentication 1\n";
     }
     text
 }

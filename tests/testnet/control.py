@@ -58,6 +58,58 @@ def strangers_are_told_nothing():
             assert answer.startswith((b"514 ", b"HTTP/1.0 501 ")), answer
 
 
+def resident(pid):
+    """Bytes of memory of a process."""
+    with open(f"/proc/{pid}/status") as file:
+        line = next(line for line in file if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
+def floods_cost_little():
+    """Connections beyond all places, lines without end, a controller that asks and never reads."""
+    with connect() as controller:
+        controller.authenticate(password=PASSWORD)
+        pid, before = controller.get_pid(), None
+        before = resident(pid)
+        crowd = [socket.create_connection(("127.0.0.1", PORT)) for _ in range(1500)]
+        # Who was let in keeps his place; whoever comes gets one.
+        assert controller.get_version()
+        with connect() as late:
+            late.authenticate(password=PASSWORD)
+        for one in crowd[-100:]:
+            one.settimeout(30)
+            try:
+                one.sendall(b"x" * 100_000)
+                while one.recv(4096):
+                    pass
+            except ConnectionError:
+                pass
+        for one in crowd:
+            one.close()
+        with socket.create_connection(("127.0.0.1", PORT)) as deaf:
+            deaf.settimeout(2)
+            deaf.sendall(f'AUTHENTICATE "{PASSWORD}"\r\nSETEVENTS BW DEBUG INFO\r\n'.encode())
+            try:
+                for _ in range(20_000):
+                    deaf.sendall(b"GETINFO config/names info/names\r\n" * 20)
+                raise RuntimeError("a controller that does not read is still read")
+            except TimeoutError:
+                pass
+            assert controller.get_version()
+            assert fetch("127.0.0.1", "meanwhile") == 1000
+        with socket.create_connection(("127.0.0.1", PORT)) as endless:
+            endless.sendall(f'AUTHENTICATE "{PASSWORD}"\r\n'.encode())
+            try:
+                for _ in range(64):
+                    endless.sendall(b"y" * 65536)
+                while endless.recv(4096):
+                    pass
+            except ConnectionError:
+                pass
+        grown = resident(pid) - before
+        assert grown < 64 << 20, grown
+
+
 def every_key_that_is_listed_answers(controller):
     names = controller.get_info("info/names").splitlines()
     assert len(names) > 35, names
@@ -65,7 +117,11 @@ def every_key_that_is_listed_answers(controller):
     for name in (line.split(" -- ")[0] for line in names):
         key = name.replace("id/*", f"id/{relay.fingerprint}")
         key = key.replace("name/*", f"name/{relay.nickname}")
-        controller.get_info(key)
+        key = key.replace("country/*", "country/127.0.0.1")
+        controller.get_info(key.replace("purpose/*", "purpose/general"))
+    descriptor = controller.get_microdescriptor(relay.fingerprint)
+    assert descriptor.ntor_onion_key and len(list(controller.get_microdescriptors())) > 3
+    assert controller.get_info("ip-to-country/192.0.2.1", "??") == "??"
     message = raises(stem.InvalidArguments, controller.get_info, "no/such/key")
     assert "no/such/key" in message, message
     assert controller.get_info("status/bootstrap-phase").endswith('SUMMARY="Done"')
@@ -200,6 +256,28 @@ def events_are_seen(controller):
     controller.remove_event_listener(listen)
 
 
+def guards_and_times_are_dropped(controller):
+    seen, done = [], threading.Event()
+
+    def listen(event):
+        seen.append(event)
+        kinds = {one.type for one in seen}
+        if {"GUARD", "BUILDTIMEOUT_SET", "NOTICE"} <= kinds:
+            done.set()
+
+    kinds = [EventType.GUARD, EventType.BUILDTIMEOUT_SET, EventType.NOTICE]
+    controller.add_event_listener(listen, *kinds)
+    before = controller.get_info("entry-guards")
+    controller.drop_guards()
+    assert controller.msg("DROPTIMEOUTS").is_ok()
+    controller.signal(stem.Signal.HEARTBEAT)
+    assert done.wait(60), seen
+    dropped = [one for one in seen if one.type == "GUARD" and one.status == "DROPPED"]
+    assert dropped and before, seen
+    assert fetch("127.0.0.1", "new guards") == 1000
+    controller.remove_event_listener(listen)
+
+
 def keys_of_clients_are_kept(controller):
     address = "vww6ybal4bd7szmgncyruucpgfkqahzddi37ktceo3ah7ngmcopnpyyd"
     key = "GLDQQpfrLvMaFEf6YCsY1AVqkzwFySPSYy0K2GVMSE4="
@@ -220,8 +298,6 @@ def profiles_rule():
 
 
 def what_is_not_there_is_refused(controller):
-    answer = controller.msg("POSTDESCRIPTOR\nrouter x")
-    assert answer.content()[0][0] == "510", answer
     assert controller.msg("SETCONF DisableNetwork=0").is_ok()
     for line, told in REFUSALS:
         answer = controller.msg(line).content()
@@ -230,6 +306,15 @@ def what_is_not_there_is_refused(controller):
 
 # As `tor` 0.4.9.15 answers them; a test asks one that is here, too.
 REFUSALS = [
+    ("POSTDESCRIPTOR\nrouter x", ("554", "Couldn't parse router descriptor.")),
+    (
+        "DROPGUARDS x",
+        ("512", "Bad arguments to DROPGUARDS: Cannot accept more than 0 argument(s)"),
+    ),
+    ("GETINFO exit-policy/full", ("552", "Not running in server mode")),
+    ("GETINFO address", ("551", "Address unknown")),
+    ("GETINFO fingerprint", ("551", "Not running in server mode")),
+    ("GETINFO md/id/x", ("552", 'Unrecognized key "md/id/x"')),
     ("EXTENDCIRCUIT 0 nobody", ("552", 'No such router "nobody"')),
     ("EXTENDCIRCUIT 0 purpose=foo", ("552", 'Unknown purpose "foo"')),
     ("EXTENDCIRCUIT 70000 nobody", ("552", 'Unknown circuit "70000"')),
@@ -383,6 +468,9 @@ def options_are_set(controller):
         if not name.startswith("HiddenService"):
             controller.get_conf(name, multiple=True)
     assert 'SafeLogging "1"' in controller.get_info("config/defaults").splitlines()
+    assert controller.get_conf("BandwidthRate") == "1073741824"
+    controller.set_conf("MaxCircuitDirtiness", "20 minutes")
+    assert controller.get_conf("MaxCircuitDirtiness") == "1200"
     controller.set_conf("ExitNodes", "exit1")
     assert controller.get_conf("ExitNodes") == "exit1"
     assert "ExitNodes exit1" in controller.get_info("config-text").splitlines()
@@ -396,6 +484,34 @@ def options_are_set(controller):
         assert file.read().strip().endswith(".onion")
     controller.reset_conf("HiddenServiceDir")
     assert "HiddenServiceDir" not in controller.get_conf_map("HiddenServiceOptions")
+
+
+def ports_are_opened_and_closed(controller):
+    usual = f"127.0.0.1:{SOCKS}"
+    controller.set_conf("SocksPort", [usual, "auto"])
+    listeners = controller.get_listeners(stem.control.Listener.SOCKS)
+    assert ("127.0.0.1", SOCKS) in listeners and len(listeners) == 2, listeners
+    other = next(port for _, port in listeners if port != SOCKS)
+    with socket.create_connection(("127.0.0.1", other)) as proxy:
+        proxy.sendall(b"\x05\x01\x00")
+        assert proxy.recv(2) == b"\x05\x00"
+        # It can change its rules while it is open, and who is connected stays so.
+        controller.set_conf("SocksPort", [usual, f"{other} IsolateDestAddr"])
+        assert len(controller.get_listeners(stem.control.Listener.SOCKS)) == 2
+        message = raises(
+            stem.InvalidRequest, controller.set_conf, "SocksPort", [usual, str(PORT)]
+        )
+        assert "port is taken" in message, message
+        assert len(controller.get_listeners(stem.control.Listener.SOCKS)) == 2
+        controller.set_conf("SocksPort", usual)
+        proxy.sendall(b"\x05\x01\x00\x01\x7f\x00\x00\x01" + WEB.to_bytes(2, "big"))
+        assert proxy.recv(10)[1] == 0
+    try:
+        socket.create_connection(("127.0.0.1", other)).close()
+        raise RuntimeError("a port that nobody wants is open")
+    except ConnectionRefusedError:
+        pass
+    assert fetch("127.0.0.1", "usual") == 1000
 
 
 def the_network_is_left_alone(controller):
@@ -442,15 +558,18 @@ def an_owner_takes_the_process_with_him():
 
 authenticates_in_each_way()
 strangers_are_told_nothing()
+floods_cost_little()
 profiles_rule()
 with connect() as controller:
     controller.authenticate(password=PASSWORD)
     every_key_that_is_listed_answers(controller)
     events_are_seen(controller)
     keys_of_clients_are_kept(controller)
+    guards_and_times_are_dropped(controller)
     what_is_not_there_is_refused(controller)
     by_hand(controller)
     options_are_set(controller)
+    ports_are_opened_and_closed(controller)
     the_network_is_left_alone(controller)
     onions_are_added_visited_and_removed(controller)
 tor_answers_the_same()

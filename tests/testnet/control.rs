@@ -1,13 +1,15 @@
 //! The control port of a client, driven by stem as users' programs drive that of `tor`.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cepa_control::auth::HashedPassword;
 use cepa_crypto::Rng;
 
-use crate::support::client::Client;
-use crate::support::network::Network;
-use crate::support::{server, stem, until};
+use crate::support::client::{Client, wait_for};
+use crate::support::network::{CEPA, Network};
+use crate::support::processes::Process;
+use crate::support::{fetch, server, stem, until};
 
 #[test]
 fn stem_drives_a_client() {
@@ -53,4 +55,49 @@ fn stem_drives_a_client() {
         "the end of an owned client",
         || client.process.0.try_wait().unwrap(),
     );
+}
+
+#[test]
+fn stem_looks_at_a_relay() {
+    let Some(mut stem) = stem::python("testnet/control_relay.py") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let network = Network::up(dir.path(), &["--clients", "0"]);
+    let (toml, port) = (network.summary.network.display(), network.spare(0));
+    let text = format!(
+        "nickname = \"looked\"\naddress = \"127.101.0.1\"\nor_port = {port}\n\
+         data_dir = \"looked\"\nnetwork = \"{toml}\"\ntesting = true\n\
+         exit_policy = [\"accept *:*\"]\ncontact = \"a@example.org\"\n\
+         accounting_max = 1000000000\n\
+         [control]\nlisten = [\"auto\"]\nwrite_to_file = \"looked.port\"\n"
+    );
+    let config = network.folder.join("looked.toml");
+    std::fs::write(&config, text).unwrap();
+    let mut command = Command::new(CEPA);
+    command
+        .arg("relay")
+        .arg("--config")
+        .arg(config)
+        .arg("--launched");
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut relay = Process(child.unwrap());
+    wait_for(&mut relay.0, "published");
+    let dir = network.nodes("authority")[0].dir.unwrap();
+    until(
+        Duration::from_secs(60),
+        "a consensus with the relay",
+        || {
+            let text = fetch::document(dir, "/tor/status-vote/current/consensus-microdesc")?;
+            text.contains("\nr looked ").then_some(())
+        },
+    );
+    let written = network.folder.join("looked.port");
+    let written = std::fs::read_to_string(written).unwrap();
+    let control = written.trim().rsplit(':').next().unwrap();
+    let output = stem.args([control, "looked", &port.to_string()]).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said.trim(), "stem is content", "{complaint}");
 }

@@ -271,6 +271,15 @@ impl BuildTimes {
         true
     }
 
+    /// Forgets all times (DROPTIMEOUTS).
+    pub(crate) fn forget(&mut self) {
+        self.late.clear();
+        self.times.clear();
+        self.unsaved += 1;
+        self.change = Some(BuildTimesChange::Reset);
+        (self.timeout, self.close) = (self.params.timeout_first, self.params.timeout_first);
+    }
+
     /// A circuit that was begun at `began` is given up.
     pub(crate) fn given_up(&mut self, began: Instant) {
         self.is_silent |= self.heard < began;

@@ -1,5 +1,7 @@
 //! What a controller does by hand ([`crate::by_hand`]).
 
+use std::time::Duration;
+
 use cepa_crypto::RsaId;
 use cepa_crypto::onion::OnionAddress;
 use cepa_netdoc::hs_descriptor::HsDescriptor;
@@ -37,6 +39,12 @@ impl Controller<'_> {
             .upkeep
             .build_nothing_ahead(manners.builds_nothing_ahead);
         self.client.settle(now);
+    }
+
+    /// How long circuits that are begun from now on take new streams after their first; none: ten
+    /// minutes (`MaxCircuitDirtiness`).
+    pub fn set_circuit_dirtiness(self, max: Option<Duration>) {
+        self.client.circuits.pool.dirty_max = max;
     }
 
     /// Begins a circuit over these relays, or over three that are drawn (EXTENDCIRCUIT 0).
@@ -158,6 +166,34 @@ impl Controller<'_> {
         let has_room = courier.post(address, &read.blinded_key, text, servers, now);
         self.client.settle(now);
         has_room.then_some(()).ok_or(ByHandError::TooMany)
+    }
+
+    /// Gives up all guards of the set in use and takes others (DROPGUARDS). No new stream goes over
+    /// a circuit that was built before; streams that are open stay.
+    pub fn drop_guards(self) {
+        let now = self.now;
+        let (_, _, circuits, ctx) = &mut self.client.split(now);
+        circuits.choice.guards.give_up_all();
+        circuits.handle_consensus(ctx);
+        circuits.pool.wear_out_all(now);
+        self.client.settle(now);
+    }
+
+    /// Forgets how long circuits take (DROPTIMEOUTS).
+    pub fn drop_timeouts(self) {
+        let now = self.now;
+        self.client.circuits.build_times.forget();
+        self.client.settle(now);
+    }
+
+    /// Comes to rest until somebody wants something, or wakes (the signals DORMANT and ACTIVE).
+    pub fn set_dormant(self, is_dormant: bool) {
+        let now = self.now;
+        match is_dormant {
+            true => self.client.dormancy.rest(),
+            false => self.client.wake(now),
+        }
+        self.client.settle(now);
     }
 
     /// Ends a stream of an application (CLOSESTREAM).

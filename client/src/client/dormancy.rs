@@ -47,6 +47,12 @@ impl Dormancy {
         was_dormant
     }
 
+    /// Comes to rest at once, whoever is busy: somebody wants that (the signal DORMANT).
+    pub(crate) fn rest(&mut self) {
+        self.is_dormant = true;
+        tracing::info!("dormant until somebody wants something");
+    }
+
     /// Comes to rest if the time has come; whoever is busy then is looked at a day later.
     pub(crate) fn review(&mut self, is_busy: bool, now: Now) {
         if self.deadline().is_none_or(|at| at > now.mono) {

@@ -12,6 +12,7 @@ use crate::select::guards::Guards;
 use crate::status::bootstrap::BootstrapStatus;
 use crate::status::{
     CircuitStatus, ClientStatus, ConsensusStatus, Event, GuardsStatus, LinkStatus, StreamStatus,
+    Traffic,
 };
 
 impl Client {
@@ -38,6 +39,18 @@ impl Client {
     #[must_use]
     pub fn bootstrap(&self) -> BootstrapStatus {
         self.directory.bootstrap()
+    }
+
+    /// What its links have carried.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// Whether anything has come from the network since circuits were last given up.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.circuits.is_live
     }
 
     /// Whether it is at rest.

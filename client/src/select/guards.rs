@@ -336,6 +336,18 @@ impl Guards {
         }
     }
 
+    /// Gives up all guards of the set in use (DROPGUARDS); the next consensus, which is to follow,
+    /// draws others.
+    pub fn give_up_all(&mut self) {
+        if let Some(set) = self.sets.remove(&self.selection()) {
+            let gone = set.sampled.into_iter();
+            let gone = gone.map(|one| (GuardChange::Dropped, one.rsa, one.nickname));
+            self.changes.extend(gone);
+        }
+        self.attempts.disown_all();
+        self.changed = true;
+    }
+
     /// What happened to a guard. To be asked until there is nothing more; only the last changes
     /// are kept.
     pub fn poll_change(&mut self) -> Option<(GuardChange, RsaId, String)> {

@@ -65,6 +65,22 @@ pub fn wrong(kind: Kind, text: &str) -> Option<&'static str> {
     (!is_right).then_some(expected)
 }
 
+/// A value as `tor` tells it where it is a number: bytes, seconds and milliseconds without a unit,
+/// fractions with six digits; none for other kinds.
+pub fn plain(kind: Kind, text: &str) -> Option<String> {
+    if kind == Kind::Float {
+        let number = text.trim().parse::<f64>().ok()?;
+        return Some(format!("{number:.6}"));
+    }
+    let number = match kind {
+        Kind::Interval => seconds(text),
+        Kind::Millis => millis(text),
+        Kind::Size => size(text),
+        _ => None,
+    };
+    number.map(|number| number.to_string())
+}
+
 /// 0 or 1.
 pub fn bool(text: &str) -> Option<bool> {
     match text.trim() {

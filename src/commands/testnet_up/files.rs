@@ -301,6 +301,7 @@ fn node_table(
         data_dir: planned.folder.clone(),
         network: Some(network.to_owned()),
         inline_network: None,
+        control: None,
         exit_policy: is_exit
             .then(|| unplaced("accept *:*".to_owned()))
             .into_iter()

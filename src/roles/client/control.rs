@@ -1,8 +1,8 @@
-//! What controllers of a client are answered and told (control-spec 3 and 4).
+//! What controllers of a client are answered and told (control-spec 3 and 4), beside what every
+//! role answers (`crate::control`).
 //!
 //! One command at a time, on the client's own loop, so that no answer is of two moments. What is
-//! listed (`info/names`, `events/names`, `signal/names`) is what works here; a command of `tor`
-//! that does not is refused as unrecognized.
+//! listed (`info/names`, `events/names`, `signal/names`) is what works here.
 
 mod by_hand;
 mod info;
@@ -10,112 +10,61 @@ mod options;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use cepa_control::command::{
     AddOnion, ClientAuthAdd, MAX_STREAMS_UNLIMITED, OnionKey, OnionPort, OnionTarget, Resolve,
 };
 use cepa_control::text::service_id;
-use cepa_control::{Command as Order, Event, EventKind, Refusal, Reply, Signal};
+use cepa_control::{Command as Order, EventKind, Refusal, Reply, Signal};
 use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{curve25519, ed25519, encoding};
+use cepa_dir::netview::NetworkView;
 use cepa_torrc::settings::Empty;
 use cepa_wire::host::Host;
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest, SocksVersion};
-use tokio::sync::mpsc;
 
-use super::Runner;
+use super::{FIXED, Runner, kept};
 use crate::clock;
-use crate::config::ClientConfig;
 use crate::config::onion::{PortTarget, Target};
-use crate::control::{ConnectionId, ControlPort, Outbox, Said, translate};
+use crate::config::{ClientConfig, GeoIpFiles};
+use crate::control::{
+    Changed, Conf, ConfError, ConnectionId, Desk, Driven, Goes, Heard, Key, Process, hear,
+    translate,
+};
 use crate::error::Failure;
 use crate::reload::Reread;
 use crate::roles::applications::Asked;
 use crate::roles::onion::{Added, NotAdded};
 
-/// How long the last replies may take to be sent when the process is to stop.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Signals that are acted upon.
-const SIGNALS: [Signal; 10] = [
-    Signal::Reload,
-    Signal::Hup,
-    Signal::Shutdown,
-    Signal::Dump,
-    Signal::Usr1,
-    Signal::Halt,
-    Signal::Term,
-    Signal::Int,
-    Signal::NewNym,
-    Signal::Heartbeat,
-];
-
-/// A controller.
-struct Connected {
-    outbox: Rc<Outbox>,
-    events: BTreeSet<EventKind>,
-    /// Services that end with it.
-    onions: BTreeSet<OnionAddress>,
-    /// The process ends with it.
-    is_owner: bool,
-}
-
-/// What is known of controllers.
-pub(super) struct Desk {
-    connections: BTreeMap<ConnectionId, Connected>,
+/// What controllers gave to a client.
+pub(super) struct Given {
+    /// Services that end with their connection.
+    onions: BTreeMap<ConnectionId, BTreeSet<OnionAddress>>,
     /// Services that were added by controllers and belong to none.
     detached: BTreeSet<OnionAddress>,
-    /// Keys to services that controllers gave, with their names for them.
+    /// Keys to services, with the controllers' names for them.
     client_keys: BTreeMap<OnionAddress, ClientAuthAdd>,
-    listeners: Vec<String>,
+    /// The configuration that is in force.
     pub(super) config: ClientConfig,
-    started: Instant,
 }
 
-/// Whether the process goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Goes {
-    /// It does.
-    On,
-    /// It is to stop.
-    Away,
-}
-
-/// Opens the control port, if there is to be one, and serves it: what is said comes out of the
-/// queue.
-pub(super) async fn open(
-    config: &ClientConfig,
-    rng: cepa_crypto::Rng,
-) -> Result<(Desk, Option<mpsc::Receiver<Said>>), Failure> {
-    let mut desk = Desk {
-        connections: BTreeMap::new(),
-        detached: BTreeSet::new(),
-        client_keys: BTreeMap::new(),
-        listeners: Vec::new(),
-        config: config.clone(),
-        started: clock::now().mono,
-    };
-    let Some(control) = &config.control else {
-        return Ok((desk, None));
-    };
-    let port = ControlPort::open(control, rng).await?;
-    desk.listeners = port.places();
-    Ok((desk, Some(port.serve())))
-}
-
-/// What controllers say next; nothing, for ever, where there are none.
-pub(super) async fn said(queue: &mut Option<mpsc::Receiver<Said>>) -> Option<Said> {
-    match queue {
-        Some(queue) => queue.recv().await,
-        None => std::future::pending().await,
+impl Given {
+    pub(super) fn new(config: ClientConfig) -> Self {
+        Given {
+            onions: BTreeMap::new(),
+            detached: BTreeSet::new(),
+            client_keys: BTreeMap::new(),
+            config,
+        }
     }
-}
 
-impl Desk {
     /// Takes what of another configuration is in force from now on.
     pub(super) fn take(&mut self, config: &ClientConfig) {
         let ours = &mut self.config;
+        ours.socks.clone_from(&config.socks);
+        ours.socks_unix.clone_from(&config.socks_unix);
+        ours.http_connect.clone_from(&config.http_connect);
+        ours.http_connect_unix.clone_from(&config.http_connect_unix);
         ours.rules.clone_from(&config.rules);
         ours.geoip.clone_from(&config.geoip);
         ours.onion_services.clone_from(&config.onion_services);
@@ -126,146 +75,95 @@ impl Desk {
         ours.is_off = config.is_off;
         ours.written.clone_from(&config.written);
     }
-
-    /// Tells an event to those who asked for it. One who does not read is told no more.
-    fn tell(&mut self, event: &Event) {
-        let kind = event.kind();
-        let mut bytes = None;
-        for (id, connected) in &mut self.connections {
-            if !connected.events.contains(&kind) {
-                continue;
-            }
-            let bytes = bytes.get_or_insert_with(|| event.encode());
-            if !connected.outbox.push_event(bytes) {
-                connected.events.clear();
-                tracing::warn!(
-                    controller = id.0,
-                    "a controller does not read its events, and is told no more of them"
-                );
-            }
-        }
-    }
-
-    fn is_anybody_told(&self) -> bool {
-        let mut connections = self.connections.values();
-        connections.any(|connected| !connected.events.is_empty())
-    }
-
-    /// Waits, within reason, until everything is sent.
-    pub(super) async fn flushed(&self) {
-        for connected in self.connections.values() {
-            let flushed = connected.outbox.flushed();
-            let _ = tokio::time::timeout(FLUSH_TIMEOUT, flushed).await;
-        }
-    }
 }
 
-impl Runner {
-    /// Hears a controller.
-    pub(super) fn hear(&mut self, said: Said, reread: &Reread<ClientConfig>) -> Goes {
-        match said {
-            Said::Opened(id, outbox) => {
-                let connected = Connected {
-                    outbox,
-                    events: BTreeSet::new(),
-                    onions: BTreeSet::new(),
-                    is_owner: false,
-                };
-                self.desk.connections.insert(id, connected);
-                Goes::On
-            }
-            Said::Command(id, order, done) => {
-                let (reply, goes) = match self.obey(id, &order, reread) {
-                    Ok((reply, goes)) => (reply, goes),
-                    Err(refusal) => (refusal.into(), Goes::On),
-                };
-                if let Some(connected) = self.desk.connections.get(&id) {
-                    connected.outbox.push_reply(reply.encode());
-                }
-                let _ = done.send(());
-                if let Order::Signal(signal) = *order
-                    && SIGNALS.contains(&signal)
-                    && goes == Goes::On
-                {
-                    self.desk.tell(&Event::Signal(signal));
-                }
-                goes
-            }
-            Said::Closed(id) => self.part_with(id),
+impl Driven for Runner {
+    const EVENTS: &'static [EventKind] = &info::EVENTS;
+    const SIGNALS: &'static [Signal] = Signal::ALL;
+    const KEYS: &'static [Key] = &info::KEYS;
+
+    fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
+    fn desk_mut(&mut self) -> &mut Desk {
+        &mut self.desk
+    }
+
+    fn conf(&self) -> &Conf {
+        &self.conf
+    }
+
+    fn conf_mut(&mut self) -> &mut Conf {
+        &mut self.conf
+    }
+
+    fn changed(&self, changes: &[(String, String)], empty: Empty) -> Result<Changed, ConfError> {
+        self.conf.changed(changes, empty, &self.written, &FIXED)
+    }
+
+    fn loaded(&self, text: &str) -> Result<Changed, ConfError> {
+        self.conf.loaded(text, &self.written, &FIXED)
+    }
+
+    fn put(&mut self, changed: &Changed) -> Result<(), Failure> {
+        options::put(self, changed)
+    }
+
+    fn info(&mut self, from: ConnectionId, key: &str) -> Result<String, Refusal> {
+        self.told_info(from, key)
+    }
+
+    fn with_view<T>(&self, look: impl FnOnce(Option<&NetworkView>) -> T) -> T {
+        self.worker.peek(|client| look(client.view()))
+    }
+
+    fn microdescs(&mut self, digests: &[[u8; 32]]) -> String {
+        kept::microdescs(self.keep.store(), digests)
+    }
+
+    fn geoip_files(&self) -> GeoIpFiles {
+        self.given.config.geoip.clone()
+    }
+
+    fn process(&self) -> Process<'_> {
+        let traffic = self.worker.peek(cepa_client::Client::traffic);
+        Process {
+            written: &self.written,
+            max_memory: self.given.config.max_memory,
+            moved: (traffic.read_bytes, traffic.written_bytes),
         }
     }
 
-    fn part_with(&mut self, id: ConnectionId) -> Goes {
-        let Some(connected) = self.desk.connections.remove(&id) else {
-            return Goes::On;
-        };
-        for address in connected.onions {
-            self.hosting.remove(address);
+    fn signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::Dump | Signal::Heartbeat => self.log_status(),
+            Signal::NewNym => self.worker.with(cepa_client::Client::new_session),
+            Signal::Debug => drop(crate::logs::toggle_debug()),
+            Signal::Active | Signal::Dormant => {
+                let rests = signal == Signal::Dormant;
+                self.worker
+                    .with(|client, now| client.controller(now).set_dormant(rests));
+            }
+            // No answers of exits are kept; the rest is seen to by who calls.
+            _ => {}
         }
-        self.listen();
-        if connected.is_owner {
-            tracing::info!("Stopping: the controller that owns this process is gone");
-            return Goes::Away;
-        }
-        Goes::On
     }
 
     /// Has the client tell what happens exactly while somebody wants to know.
-    fn listen(&self) {
-        let listens = self.desk.is_anybody_told();
+    fn wanted(&mut self, events: &BTreeSet<EventKind>) {
+        let listens = !events.is_empty();
         self.worker.with(|client, now| client.listen(listens, now));
     }
 
-    /// Tells controllers what has happened to the client.
-    pub(super) fn tell_events(&mut self) {
-        let now = clock::now().wall;
-        let events = self.worker.with(|client, _| {
-            let mut events = Vec::new();
-            while let Some(happened) = client.poll_status_event() {
-                events.extend(translate::events(&happened, client, now));
-            }
-            events
-        });
-        for event in &events {
-            self.desk.tell(event);
+    fn part_with(&mut self, from: ConnectionId) {
+        for address in self.given.onions.remove(&from).unwrap_or_default() {
+            self.hosting.remove(address);
         }
     }
 
-    fn obey(
-        &mut self,
-        id: ConnectionId,
-        order: &Order,
-        reread: &Reread<ClientConfig>,
-    ) -> Result<(Reply, Goes), Refusal> {
-        let reply = match order {
-            Order::GetInfo(keys) => self.told_info(id, keys),
-            Order::GetConf(keys) => self.conf.values_of(keys),
-            Order::SetConf(settings) => self.set_conf(settings, Empty::Nought)?,
-            Order::ResetConf(settings) => self.set_conf(settings, Empty::Default)?,
-            Order::LoadConf(text) => self.load_conf(text)?,
-            Order::SaveConf(is_forced) => {
-                self.conf.save(*is_forced).map_err(Refusal::Unable)?;
-                Reply::ok()
-            }
-            Order::SetEvents(events) => {
-                if let Some(connected) = self.desk.connections.get_mut(&id) {
-                    connected.events = events.iter().copied().collect();
-                }
-                self.listen();
-                Reply::ok()
-            }
-            Order::Signal(signal) => {
-                let goes = self.signal(*signal, reread)?;
-                return Ok((Reply::ok(), goes));
-            }
-            Order::TakeOwnership | Order::DropOwnership => {
-                if let Some(connected) = self.desk.connections.get_mut(&id) {
-                    connected.is_owner = matches!(order, Order::TakeOwnership);
-                }
-                Reply::ok()
-            }
-            // Both are always on.
-            Order::UseFeature(_) => Reply::ok(),
+    fn obey(&mut self, id: ConnectionId, order: &Order) -> Result<Reply, Refusal> {
+        Ok(match order {
             Order::AddOnion(onion) => self.add_onion(id, onion)?,
             Order::DelOnion(address) => self.del_onion(id, *address)?,
             Order::OnionClientAuthAdd(add) => self.add_client_key(add)?,
@@ -283,23 +181,45 @@ impl Runner {
             Order::MapAddress(mappings) => {
                 by_hand::map_addresses(&self.worker, &mut self.desk, mappings)
             }
+            Order::PostDescriptor(posted) => by_hand::post_router(posted)?,
+            Order::DropGuards => {
+                self.worker
+                    .with(|client, now| client.controller(now).drop_guards());
+                Reply::ok()
+            }
+            Order::DropTimeouts => {
+                self.worker
+                    .with(|client, now| client.controller(now).drop_timeouts());
+                Reply::ok()
+            }
             other => return Err(Refusal::Command(other.name().name().to_owned())),
-        };
-        Ok((reply, Goes::On))
+        })
+    }
+}
+
+impl Runner {
+    /// Hears a controller; whether the process goes on.
+    pub(super) fn goes_on(&mut self, heard: Heard, reread: &Reread<ClientConfig>) -> bool {
+        let goes = hear(self, heard);
+        if goes == Goes::Reload {
+            self.reload(reread);
+        }
+        goes != Goes::Away
     }
 
-    fn signal(&mut self, signal: Signal, reread: &Reread<ClientConfig>) -> Result<Goes, Refusal> {
-        match signal.canonical() {
-            Signal::Shutdown | Signal::Halt => {
-                tracing::info!("Stopping: a controller wants it");
-                return Ok(Goes::Away);
+    /// Tells controllers what has happened to the client.
+    pub(super) fn tell_events(&mut self) {
+        let now = clock::now().wall;
+        let events = self.worker.with(|client, _| {
+            let mut events = Vec::new();
+            while let Some(happened) = client.poll_status_event() {
+                events.extend(translate::events(&happened, client, now));
             }
-            Signal::Reload => self.reload(reread),
-            Signal::Dump | Signal::Heartbeat => self.log_status(),
-            Signal::NewNym => self.worker.with(cepa_client::Client::new_session),
-            _ => return Err(Refusal::Signal(signal.name().to_owned())),
+            events
+        });
+        for event in &events {
+            self.desk.tell(event);
         }
-        Ok(Goes::On)
     }
 
     fn add_onion(&mut self, id: ConnectionId, onion: &AddOnion) -> Result<Reply, Refusal> {
@@ -329,9 +249,9 @@ impl Runner {
             NotAdded::Collision => Refusal::OnionCollision,
             NotAdded::TooMany => Refusal::Unable("Too many onion services".to_owned()),
         })?;
-        match self.desk.connections.get_mut(&id) {
-            Some(connected) if !onion.detach => connected.onions.insert(address),
-            _ => self.desk.detached.insert(address),
+        match onion.detach {
+            false => self.given.onions.entry(id).or_default().insert(address),
+            true => self.given.detached.insert(address),
         };
         let mut reply = Reply::new(250, format!("ServiceID={}", service_id(&address)));
         if onion.key == OnionKey::New && !onion.discard_key {
@@ -346,9 +266,9 @@ impl Runner {
     }
 
     fn del_onion(&mut self, id: ConnectionId, address: OnionAddress) -> Result<Reply, Refusal> {
-        let connected = self.desk.connections.get_mut(&id);
-        let is_own = connected.is_some_and(|connected| connected.onions.remove(&address));
-        if !is_own && !self.desk.detached.remove(&address) {
+        let onions = self.given.onions.get_mut(&id);
+        let is_own = onions.is_some_and(|onions| onions.remove(&address));
+        if !is_own && !self.given.detached.remove(&address) {
             return Err(Refusal::OnionService);
         }
         self.hosting.remove(address);
@@ -369,7 +289,7 @@ impl Runner {
         if !has_room {
             return Err(Refusal::Unable("Too many client keys".to_owned()));
         }
-        let known = self.desk.client_keys.insert(address, add.clone());
+        let known = self.given.client_keys.insert(address, add.clone());
         Ok(match known.is_none() {
             true => Reply::ok(),
             false => Reply::new(251, "Client for onion existed and replaced"),
@@ -377,7 +297,7 @@ impl Runner {
     }
 
     fn remove_client_key(&mut self, address: OnionAddress) -> Reply {
-        match self.desk.client_keys.remove(&address) {
+        match self.given.client_keys.remove(&address) {
             Some(_) => {
                 self.worker
                     .with(|client, _| client.remove_onion_client_key(&address));
@@ -393,7 +313,7 @@ impl Runner {
     fn view_client_keys(&self, wanted: Option<OnionAddress>) -> Reply {
         let asked = wanted.map_or_else(String::new, |one| format!(" {}", service_id(&one)));
         let mut reply = Reply::new(250, format!("ONION_CLIENT_AUTH_VIEW{asked}"));
-        for (address, add) in &self.desk.client_keys {
+        for (address, add) in &self.given.client_keys {
             if wanted.is_some_and(|wanted| wanted != *address) {
                 continue;
             }

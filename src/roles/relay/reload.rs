@@ -13,7 +13,7 @@ use crate::error::Failure;
 use crate::logs;
 
 /// The keys that take effect at a start only, those of an authority among them.
-const FIXED: [&str; 26] = [
+pub(super) const FIXED: [&str; 27] = [
     "inline_network",
     "bridge",
     "server_transport_plugins",
@@ -32,6 +32,7 @@ const FIXED: [&str; 26] = [
     "workers",
     "testing",
     "metrics",
+    "control",
     "link_version",
     "protocols",
     "key_day_secs",
@@ -98,6 +99,7 @@ fn with_fixed(next: RelayConfig, ours: &RelayConfig) -> RelayConfig {
         link_versions: ours.link_versions,
         protocols: ours.protocols.clone(),
         key_day: ours.key_day,
+        control: ours.control.clone(),
         ..next
     }
 }

@@ -88,6 +88,18 @@ impl GeoIp {
         Ok(())
     }
 
+    /// Whether there are countries of IPv4 addresses.
+    #[must_use]
+    pub fn has_v4(&self) -> bool {
+        !self.v4.is_empty()
+    }
+
+    /// Whether there are countries of IPv6 addresses.
+    #[must_use]
+    pub fn has_v6(&self) -> bool {
+        !self.v6.is_empty()
+    }
+
     /// The country of an address.
     #[must_use]
     pub fn country(&self, addr: IpAddr) -> Country {

@@ -3,7 +3,7 @@
 use crate::option::{Fate, Kind, OptionInfo};
 
 table! {
-    Meant ControlPort: Lines = "", "`listen` of `[control]`; for a client";
+    Meant ControlPort: Lines = "", "`listen` of `[control]`";
     Meant __ControlPort: Lines = "", "as ControlPort";
     Meant ControlSocket: Lines = "", "`listen` of `[control]`";
     Meant ControlSocketsGroupWritable: Bool = "0", "control sockets may be used by their group";
@@ -15,7 +15,7 @@ table! {
     Meant HashedControlPassword: Lines = "", "`[[control.passwords]]`";
     Meant __HashedControlSessionPassword: Lines = "", "as HashedControlPassword";
     Meant __OwningControllerProcess: Text = "", "this process ends with that one";
-    Refused __OwningControllerFD: Number = "",
+    Refused __OwningControllerFD: Number = "18446744073709551615",
         "a connection is taken by no number";
     Meant __ReloadTorrcOnSIGHUP: Bool = "1", "0: SIGHUP reads no file again";
     Refused __DisableSignalHandlers: Bool = "0", "signals are handled";

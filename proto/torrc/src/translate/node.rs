@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::client::written;
-use super::{Role, Work, is_default, ports};
+use super::{Role, Work, control, is_default, ports};
 use crate::option::Kind;
 use crate::settings::{Severity, Value};
 use crate::toml::Document;
@@ -37,7 +37,6 @@ const OF_CLIENTS: [&str; 12] = [
     "Bridge",
     "ClientTransportPlugin",
 ];
-const OF_CONTROL: [&str; 3] = ["ControlPort", "__ControlPort", "ControlSocket"];
 
 impl<'a> Work<'a> {
     /// The configuration of a relay or an authority of this network.
@@ -79,6 +78,7 @@ impl<'a> Work<'a> {
         document.section("[log]", log);
         let dos = self.dos();
         document.section("[dos]", dos);
+        control::control(self, document);
         if role == Role::Authority {
             self.authority(document);
         }
@@ -106,8 +106,6 @@ impl<'a> Work<'a> {
             self.refuse(value, "a relay joins the network at once");
         }
         self.of_no_effect(&OF_CONTROLLERS, Severity::Info, "of no effect for a relay");
-        let why = "a relay has no control port yet: none is opened";
-        self.of_no_effect(&OF_CONTROL, Severity::Warning, why);
         self.of_no_effect(&OF_CLIENTS[8..], Severity::Info, "of no effect for a relay");
     }
 

@@ -6,16 +6,16 @@ use cepa_client::by_hand::{ByHandError, HandUse};
 use cepa_client::{CircuitId, Client, RequestId};
 use cepa_control::command::{
     AttachStream, CloseCircuit, CloseStream, ExtendCircuit, HsFetch, HsPost, Mapping,
-    RedirectStream, ServerSpec, SetCircuitPurpose,
+    PostDescriptor, RedirectStream, ServerSpec, SetCircuitPurpose,
 };
 use cepa_control::event::{AddrMap, CircuitPurpose};
 use cepa_control::{Event, Refusal, Reply};
 use cepa_crypto::RsaId;
+use cepa_netdoc::descriptor::ServerDescriptor;
 use cepa_wire::end::EndReason;
 use cepa_wire::host::Host;
 
-use super::Desk;
-use crate::control::translate;
+use crate::control::{self, Desk, translate};
 use crate::net::worker::Worker;
 
 pub(super) fn extend_circuit(
@@ -197,6 +197,15 @@ fn servers(worker: &Worker<Client>, names: &[String]) -> Result<Vec<RsaId>, Refu
     names.iter().map(server).collect()
 }
 
+/// A descriptor of a relay that a controller has: it is read, and not kept, since clients know
+/// relays by the consensus and microdescriptors.
+pub(super) fn post_router(posted: &PostDescriptor) -> Result<Reply, Refusal> {
+    match ServerDescriptor::parse(&posted.descriptor) {
+        Ok(_) => Ok(Reply::new(251, "Descriptor not added")),
+        Err(_) => Err(Refusal::Descriptor("Couldn't parse router descriptor.")),
+    }
+}
+
 fn circuit(worker: &Worker<Client>, name: &str) -> Result<CircuitId, Refusal> {
     let unknown = || Refusal::Circuit(name.to_owned());
     let id = CircuitId(name.parse().map_err(|_| unknown())?);
@@ -220,17 +229,8 @@ fn hand_use(purpose: CircuitPurpose) -> HandUse {
 }
 
 /// The relay that a controller means, if the consensus lists it.
-pub(super) fn relay_named(client: &Client, server: &ServerSpec) -> Option<RsaId> {
-    let consensus = client.view()?.consensus();
-    let mut routers = consensus.routers.iter();
-    let found = routers.find(|router| match server {
-        ServerSpec::Fingerprint(id, nickname) => {
-            let is_so = |name: &String| router.nickname.eq_ignore_ascii_case(name);
-            router.rsa_id == *id && nickname.as_ref().is_none_or(is_so)
-        }
-        ServerSpec::Nickname(name) => router.nickname.eq_ignore_ascii_case(name),
-    });
-    found.map(|router| router.rsa_id)
+fn relay_named(client: &Client, server: &ServerSpec) -> Option<RsaId> {
+    control::relay_named(client.view()?, server)
 }
 
 /// The words of `tor` for what cannot be done.

@@ -1,58 +1,50 @@
-//! GETINFO: what a client can be asked (control-spec 3.9).
-//!
-//! [`KEYS`] is both what is answered and what `info/names` lists; a name that ends with `*` has any
-//! rest.
+//! GETINFO: what a client can be asked beside what every role can (control-spec 3.9).
+
+use std::collections::BTreeSet;
 
 use cepa_client::address_map::MappedBy;
 use cepa_client::{Client, Phase};
-use cepa_control::command::{Feature, ServerSpec};
 use cepa_control::event::StatusEvent;
 use cepa_control::text::service_id;
-use cepa_control::{EventKind, Refusal, Reply};
-use cepa_netdoc::routerstatus::EntryKind;
-use cepa_netdoc::timestamp;
+use cepa_control::{EventKind, Refusal};
+use cepa_crypto::onion::OnionAddress;
 
 use super::super::Runner;
-use super::by_hand::relay_named;
-use super::{ConnectionId, SIGNALS};
-use crate::clock;
+use super::ConnectionId;
 use crate::config::Listener;
-use crate::control::{VERSION, option_defaults, option_names, translate};
+use crate::control::{Key, quoted, translate};
 
 /// Events that happen here.
-const EVENTS: [EventKind; 16] = [
-    EventKind::ConfChanged,
+pub(super) const EVENTS: [EventKind; 22] = [
     EventKind::Circ,
     EventKind::CircMinor,
     EventKind::Stream,
     EventKind::OrConn,
     EventKind::Bw,
+    EventKind::Debug,
+    EventKind::Info,
+    EventKind::Notice,
+    EventKind::Warn,
+    EventKind::Err,
     EventKind::AddrMap,
     EventKind::StatusGeneral,
     EventKind::StatusClient,
     EventKind::Guard,
+    EventKind::Ns,
     EventKind::NewConsensus,
     EventKind::BuildTimeoutSet,
     EventKind::Signal,
+    EventKind::ConfChanged,
     EventKind::HsDesc,
     EventKind::HsDescContent,
     EventKind::NetworkLiveness,
 ];
 
 /// What can be asked, by its name and what `info/names` says of it.
-const KEYS: [(&str, &str); 47] = [
+pub(super) const KEYS: [Key; 29] = [
     (
-        "config/defaults",
-        "List of default values for configuration options.",
-    ),
-    (
-        "config-defaults-file",
-        "Current location of the defaults file.",
-    ),
-    ("config-file", "Current location of the \"torrc\" file."),
-    (
-        "config-text",
-        "Return the string that would be written by a saveconf command.",
+        "accounting/enabled",
+        "Is accounting enabled? Never at a client.",
     ),
     ("address-mappings/all", "Current address mappings."),
     (
@@ -71,44 +63,20 @@ const KEYS: [(&str, &str); 47] = [
         "circuit-status",
         "List of current circuits originating here.",
     ),
+    ("desc/all-recent", "Router descriptors; a client has none."),
     (
-        "config-can-saveconf",
-        "Is it possible to save the configuration?",
+        "desc/download-enabled",
+        "Do we try to download router descriptors?",
     ),
-    ("config/names", "List of configuration options and types."),
-    (
-        "consensus/fresh-until",
-        "Until when the consensus is the newest.",
-    ),
-    (
-        "consensus/valid-after",
-        "From when on the consensus is valid.",
-    ),
-    (
-        "consensus/valid-until",
-        "Until when the consensus is valid.",
-    ),
-    ("current-time/utc", "Current UTC time."),
     (
         "dir/status-vote/current/consensus-microdesc",
         "v3 Microdescriptor consensus.",
     ),
     ("dormant", "Is this client dormant?"),
     ("entry-guards", "Which nodes are we using as entry guards?"),
-    ("events/names", "Events that happen here."),
-    ("features/names", "What arguments can USEFEATURE take?"),
-    ("info/names", "List of GETINFO options and documentation."),
     (
         "md/download-enabled",
         "Do we try to download microdescriptors?",
-    ),
-    (
-        "desc/download-enabled",
-        "Do we try to download router descriptors?",
-    ),
-    (
-        "net/listeners/control",
-        "Where controllers are listened to.",
     ),
     (
         "net/listeners/dir",
@@ -123,6 +91,7 @@ const KEYS: [(&str, &str); 47] = [
         "net/listeners/httptunnel",
         "Where HTTP CONNECT is listened to.",
     ),
+    ("net/listeners/metrics", "Where metrics are served."),
     ("net/listeners/natd", "Where natd is listened to."),
     ("net/listeners/or", "Where relays are listened to."),
     ("net/listeners/socks", "Where SOCKS is listened to."),
@@ -130,9 +99,10 @@ const KEYS: [(&str, &str); 47] = [
         "net/listeners/trans",
         "Where redirected connections are listened to.",
     ),
-    ("ns/all", "Brief summary of router status."),
-    ("ns/id/*", "Brief summary of router status by ID."),
-    ("ns/name/*", "Brief summary of router status by nickname."),
+    (
+        "network-liveness",
+        "Current opinion on whether the network is live",
+    ),
     (
         "onions/current",
         "Onion services owned by the current control connection.",
@@ -142,12 +112,6 @@ const KEYS: [(&str, &str); 47] = [
         "Onion services detached from the control connection.",
     ),
     ("orconn-status", "A list of current OR connections."),
-    ("process/pid", "Process id belonging to this process."),
-    ("process/uid", "User id running this process."),
-    (
-        "signal/names",
-        "Signal names recognized by the SIGNAL command",
-    ),
     (
         "status/bootstrap-phase",
         "The last bootstrap phase status event.",
@@ -161,50 +125,15 @@ const KEYS: [(&str, &str); 47] = [
         "Whether there is enough directory information for circuits.",
     ),
     ("stream-status", "List of current streams."),
-    ("uptime", "Uptime in seconds."),
-    ("version", "The current version."),
-];
-
-/// Keys beside them that carry a number which changes all the time.
-const TRAFFIC: [(&str, &str); 2] = [
-    ("traffic/read", "Bytes read since the process was started."),
-    (
-        "traffic/written",
-        "Bytes written since the process was started.",
-    ),
 ];
 
 impl Runner {
-    /// The reply to GETINFO: all of the keys, or what is wrong with each that is.
-    pub(super) fn told_info(&self, id: ConnectionId, keys: &[String]) -> Reply {
-        let mut refused = Vec::new();
-        let mut reply = Reply::default();
-        for key in keys {
-            match self.info(id, key) {
-                Ok(value) => reply = reply.value(key, value),
-                Err(refusal) => refused.push(refusal),
-            }
-        }
-        Reply::refusals(&refused).unwrap_or_else(|| reply.line(250, "OK"))
-    }
-
-    fn info(&self, id: ConnectionId, key: &str) -> Result<String, Refusal> {
-        let config = &self.desk.config;
+    /// The value of a key.
+    pub(super) fn told_info(&mut self, id: ConnectionId, key: &str) -> Result<String, Refusal> {
+        let config = &self.given.config;
         Ok(match key {
-            "version" => VERSION.to_owned(),
-            "info/names" => info_names(),
-            "config/names" => option_names(),
-            "config/defaults" => option_defaults(),
-            "config-can-saveconf" => u8::from(self.conf.can_be_saved()).to_string(),
-            "config-file" => self.conf.files(&self.written)[0].clone(),
-            "config-defaults-file" => self.conf.files(&self.written)[1].clone(),
-            "config-text" => self.conf.text(),
-            "events/names" => words(EVENTS.iter()),
-            "features/names" => words(Feature::ALL.iter()),
-            "signal/names" => words(SIGNALS.iter()),
             "md/download-enabled" => "1".to_owned(),
-            "desc/download-enabled" => "0".to_owned(),
-            "net/listeners/control" => quoted(self.desk.listeners.iter().cloned()),
+            "desc/download-enabled" | "accounting/enabled" => "0".to_owned(),
             "net/listeners/socks"
             | "net/listeners/dns"
             | "net/listeners/httptunnel"
@@ -220,54 +149,57 @@ impl Runner {
                 let all = [&config.redirect[..], &config.tproxy].concat();
                 listeners(&all)
             }
+            "net/listeners/metrics" => {
+                let metrics = config.metrics.iter();
+                quoted(metrics.map(|port| port.addr.to_string()))
+            }
             // A client has none of these.
             "net/listeners/dir"
             | "net/listeners/extor"
             | "net/listeners/natd"
-            | "net/listeners/or" => String::new(),
-            "onions/current" | "onions/detached" => self.onions(id, key == "onions/current"),
-            "process/pid" => std::process::id().to_string(),
-            "process/uid" => rustix::process::getuid().as_raw().to_string(),
-            "current-time/utc" => timestamp::encode_joined(clock::now().wall),
-            "uptime" => {
-                let up = clock::now().mono.duration_since(self.desk.started);
-                up.as_secs().to_string()
-            }
-            _ => self.worker.peek(|client| of_client(client, key))?,
+            | "net/listeners/or"
+            | "desc/all-recent" => String::new(),
+            "onions/current" => onions(self.given.onions.get(&id)),
+            "onions/detached" => onions(Some(&self.given.detached)),
+            _ => match nowhere(key) {
+                Some(refusal) => return Err(refusal),
+                None => self.worker.peek(|client| of_client(client, key))?,
+            },
         })
     }
+}
 
-    fn onions(&self, id: ConnectionId, is_current: bool) -> String {
-        let own = self
-            .desk
-            .connections
-            .get(&id)
-            .map(|connected| &connected.onions);
-        let all = match is_current {
-            true => own,
-            false => Some(&self.desk.detached),
-        };
-        let ids = all.into_iter().flatten().map(service_id);
-        ids.collect::<Vec<_>>().join("\n")
+/// What no client can tell, in `tor`'s words.
+fn nowhere(key: &str) -> Option<Refusal> {
+    let unrecognized = |text: &str| Some(Refusal::Unrecognized(text.to_owned()));
+    let unable = |text: &str| Some(Refusal::Unable(text.to_owned()));
+    const NO_SERVER: &str = "Not running in server mode";
+    match key {
+        "address" | "address/v4" | "address/v6" => unable("Address unknown"),
+        "fingerprint" => unable(NO_SERVER),
+        "status/fresh-relay-descs" => unable("Only relays have descriptors"),
+        "exit-policy/full"
+        | "exit-policy/ipv4"
+        | "exit-policy/ipv6"
+        | "exit-policy/reject-private/relay" => unrecognized(NO_SERVER),
+        "dir/status-vote/current/consensus" => unable(
+            "Could not open cached consensus. Make sure FetchUselessDescriptors is set to 1.",
+        ),
+        _ if key.starts_with("desc/id/") => unrecognized(
+            "We fetch microdescriptors, not router descriptors. You'll need to use md/id/* \
+             instead of desc/id/*.",
+        ),
+        _ if key.starts_with("desc/name/") => unrecognized(
+            "We fetch microdescriptors, not router descriptors. You'll need to use md/name/* \
+             instead of desc/name/*.",
+        ),
+        _ => None,
     }
 }
 
-fn info_names() -> String {
-    let mut names: Vec<_> = KEYS.iter().chain(&TRAFFIC).collect();
-    names.sort_unstable();
-    let line = |(name, text): &&(&str, &str)| format!("{name} -- {text}");
-    names.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-fn words<T: ToString>(words: impl Iterator<Item = T>) -> String {
-    words
-        .map(|word| word.to_string())
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-fn quoted(places: impl Iterator<Item = String>) -> String {
-    words(places.map(|place| format!("\"{place}\"")))
+fn onions(addresses: Option<&BTreeSet<OnionAddress>>) -> String {
+    let ids = addresses.into_iter().flatten().map(service_id);
+    ids.collect::<Vec<_>>().join("\n")
 }
 
 fn listeners(listeners: &[Listener]) -> String {
@@ -291,12 +223,13 @@ fn of_client(client: &Client, key: &str) -> Result<String, Refusal> {
         "address-mappings/cache" => Ok(String::new()),
         "address-mappings/config" => lines(mappings(client, Some(MappedBy::Config))),
         "address-mappings/control" => lines(mappings(client, Some(MappedBy::Controller))),
-        "traffic/read" => Ok(client.status(clock::now()).traffic.read_bytes.to_string()),
-        "traffic/written" => Ok(client
-            .status(clock::now())
-            .traffic
-            .written_bytes
-            .to_string()),
+        "network-liveness" => Ok((if client.is_live() { "up" } else { "down" }).to_owned()),
+        "dir/status-vote/current/consensus-microdesc" => match client.view() {
+            Some(view) => Ok(view.text().text().to_string()),
+            None => Err(Refusal::Unable(
+                "Could not open cached consensus.".to_owned(),
+            )),
+        },
         "circuit-status" => lines(
             client
                 .circuit_statuses()
@@ -324,7 +257,7 @@ fn of_client(client: &Client, key: &str) -> Result<String, Refusal> {
             let guards = client.guards().statuses();
             lines(guards.iter().map(translate::guard_line).collect())
         }
-        _ => of_network(client, key),
+        _ => Err(Refusal::Key(key.to_owned())),
     }
 }
 
@@ -335,43 +268,4 @@ fn mappings(client: &Client, by: Option<MappedBy>) -> Vec<String> {
     wanted
         .map(|one| format!("{} {} NEVER", one.from, one.to))
         .collect()
-}
-
-/// What the client knows of the network.
-fn of_network(client: &Client, key: &str) -> Result<String, Refusal> {
-    let time = |pick: fn(&cepa_client::status::ConsensusStatus) -> std::time::SystemTime| {
-        let consensus = client.consensus_status();
-        Ok(consensus.map_or_else(String::new, |one| timestamp::encode(pick(&one))))
-    };
-    match key {
-        "consensus/valid-after" => time(|consensus| consensus.valid_after),
-        "consensus/fresh-until" => time(|consensus| consensus.fresh_until),
-        "consensus/valid-until" => time(|consensus| consensus.valid_until),
-        "ns/all" => Ok(translate::entries(client)),
-        "dir/status-vote/current/consensus-microdesc" => match client.view() {
-            Some(view) => Ok(view.text().text().to_string()),
-            None => Err(Refusal::Unable(
-                "Could not open cached consensus.".to_owned(),
-            )),
-        },
-        _ => of_relay(client, key),
-    }
-}
-
-/// What the client knows of one relay.
-fn of_relay(client: &Client, key: &str) -> Result<String, Refusal> {
-    let unknown = || Refusal::Key(key.to_owned());
-    let (is_id, name) = match key.strip_prefix("ns/id/") {
-        Some(name) => (true, name),
-        None => (false, key.strip_prefix("ns/name/").ok_or_else(unknown)?),
-    };
-    let server = ServerSpec::parse(name).ok_or_else(unknown)?;
-    let is_fitting = matches!(server, ServerSpec::Fingerprint(..)) == is_id;
-    let id = relay_named(client, &server).filter(|_| is_fitting);
-    let id = id.ok_or_else(unknown)?;
-    let view = client.view().ok_or_else(unknown)?;
-    let router = view.consensus().router(&id).ok_or_else(unknown)?;
-    let mut text = String::new();
-    router.encode_consensus(EntryKind::Ns, &mut text);
-    Ok(text)
 }
