@@ -27,6 +27,7 @@ mod matrix;
 mod netinfo;
 mod onions;
 mod paths;
+mod programs;
 mod returns;
 mod rounds;
 mod statuses;
