@@ -91,7 +91,7 @@ fn reply<R: Driven>(
 ) -> Result<(Reply, Goes), Refusal> {
     let reply = match order {
         Order::GetInfo(keys) => info::told(role, id, keys),
-        Order::GetConf(keys) => role.conf().told(keys),
+        Order::GetConf(keys) => role.conf().values_of(keys),
         Order::SetConf(settings) => set_conf(role, settings, Empty::Nought)?,
         Order::ResetConf(settings) => set_conf(role, settings, Empty::Default)?,
         Order::LoadConf(text) => load_conf(role, text)?,
