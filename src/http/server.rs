@@ -42,8 +42,8 @@ impl Server {
     }
 
     /// The same with its listener's connections under a relay's bandwidth, and counted.
-    pub(crate) fn paced(self, pace: Arc<Pace>, traffic: Arc<Traffic>) -> Self {
-        let pace = Some((pace, traffic));
+    pub(crate) fn paced(self, pace: &Arc<Pace>, traffic: &Arc<Traffic>) -> Self {
+        let pace = Some((Arc::clone(pace), Arc::clone(traffic)));
         Self { pace, ..self }
     }
 

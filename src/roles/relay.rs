@@ -6,6 +6,7 @@
 mod bridge;
 mod control;
 mod core;
+mod doors;
 mod keys;
 mod reload;
 
@@ -31,6 +32,7 @@ use tokio::sync::{mpsc, watch};
 pub(crate) use self::bridge::LINES_FILE as BRIDGE_LINES_FILE;
 use self::bridge::transport_ends;
 use self::core::{core_config, find_address, restored};
+use self::doors::{authorities, open_doors};
 use self::keys::read_keys;
 use super::address::AddressFinder;
 use super::directory::Directory;
@@ -42,7 +44,7 @@ use crate::clock;
 use crate::config::RelayConfig;
 use crate::control::{Conf, Desk, Said, heard};
 use crate::dns::Resolver;
-use crate::doors::{DIR_PORT, Descriptors, Doors};
+use crate::doors::{DIR_PORT, Doors};
 use crate::error::Failure;
 use crate::folder::Folder;
 use crate::http;
@@ -199,8 +201,7 @@ impl Node {
         let (pace, traffic) = (Arc::new(Pace::of(&config)), Arc::<Traffic>::default());
         if let Some(addr) = config.dir_listen() {
             let server = directory.server(http::Limits::default(), doors.gate(DIR_PORT));
-            let server = server.paced(Arc::clone(&pace), Arc::clone(&traffic));
-            serve_dir_port(addr, server, shutdown).await?;
+            doors::serve_dir_port(addr, server.paced(&pace, &traffic), shutdown).await?;
         }
         let metrics = listen::metrics(config.metrics.clone()).await?;
         let (sockets, queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
@@ -213,10 +214,7 @@ impl Node {
         let (core, chance) = (core_config(&config, address)?, rng.fork());
         let mut relay = Relay::new(core, Arc::clone(&network), keys, clock::now(), chance);
         restore(&mut relay, &directory, keep.store())?;
-        let mut bridge = bridge::Bridge::open(&config, folder.path(), &answers)?;
-        if let Some(bridge) = &mut bridge {
-            bridge.write(&relay, &config);
-        }
+        let bridge = bridge::Bridge::open(&config, folder.path(), &answers, &relay)?;
         Ok(Node {
             relay,
             directory,
@@ -575,35 +573,6 @@ fn directory(authority: Option<AuthorityParts>, network: &NetworkFile) -> Direct
         Some(parts) => Directory::new(parts.store, Some(parts.uploads), addresses),
         None => Directory::new(DirStore::new(None), None, addresses),
     }
-}
-
-/// The doors of a relay, with places for authorities from the start.
-fn open_doors(config: &RelayConfig, network: &NetworkFile, rng: Rng) -> Doors {
-    let doors = Doors::of_relay(Descriptors::raise(), config.testing, rng);
-    doors.set_known(authorities(network).chain(transport_ends(config)));
-    doors
-}
-
-async fn serve_dir_port(
-    addr: SocketAddr,
-    server: http::Server,
-    shutdown: &Shutdown,
-) -> Result<(), Failure> {
-    let listener = listen::listen_as("Directory", addr, "dir_port").await?;
-    tokio::spawn(server.serve(listener, shutdown.clone()));
-    Ok(())
-}
-
-/// The addresses of the authorities.
-fn authorities(network: &NetworkFile) -> impl Iterator<Item = IpAddr> {
-    let authorities = network.authorities.iter();
-    authorities.flat_map(|authority| {
-        let dir = IpAddr::V4(*authority.dir_addr.ip());
-        let more = authority.or_addr_v6.map(|addr| addr.ip());
-        [dir, IpAddr::V4(*authority.or_addr.ip())]
-            .into_iter()
-            .chain(more)
-    })
 }
 
 fn tls_failure(error: rustls::Error) -> Failure {

@@ -36,6 +36,7 @@ impl Bridge {
         config: &RelayConfig,
         folder: &Path,
         answers: &mpsc::UnboundedSender<Event>,
+        relay: &Relay,
     ) -> Result<Option<Self>, Failure> {
         let Some(bridge) = &config.bridge else {
             return Ok(None);
@@ -62,11 +63,13 @@ impl Bridge {
                 while state.changed().await.is_ok() && answers.send(Event::Transports).is_ok() {}
             });
         }
-        Ok(Some(Bridge {
+        let mut bridge = Bridge {
             folder: folder.to_owned(),
             transports,
             written: None,
-        }))
+        };
+        bridge.write(relay, config);
+        Ok(Some(bridge))
     }
 
     /// Writes the files if they are not as they should be.

@@ -210,7 +210,7 @@ impl Driven for Node {
     }
 
     fn info(&mut self, _: ConnectionId, key: &str) -> Result<String, Refusal> {
-        self.told_info(key)
+        self.value_of(key)
     }
 
     fn with_view<T>(&self, look: impl FnOnce(Option<&NetworkView>) -> T) -> T {
@@ -292,7 +292,7 @@ impl Node {
     }
 
     /// The value of a key.
-    pub(crate) fn told_info(&mut self, key: &str) -> Result<String, Refusal> {
+    pub(crate) fn value_of(&mut self, key: &str) -> Result<String, Refusal> {
         let config = &self.config;
         let status = || self.relay.status(crate::clock::now());
         let unable = |text: &str| Refusal::Unable(text.to_owned());
