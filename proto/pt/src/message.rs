@@ -7,6 +7,21 @@ use crate::name::TransportName;
 
 /// The longest line that is read; what is behind it is not looked at.
 pub const LINE_LEN_MAX: usize = 8192;
+/// The keywords that are known.
+const KEYWORDS: [&str; 12] = [
+    "VERSION",
+    "VERSION-ERROR",
+    "ENV-ERROR",
+    "PROXY-ERROR",
+    "PROXY",
+    "CMETHOD",
+    "SMETHOD",
+    "CMETHOD-ERROR",
+    "SMETHOD-ERROR",
+    "CMETHODS",
+    "SMETHODS",
+    "LOG",
+];
 /// Most characters that are shown of what a transport says.
 const SHOWN_MAX: usize = 500;
 
@@ -51,10 +66,13 @@ impl Message {
     #[must_use]
     pub fn parse(line: &str) -> Message {
         let line = line.trim_end_matches('\r');
-        if line.len() > LINE_LEN_MAX {
-            return Message::Malformed(shown(line));
-        }
         let (keyword, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if line.len() > LINE_LEN_MAX {
+            return match KEYWORDS.contains(&keyword) {
+                true => Message::Malformed(shown(line)),
+                false => Message::Unknown,
+            };
+        }
         let found = match keyword {
             "VERSION" => word(rest).map(|version| Message::Version(shown(version))),
             "VERSION-ERROR" => Some(Message::Fatal("VERSION-ERROR", shown(rest))),
@@ -194,6 +212,10 @@ mod tests {
             Message::Status("TYPE=version VERSION=\"0.8.1\" IMPLEMENTATION=\"lyrebird\"".into())
         );
         assert_eq!(Message::parse("HELLO you"), Message::Unknown);
+        let long = "x".repeat(LINE_LEN_MAX + 1);
+        assert_eq!(Message::parse(&long), Message::Unknown);
+        let long = Message::parse(&format!("CMETHOD {long}"));
+        assert!(matches!(long, Message::Malformed(_)));
     }
 
     #[test]

@@ -129,7 +129,12 @@ fn all(bridges: &[DrawnBridge]) -> Vec<String> {
 
 fn serves(world: &mut World, user: &str) -> RsaId {
     let request = world.connect("example.com", 80, user, b"");
-    world.wait(Duration::from_secs(5));
+    // Bridges that failed before come first again when their time has come.
+    for _ in 0..20 {
+        if !world.answers.contains_key(&request) {
+            world.wait(Duration::from_secs(5));
+        }
+    }
     world.connected(request);
     world.net.path_of_last_begin()[0]
 }
