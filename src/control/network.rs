@@ -7,7 +7,6 @@ use cepa_control::command::ServerSpec;
 use cepa_crypto::{RsaId, encoding};
 use cepa_dir::netview::NetworkView;
 use cepa_netdoc::consensus::SharedRandValue;
-use cepa_netdoc::routerstatus::EntryKind;
 use cepa_netdoc::timestamp;
 
 use super::VERSION;
@@ -172,7 +171,7 @@ pub(crate) fn entries(view: Option<&NetworkView>) -> String {
     let mut text = String::new();
     if let Some(view) = view {
         for router in &view.consensus().routers {
-            router.encode_consensus(EntryKind::Ns, &mut text);
+            router.encode_control(&mut text);
         }
     }
     text
@@ -190,7 +189,7 @@ fn of_relay(view: Option<&NetworkView>, key: &str) -> Option<Result<String, Refu
     Some(match router {
         Some(router) => {
             let mut text = String::new();
-            router.encode_consensus(EntryKind::Ns, &mut text);
+            router.encode_control(&mut text);
             Ok(text)
         }
         None => Err(Refusal::Key(key.to_owned())),

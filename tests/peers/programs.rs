@@ -74,7 +74,6 @@ const PROGRAMS: [Program; 6] = [
         name: "Core Lightning",
         says: &[
             "PROTOCOLINFO 1",
-            "PROTOCOLINFO 1",
             "AUTHENTICATE {cookie}",
             "ADD_ONION NEW:ED25519-V3 Port=9735,127.0.0.1:9735",
             "ADD_ONION {key} Port=9735,127.0.0.1:9735 Flags=DiscardPK,Detach",
@@ -320,7 +319,11 @@ fn kind(line: &str) -> String {
             c => c.len_utf8(),
         };
         let (word, behind) = rest.split_at(len);
-        match word.split_once('=').filter(|(_, value)| !value.is_empty()) {
+        // What is longer than a name is a key in base64, whose end is padded.
+        match word
+            .split_once('=')
+            .filter(|(name, value)| name.len() < 27 && !value.is_empty())
+        {
             Some((key, value)) if first != '"' => text += &format!("{key}={}", kind_of(value)),
             _ => text += &kind_of(word),
         }

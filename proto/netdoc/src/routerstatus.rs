@@ -120,6 +120,7 @@ impl RouterStatus {
             line(out, format_args!("m {}", base64(digest)));
         }
         self.encode_flags(out);
+        self.encode_versions(out);
         if let Some(w) = &self.bandwidth {
             let _ = write!(out, "w Bandwidth={}", w.bandwidth);
             if w.unmeasured {
@@ -135,10 +136,24 @@ impl RouterStatus {
         }
     }
 
+    /// Writes the lines that `tor` shows controllers (control-spec 3.9, `ns/id/…`): r, a, s, w with
+    /// the bandwidth alone, and p where it is known.
+    pub fn encode_control(&self, out: &mut String) {
+        self.encode_head(EntryKind::Ns, out);
+        self.encode_flags(out);
+        if let Some(w) = &self.bandwidth {
+            line(out, format_args!("w Bandwidth={}", w.bandwidth));
+        }
+        if let Some(policy) = &self.policy {
+            line(out, format_args!("p {policy}"));
+        }
+    }
+
     /// Writes the lines that votes have up to `p` (r, a, s, v, pr, w, p); `w` is the line's text.
     pub(crate) fn encode_vote(&self, w: &str, out: &mut String) {
         self.encode_head(EntryKind::Vote, out);
         self.encode_flags(out);
+        self.encode_versions(out);
         out.push_str(w);
         if let Some(policy) = &self.policy {
             line(out, format_args!("p {policy}"));
@@ -173,6 +188,9 @@ impl RouterStatus {
             out.push_str(name);
         }
         out.push('\n');
+    }
+
+    fn encode_versions(&self, out: &mut String) {
         if let Some(version) = &self.version {
             line(out, format_args!("v {version}"));
         }
