@@ -162,7 +162,10 @@ const PROGRAMS: [Program; 6] = [
             "ONION_CLIENT_AUTH_VIEW",
             "ONION_CLIENT_AUTH_REMOVE {service}",
         ],
-        apart: NONE,
+        apart: &[(
+            "GETINFO version",
+            "the number is tor's, with our name behind it",
+        )],
     },
 ];
 
@@ -315,7 +318,7 @@ fn kind(line: &str) -> String {
     while let Some(first) = rest.chars().next() {
         let len = match first {
             '"' => rest[1..].find('"').map_or(rest.len(), |end| end + 2),
-            c if c.is_ascii_alphanumeric() => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
+            c if is_word(c) => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
             c => c.len_utf8(),
         };
         let (word, behind) = rest.split_at(len);

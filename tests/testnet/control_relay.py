@@ -74,7 +74,7 @@ def what_is_not_a_relays_is_refused(controller):
         ("EXTENDCIRCUIT 0", "510"),
         ("SIGNAL NEWNYM", "552"),
         ("SETCONF ORPort=1", "553"),
-        ("SETCONF Nickname=a%b", "513"),
+        ("SETCONF RelayBandwidthRate=x", "513"),
         ("GETINFO no/such/key", "552"),
     ):
         answer = controller.msg(line).content()
