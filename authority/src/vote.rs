@@ -2,8 +2,8 @@
 //!
 //! A relay is in it while its descriptor is of the last day and its protocols can be read; `tor`
 //! refuses a vote in which they cannot. What a descriptor would add to a vote is looked at when it
-//! is uploaded ([`check`]), and again before the vote is posted: each entry must come back from
-//! the reader of votes as it is, and one that does not is left out, not the vote.
+//! is uploaded ([`crate::voted::check`]), and again before the vote is posted: each entry must come
+//! back from the reader of votes as it is, and one that does not is left out, not the vote.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;

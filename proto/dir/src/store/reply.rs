@@ -173,7 +173,7 @@ impl Found {
 
 impl DirStore {
     /// Answers a request for a document. Uploads, and what onion services ask for
-    /// ([`super::HsDirStore`]), are answered by others: 404.
+    /// (`HsDirStore` of the relay), are answered by others: 404.
     #[must_use]
     pub fn reply(&self, request: &DirRequest, asker: Asker<'_>, now: SystemTime) -> Reply {
         self.find(request, asker, now).render()
