@@ -9,14 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::control::Control;
 use crate::support::client::{Client, wait_for};
 use crate::support::documents;
-use crate::support::network::{CEPA, Network};
-use crate::support::processes::Process;
+use crate::support::network::Network;
+use crate::support::processes::{Process, start_relay};
 use crate::support::{Steps, fetch, now, until};
 use crate::tor::{Tor, is_tor_here};
 
@@ -195,14 +194,7 @@ fn relay(network: &Network, name: &str, address: &str, more: &str) -> Process {
     );
     let config = network.folder.join(format!("{name}.toml"));
     std::fs::write(&config, text).unwrap();
-    let mut command = Command::new(CEPA);
-    command
-        .arg("relay")
-        .arg("--config")
-        .arg(config)
-        .arg("--launched");
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let mut process = Process(child.unwrap());
+    let mut process = start_relay(None, &config);
     wait_for(&mut process.0, "published");
     process
 }

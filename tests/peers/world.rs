@@ -14,8 +14,8 @@ use cepa_testnet::NodeSummary;
 use crate::support::client::{Client, wait_for};
 use crate::support::documents::{Seen, consensus};
 use crate::support::fetch::metrics;
-use crate::support::network::{CEPA, Network};
-use crate::support::processes::Process;
+use crate::support::network::Network;
+use crate::support::processes::{Process, start_relay};
 use crate::support::until;
 use crate::tor::Tor;
 
@@ -131,14 +131,7 @@ impl World {
         std::fs::create_dir_all(self.folder(name)).unwrap();
         let config = self.dir.join(format!("{name}.toml"));
         std::fs::write(&config, text).unwrap();
-        let mut command = Command::new(CEPA);
-        command.arg("relay").arg("--config").arg(config);
-        let child = command
-            .arg("--launched")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut process = Process(child.unwrap());
+        let mut process = start_relay(None, &config);
         wait_for(&mut process.0, "published");
         Ours(process)
     }

@@ -2,11 +2,11 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use super::network::{CEPA, command_in};
-use super::processes::Process;
+use super::network::CEPA;
+use super::processes::{Process, start_relay};
 use super::until;
 
 /// How long a bridge may take to write its lines.
@@ -38,14 +38,7 @@ impl Bridge {
         std::fs::create_dir_all(dir.join(name)).unwrap();
         let config = dir.join(format!("{name}.toml"));
         std::fs::write(&config, text).unwrap();
-        let mut command = command_in(space);
-        command.arg("relay").arg("--config").arg(config);
-        let child = command
-            .arg("--launched")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut process = Process(child.unwrap());
+        let mut process = start_relay(space, &config);
         let mut told_by_it = BufReader::new(process.0.stdout.as_mut().unwrap()).lines();
         let mut stages = ["cepa-status: listening", "cepa-status: consensus"].to_vec();
         while !stages.is_empty() {

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, test_kill_process,
 };
+
+use super::network::command_in;
 
 /// A process that is killed when the test is through with it.
 pub(crate) struct Process(pub(crate) Child);
@@ -25,6 +28,16 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A relay of ours by its configuration, as a launcher starts it, in a namespace or none: it tells
+/// its stages to its output, and ends with its input.
+pub(crate) fn start_relay(space: Option<&str>, config: &Path) -> Process {
+    let mut command = command_in(space);
+    command.arg("relay").arg("--config").arg(config);
+    command.arg("--launched");
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    Process(child.unwrap())
 }
 
 /// Sends a signal to a process that this test has started.

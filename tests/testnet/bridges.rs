@@ -3,15 +3,12 @@
 //!
 //! It needs root, `ip`, `nft`, `curl` and `python3`, and says so where they are absent.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::network::Network;
 use crate::support::bridges::Bridge;
 use crate::support::client::Client;
-use crate::support::processes::Process;
-use crate::support::space::{Space, run};
+use crate::support::space::Space;
 use crate::support::until;
 
 /// The addresses of both ends of the cable.
@@ -23,17 +20,9 @@ const PAGE: &str = "seen over a bridge";
 /// How long the server may take to start.
 const START_MAX: Duration = Duration::from_secs(20);
 
-fn spaces() -> Result<(Space, Space), &'static str> {
-    let lacks = |tool: &&str| Command::new(tool).arg("-V").output().is_err();
-    match ["nft", "curl", "python3"].into_iter().find(lacks) {
-        Some(missing) => Err(missing),
-        None => Ok((Space::new("brnet")?, Space::new("bruser")?)),
-    }
-}
-
 #[test]
 fn no_packet_goes_to_anything_but_the_bridge() {
-    let (inside, user) = match spaces() {
+    let (inside, user) = match Space::pair(["brnet", "bruser"], [BRIDGE, USER]) {
         Ok(both) => both,
         Err(missing) => {
             println!("not tested: {missing}");
@@ -41,11 +30,9 @@ fn no_packet_goes_to_anything_but_the_bridge() {
         }
     };
     let dir = tempfile::tempdir().unwrap();
-    connect(&inside, &user);
+    inside.ip(&format!("address add {SERVER}/32 dev lo"));
     std::fs::write(dir.path().join("page"), PAGE).unwrap();
-    let mut server = inside.command("python3");
-    server.args(["-m", "http.server", "80", "--directory"]);
-    let _server = Process::start(server.arg(dir.path()).stderr(Stdio::null()));
+    let _server = inside.serve(dir.path());
     until(START_MAX, "the server", || {
         fetch(&inside, None).filter(|text| text == PAGE)
     });
@@ -79,32 +66,13 @@ fn no_packet_goes_to_anything_but_the_bridge() {
     assert_eq!(packets("elsewhere"), 0, "{counted}");
 }
 
-/// The page as curl in a namespace gets it, by a SOCKS port or directly.
+/// The page as a namespace gets it, by a SOCKS port or directly.
 fn fetch(space: &Space, socks: Option<&str>) -> Option<String> {
-    let mut curl = space.command("curl");
-    curl.args(["--silent", "--fail", "--max-time", "30"]);
-    if let Some(socks) = socks {
-        curl.args(["--socks5-hostname", socks]);
+    let page = format!("http://{SERVER}/page");
+    match socks {
+        Some(socks) => space.fetch(&["--socks5-hostname", socks, &page]),
+        None => space.fetch(&[&page]),
     }
-    let output = curl.arg(format!("http://{SERVER}/page")).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    output.status.success().then_some(text)
-}
-
-/// A cable between the two, and no route beyond it.
-fn connect(inside: &Space, user: &Space) {
-    let words = "link add cable type veth peer name cable netns";
-    run(Command::new("ip")
-        .args(["-n", &inside.0])
-        .args(words.split(' '))
-        .arg(&user.0));
-    for (space, address) in [(inside, BRIDGE), (user, USER)] {
-        space.ip(&format!("address add {address}/24 dev cable"));
-        space.ip("link set cable up");
-    }
-    // What would go anywhere else is counted, too, and so must have a way.
-    user.ip(&format!("route add default via {BRIDGE}"));
-    inside.ip(&format!("address add {SERVER}/32 dev lo"));
 }
 
 /// Counts what leaves the user's sockets; what the machine itself says to find its neighbours on
@@ -122,12 +90,7 @@ fn watch(user: &Space, bridge: u16, socks: u16) {
             }}
         }}"
     );
-    let mut nft = user.command("nft");
-    let mut child = nft.args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(rules.as_bytes()).unwrap();
-    drop(input);
-    assert!(child.wait().unwrap().success());
+    user.nft(&rules);
 }
 
 fn counted(user: &Space) -> String {

@@ -1,14 +1,13 @@
 //! The control port of a client, driven by stem as users' programs drive that of `tor`.
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cepa_control::auth::HashedPassword;
 use cepa_crypto::Rng;
 
 use crate::support::client::{Client, wait_for};
-use crate::support::network::{CEPA, Network};
-use crate::support::processes::Process;
+use crate::support::network::Network;
+use crate::support::processes::start_relay;
 use crate::support::{fetch, server, stem, until};
 
 #[test]
@@ -74,14 +73,7 @@ fn stem_looks_at_a_relay() {
     );
     let config = network.folder.join("looked.toml");
     std::fs::write(&config, text).unwrap();
-    let mut command = Command::new(CEPA);
-    command
-        .arg("relay")
-        .arg("--config")
-        .arg(config)
-        .arg("--launched");
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let mut relay = Process(child.unwrap());
+    let mut relay = start_relay(None, &config);
     wait_for(&mut relay.0, "published");
     let dir = network.nodes("authority")[0].dir.unwrap();
     until(

@@ -4,14 +4,11 @@
 //! It needs root, `ip` and `nft`, and says so where they are absent. The server's port is closed to
 //! the user's namespace, so that what he gets has gone through three hops.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::network::Network;
 use crate::support::client::Client;
-use crate::support::processes::Process;
-use crate::support::space::{Space, run};
+use crate::support::space::Space;
 use crate::support::{Steps, until};
 
 /// The server's addresses: one for each way.
@@ -21,18 +18,9 @@ const PAGE: &str = "seen through three hops";
 /// How long the server may take to start, and a fetch to end.
 const START_MAX: Duration = Duration::from_secs(20);
 
-/// The two namespaces; what is missing on this machine if there can be none.
-fn spaces() -> Result<(Space, Space), &'static str> {
-    let lacks = |tool: &&str| Command::new(tool).arg("-V").output().is_err();
-    match ["nft", "curl", "python3"].into_iter().find(lacks) {
-        Some(missing) => Err(missing),
-        None => Ok((Space::new("net")?, Space::new("user")?)),
-    }
-}
-
 #[test]
 fn a_firewall_leads_connections_to_the_client() {
-    let (inside, user) = match spaces() {
+    let (inside, user) = match Space::pair(["net", "user"], ["10.99.0.1", "10.99.0.2"]) {
         Ok(both) => both,
         Err(missing) => {
             println!("not tested: {missing}");
@@ -40,13 +28,14 @@ fn a_firewall_leads_connections_to_the_client() {
         }
     };
     let dir = tempfile::tempdir().unwrap();
-    connect(&inside, &user);
+    for address in [REDIRECTED, TPROXIED] {
+        inside.ip(&format!("address add {address}/32 dev lo"));
+    }
+    let page = |space: &Space, host: &str| space.fetch(&[&format!("http://{host}/page")]);
     std::fs::write(dir.path().join("page"), PAGE).unwrap();
-    let mut server = inside.command("python3");
-    server.args(["-m", "http.server", "80", "--directory"]);
-    let _server = Process::start(server.arg(dir.path()).stderr(Stdio::null()));
+    let _server = inside.serve(dir.path());
     until(START_MAX, "the server", || {
-        fetch(&inside, REDIRECTED).filter(|text| text == PAGE)
+        page(&inside, REDIRECTED).filter(|text| text == PAGE)
     });
     let plan = ["--relays", "3", "--clients", "0"];
     let network = Network::up_in(Some(&inside.0), dir.path(), &plan);
@@ -63,40 +52,15 @@ fn a_firewall_leads_connections_to_the_client() {
     );
     let mut steps = Steps::default();
     steps.step("REDIRECT", || {
-        assert_eq!(fetch(&user, REDIRECTED).as_deref(), Some(PAGE));
+        assert_eq!(page(&user, REDIRECTED).as_deref(), Some(PAGE));
     });
     steps.step("TPROXY", || {
-        assert_eq!(fetch(&user, TPROXIED).as_deref(), Some(PAGE));
+        assert_eq!(page(&user, TPROXIED).as_deref(), Some(PAGE));
     });
     steps.step("who comes to the port itself is hung up on", || {
-        assert_eq!(fetch(&user, &format!("10.99.0.1:{redirect}")), None);
+        assert_eq!(page(&user, &format!("10.99.0.1:{redirect}")), None);
     });
     steps.finish(|| network.show_logs());
-}
-
-/// The page as curl in a namespace gets it.
-fn fetch(space: &Space, host: &str) -> Option<String> {
-    let mut curl = space.command("curl");
-    curl.args(["--silent", "--fail", "--max-time", "20"]);
-    let output = curl.arg(format!("http://{host}/page")).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    output.status.success().then_some(text)
-}
-
-/// A cable between the two; all that the user does not know goes over it.
-fn connect(inside: &Space, user: &Space) {
-    let words = "link add cable type veth peer name cable netns";
-    run(Command::new("ip")
-        .args(["-n", &inside.0])
-        .args(words.split(' '))
-        .arg(&user.0));
-    for (space, address) in [(inside, "10.99.0.1/24"), (user, "10.99.0.2/24")] {
-        space.ip(&format!("address add {address} dev cable"));
-        space.ip("link set cable up");
-    }
-    user.ip("route add default via 10.99.0.1");
-    inside.ip(&format!("address add {REDIRECTED}/32 dev lo"));
-    inside.ip(&format!("address add {TPROXIED}/32 dev lo"));
 }
 
 fn firewall(inside: &Space, redirect: u16, tproxy: u16) {
@@ -117,12 +81,7 @@ fn firewall(inside: &Space, redirect: u16, tproxy: u16) {
             }}
         }}"
     );
-    let mut nft = inside.command("nft");
-    let mut child = nft.args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(rules.as_bytes()).unwrap();
-    drop(input);
-    assert!(child.wait().unwrap().success());
+    inside.nft(&rules);
     inside.ip("rule add fwmark 1 lookup 100");
     inside.ip("route add local default dev lo table 100");
 }

@@ -111,7 +111,7 @@ impl Driven for Runner {
     }
 
     fn info(&mut self, from: ConnectionId, key: &str) -> Result<String, Refusal> {
-        self.told_info(from, key)
+        self.value_of(from, key)
     }
 
     fn with_view<T>(&self, look: impl FnOnce(Option<&NetworkView>) -> T) -> T {

@@ -46,7 +46,7 @@ const NOTHING: [&str; 11] = [
 ];
 
 /// Events that happen here.
-pub(in crate::roles) const EVENTS: [EventKind; 15] = [
+pub(in crate::roles) const EVENTS: [EventKind; 13] = [
     EventKind::Bw,
     EventKind::Debug,
     EventKind::Info,
@@ -54,14 +54,12 @@ pub(in crate::roles) const EVENTS: [EventKind; 15] = [
     EventKind::Warn,
     EventKind::Err,
     EventKind::DescChanged,
-    EventKind::StatusGeneral,
     EventKind::StatusClient,
     EventKind::StatusServer,
     EventKind::Ns,
     EventKind::NewConsensus,
     EventKind::Signal,
     EventKind::ConfChanged,
-    EventKind::OrConn,
 ];
 
 /// Signals that are acted upon.

@@ -129,7 +129,7 @@ pub(super) const KEYS: [Key; 29] = [
 
 impl Runner {
     /// The value of a key.
-    pub(super) fn told_info(&mut self, id: ConnectionId, key: &str) -> Result<String, Refusal> {
+    pub(super) fn value_of(&mut self, id: ConnectionId, key: &str) -> Result<String, Refusal> {
         let config = &self.given.config;
         Ok(match key {
             "md/download-enabled" => "1".to_owned(),
