@@ -7,8 +7,10 @@ pub enum Kind {
     Bool,
     /// 0, 1 or auto.
     AutoBool,
-    /// A number from 0 on.
+    /// A number from 0 on, of 31 bits.
     Number,
+    /// A number from 0 on, of 64 bits.
+    Number64,
     /// A number.
     Signed,
     /// A number with a fraction.
@@ -37,7 +39,7 @@ impl Kind {
         match self {
             Kind::Bool => "Boolean",
             Kind::AutoBool => "Boolean+Auto",
-            Kind::Number => "Integer",
+            Kind::Number | Kind::Number64 => "Integer",
             Kind::Signed => "SignedInteger",
             Kind::Float => "Float",
             Kind::Interval => "TimeInterval",

@@ -467,7 +467,7 @@ mod tests {
         let (notes, refused) = judged(loud);
         assert_eq!((notes.len(), refused.len()), (1, 2));
         assert!(
-            refused[1]
+            refused[0]
                 .to_string()
                 .starts_with("t line 1: FascistFirewall: ")
         );

@@ -52,6 +52,7 @@ pub fn wrong(kind: Kind, text: &str) -> Option<&'static str> {
             text.parse::<u32>().is_ok_and(|n| i32::try_from(n).is_ok()),
             "a number from 0 to 2147483647",
         ),
+        Kind::Number64 => (text.parse::<u64>().is_ok(), "a number from 0 on"),
         Kind::Signed => (text.parse::<i32>().is_ok(), "a number"),
         Kind::Float => (text.parse::<f64>().is_ok(), "a number"),
         Kind::Interval => (

@@ -15,7 +15,7 @@ table! {
     Meant HashedControlPassword: Lines = "", "`[[control.passwords]]`";
     Meant __HashedControlSessionPassword: Lines = "", "as HashedControlPassword";
     Meant __OwningControllerProcess: Text = "", "this process ends with that one";
-    Refused __OwningControllerFD: Number = "18446744073709551615",
+    Refused __OwningControllerFD: Number64 = "18446744073709551615",
         "a connection is taken by no number";
     Meant __ReloadTorrcOnSIGHUP: Bool = "1", "0: SIGHUP reads no file again";
     Refused __DisableSignalHandlers: Bool = "0", "signals are handled";
