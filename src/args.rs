@@ -310,6 +310,8 @@ ExcludeExitNodes and StrictNodes mean:
   exclude = [\"192.0.2.0/24\", \"[2001:db8::]/32\"]
   exclude_exit = [\"{??}\"]
   strict = true                  # not even where an onion service chose an excluded relay
+  layer2 = [\"nickname\"]          # second and third hops (layer3) to onion services: HSLayer2Nodes
+  families = [\"one, another\"]    # no two of these share a path: a line of NodeFamily each
 
 vanguards = \"full\" (before any table; or --vanguards full) keeps second hops for days and third
 hops for hours in circuits for onion services, also over restarts; \"lite\", which is what there is
@@ -322,6 +324,16 @@ As tor's options of the same names, at the top of a configuration (false in test
 Padding, at the top of a configuration (full, reduced or off):
   channel_padding = \"full\"       # tor's ConnectionPadding and ReducedConnectionPadding
   circuit_padding = \"full\"       # of visits to onion services: CircuitPadding and its kin
+
+What else tor has options for (docs/torrc.md has all); times are in seconds:
+  [guards]                       # used, primary, directory, lifetime
+  [path_bias]                    # notice, warn, extreme, drop_guards, ...
+  [circuits]                     # build_timeout, stream_timeout, request_timeout, pending_max, ...
+  [fetches]                      # network, onion_descriptors, publish_onion_descriptors
+  [dormancy]                     # enabled, after, idle_streams, at_first_start, canceled_by_start
+  [reach]                        # what may be connected to, as from behind a firewall:
+  addresses = [\"accept *:443\"]   # and nothing else
+  ipv4 = false                   # ipv6, prefer_ipv6
 
 A control port, for programs that drive tor; without [control] there is none:
   [control]

@@ -257,7 +257,10 @@ where
         let lifecycle = Lifecycle {
             reporter: Reporter::new(launch),
             shutdown: Shutdown::watch(launch)?,
-            signals: Signals::watch()?,
+            signals: match launch.leaves_signals {
+                true => Signals::unwatched(),
+                false => Signals::watch()?,
+            },
             torrc: None,
         };
         node(lifecycle).await

@@ -5,6 +5,7 @@
 //! that they stand in. What the roles get is `RelayConfig`, `AuthorityConfig` or `ClientConfig`;
 //! the raw tables (`config::node`, `config::client`) also write the files of a test network.
 
+mod access;
 mod bridges;
 pub mod client;
 pub mod control;
@@ -16,6 +17,7 @@ pub mod node;
 pub mod onion;
 pub mod paths;
 pub mod source;
+pub mod wishes;
 pub mod written;
 
 use std::collections::BTreeMap;
@@ -23,10 +25,12 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cepa_client::automap::AutomapRules;
 use cepa_client::by_hand::Manners;
-use cepa_client::{PaddingLevel, Rules, VanguardMode};
+use cepa_client::virtual_nets::VirtualNets;
+use cepa_client::{PaddingLevel, Rules, VanguardMode, Wishes};
 use cepa_limits::DosOptions;
-use cepa_netdoc::policy::is_internal;
+use cepa_netdoc::policy::{AddrPolicy, is_internal};
 use cepa_netdoc::protover::Protocols;
 use cepa_pt::{BridgeLine, TransportPlugin};
 use cepa_relay::{AccountingConfig, ExitOptions};
@@ -158,6 +162,10 @@ pub struct Caution {
     pub warned_ports: Vec<u16>,
     /// Ports to which nobody is connected (`RejectPlaintextPorts`).
     pub rejected_ports: Vec<u16>,
+    /// Whether each request is told, and whether it was for a name (`TestSocks`).
+    pub test_socks: bool,
+    /// Who may use the ports of applications, if not everybody (`SocksPolicy`).
+    pub policy: Option<AddrPolicy>,
 }
 
 /// A directory authority: a relay that also votes.
@@ -216,8 +224,10 @@ pub struct ClientConfig {
     pub redirect: Vec<Listener>,
     /// The ports to which the firewall leads connections by TPROXY.
     pub tproxy: Vec<Listener>,
-    /// Whether an onion name that is looked up gets an address that stands for it.
-    pub automap: bool,
+    /// Which names that are looked up get an address that stands for them, if any do.
+    pub automap: Option<AutomapRules>,
+    /// Of which networks addresses are that stand for names.
+    pub virtual_nets: VirtualNets,
     /// Guards and documents.
     pub data_dir: PathBuf,
     /// The network to join.
@@ -267,6 +277,8 @@ pub struct ClientConfig {
     pub is_off: bool,
     /// What the client does of itself.
     pub manners: Manners,
+    /// What is wanted otherwise than the network has it.
+    pub wishes: Wishes,
     /// Addresses that stand for others.
     pub mappings: Vec<(String, String)>,
     /// The log: how much of it, and where it goes.
@@ -274,6 +286,9 @@ pub struct ClientConfig {
     /// The file's own words.
     pub written: Written,
 }
+
+/// What times of lines are multiples of, unless it is said, as with `tor`.
+pub(crate) const GRANULARITY_MS: u32 = 1000;
 
 /// How much is logged.
 #[derive(
@@ -351,6 +366,11 @@ pub struct LogConfig {
     pub addresses: bool,
     /// How lines look.
     pub style: LogStyle,
+    /// Whether files are emptied when they are opened (`TruncateLogFile`).
+    pub truncates: bool,
+    /// Times of lines in `tor`'s style are multiples of so many milliseconds
+    /// (`LogTimeGranularity`).
+    pub granularity_ms: u32,
 }
 
 impl Default for LogConfig {
@@ -362,6 +382,8 @@ impl Default for LogConfig {
             }],
             addresses: false,
             style: LogStyle::default(),
+            truncates: false,
+            granularity_ms: GRANULARITY_MS,
         }
     }
 }

@@ -110,7 +110,11 @@ impl ControlPort {
             rng,
         };
         if let Some(path) = &config.write_to_file {
-            keyfiles::write_atomic(path, port.lines().as_bytes(), 0o644)?;
+            let mode = match config.is_file_group_readable {
+                true => 0o640,
+                false => 0o600,
+            };
+            keyfiles::write_atomic(path, port.lines().as_bytes(), mode)?;
         }
         for place in port.places() {
             listen::tell("Control", place.strip_prefix("unix:").unwrap_or(&place));

@@ -86,6 +86,8 @@ pub struct Launch {
     pub as_tor: bool,
     /// By a process with which it ends (`__OwningControllerProcess`).
     pub owner: Option<u32>,
+    /// Signals are left as they are (`__DisableSignalHandlers`).
+    pub leaves_signals: bool,
 }
 
 impl Launch {
@@ -166,6 +168,14 @@ fn sentence(stage: &Stage) -> Option<String> {
     })
 }
 
+/// Resolves when a signal comes; never, if it is not watched.
+async fn came(signal: Option<tokio::signal::unix::Signal>) {
+    match signal {
+        Some(mut signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
 /// Resolves when the process is to stop. Cheap to clone; each task waits on its own copy.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
@@ -178,9 +188,13 @@ impl Shutdown {
     /// Must be called within a runtime.
     pub fn watch(launch: Launch) -> Result<Self, Failure> {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut term), Ok(mut int)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
+        let watched = |kind| match launch.leaves_signals {
+            true => Ok(None),
+            false => signal(kind).map(Some),
+        };
+        let (Ok(term), Ok(int)) = (
+            watched(SignalKind::terminate()),
+            watched(SignalKind::interrupt()),
         ) else {
             return fail(
                 "cannot watch signals",
@@ -204,8 +218,8 @@ impl Shutdown {
         };
         tokio::spawn(async move {
             tokio::select! {
-                _ = term.recv() => tracing::info!("Stopping: SIGTERM"),
-                _ = int.recv() => tracing::info!("Stopping: SIGINT"),
+                () = came(term) => tracing::info!("Stopping: SIGTERM"),
+                () = came(int) => tracing::info!("Stopping: SIGINT"),
                 _ = input.recv() => tracing::info!("Stopping: the launcher has ended"),
                 () = gone(owner) => tracing::info!("Stopping: the owning process has ended"),
             }

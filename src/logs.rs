@@ -45,8 +45,9 @@ struct State {
 /// Starts logging; a second call in one process changes nothing but the scrubbing.
 pub fn start(config: &LogConfig) -> Result<(), Failure> {
     SHOWS_ADDRESSES.store(config.addresses, Ordering::Relaxed);
+    style::set_granularity(config.granularity_ms);
     let (layer, filter) = reload::Layer::new(filter(config.level())?);
-    let output = Output::open(&config.places)?;
+    let output = Output::open(&config.places, config.truncates)?;
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(output.clone())
         // They would go to standard error, which may be what cannot be written.
@@ -84,7 +85,8 @@ pub fn change(config: &LogConfig) -> Result<(), Failure> {
     let Some(log) = LOG.get() else { return Ok(()) };
     let mut state = log.state.lock().unwrap_or_else(PoisonError::into_inner);
     let filter = filter(shown(config.level(), state.is_debug))?;
-    log.output.reopen(&config.places)?;
+    log.output.reopen(&config.places, config.truncates)?;
+    style::set_granularity(config.granularity_ms);
     // An error means that there is no subscriber any more, at the end of the process.
     let _ = log.filter.reload(filter);
     SHOWS_ADDRESSES.store(config.addresses, Ordering::Relaxed);
@@ -96,7 +98,8 @@ pub fn change(config: &LogConfig) -> Result<(), Failure> {
 pub fn reopen() -> Result<(), Failure> {
     let Some(log) = LOG.get() else { return Ok(()) };
     let state = log.state.lock().unwrap_or_else(PoisonError::into_inner);
-    log.output.reopen(&state.config.places)
+    let config = &state.config;
+    log.output.reopen(&config.places, config.truncates)
 }
 
 /// Turns debug on, or back to the configured level; says which.

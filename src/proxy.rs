@@ -1,6 +1,6 @@
-//! Links that leave through a proxy: SOCKS 4, SOCKS 5 and HTTP CONNECT (`Socks4Proxy`,
-//! `Socks5Proxy`, `HTTPSProxy`). The proxy is told addresses, never names; its own name is
-//! looked up each time.
+//! Links that leave through a proxy: SOCKS 4, SOCKS 5, HTTP CONNECT, and what takes the header of
+//! the PROXY protocol (`Socks4Proxy`, `Socks5Proxy`, `HTTPSProxy`, `TCPProxy haproxy`). The
+//! proxy is told addresses, never names; its own name is looked up each time.
 
 use std::fmt;
 use std::io;
@@ -23,6 +23,8 @@ enum Protocol {
     Socks4,
     Socks5,
     Http,
+    /// It is told the target, and says nothing.
+    Haproxy,
 }
 
 /// A proxy for links to relays.
@@ -43,7 +45,8 @@ pub struct BadProxy;
 impl Proxy {
     /// What is expected of a text that names one.
     pub const EXPECTED: &'static str = "socks5://HOST:PORT, socks5://USER:PASSWORD@HOST:PORT, \
-        socks4://HOST:PORT, http://HOST:PORT or http://USER:PASSWORD@HOST:PORT";
+        socks4://HOST:PORT, http://HOST:PORT, http://USER:PASSWORD@HOST:PORT or \
+        haproxy://HOST:PORT";
 
     /// Its host and port.
     pub(crate) fn place(&self) -> &str {
@@ -75,6 +78,7 @@ impl Proxy {
             Protocol::Socks4 => "socks4a",
             Protocol::Socks5 => "socks5",
             Protocol::Http => "http",
+            Protocol::Haproxy => "haproxy",
         };
         let place = &self.place;
         Zeroizing::new(match &self.credentials {
@@ -106,8 +110,23 @@ impl Proxy {
                 Ok(asked.await.map_err(socks)?.into_inner())
             }
             (Protocol::Http, credentials) => http(tcp, target, credentials).await,
+            (Protocol::Haproxy, _) => {
+                let mut tcp = tcp;
+                tcp.write_all(haproxy(target).as_bytes()).await?;
+                Ok(tcp)
+            }
         }
     }
+}
+
+/// The header of the PROXY protocol, version 1, as `tor` writes it: who connects is not told.
+fn haproxy(target: SocketAddr) -> String {
+    let (family, nowhere) = match target {
+        SocketAddr::V4(_) => ("TCP4", "0.0.0.0"),
+        SocketAddr::V6(_) => ("TCP6", "::"),
+    };
+    let (ip, port) = (target.ip(), target.port());
+    format!("PROXY {family} {nowhere} {ip} 0 {port}\r\n")
 }
 
 /// Asks an HTTP proxy for a connection (RFC 9110, section 9.3.6).
@@ -156,6 +175,7 @@ impl FromStr for Proxy {
             "socks4" => Protocol::Socks4,
             "socks5" => Protocol::Socks5,
             "http" => Protocol::Http,
+            "haproxy" => Protocol::Haproxy,
             _ => return Err(BadProxy),
         };
         let (credentials, place) = match rest.rsplit_once('@') {
@@ -164,7 +184,8 @@ impl FromStr for Proxy {
                 let (user, password) = both.split_once(':').ok_or(BadProxy)?;
                 // As a SOCKS 5 server is told them (RFC 1929).
                 let fits = [user, password].map(|word| (1..=255).contains(&word.len()));
-                if protocol == Protocol::Socks4 || fits.contains(&false) {
+                let asks_nobody = [Protocol::Socks4, Protocol::Haproxy].contains(&protocol);
+                if asks_nobody || fits.contains(&false) {
                     return Err(BadProxy);
                 }
                 let password = Zeroizing::new(password.to_owned());
@@ -202,6 +223,7 @@ mod tests {
             "socks5://[::1]:1080",
             "socks5://a:b:c@proxy.example:1080",
             "http://u:p@10.0.0.1:8080",
+            "haproxy://10.0.0.1:8080",
         ] {
             let proxy: Proxy = right.parse().unwrap();
             assert!(!format!("{proxy:?}").contains("b:c"), "{right}");
@@ -215,10 +237,29 @@ mod tests {
             "socks5://a@10.0.0.1:1",
             "socks5://:b@10.0.0.1:1",
             "socks4://a:b@10.0.0.1:1",
+            "haproxy://a:b@10.0.0.1:1",
             "http://:8080",
         ] {
             assert_eq!(wrong.parse::<Proxy>(), Err(BadProxy), "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn haproxy_is_told_the_target() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place = listener.local_addr().unwrap();
+        let proxy: Proxy = format!("haproxy://{place}").parse().unwrap();
+        let tcp = TcpStream::connect(proxy.place()).await.unwrap();
+        let target = "192.0.2.9:443".parse().unwrap();
+        let mut tcp = proxy.ask(tcp, target).await.unwrap();
+        tcp.write_all(b"TLS").await.unwrap();
+        drop(tcp);
+        let (mut peer, _) = listener.accept().await.unwrap();
+        let mut told = String::new();
+        peer.read_to_string(&mut told).await.unwrap();
+        assert_eq!(told, "PROXY TCP4 0.0.0.0 192.0.2.9 0 443\r\nTLS");
+        let v6 = haproxy("[2001:db8::1]:9001".parse().unwrap());
+        assert_eq!(v6, "PROXY TCP6 :: 2001:db8::1 0 9001\r\n");
     }
 
     /// What an HTTP proxy that answers so is asked, and what becomes of it.

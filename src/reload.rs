@@ -40,6 +40,16 @@ pub struct Signals {
 }
 
 impl Signals {
+    /// None: whoever started the process has them (`__DisableSignalHandlers`).
+    pub fn unwatched() -> Self {
+        let (_, asked) = mpsc::channel(ASKED_MAX);
+        Self {
+            asked,
+            is_reloading: false,
+            watchdog: Watchdog::new(),
+        }
+    }
+
     /// Watches the signals from now on; none of them ends the process any more. Must be called
     /// within a runtime.
     pub fn watch() -> Result<Self, Failure> {

@@ -20,6 +20,7 @@ pub(crate) mod room;
 mod silence;
 pub(crate) mod status;
 pub(crate) mod upkeep;
+pub(crate) mod wishes;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -38,10 +39,10 @@ use crate::names::{CircuitId, CircuitName, LinkId};
 use crate::plane::{CircuitClose, Plane};
 use crate::select::choice::Choice;
 use crate::status::{CircuitEnd, LinkEnd};
-use build_times::{BuildTimeParams, BuildTimes};
+use build_times::BuildTimes;
 use links::Links;
 use padding::PaddingParams;
-use path_bias::{PathBias, PathBiasParams};
+use path_bias::PathBias;
 use pool::Pool;
 use upkeep::Upkeep;
 
@@ -109,7 +110,7 @@ impl Circuits {
         now: Now,
     ) {
         match build_times.map(|text| BuildTimes::parse(text, rng, now)) {
-            Some(Ok(read)) => self.build_times = read,
+            Some(Ok(read)) => self.build_times.replace(read),
             Some(Err(error)) => tracing::warn!("{error}; they are learnt anew"),
             None => {}
         }
@@ -136,14 +137,12 @@ impl Circuits {
         let Some(view) = ctx.view else { return };
         let params = view.params();
         self.choice.handle_consensus(view, ctx.rng, ctx.now);
-        self.build_times.set_params(BuildTimeParams::read(params));
         self.padding = PaddingParams::read(params);
         let circuit_padding = padding::of_circuits(params, ctx.config.circuit_padding);
         ctx.plane.set_circuit_padding(circuit_padding);
         let sendme = params.value("sendme_accept_min_version", 0, 0, u8::MAX.into());
         ctx.plane.set_sendme_min(u8::try_from(sendme).unwrap_or(0));
-        let sampled: Vec<_> = self.choice.guards.sampled().collect();
-        self.path_bias.set(PathBiasParams::read(params), &sampled);
+        wishes::handle_params(self, params);
         self.handle_relays(ctx.view);
     }
 
@@ -198,6 +197,7 @@ impl Circuits {
 
     /// Has the shell keep what has changed.
     pub(crate) fn save_changes(&mut self, ctx: &mut Context<'_>) {
+        wishes::drop_guards(self, ctx);
         let (guards, vanguards) = (&mut self.choice.guards, &mut self.choice.vanguards);
         let saved = [
             guards

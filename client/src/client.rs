@@ -18,6 +18,7 @@ mod dormancy;
 mod mapping;
 mod network;
 mod status;
+mod wishes;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -33,7 +34,7 @@ use cepa_wire::end::EndReason;
 use cepa_wire::socks::SocksRequest;
 
 use crate::circuits::{self, Circuits};
-use crate::command::{Command, SavedState};
+use crate::command::{Command, Saved, SavedState};
 use crate::config::ClientConfig;
 use crate::context::{Context, Shared};
 use crate::directory::{Brought, Directory};
@@ -89,6 +90,9 @@ impl Client {
         let (rules, is_distinct) = (std::mem::take(&mut config.rules), !config.subnets_shared);
         let choice = Choice::new(guards, vanguards, rules, is_distinct, is_testing);
         let plane = Plane::new(rng.fork());
+        let is_known = saved.guards.is_some() || saved.consensus.is_some();
+        let kept = saved.dormancy.as_deref().or(is_known.then_some("active"));
+        let dormancy = Dormancy::new(kept, config.wishes.dormancy, now);
         let mut client = Client {
             streams: Streams::default(),
             onion: Onion::new(&mut rng, is_testing),
@@ -103,11 +107,12 @@ impl Client {
                 rng,
                 fetch_next: 0,
             },
-            dormancy: Dormancy::new(now),
+            dormancy,
             traffic: Traffic::default(),
             deadline: None,
         };
         client.circuits.is_off = client.shared.config.is_off;
+        client.heed(now);
         if !client.shared.config.bridges.is_empty() {
             client.use_bridges(now);
         }
@@ -336,10 +341,12 @@ impl Client {
         self.review_bridges(now);
         let (circuits, shared) = (&mut self.circuits, &mut self.shared);
         self.directory.review(circuits, shared, now);
+        let counts_idle = self.dormancy.counts_idle_streams();
         let (streams, onion, circuits, ctx) = &mut self.split(now);
         onion.review(circuits, ctx);
         circuits.review_links(ctx);
-        let is_idle = !ctx.plane.has_streams() && streams.by_id.is_empty();
+        let has_streams = counts_idle && ctx.plane.has_streams();
+        let is_idle = !has_streams && streams.by_id.is_empty();
         let is_busy = !is_idle || !onion.services.statuses().is_empty();
         self.dormancy.review(is_busy, now);
     }
@@ -361,7 +368,8 @@ impl Client {
 
     /// Whether documents of the network can be fetched: not while all bridges are unknown.
     fn may_fetch(&self) -> bool {
-        !self.is_at_rest() && !self.circuits.choice.bridges().are_awaited()
+        let is_wanted = !self.shared.config.wishes.fetches.no_network;
+        is_wanted && !self.is_at_rest() && !self.circuits.choice.bridges().are_awaited()
     }
 
     /// Whether paths can be chosen: enough is known, the consensus is not too old, and a circuit
@@ -415,6 +423,10 @@ impl Client {
         }
         let (_, _, circuits, ctx) = &mut self.split(now);
         circuits.save_changes(ctx);
+        if let Some(text) = self.dormancy.take_changed() {
+            let saved = Saved::Dormancy(text.to_owned());
+            self.shared.commands.push_back(Command::Save(saved));
+        }
         self.directory
             .update_status(&self.circuits, &mut self.shared);
         self.circuits.tell_changes(&mut self.shared.listener);

@@ -13,7 +13,7 @@ use cepa_link::ChannelKey;
 use cepa_wire::resolve::Answer;
 use cepa_wire::socks::SocksStatus;
 
-use crate::names::{FetchId, LinkId, RequestId, ServiceId};
+use crate::names::{CircuitId, FetchId, LinkId, RequestId, ServiceId};
 use crate::select::paths::LinkTarget;
 use crate::status::bootstrap::BootstrapStatus;
 
@@ -83,6 +83,8 @@ pub enum Command {
     /// answer with [`crate::Client::onion_stream_connected`], and serve the stream, or with
     /// [`crate::Client::onion_stream_refused`].
     OnionStream {
+        /// The visitor's circuit.
+        circuit: CircuitId,
         /// The stream, the shell's from now on.
         stream: StreamKey,
         /// The service that is visited.
@@ -114,6 +116,8 @@ pub enum Saved {
     PathBias(String),
     /// The vanguards of full mode, as text.
     Vanguards(String),
+    /// Whether it is at rest, as text.
+    Dormancy(String),
     /// The newest verified consensus.
     Consensus {
         /// The text of the consensus.
@@ -143,6 +147,8 @@ pub struct SavedState {
     pub path_bias: Option<String>,
     /// The vanguards of full mode.
     pub vanguards: Option<String>,
+    /// Whether it was at rest.
+    pub dormancy: Option<String>,
     /// Certificates of authorities.
     pub certificates: Vec<String>,
     /// The newest consensus.

@@ -9,6 +9,7 @@ use cepa_pt::BridgeLine;
 
 use crate::select::rules::Rules;
 use crate::select::vanguards::VanguardMode;
+use crate::wishes::Wishes;
 
 /// A relay that serves the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl FromStr for PaddingLevel {
 }
 
 /// The settings of a client.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct ClientConfig {
     /// Relays to fetch the first documents from; asked before the authorities.
     pub fallbacks: Vec<Directory>,
@@ -85,4 +86,6 @@ pub struct ClientConfig {
     pub circuit_dirtiness_max: Option<Duration>,
     /// Whether the client begins without touching the network (`DisableNetwork`).
     pub is_off: bool,
+    /// What is wanted otherwise than the network has it.
+    pub wishes: Wishes,
 }

@@ -20,6 +20,7 @@ pub mod plane;
 mod select;
 pub mod status;
 mod streams;
+pub mod wishes;
 
 pub use client::Client;
 pub use command::{Command, Saved, SavedState};
@@ -29,7 +30,8 @@ pub use names::{CircuitId, FetchId, LinkId, RequestId};
 pub use select::paths::LinkTarget;
 pub use select::rules::{GeoIp, RelayPattern, RelaySet, Rules};
 pub use select::vanguards::VanguardMode;
-pub use select::{guards, paths, rules, vanguards};
+pub use select::{guards, paths, reach, rules, vanguards};
 pub use status::bootstrap::{self, BootstrapStatus, Phase};
 pub use streams::request::EARLY_BYTES_MAX;
-pub use streams::{address_map, automap};
+pub use streams::{address_map, automap, virtual_nets};
+pub use wishes::Wishes;

@@ -6,6 +6,7 @@ pub(crate) mod choice;
 mod emptied;
 pub mod guards;
 pub mod paths;
+pub mod reach;
 pub mod rules;
 pub mod vanguards;
 

@@ -15,6 +15,7 @@ mod answers;
 pub mod automap;
 mod by_hand;
 pub(crate) mod request;
+pub mod virtual_nets;
 mod visiting;
 
 use std::collections::BTreeMap;
@@ -102,6 +103,7 @@ impl Streams {
             Rewritten::Ask(target, via) => {
                 let mapped = aimed.map(|aimed| aimed.address);
                 let mut request = Request::new(target, via, status, early, ctx.now);
+                request.heed(&ctx.config.wishes.circuits, ctx.now);
                 if let Via::Exit(need) = via {
                     circuits.upkeep.note_need(need, ctx.now);
                     if let ExitNeed::Port { port, .. } = need {
@@ -194,7 +196,7 @@ impl Streams {
                 continue;
             };
             request.forget_late(Some(ctx.now));
-            let Some(usage) = request.usage() else {
+            let Some(usage) = request.usage(circuits.choice.long_lived_ports()) else {
                 continue;
             };
             if let Some((circuit, key)) = circuits.pool.find_built(&usage, ctx.now) {

@@ -6,8 +6,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use cepa_client::address_map::{AddressMap, MAPPINGS_MAX, MappedBy};
+use cepa_client::automap::AutomapRules;
 use cepa_client::by_hand::Manners;
-use cepa_client::{PaddingLevel, Rules, VanguardMode};
+use cepa_client::virtual_nets::VirtualNets;
+use cepa_client::{PaddingLevel, Rules, VanguardMode, Wishes};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -17,6 +19,10 @@ use super::memory::{machine_memory, max_memory};
 use super::onion::OnionServiceTable;
 use super::paths::{GeoIpFiles, PathsTable};
 use super::source::{LogTable, Source};
+use super::wishes::{
+    CircuitsTable, DormancyTable, FetchesTable, GuardsTable, PathBiasTable, ReachTable, WishTables,
+    is_silent,
+};
 use super::{Caution, ClientConfig, Listener, LogConfig, MetricsPort, NetworkSource, UnixListener};
 use crate::config::written::Written;
 use crate::error::{Failure, fail};
@@ -51,6 +57,18 @@ pub struct ClientTable {
     /// Whether onion names get addresses that stand for them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub automap: bool,
+    /// Ends of the names that do; a lone point: all names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub automap_suffixes: Option<Vec<String>>,
+    /// The network of these addresses: `127.192.0.0/10`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub virtual_ipv4: Option<Spanned<String>>,
+    /// The same of IPv6: `[FE80::]/10`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub virtual_ipv6: Option<Spanned<String>>,
+    /// SocksPolicy: who may use the ports, as lines of accept and reject.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub socks_policy: Vec<Spanned<String>>,
     /// A folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
@@ -66,6 +84,9 @@ pub struct ClientTable {
     /// SafeSocks: whether who asks a SOCKS port for an address, not a name, is refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub safe_socks: bool,
+    /// TestSocks: whether each request is told in the log.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub test_socks: bool,
     /// WarnPlaintextPorts: ports of which the log warns once.
     #[serde(default = "plaintext", skip_serializing_if = "is_plaintext")]
     pub warn_plaintext_ports: Vec<u16>,
@@ -135,6 +156,24 @@ pub struct ClientTable {
     /// Addresses that stand for others: each as `FROM TO`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub map_address: Vec<Spanned<String>>,
+    /// How many guards there are, and for how long.
+    #[serde(default, skip_serializing_if = "is_silent")]
+    pub guards: GuardsTable,
+    /// When a guard is said to fail circuits.
+    #[serde(default, skip_serializing_if = "is_silent")]
+    pub path_bias: PathBiasTable,
+    /// How long circuits and streams may take.
+    #[serde(default, skip_serializing_if = "is_silent")]
+    pub circuits: CircuitsTable,
+    /// What is fetched and published.
+    #[serde(default, skip_serializing_if = "is_silent")]
+    pub fetches: FetchesTable,
+    /// When the client comes to rest.
+    #[serde(default, skip_serializing_if = "is_silent")]
+    pub dormancy: DormancyTable,
+    /// Which addresses may be connected to.
+    #[serde(default, skip_serializing_if = "is_silent")]
+    pub reach: ReachTable,
     /// The control port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlTable>,
@@ -153,11 +192,16 @@ impl ClientTable {
             redirect: Vec::new(),
             tproxy: Vec::new(),
             automap: false,
+            automap_suffixes: None,
+            virtual_ipv4: None,
+            virtual_ipv6: None,
+            socks_policy: Vec::new(),
             data_dir: None,
             network: Some(network),
             inline_network: None,
             distinct_subnets: true,
             safe_socks: false,
+            test_socks: false,
             warn_plaintext_ports: plaintext(),
             reject_plaintext_ports: Vec::new(),
             log: LogTable::default(),
@@ -181,9 +225,44 @@ impl ClientTable {
             streams_unattached: false,
             circuits_ahead: true,
             map_address: Vec::new(),
+            guards: GuardsTable::default(),
+            path_bias: PathBiasTable::default(),
+            circuits: CircuitsTable::default(),
+            fetches: FetchesTable::default(),
+            dormancy: DormancyTable::default(),
+            reach: ReachTable::default(),
             control: None,
             onion_service: Vec::new(),
         }
+    }
+
+    /// What applications are kept from.
+    fn caution(&self, source: &Source) -> Result<Caution, Failure> {
+        Ok(Caution {
+            safe_socks: self.safe_socks,
+            warned_ports: self.warn_plaintext_ports.clone(),
+            rejected_ports: self.reject_plaintext_ports.clone(),
+            test_socks: self.test_socks,
+            policy: super::access::policy(source, &self.socks_policy)?,
+        })
+    }
+
+    /// Which names get addresses, and of which networks.
+    fn automap_rules(&self, source: &Source) -> Result<AutomapRules, Failure> {
+        let networks = [self.virtual_ipv4.as_ref(), self.virtual_ipv6.as_ref()];
+        super::access::automap(source, self.automap_suffixes.as_deref(), networks)
+    }
+
+    /// What is wanted otherwise than the network has it.
+    fn wishes(&self, source: &Source) -> Result<Wishes, Failure> {
+        let tables = WishTables {
+            guards: &self.guards,
+            path_bias: &self.path_bias,
+            circuits: &self.circuits,
+            fetches: &self.fetches,
+            dormancy: &self.dormancy,
+        };
+        tables.checked(source)
     }
 }
 
@@ -221,6 +300,10 @@ fn check(source: &Source, table: &ClientTable) -> Result<(), Failure> {
         max_memory(source, memory).err(),
         control.and_then(Result::err),
         mappings(source, &table.map_address).err(),
+        table.automap_rules(source).err(),
+        super::access::policy(source, &table.socks_policy).err(),
+        table.wishes(source).err(),
+        table.reach.checked(source).err(),
         NetworkSource::checked(
             source,
             table.network.as_deref(),
@@ -233,11 +316,14 @@ fn check(source: &Source, table: &ClientTable) -> Result<(), Failure> {
 
 fn checked(source: &Source, table: ClientTable) -> Result<ClientConfig, Failure> {
     check(source, &table)?;
+    let (wishes, automap) = (table.wishes(source)?, table.automap_rules(source)?);
+    let caution = table.caution(source)?;
     let is_said = table.socks.is_some();
     let socks = table.socks.unwrap_or_default();
     let (socks, socks_unix) = both(source, &socks, "socks")?;
     let (http_connect, http_connect_unix) = both(source, &table.http_connect, "http_connect")?;
-    let (rules, geoip) = table.paths.checked(source)?;
+    let (mut rules, geoip) = table.paths.checked(source)?;
+    rules.reach = table.reach.checked(source)?;
     let services = table.onion_service.into_iter();
     let services = services.map(|service| service.checked(source));
     let onion_services = services.collect::<Result<Vec<_>, Failure>>()?;
@@ -261,17 +347,14 @@ fn checked(source: &Source, table: ClientTable) -> Result<ClientConfig, Failure>
         dns: addrs(source, &table.dns, "dns")?,
         redirect: addrs(source, &table.redirect, "redirect")?,
         tproxy: addrs(source, &table.tproxy, "tproxy")?,
-        automap: table.automap,
+        virtual_nets: automap.nets,
+        automap: table.automap.then_some(automap),
         data_dir,
         network,
         rules,
         geoip,
         distinct_subnets: table.distinct_subnets,
-        caution: Caution {
-            safe_socks: table.safe_socks,
-            warned_ports: table.warn_plaintext_ports,
-            rejected_ports: table.reject_plaintext_ports,
-        },
+        caution,
         onion_services,
         onion_auth_dir: table.onion_auth_dir.map(|dir| source.resolve(&dir)),
         padding: padding(source, table.channel_padding.as_ref(), "channel_padding")?,
@@ -295,6 +378,7 @@ fn checked(source: &Source, table: ClientTable) -> Result<ClientConfig, Failure>
             leaves_streams: table.streams_unattached,
             builds_nothing_ahead: !table.circuits_ahead,
         },
+        wishes,
         mappings: mappings(source, &table.map_address)?,
         log: table.log.checked(source),
         written: source.written(),
@@ -311,7 +395,8 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         dns: Vec::new(),
         redirect: Vec::new(),
         tproxy: Vec::new(),
-        automap: false,
+        automap: None,
+        virtual_nets: VirtualNets::default(),
         data_dir: default_data_dir()?,
         network: network.into(),
         rules: Rules::default(),
@@ -339,6 +424,7 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         control: None,
         is_off: false,
         manners: Manners::default(),
+        wishes: Wishes::default(),
         mappings: Vec::new(),
         log: LogConfig::default(),
         written: Written::default(),

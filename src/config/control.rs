@@ -58,6 +58,8 @@ pub struct ControlConfig {
     pub listen: Vec<ControlListen>,
     /// A file for what was listened on, as `ControlPortWriteToFile` has it.
     pub write_to_file: Option<PathBuf>,
+    /// Whether the group may read that file (`ControlPortFileGroupReadable`).
+    pub is_file_group_readable: bool,
     /// The cookie, if there is one.
     pub cookie: Option<ControlCookie>,
     /// Passwords, and what each is good for.
@@ -75,6 +77,9 @@ pub struct ControlTable {
     /// A file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_to_file: Option<PathBuf>,
+    /// Whether the group may read that file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub file_group_readable: bool,
     /// Whether there is a cookie.
     #[serde(default = "yes")]
     pub cookie: bool,
@@ -184,6 +189,7 @@ impl ControlTable {
         Ok(ControlConfig {
             listen,
             write_to_file: self.write_to_file.map(|path| source.resolve(&path)),
+            is_file_group_readable: self.file_group_readable,
             cookie,
             passwords,
             without,

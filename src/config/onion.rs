@@ -35,6 +35,16 @@ pub struct OnionServiceConfig {
     pub streams_max: Option<u32>,
     /// Introductions that an introduction point lets through: a second, and at once.
     pub introductions: Option<IntroductionLimit>,
+    /// Whether a visitor with more streams loses his circuit
+    /// (`HiddenServiceMaxStreamsCloseCircuit`).
+    pub closes_on_excess: bool,
+    /// Whether who asks for other ports keeps it (`HiddenServiceAllowUnknownPorts`).
+    pub allows_unknown_ports: bool,
+    /// Whether its folder may be read by its group (`HiddenServiceDirGroupReadable`).
+    pub is_group_readable: bool,
+    /// Whether its programs are told which circuit a connection is of, by a header of the PROXY
+    /// protocol (`HiddenServiceExportCircuitID haproxy`).
+    pub tells_circuits: bool,
 }
 
 impl OnionServiceConfig {
@@ -46,6 +56,10 @@ impl OnionServiceConfig {
             intro_points: INTRO_POINTS_DEFAULT,
             streams_max: None,
             introductions: None,
+            closes_on_excess: false,
+            allows_unknown_ports: false,
+            is_group_readable: false,
+            tells_circuits: false,
         }
     }
 }
@@ -149,6 +163,18 @@ pub struct OnionServiceTable {
     /// What introduction points hold back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub introductions: Option<Spanned<IntroductionLimit>>,
+    /// Whether a visitor with more streams loses his circuit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub streams_max_close_circuit: bool,
+    /// Whether a visitor may ask for other ports as often as he likes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_unknown_ports: bool,
+    /// Whether the group may read the folder.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dir_group_readable: bool,
+    /// How programs are told circuits: `haproxy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export_circuit_id: Option<Spanned<String>>,
 }
 
 impl OnionServiceTable {
@@ -160,6 +186,10 @@ impl OnionServiceTable {
             intro_points: None,
             streams_max: None,
             introductions: None,
+            streams_max_close_circuit: false,
+            allow_unknown_ports: false,
+            dir_group_readable: false,
+            export_circuit_id: None,
         }
     }
 
@@ -185,7 +215,13 @@ impl OnionServiceTable {
                 limit.rate > 0 && limit.burst >= limit.rate && i32::try_from(limit.burst).is_ok()
             })
         });
+        let export = self.export_circuit_id.as_ref().map(|word| {
+            source.expect(word, "export_circuit_id", "haproxy", |word| {
+                word == "haproxy"
+            })
+        });
         Failure::none_of([
+            export.and_then(Result::err),
             ports.as_ref().err().cloned(),
             points.and_then(Result::err),
             limit.and_then(Result::err),
@@ -209,6 +245,10 @@ impl OnionServiceTable {
             intro_points: points.unwrap_or(INTRO_POINTS_DEFAULT),
             streams_max: self.streams_max,
             introductions: self.introductions.map(Spanned::into_inner),
+            closes_on_excess: self.streams_max_close_circuit,
+            allows_unknown_ports: self.allow_unknown_ports,
+            is_group_readable: self.dir_group_readable,
+            tells_circuits: self.export_circuit_id.is_some(),
         })
     }
 }

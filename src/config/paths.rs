@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cepa_client::reach::Reach;
 use cepa_client::rules::PATTERNS_MAX;
 use cepa_client::{GeoIp, RelayPattern, RelaySet, Rules};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ use crate::error::{Failure, fail};
 /// Where Debian keeps the files.
 const GEOIP: &str = "/usr/share/tor/geoip";
 const GEOIP6: &str = "/usr/share/tor/geoip6";
+/// Most families.
+const FAMILIES_MAX: usize = 1000;
 /// The largest GeoIP file that is read, in bytes.
 const GEOIP_LEN_MAX: u64 = 256 << 20;
 
@@ -40,6 +43,15 @@ pub struct PathsTable {
     /// Relays not to leave the network by.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exclude_exit: Vec<Spanned<String>>,
+    /// Second hops of circuits for onion services.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layer2: Vec<Spanned<String>>,
+    /// Third hops of the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layer3: Vec<Spanned<String>>,
+    /// Families: each is a text of relays with commas between them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<Spanned<String>>,
     /// Whether excluded relays are not used for onion services either where others choose them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub strict: bool,
@@ -74,6 +86,9 @@ impl PathsTable {
             &self.exit,
             &self.exclude,
             &self.exclude_exit,
+            &self.layer2,
+            &self.layer3,
+            &self.families,
         ];
         lists.iter().all(|list| list.is_empty())
             && !self.strict
@@ -105,7 +120,17 @@ impl PathsTable {
         let exit = set(&self.exit, "exit");
         let exclude = set(&self.exclude, "exclude");
         let exclude_exit = set(&self.exclude_exit, "exclude_exit");
-        let sets = [&entry, &middle, &exit, &exclude, &exclude_exit];
+        let layer2 = set(&self.layer2, "layer2");
+        let layer3 = set(&self.layer3, "layer3");
+        let sets = [
+            &entry,
+            &middle,
+            &exit,
+            &exclude,
+            &exclude_exit,
+            &layer2,
+            &layer3,
+        ];
         Failure::none_of(sets.map(|set| set.as_ref().err().cloned()))?;
         let rules = Rules {
             entry: entry?,
@@ -116,6 +141,10 @@ impl PathsTable {
             strict: self.strict,
             exclude_unknown: self.exclude_unknown,
             unguarded: self.unguarded,
+            layer2: layer2?,
+            layer3: layer3?,
+            families: families(source, &self.families)?,
+            reach: Reach::default(),
             geoip: std::sync::Arc::default(),
         };
         let resolve = |file: &Option<PathBuf>| file.as_ref().map(|file| source.resolve(file));
@@ -125,6 +154,22 @@ impl PathsTable {
         };
         Ok((rules, files))
     }
+}
+
+/// Families, one a text.
+fn families(source: &Source, list: &[Spanned<String>]) -> Result<Vec<RelaySet>, Failure> {
+    let wrong = |text| source.wrong(text, "families", "relays with commas between them");
+    if let Some(more) = list.get(FAMILIES_MAX) {
+        return Err(source.wrong(more, "families", "fewer families"));
+    }
+    Failure::all(list.iter().map(|text| {
+        let words = text.get_ref().split(',').take(PATTERNS_MAX).map(str::trim);
+        let relays = words
+            .filter(|word| !word.is_empty())
+            .map(str::parse::<RelayPattern>);
+        let relays = relays.collect::<Result<Vec<_>, _>>();
+        relays.map(RelaySet).map_err(|_| wrong(text))
+    }))
 }
 
 impl GeoIpFiles {

@@ -16,7 +16,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::written::Written;
-use crate::config::{Level, LogConfig, LogPlace, LogStyle, LogTo};
+use crate::config::{GRANULARITY_MS, Level, LogConfig, LogPlace, LogStyle, LogTo};
 use crate::error::{Failure, fail};
 
 /// The largest configuration that is read, in bytes.
@@ -277,6 +277,12 @@ pub struct LogTable {
     /// How lines look: `cepa` or `tor`.
     #[serde(skip_serializing_if = "LogStyle::is_ours")]
     pub style: LogStyle,
+    /// Whether files are emptied when they are opened.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncate: bool,
+    /// In `tor`'s style: of how many milliseconds times of lines are multiples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_granularity_ms: Option<u32>,
     /// Where the log goes instead of `file`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<LogPlaceTable>,
@@ -323,6 +329,8 @@ impl LogTable {
             places,
             addresses: self.addresses,
             style: self.style,
+            truncates: self.truncate,
+            granularity_ms: self.time_granularity_ms.unwrap_or(GRANULARITY_MS).max(1),
         }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) const BUILD_TIMES: &str = "build-times";
 pub(crate) const PATH_BIAS: &str = "path-bias";
 /// A client's vanguards in full mode, one entry.
 pub(crate) const VANGUARDS: &str = "vanguards";
+/// Whether a client is at rest.
+pub(crate) const DORMANCY: &str = "dormancy";
 /// Since when the ntor onion key is used: seconds since 1970, one entry.
 pub(crate) const NTOR_SINCE: &str = "ntor-since";
 

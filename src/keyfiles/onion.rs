@@ -2,15 +2,16 @@
 //! `hs_ed25519_public_key`, `authorized_clients/*.auth` (rend-spec-v3 appendix E); and the folder
 //! of `*.auth_private` files of a visitor.
 //!
-//! The folder is 0700 and its secrets 0600, or it is refused by name: whoever reads the key is the
-//! service. Names and public keys may be 0644, as `tor` and editors leave them. Keys are made
-//! once. What does not fit together (key and `hostname`, secret and public key) is refused and
-//! left as it is. A line that is no client key is an error, and so is a folder for clients in which
-//! nothing is understood: a client that was meant to be let in must not be locked out silently, nor
-//! a service be open to all.
+//! The folder is 0700 (0750 where its group may read it) and its secrets 0600, or it is refused by
+//! name: whoever reads the key is the service. Names and public keys may be 0644, as `tor` and
+//! editors leave them. Keys are made once. What does not fit together (key and `hostname`, secret
+//! and public key) is refused and left as it is. A line that is no client key is an error, and so
+//! is a folder for clients in which nothing is understood: a client that was meant to be let in
+//! must not be locked out silently, nor a service be open to all.
 
+use std::fs::Permissions;
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use cepa_crypto::client_auth::{ClientAuthPrivate, ClientAuthPublic};
@@ -42,9 +43,17 @@ pub struct ServiceKeys {
 }
 
 /// Reads the folder of a service, or makes one.
-pub fn load_or_make(dir: &Path, rng: &mut Rng) -> Result<ServiceKeys, Failure> {
-    check_private(dir)?;
-    folder::make_private(dir)?;
+pub fn load_or_make(
+    dir: &Path,
+    is_group_readable: bool,
+    rng: &mut Rng,
+) -> Result<ServiceKeys, Failure> {
+    if is_group_readable {
+        make_for_group(dir)?;
+    } else {
+        check_private(dir)?;
+        folder::make_private(dir)?;
+    }
     let path = dir.join(SECRET);
     let identity = match read_secret(&path)? {
         Some(bytes) => key_file::read_hs_secret_key(&bytes)
@@ -60,8 +69,16 @@ pub fn load_or_make(dir: &Path, rng: &mut Rng) -> Result<ServiceKeys, Failure> {
         |found| Some(String::from_utf8_lossy(found).trim().to_owned()),
     )?;
     let folder = dir.join(CLIENTS);
+    let make = |folder: &Path| match is_group_readable {
+        true => make_for_group(folder),
+        false => folder::make_private(folder),
+    };
+    if is_group_readable {
+        // What a web server needs to know; keys stay the owner's.
+        open_to_group(&dir.join(HOSTNAME), 0o640)?;
+    }
     if !folder.exists()
-        && let Err(error) = folder::make_private(&folder)
+        && let Err(error) = make(&folder)
     {
         // A folder that cannot be written has no clients to be told of.
         tracing::info!("{error}");
@@ -87,6 +104,32 @@ pub fn client_secrets(dir: &Path) -> Result<Vec<(OnionAddress, curve25519::Secre
         secrets.push((secret.address, secret.key));
     }
     Ok(secrets)
+}
+
+/// Makes the folder, if it is not there, for its group to read (`HiddenServiceDirGroupReadable`);
+/// one that is there may be so, or private.
+fn make_for_group(dir: &Path) -> Result<(), Failure> {
+    match std::fs::metadata(dir) {
+        Ok(meta) if meta.mode() & 0o027 != 0 => {
+            let mode = meta.mode() & 0o777;
+            let what = format!("other users may use this folder (mode {mode:o})");
+            fail(
+                what,
+                dir.display(),
+                "chmod 750 it if its keys are still secret",
+            )
+        }
+        Ok(_) => Ok(()),
+        Err(_) => {
+            folder::make_private(dir)?;
+            open_to_group(dir, 0o750)
+        }
+    }
+}
+
+fn open_to_group(path: &Path, mode: u32) -> Result<(), Failure> {
+    let opened = std::fs::set_permissions(path, Permissions::from_mode(mode));
+    opened.or_else(|error| fail("cannot open this to its group", path.display(), error))
 }
 
 /// A folder that is there must be its owner's alone.
@@ -212,25 +255,23 @@ fn files(dir: &Path, extension: &str) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Fa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt as _;
 
     fn service(name: &str) -> (tempfile::TempDir, PathBuf, OnionAddress) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
-        let made = load_or_make(&path, &mut Rng::from_seed([7; 32])).unwrap();
+        let made = load_or_make(&path, false, &mut Rng::from_seed([7; 32])).unwrap();
         (dir, path, made.address)
     }
 
     fn error_of(path: &Path) -> String {
-        let again = load_or_make(path, &mut Rng::from_seed([8; 32]));
+        let again = load_or_make(path, false, &mut Rng::from_seed([8; 32]));
         again.unwrap_err().to_string()
     }
 
     #[test]
     fn an_address_is_made_once() {
         let (_dir, path, address) = service("hs");
-        let again = load_or_make(&path, &mut Rng::from_seed([8; 32])).unwrap();
+        let again = load_or_make(&path, false, &mut Rng::from_seed([8; 32])).unwrap();
         assert_eq!(again.address, address);
         let hostname = std::fs::read_to_string(path.join("hostname")).unwrap();
         assert_eq!(hostname, format!("{address}\n"));
@@ -238,6 +279,26 @@ mod tests {
         assert_eq!(secret.len(), 96);
         assert!(secret.starts_with(b"== ed25519v1-secret: type0 =="));
         assert!(again.clients.is_empty());
+    }
+
+    #[test]
+    fn a_folder_may_be_for_its_group_to_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
+        let make = |path: &Path| load_or_make(path, true, &mut Rng::from_seed([7; 32]));
+        let (fresh, old) = (dir.path().join("fresh"), dir.path().join("old"));
+        make(&fresh).unwrap();
+        folder::make_private(&old).unwrap();
+        make(&old).unwrap();
+        assert_eq!((mode(&fresh), mode(&old)), (0o750, 0o700));
+        for path in [&fresh, &old] {
+            assert_eq!(mode(&path.join(CLIENTS)), 0o750);
+            assert_eq!(mode(&path.join(HOSTNAME)), 0o640);
+            assert_eq!(mode(&path.join(SECRET)), 0o600);
+            make(path).unwrap();
+        }
+        std::fs::set_permissions(&fresh, Permissions::from_mode(0o755)).unwrap();
+        assert!(make(&fresh).unwrap_err().to_string().contains("755"));
     }
 
     #[test]
@@ -254,7 +315,7 @@ mod tests {
         for name in [&path.join(HOSTNAME), &path.join(PUBLIC), &client] {
             open(name);
         }
-        let read = load_or_make(&path, &mut Rng::from_seed([8; 32])).unwrap();
+        let read = load_or_make(&path, false, &mut Rng::from_seed([8; 32])).unwrap();
         assert_eq!((read.address, read.clients), (address, vec![key]));
         open(&path.join(SECRET));
         assert!(error_of(&path).contains(SECRET));
@@ -286,7 +347,7 @@ mod tests {
         }
         .encode();
         write_secret(&path.join(CLIENTS).join("a.auth"), line.as_bytes()).unwrap();
-        let read = load_or_make(&path, &mut Rng::from_seed([8; 32])).unwrap();
+        let read = load_or_make(&path, false, &mut Rng::from_seed([8; 32])).unwrap();
         assert_eq!(read.clients, [*secret.public()]);
         write_secret(&path.join(CLIENTS).join("b.auth"), b"nonsense").unwrap();
         assert!(error_of(&path).contains("b.auth"));
@@ -299,7 +360,7 @@ mod tests {
         );
         std::fs::copy(&a, &other).unwrap();
         std::fs::create_dir(path.join(CLIENTS).join("old")).unwrap();
-        let read = load_or_make(&path, &mut Rng::from_seed([8; 32])).unwrap();
+        let read = load_or_make(&path, false, &mut Rng::from_seed([8; 32])).unwrap();
         assert_eq!(read.clients, [*secret.public()]);
         std::fs::remove_file(&a).unwrap();
         let error = error_of(&path);

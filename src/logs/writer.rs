@@ -39,17 +39,18 @@ enum To {
 }
 
 impl Output {
-    pub(super) fn open(places: &[LogPlace]) -> Result<Self, Failure> {
+    /// Files are emptied first where that is wanted.
+    pub(super) fn open(places: &[LogPlace], truncates: bool) -> Result<Self, Failure> {
         Ok(Output(Arc::new(Mutex::new(Places {
-            all: open_all(places)?,
+            all: open_all(places, truncates)?,
             is_debug: false,
             lost: 0,
         }))))
     }
 
     /// The files of these names from now on, whatever became of those before.
-    pub(super) fn reopen(&self, places: &[LogPlace]) -> Result<(), Failure> {
-        let all = open_all(places)?;
+    pub(super) fn reopen(&self, places: &[LogPlace], truncates: bool) -> Result<(), Failure> {
+        let all = open_all(places, truncates)?;
         self.places().all = all;
         Ok(())
     }
@@ -64,12 +65,12 @@ impl Output {
     }
 }
 
-fn open_all(places: &[LogPlace]) -> Result<Vec<Place>, Failure> {
+fn open_all(places: &[LogPlace], truncates: bool) -> Result<Vec<Place>, Failure> {
     let open = places.iter().map(|place| {
         let to = match &place.to {
             LogTo::Stderr => To::Stderr,
             LogTo::Stdout => To::Stdout,
-            LogTo::File(path) => To::File(open(path)?),
+            LogTo::File(path) => To::File(open(path, truncates)?),
         };
         let level = place.level;
         Ok(Place { level, to })
@@ -77,13 +78,19 @@ fn open_all(places: &[LogPlace]) -> Result<Vec<Place>, Failure> {
     open.collect()
 }
 
-fn open(path: &Path) -> Result<File, Failure> {
+fn open(path: &Path, truncates: bool) -> Result<File, Failure> {
     let opened = OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o600)
         .open(path);
-    opened.or_else(|error| fail("cannot write the log", path.display(), error))
+    // Of what is no file, such as a pipe, nothing can be taken away.
+    let emptied = opened.inspect(|file| {
+        if truncates {
+            let _ = file.set_len(0);
+        }
+    });
+    emptied.or_else(|error| fail("cannot write the log", path.display(), error))
 }
 
 impl<'a> MakeWriter<'a> for Output {
@@ -175,30 +182,45 @@ mod tests {
     fn a_renamed_file_is_written_no_more() {
         let dir = tempfile::tempdir().unwrap();
         let (path, old) = (dir.path().join("log"), dir.path().join("log.1"));
-        let output = Output::open(&to(&path)).unwrap();
+        let output = Output::open(&to(&path), false).unwrap();
         let write = |text: &str| output.make_writer().write_all(text.as_bytes()).unwrap();
         write("one\n");
         std::fs::rename(&path, &old).unwrap();
         write("two\n");
-        output.reopen(&to(&path)).unwrap();
+        output.reopen(&to(&path), false).unwrap();
         write("three\n");
         assert_eq!(std::fs::read_to_string(&old).unwrap(), "one\ntwo\n");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\n");
         // One that cannot be opened changes nothing.
-        assert!(output.reopen(&to(dir.path())).is_err());
+        assert!(output.reopen(&to(dir.path()), true).is_err());
         write("four\n");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\nfour\n");
     }
 
     #[test]
+    fn a_file_is_emptied_where_that_is_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, "old\n").unwrap();
+        let output = Output::open(&to(&path), true).unwrap();
+        let write = |text: &str| output.make_writer().write_all(text.as_bytes()).unwrap();
+        write("one\n");
+        write("two\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+        output.reopen(&to(&path), true).unwrap();
+        write("three\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\n");
+    }
+
+    #[test]
     fn lines_that_a_full_disk_does_not_take_are_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let output = Output::open(&to(Path::new("/dev/full"))).unwrap();
+        let output = Output::open(&to(Path::new("/dev/full")), false).unwrap();
         let write = |text: &str| output.make_writer().write_all(text.as_bytes()).unwrap();
         write("one\n");
         write("two\n");
         let path = dir.path().join("log");
-        output.reopen(&to(&path)).unwrap();
+        output.reopen(&to(&path), false).unwrap();
         write("three\n");
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "(2 lines of this log could not be written)\nthree\n");

@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
 use cepa_circuit::StreamKey;
 use cepa_client::automap::Automap;
 use cepa_client::status::StreamSource;
 use cepa_client::{Client, Isolation, Protocol, RequestId};
+use cepa_netdoc::policy::PortRange;
 use cepa_wire::end::EndReason;
 use cepa_wire::host::Host;
 use cepa_wire::resolve::{Answer as Resolved, AnswerValue};
@@ -26,12 +28,16 @@ use crate::clock;
 use crate::config::{Caution, Listener};
 use crate::doors::{APPLICATIONS, Doors, Gate, Pass};
 use crate::listen::OwnedSocket;
+use crate::logs::Scrubbed;
 use crate::net::edge::{self, Socket};
 use crate::net::worker::Worker;
 use crate::status::onion::Probe;
 
 /// Bytes read from an application at once while its request waits.
 const READ_BYTES: usize = 4096;
+
+/// How long an application may take to say what it wants, unless the operator says it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long an address that stands for a name may be kept, in seconds.
 const AUTOMAP_TTL_SECS: u32 = 60;
@@ -129,6 +135,7 @@ pub(crate) struct Applications {
     caution: Caution,
     /// Ports of which the log has warned; 0: addresses that were asked for.
     warned: RefCell<BTreeSet<u16>>,
+    request_max: Cell<Duration>,
     gate: Gate,
 }
 
@@ -147,6 +154,7 @@ impl Applications {
             automap: automap.map(RefCell::new),
             caution,
             warned: RefCell::default(),
+            request_max: Cell::new(REQUEST_TIMEOUT),
             gate: doors.gate(APPLICATIONS),
         })
     }
@@ -170,6 +178,9 @@ impl Applications {
     {
         loop {
             let (tcp, peer, place) = self.gate.accept(&listener).await;
+            if !self.may_use(peer) {
+                continue;
+            }
             // Batches are made by the circuit, not by the kernel.
             let _ = tcp.set_nodelay(true);
             let place = Rc::new(place);
@@ -196,6 +207,26 @@ impl Applications {
             let place = Rc::clone(&visitor.place);
             begin(serve(Rc::clone(&self), unix, visitor), place, purpose);
         }
+    }
+
+    /// Whether a port is for somebody at this address (`SocksPolicy`).
+    pub(crate) fn may_use(&self, peer: SocketAddr) -> bool {
+        let policy = self.caution.policy.as_ref();
+        let may = policy.is_none_or(|policy| policy.allows(peer.ip(), PortRange::ALL.low));
+        if !may {
+            tracing::info!(peer = %Scrubbed(peer), "not one of those whom SocksPolicy accepts");
+        }
+        may
+    }
+
+    /// How long an application may take to say what it wants (`SocksTimeout`).
+    pub(crate) fn request_max(&self) -> Duration {
+        self.request_max.get()
+    }
+
+    /// The same from now on; none: as long as is usual.
+    pub(crate) fn set_request_max(&self, max: Option<Duration>) {
+        self.request_max.set(max.unwrap_or(REQUEST_TIMEOUT));
     }
 
     /// Asks, waits, writes the reply that `reply` makes of the answer, serves the stream.
@@ -273,6 +304,19 @@ impl Applications {
         let is_address = matches!(request.address, Host::Ip(_))
             && request.command != SocksCommand::ResolvePtr
             && matches!(protocol, Protocol::Socks(_));
+        if let (Protocol::Socks(version), true) = (protocol, self.caution.test_socks) {
+            let port = request.port;
+            match is_address {
+                true => tracing::info!(
+                    "unsafe: an application asks for an address ({version:?}, port {port}), which \
+                     it may have looked up by itself (TestSocks)"
+                ),
+                false => tracing::info!(
+                    "safe: an application leaves the name to us ({version:?}, port {port}) \
+                     (TestSocks)"
+                ),
+            }
+        }
         let is_mapped = || {
             self.worker
                 .peek(|client| client.is_mapped(&request.address))
@@ -306,7 +350,7 @@ impl Applications {
                 }
                 Err(()) => Some(Answer::Failed(SocksStatus::HOST_UNREACHABLE)),
             },
-            (SocksCommand::Resolve, Host::Name(name)) if Automap::is_for(name) => {
+            (SocksCommand::Resolve, Host::Name(name)) if automap.is_for(name) => {
                 let answer = |is_ipv6| Resolved {
                     value: AnswerValue::Ip(automap.address(name, is_ipv6)),
                     ttl: AUTOMAP_TTL_SECS,

@@ -6,6 +6,7 @@
 
 mod control;
 mod links;
+mod saved;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,9 +16,7 @@ use std::sync::Arc;
 
 use cepa_client::automap::Automap;
 use cepa_client::status::ClientStatus;
-use cepa_client::{
-    Client, ClientConfig as CoreConfig, Command, Directory, FetchId, Rules, Saved, SavedState,
-};
+use cepa_client::{Client, ClientConfig as CoreConfig, Command, Directory, FetchId, Rules, Saved};
 use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{Rng, curve25519};
 use cepa_dir::DirRequest;
@@ -30,7 +29,7 @@ use super::applications::{Answer, Applications};
 use super::mirror::Mirror;
 use super::onion::{self, Hosting};
 use super::ports::{Changing, Ports};
-use super::{Lifecycle, fetch as exchange, guards, log_kept, network_file, stays, until};
+use super::{Lifecycle, fetch as exchange, log_kept, network_file, stays, until};
 use crate::clock;
 use crate::config::ClientConfig;
 use crate::config::written::{Changes, Written};
@@ -49,18 +48,23 @@ use crate::network::Network;
 use crate::proxy::Proxy;
 use crate::reload::{Asked, Reread};
 use crate::status::{self, Query, Sockets, Subject};
-use crate::store::{Change, Durability, Store};
+use crate::store::{Change, Durability};
 use crate::tls;
 use crate::torrc::ours;
 use crate::transports::Transports;
 
 /// The keys that take effect at a start only.
-const FIXED: [&str; 20] = [
+const FIXED: [&str; 25] = [
     "inline_network",
     "dns",
     "redirect",
     "tproxy",
     "automap",
+    "automap_suffixes",
+    "virtual_ipv4",
+    "virtual_ipv6",
+    "socks_policy",
+    "test_socks",
     "safe_socks",
     "warn_plaintext_ports",
     "reject_plaintext_ports",
@@ -123,7 +127,7 @@ fn core(
     let client = Client::new(
         core_config(config, network, rules),
         Arc::new(network_file(network)),
-        saved_state(keep.store(), folder)?,
+        saved::state(keep.store(), folder)?,
         rng,
         clock::now(),
     );
@@ -161,12 +165,11 @@ async fn serve(
     let share = limit_memory(&mut client, config.max_memory);
     begin_as(&mut client, &config);
     let (worker, mut commands) = Worker::new(client, Arc::default(), share, None);
-    let automap = config.automap.then(|| Automap::new(rng.fork()));
     let mirror = Mirror::of(&lifecycle.reporter, folder.path(), keep.store());
     let transports = links::transports(&config)?;
     let mut runner = Runner {
         hosting: Hosting::new(Rc::clone(&worker), doors.gate(VISITORS), opened, rng.fork()),
-        applications: Applications::new(Rc::clone(&worker), automap, config.caution, &doors),
+        applications: applications(&worker, &config, &doors, &mut rng),
         tls: tls::client_config(tls::provider())
             .map_err(|error| Failure::new("TLS cannot be set up", "this process", error))?,
         bind: config.outbound_bind_address,
@@ -205,6 +208,21 @@ async fn serve(
     }
     finish(runner).await;
     Ok(())
+}
+
+/// Those who come to the ports of a client.
+fn applications(
+    worker: &Rc<Worker<Client>>,
+    config: &ClientConfig,
+    doors: &Doors,
+    rng: &mut Rng,
+) -> Rc<Applications> {
+    let automap = config.automap.clone();
+    let automap = automap.map(|rules| Automap::new(rules, rng.fork()));
+    let caution = config.caution.clone();
+    let all = Applications::new(Rc::clone(worker), automap, caution, doors);
+    all.set_request_max(config.wishes.circuits.request);
+    all
 }
 
 /// Tells controllers the last, ends the transports, and keeps what is not kept yet.
@@ -297,13 +315,17 @@ impl Runner {
         self.hosting.host(opened);
         self.know(client_keys);
         self.transports.set(transports);
+        let request_max = config.wishes.circuits.request;
+        self.applications.set_request_max(request_max);
         self.worker.with(|client, now| {
             client.set_bridges(&config.bridges, now);
             client.set_rules(rules, now);
+            client.set_wishes(config.wishes.clone(), now);
             client.controller(now).set_manners(config.manners);
             let dirtiness = config.circuit_dirtiness_max;
             client.controller(now).set_circuit_dirtiness(dirtiness);
             client.set_address_map(&config.mappings);
+            client.set_virtual_nets(config.virtual_nets);
             client.set_off(config.is_off, now);
         });
         self.given.take(&config);
@@ -402,8 +424,9 @@ impl Runner {
             Command::OnionStream {
                 stream,
                 service,
+                circuit,
                 port,
-            } => self.hosting.connect(stream, service, port),
+            } => self.hosting.connect(stream, (service, circuit), port),
             Command::OnionPublished { service } => {
                 if let Some(address) = self.hosting.address(service) {
                     self.reporter.report(&Stage::OnionUp(address.to_string()));
@@ -414,7 +437,7 @@ impl Runner {
                     let listed = microdescs.iter().copied();
                     self.keep.tend(&kept::listed_microdescs(listed));
                 }
-                changes.extend(changes_of(saved));
+                changes.extend(saved::changes(saved));
             }
             Command::Events => self.tell_events(),
             Command::Bootstrap(status) => {
@@ -491,6 +514,7 @@ impl Runner {
 fn begin_as(client: &mut Client, config: &ClientConfig) {
     client.controller(clock::now()).set_manners(config.manners);
     client.set_address_map(&config.mappings);
+    client.set_virtual_nets(config.virtual_nets);
     if config.is_off {
         tracing::info!("DisableNetwork is set: the network is left alone until it is not");
     }
@@ -507,52 +531,6 @@ fn rules(config: &ClientConfig) -> Result<Rules, Failure> {
 fn client_keys(config: &ClientConfig) -> Result<ClientKeys, Failure> {
     let dir = config.onion_auth_dir.as_ref();
     dir.map_or(Ok(Vec::new()), |dir| keyfiles::onion::client_secrets(dir))
-}
-
-fn changes_of(saved: Saved) -> Vec<Change> {
-    let put = |kind, key: String, text: &str| Change::Put {
-        kind,
-        key,
-        bytes: text.as_bytes().to_vec(),
-    };
-    match saved {
-        Saved::Guards(text) => vec![put(kept::GUARDS, String::new(), &text)],
-        Saved::BuildTimes(text) => vec![put(kept::BUILD_TIMES, String::new(), &text)],
-        Saved::PathBias(text) => vec![put(kept::PATH_BIAS, String::new(), &text)],
-        Saved::Vanguards(text) => vec![put(kept::VANGUARDS, String::new(), &text)],
-        Saved::Consensus { text, .. } => vec![put(kept::CONSENSUS, String::new(), &text)],
-        Saved::Certificate { identity, text } => {
-            vec![put(kept::CERTIFICATE, identity.to_string(), &text)]
-        }
-        Saved::Microdescs(texts) => {
-            let entry = |text: &String| {
-                let digest = cepa_crypto::digest::sha256(text.as_bytes());
-                put(
-                    kept::MICRODESC,
-                    cepa_crypto::encoding::hex_upper(&digest),
-                    text,
-                )
-            };
-            texts.iter().map(entry).collect()
-        }
-    }
-}
-
-fn saved_state(store: &mut Store, folder: &Folder) -> Result<SavedState, Failure> {
-    kept::tidy(store, clock::now().wall)?;
-    Ok(SavedState {
-        guards: guards::load(store, folder.path())?,
-        build_times: store.texts(kept::BUILD_TIMES)?.into_iter().next(),
-        path_bias: store.texts(kept::PATH_BIAS)?.into_iter().next(),
-        vanguards: store.texts(kept::VANGUARDS)?.into_iter().next(),
-        certificates: store.texts(kept::CERTIFICATE)?,
-        consensus: store
-            .texts(kept::CONSENSUS)?
-            .into_iter()
-            .next()
-            .map(Arc::from),
-        microdescs: store.texts(kept::MICRODESC)?,
-    })
 }
 
 fn core_config(config: &ClientConfig, network: &Network, rules: Rules) -> CoreConfig {
@@ -574,5 +552,6 @@ fn core_config(config: &ClientConfig, network: &Network, rules: Rules) -> CoreCo
         dns_reject_internal: config.dns_reject_internal,
         circuit_dirtiness_max: config.circuit_dirtiness_max,
         is_off: config.is_off,
+        wishes: config.wishes.clone(),
     }
 }

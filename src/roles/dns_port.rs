@@ -90,6 +90,10 @@ async fn answer(
     peer: SocketAddr,
 ) -> Message {
     let mut answer = head_of(question);
+    if !applications.may_use(peer) {
+        answer.metadata.response_code = ResponseCode::Refused;
+        return answer;
+    }
     let (command, address) = match wanted(question) {
         Ok(wanted) => wanted,
         Err(code) => {

@@ -17,7 +17,6 @@ use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::applications::{Answer, Applications, Asked, Visitor};
-use super::socks::REQUEST_TIMEOUT;
 use crate::net::edge::{self, Socket};
 
 /// Headers of a request, at most.
@@ -42,7 +41,7 @@ pub(crate) async fn serve<S: Socket>(
     hyper::server::conn::http1::Builder::new()
         .max_headers(HEADERS_MAX)
         .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_TIMEOUT)
+        .header_read_timeout(applications.request_max())
         .serve_connection(TokioIo::new(tcp), service)
         .with_upgrades()
         .await

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_circuit::StreamKey;
-use cepa_client::Client;
 use cepa_client::onion::services::{DosLimits, ServiceConfig, ServiceId, ServiceStatus};
+use cepa_client::{CircuitId, Client};
 use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{Rng, curve25519, ed25519};
 use cepa_wire::end::EndReason;
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::clock;
@@ -39,6 +39,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 struct Hosted {
     address: OnionAddress,
     ports: Vec<PortTarget>,
+    /// Its programs are told which circuit a connection is of.
+    tells_circuits: bool,
     /// A controller has added it; no configuration knows of it.
     is_added: bool,
 }
@@ -91,7 +93,7 @@ pub(crate) struct Opened {
 pub(crate) fn open(configs: &[OnionServiceConfig], rng: &mut Rng) -> Result<Vec<Opened>, Failure> {
     let mut opened: Vec<Opened> = Vec::new();
     for config in configs {
-        let keys = load_or_make(&config.dir, rng)?;
+        let keys = load_or_make(&config.dir, config.is_group_readable, rng)?;
         if opened.iter().any(|one| one.keys.address == keys.address) {
             return fail(
                 "two services of one address",
@@ -155,6 +157,7 @@ impl Hosting {
             let hosted = Hosted {
                 address,
                 ports: config.ports,
+                tells_circuits: config.tells_circuits,
                 is_added: false,
             };
             self.services.insert(id, hosted);
@@ -185,6 +188,7 @@ impl Hosting {
         let hosted = Hosted {
             address,
             ports: added.ports,
+            tells_circuits: false,
             is_added: true,
         };
         self.services.insert(id, hosted);
@@ -214,8 +218,15 @@ impl Hosting {
     }
 
     /// Connects a visitor's stream and serves it until it ends.
-    pub(crate) fn connect(&mut self, stream: StreamKey, service: ServiceId, port: u16) {
-        let ports = self.services.get(&service).map(|one| &one.ports[..]);
+    pub(crate) fn connect(
+        &mut self,
+        stream: StreamKey,
+        (service, circuit): (ServiceId, CircuitId),
+        port: u16,
+    ) {
+        let hosted = self.services.get(&service);
+        let tells_circuits = hosted.is_some_and(|one| one.tells_circuits);
+        let ports = hosted.map(|one| &one.ports[..]);
         let targets = ports.unwrap_or_default().iter();
         let targets: Vec<&Target> = targets
             .filter(|one| one.port == port)
@@ -230,6 +241,7 @@ impl Hosting {
                     worker,
                     gate: self.gate.clone(),
                     unanswered: Rc::clone(&self.unanswered),
+                    header: tells_circuits.then(|| proxy_header(circuit, port)),
                 };
                 tokio::task::spawn_local(connect(waiting, stream, Target::clone(target)));
             }
@@ -270,6 +282,8 @@ fn core_config(keys: ServiceKeys, config: &OnionServiceConfig) -> ServiceConfig 
             burst: limit.burst,
         }),
         streams_max: config.streams_max.and_then(|max| usize::try_from(max).ok()),
+        closes_on_excess: config.closes_on_excess,
+        allows_unknown_ports: config.allows_unknown_ports,
         ..ServiceConfig::new(keys.identity, ports)
     }
 }
@@ -279,6 +293,16 @@ struct Waiting {
     worker: Rc<Worker<Client>>,
     gate: Gate,
     unanswered: Rc<Cell<cepa_wire::Repeats>>,
+    /// What its program is told first.
+    header: Option<String>,
+}
+
+/// The header of the PROXY protocol by which programs tell circuits apart, as `tor` writes it: the
+/// number of the circuit is in an address of a range of its own.
+fn proxy_header(circuit: CircuitId, port: u16) -> String {
+    let [.., a, b, c, d] = circuit.0.to_be_bytes();
+    let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    format!("PROXY TCP6 fc00:dead:beef:4dad::{high:x}:{low:x} ::1 {low} {port}\r\n")
 }
 
 async fn connect(waiting: Waiting, stream: StreamKey, target: Target) {
@@ -295,7 +319,7 @@ async fn connect(waiting: Waiting, stream: StreamKey, target: Target) {
         worker.with(|client, now| client.stream_close(stream, reason, now));
     };
     let served = tokio::select! {
-        served = connect_at(worker, &pass, stream, target) => served,
+        served = connect_at(&waiting, &pass, stream, target) => served,
         () = evicted => return,
     };
     if let Err(error) = served {
@@ -309,24 +333,28 @@ async fn connect(waiting: Waiting, stream: StreamKey, target: Target) {
 }
 
 async fn connect_at(
-    worker: &Rc<Worker<Client>>,
+    waiting: &Waiting,
     pass: &Arc<Pass>,
     stream: StreamKey,
     target: Target,
 ) -> io::Result<()> {
+    let worker = &waiting.worker;
+    let header = waiting.header.as_deref().unwrap_or_default().as_bytes();
     let tcp = match target {
         Target::Tcp(addr) => while_wanted(worker, stream, TcpStream::connect(addr)).await?,
         Target::Host(host, port) => {
             while_wanted(worker, stream, TcpStream::connect((host, port))).await?
         }
         Target::Unix(path) => {
-            if let Some(unix) = while_wanted(worker, stream, UnixStream::connect(path)).await? {
+            if let Some(mut unix) = while_wanted(worker, stream, UnixStream::connect(path)).await? {
+                unix.write_all(header).await?;
                 serve(worker, pass, stream, unix.into_split()).await;
             }
             return Ok(());
         }
     };
-    if let Some(tcp) = tcp {
+    if let Some(mut tcp) = tcp {
+        tcp.write_all(header).await?;
         // Batches are made by the circuit, not by the kernel.
         let _ = tcp.set_nodelay(true);
         serve(worker, pass, stream, tcp.into_split()).await;
@@ -369,4 +397,17 @@ async fn serve<R, W>(
 async fn within<T>(connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
     connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn circuits_are_told_as_tor_tells_them() {
+        assert_eq!(
+            proxy_header(CircuitId(0x0001_002a), 80),
+            "PROXY TCP6 fc00:dead:beef:4dad::1:2a ::1 42 80\r\n"
+        );
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
 
 use cepa_client::Protocol;
 use cepa_wire::host::Host;
@@ -12,16 +11,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::applications::{Answer, Applications, Asked, Visitor, host_of};
 use crate::net::edge::Socket;
 
-/// How long an application may take to say what it wants.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// Serves one connection to a port.
 pub(crate) async fn serve<S: Socket>(
     applications: Rc<Applications>,
     mut tcp: S,
     visitor: Visitor,
 ) -> io::Result<()> {
-    let Ok(asked) = tokio::time::timeout(REQUEST_TIMEOUT, read_request(&mut tcp)).await else {
+    let asked = tokio::time::timeout(applications.request_max(), read_request(&mut tcp));
+    let Ok(asked) = asked.await else {
         visitor.place.timed_out();
         return Err(io::ErrorKind::TimedOut.into());
     };

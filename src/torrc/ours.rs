@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use crate::config::{ClientConfig, RelayConfig};
 
 /// Keys that an option of `tor` says as they are.
-const SAME: [(&str, &str); 47] = [
+const SAME: [(&str, &str); 52] = [
     ("disable_network", "DisableNetwork"),
     ("streams_unattached", "__LeaveStreamsUnattached"),
     ("map_address", "MapAddress"),
@@ -16,6 +16,11 @@ const SAME: [(&str, &str); 47] = [
     ("dns", "DNSPort"),
     ("redirect", "TransPort"),
     ("automap", "AutomapHostsOnResolve"),
+    ("automap_suffixes", "AutomapHostsSuffixes"),
+    ("virtual_ipv4", "VirtualAddrNetworkIPv4"),
+    ("virtual_ipv6", "VirtualAddrNetworkIPv6"),
+    ("socks_policy", "SocksPolicy"),
+    ("test_socks", "TestSocks"),
     ("data_dir", "DataDirectory"),
     ("distinct_subnets", "EnforceDistinctSubnets"),
     ("onion_auth_dir", "ClientOnionAuthDir"),
@@ -65,23 +70,98 @@ const SAME: [(&str, &str); 47] = [
     ("accounting_max", "AccountingMax"),
     ("workers", "NumCPUs"),
 ];
-const PATHS: [(&str, &str); 9] = [
+const PATHS: [(&str, &str); 12] = [
     ("entry", "EntryNodes"),
     ("middle", "MiddleNodes"),
     ("exit", "ExitNodes"),
     ("exclude", "ExcludeNodes"),
     ("exclude_exit", "ExcludeExitNodes"),
+    ("layer2", "HSLayer2Nodes"),
+    ("layer3", "HSLayer3Nodes"),
+    ("families", "NodeFamily"),
     ("strict", "StrictNodes"),
     ("exclude_unknown", "GeoIPExcludeUnknown"),
     ("geoip", "GeoIPFile"),
     ("geoip6", "GeoIPv6File"),
 ];
-const CONTROL: [(&str, &str); 5] = [
+const CONTROL: [(&str, &str); 6] = [
     ("listen", "ControlPort"),
     ("cookie", "CookieAuthentication"),
     ("cookie_file", "CookieAuthFile"),
     ("cookie_file_group_readable", "CookieAuthFileGroupReadable"),
     ("write_to_file", "ControlPortWriteToFile"),
+    ("file_group_readable", "ControlPortFileGroupReadable"),
+];
+
+/// Keys, and the option that each is.
+type Keys = &'static [(&'static str, &'static str)];
+
+/// Tables whose keys are options as they are.
+const WISHES: [(&str, Keys); 6] = [
+    (
+        "guards",
+        &[
+            ("used", "NumEntryGuards"),
+            ("primary", "NumPrimaryGuards"),
+            ("directory", "NumDirectoryGuards"),
+            ("lifetime", "GuardLifetime"),
+        ],
+    ),
+    (
+        "path_bias",
+        &[
+            ("circuits_min", "PathBiasCircThreshold"),
+            ("notice", "PathBiasNoticeRate"),
+            ("warn", "PathBiasWarnRate"),
+            ("extreme", "PathBiasExtremeRate"),
+            ("drop_guards", "PathBiasDropGuards"),
+            ("scale_circuits", "PathBiasScaleThreshold"),
+            ("uses_min", "PathBiasUseThreshold"),
+            ("notice_use", "PathBiasNoticeUseRate"),
+            ("extreme_use", "PathBiasExtremeUseRate"),
+            ("scale_uses", "PathBiasScaleUseThreshold"),
+        ],
+    ),
+    (
+        "circuits",
+        &[
+            ("build_timeout", "CircuitBuildTimeout"),
+            ("learn_build_timeout", "LearnCircuitBuildTimeout"),
+            ("available_timeout", "CircuitsAvailableTimeout"),
+            ("stream_timeout", "CircuitStreamTimeout"),
+            ("request_timeout", "SocksTimeout"),
+            ("pending_max", "MaxClientCircuitsPending"),
+            ("long_lived_ports", "LongLivedPorts"),
+            ("paths_needed", "PathsNeededToBuildCircuits"),
+        ],
+    ),
+    (
+        "fetches",
+        &[
+            ("network", "FetchServerDescriptors"),
+            ("onion_descriptors", "FetchHidServDescriptors"),
+            ("publish_onion_descriptors", "PublishHidServDescriptors"),
+        ],
+    ),
+    (
+        "dormancy",
+        &[
+            ("enabled", "DormantTimeoutEnabled"),
+            ("after", "DormantClientTimeout"),
+            ("idle_streams", "DormantTimeoutDisabledByIdleStreams"),
+            ("at_first_start", "DormantOnFirstStartup"),
+            ("canceled_by_start", "DormantCanceledByStartup"),
+        ],
+    ),
+    (
+        "reach",
+        &[
+            ("addresses", "ReachableAddresses"),
+            ("ipv4", "ClientUseIPv4"),
+            ("ipv6", "ClientUseIPv6"),
+            ("prefer_ipv6", "ClientPreferIPv6ORPort"),
+        ],
+    ),
 ];
 
 /// A key that an option says the other way round.
@@ -112,7 +192,10 @@ pub(crate) fn torrc(table: &Table) -> String {
                 let services = services.iter().filter_map(Value::as_table);
                 services.for_each(|service| onion_lines(service, &mut text));
             }
-            (_, Value::Table(_)) => text += &format!("# [{key}] has no option of tor\n"),
+            (key, Value::Table(table)) => match WISHES.iter().find(|(name, _)| *name == key) {
+                Some((name, known)) => lines(table, known, &format!("{name}."), &mut text),
+                None => text += &format!("# [{key}] has no option of tor\n"),
+            },
             _ => {}
         }
     }
@@ -183,7 +266,7 @@ fn lines(table: &Table, known: &[(&str, &str)], prefix: &str, text: &mut String)
 
 /// Whether an option has its values on one line.
 fn is_list(option: &str) -> bool {
-    ["Nodes", "PlaintextPorts"]
+    ["Nodes", "PlaintextPorts", "LongLivedPorts", "HostsSuffixes"]
         .iter()
         .any(|end| option.ends_with(end))
         || option == "MyFamily"
@@ -215,7 +298,18 @@ fn onion_lines(service: &Table, text: &mut String) {
         "HiddenServiceNumIntroductionPoints",
         service.get("intro_points"),
     );
-    put("HiddenServiceMaxStreams", service.get("streams_max"));
+    for (option, key) in [
+        ("HiddenServiceMaxStreams", "streams_max"),
+        (
+            "HiddenServiceMaxStreamsCloseCircuit",
+            "streams_max_close_circuit",
+        ),
+        ("HiddenServiceAllowUnknownPorts", "allow_unknown_ports"),
+        ("HiddenServiceDirGroupReadable", "dir_group_readable"),
+        ("HiddenServiceExportCircuitID", "export_circuit_id"),
+    ] {
+        put(option, service.get(key));
+    }
     if let Some(limit) = service.get("introductions").and_then(Value::as_table) {
         put(
             "HiddenServiceEnableIntroDoSDefense",
@@ -243,7 +337,11 @@ mod tests {
     fn ours_is_written_as_a_torrc() {
         let table = "socks = [\"127.0.0.1:1\"]\nautomap = true\nnetwork = \"n\"\n\
             disable_network = true\ncircuits_ahead = false\nmap_address = [\"a b\"]\n\
-            [paths]\nexit = [\"a\", \"{de}\"]\n[dos]\nconnection_enabled = true\n\
+            [paths]\nexit = [\"a\", \"{de}\"]\nlayer2 = [\"b\"]\nfamilies = [\"c, d\", \"e, f\"]\n\
+            [guards]\nused = 2\n[path_bias]\nnotice = 0.5\n[fetches]\nnetwork = false\n\
+            [circuits]\nlong_lived_ports = [22, 23]\n[dormancy]\nafter = 700\n\
+            [reach]\naddresses = [\"accept *:443\"]\nipv4 = false\n\
+            [dos]\nconnection_enabled = true\n\
             [[onion_service]]\ndir = \"d\"\nports = [\"80=127.0.0.1:8080\"]\n";
         let text = torrc(&table.parse().unwrap());
         for line in [
@@ -253,6 +351,15 @@ mod tests {
             "__DisablePredictedCircuits 1\n",
             "MapAddress a b\n",
             "ExitNodes a,{de}\n",
+            "HSLayer2Nodes b\n",
+            "NodeFamily c, d\nNodeFamily e, f\n",
+            "NumEntryGuards 2\n",
+            "PathBiasNoticeRate 0.5\n",
+            "FetchServerDescriptors 0\n",
+            "LongLivedPorts 22,23\n",
+            "DormantClientTimeout 700\n",
+            "ReachableAddresses accept *:443\n",
+            "ClientUseIPv4 0\n",
             "DoSConnectionEnabled 1\n",
             "HiddenServiceDir d\nHiddenServicePort 80 127.0.0.1:8080\n",
             "# network = \"n\" has no option of tor\n",

@@ -17,6 +17,7 @@ use cepa_netdoc::params::Params;
 use cepa_wire::Now;
 
 use crate::status::{BuildTimesChange, BuildTimesStatus};
+use crate::wishes::CircuitWishes;
 
 /// Times that are kept (path-spec 2.4.2).
 const TIMES_MAX: usize = 1000;
@@ -78,6 +79,19 @@ impl BuildTimeParams {
             learning_idle_max: secs("cbtlearntimeout", 180, 10, 60_000),
             learning_open_max: count("cbtmaxopencircs", 10, 0, 14),
         }
+    }
+
+    /// The same where an operator says otherwise. While times are learnt, a first one below the
+    /// least that the network allows is that.
+    pub(crate) fn wished(mut self, wishes: &CircuitWishes) -> Self {
+        self.is_disabled |= wishes.learns_nothing;
+        if let Some(first) = wishes.build {
+            self.timeout_first = match self.is_disabled {
+                true => first,
+                false => first.max(self.timeout_min),
+            };
+        }
+        self
     }
 }
 
@@ -146,6 +160,13 @@ impl BuildTimes {
         Ok(read)
     }
 
+    /// Takes others, by the parameters that there are.
+    pub(crate) fn replace(&mut self, by: Self) {
+        let params = self.params;
+        *self = by;
+        self.set_params(params);
+    }
+
     /// The histogram as text: for each bin its middle in milliseconds, and how many times fell
     /// into it.
     pub(crate) fn encode(&self) -> String {
@@ -161,12 +182,16 @@ impl BuildTimes {
         if params == self.params {
             return;
         }
+        let had_first = self.params.timeout_first;
         self.params = params;
         if params.is_disabled {
             self.times.clear();
             self.unsaved = 1;
         }
         self.late.clear();
+        if self.is_learning() && params.timeout_first != had_first {
+            (self.timeout, self.close) = (params.timeout_first, params.timeout_first);
+        }
         self.estimate();
     }
 

@@ -12,8 +12,8 @@ use super::build_times::MEASURED_HOPS;
 use super::ending::vanguard_failed;
 use super::links::Need;
 use super::path_bias::BiasEvent;
-use super::pool::{CLEAN_MAX, Purpose, Stage};
-use super::{Circuits, Event, by_hand};
+use super::pool::{Purpose, Stage};
+use super::{Circuits, Event, by_hand, wishes};
 use crate::context::Context;
 use crate::names::CircuitId;
 use crate::select::choice::Chosen;
@@ -40,8 +40,11 @@ impl Circuits {
             .choice
             .exit_path(need, excluded_exits, view, ctx.rng, ctx.now)?;
         tracing::debug!(path = %chosen.0, "a circuit is begun");
+        let is_stable = wishes::is_stable(&chosen, need, &self.choice);
         let purpose = |[_, _, exit]: [Relay; 3]| Purpose::General(Box::new(exit));
-        Ok(self.open_path(chosen, purpose, ctx))
+        let opened = self.open_path(chosen, purpose, ctx);
+        wishes::note_stable(opened, is_stable, &mut self.pool);
+        Ok(opened)
     }
 
     /// Begins a path for onion services; `None` if there are too many, or if it is too early after
@@ -123,7 +126,7 @@ impl Circuits {
             entry.by_hand = self.making.take();
         }
         self.tell(id, CircuitChange::Launched, ctx);
-        match self.links.need(target, ctx.now, ctx.commands) {
+        match wishes::need(self, target, ctx) {
             Need::Open(channel) => self.begin(id, channel, ctx),
             Need::Opening => self.plan_review(id, ctx.now),
             Need::Full => {
@@ -195,7 +198,7 @@ impl Circuits {
         // Those that are built to learn go sooner.
         let idle_max = match self.build_times.is_learning() {
             true => self.build_times.params().learning_idle_max,
-            false => CLEAN_MAX,
+            false => self.upkeep.idle_max(),
         };
         let Some(entry) = self.pool.built(id, idle_max, ctx.now) else {
             return;

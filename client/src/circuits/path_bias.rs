@@ -19,6 +19,7 @@ use cepa_netdoc::params::Params;
 use super::pool::{Entry, Purpose};
 use crate::plane::CircuitClose;
 use crate::select::guards::Guards;
+use crate::wishes::PathBiasWishes;
 
 /// Guards whose counts are kept.
 const GUARDS_MAX: usize = 256;
@@ -42,6 +43,8 @@ pub(crate) struct PathBiasParams {
     extreme_use: f64,
     scale_uses: f64,
     scale: f64,
+    /// A guard that is extreme is used no more.
+    drops: bool,
 }
 
 impl PathBiasParams {
@@ -62,6 +65,26 @@ impl PathBiasParams {
             extreme_use: share("pb_extremeusepct", 60),
             scale_uses: count("pb_scaleuse", 100, 10),
             scale: f64::from(factor) / f64::from(divisor),
+            drops: params.value("pb_dropguards", 0, 0, 1) == 1,
+        }
+    }
+
+    /// The same where an operator says otherwise.
+    pub(crate) fn wished(self, wishes: &PathBiasWishes) -> Self {
+        let count = |wish: Option<u32>, else_| wish.map_or(else_, f64::from);
+        let share = |wish: Option<f64>, else_| wish.unwrap_or(else_);
+        PathBiasParams {
+            circuits_min: count(wishes.circuits_min, self.circuits_min),
+            notice: share(wishes.notice, self.notice),
+            warn: share(wishes.warn, self.warn),
+            extreme: share(wishes.extreme, self.extreme),
+            scale_circuits: count(wishes.scale_circuits, self.scale_circuits),
+            uses_min: count(wishes.uses_min, self.uses_min),
+            notice_use: share(wishes.notice_use, self.notice_use),
+            extreme_use: share(wishes.extreme_use, self.extreme_use),
+            scale_uses: count(wishes.scale_uses, self.scale_uses),
+            scale: self.scale,
+            drops: wishes.drops.unwrap_or(self.drops),
         }
     }
 }
@@ -167,6 +190,33 @@ impl PathBias {
     pub(crate) fn set(&mut self, params: PathBiasParams, guards: &[RsaId]) {
         self.params = params;
         self.guards.retain(|id, _| guards.contains(id));
+    }
+
+    /// The guards that are so bad that they are to be used no more: none, unless that is wanted.
+    pub(crate) fn dropped(&self) -> Vec<RsaId> {
+        let params = &self.params;
+        let is_dropped = |counts: &Counts| {
+            let few = |done: f64, of: f64, min: f64, share: f64| of >= min && done / of < share;
+            let Counts {
+                attempts,
+                successes,
+                use_attempts,
+                use_successes,
+                ..
+            } = *counts;
+            few(successes, attempts, params.circuits_min, params.extreme)
+                || few(
+                    use_successes,
+                    use_attempts,
+                    params.uses_min,
+                    params.extreme_use,
+                )
+        };
+        let bad = self
+            .guards
+            .iter()
+            .filter(|(_, counts)| params.drops && is_dropped(counts));
+        bad.map(|(id, _)| *id).collect()
     }
 
     /// What is known of the guards.
@@ -361,6 +411,45 @@ mod tests {
             told.extend(bias.count(guard, BiasEvent::Used { answered }));
         }
         assert_eq!(told.first(), Some(&Level::Notice));
+    }
+
+    #[test]
+    fn an_operator_says_when_and_what_follows() {
+        let (mut bias, guard) = (PathBias::default(), RsaId::from(GUARD));
+        let wishes = PathBiasWishes {
+            circuits_min: Some(10),
+            notice: Some(0.95),
+            warn: Some(0.5),
+            extreme: Some(0.3),
+            drops: Some(true),
+            scale_circuits: Some(40),
+            uses_min: Some(5),
+            notice_use: Some(0.9),
+            extreme_use: Some(0.3),
+            scale_uses: Some(20),
+        };
+        let params = PathBiasParams::read(&Params::new()).wished(&wishes);
+        bias.set(params, &[guard]);
+        let mut told = Vec::new();
+        for n in 0..60_u32 {
+            told.extend(bias.count(guard, BiasEvent::Begun));
+            if n % 10 != 0 {
+                told.extend(bias.count(guard, BiasEvent::Built));
+            }
+        }
+        assert_eq!(told.first(), Some(&Level::Notice), "{told:?}");
+        assert!(bias.guards[&guard].attempts <= 40.0, "scaled");
+        assert_eq!(bias.dropped(), []);
+        for _ in 0..10 {
+            bias.count(guard, BiasEvent::Used { answered: false });
+        }
+        assert_eq!(bias.dropped(), [guard]);
+        let kept = PathBiasWishes {
+            drops: Some(false),
+            ..wishes
+        };
+        bias.set(PathBiasParams::read(&Params::new()).wished(&kept), &[guard]);
+        assert_eq!(bias.dropped(), []);
     }
 
     #[test]

@@ -140,6 +140,8 @@ pub(crate) struct Entry {
     /// Whether streams were attached to it, and got answers; told of its guard in the end.
     pub(crate) answered: Option<bool>,
     is_worn_out: bool,
+    /// Its relays are Stable, or as stable as there are any: it is for streams that live long.
+    pub(crate) is_stable: bool,
     /// The relay of its channel does not answer just now.
     pub(crate) is_stalled: bool,
 }
@@ -298,6 +300,7 @@ impl Entry {
             && (self.by_hand.is_none() || self.hops >= GENERAL_HOPS_MIN)
             && !self.is_worn(now)
             && usage.need.is_met_by(exit)
+            && (self.is_stable || !usage.needs_stable)
             && !usage.excluded_exits.contains(&exit.rsa_id)
     }
 }
@@ -308,6 +311,8 @@ pub(crate) struct Usage<'a> {
     pub(crate) need: ExitNeed,
     pub(crate) isolation: &'a Isolation,
     pub(crate) excluded_exits: &'a [RsaId],
+    /// Whether it will live long, and so needs Stable relays.
+    pub(crate) needs_stable: bool,
 }
 
 /// All circuits of a client.
@@ -318,6 +323,8 @@ pub(crate) struct Pool {
     id_last: u64,
     /// How long circuits take new streams after their first, if the operator says it.
     pub(crate) dirty_max: Option<Duration>,
+    /// Most circuits in the making that are not slow, if the operator says it.
+    pub(crate) pending_max: Option<usize>,
 }
 
 impl Pool {
@@ -331,7 +338,8 @@ impl Pool {
     ) -> Option<CircuitId> {
         let pending = self.entries.values().filter(|entry| !entry.has_all_hops());
         let (slow, quick) = pending.partition::<Vec<_>, _>(|entry| entry.is_slow(now));
-        if self.is_full() || quick.len() >= PENDING_MAX || slow.len() > SLOW_MAX {
+        let pending_max = self.pending_max.unwrap_or(PENDING_MAX);
+        if self.is_full() || quick.len() >= pending_max || slow.len() > SLOW_MAX {
             return None;
         }
         self.id_last += 1;
@@ -357,6 +365,7 @@ impl Pool {
             isolation: None,
             answered: None,
             is_worn_out: false,
+            is_stable: false,
             is_stalled: false,
         };
         self.entries.insert(id, entry);
@@ -525,10 +534,11 @@ impl Pool {
         best.map(|(id, _)| id)
     }
 
-    /// Clean circuits, ready or in the making, that serve a need (guard-spec 4.11).
-    pub(crate) fn clean_count(&self, need: &ExitNeed, now: Now) -> usize {
+    /// Clean circuits, ready or in the making, that serve a need (guard-spec 4.11); of Stable
+    /// relays where that is needed.
+    pub(crate) fn clean_count(&self, need: &ExitNeed, needs_stable: bool, now: Now) -> usize {
         let serves = |entry: &&Entry| match &entry.purpose {
-            Purpose::General(exit) => need.is_met_by(exit),
+            Purpose::General(exit) => need.is_met_by(exit) && (entry.is_stable || !needs_stable),
             Purpose::Directory | Purpose::Onion(_) => false,
         };
         self.clean(now).filter(serves).count()

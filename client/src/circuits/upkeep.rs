@@ -8,11 +8,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use cepa_crypto::Rng;
 use cepa_dir::NetworkView;
 use cepa_wire::{Now, Repeats};
 
 use super::Circuits;
-use super::pool::{CIRCUITS_MAX, Entry, Purpose, Stage};
+use super::pool::{CIRCUITS_MAX, CLEAN_MAX, Entry, Purpose, Stage};
 use crate::command::Command;
 use crate::context::Context;
 use crate::select::paths::{ExitNeed, PathError};
@@ -58,8 +59,8 @@ pub(crate) struct Upkeep {
     full: Repeats,
     /// What a client that was asked for nothing yet is ready for.
     first_need: ExitNeed,
-    /// Until when it is.
-    first_until: Instant,
+    /// Since when it is.
+    began: Instant,
     /// The latest at the end.
     needs: VecDeque<(ExitNeed, Instant)>,
     links_at: Instant,
@@ -67,6 +68,8 @@ pub(crate) struct Upkeep {
     learn_at: Instant,
     /// A controller wants no circuits but those that are asked for.
     is_asked_only: bool,
+    /// How long circuits are kept that nobody uses, and needs remembered, if an operator says it.
+    wished_age: Option<Duration>,
 }
 
 impl Upkeep {
@@ -77,12 +80,27 @@ impl Upkeep {
             has_built: false,
             full: Repeats::default(),
             first_need: WEB,
-            first_until: now.mono + NEED_AGE_MAX,
+            began: now.mono,
             needs: VecDeque::new(),
             links_at: now.mono + LINKS_REVIEW,
             learn_at: now.mono,
             is_asked_only: false,
+            wished_age: None,
         }
+    }
+
+    /// Keeps circuits that nobody uses, and remembers needs, for so long and up to twice as long,
+    /// as is drawn here (`CircuitsAvailableTimeout`).
+    pub(super) fn remember_for(&mut self, age: Option<Duration>, rng: &mut Rng) {
+        self.wished_age = age.map(|age| {
+            let more = rng.below(age.as_secs().max(1));
+            age + Duration::from_secs(more)
+        });
+    }
+
+    /// How long a circuit that nobody uses is kept.
+    pub(super) fn idle_max(&self) -> Duration {
+        self.wished_age.unwrap_or(CLEAN_MAX)
     }
 
     /// Whether no circuits are to be built but those that are asked for.
@@ -167,13 +185,11 @@ impl Upkeep {
     /// What to be ready for, the latest first.
     fn needs(&self, now: Now) -> Vec<ExitNeed> {
         let age = |since| now.mono.saturating_duration_since(since);
-        let young = self
-            .needs
-            .iter()
-            .rev()
-            .filter(|(_, since)| age(*since) < NEED_AGE_MAX);
+        let age_max = self.wished_age.unwrap_or(NEED_AGE_MAX);
+        let latest = self.needs.iter().rev();
+        let young = latest.filter(|(_, since)| age(*since) < age_max);
         let mut needs: Vec<ExitNeed> = young.map(|(need, _)| *need).collect();
-        if needs.is_empty() && now.mono < self.first_until {
+        if needs.is_empty() && age(self.began) < age_max {
             needs.push(self.first_need);
         }
         needs
@@ -199,8 +215,9 @@ impl Circuits {
     }
 
     fn build_ahead_for(&mut self, need: ExitNeed, ctx: &mut Context<'_>) {
+        let needs_stable = need.wants_stable(self.choice.long_lived_ports());
         while self.upkeep.may_launch(ctx.now)
-            && self.pool.clean_count(&need, ctx.now) < CLEAN_EACH
+            && self.pool.clean_count(&need, needs_stable, ctx.now) < CLEAN_EACH
             && self.pool.clean_total(ctx.now) < CLEAN_CIRCUITS_MAX
         {
             match self.launch(need, &[], ctx) {

@@ -63,6 +63,7 @@ impl Client {
 
     /// Sends bytes of the application's.
     pub fn stream_send(&mut self, stream: StreamKey, bytes: &[u8], now: Now) {
+        self.dormancy.used(now);
         self.shared.plane.stream_send(stream, bytes, now);
         self.settle_events(now);
     }
@@ -80,12 +81,16 @@ impl Client {
 
     /// The application's socket took bytes.
     pub fn stream_written(&mut self, stream: StreamKey, bytes: usize, now: Now) {
+        self.dormancy.used(now);
         self.shared.plane.stream_written(stream, bytes, now);
         self.settle_events(now);
     }
 
     /// Our side of a stream is over.
     pub fn stream_close(&mut self, stream: StreamKey, reason: EndReason, now: Now) {
+        if self.dormancy.counts_idle_streams() {
+            self.dormancy.used(now);
+        }
         let (streams, onion, circuits, ctx) = &mut self.split(now);
         // A visit without streams has a time of its own, though nothing else follows.
         if streams.close(stream, reason, onion, circuits, ctx) {

@@ -2,28 +2,62 @@
 //!
 //! After a day without a request, an open stream or a hosted service it fetches no documents and
 //! builds no circuits; what stands goes when its time comes. The next request wakes it: documents
-//! are fetched if they are too old, and the request waits for as long as that takes.
+//! are fetched if they are too old, and the request waits for as long as that takes. Whoever was at
+//! rest when he was stopped begins at rest.
 
 use std::time::{Duration, Instant};
 
 use cepa_wire::Now;
 
-/// How long nobody may use it (`DormantClientTimeout`).
+use crate::wishes::DormancyWishes;
+
+/// How long nobody may use it, unless the operator says it (`DormantClientTimeout`).
 pub(crate) const DORMANT_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// The shortest time that an operator may say, as with `tor`.
+const DORMANT_AFTER_MIN: Duration = Duration::from_secs(600);
+/// What is kept of a client at rest, and of one that is awake.
+const KEPT: [&str; 2] = ["active", "dormant"];
 
 /// Since when nobody has used it.
 #[derive(Debug)]
 pub(crate) struct Dormancy {
     used_last: Instant,
     is_dormant: bool,
+    /// What was kept last.
+    kept: Option<bool>,
+    wishes: DormancyWishes,
 }
 
 impl Dormancy {
-    pub(crate) fn new(now: Now) -> Self {
+    /// As it was kept; one that has kept nothing has never run.
+    pub(crate) fn new(kept: Option<&str>, wishes: DormancyWishes, now: Now) -> Self {
+        let kept = kept.map(|kept| kept == KEPT[1]);
+        let is_dormant = kept.unwrap_or(wishes.at_first) && !wishes.wakes_at_start;
+        if is_dormant {
+            tracing::info!("dormant until somebody wants something");
+        }
         Dormancy {
             used_last: now.mono,
-            is_dormant: false,
+            is_dormant,
+            kept,
+            wishes,
         }
+    }
+
+    /// What the operator wants from now on.
+    pub(crate) fn set_wishes(&mut self, wishes: DormancyWishes) {
+        self.wishes = wishes;
+    }
+
+    /// What is to be kept, if it is not what was kept last.
+    pub(crate) fn take_changed(&mut self) -> Option<&'static str> {
+        let is_new = self.kept.replace(self.is_dormant) != Some(self.is_dormant);
+        is_new.then_some(KEPT[usize::from(self.is_dormant)])
+    }
+
+    /// Whether streams keep it awake that carry nothing.
+    pub(crate) fn counts_idle_streams(&self) -> bool {
+        !self.wishes.despite_idle_streams
     }
 
     /// As if it had not been used for so much longer.
@@ -35,6 +69,11 @@ impl Dormancy {
     /// Whether it is at rest.
     pub(crate) fn is_dormant(&self) -> bool {
         self.is_dormant
+    }
+
+    /// It is in use, by streams that are open.
+    pub(crate) fn used(&mut self, now: Now) {
+        self.used_last = now.mono;
     }
 
     /// Somebody wants something. True if it was at rest.
@@ -53,7 +92,7 @@ impl Dormancy {
         tracing::info!("dormant until somebody wants something");
     }
 
-    /// Comes to rest if the time has come; whoever is busy then is looked at a day later.
+    /// Comes to rest if the time has come; whoever is busy then is looked at as long later.
     pub(crate) fn review(&mut self, is_busy: bool, now: Now) {
         if self.deadline().is_none_or(|at| at > now.mono) {
             return;
@@ -63,11 +102,18 @@ impl Dormancy {
             return;
         }
         self.is_dormant = true;
-        tracing::info!("nobody has wanted anything for a day: dormant until somebody does");
+        let secs = self.after().as_secs();
+        tracing::info!("nobody has wanted anything for {secs} s: dormant until somebody does");
     }
 
     /// When to look whether to come to rest.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        (!self.is_dormant).then(|| self.used_last + DORMANT_AFTER)
+        let may_rest = !self.is_dormant && !self.wishes.never;
+        may_rest.then(|| self.used_last + self.after())
+    }
+
+    fn after(&self) -> Duration {
+        let wished = self.wishes.after.map(|after| after.max(DORMANT_AFTER_MIN));
+        wished.unwrap_or(DORMANT_AFTER)
     }
 }

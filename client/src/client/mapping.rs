@@ -4,6 +4,7 @@ use cepa_wire::host::Host;
 
 use super::Client;
 use crate::streams::address_map::{AddressMap, MapError, MappedBy, VirtualKind};
+use crate::streams::virtual_nets::VirtualNets;
 
 impl Client {
     /// The mappings.
@@ -33,6 +34,11 @@ impl Client {
     pub fn map_virtual(&mut self, kind: VirtualKind, to: &str) -> Result<String, MapError> {
         let (map, rng) = (&mut self.streams.map, &mut self.shared.rng);
         map.set_virtual(kind, to, rng)
+    }
+
+    /// Makes addresses up of these networks from now on.
+    pub fn set_virtual_nets(&mut self, nets: VirtualNets) {
+        self.streams.map.nets = nets;
     }
 
     /// Takes these for the mappings of the configuration. How many of them cannot be.

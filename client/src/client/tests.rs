@@ -12,6 +12,7 @@ mod silence;
 mod status;
 mod times;
 mod vanguards;
+mod wishes;
 mod world;
 
 use std::time::Duration;
@@ -62,7 +63,10 @@ fn bootstraps_and_builds_ahead() {
             Saved::Consensus { .. } => 1,
             Saved::Certificate { .. } => 2,
             Saved::Microdescs(_) => 3,
-            Saved::BuildTimes(_) | Saved::PathBias(_) | Saved::Vanguards(_) => 4,
+            Saved::BuildTimes(_)
+            | Saved::PathBias(_)
+            | Saved::Vanguards(_)
+            | Saved::Dormancy(_) => 4,
         })
         .collect();
     assert!((0..4).all(|kind| kinds.contains(&kind)), "{kinds:?}");

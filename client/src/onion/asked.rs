@@ -16,7 +16,7 @@ use super::action::{Event, LastHop};
 use super::circuits::HsCircuit;
 use crate::command::Command;
 use crate::context::Context;
-use crate::names::{CircuitName, FetchId};
+use crate::names::{CircuitName, FetchId, Owner};
 use crate::plane::StreamTarget;
 use crate::status::{self, DescriptorChange, DescriptorFailure, DescriptorTransfer, Listener};
 
@@ -89,6 +89,11 @@ impl Onion {
         ctx.plane
             .stream_close(asked.stream, EndReason::DONE, ctx.now);
         let reply = reply.unwrap_or_else(Reply::failed);
+        let is_fetched = reply.status == 200 && !asked.transfer.is_upload;
+        let is_by_hand = asked.name.owner == Owner::Controllers;
+        if let (Some(address), true) = (asked.transfer.address, is_fetched && is_by_hand) {
+            self.visits.take_descriptor(address, &reply.body, ctx.now);
+        }
         tell_outcome(asked.transfer, &reply, ctx);
         self.tell_reply(asked.name, reply, ctx.now);
     }

@@ -28,6 +28,7 @@ use super::Onion;
 use super::action::{Ending, LastHop, Purpose};
 use crate::circuits::Circuits;
 use crate::names::{CircuitId, CircuitName, VisitId};
+use crate::select::choice::Layers;
 use crate::select::vanguards::VanguardMode;
 
 /// Most circuits that have names. A bound of ours; a service meets each visitor on one.
@@ -141,20 +142,21 @@ impl HsCircuit {
     }
 
     /// True if the third hop may be the last.
-    pub(crate) fn ends_at_path(&self, mode: VanguardMode) -> bool {
+    pub(crate) fn ends_at_path(&self, layers: Layers) -> bool {
         let is_ours = matches!(self.last, LastHop::Any(_));
-        mode != VanguardMode::Full && self.purpose == Purpose::Rendezvous && is_ours
+        let is_short = layers.mode != VanguardMode::Full && !layers.is_by_hand;
+        is_short && self.purpose == Purpose::Rendezvous && is_ours
     }
 
     /// Whether a middle is to hide the third layer of vanguards from the last hop, which others
     /// have chosen (proposal 292, 1.2).
-    pub(crate) fn wants_middle(&self, mode: VanguardMode) -> bool {
+    pub(crate) fn wants_middle(&self, layers: Layers) -> bool {
         let by_others = [
             Purpose::Fetch,
             Purpose::Introduce,
             Purpose::ServiceRendezvous,
         ];
-        mode == VanguardMode::Full && by_others.contains(&self.purpose)
+        layers.mode == VanguardMode::Full && by_others.contains(&self.purpose)
     }
 
     /// A try has failed: how the circuit has ended, unless it is worth another.

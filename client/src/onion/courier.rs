@@ -7,8 +7,8 @@
 //!                  └────────────── no, late, gone ──┘
 //! ```
 //!
-//! Invariants: one circuit an errand at a time; what is fetched is told, and kept by nobody; there
-//! are [`ERRANDS_MAX`] errands at most.
+//! Invariants: one circuit an errand at a time; what is fetched is told, and of use to visits;
+//! there are [`ERRANDS_MAX`] errands at most.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};

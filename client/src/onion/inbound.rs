@@ -39,10 +39,11 @@ impl Onion {
             Some(name) if name.owner == Owner::Services => self.judge(name, stream, port, ctx),
             _ => Verdict::Refuse,
         };
-        if let Verdict::Take(service) = verdict {
+        if let (Verdict::Take(service), Some(circuit)) = (&verdict, id) {
             return ctx.commands.push_back(Command::OnionStream {
                 stream,
-                service,
+                service: *service,
+                circuit,
                 port,
             });
         }
@@ -73,8 +74,9 @@ impl Onion {
             return Verdict::RefuseAndClose;
         };
         if !config.ports.contains(&port) {
-            circuit.guesses += 1;
-            return match circuit.guesses > GUESSES_MAX {
+            circuit.guesses = circuit.guesses.saturating_add(1);
+            let is_search = circuit.guesses > GUESSES_MAX && !config.allows_unknown_ports;
+            return match is_search {
                 true => Verdict::RefuseAndClose,
                 false => Verdict::Refuse,
             };

@@ -77,6 +77,12 @@ impl Services {
         }
     }
 
+    /// Uploads no descriptors from now on (`PublishHidServDescriptors 0`), or all that wait.
+    pub fn publish_nothing(&mut self, is_silent: bool, now: Now) {
+        self.circuits.is_silent = is_silent;
+        self.fill_room(now);
+    }
+
     /// Hosts a service from now on.
     pub fn add(&mut self, config: ServiceConfig, now: Now) -> ServiceId {
         self.added += 1;

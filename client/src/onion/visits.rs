@@ -365,6 +365,19 @@ impl Visits {
         }
     }
 
+    /// Fetches no descriptors from now on (`FetchHidServDescriptors 0`), or does again.
+    pub(crate) fn fetch_nothing(&mut self, fetches_nothing: bool) {
+        self.shared.fetches_nothing = fetches_nothing;
+    }
+
+    /// Takes a descriptor that a controller has had fetched; one that is none is passed over.
+    pub(crate) fn take_descriptor(&mut self, address: OnionAddress, body: &[u8], now: Now) {
+        if let Some(period) = self.ring.as_ref().map(HsRing::period) {
+            // It may be of another period, or cut short.
+            let _ = fetch::read((address, period), body, &mut self.shared, now);
+        }
+    }
+
     /// Sees to it that a descriptor is fetched; why it cannot be.
     fn fetch(
         &mut self,

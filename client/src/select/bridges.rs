@@ -181,7 +181,11 @@ impl Bridges {
                     nickname: nickname.to_owned(),
                     bridge: bridge.lines.first().map(|line| line.addr),
                     weight: 1,
-                    allowed: !bridge.lines.iter().any(is_excluded),
+                    allowed: !bridge.lines.iter().any(is_excluded)
+                        && bridge
+                            .lines
+                            .iter()
+                            .any(|line| rules.reach.allows(line.addr)),
                 }
             })
             .collect()

@@ -4,7 +4,7 @@
 //! The rules are applied to each new consensus, and where they say something that cannot be the
 //! operator hears of it, once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 
 use cepa_circuit::handshake::HopSpec;
@@ -25,12 +25,21 @@ use super::paths::{self, ExitNeed, LinkTarget, Path, PathError, PathRules};
 use super::rules::{Permits, Rules, Subject};
 use super::shuffle;
 use super::vanguards::{VanguardMode, Vanguards};
+use crate::wishes::Wishes;
 
 /// Bridges whose descriptors are kept ready: as many as there are primary guards.
 const BRIDGES_DESCRIBED: usize = 3;
 
 /// A path, and the guards that could not have been its first hop whatever they do.
 pub(crate) type Chosen = (Path, Vec<RsaId>);
+
+/// Which layers circuits for onion services have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layers {
+    pub(crate) mode: VanguardMode,
+    /// The operator names them.
+    pub(crate) is_by_hand: bool,
+}
 
 /// All that decides which relays come into paths, beside the consensus.
 #[derive(Debug)]
@@ -51,6 +60,12 @@ pub(crate) struct Choice {
     is_enough: bool,
     /// Whether the rules leave no path at all.
     is_cut_off: bool,
+    /// What is wanted otherwise than the network has it.
+    wishes: Wishes,
+    /// Second and third hops of circuits for onion services that the operator names.
+    layers: [Option<Vec<RsaId>>; 2],
+    /// Guards that fail too many circuits, and are used no more (`PathBiasDropGuards`).
+    dropped: Vec<RsaId>,
 }
 
 impl Choice {
@@ -72,7 +87,59 @@ impl Choice {
             told: BTreeSet::new(),
             is_enough: false,
             is_cut_off: false,
+            wishes: Wishes::default(),
+            layers: [None, None],
+            dropped: Vec::new(),
         }
+    }
+
+    /// Which layers circuits for onion services have.
+    pub(crate) fn layers(&self) -> Layers {
+        Layers {
+            mode: match &self.layers {
+                [_, Some(_)] => VanguardMode::Full,
+                [Some(_), None] => VanguardMode::Lite,
+                [None, None] => self.vanguards.mode(),
+            },
+            is_by_hand: self.is_by_hand(),
+        }
+    }
+
+    fn is_by_hand(&self) -> bool {
+        self.layers.iter().any(Option::is_some)
+    }
+
+    /// Leaves the ways to a relay that may be taken; false if there are none.
+    pub(crate) fn limit(&self, target: &mut LinkTarget) -> bool {
+        let reach = &self.rules.reach;
+        reach.limit(&mut target.addrs, &mut target.lines);
+        !target.addrs.is_empty()
+    }
+
+    /// What is wanted otherwise than the network has it.
+    pub(crate) fn wishes(&self) -> &Wishes {
+        &self.wishes
+    }
+
+    /// Heeds these from the next consensus on, which is to follow. False if they are those that
+    /// there were.
+    pub(crate) fn set_wishes(&mut self, wishes: &Wishes) -> bool {
+        let is_new = self.wishes != *wishes;
+        self.wishes.clone_from(wishes);
+        is_new
+    }
+
+    /// Uses these guards no more. False if that is so already.
+    pub(crate) fn drop_guards(&mut self, dropped: Vec<RsaId>) -> bool {
+        let is_new = self.dropped != dropped;
+        self.dropped = dropped;
+        is_new
+    }
+
+    /// Ports whose streams live long, and so want Stable relays.
+    pub(crate) fn long_lived_ports(&self) -> &[u16] {
+        let wished = self.wishes.circuits.long_lived_ports.as_deref();
+        wished.unwrap_or(&paths::LONG_LIVED_PORTS)
     }
 
     pub(crate) fn permits(&self) -> &Permits {
@@ -130,8 +197,22 @@ impl Choice {
         if !is_in_use && self.guards.selection() != Selection::Bridges {
             return;
         }
-        let candidates = is_in_use.then(|| self.bridges.candidates(&self.rules));
+        let candidates = is_in_use.then(|| {
+            let mut candidates = self.bridges.candidates(&self.rules);
+            for one in &mut candidates {
+                one.allowed &= !self.dropped.contains(&one.rsa);
+            }
+            candidates
+        });
         self.guards.use_bridges(candidates, now, rng);
+        self.note_bridges();
+    }
+
+    /// Bridges are in families, too.
+    fn note_bridges(&mut self) {
+        let bridges = self.bridges.relays().into_iter().flat_map(BTreeMap::values);
+        let more = self.rules.families_of(bridges.map(Subject::bridge));
+        self.permits.add_families(more);
     }
 
     /// The bridges whose descriptors are worth a fetch: those that are nameless, and the guards
@@ -166,6 +247,9 @@ impl Choice {
     pub(crate) fn handle_consensus(&mut self, view: &NetworkView, rng: &mut Rng, now: Now) {
         let consensus = view.consensus();
         self.permits = self.rules.permits(consensus);
+        self.note_bridges();
+        let layers = [&self.rules.layer2, &self.rules.layer3];
+        self.layers = layers.map(|set| self.rules.members(set, consensus));
         for (set, pattern) in self.rules.unmatched(consensus) {
             let kind = pattern.kind_name();
             let text = format!("`{set}`: no relay of the network has the {kind} {pattern}");
@@ -174,7 +258,10 @@ impl Choice {
             }
         }
         let params = GuardParams::from_consensus(view.params(), self.is_testing);
-        let found = guards::candidates(view, |one| self.permits.of(&one.rsa_id).first);
+        let params = params.wished(&self.wishes.guards);
+        let found = guards::candidates(view, |one| {
+            self.permits.of(&one.rsa_id).first && !self.dropped.contains(&one.rsa_id)
+        });
         let is_live = consensus.lifetime.is_reasonably_live(now.wall);
         self.guards
             .handle_consensus(params, found, is_live, now, rng);
@@ -183,7 +270,9 @@ impl Choice {
     /// More is known of the relays, or they are judged otherwise: finds out whether the rules
     /// leave any path, and tells which of them empties which hop.
     pub(crate) fn review(&mut self, view: &NetworkView) {
-        self.is_enough = self.permits.know_enough(view);
+        self.is_enough = self
+            .permits
+            .know_enough(view, self.wishes.circuits.paths_needed);
         self.is_cut_off = false;
         if !self.is_enough {
             return;
@@ -245,6 +334,7 @@ impl Choice {
             permits: &self.permits,
             excluded_exits,
             distinct_subnets: self.distinct_subnets,
+            long_lived: self.long_lived_ports(),
         }
     }
 
@@ -292,12 +382,17 @@ impl Choice {
     ) -> Result<Chosen, PathError> {
         let entries = self.entries(view, rng, now);
         self.refresh_vanguards(view, rng, now);
-        let (layer2, layer3) = (self.vanguards.layer2(now), self.vanguards.layer3(now));
+        let is_by_hand = self.is_by_hand();
+        let [layer2, layer3] = match is_by_hand {
+            true => self.layers.clone(),
+            false => [self.vanguards.layer2(now), self.vanguards.layer3(now)],
+        };
         let rules = OnionRules {
             entries: &entries,
             bridges: self.bridges.relays(),
             layer2: layer2.as_deref(),
             layer3: layer3.as_deref(),
+            is_bound: is_by_hand,
             last: last.as_ref(),
             ends,
             permits: &self.permits,
@@ -321,7 +416,7 @@ impl Choice {
             path,
             excluded,
             permits: &self.permits,
-            is_distinct: self.vanguards.mode() != VanguardMode::Full,
+            is_distinct: self.layers().mode != VanguardMode::Full,
             distinct_subnets: self.distinct_subnets,
         }
     }
@@ -361,6 +456,10 @@ impl Choice {
     ) -> bool {
         let listed = consensus.and_then(|consensus| consensus.router(&target.rsa));
         let mut addrs = target.addrs.iter();
+        let mut ways = target.clone();
+        if !self.limit(&mut ways) {
+            return false;
+        }
         let excludes = |subject: &Subject<'_>| self.rules.excludes(subject);
         !addrs.any(|addr| excludes(&Subject::at(&target.rsa, nickname, *addr)))
             && !listed.is_some_and(|status| excludes(&Subject::listed(status)))

@@ -159,6 +159,7 @@ fn is_cut_off(
             permits,
             excluded_exits: &[],
             distinct_subnets,
+            long_lived: &paths::LONG_LIVED_PORTS,
         };
         let mut rng = Rng::from_seed([0; 32]);
         paths::choose(view, &rules, &mut rng).is_ok()

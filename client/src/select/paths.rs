@@ -68,10 +68,10 @@ impl ExitNeed {
         }
     }
 
-    /// Whether the path should be of Stable relays.
+    /// Whether the path should be of Stable relays, where connections to these ports live long.
     #[must_use]
-    pub fn wants_stable(&self) -> bool {
-        matches!(self, ExitNeed::Port { port, .. } if LONG_LIVED_PORTS.contains(port))
+    pub fn wants_stable(&self, long_lived: &[u16]) -> bool {
+        matches!(self, ExitNeed::Port { port, .. } if long_lived.contains(port))
     }
 }
 
@@ -108,13 +108,16 @@ pub struct PathRules<'a> {
     pub excluded_exits: &'a [RsaId],
     /// Whether no two relays may be of one /16 (IPv4) or /32 (IPv6): path-spec 2.2.
     pub distinct_subnets: bool,
+    /// Ports whose streams live long ([`LONG_LIVED_PORTS`]).
+    pub long_lived: &'a [u16],
 }
 
 impl PathRules<'_> {
     /// Whether two relays may stand in one path.
     pub(crate) fn may_share_path(&self, a: &Relay, b: &Relay) -> bool {
         let is_near = self.distinct_subnets && a.is_near(b);
-        a.rsa_id != b.rsa_id && !a.is_family_of(b) && !is_near
+        let is_family = a.is_family_of(b) || self.permits.are_family(&a.rsa_id, &b.rsa_id);
+        a.rsa_id != b.rsa_id && !is_family && !is_near
     }
 }
 
@@ -138,7 +141,7 @@ impl Quality {
 /// Chooses a path of three hops: the exit first, then the guard, then the middle.
 pub fn choose(view: &NetworkView, rules: &PathRules<'_>, rng: &mut Rng) -> Result<Path, PathError> {
     let mut error = PathError::NoExit;
-    for quality in Quality::steps(rules.need.wants_stable()) {
+    for quality in Quality::steps(rules.need.wants_stable(rules.long_lived)) {
         match choose_at(view, rules, quality, rng) {
             Ok(path) => return Ok(path),
             Err(PathError::NoPath) => error = PathError::NoPath,
@@ -264,6 +267,13 @@ impl fmt::Display for Path {
 }
 
 impl Path {
+    /// Whether all of its relays are Stable.
+    #[must_use]
+    pub fn is_stable(&self) -> bool {
+        let mut hops = self.hops.iter();
+        hops.all(|hop| hop.flags.contains(Flags::STABLE))
+    }
+
     /// What to connect to, the first hop, and the hops behind it.
     #[must_use]
     pub fn specs(&self, params: &Params) -> (LinkTarget, HopSpec, Vec<HopSpec>) {

@@ -18,10 +18,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use cepa_crypto::{RsaId, digest};
-use cepa_dir::{NetworkView, Role};
+use cepa_dir::{NetworkView, Relay, Role};
 use cepa_netdoc::consensus::Consensus;
 use cepa_netdoc::routerstatus::RouterStatus;
 use cepa_wire::linkspec::LinkSpecifiers;
+
+use super::reach::Reach;
 
 pub use geoip::{Country, GeoIp, GeoIpError};
 pub use pattern::{PATTERNS_MAX, RelayPattern, RelayPatternError};
@@ -58,6 +60,18 @@ impl<'a> Subject<'a> {
             rsa: Some(rsa),
             nickname,
             addrs: [Some(addr.ip()), None],
+        }
+    }
+
+    /// A bridge.
+    pub(crate) fn bridge(relay: &'a Relay) -> Self {
+        Subject {
+            rsa: Some(&relay.rsa_id),
+            nickname: &relay.nickname,
+            addrs: [
+                Some((*relay.or_addr.ip()).into()),
+                relay.or_addr_v6.map(|addr| addr.ip()),
+            ],
         }
     }
 
@@ -118,6 +132,14 @@ pub struct Rules {
     /// First hops are drawn anew for each path, from all relays and not only from guards: for
     /// tests, as it gives anonymity away (`UseEntryGuards 0`).
     pub unguarded: bool,
+    /// Second hops of circuits for onion services, in the place of vanguards (`HSLayer2Nodes`).
+    pub layer2: RelaySet,
+    /// Third hops of the same (`HSLayer3Nodes`).
+    pub layer3: RelaySet,
+    /// Sets of relays of which no two share a path (`NodeFamily`, one a line).
+    pub families: Vec<RelaySet>,
+    /// Which addresses may be connected to.
+    pub reach: Reach,
     /// Which country an address is in.
     pub geoip: Arc<GeoIp>,
 }
@@ -158,7 +180,8 @@ impl Rules {
     /// Whether every relay may be anything.
     #[must_use]
     pub fn is_free(&self) -> bool {
-        self.sets().iter().all(|(_, set)| set.is_empty()) && self.exclude_unknown != Some(true)
+        let says_nothing = self.sets().iter().all(|(_, set)| set.is_empty());
+        says_nothing && self.exclude_unknown != Some(true) && self.reach.is_free()
     }
 
     /// The sets with the names that the configuration has for them.
@@ -173,10 +196,17 @@ impl Rules {
         ]
     }
 
+    /// Those, and those that say nothing of a relay alone.
+    fn all_sets(&self) -> impl Iterator<Item = (&'static str, &RelaySet)> {
+        let layers = [("layer2", &self.layer2), ("layer3", &self.layer3)];
+        let families = self.families.iter().map(|set| ("families", set));
+        self.sets().into_iter().chain(layers).chain(families)
+    }
+
     /// Whether a country is named anywhere, so that addresses must be looked up.
     #[must_use]
     pub fn needs_geoip(&self) -> bool {
-        let names = self.sets().iter().any(|(_, set)| set.names_country());
+        let names = self.all_sets().any(|(_, set)| set.names_country());
         names || self.exclude_unknown == Some(true)
     }
 
@@ -198,11 +228,15 @@ impl Rules {
             words.into_iter().collect::<Vec<_>>().join(",")
         };
         let (entry, exclude) = (words(&self.entry), words(&self.exclude));
-        if entry.is_empty() && exclude.is_empty() && self.exclude_unknown.is_none() {
+        let is_silent = entry.is_empty() && exclude.is_empty() && self.exclude_unknown.is_none();
+        if is_silent && self.reach.is_free() {
             return RulesId::default();
         }
         let unknown = self.exclude_unknown;
-        let text = format!("entry {entry}\nexclude {exclude}\nunknown {unknown:?}\n");
+        let mut text = format!("entry {entry}\nexclude {exclude}\nunknown {unknown:?}\n");
+        if !self.reach.is_free() {
+            text += &self.reach.words();
+        }
         let [a, b, c, d, e, f, g, h, ..] = digest::sha256(text.as_bytes());
         RulesId(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
     }
@@ -231,10 +265,49 @@ impl Rules {
     /// What the rules say to all relays of a consensus.
     #[must_use]
     pub fn permits(&self, consensus: &Consensus) -> Permits {
-        let judged = |status: &RouterStatus| (status.rsa_id, self.permit(&Subject::listed(status)));
+        let judged = |status: &RouterStatus| {
+            let mut permit = self.permit(&Subject::listed(status));
+            permit.first &= self.may_reach(status);
+            (status.rsa_id, permit)
+        };
         Permits {
+            families: self.families_of(consensus.routers.iter().map(Subject::listed)),
             by_id: (!self.is_free()).then(|| consensus.routers.iter().map(judged).collect()),
         }
+    }
+
+    /// Whether a relay has an address that may be connected to.
+    fn may_reach(&self, status: &RouterStatus) -> bool {
+        let v4 = status.or_addr();
+        let mut addrs = std::iter::once(v4).chain(status.or_addr_v6());
+        addrs.any(|addr| self.reach.allows(addr))
+    }
+
+    /// The sets of `families` in which relays are, by their places.
+    pub(crate) fn families_of<'a>(
+        &self,
+        relays: impl Iterator<Item = Subject<'a>>,
+    ) -> BTreeMap<RsaId, Vec<usize>> {
+        if self.families.is_empty() {
+            return BTreeMap::new();
+        }
+        let of = |relay: Subject<'_>| {
+            let families = self.families.iter().enumerate();
+            let its = families.filter(|(_, set)| set.contains(&relay, &self.geoip));
+            let its: Vec<usize> = its.map(|(place, _)| place).collect();
+            relay.rsa.filter(|_| !its.is_empty()).map(|id| (*id, its))
+        };
+        relays.filter_map(of).collect()
+    }
+
+    /// The relays of a consensus that are in a set; none where it says nothing.
+    pub(crate) fn members(&self, set: &RelaySet, consensus: &Consensus) -> Option<Vec<RsaId>> {
+        if set.is_empty() {
+            return None;
+        }
+        let relays = consensus.routers.iter();
+        let is_in = |status: &&RouterStatus| set.contains(&Subject::listed(status), &self.geoip);
+        Some(relays.filter(is_in).map(|status| status.rsa_id).collect())
     }
 
     /// Patterns that match no relay of a consensus: the name of the set, and the pattern.
@@ -247,8 +320,7 @@ impl Rules {
             listed.any(|relay| pattern.matches(&relay, &self.geoip))
         };
         let all = self
-            .sets()
-            .into_iter()
+            .all_sets()
             .flat_map(|(name, set)| set.0.iter().map(move |pattern| (name, pattern)));
         all.filter(move |(_, pattern)| !matches(pattern))
     }
@@ -259,11 +331,16 @@ impl Rules {
 pub struct Permits {
     /// `None`: there are no rules.
     by_id: Option<BTreeMap<RsaId, Permit>>,
+    /// The families of the operator's in which relays are.
+    families: BTreeMap<RsaId, Vec<usize>>,
 }
 
 impl Permits {
     /// No rules: every relay may be anything.
-    pub const FREE: Permits = Permits { by_id: None };
+    pub const FREE: Permits = Permits {
+        by_id: None,
+        families: BTreeMap::new(),
+    };
 
     /// What a relay may be; one that is not in the consensus, nothing, if there are rules.
     #[must_use]
@@ -272,6 +349,19 @@ impl Permits {
             None => Permit::ALL,
             Some(by_id) => by_id.get(id).copied().unwrap_or(Permit::NONE),
         }
+    }
+
+    /// Whether two relays are of one family of the operator's (`NodeFamily`).
+    #[must_use]
+    pub fn are_family(&self, a: &RsaId, b: &RsaId) -> bool {
+        let families = |id| self.families.get(id).map_or(&[][..], Vec::as_slice);
+        let (of_a, of_b) = (families(a), families(b));
+        of_a.iter().any(|family| of_b.contains(family))
+    }
+
+    /// More relays, which the consensus does not list, are in families.
+    pub(crate) fn add_families(&mut self, more: BTreeMap<RsaId, Vec<usize>>) {
+        self.families.extend(more);
     }
 
     /// Whether a relay of the consensus is excluded.
@@ -283,16 +373,21 @@ impl Permits {
 
     /// Whether enough of the network is known to make paths (path-spec 2.1.1): of all of it, and
     /// of the relays that may stand at each place.
+    /// `needed` is the share of all paths that an operator wants known.
     #[must_use]
-    pub fn know_enough(&self, view: &NetworkView) -> bool {
-        view.is_enough_of(|role, id| {
+    pub fn know_enough(&self, view: &NetworkView, needed: Option<f64>) -> bool {
+        let may = |role, id: &RsaId| {
             let permit = self.of(id);
             match role {
                 Role::Guard => permit.first,
                 Role::Middle => permit.middle,
                 Role::Exit => permit.exit,
             }
-        })
+        };
+        match needed {
+            Some(share) => view.usable_fraction_of(may) >= share,
+            None => view.is_enough_of(may),
+        }
     }
 }
 

@@ -4,10 +4,12 @@
 //! stands for the name and all that end so. There are [`MAPPINGS_MAX`] mappings at most.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use cepa_crypto::{Rng, encoding};
 use cepa_wire::host::Host;
+
+use super::virtual_nets::VirtualNets;
 
 /// Most mappings.
 pub const MAPPINGS_MAX: usize = 4096;
@@ -32,9 +34,9 @@ pub enum MappedBy {
 /// What kind of address is made up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VirtualKind {
-    /// An address of 127.192.0.0/10.
+    /// An address of the network of IPv4.
     Ipv4,
-    /// An address of FE80::/10.
+    /// An address of the network of IPv6.
     Ipv6,
     /// A name.
     Name,
@@ -73,6 +75,8 @@ pub struct Mapping {
 pub struct AddressMap {
     /// By what is asked for, without `*.`.
     by_key: BTreeMap<(String, bool), Mapping>,
+    /// Of which networks made-up addresses are.
+    pub(crate) nets: VirtualNets,
 }
 
 impl AddressMap {
@@ -110,12 +114,12 @@ impl AddressMap {
         rng: &mut Rng,
     ) -> Result<String, MapError> {
         let mut known = self.by_key.values();
-        if let Some(known) = known.find(|one| one.to == to && virtual_kind(&one.from) == Some(kind))
-        {
+        let is_of = |one: &Mapping| virtual_kind(&one.from, &self.nets) == Some(kind);
+        if let Some(known) = known.find(|one| one.to == to && is_of(one)) {
             return Ok(known.from.clone());
         }
         loop {
-            let from = draw(kind, rng);
+            let from = draw(kind, &self.nets, rng);
             if !self.by_key.contains_key(&(key(&from).0, false)) {
                 self.set(&from, to, MappedBy::Controller)?;
                 return Ok(from);
@@ -201,17 +205,10 @@ pub fn is_destination(text: &str) -> bool {
     is_right && text.len() <= ADDRESS_LEN_MAX
 }
 
-fn draw(kind: VirtualKind, rng: &mut Rng) -> String {
+fn draw(kind: VirtualKind, nets: &VirtualNets, rng: &mut Rng) -> String {
     match kind {
-        VirtualKind::Ipv4 => {
-            let host = u32::try_from(rng.below((1 << 22) - 2)).unwrap_or(0) + 1;
-            Ipv4Addr::from(0x7FC0_0000 | host).to_string()
-        }
-        VirtualKind::Ipv6 => {
-            let low = u128::from_be_bytes(rng.array());
-            let address = (0xFE80 << 112) | (low >> 10);
-            format!("[{}]", Ipv6Addr::from(address))
-        }
+        VirtualKind::Ipv4 => nets.draw_ipv4(rng).to_string(),
+        VirtualKind::Ipv6 => format!("[{}]", nets.draw_ipv6(rng)),
         VirtualKind::Name => {
             let bytes: [u8; VIRTUAL_LEN] = rng.array();
             encoding::base32_lower(&bytes) + VIRTUAL
@@ -220,15 +217,17 @@ fn draw(kind: VirtualKind, rng: &mut Rng) -> String {
 }
 
 /// Of which kind an address is, if it is made up.
-fn virtual_kind(from: &str) -> Option<VirtualKind> {
+fn virtual_kind(from: &str, nets: &VirtualNets) -> Option<VirtualKind> {
     if from.ends_with(VIRTUAL) {
         return Some(VirtualKind::Name);
     }
     let bare = from.trim_start_matches('[').trim_end_matches(']');
-    match bare.parse().ok()? {
-        IpAddr::V4(ip) => (u32::from(ip) >> 22 == 0x7FC0_0000 >> 22).then_some(VirtualKind::Ipv4),
-        IpAddr::V6(ip) => (ip.segments()[0] & 0xFFC0 == 0xFE80).then_some(VirtualKind::Ipv6),
-    }
+    let address: IpAddr = bare.parse().ok()?;
+    let kind = match address.is_ipv4() {
+        true => VirtualKind::Ipv4,
+        false => VirtualKind::Ipv6,
+    };
+    nets.contains(address).then_some(kind)
 }
 
 #[cfg(test)]
@@ -296,11 +295,13 @@ mod tests {
     #[test]
     fn made_up_addresses_stand_for_one() {
         let (mut map, mut rng) = (AddressMap::default(), Rng::from_seed([3; 32]));
+        map.nets.ipv4 = ([10, 0, 0, 0].into(), 8);
         for kind in [VirtualKind::Ipv4, VirtualKind::Ipv6, VirtualKind::Name] {
             let mut draw = |to| map.set_virtual(kind, to, &mut rng).unwrap();
             let (one, other) = (draw("a.example"), draw("b.example"));
             assert_eq!(draw("a.example"), one);
             assert_ne!(one, other);
+            assert_eq!(one.starts_with("10."), kind == VirtualKind::Ipv4, "{one}");
             let bare = one.trim_matches(['[', ']']);
             assert_eq!(map.rewrite(&host(bare)), Some(host("a.example")), "{one}");
         }

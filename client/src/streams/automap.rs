@@ -6,19 +6,40 @@
 //! its address while it is in use; past [`NAMES_MAX`] the one that was used least lately goes.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use cepa_crypto::Rng;
 
+use super::virtual_nets::VirtualNets;
+
 /// Names that have an address at a time.
 pub const NAMES_MAX: usize = 4096;
-/// 127.192.0.0/10.
-const IPV4_NET: u32 = 0x7FC0_0000;
-const IPV4_BITS: u32 = 22;
-/// FE80::/10; the address is drawn from its lowest 64 bits.
-const IPV6_NET: u128 = 0xFE80 << 112;
-/// Names that end so are never looked up at an exit.
-const SUFFIX: &str = ".onion";
+/// Which names get addresses, and of which networks these are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AutomapRules {
+    /// Ends of names (`AutomapHostsSuffixes`); a lone point: all names.
+    pub suffixes: Vec<String>,
+    /// The networks of the addresses.
+    pub nets: VirtualNets,
+}
+
+impl Default for AutomapRules {
+    fn default() -> Self {
+        AutomapRules {
+            suffixes: [".onion", ".exit"].map(str::to_owned).into(),
+            nets: VirtualNets::default(),
+        }
+    }
+}
+
+impl AutomapRules {
+    /// Whether names like this get an address here.
+    fn is_for(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        let mut ends = self.suffixes.iter();
+        ends.any(|end| end == "." || name.ends_with(&end.to_ascii_lowercase()))
+    }
+}
 
 /// Names and their addresses.
 #[derive(Debug)]
@@ -26,6 +47,7 @@ pub struct Automap {
     by_name: BTreeMap<(String, bool), IpAddr>,
     by_address: BTreeMap<IpAddr, Entry>,
     uses: u64,
+    rules: AutomapRules,
     rng: Rng,
 }
 
@@ -37,19 +59,19 @@ struct Entry {
 
 impl Automap {
     /// Without names.
-    pub fn new(rng: Rng) -> Self {
+    pub fn new(rules: AutomapRules, rng: Rng) -> Self {
         Automap {
             by_name: BTreeMap::new(),
             by_address: BTreeMap::new(),
             uses: 0,
+            rules,
             rng,
         }
     }
 
     /// Whether names like this get an address here.
-    pub fn is_for(name: &str) -> bool {
-        let name = name.to_ascii_lowercase();
-        name.ends_with(SUFFIX)
+    pub fn is_for(&self, name: &str) -> bool {
+        self.rules.is_for(name)
     }
 
     /// The address of a name, which is drawn if it has none.
@@ -79,25 +101,27 @@ impl Automap {
     #[expect(clippy::result_unit_err, reason = "there is nothing else to say")]
     pub fn name(&mut self, address: IpAddr) -> Result<Option<String>, ()> {
         self.uses += 1;
+        let is_virtual = self.is_virtual_ipv4(address);
         match self.by_address.get_mut(&address) {
             Some(entry) => {
                 entry.used = self.uses;
                 Ok(Some(entry.name.clone()))
             }
-            None if is_virtual_ipv4(address) => Err(()),
+            None if is_virtual => Err(()),
             None => Ok(None),
         }
     }
 
     fn draw(&mut self, wants_ipv6: bool) -> IpAddr {
-        let drawn = self.rng.u64();
-        if wants_ipv6 {
-            return Ipv6Addr::from(IPV6_NET | u128::from(drawn)).into();
+        let (nets, rng) = (&self.rules.nets, &mut self.rng);
+        match wants_ipv6 {
+            true => nets.draw_ipv6(rng).into(),
+            false => nets.draw_ipv4(rng).into(),
         }
-        let host = u32::try_from(drawn >> (64 - IPV4_BITS)).unwrap_or(0);
-        // Neither the first nor the last of the net.
-        let host = host.clamp(1, (1 << IPV4_BITS) - 2);
-        Ipv4Addr::from(IPV4_NET | host).into()
+    }
+
+    fn is_virtual_ipv4(&self, address: IpAddr) -> bool {
+        address.is_ipv4() && self.rules.nets.contains(address)
     }
 
     fn drop_oldest(&mut self) {
@@ -111,22 +135,15 @@ impl Automap {
     }
 }
 
-fn is_virtual_ipv4(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => u32::from(address) >> IPV4_BITS == IPV4_NET >> IPV4_BITS,
-        IpAddr::V6(_) => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_name_keeps_its_address_while_it_is_used() {
-        let mut map = Automap::new(Rng::from_seed([1; 32]));
+        let mut map = Automap::new(AutomapRules::default(), Rng::from_seed([1; 32]));
         let (v4, v6) = (map.address("A.onion", false), map.address("a.onion", true));
-        assert!(is_virtual_ipv4(v4) && v6.is_ipv6());
+        assert!(map.is_virtual_ipv4(v4) && v6.is_ipv6());
         assert_eq!(map.address("a.onion", false), v4);
         assert_eq!(map.name(v4), Ok(Some("a.onion".into())));
         for number in 0..2 * NAMES_MAX {
@@ -137,6 +154,27 @@ mod tests {
         assert_eq!(map.name(v6), Ok(None), "it was not used for long");
         assert_eq!(map.name("127.0.0.1".parse().unwrap()), Ok(None));
         assert_eq!(map.name("127.255.255.255".parse().unwrap()), Err(()));
-        assert!(Automap::is_for("x.ONION") && !Automap::is_for("onion"));
+        assert!(map.is_for("x.ONION") && !map.is_for("onion") && !map.is_for("x.net"));
+    }
+
+    #[test]
+    fn names_and_networks_are_those_of_the_rules() {
+        let nets = VirtualNets {
+            ipv4: ([10, 192, 0, 0].into(), 12),
+            ..VirtualNets::default()
+        };
+        let suffixes = vec![".net".to_owned()];
+        let rules = AutomapRules { suffixes, nets };
+        let mut map = Automap::new(rules, Rng::from_seed([1; 32]));
+        assert!(map.is_for("a.NET") && !map.is_for("a.onion"));
+        let address = map.address("a.net", false);
+        assert!(nets.contains(address), "{address}");
+        assert_eq!(map.name(address), Ok(Some("a.net".into())));
+        assert_eq!(map.name("127.192.1.1".parse().unwrap()), Ok(None));
+        let all = AutomapRules {
+            suffixes: vec![".".to_owned()],
+            ..AutomapRules::default()
+        };
+        assert!(all.is_for("anything"));
     }
 }

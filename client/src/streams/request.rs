@@ -26,6 +26,7 @@ use crate::names::{CircuitId, VisitId};
 use crate::plane::StreamTarget;
 use crate::select::paths::ExitNeed;
 use crate::status::{StreamState, StreamStatus};
+use crate::wishes::CircuitWishes;
 
 /// How long a request may take in all (`SocksTimeout`).
 pub(crate) const REQUEST_MAX: Duration = Duration::from_secs(120);
@@ -51,6 +52,8 @@ pub(crate) struct Request {
     pub(crate) early_sent: usize,
     pub(crate) state: State,
     pub(crate) until: Instant,
+    /// How long an exit may take to answer.
+    answer_max: Duration,
     attempts: u32,
     unreachable: u32,
     /// Why the last try failed.
@@ -216,6 +219,7 @@ impl Request {
             early_sent: 0,
             state: State::Waiting,
             until: now.mono + REQUEST_MAX,
+            answer_max: ANSWER_MAX,
             attempts: 0,
             unreachable: 0,
             failure: SocksStatus::NOT_ALLOWED,
@@ -224,6 +228,16 @@ impl Request {
             shunned: Vec::new(),
             is_patient: false,
             is_left: false,
+        }
+    }
+
+    /// Takes as long as an operator wants, at most.
+    pub(crate) fn heed(&mut self, wishes: &CircuitWishes, now: Now) {
+        if let Some(request) = wishes.request {
+            self.until = now.mono + request;
+        }
+        if let (Some(answer), Via::Exit(_)) = (wishes.answer, self.via) {
+            self.answer_max = answer;
         }
     }
 
@@ -239,12 +253,13 @@ impl Request {
     }
 
     /// What it wants of an exit's circuit, if it is for an exit.
-    pub(crate) fn usage(&self) -> Option<Usage<'_>> {
+    pub(crate) fn usage(&self, long_lived: &[u16]) -> Option<Usage<'_>> {
         match self.via {
             Via::Exit(need) => Some(Usage {
                 need,
                 isolation: &self.status.isolation,
                 excluded_exits: &self.excluded_exits,
+                needs_stable: need.wants_stable(long_lived),
             }),
             Via::Onion(..) => None,
         }
@@ -370,7 +385,7 @@ impl Request {
             State::Waiting => self.until,
             // A service whose circuit is alive is not asked twice.
             State::Attached { .. } if self.is_patient => self.until,
-            State::Attached { since, .. } => self.until.min(since + ANSWER_MAX),
+            State::Attached { since, .. } => self.until.min(since + self.answer_max),
         }
     }
 }

@@ -463,13 +463,9 @@ mod tests {
             SigningKeyLifetime 30 days\nExtORPort 0\nPublishServerDescriptor 1\n";
         let judged = |text: &str| read(&[text]).unwrap().judged(|_| false);
         assert_eq!(judged(quiet), (Vec::new(), Vec::new()));
-        let loud = "FascistFirewall 1\nHeartbeatPeriod 1 hour\nSandbox 1\n";
+        let loud = "NATDPort 1\nMainloopStats 1\nSandbox 1\n";
         let (notes, refused) = judged(loud);
         assert_eq!((notes.len(), refused.len()), (1, 2));
-        assert!(
-            refused[0]
-                .to_string()
-                .starts_with("t line 1: FascistFirewall: ")
-        );
+        assert!(refused[0].to_string().starts_with("t line 1: NATDPort: "));
     }
 }

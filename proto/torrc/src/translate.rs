@@ -11,6 +11,7 @@ mod network;
 mod node;
 mod onion;
 mod ports;
+mod wishes;
 
 use crate::include::Files;
 use crate::names::named;
@@ -71,6 +72,12 @@ pub struct Process {
     pub user: Option<(String, Problem)>,
     /// Whether SIGHUP reads the files again.
     pub rereads: bool,
+    /// Whether debuggers may attach to it.
+    pub is_debuggable: bool,
+    /// The descriptors that it needs.
+    pub descriptors_min: u64,
+    /// Whether signals are left to whoever started it.
+    pub leaves_signals: bool,
     /// Whether there is a network to join.
     pub has_network: bool,
 }
@@ -153,6 +160,9 @@ impl<'a> Work<'a> {
             owner,
             user,
             rereads: settings.is_on("__ReloadTorrcOnSIGHUP"),
+            is_debuggable: !settings.is_on("DisableDebuggerAttachment"),
+            descriptors_min: descriptors_min(settings),
+            leaves_signals: settings.is_on("__DisableSignalHandlers"),
             has_network: false,
         }
     }
@@ -272,6 +282,13 @@ fn role(settings: &Settings) -> Role {
         (true, false) => Role::Relay,
         (true, true) => Role::Authority,
     }
+}
+
+/// `ConnLimit`.
+fn descriptors_min(settings: &Settings) -> u64 {
+    let value = settings.one("ConnLimit").map(|value| value.text.as_str());
+    let default = named("ConnLimit").map_or("", |option| option.default);
+    value.unwrap_or(default).trim().parse().unwrap_or_default()
 }
 
 /// Whether a switch stands at its default, or is not written.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use cepa_torrc::translate::Process;
+use rustix::process::{DumpableBehavior, Resource, getrlimit, set_dumpable_behavior};
 use tracing::Level;
 
 use super::{Ended, Run};
@@ -40,11 +41,29 @@ pub(super) fn run(run: &Run<'_>, (torrc, read): &(Torrc, Read)) -> Result<(), En
     if process.is_daemon && !is_in_background {
         return to_background(run, torrc).map_err(failed);
     }
+    check_descriptors(process).map_err(failed)?;
+    if !process.is_debuggable {
+        // Where the system knows no such thing, it is as it was.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
     if is_in_background {
         // It fails only where this leads a session already.
         let _ = rustix::process::setsid();
     }
     serve(configured, torrc.clone(), process, read).map_err(failed)
+}
+
+/// Whether it may open as many descriptors as it needs at least (`ConnLimit`).
+fn check_descriptors(process: &Process) -> Result<(), Failure> {
+    let (needed, most) = (process.descriptors_min, getrlimit(Resource::Nofile).maximum);
+    match most.filter(|most| *most < needed) {
+        None => Ok(()),
+        Some(most) => fail(
+            format!("{needed} descriptors are needed (ConnLimit), and {most} are the limit"),
+            "this process",
+            "raise it by ulimit -n, or say less",
+        ),
+    }
 }
 
 /// Whether this process is of the user whose it is to be.
@@ -80,6 +99,7 @@ fn serve(
     let launch = Launch {
         as_tor: true,
         owner: process.owner,
+        leaves_signals: process.leaves_signals,
         ..Launch::default()
     };
     tracing::info!("Bootstrapped 0% (starting): Starting");
@@ -201,5 +221,22 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_descriptors_are_told() {
+        let process = |descriptors_min| Process {
+            descriptors_min,
+            ..Process::default()
+        };
+        assert!(check_descriptors(&process(1)).is_ok());
+        let wrong = check_descriptors(&process(u64::MAX));
+        let is_bounded = getrlimit(Resource::Nofile).maximum.is_some();
+        assert_eq!(wrong.is_err(), is_bounded);
     }
 }

@@ -27,7 +27,7 @@ fn identity(seed: u8) -> ExpandedKeypair {
 pub(super) struct Hosted {
     pub(super) world: World,
     service: ServiceId,
-    host: String,
+    pub(super) host: String,
 }
 
 fn hosted_with(change: impl FnOnce(&mut ServiceConfig)) -> Hosted {
@@ -323,6 +323,20 @@ fn what_is_wrong_is_told() {
             assert_eq!(net.world.failed(request), expected);
         }
     }
+}
+
+#[test]
+fn who_may_guess_ports_keeps_his_circuit() {
+    let mut net = hosted_with(|config| config.allows_unknown_ports = true);
+    let [ours, _] = net.visit("");
+    let circuit = net.circuit(ours);
+    for guess in 81..=99 {
+        let request = net.ask(guess, "");
+        assert_eq!(net.world.failed(request), SocksStatus::CONNECTION_REFUSED);
+        net.world.wait(Duration::from_secs(1));
+    }
+    let plane = &net.world.client.shared.plane;
+    assert!(plane.circuit_status(circuit).is_some());
 }
 
 #[test]

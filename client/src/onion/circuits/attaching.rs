@@ -71,7 +71,7 @@ impl Onion {
             self.end(name, Ending::LastHop, circuits, ctx);
             return true;
         }
-        let ends_at_path = circuit.ends_at_path(choice.vanguards.mode());
+        let ends_at_path = circuit.ends_at_path(choice.layers());
         let fitting = circuits.pool.free_paths(ctx.now).filter(|(_, entry)| {
             let path = entry.onion_path();
             path.is_some_and(|path| fits(circuit, ends_at_path, path))
@@ -169,13 +169,13 @@ impl Onion {
         let Some(path) = entry.and_then(|entry| entry.onion_path()) else {
             return;
         };
-        let mode = circuits.choice.vanguards.mode();
-        if circuit.ends_at_path(mode) {
+        let layers = circuits.choice.layers();
+        if circuit.ends_at_path(layers) {
             let [.., last] = path;
             let last = hop_spec(last, true);
             return self.finish((name, id), key, &last, circuits, ctx);
         }
-        if !circuit.wants_middle(mode) {
+        if !circuit.wants_middle(layers) {
             return self.extend(name, id, key, circuits, ctx);
         }
         let mut excluded = circuit.avoided.clone();

@@ -45,12 +45,14 @@ pub(super) struct ServiceCircuits {
     named: u64,
     uploads: usize,
     rendezvouses: usize,
+    /// Nothing is uploaded (`PublishHidServDescriptors 0`).
+    pub(super) is_silent: bool,
 }
 
 impl ServiceCircuits {
     /// Whether another upload may begin.
     pub(super) fn has_room_for_upload(&self) -> bool {
-        self.uploads < UPLOADS_MAX
+        !self.is_silent && self.uploads < UPLOADS_MAX
     }
 
     /// Whether another visitor may be met, of whatever service.

@@ -58,6 +58,9 @@ pub struct ServiceConfig {
     /// Whether a circuit with more streams is closed, rather than the stream refused
     /// (`HiddenServiceMaxStreamsCloseCircuit`).
     pub closes_on_excess: bool,
+    /// Whether a visitor who asks for ports that it does not have keeps his circuit, however often
+    /// (`HiddenServiceAllowUnknownPorts`).
+    pub allows_unknown_ports: bool,
 }
 
 impl ServiceConfig {
@@ -72,6 +75,7 @@ impl ServiceConfig {
             streams_max: None,
             circuits_max: CIRCUITS_MAX_DEFAULT,
             closes_on_excess: false,
+            allows_unknown_ports: false,
         }
     }
 

@@ -85,6 +85,10 @@ impl Fetch {
         shared: &mut Shared,
         now: Now,
     ) -> Option<Fetch> {
+        if shared.fetches_nothing {
+            tracing::warn!("a descriptor of an onion service is wanted, and none are fetched");
+            return None;
+        }
         let period = ring.period();
         let blinded = address.blind(period);
         let mut hsdirs = ring.responsible(&blinded);
@@ -146,7 +150,7 @@ impl Fetch {
         }
         shared.circuits.close(circuit);
         let read = match reply.status {
-            200 => self.read(&reply.body, shared, now),
+            200 => read((self.address, self.period), &reply.body, shared, now),
             // Below HTTP: as if it had not been reached.
             0 => Err(VisitError::NoPath),
             _ => Err(VisitError::DescriptorNotFound),
@@ -233,32 +237,37 @@ impl Fetch {
         self.until = now.mono + OPEN_MAX;
         Progress::Waits
     }
+}
 
-    /// Reads a descriptor into the cache.
-    fn read(&self, body: &[u8], shared: &mut Shared, now: Now) -> Result<(), VisitError> {
-        const INVALID: VisitError = VisitError::DescriptorInvalid;
-        let text = std::str::from_utf8(body).map_err(|_| INVALID)?;
-        let outer = HsDescriptor::parse(text, now.wall).map_err(|_| INVALID)?;
-        if outer.blinded_key != self.blinded {
-            return Err(INVALID);
-        }
-        let identity = self.address.key();
-        let key = shared.client_keys.get(&self.address);
-        let content = match outer.decrypt(identity, self.period, key, now.wall) {
-            Ok(plaintext) => Content::Open(std::sync::Arc::new(Opened {
-                subcredential: subcredential(identity, &self.blinded),
-                plaintext,
-            })),
-            Err(HsDecryptError::ClientAuthNeeded) => Content::Locked(VisitError::ClientKeyMissing),
-            Err(HsDecryptError::ClientAuthWrong) => Content::Locked(VisitError::ClientKeyWrong),
-            Err(_) => return Err(INVALID),
-        };
-        let lifetime = Duration::from_secs(60 * u64::from(outer.lifetime_minutes));
-        let blinded = *self.blinded.as_bytes();
-        let lifetime = lifetime.clamp(LIFETIME_MIN, LIFETIME_MAX);
-        shared
-            .cache
-            .store(blinded, outer.revision, lifetime, content, now.mono);
-        Ok(())
+/// Reads the descriptor of a service and a period into the cache.
+pub(super) fn read(
+    (address, period): (OnionAddress, TimePeriod),
+    body: &[u8],
+    shared: &mut Shared,
+    now: Now,
+) -> Result<(), VisitError> {
+    const INVALID: VisitError = VisitError::DescriptorInvalid;
+    let text = std::str::from_utf8(body).map_err(|_| INVALID)?;
+    let outer = HsDescriptor::parse(text, now.wall).map_err(|_| INVALID)?;
+    let blinded = address.blind(period);
+    if outer.blinded_key != blinded {
+        return Err(INVALID);
     }
+    let identity = address.key();
+    let key = shared.client_keys.get(&address);
+    let content = match outer.decrypt(identity, period, key, now.wall) {
+        Ok(plaintext) => Content::Open(std::sync::Arc::new(Opened {
+            subcredential: subcredential(identity, &blinded),
+            plaintext,
+        })),
+        Err(HsDecryptError::ClientAuthNeeded) => Content::Locked(VisitError::ClientKeyMissing),
+        Err(HsDecryptError::ClientAuthWrong) => Content::Locked(VisitError::ClientKeyWrong),
+        Err(_) => return Err(INVALID),
+    };
+    let lifetime = Duration::from_secs(60 * u64::from(outer.lifetime_minutes));
+    let lifetime = lifetime.clamp(LIFETIME_MIN, LIFETIME_MAX);
+    let (blinded, revision) = (*blinded.as_bytes(), outer.revision);
+    let cache = &mut shared.cache;
+    cache.store(blinded, revision, lifetime, content, now.mono);
+    Ok(())
 }

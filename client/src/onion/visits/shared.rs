@@ -28,6 +28,8 @@ pub(super) struct Shared {
     pub(super) permits: Permits,
     /// What the consensus says of congestion control.
     pub(super) congestion: Option<CongestionParams>,
+    /// No descriptors are fetched (`FetchHidServDescriptors 0`).
+    pub(super) fetches_nothing: bool,
 }
 
 impl Shared {
@@ -41,6 +43,7 @@ impl Shared {
             client_keys: BTreeMap::new(),
             permits: Permits::default(),
             congestion: None,
+            fetches_nothing: false,
         }
     }
 

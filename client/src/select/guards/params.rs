@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use cepa_netdoc::params::Params;
 
+use crate::wishes::GuardWishes;
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// When failing guards are tried again: failing for less than the first, wait the second
@@ -105,6 +107,22 @@ impl GuardParams {
         }
     }
 
+    /// The same where an operator says otherwise. A lifetime of less than a day is none.
+    #[must_use]
+    pub fn wished(mut self, wishes: &GuardWishes) -> Self {
+        if let Some(lifetime) = wishes.lifetime.filter(|time| *time >= DAY) {
+            (self.lifetime, self.confirmed_lifetime_min) = (lifetime, lifetime);
+        }
+        let bounded = |wish: Option<usize>, else_: usize| match wish {
+            None | Some(0) => else_,
+            Some(count) => count.min(SAMPLE_MAX),
+        };
+        self.primary_used = bounded(wishes.used, self.primary_used);
+        self.primary_used_directory = bounded(wishes.directory, self.primary_used_directory);
+        self.primary_max = bounded(wishes.primary, self.primary_max);
+        self
+    }
+
     /// How long after a try the next one follows, for a guard that has failed for so long
     /// (guard-spec 4.5).
     #[must_use]
@@ -170,6 +188,32 @@ mod tests {
         assert_eq!(params.sample_max(8), 20);
         assert_eq!(params.sample_max(200), 40);
         assert_eq!(params.sample_max(5000), 60);
+    }
+
+    #[test]
+    fn an_operator_sets_the_numbers() {
+        let text = "guard-lifetime-days=30 guard-n-primary-guards=4";
+        let params = GuardParams::from_consensus(&Params::parse(text).unwrap(), false);
+        assert_eq!(params.clone().wished(&GuardWishes::default()), params);
+        let wishes = GuardWishes {
+            used: Some(2),
+            primary: Some(5),
+            directory: Some(6),
+            lifetime: Some(40 * DAY),
+        };
+        let wished = params.clone().wished(&wishes);
+        assert_eq!((wished.primary_used, wished.primary_max), (2, 5));
+        assert_eq!(wished.primary_used_directory, 6);
+        assert_eq!(
+            (wished.lifetime, wished.confirmed_lifetime_min),
+            (40 * DAY, 40 * DAY)
+        );
+        let nothing = GuardWishes {
+            used: Some(0),
+            lifetime: Some(HOUR),
+            ..GuardWishes::default()
+        };
+        assert_eq!(params.clone().wished(&nothing), params);
     }
 
     #[test]

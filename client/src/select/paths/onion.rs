@@ -22,7 +22,6 @@ use cepa_netdoc::routerstatus::Flags;
 
 use super::{Path, PathError, Quality, draw, first_hops};
 use crate::select::rules::Permits;
-use crate::select::shuffle;
 
 /// The subprotocol versions that rend-spec-v3 needs (tor-spec 9).
 const HS_REND: u8 = 2;
@@ -39,6 +38,9 @@ pub struct OnionRules<'a> {
     pub layer2: Option<&'a [RsaId]>,
     /// Third hops, in full mode.
     pub layer3: Option<&'a [RsaId]>,
+    /// Both are the operator's, and drawn by weight: where none of them can be a hop there is no
+    /// path.
+    pub is_bound: bool,
     /// The relay that comes behind the path.
     pub last: Option<&'a RsaId>,
     /// Whether the path ends at a rendezvous point, and which relays may not be that.
@@ -66,7 +68,7 @@ fn steps(rules: &OnionRules<'_>) -> Vec<Step> {
     };
     let any = Quality(Flags::NONE);
     if rules.layer3.is_some() {
-        return vec![step(any, false, true)];
+        return vec![step(any, false, rules.layer2.is_some())];
     }
     let steps = Quality::steps(true).map(move |quality| step(quality, true, true));
     let last = [(false, true), (true, false), (false, false)];
@@ -76,6 +78,8 @@ fn steps(rules: &OnionRules<'_>) -> Vec<Step> {
         steps
             .iter_mut()
             .for_each(|step| step.needs_vanguard = false);
+    } else if rules.is_bound {
+        steps.retain(|step| step.needs_vanguard);
     }
     steps
 }
@@ -111,19 +115,29 @@ pub fn choose(
     };
     let vanguards = rules.layer2.map(named).unwrap_or_default();
     let thirds = rules.layer3.map(named);
+    let weight = |relay: &Relay| match rules.is_bound {
+        true => view.weight(relay, Role::Middle),
+        false => 1,
+    };
     for &entry in &entries {
         for last_once in [true, false] {
             let is_free = |relay: &Relay| !last_once || rules.last != Some(&relay.rsa_id);
             for step in steps(rules) {
                 let mut left: Vec<(&Relay, u64)> = match step.needs_vanguard {
-                    true => vanguards.iter().map(|relay| (*relay, 1)).collect(),
+                    true => vanguards
+                        .iter()
+                        .map(|relay| (*relay, weight(relay)))
+                        .collect(),
                     false => weighed_middles(view, rules),
                 };
                 left.retain(|(relay, _)| is_free(relay) && may_share(rules, step, entry, relay));
                 while let Some(second) = draw(&mut left, rng) {
                     let before = [entry, second];
                     let third = match &thirds {
-                        Some(thirds) => draw_third(thirds, rules, step, before, rng),
+                        Some(thirds) => {
+                            let thirds = thirds.iter().map(|relay| (*relay, weight(relay)));
+                            draw_third(thirds, rules, step, before, rng)
+                        }
                         None => choose_third(view, rules, step, before, rng),
                     };
                     if let Some(third) = third {
@@ -149,24 +163,24 @@ fn weighed_middles<'v>(view: &'v NetworkView, rules: &OnionRules<'_>) -> Vec<(&'
 
 /// A third hop of full mode.
 fn draw_third<'v>(
-    thirds: &[&'v Relay],
+    thirds: impl Iterator<Item = (&'v Relay, u64)>,
     rules: &OnionRules<'_>,
     step: Step,
     before: [&Relay; 2],
     rng: &mut Rng,
 ) -> Option<&'v Relay> {
-    let fits = |relay: &&&Relay| {
+    let fits = |(relay, _): &(&Relay, u64)| {
         rules.last != Some(&relay.rsa_id)
             && before.iter().all(|one| may_share(rules, step, one, relay))
     };
-    let mut fitting: Vec<&Relay> = thirds.iter().filter(fits).copied().collect();
-    shuffle(&mut fitting, rng);
-    fitting.first().copied()
+    let mut fitting = thirds.filter(fits).collect();
+    draw(&mut fitting, rng)
 }
 
 fn may_share(rules: &OnionRules<'_>, step: Step, a: &Relay, b: &Relay) -> bool {
     let is_near = rules.distinct_subnets && a.is_near(b);
-    a.rsa_id != b.rsa_id && !(step.is_distinct && (is_near || a.is_family_of(b)))
+    let is_family = a.is_family_of(b) || rules.permits.are_family(&a.rsa_id, &b.rsa_id);
+    a.rsa_id != b.rsa_id && !(step.is_distinct && (is_near || is_family))
 }
 
 /// The third hop; it stands beside the last one, and so is never the same.
@@ -240,8 +254,10 @@ impl Behind<'_> {
         rng: &mut Rng,
         may: impl Fn(&Relay) -> bool,
     ) -> Option<&'v Relay> {
-        let is_near =
-            |a: &Relay, b: &Relay| self.distinct_subnets && a.is_near(b) || a.is_family_of(b);
+        let is_near = |a: &Relay, b: &Relay| {
+            let is_family = a.is_family_of(b) || self.permits.are_family(&a.rsa_id, &b.rsa_id);
+            self.distinct_subnets && a.is_near(b) || is_family
+        };
         let choices = Quality::steps(true)
             .map(|quality| (quality, self.is_distinct))
             .chain([(Quality(Flags::NONE), false)]);

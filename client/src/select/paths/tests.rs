@@ -214,6 +214,7 @@ proptest! {
             permits: &permits,
             excluded_exits: &[],
             distinct_subnets: true,
+            long_lived: &LONG_LIVED_PORTS,
         };
         match choose(&view, &rules, &mut rng) {
             Ok(path) => {
@@ -268,6 +269,7 @@ fn draws_follow_the_weights() {
         permits: &permits,
         excluded_exits: &[],
         distinct_subnets: true,
+        long_lived: &LONG_LIVED_PORTS,
     };
     let mut drawn: BTreeMap<(usize, RsaId), u32> = BTreeMap::new();
     for _ in 0..8000 {
@@ -311,6 +313,7 @@ fn pins_and_excluded_exits() {
         permits: &permits,
         excluded_exits: &[],
         distinct_subnets: true,
+        long_lived: &LONG_LIVED_PORTS,
     };
     for _ in 0..50 {
         let hops = choose(&view, &rules, &mut rng).unwrap().hops;
@@ -356,12 +359,15 @@ fn slow_relays_are_the_last_resort() {
         permits: &permits,
         excluded_exits,
         distinct_subnets: true,
+        long_lived: &LONG_LIVED_PORTS,
     };
     let ssh = ExitNeed::Port {
         port: 22,
         is_ipv6: false,
     };
-    assert!(ssh.wants_stable() && !WEB.wants_stable());
+    let ports = &LONG_LIVED_PORTS;
+    assert!(ssh.wants_stable(ports) && !WEB.wants_stable(ports));
+    assert!(WEB.wants_stable(&[80]) && !ssh.wants_stable(&[80]));
     for need in [WEB, ssh] {
         let hops = choose(&view, &rules(need, &[]), &mut rng).unwrap().hops;
         assert_eq!(hops[2].rsa_id, relays[6].rsa);

@@ -151,3 +151,26 @@ fn which_ends_are_tried_again() {
         Some(&Verdict::Refuse(SocksStatus::NOT_ALLOWED))
     );
 }
+
+#[test]
+fn requests_take_as_long_as_wished() {
+    let now = start();
+    let target = || StreamTarget::Resolve(Resolve::Host(Host::parse(b"a").unwrap()));
+    let mut request = Request::new(
+        target(),
+        Via::Exit(ExitNeed::Any),
+        status(),
+        Vec::new(),
+        now,
+    );
+    let wishes = CircuitWishes {
+        answer: Some(Duration::from_secs(40)),
+        request: Some(Duration::from_secs(60)),
+        ..CircuitWishes::default()
+    };
+    request.heed(&wishes, now);
+    assert_eq!(request.deadline(), now.mono + Duration::from_secs(60));
+    let mut keys: SlotMap<StreamKey, ()> = SlotMap::with_key();
+    request.attach(keys.insert(()), CircuitId(1), now);
+    assert_eq!(request.deadline(), now.mono + Duration::from_secs(40));
+}

@@ -8,7 +8,7 @@ table! {
     Meant ControlSocket: Lines = "", "`listen` of `[control]`";
     Meant ControlSocketsGroupWritable: Bool = "0", "control sockets may be used by their group";
     Meant ControlPortWriteToFile: Path = "", "`write_to_file` of `[control]`";
-    Accepted ControlPortFileGroupReadable: Bool = "0", "the file can be read by all";
+    Meant ControlPortFileGroupReadable: Bool = "0", "`file_group_readable` of `[control]`";
     Meant CookieAuthentication: Bool = "0", "`cookie` of `[control]`";
     Meant CookieAuthFile: Path = "", "`cookie_file` of `[control]`";
     Meant CookieAuthFileGroupReadable: Bool = "0", "`cookie_file_group_readable` of `[control]`";
@@ -18,5 +18,5 @@ table! {
     Refused __OwningControllerFD: Number64 = "18446744073709551615",
         "a connection is taken by no number";
     Meant __ReloadTorrcOnSIGHUP: Bool = "1", "0: SIGHUP reads no file again";
-    Refused __DisableSignalHandlers: Bool = "0", "signals are handled";
+    Meant __DisableSignalHandlers: Bool = "0", "signals are left as they are";
 }

@@ -12,9 +12,9 @@ table! {
     Refused KeyDirectoryGroupReadable: AutoBool = "auto", "the folder is for its user alone";
     Meant Log: Lines = "", "`[log]`: notice is our info, info our debug; no domains";
     Meant SafeLogging: Text = "1", "`addresses` of `[log]` where it is 0";
-    Accepted LogTimeGranularity: Millis = "1 second", "lines have milliseconds";
+    Meant LogTimeGranularity: Millis = "1 second", "`time_granularity_ms` of `[log]`";
     Accepted LogMessageDomains: Bool = "0", "lines have no domains";
-    Refused TruncateLogFile: Bool = "0", "a log is appended to";
+    Meant TruncateLogFile: Bool = "0", "`truncate` of `[log]`";
     Accepted SyslogIdentityTag: Text = "", "the system's log is not written to";
     Accepted ProtocolWarnings: Bool = "0", "what peers do wrong is told at debug";
     Accepted HeartbeatPeriod: Interval = "6 hours", "there is no line of heartbeat";
@@ -24,10 +24,11 @@ table! {
     Meant User: Text = "", "taken where the process is of that user already";
     Accepted KeepBindCapabilities: AutoBool = "auto", "users are not changed";
     Meant MaxMemInQueues: Size = "0", "`max_memory`; 0 is what suits the machine";
-    Accepted ConnLimit: Number = "1000", "as many connections as the system allows";
+    Meant ConnLimit: Number = "1000",
+        "as many descriptors as may be open, or the process does not begin";
     Accepted DisableOOSCheck: Bool = "1", "connections are bounded otherwise";
     Refused DisableAllSwap: Bool = "0", "memory is not locked";
-    Accepted DisableDebuggerAttachment: Bool = "1", "it is the system's to say who may debug";
+    Meant DisableDebuggerAttachment: Bool = "1", "debuggers may not attach to the process";
     Accepted HardwareAccel: Bool = "0", "what the processor has is used";
     Accepted AvoidDiskWrites: Bool = "0", "little is written";
     Refused Sandbox: Bool = "0", "there is no sandbox";

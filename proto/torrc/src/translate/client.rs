@@ -3,19 +3,21 @@
 use super::{Work, is_default, ports};
 use crate::option::Fate;
 use crate::settings::{Severity, Value};
-use crate::toml::Document;
+use crate::toml::{Document, string};
 use crate::value;
 
 /// Where a client listens for SOCKS unless it is told otherwise.
 const SOCKS_DEFAULT: &str = "127.0.0.1:9050";
 
 /// Sets of relays, and their keys in `[paths]`.
-const SETS: [(&str, &str); 5] = [
+const SETS: [(&str, &str); 7] = [
     ("EntryNodes", "entry"),
     ("MiddleNodes", "middle"),
     ("ExitNodes", "exit"),
     ("ExcludeNodes", "exclude"),
     ("ExcludeExitNodes", "exclude_exit"),
+    ("HSLayer2Nodes", "layer2"),
+    ("HSLayer3Nodes", "layer3"),
 ];
 
 /// Options with ports, and their keys.
@@ -57,7 +59,7 @@ impl Work<'_> {
         {
             document.key("max_circuit_dirtiness", &seconds.to_string(), value);
         }
-        self.padding(document);
+        padding(self, document);
         self.sizes(document, &[("MaxMemInQueues", "max_memory")]);
         self.paths(document, &[("ClientOnionAuthDir", "onion_auth_dir")]);
         self.metrics(document);
@@ -72,6 +74,7 @@ impl Work<'_> {
         document.section("[log]", log);
         let paths = self.path_rules();
         document.section("[paths]", paths);
+        super::wishes::wishes(self, document);
         super::control::control(self, document);
         super::onion::onions(self, document);
         document.extend(behind);
@@ -115,8 +118,10 @@ impl Work<'_> {
         let switches = [
             ("AutomapHostsOnResolve", "automap"),
             ("SafeSocks", "safe_socks"),
+            ("TestSocks", "test_socks"),
         ];
         self.switches(document, &switches);
+        super::wishes::access(self, document);
         for (option, key) in PORT_LISTS {
             if let Some(value) = self.settings.one(option) {
                 let ports = value::words(&value.text).map(str::parse::<u16>);
@@ -167,36 +172,6 @@ impl Work<'_> {
         }
     }
 
-    fn padding(&self, document: &mut Document) {
-        for (option, reduced, key) in [
-            (
-                "ConnectionPadding",
-                "ReducedConnectionPadding",
-                "channel_padding",
-            ),
-            ("CircuitPadding", "ReducedCircuitPadding", "circuit_padding"),
-        ] {
-            let is_off = self
-                .settings
-                .one(option)
-                .filter(|value| value.text.trim() == "0");
-            let is_reduced = self
-                .settings
-                .one(reduced)
-                .filter(|value| value.text.trim() == "1");
-            match (is_off, is_reduced) {
-                (Some(value), _) => document.text_key(key, "off", value),
-                (None, Some(value)) => document.text_key(key, "reduced", value),
-                (None, None) => {}
-            }
-        }
-        if let Some(value) = self.settings.one("VanguardsLiteEnabled")
-            && let Some(is_on) = value::bool(&value.text)
-        {
-            document.text_key("vanguards", if is_on { "lite" } else { "off" }, value);
-        }
-    }
-
     fn path_rules(&mut self) -> Document {
         let mut paths = Document::default();
         for (option, key) in SETS {
@@ -205,6 +180,7 @@ impl Work<'_> {
                 paths.list(key, &words.collect::<Vec<_>>());
             }
         }
+        families(self, &mut paths);
         self.switches(&mut paths, &[("StrictNodes", "strict")]);
         if let Some(value) = self.settings.one("GeoIPExcludeUnknown")
             && let Some(is_on) = value::bool(&value.text)
@@ -225,6 +201,37 @@ impl Work<'_> {
             &[("GeoIPFile", "geoip"), ("GeoIPv6File", "geoip6")],
         );
         paths
+    }
+}
+
+/// How much padding there is, and which vanguards.
+fn padding(work: &Work<'_>, document: &mut Document) {
+    for (option, reduced, key) in [
+        (
+            "ConnectionPadding",
+            "ReducedConnectionPadding",
+            "channel_padding",
+        ),
+        ("CircuitPadding", "ReducedCircuitPadding", "circuit_padding"),
+    ] {
+        let is_off = work
+            .settings
+            .one(option)
+            .filter(|value| value.text.trim() == "0");
+        let is_reduced = work
+            .settings
+            .one(reduced)
+            .filter(|value| value.text.trim() == "1");
+        match (is_off, is_reduced) {
+            (Some(value), _) => document.text_key(key, "off", value),
+            (None, Some(value)) => document.text_key(key, "reduced", value),
+            (None, None) => {}
+        }
+    }
+    if let Some(value) = work.settings.one("VanguardsLiteEnabled")
+        && let Some(is_on) = value::bool(&value.text)
+    {
+        document.text_key("vanguards", if is_on { "lite" } else { "off" }, value);
     }
 }
 
@@ -255,6 +262,7 @@ pub(super) fn written<'a>(work: &Work<'a>, name: &str) -> Vec<(String, &'a Value
 /// The proxy that links go through, with the ports that are `tor`'s defaults.
 fn proxy(work: &mut Work<'_>, document: &mut Document) {
     let given = PROXIES.map(|(option, ..)| work.settings.one(option));
+    tcp_proxy(work, document, given.iter().flatten().next().copied());
     let mut set = PROXIES.iter().zip(given).filter_map(|(proxy, value)| {
         let value = value.filter(|value| !value.text.trim().is_empty())?;
         Some((proxy, value))
@@ -292,6 +300,36 @@ fn proxy(work: &mut Work<'_>, document: &mut Document) {
     let at = if credentials.is_empty() { "" } else { "@" };
     let proxy = format!("{scheme}://{credentials}{at}{place}{port}");
     document.text_key("outbound_proxy", &proxy, value);
+}
+
+/// `TCPProxy haproxy HOST:PORT`; another proxy beside it would be one too many.
+fn tcp_proxy(work: &mut Work<'_>, document: &mut Document, other: Option<&Value>) {
+    let Some(value) = work.settings.one("TCPProxy") else {
+        return;
+    };
+    let words: Vec<&str> = value.text.split_whitespace().collect();
+    match (words.as_slice(), other) {
+        ([protocol, place], None) if protocol.eq_ignore_ascii_case("haproxy") => {
+            document.text_key("outbound_proxy", &format!("haproxy://{place}"), value);
+        }
+        (_, None) => work.refuse(value, "it is haproxy HOST:PORT"),
+        (_, Some(_)) => work.refuse(value, "links have one proxy"),
+    }
+}
+
+/// Families of the operator's: one a line, as a text.
+fn families(work: &Work<'_>, paths: &mut Document) {
+    let families = work.lines(&["NodeFamily"]).into_iter().map(|line| {
+        let words = value::words(&line.text).map(pattern);
+        (words.collect::<Vec<_>>().join(", "), line)
+    });
+    let families: Vec<_> = families.filter(|(text, _)| !text.is_empty()).collect();
+    if let Some((text, line)) = families.first()
+        && families.len() == 1
+    {
+        return paths.key("families", &format!("[{}]", string(text)), line);
+    }
+    paths.list("families", &families);
 }
 
 /// A relay as our own files name it: a nickname behind a fingerprint says nothing.

@@ -39,8 +39,11 @@ pub(super) fn control(work: &mut Work<'_>, document: &mut Document) {
             ("CookieAuthFile", "cookie_file"),
         ],
     );
-    let key = [("CookieAuthFileGroupReadable", "cookie_file_group_readable")];
-    work.switches(&mut body, &key);
+    let keys = [
+        ("CookieAuthFileGroupReadable", "cookie_file_group_readable"),
+        ("ControlPortFileGroupReadable", "file_group_readable"),
+    ];
+    work.switches(&mut body, &keys);
     document.section("[control]", body);
     for line in work.lines(&["HashedControlPassword", "__HashedControlSessionPassword"]) {
         let mut password = Document::default();

@@ -3,6 +3,7 @@
 use super::Work;
 use crate::settings::{Severity, Value};
 use crate::toml::{Document, string};
+use crate::value;
 
 /// Levels of `tor`, and ours: what a node does, a line a stage, is notice there and info here.
 const LEVELS: [(&str, &str); 5] = [
@@ -43,6 +44,8 @@ impl Work<'_> {
                 _ => self.refuse(value, "it is 0, 1 or relay"),
             }
         }
+        times(self, &mut log);
+        self.switches(&mut log, &[("TruncateLogFile", "truncate")]);
         log
     }
 
@@ -99,4 +102,29 @@ impl Work<'_> {
         };
         Some((ours, place))
     }
+}
+
+/// `LogTimeGranularity`, which is made a divisor or a multiple of a second, as by `tor`.
+fn times(work: &mut Work<'_>, log: &mut Document) {
+    let Some(value) = work.settings.one("LogTimeGranularity") else {
+        return;
+    };
+    let ms = value::millis(&value.text).and_then(|ms| u32::try_from(ms).ok());
+    let Some(ms) = ms.filter(|ms| *ms > 0) else {
+        let what = format!("Log time granularity '{}' has to be positive.", value.text);
+        return work.refuse(value, what);
+    };
+    let granularity = match ms {
+        ..1000 => (ms.saturating_sub(39).max(1)..=1000).find(|ms| 1000 % ms == 0),
+        _ => ms.checked_next_multiple_of(1000),
+    };
+    let granularity = match 1000 % ms {
+        0 => ms,
+        _ => granularity.unwrap_or(1000),
+    };
+    if granularity != ms {
+        let what = format!("it is no divisor or multiple of a second: {granularity} ms are taken");
+        work.note(Severity::Warning, value, what);
+    }
+    log.key("time_granularity_ms", &granularity.to_string(), value);
 }

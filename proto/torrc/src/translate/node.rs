@@ -105,6 +105,7 @@ impl<'a> Work<'a> {
         {
             self.refuse(value, "a relay joins the network at once");
         }
+        super::wishes::of_relay(self);
         self.of_no_effect(&OF_CONTROLLERS, Severity::Info, "of no effect for a relay");
         self.of_no_effect(&OF_CLIENTS[8..], Severity::Info, "of no effect for a relay");
     }

@@ -62,6 +62,29 @@ fn service<'a>(work: &mut Work<'a>, folder: &'a Value, lines: &[&'a Value]) -> D
             work.refuse(line, "services have version 3");
         }
     }
+    for (name, key) in [
+        (
+            "HiddenServiceMaxStreamsCloseCircuit",
+            "streams_max_close_circuit",
+        ),
+        ("HiddenServiceAllowUnknownPorts", "allow_unknown_ports"),
+        ("HiddenServiceDirGroupReadable", "dir_group_readable"),
+    ] {
+        let Some(line) = of(name).next_back() else {
+            continue;
+        };
+        match line.text.trim() {
+            "1" => body.key(key, "true", line),
+            "0" => {}
+            _ => work.refuse(line, "it is 0 or 1"),
+        }
+    }
+    if let Some(line) = of("HiddenServiceExportCircuitID").next_back() {
+        match line.text.trim().eq_ignore_ascii_case("haproxy") {
+            true => body.text_key("export_circuit_id", "haproxy", line),
+            false => work.refuse(line, "it is haproxy"),
+        }
+    }
     introductions(work, &mut body, lines);
     body
 }

@@ -78,6 +78,98 @@ fn onionshare_and_a_service() {
     assert_eq!(text.matches("[[onion_service]]").count(), 2);
 }
 
+#[test]
+fn ports_are_for_some_and_names_get_addresses() {
+    let text = toml(
+        "SocksPolicy accept 192.0.2.7, reject *\nTestSocks 1\nAutomapHostsOnResolve 1\n\
+         AutomapHostsSuffixes .onion,.net\nVirtualAddrNetworkIPv4 10.192.0.0/10\n\
+         VirtualAddrNetworkIPv6 [fd00::]/8\n",
+    );
+    for part in [
+        "test_socks = true\n",
+        "socks_policy = [\n    \"accept 192.0.2.7\",\n    \"reject *\",\n]\n",
+        "automap_suffixes = [\".onion\", \".net\"]\n",
+        "virtual_ipv4 = \"10.192.0.0/10\"\nvirtual_ipv6 = \"[fd00::]/8\"\n",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}
+
+#[test]
+fn logs_are_emptied_and_have_coarse_times() {
+    let text = toml("Log notice file /l\nTruncateLogFile 1\nLogTimeGranularity 250\n");
+    assert!(
+        text.contains("time_granularity_ms = 250\ntruncate = true\n"),
+        "{text}"
+    );
+    let times = |torrc: &str| {
+        let text = toml(torrc);
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("time_granularity"));
+        line.map(str::to_owned)
+    };
+    assert_eq!(
+        times("LogTimeGranularity 300").unwrap(),
+        "time_granularity_ms = 500"
+    );
+    assert_eq!(
+        times("LogTimeGranularity 1500").unwrap(),
+        "time_granularity_ms = 2000"
+    );
+    assert_eq!(times("Nickname a"), None);
+    assert!(translated("LogTimeGranularity 0").is_err());
+    let control = toml("ControlPort 1\nControlPortWriteToFile /c\nControlPortFileGroupReadable 1");
+    assert!(
+        control.contains("file_group_readable = true\n"),
+        "{control}"
+    );
+}
+
+#[test]
+fn a_process_is_as_it_is_said() {
+    let process = |torrc: &str| translated(torrc).unwrap().process;
+    let usual = process("");
+    assert_eq!(
+        (
+            usual.is_debuggable,
+            usual.descriptors_min,
+            usual.leaves_signals
+        ),
+        (false, 1000, false)
+    );
+    let told = process("DisableDebuggerAttachment 0\nConnLimit 60\n__DisableSignalHandlers 1\n");
+    assert_eq!(
+        (
+            told.is_debuggable,
+            told.descriptors_min,
+            told.leaves_signals
+        ),
+        (true, 60, true)
+    );
+}
+
+#[test]
+fn a_service_says_what_visitors_may() {
+    let service = "HiddenServiceDir /d\nHiddenServicePort 80\n";
+    let text = toml(&format!(
+        "{service}HiddenServiceMaxStreamsCloseCircuit 1\nHiddenServiceAllowUnknownPorts 1\n\
+         HiddenServiceDirGroupReadable 1\nHiddenServiceExportCircuitID haproxy\n"
+    ));
+    let said = "streams_max_close_circuit = true\nallow_unknown_ports = true\n\
+        dir_group_readable = true\nexport_circuit_id = \"haproxy\"\n";
+    assert!(text.contains(said), "{text}");
+    for wrong in [
+        "HiddenServiceExportCircuitID x",
+        "HiddenServiceAllowUnknownPorts 2",
+    ] {
+        assert!(
+            translated(&format!("{service}{wrong}\n")).is_err(),
+            "{wrong}"
+        );
+    }
+}
+
 const AUTHORITY: &str = "DirAuthority a1 orport=5000 no-v2 \
     v3ident=0123456789012345678901234567890123456789 127.0.0.1:7000 \
     0123 4567 8901 2345 6789 0123 4567 8901 2345 6789\n";
@@ -195,6 +287,7 @@ fn links_go_through_a_proxy() {
     };
     for (torrc, url) in [
         ("Socks4Proxy 10.0.0.1", "socks4://10.0.0.1:1080"),
+        ("TCPProxy haproxy 10.0.0.1:9", "haproxy://10.0.0.1:9"),
         ("Socks5Proxy [::1]", "socks5://[::1]:1080"),
         (
             "Socks5Proxy a.example:9\nSocks5ProxyUsername u\nSocks5ProxyPassword p:q",
@@ -213,6 +306,8 @@ fn links_go_through_a_proxy() {
     }
     assert_eq!(proxy("Socks5ProxyUsername u"), "");
     assert!(translated("Socks4Proxy 1.2.3.4\nHTTPSProxy 1.2.3.4\n").is_err());
+    assert!(translated("TCPProxy haproxy 1.2.3.4:5\nHTTPSProxy 1.2.3.4\n").is_err());
+    assert!(translated("TCPProxy socks 1.2.3.4:5\n").is_err());
 }
 
 #[test]
@@ -252,11 +347,11 @@ fn a_bridge_has_its_transports() {
 
 #[test]
 fn what_is_refused_names_line_option_and_reason() {
-    let wrong = translated("ControlPort 9051\nFascistFirewall 1\nSocksPort x\nLog loud\nUser a\n");
+    let wrong = translated("ControlPort 9051\nSandbox 1\nSocksPort x\nLog loud\nUser a\n");
     let wrong = wrong.unwrap_err();
     assert_eq!(wrong.len(), 3, "{wrong:?}");
     for (told, start) in wrong.iter().zip([
-        "torrc line 2: FascistFirewall: ",
+        "torrc line 2: Sandbox: ",
         "torrc line 3: SocksPort: ",
         "torrc line 4: Log: ",
     ]) {
@@ -315,6 +410,94 @@ fn nothing_is_passed_over_silently() {
         }
     }
     assert_eq!(silent, Vec::<&str>::new());
+}
+
+#[test]
+fn wishes_have_tables_of_their_own() {
+    let text = toml(
+        "NumEntryGuards 2\nNumPrimaryGuards 4\nNumDirectoryGuards 5\nGuardLifetime 30 days\n\
+         PathBiasCircThreshold 20\nPathBiasNoticeRate 1\nPathBiasWarnRate -1\n\
+         PathBiasExtremeRate 0.25\nPathBiasDropGuards 1\nPathBiasScaleThreshold -1\n\
+         PathBiasUseThreshold 3\nPathBiasNoticeUseRate 0.5\nPathBiasExtremeUseRate 0.125\n\
+         PathBiasScaleUseThreshold 9\nCircuitBuildTimeout 1 minute\n\
+         LearnCircuitBuildTimeout 0\nCircuitStreamTimeout 60\nCircuitsAvailableTimeout 2 hours\n\
+         SocksTimeout 30\nMaxClientCircuitsPending 9\nLongLivedPorts 22,6667\n\
+         PathsNeededToBuildCircuits 0.5\nFetchHidServDescriptors 0\n\
+         FetchServerDescriptors 0\nPublishHidServDescriptors 0\nDormantClientTimeout 1 day\n\
+         DormantTimeoutDisabledByIdleStreams 0\nDormantTimeoutEnabled 0\n\
+         DormantOnFirstStartup 1\nDormantCanceledByStartup 1\nHSLayer2Nodes a,{de}\n\
+         HSLayer3Nodes b\nNodeFamily $0123456789012345678901234567890123456789~x, y\n\
+         NodeFamily 10.0.0.0/8,z\n",
+    );
+    for part in [
+        "[guards]\nused = 2\nprimary = 4\ndirectory = 5\nlifetime = 2592000\n",
+        "[path_bias]\ncircuits_min = 20\nnotice = 1.0\nextreme = 0.25\ndrop_guards = true\n\
+         uses_min = 3\nnotice_use = 0.5\nextreme_use = 0.125\nscale_uses = 9\n",
+        "[circuits]\nbuild_timeout = 60\nlearn_build_timeout = false\n\
+         available_timeout = 7200\nstream_timeout = 60\nrequest_timeout = 30\n\
+         pending_max = 9\nlong_lived_ports = [22, 6667]\npaths_needed = 0.5\n",
+        "[fetches]\nnetwork = false\nonion_descriptors = false\n\
+         publish_onion_descriptors = false\n",
+        "[dormancy]\nenabled = false\nafter = 86400\nidle_streams = false\n\
+         at_first_start = true\ncanceled_by_start = true\n",
+        "layer2 = [\n    \"a\",\n    \"{de}\",\n]\nlayer3 = [\n    \"b\",\n]\n",
+        "families = [\n    \"$0123456789012345678901234567890123456789, y\",\n    \
+         \"10.0.0.0/8, z\",\n]\n",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    for wrong in [
+        "NumPrimaryGuards 2\nNumEntryGuards 3",
+        "MaxClientCircuitsPending 0",
+        "DormantClientTimeout 5 minutes",
+        "LongLivedPorts ssh",
+    ] {
+        assert!(translated(wrong).is_err(), "{wrong}");
+    }
+    assert!(!toml("NumEntryGuards 3").contains("primary"));
+}
+
+#[test]
+fn a_firewall_lets_some_addresses_through() {
+    let reach = |torrc: &str| {
+        let text = toml(torrc);
+        let (_, reach) = text.split_once("[reach]\n").unwrap_or_default();
+        reach.split("\n\n").next().unwrap_or_default().to_owned()
+    };
+    let list = |rules: &[&str]| {
+        let rules: String = rules
+            .iter()
+            .map(|rule| format!("    \"{rule}\",\n"))
+            .collect();
+        format!("addresses = [\n{rules}]\n")
+    };
+    assert_eq!(reach("FascistFirewall 1"), list(&["accept *:443"]));
+    assert_eq!(
+        reach("FascistFirewall 1\nFirewallPorts 80,443"),
+        list(&["accept *:80", "accept *:443"])
+    );
+    assert_eq!(reach("FirewallPorts 80"), "");
+    let both = "ReachableAddresses *:1\nReachableORAddresses 10.0.0.0/8:2, reject *:3\n\
+        FascistFirewall 1";
+    assert_eq!(reach(both), list(&["accept 10.0.0.0/8:2", "reject *:3"]));
+    assert_eq!(reach("ReachableAddresses *:1"), list(&["accept *:1"]));
+    assert_eq!(
+        reach("ReachableDirAddresses *:80\nClientPreferIPv6DirPort 1"),
+        ""
+    );
+    assert_eq!(
+        reach("ClientUseIPv4 0\nClientUseIPv6 1\nClientPreferIPv6ORPort 1"),
+        "ipv4 = false\nipv6 = true\nprefer_ipv6 = true\n"
+    );
+    assert_eq!(reach("ClientPreferIPv6ORPort auto"), "");
+    for wrong in [
+        "ReachableAddresses *:1",
+        "FascistFirewall 1",
+        "ClientUseIPv4 0",
+    ] {
+        let relay = format!("ORPort 9001\n{wrong}\n");
+        assert!(translated(&relay).is_err(), "{wrong}");
+    }
 }
 
 proptest! {

@@ -26,6 +26,7 @@ impl World {
                 Saved::BuildTimes(text) => state.build_times = Some(text),
                 Saved::PathBias(text) => state.path_bias = Some(text),
                 Saved::Vanguards(text) => state.vanguards = Some(text),
+                Saved::Dormancy(text) => state.dormancy = Some(text),
                 Saved::Consensus { text, .. } => state.consensus = Some(text),
                 Saved::Certificate { text, .. } => state.certificates.push(text),
                 Saved::Microdescs(texts) => state.microdescs.extend(texts),

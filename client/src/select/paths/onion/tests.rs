@@ -47,6 +47,7 @@ fn rules<'a>(entries: &'a [RsaId], vanguards: &'a [RsaId]) -> OnionRules<'a> {
         bridges: None,
         layer2: Some(vanguards),
         layer3: None,
+        is_bound: false,
         last: None,
         ends: None,
         permits: FREE,

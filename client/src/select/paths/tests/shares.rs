@@ -125,6 +125,7 @@ fn each_relay_has_its_share_of_a_hundred_thousand_paths() {
             permits: &Permits::FREE,
             excluded_exits: &[],
             distinct_subnets: true,
+            long_lived: &LONG_LIVED_PORTS,
         };
         let path = choose(&view, &rules, &mut rng).unwrap();
         for (seen, hop) in seen.iter_mut().zip(&path.hops) {
