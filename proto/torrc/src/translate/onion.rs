@@ -80,9 +80,10 @@ fn service<'a>(work: &mut Work<'a>, folder: &'a Value, lines: &[&'a Value]) -> D
         }
     }
     if let Some(line) = of("HiddenServiceExportCircuitID").next_back() {
-        match line.text.trim().eq_ignore_ascii_case("haproxy") {
-            true => body.text_key("export_circuit_id", "haproxy", line),
-            false => work.refuse(line, "it is haproxy"),
+        match line.text.trim().to_ascii_lowercase().as_str() {
+            "haproxy" => body.text_key("export_circuit_id", "haproxy", line),
+            "none" => {}
+            _ => work.refuse(line, "it is haproxy or none"),
         }
     }
     introductions(work, &mut body, lines);

@@ -159,6 +159,8 @@ fn a_service_says_what_visitors_may() {
     let said = "streams_max_close_circuit = true\nallow_unknown_ports = true\n\
         dir_group_readable = true\nexport_circuit_id = \"haproxy\"\n";
     assert!(text.contains(said), "{text}");
+    let none = toml(&format!("{service}HiddenServiceExportCircuitID none\n"));
+    assert!(!none.contains("export_circuit_id"), "{none}");
     for wrong in [
         "HiddenServiceExportCircuitID x",
         "HiddenServiceAllowUnknownPorts 2",

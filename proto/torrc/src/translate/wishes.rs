@@ -292,6 +292,12 @@ pub(super) fn of_relay(work: &mut Work<'_>) {
         "ClientPreferIPv6ORPort",
         "ClientPreferIPv6DirPort",
         "FirewallPorts",
+        "SocksPolicy",
+        "TestSocks",
+        "AutomapHostsSuffixes",
+        "VirtualAddrNetworkIPv4",
+        "VirtualAddrNetworkIPv6",
+        "TCPProxy",
     ];
     let idle: Vec<&str> = wished.chain(others).collect();
     work.of_no_effect(&idle, Severity::Info, "of no effect for a relay");
