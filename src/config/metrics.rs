@@ -66,7 +66,7 @@ impl MetricsPort {
 }
 
 /// The same rule for all ports, as it is written.
-fn any_port(rule: &AddrRule) -> String {
+pub(super) fn any_port(rule: &AddrRule) -> String {
     let (action, len) = (rule.action, rule.prefix_len);
     match rule.address {
         IpAddr::V4(ip) => format!("{action} {ip}/{len}:*"),

@@ -499,7 +499,7 @@ fn begin_as(client: &mut Client, config: &ClientConfig) {
 /// The rules on paths, with the countries that they name.
 fn rules(config: &ClientConfig) -> Result<Rules, Failure> {
     Ok(Rules {
-        geoip: Arc::new(config.geoip.load(&config.rules)?),
+        geoip: Arc::new(config.geoip.load_for(&config.rules)?),
         ..config.rules.clone()
     })
 }

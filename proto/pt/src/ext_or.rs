@@ -233,8 +233,10 @@ impl Conversation {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use cepa_crypto::Rng;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn rng() -> Rng {
         Rng::from_seed([7; 32])
