@@ -119,7 +119,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// Reads an entry of a set of relays, as `tor` has it: what a rule may name, a nickname, or `*`.
+    /// Reads an entry of a set of relays, as `tor` has it: what a rule may name, a nickname or `*`.
     ///
     /// # Errors
     /// It is none.
