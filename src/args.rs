@@ -247,6 +247,7 @@ What no rule accepts is refused. As tor's options of the same names:
   exit_policy_reject_private = false                # not even internal addresses are refused
   exit_policy_reject_local_interfaces = true        # all addresses of this machine are
   reevaluate_exit_policy = true                     # a new policy closes streams that it refuses
+  outbound_bind_address_exit = [\"203.0.113.8\"]      # where streams leave from
 In a test network (testing = true) internal addresses and IPv6 are allowed without a word.";
 
 /// The arguments of a client.

@@ -15,9 +15,9 @@ pub mod metrics;
 mod network_source;
 pub mod node;
 pub mod onion;
+pub mod overrides;
 pub mod paths;
 pub mod source;
-pub mod wishes;
 pub mod written;
 
 use std::collections::BTreeMap;
@@ -28,21 +28,22 @@ use std::time::Duration;
 use cepa_client::automap::AutomapRules;
 use cepa_client::by_hand::Manners;
 use cepa_client::virtual_nets::VirtualNets;
-use cepa_client::{PaddingLevel, Rules, VanguardMode, Wishes};
+use cepa_client::{Overrides, PaddingLevel, Rules, VanguardMode};
 use cepa_limits::DosOptions;
 use cepa_netdoc::policy::{AddrPolicy, is_internal};
 use cepa_netdoc::protover::Protocols;
 use cepa_pt::{BridgeLine, TransportPlugin};
-use cepa_relay::{AccountingConfig, ExitOptions};
+use cepa_relay::{AccountingConfig, Choices, ExitOptions, KeyTimes};
 use serde::{Deserialize, Serialize};
 
 pub use self::control::ControlConfig;
 pub use self::listener::{Listener, UnixListener};
 pub use self::metrics::MetricsPort;
 pub use self::network_source::NetworkSource;
-pub use self::node::BridgeConfig;
+pub use self::node::{BridgeConfig, DirectoryOptions, ExtOrConfig};
 pub use self::onion::OnionServiceConfig;
-pub(crate) use self::paths::GeoIpFiles;
+pub use self::paths::GeoIpFiles;
+use crate::dns::DnsOptions;
 use crate::error::Failure;
 use crate::proxy::Proxy;
 use written::Written;
@@ -110,6 +111,22 @@ pub struct RelayConfig {
     pub max_memory: usize,
     /// What it is as a bridge; none: it is none.
     pub bridge: Option<BridgeConfig>,
+    /// Where transports hand clients on, if they may.
+    pub ext_or: Option<ExtOrConfig>,
+    /// The files that say which country an address is in.
+    pub geoip: GeoIpFiles,
+    /// What is served of the directory, and to whom.
+    pub directory: DirectoryOptions,
+    /// How long keys and certificates last.
+    pub key_times: KeyTimes,
+    /// Whether the master key is never made or read here.
+    pub is_master_offline: bool,
+    /// What the operator decides in place of the network.
+    pub choices: Choices,
+    /// Where streams leave from, to addresses of each one's family.
+    pub exit_from: Vec<IpAddr>,
+    /// How names are looked up for them.
+    pub dns: DnsOptions,
     /// Whether private addresses and short intervals are fine.
     pub testing: bool,
     /// Where to serve metrics, and to whom.
@@ -205,6 +222,8 @@ pub struct AuthorityConfig {
     pub initial_interval_secs: u32,
     /// What is good enough for a flag.
     pub flag_terms: cepa_authority::FlagTerms,
+    /// What it leaves out, and what is decided by hand.
+    pub(crate) practice: node::Practice,
 }
 
 /// A client.
@@ -278,7 +297,7 @@ pub struct ClientConfig {
     /// What the client does of itself.
     pub manners: Manners,
     /// What is wanted otherwise than the network has it.
-    pub wishes: Wishes,
+    pub overrides: Overrides,
     /// Addresses that stand for others.
     pub mappings: Vec<(String, String)>,
     /// The log: how much of it, and where it goes.

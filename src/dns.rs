@@ -3,7 +3,8 @@
 //! Answers come from `/etc/hosts` first, then from the system's name servers (`/etc/resolv.conf`),
 //! both of which are followed: what changes there holds a few seconds later. Without any server
 //! only the hosts file answers. A name is looked up as it stands: the search domains of this
-//! machine are no business of a client's. What servers say is checked before it is believed.
+//! machine are no business of a client's, unless the operator says so. What servers say is checked
+//! before it is believed.
 
 mod cache;
 mod counts;
@@ -26,6 +27,7 @@ pub use self::cache::clip_ttl_secs;
 pub use self::counts::DnsCounts;
 use self::counts::{Asked, Counters};
 use crate::clock;
+use crate::error::{Failure, fail};
 
 /// Addresses of one answer, at most: what fits a RESOLVED cell (tor-spec 6.4).
 const ADDRESSES_MAX: usize = 16;
@@ -60,6 +62,20 @@ pub enum DnsError {
     Temporary,
 }
 
+/// How names are looked up: options of `tor`, `ServerDNS…`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DnsOptions {
+    /// Whether the search domains of this machine count.
+    pub searches: bool,
+    /// Whether the letters of questions are now upper, now lower case, so that answers of who has
+    /// not seen them are known (draft-vixie-dnsext-dns0x20).
+    pub randomizes_case: bool,
+    /// Whether it is an error that there is no name server.
+    pub needs_servers: bool,
+    /// Whether names may have letters that no host's name has.
+    pub takes_odd_names: bool,
+}
+
 /// Looks names up. Cheap to clone.
 #[derive(Clone)]
 pub struct Resolver {
@@ -78,6 +94,7 @@ struct Shared {
 struct Current {
     hickory: TokioResolver,
     cache: Cache,
+    options: DnsOptions,
     /// Whom that asks.
     servers: Vec<SocketAddr>,
     /// The files that it was made of.
@@ -106,7 +123,8 @@ impl Resolver {
     }
 
     fn with_files(servers: &[SocketAddr], resolv_conf: PathBuf) -> Self {
-        let current = Mutex::new(Current::new(servers, &resolv_conf));
+        let current = Current::new(servers, &resolv_conf, DnsOptions::default());
+        let current = Mutex::new(current);
         let servers = servers.to_vec();
         let counters = Counters::default();
         Self {
@@ -117,6 +135,24 @@ impl Resolver {
                 counters,
             }),
         }
+    }
+
+    /// Looks names up by these from now on.
+    ///
+    /// # Errors
+    /// There has to be a name server, and is none; then all stays as it was.
+    pub fn set_options(&self, options: DnsOptions) -> Result<(), Failure> {
+        let shared = &self.shared;
+        let mut current = shared.lock();
+        let place = shared.resolv_conf.display();
+        if options.needs_servers && current.servers.is_empty() {
+            let advice = "name one there, or take ServerDNSAllowBrokenConfig 0 back";
+            return fail("there is no name server", place, advice);
+        }
+        if current.options != options {
+            *current = Current::new(&shared.servers, &shared.resolv_conf, options);
+        }
+        Ok(())
     }
 
     /// Looks at the system's files again at the next question.
@@ -140,8 +176,8 @@ impl Resolver {
                 ttl_secs: LITERAL_TTL_SECS,
             }]);
         }
-        let name = full_name(name)?;
-        let (hickory, cache) = self.shared.follow(false);
+        let (hickory, cache, options) = self.shared.follow(false);
+        let name = full_name(name, options)?;
         if let Some(kept) = cache.addresses(&name) {
             return kept;
         }
@@ -154,7 +190,7 @@ impl Resolver {
 
     /// The name of `address`, without a final dot.
     pub async fn name(&self, address: IpAddr) -> Result<Answer<String>, DnsError> {
-        let (hickory, cache) = self.shared.follow(false);
+        let (hickory, cache, _) = self.shared.follow(false);
         if let Some(kept) = cache.name(address) {
             return kept;
         }
@@ -182,13 +218,13 @@ impl Resolver {
 
 impl Shared {
     /// What to ask: as the system's files are now, or were a moment ago.
-    fn follow(&self, at_once: bool) -> (TokioResolver, Cache) {
+    fn follow(&self, at_once: bool) -> (TokioResolver, Cache, DnsOptions) {
         let mut current = self.lock();
         let now = clock::now().mono;
         if at_once || now.saturating_duration_since(current.looked) >= FILES_EVERY {
             current.looked = now;
             if stamps(&self.resolv_conf) != current.files {
-                *current = Current::new(&self.servers, &self.resolv_conf);
+                *current = Current::new(&self.servers, &self.resolv_conf, current.options);
                 let servers = current.servers.len();
                 tracing::info!(
                     servers,
@@ -196,7 +232,11 @@ impl Shared {
                 );
             }
         }
-        (current.hickory.clone(), current.cache.clone())
+        (
+            current.hickory.clone(),
+            current.cache.clone(),
+            current.options,
+        )
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {
@@ -217,11 +257,22 @@ fn stamps(resolv_conf: &Path) -> [Stamp; 2] {
 
 impl Current {
     /// Asks the servers of the configuration, or those of the file.
-    fn new(configured: &[SocketAddr], resolv_conf: &Path) -> Self {
+    fn new(configured: &[SocketAddr], resolv_conf: &Path, options: DnsOptions) -> Self {
         let files = stamps(resolv_conf);
+        let file = of_file(resolv_conf);
+        let (named, domain, search) = match (file, options.searches) {
+            (Ok((named, domain, search)), true) => (Ok(named), domain, search),
+            (file, _) => (file.map(|(named, ..)| named), None, Vec::new()),
+        };
         let servers = match configured.is_empty() {
             false => configured.to_vec(),
-            true => of_file(resolv_conf),
+            true => named.unwrap_or_else(|error| {
+                let file = resolv_conf.display();
+                tracing::warn!(
+                    "{file} names no server ({error}): until it does only {HOSTS} is used"
+                );
+                Vec::new()
+            }),
         };
         let server = |addr: &SocketAddr| {
             let mut server = NameServerConfig::udp_and_tcp(addr.ip());
@@ -231,11 +282,12 @@ impl Current {
             server
         };
         let named = servers.iter().map(server).collect();
-        let config = ResolverConfig::from_parts(None, Vec::new(), named);
+        let config = ResolverConfig::from_parts(domain, search, named);
         let provider = TokioRuntimeProvider::default();
         Current {
-            hickory: build(Hickory::builder_with_config(config, provider)),
+            hickory: build(Hickory::builder_with_config(config, provider), options),
             cache: Cache::new(),
+            options,
             servers,
             files,
             looked: clock::now().mono,
@@ -243,29 +295,24 @@ impl Current {
     }
 }
 
-fn of_file(resolv_conf: &Path) -> Vec<SocketAddr> {
-    let text = std::fs::read(resolv_conf).map_err(|error| error.to_string());
-    let config = text.and_then(|text| {
-        let parsed = parse_resolv_conf(text);
-        parsed.map_err(|error| error.to_string())
-    });
-    match config {
-        Ok((config, _)) => {
-            let servers = config.name_servers().iter();
-            servers
-                .map(|one| SocketAddr::new(one.ip, DNS_PORT))
-                .collect()
-        }
-        Err(error) => {
-            let file = resolv_conf.display();
-            tracing::warn!("{file} names no server ({error}): until it does only {HOSTS} is used");
-            Vec::new()
-        }
-    }
+/// The name servers of a file, the domain of this machine, and others that are searched.
+type Settings = (Vec<SocketAddr>, Option<Name>, Vec<Name>);
+
+fn of_file(resolv_conf: &Path) -> Result<Settings, String> {
+    let text = std::fs::read(resolv_conf).map_err(|error| error.to_string())?;
+    let (config, _) = parse_resolv_conf(text).map_err(|error| error.to_string())?;
+    let servers = config.name_servers().iter();
+    let servers = servers.map(|one| SocketAddr::new(one.ip, DNS_PORT));
+    let domain = config.domain().cloned();
+    Ok((servers.collect(), domain, config.search().to_vec()))
 }
 
-fn build(mut builder: hickory_resolver::ResolverBuilder<TokioRuntimeProvider>) -> TokioResolver {
+fn build(
+    mut builder: hickory_resolver::ResolverBuilder<TokioRuntimeProvider>,
+    wanted: DnsOptions,
+) -> TokioResolver {
     let options = builder.options_mut();
+    options.case_randomization = wanted.randomizes_case;
     options.timeout = SERVER_TIMEOUT;
     options.attempts = ATTEMPTS;
     options.use_hosts_file = ResolveHosts::Always;
@@ -317,13 +364,16 @@ fn named(records: &[Record]) -> Result<Answer<String>, DnsError> {
     answer.ok_or(DnsError::NoSuchName)
 }
 
-/// The name as it stands, without any search domain.
-fn full_name(text: &str) -> Result<Name, DnsError> {
-    if !host::is_name(text) {
+/// The name as it stands, without any search domain unless these count.
+fn full_name(text: &str, options: DnsOptions) -> Result<Name, DnsError> {
+    if !host::is_name(text) && !options.takes_odd_names {
         return Err(DnsError::Malformed);
     }
-    let mut name = Name::from_ascii(text).map_err(|_| DnsError::Malformed)?;
-    name.set_fqdn(true);
+    // Whatever its letters are: a server may know what no host has.
+    let labels = text.strip_suffix('.').unwrap_or(text);
+    let labels = labels.split('.').map(str::as_bytes);
+    let mut name = Name::from_labels(labels).map_err(|_| DnsError::Malformed)?;
+    name.set_fqdn(!options.searches || text.ends_with('.'));
     Ok(name)
 }
 

@@ -406,6 +406,12 @@ impl Pass {
         state.strangers.moved(self.gate.door, self.ticket);
     }
 
+    /// The address of who came in, if he has one.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.ip
+    }
+
     /// A stage took too long.
     pub fn timed_out(&self) {
         self.gate.doors.lock().strangers.timed_out(self.gate.door);

@@ -217,6 +217,8 @@ impl Reply {
 
 /// The future of a reply.
 pub type ReplyFuture = Pin<Box<dyn Future<Output = Reply> + Send>>;
+/// Who may connect at all, by his address.
+pub type Filter = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 /// The function that answers requests.
 pub type Handler = Arc<dyn Fn(Request) -> ReplyFuture + Send + Sync>;
 

@@ -20,6 +20,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cepa_crypto::{RsaId, digest, encoding};
 use cepa_netdoc::timestamp;
 
+use crate::config::Config;
+
 /// A measurement older than this says nothing (`MAX_MEASUREMENT_AGE`).
 const MEASUREMENT_AGE_MAX: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 /// A file of GuardFraction older than this says nothing.
@@ -30,9 +32,6 @@ const HEADERS_MAX: usize = 50;
 const HEADERS_LEN_MAX: usize = 2048;
 /// What stands between the headers and the relays.
 const TERMINATOR: &str = "=====";
-/// From so many measured relays on, what others say of themselves counts for nothing
-/// (`MinMeasuredBWsForAuthToIgnoreAdvertised`).
-const MEASURED_MIN: usize = 500;
 
 /// Why a file says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -266,8 +265,8 @@ impl Measurements {
     }
 
     /// Whether so many are measured that what relays say of themselves counts for nothing.
-    pub(crate) fn ignores_advertised(&self) -> bool {
-        self.listed > MEASURED_MIN
+    pub(crate) fn ignores_advertised(&self, config: &Config) -> bool {
+        i64::try_from(self.listed).unwrap_or(i64::MAX) > i64::from(config.measured_min)
     }
 
     /// The percentage of a guard.
@@ -359,16 +358,22 @@ mod tests {
     #[test]
     fn advertised_bandwidths_count_until_enough_are_measured() {
         let mut text = format!("{WRITTEN}\n");
-        for number in 0..=MEASURED_MIN {
+        for number in 0..=500 {
             let _ = writeln!(text, "bw=1 node_id=${number:040X}");
         }
         let mut measurements = Measurements::default();
         measurements.set_file(BandwidthFile::parse(text.as_bytes(), at(WRITTEN)).ok());
         measurements.prepare(|_| true, at(WRITTEN));
-        assert!(measurements.ignores_advertised());
+        let mut config = Config::new(Vec::new(), String::new());
+        assert!(measurements.ignores_advertised(&config));
+        config.measured_min = 501;
+        assert!(!measurements.ignores_advertised(&config));
+        config.measured_min = 500;
         let missing = id(&format!("{:040X}", 7));
         measurements.prepare(|id| *id != missing, at(WRITTEN));
-        assert!(!measurements.ignores_advertised());
+        assert!(!measurements.ignores_advertised(&config));
+        config.measured_min = -1;
+        assert!(Measurements::default().ignores_advertised(&config));
     }
 
     #[test]

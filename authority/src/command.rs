@@ -134,8 +134,8 @@ pub enum Command {
         address: SocketAddr,
         /// Its RSA identity.
         rsa_id: RsaId,
-        /// Its Ed25519 identity.
-        ed25519: Ed25519Id,
+        /// Its Ed25519 identity, if it is to prove that too.
+        ed25519: Option<Ed25519Id>,
     },
     /// Write a row.
     Put(Row),

@@ -5,6 +5,7 @@
 //! of its network, or whose certificate has run out, does not vote.
 
 use std::net::SocketAddrV4;
+use std::time::Duration;
 
 use cepa_crypto::{RsaId, rsa};
 use cepa_dir::{DirAuthority, DirDocument};
@@ -27,6 +28,13 @@ pub(crate) const METHOD_VOTED_MAX: u32 = 35;
 
 /// Most relays that an authority keeps; the live network has about 9000.
 pub const RELAYS_MAX: usize = 20_000;
+
+/// The oldest `tor` that is taken unless the operator says otherwise.
+const TOR_VERSION_MIN: &str = "0.4.8.0-alpha-dev";
+/// From so many measured relays on, what others say of themselves counts for nothing.
+const MEASURED_MIN: i32 = 500;
+/// So long an authority of the public network needs to have tested all relays.
+const TIME_TO_LEARN: Duration = Duration::from_secs(30 * 60);
 
 /// What relays and clients of a network of ours must have; never more than we have ourselves.
 /// All four lines are those of `tor` 0.4.9.11: authorities of both vote for the same.
@@ -74,6 +82,41 @@ pub struct FlagTerms {
     pub stable_mtbf_seconds: u64,
     /// Up for long enough for `HSDir` (`MinUptimeHidServDirectoryV2`).
     pub hs_dir_uptime_seconds: u64,
+    /// In a test network, who carries less is no Exit (`TestingMinExitFlagThreshold`).
+    pub exit_min_kilobytes: u32,
+    /// In a test network, who carries less is not Fast (`TestingMinFastFlagThreshold`).
+    pub fast_min_kilobytes: u32,
+}
+
+/// What an authority does of what it could; all of it unless its operator says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Duties {
+    /// Refuses a relay one of whose two identity keys is known with another (`AuthDirPinKeys`).
+    pub pins_keys: bool,
+    /// Tests whether relays can be reached; if not, each that is not asleep is Running
+    /// (`AuthDirTestReachability`).
+    pub tests_reachability: bool,
+    /// Asks for a relay's Ed25519 identity in these tests (`AuthDirTestEd25519LinkKeys`).
+    pub tests_link_keys: bool,
+    /// Takes part in shared randomness (`AuthDirSharedRandomness`).
+    pub shares_randomness: bool,
+    /// Votes on the flag `BadExit` (`AuthDirListBadExits`); none: if any rule is about it.
+    pub lists_bad_exits: Option<bool>,
+    /// Votes on the flag `MiddleOnly` (`AuthDirListMiddleOnly`); none: if any rule is about it.
+    pub lists_middle_only: Option<bool>,
+}
+
+impl Default for Duties {
+    fn default() -> Self {
+        Duties {
+            pins_keys: true,
+            tests_reachability: true,
+            tests_link_keys: true,
+            shares_randomness: true,
+            lists_bad_exits: None,
+            lists_middle_only: None,
+        }
+    }
 }
 
 impl Default for FlagTerms {
@@ -89,6 +132,8 @@ impl Default for FlagTerms {
             stable_uptime_seconds: 30 * DAY,
             stable_mtbf_seconds: 5 * DAY,
             hs_dir_uptime_seconds: 96 * HOUR,
+            exit_min_kilobytes: 0,
+            fast_min_kilobytes: 0,
         }
     }
 }
@@ -114,6 +159,19 @@ pub struct Config {
     /// From one round to the next while no consensus is in force
     /// (`TestingV3AuthInitialVotingInterval`), in seconds; divides a day.
     pub initial_interval_secs: u32,
+    /// How long votes and signatures may take then (`TestingV3AuthInitialVoteDelay`,
+    /// `TestingV3AuthInitialDistDelay`), in seconds; none: as long as in any round.
+    pub initial_delays_secs: [Option<u32>; 2],
+    /// How long after its start it says who is Running
+    /// (`TestingAuthDirTimeToLearnReachability`).
+    pub time_to_learn: Duration,
+    /// The oldest version of `tor` that is taken (`MinimalAcceptedServerVersion`).
+    pub tor_version_min: String,
+    /// Where more relays are measured, what others say of themselves counts for nothing
+    /// (`MinMeasuredBWsForAuthToIgnoreAdvertised`).
+    pub measured_min: i32,
+    /// What it does of what it could.
+    pub duties: Duties,
     /// Whether it is a test network (`TestingTorNetwork`): short intervals and late rounds are
     /// allowed, time-known and uptime demand nothing.
     pub is_testing: bool,
@@ -133,6 +191,9 @@ pub struct Config {
     /// Flags that relays get whatever the thresholds say: of Guard, Exit and HSDir
     /// (`TestingDirAuthVoteGuard *` and so on).
     pub flags_forced: Flags,
+    /// Flags of these that only relays get of whom a rule says so
+    /// (`TestingDirAuthVoteGuardIsStrict` and so on).
+    pub flags_strict: Flags,
     /// What is good enough for a flag.
     pub flag_terms: FlagTerms,
     /// Network parameters to vote for, beside `hsdir_interval` in a test network.
@@ -154,6 +215,11 @@ impl Config {
             contact,
             timing: Timing::hourly(),
             initial_interval_secs: Timing::hourly().interval_secs / 2,
+            initial_delays_secs: [None; 2],
+            time_to_learn: TIME_TO_LEARN,
+            tor_version_min: TOR_VERSION_MIN.to_owned(),
+            measured_min: MEASURED_MIN,
+            duties: Duties::default(),
             is_testing: false,
             allows_private_addresses: false,
             first_vote_after_relays: None,
@@ -161,6 +227,7 @@ impl Config {
             tests_ipv6: false,
             relays_per_address_max: 2,
             flags_forced: Flags::NONE,
+            flags_strict: Flags::NONE,
             flag_terms: FlagTerms::default(),
             params: Params::new(),
             recommended_versions: None,
@@ -175,6 +242,7 @@ impl Config {
         Config {
             timing,
             initial_interval_secs: timing.interval_secs,
+            time_to_learn: Duration::ZERO,
             is_testing: true,
             allows_private_addresses: true,
             relays_per_address_max: 0,
@@ -192,8 +260,11 @@ impl Config {
     /// The timing while no consensus is in force.
     #[must_use]
     pub fn initial_timing(&self) -> Timing {
+        let [vote, dist] = self.initial_delays_secs;
         Timing {
             interval_secs: self.initial_interval_secs,
+            vote_secs: vote.unwrap_or(self.timing.vote_secs),
+            dist_secs: dist.unwrap_or(self.timing.dist_secs),
             ..self.timing
         }
     }

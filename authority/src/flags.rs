@@ -88,7 +88,7 @@ impl<'a> Eyes<'a> {
         let active = relays.filter(|(_, relay)| is_active(relay, self.config, self.now));
         let samples: Vec<Sample> = active.map(|(_, relay)| self.sample(relay)).collect();
         FlagThresholds {
-            ignoring_advertised: self.measurements.ignores_advertised(),
+            ignoring_advertised: self.measurements.ignores_advertised(self.config),
             ..needs(
                 &samples,
                 &self.config.flag_terms,
@@ -103,14 +103,14 @@ impl<'a> Eyes<'a> {
         let measured = relay.history.uptime_seconds(self.now);
         let said = self.config.rules.verdicts(&relay.desc);
         Sample {
-            kilobytes: credible_kb(relay, self.measurements),
+            kilobytes: self.credible_kb(relay),
             uptime_seconds: declared,
             proven_seconds: match self.has_watched_for_long {
                 true => declared.min(measured),
                 false => declared,
             },
             stats: relay.history.stats(self.now),
-            is_exit: is_exit(relay, self.config) && !said.has(Verdict::BadExit),
+            is_exit: self.is_exit(relay) && !said.has(Verdict::BadExit),
         }
     }
 }
@@ -188,7 +188,11 @@ fn fast_kb(all: &[u32], terms: &FlagTerms, params: Option<&Params>, is_testing: 
     };
     let most = param("FastFlagMaxThreshold", i32::MAX, least);
     let kilobytes = |bytes: i32| u32::try_from(bytes / 1000).unwrap_or(0);
-    let fast = fast.max(kilobytes(least)).min(kilobytes(most));
+    let least = match is_testing {
+        true => terms.fast_min_kilobytes,
+        false => kilobytes(least),
+    };
+    let fast = fast.max(least).min(kilobytes(most));
     fast.min(terms.fast_kilobytes)
 }
 
@@ -243,12 +247,8 @@ enum Place {
 /// rents one machine has whole. Authorities and those with the most bandwidth stay (dir-spec 3.4.1,
 /// "Sybil"). Those that are not Running do not count, as in `tor` since 0.4.9.14: descriptors with
 /// another's address cost nothing.
-pub(crate) fn sybils(
-    relays: &Relays,
-    measurements: &Measurements,
-    config: &Config,
-    now: SystemTime,
-) -> BTreeSet<RsaId> {
+pub(crate) fn sybils(eyes: &Eyes<'_>) -> BTreeSet<RsaId> {
+    let (relays, config, now) = (eyes.relays, eyes.config, eyes.now);
     let most = match config.relays_per_address_max {
         0 => return BTreeSet::new(),
         most => most,
@@ -259,11 +259,7 @@ pub(crate) fn sybils(
         if !relay.is_running(config, now) {
             continue;
         }
-        let rank = (
-            !is_authority,
-            Reverse(credible_kb(relay, measurements)),
-            *id,
-        );
+        let rank = (!is_authority, Reverse(eyes.credible_kb(relay)), *id);
         let v6 = relay.desc.or_address_v6.map(|address| {
             let [a, b, c, d, e, f, g, h, ..] = address.ip().octets();
             Place::V6([a, b, c, d, e, f, g, h])
@@ -307,6 +303,11 @@ impl Eyes<'_> {
             .iter()
             .any(|one| one.rsa_id == desc.identity);
         let is_guard = merits.is_guard || forced(Flags::GUARD);
+        // What a set of the operator's says holds whatever a relay has, or lacks.
+        let decided = |flag, verdict, is_so: bool| match said.has(verdict) {
+            true => true,
+            false => is_so && !config.flags_strict.contains(flag),
+        };
         // Directories of onion services are asked by circuits that end at them.
         let may_be_hs_dir =
             desc.is_hidden_service_dir && desc.is_dir_server && !said.has(Verdict::StripHsDir);
@@ -315,15 +316,30 @@ impl Eyes<'_> {
         for (flag, has) in [
             (Flags::AUTHORITY, is_authority),
             (Flags::BAD_EXIT, said.has(Verdict::BadExit)),
-            (Flags::EXIT, is_exit(relay, config) || forced(Flags::EXIT)),
+            (
+                Flags::EXIT,
+                decided(
+                    Flags::EXIT,
+                    Verdict::Exit,
+                    self.is_exit(relay) || forced(Flags::EXIT),
+                ),
+            ),
             (Flags::FAST, merits.is_fast),
             (
                 Flags::GUARD,
-                desc.is_dir_server && is_guard && !said.has(Verdict::StripGuard),
+                decided(
+                    Flags::GUARD,
+                    Verdict::Guard,
+                    desc.is_dir_server && is_guard && !said.has(Verdict::StripGuard),
+                ),
             ),
             (
                 Flags::HS_DIR,
-                may_be_hs_dir && (is_hs_dir || forced(Flags::HS_DIR)),
+                decided(
+                    Flags::HS_DIR,
+                    Verdict::HsDir,
+                    may_be_hs_dir && (is_hs_dir || forced(Flags::HS_DIR)),
+                ),
             ),
             (Flags::MIDDLE_ONLY, said.has(Verdict::MiddleOnly)),
             (Flags::RUNNING, relay.is_running(config, now)),
@@ -341,21 +357,26 @@ impl Eyes<'_> {
     }
 }
 
-/// What a relay can carry, in kilobytes a second: as it was measured lately; else, unless enough
-/// others are measured, as it says and as far as that is believed.
-fn credible_kb(relay: &Relay, measurements: &Measurements) -> u32 {
-    let measured = measurements.measured_lately(&relay.desc.identity);
-    measured.unwrap_or_else(|| match measurements.ignores_advertised() {
-        true => 0,
-        false => believed_kb(&relay.desc),
-    })
-}
+impl Eyes<'_> {
+    /// What a relay can carry, in kilobytes a second: as it was measured lately; else, unless
+    /// enough others are measured, as it says and as far as that is believed.
+    fn credible_kb(&self, relay: &Relay) -> u32 {
+        let measured = self.measurements.measured_lately(&relay.desc.identity);
+        measured.unwrap_or_else(|| match self.measurements.ignores_advertised(self.config) {
+            true => 0,
+            false => believed_kb(&relay.desc),
+        })
+    }
 
-fn is_exit(relay: &Relay, config: &Config) -> bool {
-    relay
-        .desc
-        .policy
-        .is_general_exit(config.allows_private_addresses)
+    /// Whether it is a general exit; in a test network also one that carries enough.
+    fn is_exit(&self, relay: &Relay) -> bool {
+        let (config, policy) = (self.config, &relay.desc.policy);
+        let least = match config.is_testing {
+            true => config.flag_terms.exit_min_kilobytes,
+            false => 0,
+        };
+        policy.is_general_exit(config.allows_private_addresses) && self.credible_kb(relay) >= least
+    }
 }
 
 /// The element below which `part` of `of` equal parts lie.

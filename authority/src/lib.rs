@@ -31,7 +31,9 @@ pub mod why;
 
 pub use authority::Authority;
 pub use command::{Command, Reply, Row, RowKind};
-pub use config::{Config, FlagTerms, Keys, METHOD_MAX, METHODS, RELAYS_MAX, default_protocols};
+pub use config::{
+    Config, Duties, FlagTerms, Keys, METHOD_MAX, METHODS, RELAYS_MAX, default_protocols,
+};
 pub use intake::{VoteDoor, VoteLook, read_descriptors, read_signatures};
 pub use posts::Posted;
 pub use uploads::RelayUpload;

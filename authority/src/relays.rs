@@ -5,6 +5,7 @@
 //! be opened lately ([`reach`]). Who was not heard of for two days is forgotten, but for keys and
 //! history; of a stranger whom nobody could reach nothing is kept ([`places`]).
 
+mod pins;
 mod places;
 mod reach;
 
@@ -190,12 +191,11 @@ impl Relays {
         if let Err(refusal) = uploads::check(&desc, config, now) {
             return refusal;
         }
-        let pin = self.pins.get(&desc.identity);
-        let pinned = self.pinned.get(&desc.ed25519);
-        if pin.is_some_and(|ed| *ed != desc.ed25519)
-            || pinned.is_some_and(|rsa| *rsa != desc.identity)
-        {
-            return Reply::refused("Ed25519 identity key or RSA identity key has changed.");
+        if !self.is_pinned_as(&desc) {
+            if config.duties.pins_keys {
+                return Reply::refused("Ed25519 identity key or RSA identity key has changed.");
+            }
+            self.unpin(&desc, commands);
         }
         let known = self.by_id.get(&desc.identity);
         if let Some(refusal) = known.and_then(|known| uploads::old(&desc, &known.desc, source)) {
@@ -321,7 +321,9 @@ impl Relays {
             self.swept = Some(now);
         }
         let times = ReachTimes::new(config);
-        while let Some(id) = self.tests_due.pop(times, now) {
+        while config.duties.tests_reachability
+            && let Some(id) = self.tests_due.pop(times, now)
+        {
             let Some(relay) = self.by_id.get_mut(&id) else {
                 continue;
             };
@@ -332,7 +334,7 @@ impl Relays {
             commands.extend(tests.map(|address| Command::TestReachability {
                 address,
                 rsa_id: relay.desc.identity,
-                ed25519: relay.desc.ed25519,
+                ed25519: Some(relay.desc.ed25519).filter(|_| config.duties.tests_link_keys),
             }));
             let is_stranger = relay.reached.is_none();
             self.tests_due.plan(id, is_stranger, now + times.test_every);
@@ -420,7 +422,8 @@ impl Relays {
 
     /// When the next test is due.
     pub(crate) fn next_test(&self, config: &Config, now: SystemTime) -> Option<SystemTime> {
-        self.tests_due.next(ReachTimes::new(config), now)
+        let next = self.tests_due.next(ReachTimes::new(config), now);
+        next.filter(|_| config.duties.tests_reachability)
     }
 
     /// How a test at this address ended. That of an address which the relay has left says nothing.
@@ -516,6 +519,9 @@ impl Relay {
     /// Whether it gets the flag Running: it can be reached wherever it says it can, as far as this
     /// authority can tell.
     pub(crate) fn is_running(&self, config: &Config, now: SystemTime) -> bool {
+        if !config.duties.tests_reachability {
+            return !self.desc.is_hibernating;
+        }
         let times = ReachTimes::new(config);
         let recent = self
             .reached

@@ -107,6 +107,13 @@ impl Round {
             return;
         };
         let (mut ns, mut microdesc) = (computed.ns, computed.microdesc);
+        if !config.duties.shares_randomness {
+            // Who takes no part says nothing of its values, as `tor`.
+            for consensus in [&mut ns, &mut microdesc] {
+                consensus.shared_rand_previous = None;
+                consensus.shared_rand_current = None;
+            }
+        }
         let (ns_digest, microdesc_digest) = (ns.signed_digest(), microdesc.signed_digest());
         let start = ns.lifetime.valid_after;
         let is_other = |one: &Signed| one.valid_after == start && one.digest[..] != ns_digest;

@@ -7,10 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use cepa_crypto::{Ed25519Id, RsaId};
+use cepa_dir::{Country, GeoIp};
 use cepa_netdoc::descriptor::ServerDescriptor;
 use cepa_netdoc::policy::{AddrPolicy, AddrRule};
 
@@ -31,11 +33,18 @@ pub enum Verdict {
     StripHsDir,
     /// They do not get the flag `V2Dir`.
     StripV2Dir,
+    /// They get the flag Guard, whatever they have (`AuthDirVoteGuard`,
+    /// `TestingDirAuthVoteGuard`).
+    Guard,
+    /// They get the flag Exit (`TestingDirAuthVoteExit`).
+    Exit,
+    /// They get the flag `HSDir` (`TestingDirAuthVoteHSDir`).
+    HsDir,
 }
 
 impl Verdict {
-    /// All of them, with their words in `approved-routers`.
-    pub const ALL: [(Self, &'static str); 7] = [
+    /// All of them, with their words in `approved-routers`; `tor` knows all but the last three.
+    pub const ALL: [(Self, &'static str); 10] = [
         (Self::Reject, "reject"),
         (Self::Invalid, "invalid"),
         (Self::BadExit, "badexit"),
@@ -43,6 +52,9 @@ impl Verdict {
         (Self::StripGuard, "stripguard"),
         (Self::StripHsDir, "striphsdir"),
         (Self::StripV2Dir, "stripv2dir"),
+        (Self::Guard, "guard"),
+        (Self::Exit, "exit"),
+        (Self::HsDir, "hsdir"),
     ];
 
     /// Its word.
@@ -55,7 +67,7 @@ impl Verdict {
             .unwrap_or_default()
     }
 
-    fn bit(self) -> u8 {
+    fn bit(self) -> u16 {
         1 << (self as u8)
     }
 }
@@ -73,7 +85,7 @@ impl FromStr for Verdict {
 
 /// The verdicts on one relay.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Verdicts(u8);
+pub struct Verdicts(u16);
 
 impl Verdicts {
     /// Whether this is one of them.
@@ -90,7 +102,7 @@ impl Verdicts {
 }
 
 /// Whom a rule is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// The relay of this RSA identity.
     Rsa(RsaId),
@@ -98,15 +110,45 @@ pub enum Subject {
     Ed25519(Ed25519Id),
     /// Relays whose OR address this is about, whatever it says is done.
     Net(AddrRule),
+    /// Relays whose IPv4 address is in this country, as `{de}`.
+    Country(Country),
+    /// Relays of this nickname, which anybody may have: only sets that give flags name them so.
+    Nickname(String),
+    /// All relays, as `*`: again only in such a set.
+    All,
+}
+
+impl Subject {
+    /// Reads an entry of a set of relays, as `tor` has it: what a rule may name, a nickname or `*`.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn of_set(text: &str) -> Result<Self, BadRule> {
+        if text == "*" {
+            return Ok(Subject::All);
+        }
+        text.parse().or_else(|error| {
+            let is_name = (1..=19).contains(&text.len());
+            let is_name = is_name && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            is_name
+                .then(|| Subject::Nickname(text.to_owned()))
+                .ok_or(error)
+        })
+    }
 }
 
 impl FromStr for Subject {
     type Err = BadRule;
 
     /// Reads a fingerprint (40 digits, with or without `$` and spaces), an Ed25519 identity
-    /// (base64), or an address with or without the length of a prefix.
+    /// (base64), a country, or an address with or without the length of a prefix.
     fn from_str(text: &str) -> Result<Self, BadRule> {
         let joined: String = text.split_whitespace().collect();
+        let code = (joined.strip_prefix('{')).and_then(|rest| rest.strip_suffix('}'));
+        if let Some(code) = code {
+            let country = Country::parse(code).map(Self::Country);
+            return country.ok_or(BadRule::Subject);
+        }
         if let Ok(rsa) = joined.trim_start_matches('$').parse() {
             return Ok(Self::Rsa(rsa));
         }
@@ -133,6 +175,9 @@ impl fmt::Display for Subject {
             Self::Rsa(rsa) => write!(f, "{rsa}"),
             Self::Ed25519(ed25519) => write!(f, "{ed25519}"),
             Self::Net(rule) => write!(f, "{}/{}", rule.address, rule.prefix_len),
+            Self::Country(country) => write!(f, "{{{country}}}"),
+            Self::Nickname(name) => f.write_str(name),
+            Self::All => f.write_str("*"),
         }
     }
 }
@@ -165,11 +210,12 @@ impl BadRule {
     pub fn expected(self) -> &'static str {
         match self {
             Self::Verdict => {
-                "reject, invalid, badexit, middleonly, stripguard, striphsdir or stripv2dir"
+                "reject, invalid, badexit, middleonly, stripguard, striphsdir, stripv2dir, guard, \
+                 exit or hsdir"
             }
             Self::Subject => {
-                "a fingerprint of 40 hexadecimal digits, an Ed25519 identity of 43 letters, or a \
-                 network such as 192.0.2.0/24"
+                "a fingerprint of 40 hexadecimal digits, an Ed25519 identity of 43 letters, a \
+                 network such as 192.0.2.0/24, or a country such as {de}"
             }
         }
     }
@@ -180,19 +226,36 @@ impl BadRule {
 pub struct Rules {
     by_rsa: BTreeMap<RsaId, Vec<Rule>>,
     by_ed25519: BTreeMap<Ed25519Id, Vec<Rule>>,
+    /// Those that name no identity.
     by_net: Vec<Rule>,
     said: Verdicts,
+    /// Which country an address is in.
+    countries: Arc<GeoIp>,
 }
 
 impl Rules {
     /// Adds one.
     pub fn push(&mut self, rule: Rule) {
         self.said = self.said.with(rule.verdict);
-        match rule.subject {
-            Subject::Rsa(rsa) => self.by_rsa.entry(rsa).or_default().push(rule),
-            Subject::Ed25519(ed25519) => self.by_ed25519.entry(ed25519).or_default().push(rule),
-            Subject::Net(..) => self.by_net.push(rule),
+        match &rule.subject {
+            Subject::Rsa(rsa) => self.by_rsa.entry(*rsa).or_default().push(rule),
+            Subject::Ed25519(ed25519) => self.by_ed25519.entry(*ed25519).or_default().push(rule),
+            Subject::Net(..) | Subject::Country(_) | Subject::Nickname(_) | Subject::All => {
+                self.by_net.push(rule);
+            }
         }
+    }
+
+    /// Whether a rule names a country, so that [`Rules::set_countries`] is needed.
+    #[must_use]
+    pub fn need_countries(&self) -> bool {
+        let mut others = self.by_net.iter();
+        others.any(|rule| matches!(rule.subject, Subject::Country(_)))
+    }
+
+    /// Which country an address is in, by these.
+    pub fn set_countries(&mut self, countries: Arc<GeoIp>) {
+        self.countries = countries;
     }
 
     /// The lines of a file `approved-routers` that are rules, each with its number, and those that
@@ -218,10 +281,14 @@ impl Rules {
         let ipv4 = SocketAddr::V4(relay.or_address);
         let ipv6 = relay.or_address_v6.map(SocketAddr::V6);
         let is_at = |address: SocketAddr, net: &AddrRule| net.matches(address.ip(), address.port());
+        let country = self.countries.country(IpAddr::V4(*relay.or_address.ip()));
         let is_within = move |rule: &&Rule| match &rule.subject {
             Subject::Net(net) => {
                 is_at(ipv4, net) || ipv6.is_some_and(|address| is_at(address, net))
             }
+            Subject::Country(one) => *one == country,
+            Subject::Nickname(name) => name.eq_ignore_ascii_case(&relay.nickname),
+            Subject::All => true,
             Subject::Rsa(_) | Subject::Ed25519(_) => false,
         };
         let by_rsa = self.by_rsa.get(&relay.identity);
@@ -268,7 +335,7 @@ mod tests {
             .filter_map(|(_, rule)| rule.clone().ok())
             .collect();
         let rsa = Subject::Rsa(RSA[1..].parse().unwrap());
-        assert_eq!((good[0].subject, good[0].verdict), (rsa, Verdict::Reject));
+        assert_eq!((&good[0].subject, good[0].verdict), (&rsa, Verdict::Reject));
         assert_eq!(good[0].comment, "says somebody");
         assert_eq!(good[1].subject, Subject::Ed25519(ED25519.parse().unwrap()));
         assert_eq!(good[2].subject, rsa);
@@ -285,5 +352,19 @@ mod tests {
             .filter_map(|(_, rule)| rule.err())
             .collect();
         assert_eq!(bad, [BadRule::Subject, BadRule::Verdict]);
+    }
+
+    #[test]
+    fn sets_name_countries_and_nicknames_too() {
+        let set = |text: &str| Subject::of_set(text).map(|subject| subject.to_string());
+        assert_eq!(set("{DE}").unwrap(), "{de}");
+        assert_eq!(set("moria1").unwrap(), "moria1");
+        assert_eq!(set(RSA).unwrap(), RSA[1..]);
+        assert_eq!(set("192.0.2.0/24").unwrap(), "192.0.2.0/24");
+        assert_eq!(Subject::of_set("*"), Ok(Subject::All));
+        for wrong in ["{deu}", "a b", "", "moria-1"] {
+            assert_eq!(Subject::of_set(wrong), Err(BadRule::Subject), "{wrong}");
+        }
+        assert_eq!("moria1".parse::<Subject>(), Err(BadRule::Subject));
     }
 }

@@ -25,6 +25,8 @@ pub struct Timing {
     pub dist_secs: u32,
     /// Intervals for which a consensus is valid; at least 2 (`V3AuthNIntervalsValid`).
     pub intervals_valid: u32,
+    /// So much later than midnight intervals begin (`TestingV3AuthVotingStartOffset`), in seconds.
+    pub offset_secs: u32,
 }
 
 impl Timing {
@@ -36,6 +38,7 @@ impl Timing {
             vote_secs: 300,
             dist_secs: 300,
             intervals_valid: 3,
+            offset_secs: 0,
         }
     }
 
@@ -43,9 +46,12 @@ impl Timing {
     #[must_use]
     pub fn interval_start(&self, now: SystemTime) -> SystemTime {
         let secs = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let offset = u64::from(self.offset_secs);
+        let secs = secs.saturating_sub(offset);
         let midnight = secs - secs % DAY_SECS;
         let interval = u64::from(self.interval_secs.max(1));
-        UNIX_EPOCH + Duration::from_secs(midnight + (secs - midnight) / interval * interval)
+        UNIX_EPOCH
+            + Duration::from_secs(midnight + (secs - midnight) / interval * interval + offset)
     }
 
     /// The start of the interval after the one in which `now` lies.
@@ -174,7 +180,20 @@ mod tests {
             vote_secs: vote,
             dist_secs: dist,
             intervals_valid: 3,
+            offset_secs: 0,
         }
+    }
+
+    #[test]
+    fn intervals_may_begin_later_than_midnight() {
+        let t = Timing {
+            offset_secs: 7,
+            ..timing(20, 4, 4)
+        };
+        assert_eq!(t.interval_start(at(59)), at(47));
+        assert_eq!(t.interval_start(at(6)), at(0) - Duration::from_secs(13));
+        assert_eq!(t.next_round(at(30)).valid_after, at(47));
+        assert_eq!(t.regular(at(47)).publish, at(47));
     }
 
     #[test]

@@ -345,6 +345,7 @@ mod tests {
             vote_secs: 4,
             dist_secs: 4,
             intervals_valid: 3,
+            offset_secs: 0,
         }
     }
 

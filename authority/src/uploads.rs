@@ -28,8 +28,6 @@ const COSMETIC_AGE: Duration = Duration::from_secs(2 * 60 * 60);
 const PARTS_MAX: usize = 16;
 /// A version must be shorter than this (`tor`'s buffer for one).
 const VERSION_LEN_MAX: usize = 127;
-/// The oldest `tor` that is taken.
-const TOR_VERSION_MIN: &str = "0.4.8.0-alpha-dev";
 
 /// Where a descriptor comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,13 +123,16 @@ pub(crate) fn check(
     let mut rules = config.rules.of(desc);
     if let Some(rule) = rules.find(|rule| rule.verdict == Verdict::Reject) {
         return refuse(match rule.subject {
-            Subject::Net(_) => "Suspicious relay address range",
             Subject::Rsa(_) | Subject::Ed25519(_) => {
                 "Fingerprint and/or ed25519 identity is marked rejected"
             }
+            _ => "Suspicious relay address range",
         });
     }
-    check_platform(desc.platform.as_deref().unwrap_or_default())?;
+    check_platform(
+        desc.platform.as_deref().unwrap_or_default(),
+        &config.tor_version_min,
+    )?;
     if desc.published > now + FUTURE_MAX {
         return refuse("Rejected: Your clock is set too far in the future.");
     }
@@ -157,7 +158,7 @@ pub(crate) fn check(
 }
 
 /// The version of a `tor`, in whose platform it stands behind the first word; others have none.
-fn check_platform(platform: &str) -> Result<(), Reply> {
+fn check_platform(platform: &str, oldest: &str) -> Result<(), Reply> {
     const BLANKS: [char; 3] = [' ', '\t', '\r'];
     let Some(rest) = platform.strip_prefix("Tor ") else {
         return Ok(());
@@ -173,7 +174,7 @@ fn check_platform(platform: &str) -> Result<(), Reply> {
     let version = rest.get(..end).filter(|text| text.len() < VERSION_LEN_MAX);
     match version.and_then(Version::parse) {
         None => Err(Reply::refused("Malformed platform string.")),
-        Some(version) if version.is_before(TOR_VERSION_MIN) => {
+        Some(version) if version.is_before(oldest) => {
             let reason = "Tor version is insecure or unsupported. Please upgrade!";
             Err(Reply::refused(reason))
         }

@@ -29,10 +29,6 @@ use crate::voted::{AGE_MAX, KNOWN_FLAGS, router};
 /// (`MAX_DIR_UL_SIZE`). Beyond it the longest entries are left out.
 const ENTRIES_LEN_MAX: usize = (16 << 20) - (512 << 10);
 
-/// How long an authority of the public network waits before it says who is Running: so long it
-/// takes to have tested all relays (`TestingAuthDirTimeToLearnReachability`).
-const TIME_TO_LEARN: Duration = Duration::from_secs(30 * 60);
-
 /// What there is to vote on.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
@@ -67,7 +63,7 @@ impl View<'_> {
             .ok_or(NoVote::Unlisted)?;
         let known_flags = self.known_flags();
         let eyes = self.eyes();
-        let sybils = flags::sybils(self.relays, self.measurements, config, self.now);
+        let sybils = flags::sybils(&eyes);
         let needs = eyes.thresholds(&sybils, self.params);
         let routers = |needs| readable(self.routers(&eyes, needs, &sybils), &known_flags);
         let file = self.measurements.file();
@@ -125,10 +121,12 @@ impl View<'_> {
         if self.knows_who_runs() {
             flags.push("Running");
         }
-        if self.config.rules.say(Verdict::BadExit) {
+        let (duties, rules) = (&self.config.duties, &self.config.rules);
+        let says = |listed: Option<bool>, verdict| listed.unwrap_or_else(|| rules.say(verdict));
+        if says(duties.lists_bad_exits, Verdict::BadExit) {
             flags.push("BadExit");
         }
-        if self.config.rules.say(Verdict::MiddleOnly) {
+        if says(duties.lists_middle_only, Verdict::MiddleOnly) {
             flags.push("MiddleOnly");
         }
         flags.sort_unstable();
@@ -144,6 +142,7 @@ impl View<'_> {
         let is_listed = |relay: &&Relay| {
             relay.desc.published + AGE_MAX >= self.now && relay.desc.protocols().is_some()
         };
+        let known = self.known_flags();
         let relays = self.relays.iter().map(|(_, relay)| relay);
         let routers = relays.filter(is_listed).map(|relay| {
             let mut flags = eyes.flags(relay, needs);
@@ -152,6 +151,14 @@ impl View<'_> {
             }
             if !self.knows_who_runs() {
                 flags.remove(Flags::RUNNING);
+            }
+            for (flag, name) in [
+                (Flags::BAD_EXIT, "BadExit"),
+                (Flags::MIDDLE_ONLY, "MiddleOnly"),
+            ] {
+                if flags.contains(flag) && !known.iter().any(|one| one == name) {
+                    flags.remove(flag);
+                }
             }
             let stats = relay.history.stats(self.now);
             let mut router = router(&relay.desc, &relay.microdescs, flags, stats);
@@ -178,7 +185,7 @@ impl View<'_> {
 
 /// Whether an authority that was started then has looked at all relays by now.
 pub(crate) fn knows_who_runs(config: &Config, started: SystemTime, now: SystemTime) -> bool {
-    config.is_testing || started + TIME_TO_LEARN <= now
+    started + config.time_to_learn <= now
 }
 
 /// The parameters to vote for. In a test network onion services need `hsdir_interval` to be what

@@ -13,6 +13,7 @@ mod building;
 pub(crate) mod by_hand;
 mod ending;
 pub(crate) mod links;
+pub(crate) mod overrides;
 pub(crate) mod padding;
 pub(crate) mod path_bias;
 pub(crate) mod pool;
@@ -20,7 +21,6 @@ pub(crate) mod room;
 mod silence;
 pub(crate) mod status;
 pub(crate) mod upkeep;
-pub(crate) mod wishes;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -142,7 +142,7 @@ impl Circuits {
         ctx.plane.set_circuit_padding(circuit_padding);
         let sendme = params.value("sendme_accept_min_version", 0, 0, u8::MAX.into());
         ctx.plane.set_sendme_min(u8::try_from(sendme).unwrap_or(0));
-        wishes::handle_params(self, params);
+        overrides::handle_params(self, params);
         self.handle_relays(ctx.view);
     }
 
@@ -197,7 +197,7 @@ impl Circuits {
 
     /// Has the shell keep what has changed.
     pub(crate) fn save_changes(&mut self, ctx: &mut Context<'_>) {
-        wishes::drop_guards(self, ctx);
+        overrides::drop_guards(self, ctx);
         let (guards, vanguards) = (&mut self.choice.guards, &mut self.choice.vanguards);
         let saved = [
             guards

@@ -17,8 +17,8 @@ mod data;
 mod dormancy;
 mod mapping;
 mod network;
+mod overrides;
 mod status;
-mod wishes;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -92,7 +92,7 @@ impl Client {
         let plane = Plane::new(rng.fork());
         let is_known = saved.guards.is_some() || saved.consensus.is_some();
         let kept = saved.dormancy.as_deref().or(is_known.then_some("active"));
-        let dormancy = Dormancy::new(kept, config.wishes.dormancy, now);
+        let dormancy = Dormancy::new(kept, config.overrides.dormancy, now);
         let mut client = Client {
             streams: Streams::default(),
             onion: Onion::new(&mut rng, is_testing),
@@ -368,7 +368,7 @@ impl Client {
 
     /// Whether documents of the network can be fetched: not while all bridges are unknown.
     fn may_fetch(&self) -> bool {
-        let is_wanted = !self.shared.config.wishes.fetches.no_network;
+        let is_wanted = !self.shared.config.overrides.fetches.no_network;
         is_wanted && !self.is_at_rest() && !self.circuits.choice.bridges().are_awaited()
     }
 

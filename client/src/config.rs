@@ -7,9 +7,9 @@ use std::time::Duration;
 use cepa_crypto::{Ed25519Id, RsaId};
 use cepa_pt::BridgeLine;
 
+use crate::overrides::Overrides;
 use crate::select::rules::Rules;
 use crate::select::vanguards::VanguardMode;
-use crate::wishes::Wishes;
 
 /// A relay that serves the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,5 +87,5 @@ pub struct ClientConfig {
     /// Whether the client begins without touching the network (`DisableNetwork`).
     pub is_off: bool,
     /// What is wanted otherwise than the network has it.
-    pub wishes: Wishes,
+    pub overrides: Overrides,
 }

@@ -103,7 +103,7 @@ impl Streams {
             Rewritten::Ask(target, via) => {
                 let mapped = aimed.map(|aimed| aimed.address);
                 let mut request = Request::new(target, via, status, early, ctx.now);
-                request.heed(&ctx.config.wishes.circuits, ctx.now);
+                request.heed(&ctx.config.overrides.circuits, ctx.now);
                 if let Via::Exit(need) = via {
                     circuits.upkeep.note_need(need, ctx.now);
                     if let ExitNeed::Port { port, .. } = need {

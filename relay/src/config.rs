@@ -12,6 +12,7 @@ use tracing::warn;
 
 use crate::accounting::AccountingConfig;
 use crate::exit_policy::{ExitOptions, ExitPolicy};
+use crate::keys::KeyTimes;
 use crate::switch::Limits;
 
 /// A relay's configuration. Every field but the limits shows in its descriptor, or in what it does
@@ -58,6 +59,10 @@ pub struct RelayConfig {
     pub protocols: Protocols,
     /// How long a day is for keys that are rotated; tests have shorter ones.
     pub key_day: Duration,
+    /// How long keys and certificates last that it makes for itself.
+    pub key_times: KeyTimes,
+    /// What the operator decides in place of the network.
+    pub choices: Choices,
     /// What the operator decides of `tor`'s defences.
     pub dos: DosOptions,
     /// Bounds of each worker's switch.
@@ -65,6 +70,16 @@ pub struct RelayConfig {
     /// `MaxMemInQueues`, bytes: past that, what has waited longest is thrown away, and before that
     /// no new circuits and links are taken.
     pub max_memory: usize,
+}
+
+/// What the operator of a relay decides in place of the network; nothing by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Choices {
+    /// Whether streams are refused that come straight from a relay which no consensus has
+    /// (`RefuseUnknownExits`).
+    pub refuse_unknown_exits: Option<bool>,
+    /// How long an onionskin may wait before others are refused (`MaxOnionQueueDelay`).
+    pub onion_delay: Option<Duration>,
 }
 
 impl RelayConfig {

@@ -162,10 +162,10 @@ impl Default for HsDirStore {
 }
 
 impl HsDirStore {
-    /// Holds at most so many bytes of descriptors from the next upload on, and never more than
+    /// Holds at most so many bytes of descriptors from the next upload on; without a word it is
     /// [`HS_DESCRIPTORS_LEN_MAX`].
     pub fn set_len_max(&mut self, len_max: usize) {
-        self.len_max = len_max.min(HS_DESCRIPTORS_LEN_MAX);
+        self.len_max = len_max;
     }
 
     /// A new consensus, or more of what belongs to the newest.

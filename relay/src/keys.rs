@@ -13,21 +13,65 @@ use std::time::{Duration, SystemTime};
 use cepa_circuit::OnionKeys;
 use cepa_crypto::ed25519;
 use cepa_crypto::{Ed25519Id, Rng, RsaId, curve25519, rsa};
-use cepa_link::LinkKeys;
+use cepa_link::{LinkKeys, LinkTimes};
 use cepa_netdoc::descriptor::DescriptorKeys;
 use cepa_netdoc::params::Params;
 use cepa_wire::Now;
 use zeroize::Zeroizing;
 
 use crate::key_files::{self, KeyFile, KeyFileError};
-use crate::signing::{Master, SIGNING_DAYS, Signing};
+use crate::signing::{DAY, Master, SIGNING_DAYS, Signing};
 
 /// Bits of the identity and the TAP key.
 const RSA_BITS: usize = 1024;
 
+/// How long keys and certificates last that a relay makes for itself: options of `tor`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyTimes {
+    /// A signing key (`SigningKeyLifetime`).
+    pub signing: Duration,
+    /// So long before its end another is made (`TestingSigningKeySlop`); none: half of its life.
+    pub signing_slop: Option<Duration>,
+    /// Certificates of links.
+    pub links: LinkTimes,
+    /// So long before the end of those others are made (`TestingLinkKeySlop`).
+    pub link_slop: Duration,
+    /// The same of the key that authenticates (`TestingAuthKeySlop`).
+    pub auth_slop: Duration,
+}
+
+impl Default for KeyTimes {
+    fn default() -> Self {
+        const SLOP: Duration = Duration::from_secs(3 * 60 * 60);
+        KeyTimes {
+            signing: DAY * SIGNING_DAYS,
+            signing_slop: None,
+            links: LinkTimes::default(),
+            link_slop: SLOP,
+            auth_slop: SLOP,
+        }
+    }
+}
+
+impl KeyTimes {
+    /// For how long a TLS key and what belongs to it is used for new links, where `most` is enough.
+    pub(crate) fn links_for(&self, most: Duration) -> Duration {
+        const LEAST: Duration = Duration::from_secs(60);
+        let ends = [
+            Some(self.links.link.saturating_sub(self.link_slop)),
+            Some(self.links.auth.saturating_sub(self.auth_slop)),
+            self.links.tls.map(|life| life / 4),
+        ];
+        let first = ends.into_iter().flatten().fold(most, Duration::min);
+        first.max(LEAST)
+    }
+}
+
 /// How long keys last: onion keys by the consensus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyLife {
+    /// For how long a signing key is certified.
+    pub certified: Duration,
     /// After how long a signing key is made anew: half of the time for which it is certified.
     pub signing: Duration,
     /// `onion-key-rotation-days`, 1 to 90.
@@ -44,9 +88,24 @@ impl KeyLife {
         let grace = params.value("onion-key-grace-period-days", 7, 1, rotation);
         let days = |n: i32| day * u32::try_from(n).unwrap_or(1);
         KeyLife {
+            certified: DAY * SIGNING_DAYS,
             signing: day * SIGNING_DAYS / 2,
             rotation: days(rotation),
             grace: days(grace),
+        }
+    }
+
+    /// The same where the operator says how long a signing key lasts.
+    #[must_use]
+    pub fn with(self, times: &KeyTimes) -> Self {
+        if times.signing == self.certified && times.signing_slop.is_none() {
+            return self;
+        }
+        let slop = times.signing_slop.unwrap_or(times.signing / 2);
+        KeyLife {
+            certified: times.signing,
+            signing: times.signing.saturating_sub(slop),
+            ..self
         }
     }
 }
@@ -71,9 +130,13 @@ impl std::fmt::Debug for RelayKeys {
 impl RelayKeys {
     /// The keys of a new relay. Takes a fraction of a second.
     pub fn generate(now: Now, rng: &mut Rng) -> Result<Self, KeyFileError> {
+        RelayKeys::generate_for(KeyTimes::default().signing, now, rng)
+    }
+
+    fn generate_for(certified: Duration, now: Now, rng: &mut Rng) -> Result<Self, KeyFileError> {
         let identity = generate_rsa(rng)?;
         let master = ed25519::Keypair::generate(rng).expand();
-        let signing = Signing::make(&master, SIGNING_DAYS, now, rng);
+        let signing = Signing::make(&master, certified, now, rng);
         let master = (Master::Here(Box::new(master)), signing);
         RelayKeys::new(identity, master, None, now.wall, rng)
     }
@@ -87,15 +150,26 @@ impl RelayKeys {
         now: Now,
         rng: &mut Rng,
     ) -> Result<Self, KeyFileError> {
+        RelayKeys::parse_for(files, ntor_since, KeyTimes::default().signing, now, rng)
+    }
+
+    /// The same, where a signing key that has to be made is `certified` for so long.
+    pub fn parse_for(
+        files: &BTreeMap<String, Zeroizing<Vec<u8>>>,
+        ntor_since: SystemTime,
+        certified: Duration,
+        now: Now,
+        rng: &mut Rng,
+    ) -> Result<Self, KeyFileError> {
         let file = |path: &str| files.get(path).map(|bytes| bytes.as_slice());
         let id = key_files::SECRET_ID_KEY;
         let is_first_start = file(key_files::FINGERPRINT).is_none();
-        let master = read_master(&file, now, rng)?;
+        let master = read_master(&file, certified, now, rng)?;
         let (identity, master) = match (file(id), master) {
-            (None, None) => return RelayKeys::generate(now, rng),
+            (None, None) => return RelayKeys::generate_for(certified, now, rng),
             // A first start that was cut off: the fingerprint is written last.
             (None, Some((Master::Here(_), _))) if is_first_start => {
-                return RelayKeys::generate(now, rng);
+                return RelayKeys::generate_for(certified, now, rng);
             }
             // The first start after the master key was made elsewhere.
             (None, Some(master)) if is_first_start => (generate_rsa(rng)?, master),
@@ -255,9 +329,9 @@ impl RelayKeys {
         let age = |since: SystemTime| now.wall.duration_since(since).unwrap_or_default();
         let mut rotated = Rotated::default();
         if let Some(master) = self.master.secret()
-            && age(self.signing.since) >= life.signing
+            && self.signing.left(now) <= life.certified.saturating_sub(life.signing)
         {
-            self.signing = Signing::make(master, SIGNING_DAYS, now, rng);
+            self.signing = Signing::make(master, life.certified, now, rng);
             rotated.signing = true;
         }
         if age(self.ntor_since) >= life.rotation {
@@ -334,6 +408,7 @@ fn generate_rsa(rng: &mut Rng) -> Result<rsa::Keypair, KeyFileError> {
 /// The master identity, if there is any of it, with a signing key that is good.
 fn read_master<'a>(
     file: &impl Fn(&str) -> Option<&'a [u8]>,
+    certified: Duration,
     now: Now,
     rng: &mut Rng,
 ) -> Result<Option<(Master, Signing)>, KeyFileError> {
@@ -355,7 +430,7 @@ fn read_master<'a>(
     let signing = match (found, &master) {
         (Err(damaged @ KeyFileError::Damaged(_)), _) => return Err(damaged),
         // What has ended, or was written by halves, is made anew where that is possible.
-        (Err(_), Master::Here(secret)) => Signing::make(secret, SIGNING_DAYS, now, rng),
+        (Err(_), Master::Here(secret)) => Signing::make(secret, certified, now, rng),
         (found, _) => found?,
     };
     Ok(Some((master, signing)))
@@ -366,7 +441,6 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::signing::DAY;
 
     #[expect(clippy::disallowed_methods, reason = "a test's clock starts somewhere")]
     fn now() -> Now {
@@ -461,6 +535,35 @@ mod tests {
         };
         assert_eq!(rotate(35), both);
         assert_eq!(keys.onion_keys().ntor.len(), 1);
+    }
+
+    #[test]
+    fn keys_last_as_long_as_the_operator_says() {
+        let (now, mut rng) = (now(), Rng::from_seed([7; 32]));
+        let times = KeyTimes {
+            signing: DAY * 10,
+            signing_slop: Some(DAY * 2),
+            ..KeyTimes::default()
+        };
+        let life = KeyLife::of(&Params::new(), DAY).with(&times);
+        let files = BTreeMap::new();
+        let parsed = RelayKeys::parse_for(&files, now.wall, times.signing, now, &mut rng);
+        let mut keys = parsed.unwrap();
+        assert_eq!(keys.signing_until(), now.wall + DAY * 10);
+        assert!(!keys.rotate(life, now + DAY * 7, &mut rng).unwrap().signing);
+        assert!(keys.rotate(life, now + DAY * 8, &mut rng).unwrap().signing);
+        assert_eq!(keys.signing_until(), now.wall + DAY * 18);
+        let usual = KeyTimes::default();
+        assert_eq!(usual.links_for(DAY / 2), DAY / 2);
+        let hours = |hours: u32| DAY / 24 * hours;
+        let mut short = usual;
+        short.links.link = hours(8);
+        assert_eq!(short.links_for(DAY / 2), hours(5));
+        short.links.auth = hours(6);
+        short.auth_slop = hours(2);
+        assert_eq!(short.links_for(DAY / 2), hours(4));
+        short.links.tls = Some(hours(12));
+        assert_eq!(short.links_for(DAY / 2), hours(3));
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl Relay {
                 .accounting
                 .map(|config| Accounting::new(config, None, now.wall)),
             wakefulness: Wakefulness::Awake,
-            life: KeyLife::of(&Params::new(), config.key_day),
+            life: KeyLife::of(&Params::new(), config.key_day).with(&config.key_times),
             keys_due: now.mono + KEYS_TICK,
             ends_told: None,
             tls: None,
@@ -192,8 +192,10 @@ impl Relay {
         self.account_by(config.accounting, now);
         self.exit_policy = config.exit_policy();
         self.config = config;
+        self.life = self.life.with(&self.config.key_times);
         self.publisher.changed();
         self.configure_switches();
+        self.tell_switches_of_relays();
         self.make_link_identity(now);
         self.advance(now);
     }
@@ -250,7 +252,7 @@ impl Relay {
         match made {
             Ok(tls) => {
                 self.tls = Some(Arc::new(tls));
-                self.tls_due = Some(now.mono + TLS_LIFE);
+                self.tls_due = Some(now.mono + self.config.key_times.links_for(TLS_LIFE));
                 self.make_link_identity(now);
             }
             Err(error) => {
@@ -390,7 +392,8 @@ impl Relay {
         let consensus = text.consensus();
         let is_listed = consensus.router(&self.keys.rsa_id()).is_some();
         self.publisher.listed(is_listed || self.config.is_bridge());
-        self.life = KeyLife::of(&consensus.params, self.config.key_day);
+        let life = KeyLife::of(&consensus.params, self.config.key_day);
+        self.life = life.with(&self.config.key_times);
         self.rotate_keys(now);
         let value = |name: &str, default, min, max| consensus.params.value(name, default, min, max);
         let padding = (PaddingRange::read(value), PaddingParams::read(value));
@@ -425,7 +428,10 @@ impl Relay {
         let Some(view) = self.download.view() else {
             return;
         };
-        let relays = KnownRelays::new(view, &self.network);
+        let mut relays = KnownRelays::new(view, &self.network);
+        if let Some(refuses) = self.config.choices.refuse_unknown_exits {
+            relays.refuse_unknown_exits = refuses;
+        }
         let is_hsdir = self.config.serves_directory && !self.config.is_bridge();
         let duty = HsDuty::new(view, self.keys.rsa_id()).filter(|_| is_hsdir);
         self.commands.push_back(Command::Relays(Arc::new(relays)));
@@ -435,7 +441,8 @@ impl Relay {
 
     fn configure_switches(&mut self) {
         let mut limits = self.config.limits;
-        limits.onionskins.delay_max = self.onion_delay;
+        let chosen = self.config.choices.onion_delay;
+        limits.onionskins.delay_max = chosen.unwrap_or(self.onion_delay);
         let config = SwitchConfig {
             rsa: self.keys.rsa_id(),
             ed: self.keys.ed25519_id(),

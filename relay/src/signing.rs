@@ -46,25 +46,18 @@ impl Master {
 pub(crate) struct Signing {
     pub(crate) key: ExpandedKeypair,
     pub(crate) cert: Vec<u8>,
-    /// When it was certified, as far as can be told.
-    pub(crate) since: SystemTime,
     /// Until when it is good.
     pub(crate) until: SystemTime,
 }
 
 impl Signing {
-    /// A fresh one that is good for some days.
-    pub(crate) fn make(master: &ExpandedKeypair, days: u32, now: Now, rng: &mut Rng) -> Self {
+    /// A fresh one that is good for so long.
+    pub(crate) fn make(master: &ExpandedKeypair, life: Duration, now: Now, rng: &mut Rng) -> Self {
         let key = ed25519::Keypair::generate(rng).expand();
-        let (public, until) = (key.public(), now.wall + DAY * days);
+        let (public, until) = (key.public(), now.wall + life);
         let (kind, key_type) = (CertType::ID_SIGNING, CertKeyType::ED25519);
         let cert = Cert::make_expanded(kind, until, key_type, public.as_bytes(), master, true);
-        Signing {
-            key,
-            cert,
-            since: now.wall,
-            until,
-        }
+        Signing { key, cert, until }
     }
 
     /// The one in these files, if it is good now and the master identity's.
@@ -88,7 +81,6 @@ impl Signing {
         Ok(Signing {
             key: files.key,
             cert: files.text,
-            since: (until - DAY * SIGNING_DAYS).min(now.wall),
             until,
         })
     }
@@ -112,6 +104,6 @@ pub fn make_signing_files(
     now: Now,
     rng: &mut Rng,
 ) -> ([KeyFile; 2], SystemTime) {
-    let made = Signing::make(master, days, now, rng);
+    let made = Signing::make(master, DAY * days, now, rng);
     (made.files(), made.until)
 }

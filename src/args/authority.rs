@@ -51,7 +51,7 @@ A configuration:
   approved_routers = \"approved-routers\"   # rules in tor's format; read again on SIGHUP
   [authority.flags]             # what is enough for a flag; tor's options, for example
   auth_dir_guard_bw_guarantee = 2000000
-  [[authority.rules]]                     # the same here, by fingerprint, Ed25519 id or network
+  [[authority.rules]]             # the same here, by fingerprint, Ed25519 id, network or {country}
   relays = [\"192.0.2.0/24\"]
   verdicts = [\"reject\"]   # invalid, badexit, middleonly, stripguard, striphsdir, stripv2dir
   comment = \"asked to stop by its owner\"";

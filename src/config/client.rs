@@ -9,7 +9,7 @@ use cepa_client::address_map::{AddressMap, MAPPINGS_MAX, MappedBy};
 use cepa_client::automap::AutomapRules;
 use cepa_client::by_hand::Manners;
 use cepa_client::virtual_nets::VirtualNets;
-use cepa_client::{PaddingLevel, Rules, VanguardMode, Wishes};
+use cepa_client::{Overrides, PaddingLevel, Rules, VanguardMode};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -17,12 +17,12 @@ use super::bridges::{bridges, plugins};
 use super::control::ControlTable;
 use super::memory::{machine_memory, max_memory};
 use super::onion::OnionServiceTable;
-use super::paths::{GeoIpFiles, PathsTable};
-use super::source::{LogTable, Source};
-use super::wishes::{
+use super::overrides::{
     CircuitsTable, DormancyTable, FetchesTable, GuardsTable, PathBiasTable, ReachTable, WishTables,
     is_silent,
 };
+use super::paths::{GeoIpFiles, PathsTable};
+use super::source::{LogTable, Source};
 use super::{Caution, ClientConfig, Listener, LogConfig, MetricsPort, NetworkSource, UnixListener};
 use crate::config::written::Written;
 use crate::error::{Failure, fail};
@@ -254,7 +254,7 @@ impl ClientTable {
     }
 
     /// What is wanted otherwise than the network has it.
-    fn wishes(&self, source: &Source) -> Result<Wishes, Failure> {
+    fn overrides(&self, source: &Source) -> Result<Overrides, Failure> {
         let tables = WishTables {
             guards: &self.guards,
             path_bias: &self.path_bias,
@@ -302,7 +302,7 @@ fn check(source: &Source, table: &ClientTable) -> Result<(), Failure> {
         mappings(source, &table.map_address).err(),
         table.automap_rules(source).err(),
         super::access::policy(source, &table.socks_policy).err(),
-        table.wishes(source).err(),
+        table.overrides(source).err(),
         table.reach.checked(source).err(),
         NetworkSource::checked(
             source,
@@ -316,7 +316,7 @@ fn check(source: &Source, table: &ClientTable) -> Result<(), Failure> {
 
 fn checked(source: &Source, table: ClientTable) -> Result<ClientConfig, Failure> {
     check(source, &table)?;
-    let (wishes, automap) = (table.wishes(source)?, table.automap_rules(source)?);
+    let (overrides, automap) = (table.overrides(source)?, table.automap_rules(source)?);
     let caution = table.caution(source)?;
     let is_said = table.socks.is_some();
     let socks = table.socks.unwrap_or_default();
@@ -378,7 +378,7 @@ fn checked(source: &Source, table: ClientTable) -> Result<ClientConfig, Failure>
             leaves_streams: table.streams_unattached,
             builds_nothing_ahead: !table.circuits_ahead,
         },
-        wishes,
+        overrides,
         mappings: mappings(source, &table.map_address)?,
         log: table.log.checked(source),
         written: source.written(),
@@ -424,7 +424,7 @@ pub fn defaults(network: PathBuf) -> Result<ClientConfig, Failure> {
         control: None,
         is_off: false,
         manners: Manners::default(),
-        wishes: Wishes::default(),
+        overrides: Overrides::default(),
         mappings: Vec::new(),
         log: LogConfig::default(),
         written: Written::default(),

@@ -4,11 +4,15 @@
 //! wrong one is told so.
 
 mod authority;
+mod bare;
 mod bridge;
+mod directory;
 mod dos;
 mod exit;
 mod identity;
+mod keys;
 mod limits;
+mod practice;
 mod testing;
 
 use std::collections::BTreeMap;
@@ -21,12 +25,18 @@ use toml::Spanned;
 use super::control::ControlTable;
 use super::memory::max_memory;
 use super::source::{LogTable, Source};
-use super::{AuthorityConfig, ControlConfig, MetricsPort, NetworkSource, RelayConfig, is_public};
+use super::{
+    AuthorityConfig, ControlConfig, GeoIpFiles, MetricsPort, NetworkSource, RelayConfig, is_public,
+};
+use crate::dns::DnsOptions;
 use crate::error::{Failure, fail};
 
 pub use self::authority::{AuthorityTable, INTERVAL_SECS_MIN, is_param_name};
-pub use self::bridge::BridgeConfig;
+pub use self::bridge::{BridgeConfig, ExtOrConfig};
+pub use self::directory::{DirectoryOptions, DirectoryTable};
 pub use self::identity::is_nickname;
+pub use self::keys::KeysTable;
+pub(crate) use self::practice::Practice;
 
 /// The file's keys.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -104,6 +114,15 @@ pub struct NodeTable {
     /// What they are told: lines of ServerTransportOptions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_transport_options: Vec<Spanned<String>>,
+    /// Where they may hand clients on: lines of ExtORPort.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ext_or_port: Vec<Spanned<String>>,
+    /// The file of the cookie for that; `extended_orport_auth_cookie` without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ext_or_port_cookie_file: Option<PathBuf>,
+    /// Whether its group may read it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ext_or_port_cookie_file_group_readable: bool,
     /// Bytes a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth_rate: Option<Spanned<u64>>,
@@ -131,6 +150,24 @@ pub struct NodeTable {
     /// What is refused to who asks for too much.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dos: BTreeMap<String, Spanned<toml::Value>>,
+    /// RefuseUnknownExits: as the network says without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refuse_unknown_exits: Option<bool>,
+    /// MaxOnionQueueDelay, in milliseconds: as the network says without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_onion_queue_delay: Option<Spanned<u32>>,
+    /// OutboundBindAddressExit: where streams leave from, an address of each family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outbound_bind_address_exit: Vec<IpAddr>,
+    /// What is served of the directory, and to whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<DirectoryTable>,
+    /// Name look-ups of an exit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsTable>,
+    /// How long keys last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeysTable>,
     /// Threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<Spanned<usize>>,
@@ -140,6 +177,12 @@ pub struct NodeTable {
     /// A test network.
     #[serde(default)]
     pub testing: bool,
+    /// Countries of IPv4 addresses; Debian's file without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub geoip: Option<PathBuf>,
+    /// Countries of IPv6 addresses; the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub geoip6: Option<PathBuf>,
     /// The port at which metrics are served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Spanned<SocketAddr>>,
@@ -164,6 +207,35 @@ pub struct NodeTable {
     /// The table that only authorities have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authority: Option<AuthorityTable>,
+}
+
+/// The table `[dns]`: how names are looked up for streams that leave here.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DnsTable {
+    /// ServerDNSSearchDomains: whether the search domains of this machine count; no.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub server_dns_search_domains: bool,
+    /// ServerDNSRandomizeCase: whether letters of questions are now upper, now lower case; yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_dns_randomize_case: Option<bool>,
+    /// ServerDNSAllowBrokenConfig: whether a relay starts without any name server; yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_dns_allow_broken_config: Option<bool>,
+    /// ServerDNSAllowNonRFC953Hostnames: whether names may have any letters; no.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub server_dns_allow_non_rfc953_hostnames: bool,
+}
+
+impl DnsTable {
+    fn options(&self) -> DnsOptions {
+        DnsOptions {
+            searches: self.server_dns_search_domains,
+            randomizes_case: self.server_dns_randomize_case.unwrap_or(true),
+            needs_servers: self.server_dns_allow_broken_config == Some(false),
+            takes_odd_names: self.server_dns_allow_non_rfc953_hostnames,
+        }
+    }
 }
 
 /// A file that was read, and not yet checked.
@@ -257,6 +329,10 @@ fn check(source: &Source, table: &NodeTable) -> Result<(), Failure> {
         max_memory(source, table.max_memory.as_ref()).err(),
         dos::options(source, &table.dos).err(),
         bridge::bridge(source, table).err(),
+        bridge::ext_or(source, table).err(),
+        directory::options(source, table).err(),
+        keys::times(source, table).err(),
+        limits::choices(source, table).err(),
         NetworkSource::checked(
             source,
             table.network.as_deref(),
@@ -283,6 +359,10 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
     let max_memory = max_memory(source, table.max_memory.as_ref())?;
     let dos = dos::options(source, &table.dos)?;
     let bridge = bridge::bridge(source, &table)?;
+    let ext_or = bridge::ext_or(source, &table)?;
+    let directory = directory::options(source, &table)?;
+    let key_times = keys::times(source, &table)?;
+    let choices = limits::choices(source, &table)?;
     let data_dir = source.resolve(&table.data_dir);
     let control = control(source, &table, &data_dir)?;
     Ok(RelayConfig {
@@ -309,6 +389,17 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         workers,
         max_memory,
         bridge,
+        ext_or,
+        directory,
+        key_times,
+        is_master_offline: table.keys.is_some_and(|keys| keys.offline_master_key),
+        choices,
+        exit_from: table.outbound_bind_address_exit,
+        dns: table.dns.unwrap_or_default().options(),
+        geoip: GeoIpFiles {
+            v4: table.geoip.map(|file| source.resolve(&file)),
+            v6: table.geoip6.map(|file| source.resolve(&file)),
+        },
         testing: table.testing,
         metrics: MetricsPort::checked(source, table.metrics.as_ref(), &table.metrics_policy)?,
         key_day,

@@ -190,15 +190,20 @@ impl GeoIpFiles {
     }
 
     /// The countries that rules need; none if they need none.
-    pub fn load(&self, rules: &Rules) -> Result<GeoIp, Failure> {
-        let mut geoip = GeoIp::default();
-        if !rules.needs_geoip() {
-            return Ok(geoip);
+    pub fn load_for(&self, rules: &Rules) -> Result<GeoIp, Failure> {
+        match rules.needs_geoip() {
+            true => self.load("[paths]"),
+            false => Ok(GeoIp::default()),
         }
+    }
+
+    /// All of them, for a rule that stands at `place`.
+    pub fn load(&self, place: &str) -> Result<GeoIp, Failure> {
+        let mut geoip = GeoIp::default();
         let v4 = self.v4.as_deref().unwrap_or(Path::new(GEOIP));
         if self.v4.is_none() && !v4.exists() {
-            let advice = format!("give geoip = FILE in [paths], as there is no {GEOIP}");
-            return fail("a rule names a country", "[paths]", advice);
+            let advice = format!("give geoip = FILE, as there is no {GEOIP}");
+            return fail("a rule names a country", place, advice);
         }
         let wrong = |path: &Path| {
             let place = path.display().to_string();
@@ -242,7 +247,7 @@ mod tests {
         assert_eq!((rules.entry.0.len(), rules.exclude.0.len()), (2, 2));
         assert!(rules.strict && !rules.unguarded && !rules.needs_geoip());
         assert_eq!(files.v4, Some(PathBuf::from("d/g")));
-        assert!(files.load(&rules).unwrap().is_empty());
+        assert!(files.load_for(&rules).unwrap().is_empty());
         for wrong in [
             "a b",
             "$0123",
@@ -266,11 +271,11 @@ mod tests {
             v4: Some(file.clone()),
             v6: None,
         };
-        let told = |files: &GeoIpFiles| files.load(&rules).unwrap_err().to_string();
+        let told = |files: &GeoIpFiles| files.load_for(&rules).unwrap_err().to_string();
         assert!(told(&files).contains("geoip: cannot read this GeoIP file"));
         std::fs::write(&file, "# x\n16777216,16777471,AU\nnonsense\n").unwrap();
         assert!(told(&files).contains("geoip: this GeoIP file cannot be used: line 3"));
         std::fs::write(&file, "16777216,16777471,AU\n").unwrap();
-        assert!(!files.load(&rules).unwrap().is_empty());
+        assert!(!files.load_for(&rules).unwrap().is_empty());
     }
 }

@@ -67,7 +67,8 @@ fn malformed_names_are_refused() {
         "a\\b",
         "",
     ] {
-        assert_eq!(full_name(name), Err(DnsError::Malformed), "{name:?}");
+        let read = full_name(name, DnsOptions::default());
+        assert_eq!(read, Err(DnsError::Malformed), "{name:?}");
     }
 }
 
@@ -156,4 +157,79 @@ async fn answers_are_kept() {
     // A failure of the server alone is asked about again.
     let counts = resolver.counts();
     assert_eq!(counts.asked, [("A", 5), ("AAAA", 5), ("PTR", 1)]);
+}
+
+/// A name server that tells the names that it is asked for.
+fn listening_server() -> (SocketAddr, std::sync::mpsc::Receiver<String>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    let (sender, asked_for) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut packet = [0; 1500];
+        while let Ok((len, from)) = socket.recv_from(&mut packet) {
+            let asked = Message::from_vec(&packet[..len]).unwrap();
+            let mut reply = Message::response(asked.metadata.id, asked.metadata.op_code);
+            let query = asked.queries[0].clone();
+            let _ = sender.send(query.name.to_string());
+            let data = RData::A(A(Ipv4Addr::new(192, 0, 2, 1)));
+            let is_known = query.query_type == RecordType::A
+                && query.name.to_lowercase().to_string().ends_with(".example.");
+            let record = Record::from_rdata(query.name.clone(), 60, data);
+            reply.add_answers(is_known.then_some(record));
+            reply.queries.push(query);
+            socket.send_to(&reply.to_vec().unwrap(), from).unwrap();
+        }
+    });
+    (addr, asked_for)
+}
+
+#[tokio::test]
+async fn names_are_asked_for_as_the_operator_wants() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("resolv.conf");
+    std::fs::write(&file, "search corp.example\nnameserver 127.0.0.9\n").unwrap();
+    let (server, asked_for) = listening_server();
+    let resolver = Resolver::with_files(&[server], file);
+    let usual = DnsOptions::default();
+    let odd = "a@b.example";
+    assert_eq!(resolver.addresses(odd).await, Err(DnsError::Malformed));
+    assert!(resolver.addresses("host").await.is_err());
+    let told = DnsOptions {
+        searches: true,
+        takes_odd_names: true,
+        ..usual
+    };
+    resolver.set_options(told).unwrap();
+    assert!(resolver.addresses("host").await.is_ok());
+    assert!(resolver.addresses(odd).await.is_ok());
+    let names: Vec<String> = asked_for.try_iter().collect();
+    assert!(names.iter().any(|name| name == "host.corp.example."));
+    assert!(
+        names
+            .iter()
+            .any(|name| name.contains("a@b") || name.contains("a\\@b"))
+    );
+    let random = DnsOptions {
+        randomizes_case: true,
+        ..usual
+    };
+    resolver.set_options(random).unwrap();
+    let long = "abcdefghijklmnopqrstuvwxyz.abcdefghijklmnopqrstuvwxyz.example";
+    assert!(resolver.addresses(long).await.is_ok());
+    let names: Vec<String> = asked_for.try_iter().collect();
+    assert!(names.iter().any(|name| name.to_lowercase() != *name));
+}
+
+#[tokio::test]
+async fn a_relay_may_ask_for_a_name_server_to_be_there() {
+    let nowhere = Path::new("/nowhere/resolv.conf");
+    let resolver = Resolver::with_files(&[], nowhere.to_owned());
+    let needs = DnsOptions {
+        needs_servers: true,
+        ..DnsOptions::default()
+    };
+    assert!(resolver.set_options(DnsOptions::default()).is_ok());
+    assert!(resolver.set_options(needs).is_err());
+    let resolver = Resolver::with_files(&[server("a")], nowhere.to_owned());
+    assert!(resolver.set_options(needs).is_ok());
 }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 use super::stages::{Stage, Staged, Stages};
-use super::{Door, Handler, Limits, Peer, Reply, Request, body, read_headers};
+use super::{Door, Filter, Handler, Limits, Peer, Reply, Request, body, read_headers};
 use crate::doors::{Gate, Pass};
 use crate::launched::Shutdown;
 use crate::net::pace::{Pace, Paced, Traffic};
@@ -26,6 +26,7 @@ pub struct Server {
     limits: Limits,
     gate: Gate,
     pace: Option<(Arc<Pace>, Arc<Traffic>)>,
+    filter: Option<Filter>,
 }
 
 impl Server {
@@ -38,7 +39,14 @@ impl Server {
             limits,
             gate,
             pace: None,
+            filter: None,
         }
+    }
+
+    /// The same whose listener hangs up on who may not connect.
+    pub(crate) fn filtered(self, filter: Filter) -> Self {
+        let filter = Some(filter);
+        Self { filter, ..self }
     }
 
     /// The same with its listener's connections under a relay's bandwidth, and counted.
@@ -59,6 +67,9 @@ impl Server {
                 accepted = self.gate.accept(&listener) => accepted,
                 () = shutdown.wait() => return,
             };
+            if self.filter.as_ref().is_some_and(|may| !may(addr.ip())) {
+                continue;
+            }
             let server = self.clone();
             let peer = Peer::Address(addr);
             tokio::spawn(async move {

@@ -31,6 +31,17 @@ pub struct AuthorityKeys {
     pub legacy: Option<Box<AuthorityKeys>>,
 }
 
+impl AuthorityKeys {
+    /// The same, with the key of an earlier identity or without.
+    #[must_use]
+    pub fn with_legacy(self, is_used: bool) -> Self {
+        AuthorityKeys {
+            legacy: self.legacy.filter(|_| is_used),
+            ..self
+        }
+    }
+}
+
 /// The sizes of new keys, in bits.
 #[derive(Debug, Clone, Copy)]
 pub struct KeySizes {

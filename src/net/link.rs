@@ -124,7 +124,7 @@ async fn connect_by(
 }
 
 /// A connection that comes from `bind`, if that is of its family.
-async fn connect(addr: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
+pub(crate) async fn connect(addr: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = if addr.is_ipv4() {
         TcpSocket::new_v4()?
     } else {

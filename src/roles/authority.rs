@@ -70,10 +70,10 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let (mut shutdown, mut signals) = (lifecycle.shutdown, lifecycle.signals);
     let by = (lifecycle.reporter, lifecycle.torrc);
-    let node_config = config.relay.clone();
     let network = Network::of(&config.relay.network)?;
     let folder = config.relay.data_dir.join("keys");
     let keys = keyfiles::authority::read(&folder)?;
+    let keys = keys.with_legacy(config.practice.uses_legacy_key());
     // A clock may be wrong when a machine starts, and right a minute later.
     if let Err(error) = keyfiles::authority::check_time(&folder, &keys, clock::now()) {
         tracing::error!("{error}: this authority does not vote until then");
@@ -98,7 +98,7 @@ pub async fn run(
         store: DirStore::new(Some(own)),
         uploads: sender.clone(),
     };
-    let node = Node::start(node_config, Some(parts), by, &shutdown).await?;
+    let node = Node::start(config.relay.clone(), Some(parts), by, &shutdown).await?;
     let measured = Measured::of(&config);
     let mut running = Running::new(node, core, network, core_keys(keys), sender, measured)?;
     running.archive = config.archive_dir.as_deref().map(Archive::of);
@@ -259,6 +259,7 @@ impl Running {
         let core = core_config(&config, &self.network);
         let now = clock::now();
         let keys = keyfiles::authority::load(&self.node.keys_folder(), now)?;
+        let keys = keys.with_legacy(config.practice.uses_legacy_key());
         self.measured.name(&config);
         self.archive = config.archive_dir.as_deref().map(Archive::of);
         let changes = self.node.reload(config.relay)?;
@@ -422,17 +423,14 @@ impl Running {
     }
 
     /// Opens a link as any relay would, and closes it again.
-    fn test(&mut self, address: SocketAddr, rsa: RsaId, ed: Ed25519Id) {
+    fn test(&mut self, address: SocketAddr, rsa: RsaId, ed: Option<Ed25519Id>) {
         // Whether we prove who we are makes no difference to the test.
         let identity = self.node.link_identity();
         let tls = Arc::clone(&self.node.connector);
         let (bind, answers) = (self.node.bind, self.answers.clone());
         let mut rng = self.node.rng.fork();
         tokio::spawn(async move {
-            let expect = PeerExpectation {
-                rsa: Some(rsa),
-                ed: Some(ed),
-            };
+            let expect = PeerExpectation { rsa: Some(rsa), ed };
             let ours = link::Ours {
                 tls: &tls,
                 bind,
@@ -500,6 +498,7 @@ fn core_config(config: &AuthorityConfig, network: &Network) -> Config {
         vote_secs: config.vote_delay_secs,
         dist_secs: config.dist_delay_secs,
         intervals_valid: config.intervals_valid,
+        offset_secs: 0,
     };
     let mut core = if config.relay.testing {
         Config::testing(authorities, contact, timing)
@@ -523,5 +522,6 @@ fn core_config(config: &AuthorityConfig, network: &Network) -> Config {
     for (name, value) in &config.params {
         core.params.set(name, *value);
     }
+    config.practice.apply(&mut core);
     core
 }

@@ -221,7 +221,7 @@ fn applications(
     let automap = automap.map(|rules| Automap::new(rules, rng.fork()));
     let caution = config.caution.clone();
     let all = Applications::new(Rc::clone(worker), automap, caution, doors);
-    all.set_request_max(config.wishes.circuits.request);
+    all.set_request_max(config.overrides.circuits.request);
     all
 }
 
@@ -315,12 +315,12 @@ impl Runner {
         self.hosting.host(opened);
         self.know(client_keys);
         self.transports.set(transports);
-        let request_max = config.wishes.circuits.request;
+        let request_max = config.overrides.circuits.request;
         self.applications.set_request_max(request_max);
         self.worker.with(|client, now| {
             client.set_bridges(&config.bridges, now);
             client.set_rules(rules, now);
-            client.set_wishes(config.wishes.clone(), now);
+            client.set_overrides(config.overrides.clone(), now);
             client.controller(now).set_manners(config.manners);
             let dirtiness = config.circuit_dirtiness_max;
             client.controller(now).set_circuit_dirtiness(dirtiness);
@@ -523,7 +523,7 @@ fn begin_as(client: &mut Client, config: &ClientConfig) {
 /// The rules on paths, with the countries that they name.
 fn rules(config: &ClientConfig) -> Result<Rules, Failure> {
     Ok(Rules {
-        geoip: Arc::new(config.geoip.load(&config.rules)?),
+        geoip: Arc::new(config.geoip.load_for(&config.rules)?),
         ..config.rules.clone()
     })
 }
@@ -552,6 +552,6 @@ fn core_config(config: &ClientConfig, network: &Network, rules: Rules) -> CoreCo
         dns_reject_internal: config.dns_reject_internal,
         circuit_dirtiness_max: config.circuit_dirtiness_max,
         is_off: config.is_off,
-        wishes: config.wishes.clone(),
+        overrides: config.overrides.clone(),
     }
 }

@@ -5,25 +5,31 @@
 //! the head alone. Descriptors of onion services are in a store of their own, for who comes over a
 //! circuit.
 
+use std::io::Read as _;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use bytes::Bytes;
 use cepa_dir::request::{DIFF_HEADER, RequestError};
 use cepa_dir::{Asker, DirDocument, DirRequest, DirStore};
 use cepa_limits::{Memory, MemoryClass, MemoryShare};
 use cepa_netdoc::consensus::Flavour;
 use cepa_netdoc::hs_descriptor::HS_DESCRIPTOR_LEN_MAX;
-use cepa_relay::{HsDirCounts, HsDirStore, HsDuty, HsRefusal, HsUpload};
+use cepa_relay::{HS_DESCRIPTORS_LEN_MAX, HsDirCounts, HsDirStore, HsDuty, HsRefusal, HsUpload};
 use cepa_wire::Now;
 
 use super::fetch::kind_of;
 use super::replies::{Replies, written};
 use super::uploads::Uploads;
 use crate::clock;
+use crate::config::DirectoryOptions;
 use crate::doors::Gate;
-use crate::http::{Admission, Budget, Door, Handler, Limits, Peer, Reply, Request, Server};
+use crate::http::{Admission, Budget, Door, Filter, Handler, Limits, Peer, Reply, Request, Server};
 
+/// The longest page of a DirPort, in bytes.
+const FRONT_PAGE_LEN_MAX: u64 = 1 << 20;
 /// Bytes of descriptors of onion services that are being sent at a time.
 const ONION_BODIES_LEN_MAX: usize = 8 << 20;
 
@@ -36,6 +42,14 @@ pub(crate) struct Directory {
     onion_bodies: Budget,
     replies: Replies,
     uploads: Option<Uploads>,
+    port: Arc<RwLock<Port>>,
+}
+
+/// Who may come to the DirPort, and what it shows to who asks for nothing else.
+#[derive(Default)]
+struct Port {
+    options: Option<DirectoryOptions>,
+    page: Option<Bytes>,
 }
 
 /// Descriptors of onion services, and where their bytes are told.
@@ -43,6 +57,8 @@ pub(crate) struct Directory {
 struct Onions {
     store: HsDirStore,
     account: Option<MemoryShare>,
+    /// Bytes that are held, if the operator says it.
+    len_max: Option<usize>,
 }
 
 impl Onions {
@@ -50,7 +66,8 @@ impl Onions {
     /// well), as that is now.
     fn publish(&mut self, upload: Result<HsUpload, HsRefusal>, now: Now) -> cepa_dir::Reply {
         if let Some(account) = &self.account {
-            self.store.set_len_max(account.memory().max_bytes() / 5);
+            let usual = (account.memory().max_bytes() / 5).min(HS_DESCRIPTORS_LEN_MAX);
+            self.store.set_len_max(self.len_max.unwrap_or(usual));
         }
         let reply = self.store.reply_publish(upload, now);
         self.tell();
@@ -78,7 +95,43 @@ impl Directory {
             onion_bodies: Budget::new(ONION_BODIES_LEN_MAX),
             replies: Replies::new(authorities),
             uploads,
+            port: Arc::default(),
         }
+    }
+
+    /// Serves by these from now on; the page is read now.
+    pub(crate) fn set_options(&self, options: &DirectoryOptions) {
+        let page = options.front_page.as_deref().and_then(front_page);
+        let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        store.set_diff_age_max(options.diff_age_max);
+        drop(store);
+        self.onions().len_max = options.hs_len_max;
+        let mut port = self.port.write().unwrap_or_else(PoisonError::into_inner);
+        *port = Port {
+            options: Some(options.clone()),
+            page,
+        };
+    }
+
+    /// Says who may come to the DirPort.
+    pub(crate) fn filter(&self) -> Filter {
+        let port = Arc::clone(&self.port);
+        Arc::new(move |ip| {
+            let port = port.read().unwrap_or_else(PoisonError::into_inner);
+            port.options
+                .as_ref()
+                .is_none_or(|options| options.allows(ip))
+        })
+    }
+
+    /// The page of the DirPort, if this asks for it.
+    fn page_for(&self, http: &Request) -> Option<Reply> {
+        let is_asked = http.method == "GET" && http.path == "/";
+        let is_port = matches!(http.peer, Peer::Address(_));
+        let port = self.port.read().unwrap_or_else(PoisonError::into_inner);
+        let page = port.page.clone().filter(|_| is_asked && is_port)?;
+        let reply = Reply::new(200).with_header("Content-Type", "text/html");
+        Some(reply.with_body(page))
     }
 
     /// Counts what it holds for others and what it reads and sends in the process's memory from now
@@ -192,6 +245,9 @@ impl Directory {
         if self.is_closed.load(Ordering::Relaxed) {
             return Reply::new(503);
         }
+        if let Some(page) = self.page_for(&http) {
+            return page;
+        }
         let diff = http.headers.value(DIFF_HEADER);
         let (request, z) = match DirRequest::parse(&http.method, &http.path, diff) {
             Ok(read) => read,
@@ -242,6 +298,22 @@ impl Directory {
     }
 }
 
+/// The page in a file; what cannot be read is told, and no page.
+fn front_page(path: &Path) -> Option<Bytes> {
+    let read = std::fs::File::open(path).and_then(|file| {
+        let mut bytes = Vec::new();
+        file.take(FRONT_PAGE_LEN_MAX).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    });
+    match read {
+        Ok(bytes) => Some(bytes.into()),
+        Err(error) => {
+            tracing::warn!(%error, "the page of the DirPort, {}, is not shown", path.display());
+            None
+        }
+    }
+}
+
 fn refused(error: RequestError) -> Reply {
     Reply::new(match error {
         RequestError::NotFound => 404,
@@ -253,6 +325,33 @@ fn refused(error: RequestError) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_dir_port_shows_a_page_and_has_a_policy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay.toml");
+        std::fs::write(dir.path().join("page.html"), "<p>This is a relay.").unwrap();
+        let text = "nickname = \"relay1\"\nor_port = 5000\ndata_dir = \"d\"\n\
+            network = \"network.toml\"\n[directory]\ndir_policy = [\"reject 192.0.2.0/24\"]\n\
+            dir_port_front_page = \"page.html\"\n";
+        std::fs::write(&path, text).unwrap();
+        let config = crate::config::load_relay(&path).unwrap();
+        let directory = Directory::new(DirStore::new(None), None, []);
+        let port = Peer::Address(([127, 0, 0, 1], 9).into());
+        let root = |peer| Request {
+            peer,
+            ..Request::get("/")
+        };
+        assert_eq!(directory.answer(root(port)).await.status, 404);
+        assert!(directory.filter()([192, 0, 2, 1].into()));
+        directory.set_options(&config.directory);
+        let page = directory.answer(root(port)).await;
+        assert_eq!(&page.body[..], b"<p>This is a relay.");
+        assert_eq!(page.headers.value("Content-Type"), Some("text/html"));
+        assert_eq!(directory.answer(root(Peer::Circuit)).await.status, 404);
+        let filter = directory.filter();
+        assert!(!filter([192, 0, 2, 1].into()) && filter([192, 0, 3, 1].into()));
+    }
 
     #[tokio::test]
     async fn descriptors_of_onion_services_are_for_who_comes_over_a_circuit() {

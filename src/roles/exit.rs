@@ -20,8 +20,8 @@ use tokio::net::TcpStream;
 
 use crate::dns::{self, DnsError, Resolver, clip_ttl_secs};
 use crate::doors::{Gate, Pass};
-use crate::net::edge;
 use crate::net::worker::Worker;
+use crate::net::{edge, link};
 
 /// How long an exit tries to connect to one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -32,7 +32,7 @@ const ADDRESSES_TRIED_MAX: usize = 3;
 /// Connects a stream, and serves it until it ends; gives up when nobody waits for it any more.
 pub(crate) async fn connect(
     worker: Rc<Worker<Switch>>,
-    resolver: Resolver,
+    (resolver, from): (Resolver, Arc<[IpAddr]>),
     stream: StreamKey,
     begin: Begin,
     gate: Gate,
@@ -49,7 +49,7 @@ pub(crate) async fn connect(
         refuse(&worker, stream, EndReason::RESOURCELIMIT.into());
     };
     tokio::select! {
-        () = connect_at(&worker, &resolver, &pass, stream, begin) => {}
+        () = connect_at(&worker, (&resolver, &from), &pass, stream, begin) => {}
         () = evicted => {}
     }
 }
@@ -61,13 +61,13 @@ fn refuse(worker: &Worker<Switch>, stream: StreamKey, end: End) {
 
 async fn connect_at(
     worker: &Rc<Worker<Switch>>,
-    resolver: &Resolver,
+    way: (&Resolver, &[IpAddr]),
     pass: &Arc<Pass>,
     stream: StreamKey,
     begin: Begin,
 ) {
     let dialled = tokio::select! {
-        dialled = dial(worker, resolver, &begin) => dialled,
+        dialled = dial(worker, way, &begin) => dialled,
         () = worker.stream_over(stream) => return,
     };
     match dialled {
@@ -86,7 +86,7 @@ async fn connect_at(
 /// The connection to a destination, its address, and how long clients may believe in that.
 async fn dial(
     worker: &Worker<Switch>,
-    resolver: &Resolver,
+    (resolver, from): (&Resolver, &[IpAddr]),
     begin: &Begin,
 ) -> Result<(TcpStream, SocketAddr, u32), End> {
     let internal = worker.peek(Switch::resolves_internal);
@@ -99,13 +99,21 @@ async fn dial(
         }
     }
     for (addr, ttl) in allowed.into_iter().take(ADDRESSES_TRIED_MAX) {
-        match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await {
+        match tokio::time::timeout(CONNECT_TIMEOUT, link::connect(addr, source_for(addr, from)))
+            .await
+        {
             Ok(Ok(tcp)) => return Ok((tcp, addr, ttl)),
             Ok(Err(error)) => end = end_reason(&error).into(),
             Err(_) => end = EndReason::TIMEOUT.into(),
         }
     }
     Err(end)
+}
+
+/// Where a stream to this address leaves from; none: as the system chooses.
+fn source_for(to: SocketAddr, from: &[IpAddr]) -> Option<IpAddr> {
+    let mut from = from.iter().copied();
+    from.find(|ip| ip.is_ipv4() == to.is_ipv4())
 }
 
 /// Answers a look-up.
@@ -226,5 +234,24 @@ fn end_reason(error: &io::Error) -> EndReason {
         io::ErrorKind::TimedOut => EndReason::TIMEOUT,
         io::ErrorKind::ConnectionReset => EndReason::CONNRESET,
         _ => EndReason::MISC,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn streams_leave_from_the_operators_address() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = listener.local_addr().unwrap();
+        let from = ["::1".parse().unwrap(), IpAddr::from([127, 8, 9, 10])];
+        let source = source_for(to, &from);
+        assert_eq!(source, Some(from[1]));
+        assert_eq!(source_for("[::1]:1".parse().unwrap(), &from), Some(from[0]));
+        assert_eq!(source_for(to, &from[..1]), None);
+        let (tcp, accepted) = tokio::join!(link::connect(to, source), listener.accept());
+        assert_eq!(tcp.unwrap().local_addr().unwrap().ip(), from[1]);
+        assert_eq!(accepted.unwrap().1.ip(), from[1]);
     }
 }

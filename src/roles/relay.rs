@@ -30,24 +30,23 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use self::bridge::LINES_FILE as BRIDGE_LINES_FILE;
-use self::bridge::transport_ends;
+use self::bridge::{Bridge, transport_ends};
 use self::core::{core_config, find_address, restored};
-use self::doors::{authorities, open_doors};
+use self::doors::{authorities, directory, open_doors, resolver};
 use self::keys::read_keys;
 use super::address::AddressFinder;
 use super::directory::Directory;
 use super::mirror::Mirror;
 use super::uploads::Uploads;
-use super::workers::{NodeKeys, Workers};
+use super::workers::{ExtOrPort, NodeKeys, Workers};
 use super::{Lifecycle, fetch as exchange, log_kept, network_file};
 use crate::clock;
 use crate::config::RelayConfig;
 use crate::control::{Conf, Desk, Said, heard};
 use crate::dns::Resolver;
-use crate::doors::{DIR_PORT, Doors};
+use crate::doors::Doors;
 use crate::error::Failure;
 use crate::folder::Folder;
-use crate::http;
 use crate::keep::{Keep, kept};
 use crate::launched::{Reporter, Shutdown, Stage};
 use crate::listen;
@@ -165,7 +164,9 @@ pub(crate) struct Node {
     pace: Arc<Pace>,
     traffic_due: Instant,
     doors: Doors,
-    bridge: Option<bridge::Bridge>,
+    bridge: Option<Bridge>,
+    /// Where transports hand clients on, until there are workers to take these.
+    extended: Option<ExtOrPort>,
     /// Bytes that were read and written before what `traffic` has.
     moved: (u64, u64),
     flags: Option<Flags>,
@@ -194,15 +195,13 @@ impl Node {
         let network = Arc::new(network_file(&Network::of(&config.network)?));
         let mut keep = Keep::open(folder.path(), Durability::Full)?;
         let mut rng = clock::rng()?;
-        let keys = read_keys(&folder, keep.store(), &mut rng)?;
+        let keys = read_keys(&folder, keep.store(), &config, &mut rng)?;
         let doors = open_doors(&config, &network, rng.fork());
         let listener = listen::listen_as("OR", config.or_listen(), "or_port").await?;
-        let (is_authority, directory) = (authority.is_some(), directory(authority, &network));
+        let is_authority = authority.is_some();
+        let directory = directory(authority, &network, &config);
         let (pace, traffic) = (Arc::new(Pace::of(&config)), Arc::<Traffic>::default());
-        if let Some(addr) = config.dir_listen() {
-            let server = directory.server(http::Limits::default(), doors.gate(DIR_PORT));
-            doors::serve_dir_port(addr, server.paced(&pace, &traffic), shutdown).await?;
-        }
+        doors::serve_dir_port(&config, &directory, &doors, (&pace, &traffic), shutdown).await?;
         let metrics = listen::metrics(config.metrics.clone()).await?;
         let (sockets, queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
         let connector = tls::client_config(tls::provider()).map_err(tls_failure)?;
@@ -214,7 +213,8 @@ impl Node {
         let (core, chance) = (core_config(&config, address)?, rng.fork());
         let mut relay = Relay::new(core, Arc::clone(&network), keys, clock::now(), chance);
         restore(&mut relay, &directory, keep.store())?;
-        let bridge = bridge::Bridge::open(&config, folder.path(), &answers, &relay)?;
+        let (bridge, extended) =
+            bridge::open(&config, folder.path(), &answers, &relay, &mut rng).await?;
         Ok(Node {
             relay,
             directory,
@@ -231,7 +231,7 @@ impl Node {
             onion: None,
             switch: None,
             relays: Arc::default(),
-            resolver: Resolver::new(&config.name_servers, config.resolv_conf.as_deref()),
+            resolver: resolver(&config)?,
             listener: Some(listener),
             config,
             published: false,
@@ -240,6 +240,7 @@ impl Node {
             traffic_due: clock::now().mono + TRAFFIC_EVERY,
             doors,
             bridge,
+            extended,
             moved: (0, 0),
             flags: None,
             _sockets: sockets,
@@ -563,16 +564,6 @@ fn restore(relay: &mut Relay, directory: &Directory, store: &mut Store) -> Resul
     directory.count_in(relay.memory());
     relay.restore(&restored(store)?, clock::now());
     Ok(())
-}
-
-/// The documents that are served, an authority's or none, to authorities first.
-fn directory(authority: Option<AuthorityParts>, network: &NetworkFile) -> Directory {
-    let addresses = network.authorities.iter();
-    let addresses = addresses.map(|one| IpAddr::V4(*one.dir_addr.ip()));
-    match authority {
-        Some(parts) => Directory::new(parts.store, Some(parts.uploads), addresses),
-        None => Directory::new(DirStore::new(None), None, addresses),
-    }
 }
 
 fn tls_failure(error: rustls::Error) -> Failure {

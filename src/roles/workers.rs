@@ -11,8 +11,8 @@
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cepa_circuit::{CircuitKey, OnionKeys, OnionskinJob};
 use cepa_crypto::Rng;
@@ -26,8 +26,10 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
+mod ext_or;
 mod links;
 
+pub(crate) use self::ext_or::ExtOrPort;
 use super::exit;
 use super::onion_threads::{self, Answer, OnionThreads};
 use super::registry::Registry;
@@ -62,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) connector: Arc<rustls::ClientConfig>,
     /// Source address of outgoing links, so that peers see the one in our descriptor.
     pub(crate) bind: Option<IpAddr>,
+    /// Where streams leave from, to addresses of each one's family.
+    exit_from: Mutex<Arc<[IpAddr]>>,
     /// The link protocols that are spoken.
     pub(crate) link_versions: &'static [u16],
     /// Whether other relays are told who we are: a bridge is a client to them.
@@ -124,6 +128,7 @@ pub(crate) struct Setup {
     pub(crate) keys: watch::Receiver<Arc<NodeKeys>>,
     pub(crate) connector: Arc<rustls::ClientConfig>,
     pub(crate) bind: Option<IpAddr>,
+    pub(crate) exit_from: Vec<IpAddr>,
     pub(crate) link_versions: &'static [u16],
     pub(crate) shows_identity: bool,
     pub(crate) resolver: Resolver,
@@ -148,6 +153,7 @@ impl Workers {
             keys: setup.keys,
             connector: setup.connector,
             bind: setup.bind,
+            exit_from: Mutex::new(setup.exit_from.into()),
             link_versions: setup.link_versions,
             shows_identity: setup.shows_identity,
             resolver: setup.resolver,
@@ -196,11 +202,7 @@ impl Workers {
                 tracing::debug!("too many handshakes: a connection is closed");
                 continue;
             };
-            if self.shared.is_asleep.load(Ordering::Relaxed) {
-                continue;
-            }
-            if !self.shared.memory.takes_links() {
-                tracing::debug!("memory is short: a connection is closed");
+            if !self.takes_links() {
                 continue;
             }
             let Ok(tcp) = tcp.into_std() else { continue };
@@ -215,6 +217,15 @@ impl Workers {
         }
     }
 
+    /// Whether new links are taken: it is awake, and has memory for them.
+    fn takes_links(&self) -> bool {
+        let has_memory = self.shared.memory.takes_links();
+        if !has_memory {
+            tracing::debug!("memory is short: a connection is closed");
+        }
+        has_memory && !self.shared.is_asleep.load(Ordering::Relaxed)
+    }
+
     /// Replaces the configuration of all switches.
     pub(crate) fn links(&self) -> Vec<(cepa_crypto::RsaId, bool)> {
         self.shared.registry.links()
@@ -224,6 +235,12 @@ impl Workers {
         for worker in 0..self.shared.messages.len() {
             self.tell(worker, Message::Config(Arc::clone(config)));
         }
+    }
+
+    /// New streams leave from these addresses.
+    pub(crate) fn set_exit_from(&self, from: &[IpAddr]) {
+        let held = self.shared.exit_from.lock();
+        *held.unwrap_or_else(PoisonError::into_inner) = from.into();
     }
 
     /// Tells all switches of the relays in a new consensus.
@@ -271,6 +288,11 @@ impl Shared {
                 let _ = inbox.send(Message::Retire(channel));
             }
         }
+    }
+
+    fn exit_from(&self) -> Arc<[IpAddr]> {
+        let held = self.exit_from.lock();
+        Arc::clone(&held.unwrap_or_else(PoisonError::into_inner))
     }
 
     fn keys(&self) -> Arc<NodeKeys> {
@@ -415,7 +437,8 @@ impl Runner {
             }
             SwitchCommand::Connect { stream, begin } => {
                 let gate = self.shared.doors.gate(EXITS);
-                tokio::task::spawn_local(exit::connect(worker, resolver, stream, begin, gate));
+                let way = (resolver, self.shared.exit_from());
+                tokio::task::spawn_local(exit::connect(worker, way, stream, begin, gate));
             }
             SwitchCommand::Resolve { stream, resolve } => {
                 tokio::task::spawn_local(exit::resolve(worker, resolver, stream, resolve));

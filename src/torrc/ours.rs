@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use crate::config::{ClientConfig, RelayConfig};
 
 /// Keys that an option of `tor` says as they are.
-const SAME: [(&str, &str); 52] = [
+const SAME: [(&str, &str); 60] = [
     ("disable_network", "DisableNetwork"),
     ("streams_unattached", "__LeaveStreamsUnattached"),
     ("map_address", "MapAddress"),
@@ -46,6 +46,17 @@ const SAME: [(&str, &str); 52] = [
     ("server_transport_plugins", "ServerTransportPlugin"),
     ("server_transport_listen", "ServerTransportListenAddr"),
     ("server_transport_options", "ServerTransportOptions"),
+    ("geoip", "GeoIPFile"),
+    ("geoip6", "GeoIPv6File"),
+    ("refuse_unknown_exits", "RefuseUnknownExits"),
+    ("max_onion_queue_delay", "MaxOnionQueueDelay"),
+    ("outbound_bind_address_exit", "OutboundBindAddressExit"),
+    ("ext_or_port", "ExtORPort"),
+    ("ext_or_port_cookie_file", "ExtORPortCookieAuthFile"),
+    (
+        "ext_or_port_cookie_file_group_readable",
+        "ExtORPortCookieAuthFileGroupReadable",
+    ),
     ("nickname", "Nickname"),
     ("contact", "ContactInfo"),
     ("address", "Address"),
@@ -97,7 +108,7 @@ const CONTROL: [(&str, &str); 6] = [
 type Keys = &'static [(&'static str, &'static str)];
 
 /// Tables whose keys are options as they are.
-const WISHES: [(&str, Keys); 6] = [
+const TABLES: [(&str, Keys); 9] = [
     (
         "guards",
         &[
@@ -162,6 +173,112 @@ const WISHES: [(&str, Keys); 6] = [
             ("prefer_ipv6", "ClientPreferIPv6ORPort"),
         ],
     ),
+    (
+        "directory",
+        &[
+            ("dir_cache", "DirCache"),
+            ("dir_policy", "DirPolicy"),
+            ("dir_port_front_page", "DirPortFrontPage"),
+            ("max_consensus_age_for_diffs", "MaxConsensusAgeForDiffs"),
+            ("max_hs_dir_cache_bytes", "MaxHSDirCacheBytes"),
+        ],
+    ),
+    (
+        "dns",
+        &[
+            ("server_dns_search_domains", "ServerDNSSearchDomains"),
+            ("server_dns_randomize_case", "ServerDNSRandomizeCase"),
+            (
+                "server_dns_allow_broken_config",
+                "ServerDNSAllowBrokenConfig",
+            ),
+            (
+                "server_dns_allow_non_rfc953_hostnames",
+                "ServerDNSAllowNonRFC953Hostnames",
+            ),
+        ],
+    ),
+    (
+        "keys",
+        &[
+            ("offline_master_key", "OfflineMasterKey"),
+            ("signing_key_lifetime", "SigningKeyLifetime"),
+            ("ssl_key_lifetime", "SSLKeyLifetime"),
+            ("testing_signing_key_slop", "TestingSigningKeySlop"),
+            ("testing_link_cert_lifetime", "TestingLinkCertLifetime"),
+            ("testing_link_key_slop", "TestingLinkKeySlop"),
+            ("testing_auth_key_lifetime", "TestingAuthKeyLifetime"),
+            ("testing_auth_key_slop", "TestingAuthKeySlop"),
+        ],
+    ),
+];
+/// The same of `[authority.practice]`.
+const PRACTICE: [(&str, &str); 22] = [
+    ("auth_dir_pin_keys", "AuthDirPinKeys"),
+    ("auth_dir_test_reachability", "AuthDirTestReachability"),
+    (
+        "auth_dir_test_ed25519_link_keys",
+        "AuthDirTestEd25519LinkKeys",
+    ),
+    ("auth_dir_shared_randomness", "AuthDirSharedRandomness"),
+    ("auth_dir_list_bad_exits", "AuthDirListBadExits"),
+    ("auth_dir_list_middle_only", "AuthDirListMiddleOnly"),
+    ("auth_dir_vote_guard", "AuthDirVoteGuard"),
+    (
+        "minimal_accepted_server_version",
+        "MinimalAcceptedServerVersion",
+    ),
+    (
+        "min_measured_bws_for_auth_to_ignore_advertised",
+        "MinMeasuredBWsForAuthToIgnoreAdvertised",
+    ),
+    ("v3_auth_use_legacy_key", "V3AuthUseLegacyKey"),
+    (
+        "testing_v3_auth_initial_vote_delay",
+        "TestingV3AuthInitialVoteDelay",
+    ),
+    (
+        "testing_v3_auth_initial_dist_delay",
+        "TestingV3AuthInitialDistDelay",
+    ),
+    (
+        "testing_v3_auth_voting_start_offset",
+        "TestingV3AuthVotingStartOffset",
+    ),
+    (
+        "testing_auth_dir_time_to_learn_reachability",
+        "TestingAuthDirTimeToLearnReachability",
+    ),
+    ("testing_dir_auth_vote_guard", "TestingDirAuthVoteGuard"),
+    ("testing_dir_auth_vote_exit", "TestingDirAuthVoteExit"),
+    ("testing_dir_auth_vote_hs_dir", "TestingDirAuthVoteHSDir"),
+    (
+        "testing_dir_auth_vote_guard_is_strict",
+        "TestingDirAuthVoteGuardIsStrict",
+    ),
+    (
+        "testing_dir_auth_vote_exit_is_strict",
+        "TestingDirAuthVoteExitIsStrict",
+    ),
+    (
+        "testing_dir_auth_vote_hs_dir_is_strict",
+        "TestingDirAuthVoteHSDirIsStrict",
+    ),
+    (
+        "testing_min_exit_flag_threshold",
+        "TestingMinExitFlagThreshold",
+    ),
+    (
+        "testing_min_fast_flag_threshold",
+        "TestingMinFastFlagThreshold",
+    ),
+];
+/// What rules on relays are called, and those on countries.
+const RULES: [(&str, [&str; 2]); 4] = [
+    ("reject", ["AuthDirReject", "AuthDirRejectCCs"]),
+    ("invalid", ["AuthDirInvalid", "AuthDirInvalidCCs"]),
+    ("badexit", ["AuthDirBadExit", "AuthDirBadExitCCs"]),
+    ("middleonly", ["AuthDirMiddleOnly", "AuthDirMiddleOnlyCCs"]),
 ];
 
 /// A key that an option says the other way round.
@@ -176,6 +293,7 @@ pub(crate) fn torrc(table: &Table) -> String {
             ("paths", Value::Table(paths)) => lines(paths, &PATHS, "paths.", &mut text),
             ("control", Value::Table(control)) => lines(control, &CONTROL, "control.", &mut text),
             ("dos", Value::Table(dos)) => dos_lines(dos, &mut text),
+            ("authority", Value::Table(authority)) => authority_lines(authority, &mut text),
             ("bridges", Value::Array(all)) if !all.is_empty() => {
                 text += "UseBridges 1\n";
                 let each = all.iter().map(|one| format!("Bridge {}\n", plain(one)));
@@ -192,8 +310,8 @@ pub(crate) fn torrc(table: &Table) -> String {
                 let services = services.iter().filter_map(Value::as_table);
                 services.for_each(|service| onion_lines(service, &mut text));
             }
-            (key, Value::Table(table)) => match WISHES.iter().find(|(name, _)| *name == key) {
-                Some((name, known)) => lines(table, known, &format!("{name}."), &mut text),
+            (_, Value::Table(table)) => match TABLES.iter().find(|(name, _)| name == key) {
+                Some((_, known)) => lines(table, known, &format!("{key}."), &mut text),
                 None => text += &format!("# [{key}] has no option of tor\n"),
             },
             _ => {}
@@ -238,6 +356,47 @@ fn with_defaults(mut text: String, table: &Table, data_dir: &Path) -> String {
     text
 }
 
+fn authority_lines(authority: &Table, text: &mut String) {
+    for (key, value) in authority {
+        match (key.as_str(), value) {
+            ("practice", Value::Table(practice)) => {
+                lines(practice, &PRACTICE, "authority.practice.", text);
+            }
+            ("rules", Value::Array(rules)) => {
+                let rules = rules.iter().filter_map(Value::as_table);
+                rules.for_each(|rule| rule_lines(rule, text));
+            }
+            _ => *text += &format!("# authority.{key} is not written as an option of tor\n"),
+        }
+    }
+}
+
+/// A rule as the options that say it: one for countries, one for all else.
+fn rule_lines(rule: &Table, text: &mut String) {
+    let list = |key| {
+        rule.get(key)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+    };
+    for verdict in list("verdicts").map(plain) {
+        let Some((_, options)) = RULES.iter().find(|(word, _)| *word == verdict) else {
+            *text += &format!("# the verdict {verdict} has no option of tor\n");
+            continue;
+        };
+        for relay in list("relays").map(plain) {
+            let code = relay
+                .strip_prefix('{')
+                .and_then(|rest| rest.strip_suffix('}'));
+            let [relays, countries] = options;
+            *text += &match code {
+                Some(code) => format!("{countries} {code}\n"),
+                None => format!("{relays} {relay}\n"),
+            };
+        }
+    }
+}
+
 fn lines(table: &Table, known: &[(&str, &str)], prefix: &str, text: &mut String) {
     for (key, value) in table {
         let option = known.iter().find(|(name, _)| name == key);
@@ -266,8 +425,10 @@ fn lines(table: &Table, known: &[(&str, &str)], prefix: &str, text: &mut String)
 
 /// Whether an option has its values on one line.
 fn is_list(option: &str) -> bool {
+    let sets = ["VoteGuard", "VoteExit", "VoteHSDir"];
     ["Nodes", "PlaintextPorts", "LongLivedPorts", "HostsSuffixes"]
         .iter()
+        .chain(&sets)
         .any(|end| option.ends_with(end))
         || option == "MyFamily"
 }
@@ -365,6 +526,35 @@ mod tests {
             "# network = \"n\" has no option of tor\n",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_relays_and_authorities_have_is_written_and_read_again() {
+        let table = "ext_or_port = [\"127.0.0.1:auto\"]\nrefuse_unknown_exits = false\n\
+            [directory]\ndir_cache = false\ndir_policy = [\"reject *\"]\n\
+            [dns]\nserver_dns_search_domains = true\n[keys]\nsigning_key_lifetime = 864000\n\
+            [authority.practice]\nauth_dir_pin_keys = false\n\
+            auth_dir_vote_guard = [\"a\", \"b\"]\n\
+            [[authority.rules]]\nrelays = [\"{de}\", \"192.0.2.0/24\"]\nverdicts = [\"reject\"]\n";
+        let text = torrc(&table.parse().unwrap());
+        for line in [
+            "ExtORPort 127.0.0.1:auto\n",
+            "RefuseUnknownExits 0\n",
+            "DirCache 0\n",
+            "DirPolicy reject *\n",
+            "ServerDNSSearchDomains 1\n",
+            "SigningKeyLifetime 864000\n",
+            "AuthDirPinKeys 0\n",
+            "AuthDirVoteGuard a,b\n",
+            "AuthDirRejectCCs de\n",
+            "AuthDirReject 192.0.2.0/24\n",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        let known = TABLES.iter().flat_map(|(_, known)| known.iter());
+        for (_, option) in known.chain(&PRACTICE).chain(&SAME) {
+            assert!(cepa_torrc::names::named(option).is_some(), "{option}");
         }
     }
 }

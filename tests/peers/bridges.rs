@@ -72,6 +72,13 @@ fn bridges_of_both_serve_clients_of_both() {
         steps.step("a bridge of ours over obfs4, a client of ours", || {
             world.our_client("oo4", 27, &[ours.line(Some("obfs4"))]);
         });
+        steps.step("obfs4 has handed both on by the Extended ORPort", || {
+            let log = std::fs::read_to_string(dir.path().join("ourbridge/log")).unwrap();
+            let lines = log.lines();
+            let handed = lines.filter(|line| line.contains("comes by the Extended ORPort"));
+            let of_obfs4 = handed.filter(|line| line.contains("obfs4")).count();
+            assert!(of_obfs4 >= 2, "{of_obfs4}");
+        });
     }
     steps.finish(|| network.show_logs());
 }
@@ -102,7 +109,8 @@ impl World<'_> {
         if self.has_obfs4 {
             more += &format!(
                 "server_transport_plugins = [\"obfs4 exec {OBFS4}\"]\n\
-                 server_transport_listen = [\"obfs4 {OURS}:{obfs4}\"]\n"
+                 server_transport_listen = [\"obfs4 {OURS}:{obfs4}\"]\n\
+                 ext_or_port = [\"127.0.0.1:auto\"]\n"
             );
         }
         let lines = 1 + usize::from(self.has_obfs4);

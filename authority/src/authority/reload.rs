@@ -15,6 +15,7 @@ impl Authority {
             authorities: before.authorities.clone(),
             timing: before.timing,
             initial_interval_secs: before.initial_interval_secs,
+            initial_delays_secs: before.initial_delays_secs,
             is_testing: before.is_testing,
             allows_private_addresses: before.allows_private_addresses,
             first_vote_after_relays: before.first_vote_after_relays,

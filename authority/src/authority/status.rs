@@ -11,7 +11,7 @@ use cepa_netdoc::vote::{VoteRouter, VoteText};
 use cepa_wire::Now;
 
 use super::Authority;
-use crate::flags;
+use crate::flags::{self, Eyes};
 use crate::health::days_left;
 use crate::round::Round;
 use crate::status::{
@@ -55,7 +55,8 @@ impl Authority {
         let of_votes = consensus.filter(|one| Some(one.lifetime.valid_after) == start);
         let authorities = self.config.authorities.len();
         let own = self.relays.own_view(relay, &self.config, now.wall);
-        let sybils = || flags::sybils(&self.relays, &self.measurements, &self.config, now.wall);
+        let eyes = Eyes::of(&self.config, &self.relays, &self.measurements, now.wall);
+        let sybils = || flags::sybils(&eyes);
         let own = own.map(|own| OwnView {
             is_sybil: sybils().contains(relay),
             ..own

@@ -1,6 +1,7 @@
 //! Three authorities in one process, under a clock of the test: what one posts or asks for, the
 //! others get at once, unless they are dead.
 
+mod duties;
 mod odd;
 mod operator;
 mod rounds;

@@ -13,7 +13,7 @@ use cepa_crypto::RsaId;
 use cepa_dir::DirDocument;
 use cepa_netdoc::consensus::{Consensus, DirectorySignature, Flavour};
 use cepa_netdoc::detached::DetachedSignatures;
-use cepa_netdoc::vote::{Vote, VoteText};
+use cepa_netdoc::vote::{SharedRandVote, Vote, VoteText};
 use cepa_wire::Now;
 
 use super::Authority;
@@ -282,9 +282,11 @@ impl Authority {
         self.relays
             .record_histories(&self.config, may_judge, now.wall, &mut commands);
         self.commands.extend(commands);
-        self.shared_random
-            .advance(start, &timing, own, &mut self.rng);
-        self.put_shared_random();
+        if self.config.duties.shares_randomness {
+            self.shared_random
+                .advance(start, &timing, own, &mut self.rng);
+            self.put_shared_random();
+        }
         let vote = match self.vote_for(&schedule, now) {
             Ok(vote) => vote,
             Err(error) => {
@@ -335,8 +337,7 @@ impl Authority {
         if let Some(held) = held {
             return Ok(held);
         }
-        let (timing, own) = (self.config.timing, self.keys.cert.identity);
-        let shared_rand = self.shared_random.vote(start, &timing, own);
+        let shared_rand = shared_rand(self, start);
         let relays = &self.relays;
         self.measurements.prepare(|id| relays.knows(id), now.wall);
         let view = vote::View {
@@ -512,6 +513,15 @@ impl Authority {
         self.next_timing = self.timing(now.wall);
         self.next = self.next_timing.next_round(now.wall);
     }
+}
+
+/// What our vote says of shared randomness; nothing if we take no part.
+fn shared_rand(authority: &mut Authority, start: SystemTime) -> SharedRandVote {
+    if !authority.config.duties.shares_randomness {
+        return SharedRandVote::default();
+    }
+    let (timing, own) = (authority.config.timing, authority.keys.cert.identity);
+    authority.shared_random.vote(start, &timing, own)
 }
 
 /// Asks the author of a vote for the descriptors that it has and we have not.

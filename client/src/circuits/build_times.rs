@@ -16,8 +16,8 @@ use cepa_crypto::Rng;
 use cepa_netdoc::params::Params;
 use cepa_wire::Now;
 
+use crate::overrides::CircuitOverrides;
 use crate::status::{BuildTimesChange, BuildTimesStatus};
-use crate::wishes::CircuitWishes;
 
 /// Times that are kept (path-spec 2.4.2).
 const TIMES_MAX: usize = 1000;
@@ -83,9 +83,9 @@ impl BuildTimeParams {
 
     /// The same where an operator says otherwise. While times are learnt, a first one below the
     /// least that the network allows is that.
-    pub(crate) fn wished(mut self, wishes: &CircuitWishes) -> Self {
-        self.is_disabled |= wishes.learns_nothing;
-        if let Some(first) = wishes.build {
+    pub(crate) fn overridden(mut self, overrides: &CircuitOverrides) -> Self {
+        self.is_disabled |= overrides.learns_nothing;
+        if let Some(first) = overrides.build {
             self.timeout_first = match self.is_disabled {
                 true => first,
                 false => first.max(self.timeout_min),

@@ -13,7 +13,7 @@ use super::ending::vanguard_failed;
 use super::links::Need;
 use super::path_bias::BiasEvent;
 use super::pool::{Purpose, Stage};
-use super::{Circuits, Event, by_hand, wishes};
+use super::{Circuits, Event, by_hand, overrides};
 use crate::context::Context;
 use crate::names::CircuitId;
 use crate::select::choice::Chosen;
@@ -40,10 +40,10 @@ impl Circuits {
             .choice
             .exit_path(need, excluded_exits, view, ctx.rng, ctx.now)?;
         tracing::debug!(path = %chosen.0, "a circuit is begun");
-        let is_stable = wishes::is_stable(&chosen, need, &self.choice);
+        let is_stable = overrides::is_stable(&chosen, need, &self.choice);
         let purpose = |[_, _, exit]: [Relay; 3]| Purpose::General(Box::new(exit));
         let opened = self.open_path(chosen, purpose, ctx);
-        wishes::note_stable(opened, is_stable, &mut self.pool);
+        overrides::note_stable(opened, is_stable, &mut self.pool);
         Ok(opened)
     }
 
@@ -126,7 +126,7 @@ impl Circuits {
             entry.by_hand = self.making.take();
         }
         self.tell(id, CircuitChange::Launched, ctx);
-        match wishes::need(self, target, ctx) {
+        match overrides::need(self, target, ctx) {
             Need::Open(channel) => self.begin(id, channel, ctx),
             Need::Opening => self.plan_review(id, ctx.now),
             Need::Full => {

@@ -17,9 +17,9 @@ use cepa_crypto::RsaId;
 use cepa_netdoc::params::Params;
 
 use super::pool::{Entry, Purpose};
+use crate::overrides::PathBiasOverrides;
 use crate::plane::CircuitClose;
 use crate::select::guards::Guards;
-use crate::wishes::PathBiasWishes;
 
 /// Guards whose counts are kept.
 const GUARDS_MAX: usize = 256;
@@ -70,21 +70,21 @@ impl PathBiasParams {
     }
 
     /// The same where an operator says otherwise.
-    pub(crate) fn wished(self, wishes: &PathBiasWishes) -> Self {
+    pub(crate) fn overridden(self, overrides: &PathBiasOverrides) -> Self {
         let count = |wish: Option<u32>, else_| wish.map_or(else_, f64::from);
         let share = |wish: Option<f64>, else_| wish.unwrap_or(else_);
         PathBiasParams {
-            circuits_min: count(wishes.circuits_min, self.circuits_min),
-            notice: share(wishes.notice, self.notice),
-            warn: share(wishes.warn, self.warn),
-            extreme: share(wishes.extreme, self.extreme),
-            scale_circuits: count(wishes.scale_circuits, self.scale_circuits),
-            uses_min: count(wishes.uses_min, self.uses_min),
-            notice_use: share(wishes.notice_use, self.notice_use),
-            extreme_use: share(wishes.extreme_use, self.extreme_use),
-            scale_uses: count(wishes.scale_uses, self.scale_uses),
+            circuits_min: count(overrides.circuits_min, self.circuits_min),
+            notice: share(overrides.notice, self.notice),
+            warn: share(overrides.warn, self.warn),
+            extreme: share(overrides.extreme, self.extreme),
+            scale_circuits: count(overrides.scale_circuits, self.scale_circuits),
+            uses_min: count(overrides.uses_min, self.uses_min),
+            notice_use: share(overrides.notice_use, self.notice_use),
+            extreme_use: share(overrides.extreme_use, self.extreme_use),
+            scale_uses: count(overrides.scale_uses, self.scale_uses),
             scale: self.scale,
-            drops: wishes.drops.unwrap_or(self.drops),
+            drops: overrides.drops.unwrap_or(self.drops),
         }
     }
 }
@@ -416,7 +416,7 @@ mod tests {
     #[test]
     fn an_operator_says_when_and_what_follows() {
         let (mut bias, guard) = (PathBias::default(), RsaId::from(GUARD));
-        let wishes = PathBiasWishes {
+        let overrides = PathBiasOverrides {
             circuits_min: Some(10),
             notice: Some(0.95),
             warn: Some(0.5),
@@ -428,7 +428,7 @@ mod tests {
             extreme_use: Some(0.3),
             scale_uses: Some(20),
         };
-        let params = PathBiasParams::read(&Params::new()).wished(&wishes);
+        let params = PathBiasParams::read(&Params::new()).overridden(&overrides);
         bias.set(params, &[guard]);
         let mut told = Vec::new();
         for n in 0..60_u32 {
@@ -444,11 +444,14 @@ mod tests {
             bias.count(guard, BiasEvent::Used { answered: false });
         }
         assert_eq!(bias.dropped(), [guard]);
-        let kept = PathBiasWishes {
+        let kept = PathBiasOverrides {
             drops: Some(false),
-            ..wishes
+            ..overrides
         };
-        bias.set(PathBiasParams::read(&Params::new()).wished(&kept), &[guard]);
+        bias.set(
+            PathBiasParams::read(&Params::new()).overridden(&kept),
+            &[guard],
+        );
         assert_eq!(bias.dropped(), []);
     }
 

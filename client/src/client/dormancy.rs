@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use cepa_wire::Now;
 
-use crate::wishes::DormancyWishes;
+use crate::overrides::DormancyOverrides;
 
 /// How long nobody may use it, unless the operator says it (`DormantClientTimeout`).
 pub(crate) const DORMANT_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -25,14 +25,14 @@ pub(crate) struct Dormancy {
     is_dormant: bool,
     /// What was kept last.
     kept: Option<bool>,
-    wishes: DormancyWishes,
+    overrides: DormancyOverrides,
 }
 
 impl Dormancy {
     /// As it was kept; one that has kept nothing has never run.
-    pub(crate) fn new(kept: Option<&str>, wishes: DormancyWishes, now: Now) -> Self {
+    pub(crate) fn new(kept: Option<&str>, overrides: DormancyOverrides, now: Now) -> Self {
         let kept = kept.map(|kept| kept == KEPT[1]);
-        let is_dormant = kept.unwrap_or(wishes.at_first) && !wishes.wakes_at_start;
+        let is_dormant = kept.unwrap_or(overrides.at_first) && !overrides.wakes_at_start;
         if is_dormant {
             tracing::info!("dormant until somebody wants something");
         }
@@ -40,13 +40,13 @@ impl Dormancy {
             used_last: now.mono,
             is_dormant,
             kept,
-            wishes,
+            overrides,
         }
     }
 
     /// What the operator wants from now on.
-    pub(crate) fn set_wishes(&mut self, wishes: DormancyWishes) {
-        self.wishes = wishes;
+    pub(crate) fn set_overrides(&mut self, overrides: DormancyOverrides) {
+        self.overrides = overrides;
     }
 
     /// What is to be kept, if it is not what was kept last.
@@ -57,7 +57,7 @@ impl Dormancy {
 
     /// Whether streams keep it awake that carry nothing.
     pub(crate) fn counts_idle_streams(&self) -> bool {
-        !self.wishes.despite_idle_streams
+        !self.overrides.despite_idle_streams
     }
 
     /// As if it had not been used for so much longer.
@@ -108,12 +108,15 @@ impl Dormancy {
 
     /// When to look whether to come to rest.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let may_rest = !self.is_dormant && !self.wishes.never;
+        let may_rest = !self.is_dormant && !self.overrides.never;
         may_rest.then(|| self.used_last + self.after())
     }
 
     fn after(&self) -> Duration {
-        let wished = self.wishes.after.map(|after| after.max(DORMANT_AFTER_MIN));
-        wished.unwrap_or(DORMANT_AFTER)
+        let overridden = self
+            .overrides
+            .after
+            .map(|after| after.max(DORMANT_AFTER_MIN));
+        overridden.unwrap_or(DORMANT_AFTER)
     }
 }

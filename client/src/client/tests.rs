@@ -6,13 +6,13 @@ mod circuit_padding;
 mod dormancy;
 mod isolation;
 mod onion;
+mod overrides;
 mod padding;
 mod rules;
 mod silence;
 mod status;
 mod times;
 mod vanguards;
-mod wishes;
 mod world;
 
 use std::time::Duration;

@@ -25,7 +25,7 @@ use super::paths::{self, ExitNeed, LinkTarget, Path, PathError, PathRules};
 use super::rules::{Permits, Rules, Subject};
 use super::shuffle;
 use super::vanguards::{VanguardMode, Vanguards};
-use crate::wishes::Wishes;
+use crate::overrides::Overrides;
 
 /// Bridges whose descriptors are kept ready: as many as there are primary guards.
 const BRIDGES_DESCRIBED: usize = 3;
@@ -61,7 +61,7 @@ pub(crate) struct Choice {
     /// Whether the rules leave no path at all.
     is_cut_off: bool,
     /// What is wanted otherwise than the network has it.
-    wishes: Wishes,
+    overrides: Overrides,
     /// Second and third hops of circuits for onion services that the operator names.
     layers: [Option<Vec<RsaId>>; 2],
     /// Guards that fail too many circuits, and are used no more (`PathBiasDropGuards`).
@@ -87,7 +87,7 @@ impl Choice {
             told: BTreeSet::new(),
             is_enough: false,
             is_cut_off: false,
-            wishes: Wishes::default(),
+            overrides: Overrides::default(),
             layers: [None, None],
             dropped: Vec::new(),
         }
@@ -117,15 +117,15 @@ impl Choice {
     }
 
     /// What is wanted otherwise than the network has it.
-    pub(crate) fn wishes(&self) -> &Wishes {
-        &self.wishes
+    pub(crate) fn overrides(&self) -> &Overrides {
+        &self.overrides
     }
 
     /// Heeds these from the next consensus on, which is to follow. False if they are those that
     /// there were.
-    pub(crate) fn set_wishes(&mut self, wishes: &Wishes) -> bool {
-        let is_new = self.wishes != *wishes;
-        self.wishes.clone_from(wishes);
+    pub(crate) fn set_overrides(&mut self, overrides: &Overrides) -> bool {
+        let is_new = self.overrides != *overrides;
+        self.overrides.clone_from(overrides);
         is_new
     }
 
@@ -138,8 +138,8 @@ impl Choice {
 
     /// Ports whose streams live long, and so want Stable relays.
     pub(crate) fn long_lived_ports(&self) -> &[u16] {
-        let wished = self.wishes.circuits.long_lived_ports.as_deref();
-        wished.unwrap_or(&paths::LONG_LIVED_PORTS)
+        let overridden = self.overrides.circuits.long_lived_ports.as_deref();
+        overridden.unwrap_or(&paths::LONG_LIVED_PORTS)
     }
 
     pub(crate) fn permits(&self) -> &Permits {
@@ -258,7 +258,7 @@ impl Choice {
             }
         }
         let params = GuardParams::from_consensus(view.params(), self.is_testing);
-        let params = params.wished(&self.wishes.guards);
+        let params = params.overridden(&self.overrides.guards);
         let found = guards::candidates(view, |one| {
             self.permits.of(&one.rsa_id).first && !self.dropped.contains(&one.rsa_id)
         });
@@ -272,7 +272,7 @@ impl Choice {
     pub(crate) fn review(&mut self, view: &NetworkView) {
         self.is_enough = self
             .permits
-            .know_enough(view, self.wishes.circuits.paths_needed);
+            .know_enough(view, self.overrides.circuits.paths_needed);
         self.is_cut_off = false;
         if !self.is_enough {
             return;

@@ -10,7 +10,6 @@
 //!
 //! Rules are applied to a consensus once; what comes out are [`Permits`].
 
-mod geoip;
 mod pattern;
 
 use std::collections::BTreeMap;
@@ -18,14 +17,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use cepa_crypto::{RsaId, digest};
-use cepa_dir::{NetworkView, Relay, Role};
+use cepa_dir::{Country, NetworkView, Relay, Role};
 use cepa_netdoc::consensus::Consensus;
 use cepa_netdoc::routerstatus::RouterStatus;
 use cepa_wire::linkspec::LinkSpecifiers;
 
 use super::reach::Reach;
 
-pub use geoip::{Country, GeoIp, GeoIpError};
+pub use cepa_dir::GeoIp;
 pub use pattern::{PATTERNS_MAX, RelayPattern, RelayPatternError};
 
 /// A relay as rules look at it.
@@ -51,6 +50,14 @@ impl<'a> Subject<'a> {
                 status.or_addr_v6().map(|addr| addr.ip()),
             ],
         }
+    }
+
+    /// The country that it is in: that of its IPv4 address, if it has one.
+    fn country(&self, geoip: &GeoIp) -> Country {
+        let mut addrs = self.addrs.into_iter().flatten();
+        addrs
+            .next()
+            .map_or(Country::UNKNOWN, |addr| geoip.country(addr))
     }
 
     /// A relay that is known by its identity and address.
@@ -213,7 +220,7 @@ impl Rules {
     fn excludes_by(&self, set: &RelaySet, relay: &Subject<'_>) -> bool {
         let unknown = self.exclude_unknown.unwrap_or_else(|| set.names_country());
         set.contains(relay, &self.geoip)
-            || (unknown && !self.geoip.is_empty() && self.geoip.is_unknown(relay))
+            || (unknown && !self.geoip.is_empty() && relay.country(&self.geoip).is_unknown())
     }
 
     /// Names what they say about first hops: the same, however it is written, has the same name.

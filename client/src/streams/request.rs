@@ -23,10 +23,10 @@ use cepa_wire::socks::{SocksCommand, SocksRequest, SocksStatus};
 
 use crate::circuits::pool::{SLOW_BUILD, Usage};
 use crate::names::{CircuitId, VisitId};
+use crate::overrides::CircuitOverrides;
 use crate::plane::StreamTarget;
 use crate::select::paths::ExitNeed;
 use crate::status::{StreamState, StreamStatus};
-use crate::wishes::CircuitWishes;
 
 /// How long a request may take in all (`SocksTimeout`).
 pub(crate) const REQUEST_MAX: Duration = Duration::from_secs(120);
@@ -232,11 +232,11 @@ impl Request {
     }
 
     /// Takes as long as an operator wants, at most.
-    pub(crate) fn heed(&mut self, wishes: &CircuitWishes, now: Now) {
-        if let Some(request) = wishes.request {
+    pub(crate) fn heed(&mut self, overrides: &CircuitOverrides, now: Now) {
+        if let Some(request) = overrides.request {
             self.until = now.mono + request;
         }
-        if let (Some(answer), Via::Exit(_)) = (wishes.answer, self.via) {
+        if let (Some(answer), Via::Exit(_)) = (overrides.answer, self.via) {
             self.answer_max = answer;
         }
     }

@@ -15,7 +15,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use cepa_crypto::RsaId;
 use cepa_netdoc::authcert::AuthCert;
@@ -114,6 +114,7 @@ pub struct DirStore {
     next_bandwidth: Option<Arc<Document>>,
     next_ns: Option<Arc<Document>>,
     next_microdesc: Option<Arc<Document>>,
+    diff_age_max: Option<Duration>,
 }
 
 impl DirStore {
@@ -124,6 +125,12 @@ impl DirStore {
             own_v3,
             ..DirStore::default()
         }
+    }
+
+    /// Makes no differences from consensuses that are older (`MaxConsensusAgeForDiffs`); none: from
+    /// all that are kept.
+    pub fn set_diff_age_max(&mut self, age: Option<Duration>) {
+        self.diff_age_max = age;
     }
 
     /// Takes a document, and forgets what it makes obsolete.

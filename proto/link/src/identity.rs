@@ -27,6 +27,42 @@ const IDENTITY_CERT_DAYS: u32 = 365;
 /// Days of the RSA identity's word for the Ed25519 one; `tor` gives it half a year.
 const CROSS_CERT_DAYS: u32 = 180;
 
+/// For how long the certificates of a link are good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkTimes {
+    /// Of the TLS certificate, from its beginning to its end (`SSLKeyLifetime`); none: as `link`,
+    /// from a day before it is made, for peers whose clock is behind.
+    pub tls: Option<Duration>,
+    /// Of the certificate that names it (`TestingLinkCertLifetime`).
+    pub link: Duration,
+    /// Of the key that authenticates whoever opens a link (`TestingAuthKeyLifetime`).
+    pub auth: Duration,
+}
+
+impl Default for LinkTimes {
+    fn default() -> Self {
+        let usual = DAY * (LINK_CERT_DAYS - 1);
+        LinkTimes {
+            tls: None,
+            link: usual,
+            auth: usual,
+        }
+    }
+}
+
+impl LinkTimes {
+    /// From when until when a TLS certificate is good that is made now.
+    fn tls_validity(&self, now: Now) -> (SystemTime, SystemTime) {
+        match self.tls {
+            None => (now.wall - DAY, now.wall + self.link),
+            Some(life) => {
+                let start = now.wall - DAY.min(life / 4);
+                (start, start + life)
+            }
+        }
+    }
+}
+
 /// Bits of an RSA identity key; no other size is taken (tor-spec 4.2).
 pub const RSA_ID_BITS: usize = 1024;
 
@@ -76,9 +112,19 @@ impl TlsKeyAndCert {
     /// Makes a fresh TLS key with a certificate by the RSA identity. Takes a good fraction of a
     /// second: finding primes.
     pub fn make(identity: &rsa::Keypair, now: Now, rng: &mut Rng) -> Result<Self, RsaKeyError> {
+        Self::make_for(identity, LinkTimes::default(), now, rng)
+    }
+
+    /// The same with a certificate that is good for another time.
+    pub fn make_for(
+        identity: &rsa::Keypair,
+        times: LinkTimes,
+        now: Now,
+        rng: &mut Rng,
+    ) -> Result<Self, RsaKeyError> {
         let key = rsa::Keypair::generate(x509::LINK_KEY_BITS, rng)?;
         let names = x509::Names::generate(rng);
-        let validity = (now.wall - DAY, link_expiry(now));
+        let validity = times.tls_validity(now);
         let cert_der = x509::link_cert(rng, identity, key.public(), &names, validity);
         Ok(TlsKeyAndCert { key, cert_der })
     }
@@ -110,6 +156,25 @@ impl LinkIdentity {
         now: Now,
         rng: &mut Rng,
     ) -> Result<Self, WrongRsaBits> {
+        Self::make_for(
+            keys,
+            tls_cert_der,
+            addresses,
+            LinkTimes::default(),
+            now,
+            rng,
+        )
+    }
+
+    /// The same with certificates that are good for another time.
+    pub fn make_for(
+        keys: LinkKeys<'_>,
+        tls_cert_der: &[u8],
+        addresses: &[IpAddr],
+        times: LinkTimes,
+        now: Now,
+        rng: &mut Rng,
+    ) -> Result<Self, WrongRsaBits> {
         let wrong_bits = WrongRsaBits(keys.rsa.public().bits());
         if wrong_bits.0 != RSA_ID_BITS {
             return Err(wrong_bits);
@@ -118,10 +183,10 @@ impl LinkIdentity {
         let cross_cert = CrossCert::make(&keys.ed, cross_expires, keys.rsa);
         let auth_key = ed25519::Keypair::generate(rng);
         let tls_cert_sha256 = x509::sha256(tls_cert_der);
-        let certify = |cert_type, key_type, key: &[u8; 32]| {
+        let certify = |cert_type, life, key_type, key: &[u8; 32]| {
             Cert::make_expanded(
                 cert_type,
-                link_expiry(now),
+                now.wall + life,
                 key_type,
                 key,
                 keys.signing,
@@ -138,11 +203,13 @@ impl LinkIdentity {
             signing_cert: keys.signing_cert.to_vec(),
             tls_cert: certify(
                 CertType::SIGNING_TLS,
+                times.link,
                 CertKeyType::X509_SHA256,
                 &tls_cert_sha256,
             ),
             auth_cert: certify(
                 CertType::SIGNING_LINK_AUTH,
+                times.auth,
                 CertKeyType::ED25519,
                 auth_key.public().as_bytes(),
             ),
@@ -213,6 +280,51 @@ impl fmt::Debug for LinkIdentity {
     }
 }
 
-fn link_expiry(now: Now) -> SystemTime {
-    now.wall + DAY * (LINK_CERT_DAYS - 1)
+#[cfg(test)]
+mod tests {
+    use cepa_wire::cert::UnverifiedCert;
+
+    use super::*;
+
+    #[test]
+    fn certificates_are_good_for_as_long_as_is_said() {
+        let now = crate::fixture::now();
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let usual = LinkTimes::default();
+        assert_eq!(
+            usual.tls_validity(now),
+            (now.wall - DAY, now.wall + DAY * 4)
+        );
+        let times = LinkTimes {
+            tls: Some(hours(40)),
+            ..usual
+        };
+        let (start, end) = times.tls_validity(now);
+        assert_eq!(end.duration_since(start).unwrap(), hours(40));
+        assert_eq!(start, now.wall - hours(10));
+
+        let mut rng = Rng::from_seed([1; 32]);
+        let rsa = rsa::Keypair::generate(RSA_ID_BITS, &mut rng).unwrap();
+        let signing = ed25519::Keypair::generate(&mut rng).expand();
+        let keys = LinkKeys {
+            rsa: &rsa,
+            ed: Ed25519Id::from([1; 32]),
+            signing: &signing,
+            signing_cert: &[],
+        };
+        let times = LinkTimes {
+            tls: None,
+            link: hours(5),
+            auth: hours(7),
+        };
+        let made = LinkIdentity::make_for(keys, &[], &[], times, now, &mut rng).unwrap();
+        for (cert, life) in [(&made.tls_cert, hours(5)), (&made.auth_cert, hours(7))] {
+            let check = |at| {
+                let cert = UnverifiedCert::parse(cert).unwrap();
+                cert.check(at, Some(signing.public().id())).is_ok()
+            };
+            assert!(check(now.wall + life - hours(1)));
+            assert!(!check(now.wall + life + hours(2)));
+        }
+    }
 }

@@ -16,4 +16,4 @@ pub use channel::{AcceptError, AllocateError, Channel, ChannelKey, CircuitRef, Q
 pub use handshake::{
     Established, Handshake, HandshakeError, LINK_VERSIONS, PeerExpectation, Step, TlsBinding,
 };
-pub use identity::{LinkIdentity, LinkKeys, PeerIdentity, TlsKeyAndCert};
+pub use identity::{LinkIdentity, LinkKeys, LinkTimes, PeerIdentity, TlsKeyAndCert};

@@ -4,6 +4,7 @@
 //! any other, and names the place of what is wrong. What concerns the process alone is `Process`.
 
 mod authority;
+mod by_kind;
 mod client;
 mod control;
 mod logs;
@@ -11,7 +12,9 @@ mod network;
 mod node;
 mod onion;
 mod ports;
-mod wishes;
+mod practice;
+mod relay;
+mod tuning;
 
 use crate::include::Files;
 use crate::names::named;
@@ -124,7 +127,11 @@ pub fn translate(settings: &Settings, world: &World<'_>) -> Result<Translated, V
     process.has_network = !network.is_empty();
     let mut document = Document::default();
     match role {
-        Role::Client => work.client(&mut document, network),
+        Role::Client => {
+            let of_exits = ["OutboundBindAddressExit"];
+            work.of_no_effect(&of_exits, Severity::Info, "of no effect for a client");
+            work.client(&mut document, network);
+        }
         Role::Relay | Role::Authority => work.node(&mut document, network, role),
     }
     if !work.wrong.is_empty() {

@@ -9,7 +9,7 @@ use cepa_crypto::Rng;
 use cepa_crypto::rsa::{self, RsaKeyError};
 use cepa_dir::fetch::{FetchId, Origin};
 use cepa_dir::{DirDocument, DirRequest};
-use cepa_link::{LinkIdentity, TlsKeyAndCert};
+use cepa_link::{LinkIdentity, LinkTimes, TlsKeyAndCert};
 use cepa_wire::Now;
 
 use crate::accounting::Wakefulness;
@@ -21,12 +21,13 @@ use crate::switch::{KnownRelays, SwitchConfig};
 #[derive(Clone)]
 pub struct TlsKeyJob {
     pub(super) identity: Arc<rsa::Keypair>,
+    pub(super) times: LinkTimes,
 }
 
 impl TlsKeyJob {
     /// Does it; the answer goes to [`crate::Relay::handle_tls_key`].
     pub fn run(&self, now: Now, rng: &mut Rng) -> Result<TlsKeyAndCert, RsaKeyError> {
-        TlsKeyAndCert::make(&self.identity, now, rng)
+        TlsKeyAndCert::make_for(&self.identity, self.times, now, rng)
     }
 }
 

@@ -113,8 +113,10 @@ impl Relay {
     pub(super) fn make_tls_key(&mut self) {
         self.tls_due = None;
         let identity = Arc::clone(self.keys.identity());
-        self.commands
-            .push_back(Command::MakeTlsKey(TlsKeyJob { identity }));
+        self.commands.push_back(Command::MakeTlsKey(TlsKeyJob {
+            identity,
+            times: self.config.key_times.links,
+        }));
     }
 
     pub(super) fn make_link_identity(&mut self, now: Now) {
@@ -125,8 +127,8 @@ impl Relay {
             .or_address_v6
             .map(|address| std::net::IpAddr::V6(*address.ip()));
         let addresses: Vec<_> = std::iter::once(v4).chain(v6).collect();
-        let keys = self.keys.link_keys();
-        match LinkIdentity::make(keys, &tls.cert_der, &addresses, now, &mut self.rng) {
+        let (keys, times) = (self.keys.link_keys(), self.config.key_times.links);
+        match LinkIdentity::make_for(keys, &tls.cert_der, &addresses, times, now, &mut self.rng) {
             Ok(identity) => {
                 let (tls, identity) = (Arc::clone(tls), Arc::new(identity));
                 self.commands.push_back(Command::Link { tls, identity });

@@ -76,6 +76,8 @@ fn config() -> RelayConfig {
         bridge_distribution: None,
         publishes: true,
         extend_allow_private: true,
+        key_times: crate::KeyTimes::default(),
+        choices: crate::Choices::default(),
         dos: Default::default(),
         limits: Limits::default(),
     }
@@ -218,6 +220,40 @@ fn an_allowance_that_is_used_up_puts_a_relay_to_sleep() {
     assert_eq!(again.wakefulness(), Wakefulness::Hard);
     again.set_config(config(), later);
     assert_eq!(again.wakefulness(), Wakefulness::Awake);
+}
+
+#[test]
+fn what_the_operator_chooses_goes_before_the_network() {
+    let now = now();
+    let (mut relay, mut outside) = start(now);
+    outside.run(&mut relay, now);
+    let mut chosen = |choices| {
+        outside.others.clear();
+        relay.set_config(
+            RelayConfig {
+                choices,
+                ..config()
+            },
+            now,
+        );
+        outside.run(&mut relay, now);
+        let (mut refuses, mut delay) = (None, None);
+        for command in &outside.others {
+            match command {
+                Command::Relays(relays) => refuses = Some(relays.refuse_unknown_exits),
+                Command::Switch(config) => delay = Some(config.limits.onionskins.delay_max),
+                _ => {}
+            }
+        }
+        (refuses, delay)
+    };
+    let usual = chosen(crate::Choices::default());
+    assert_eq!(usual, (Some(true), Some(Duration::from_millis(1750))));
+    let other = chosen(crate::Choices {
+        refuse_unknown_exits: Some(false),
+        onion_delay: Some(Duration::from_millis(20)),
+    });
+    assert_eq!(other, (Some(false), Some(Duration::from_millis(20))));
 }
 
 #[test]

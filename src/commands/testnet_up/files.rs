@@ -285,57 +285,27 @@ fn node_table(
 ) -> NodeTable {
     let node = &planned.node;
     let is_exit = node.role == Role::Exit;
+    let nickname = unplaced(node.nickname.clone());
     NodeTable {
-        nickname: unplaced(node.nickname.clone()),
         contact: Some(unplaced(format!("{}@example.org", node.nickname))),
         address: Some(unplaced::<IpAddr>(or.ip())),
-        ipv6_address: None,
-        bridge: None,
-        bridge_distribution: None,
-        server_transport_plugins: Vec::new(),
-        server_transport_listen: Vec::new(),
-        server_transport_options: Vec::new(),
-        or_port: unplaced(or.port()),
         dir_port: node.dir.map(|dir| unplaced(dir.port())),
         listen: (!plan.delay.is_zero()).then(|| delay::behind(or).ip()),
-        data_dir: planned.folder.clone(),
         network: Some(network.to_owned()),
-        inline_network: None,
-        control: None,
         exit_policy: is_exit
             .then(|| unplaced("accept *:*".to_owned()))
             .into_iter()
             .collect(),
-        reduced_exit_policy: false,
         // What the public network refuses, and this one is for: pages of this machine.
         ipv6_exit: is_exit.then_some(true),
         exit_policy_reject_private: is_exit.then_some(false),
-        exit_policy_reject_local_interfaces: false,
-        reevaluate_exit_policy: false,
-        family: Vec::new(),
-        family_keys: Vec::new(),
-        bandwidth_rate: None,
-        bandwidth_burst: None,
-        relay_bandwidth_rate: None,
-        relay_bandwidth_burst: None,
-        max_advertised_bandwidth: None,
-        accounting_max: None,
-        accounting_start: None,
-        accounting_rule: None,
-        dos: Default::default(),
         workers: Some(unplaced(1)),
         // All nodes share one machine.
         max_memory: Some(unplaced(MEMORY_BYTES)),
         testing: true,
-        metrics: None,
-        metrics_policy: Vec::new(),
-        key_day_secs: None,
-        link_version: None,
-        protocols: None,
-        name_servers: Vec::new(),
-        resolv_conf: None,
         log,
         authority: (node.role == Role::Authority).then(|| authority_table(plan)),
+        ..NodeTable::bare(nickname, unplaced(or.port()), planned.folder.clone())
     }
 }
 

@@ -9,6 +9,7 @@ use cepa_authority::{FlagTerms, METHODS};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::practice::{Practice, PracticeTable, is_versions};
 use crate::config::source::Source;
 use crate::config::{AuthorityConfig, RelayConfig};
 use crate::error::{Failure, fail};
@@ -72,6 +73,9 @@ pub struct AuthorityTable {
     /// What is good enough for a flag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flags: Option<FlagsTable>,
+    /// What it leaves out, and what is decided by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub practice: Option<PracticeTable>,
     /// What is said of single relays.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RulesTable>,
@@ -130,6 +134,7 @@ impl FlagsTable {
                 .unwrap_or(usual.stable_mtbf_seconds),
             hs_dir_uptime_seconds: (self.min_uptime_hid_serv_directory_v2)
                 .unwrap_or(usual.hs_dir_uptime_seconds),
+            ..usual
         }
     }
 }
@@ -138,9 +143,10 @@ impl FlagsTable {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RulesTable {
-    /// Fingerprints, Ed25519 identities, networks such as `192.0.2.0/24`.
+    /// Fingerprints, Ed25519 identities, networks such as `192.0.2.0/24`, countries such as `{de}`.
     pub relays: Vec<Spanned<String>>,
-    /// `reject`, `invalid`, `badexit`, `middleonly`, `stripguard`, `striphsdir`, `stripv2dir`.
+    /// `reject`, `invalid`, `badexit`, `middleonly`, `stripguard`, `striphsdir`, `stripv2dir`,
+    /// `guard`, `exit`, `hsdir`.
     pub verdicts: Vec<Spanned<String>>,
     /// Why; for whoever reads it later.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -243,8 +249,10 @@ pub(super) fn check(
     }
     check_votes(source, &relay, &table)?;
     let resolve = |path: &PathBuf| source.resolve(path);
+    let (rules, practice) = ruled(source, &relay, &table)?;
     Ok(AuthorityConfig {
-        rules: rules(source, &relay.data_dir, &table)?,
+        rules,
+        practice,
         bandwidth_file: table.bandwidth_file.as_ref().map(resolve),
         guardfraction_file: table.guardfraction_file.as_ref().map(resolve),
         archive_dir: table.archive_dir.as_ref().map(resolve),
@@ -266,6 +274,21 @@ pub(super) fn check(
         auth_dir_max_servers_per_addr: table.auth_dir_max_servers_per_addr,
         tests_ipv6: table.tests_ipv6.unwrap_or(false),
     })
+}
+
+/// What is said of single relays, and what is done by hand.
+fn ruled(
+    source: &Source,
+    relay: &RelayConfig,
+    table: &AuthorityTable,
+) -> Result<(Rules, Practice), Failure> {
+    let mut rules = rules(source, &relay.data_dir, table)?;
+    let practice = table.practice.clone().unwrap_or_default();
+    let practice = Practice::checked(source, practice, relay.testing, &mut rules)?;
+    if rules.need_countries() {
+        rules.set_countries(relay.geoip.load("a rule of [authority]")?.into());
+    }
+    Ok((rules, practice))
 }
 
 /// Without a consensus rounds come at half the interval, where that divides a day.
@@ -322,14 +345,6 @@ fn check_votes(
         source.expect(value, "params", expected, |_| is_param_name(name))?;
     }
     Ok(())
-}
-
-/// A list of versions as votes have it: no spaces, no empty one (dir-spec 3.4.1).
-fn is_versions(text: &str) -> bool {
-    text.split(',').all(|version| {
-        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
-        version.starts_with(|first: char| first.is_ascii_digit()) && version.bytes().all(is_word)
-    })
 }
 
 /// Whether a consensus parameter can have this name.

@@ -2,11 +2,13 @@
 //! transports are its doors.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use cepa_pt::{Arguments, ServerTransport, Speaker, TransportName, TransportPlugin};
 use toml::Spanned;
 
 use super::super::bridges::plugins;
+use super::super::listener::Listener;
 use super::{NodeTable, Source};
 use crate::error::Failure;
 
@@ -22,6 +24,34 @@ pub struct BridgeConfig {
     pub distribution: String,
     /// The programs that speak its transports, and how each is to serve.
     pub programs: Vec<(TransportPlugin, Vec<ServerTransport>)>,
+}
+
+/// The Extended ORPort: where transports hand clients on, and say where these come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtOrConfig {
+    /// Where; a port of 0 is any that is free.
+    pub listen: Vec<SocketAddr>,
+    /// The file of the cookie, if it is another than `tor`'s in the data folder.
+    pub cookie_file: Option<PathBuf>,
+    /// Whether its group may read it.
+    pub is_group_readable: bool,
+}
+
+/// The Extended ORPort, if there is one.
+pub(super) fn ext_or(source: &Source, table: &NodeTable) -> Result<Option<ExtOrConfig>, Failure> {
+    let listen = Failure::all(table.ext_or_port.iter().map(|line| {
+        let is_plain = !line.get_ref().trim().contains(char::is_whitespace);
+        let place = Listener::parse(line.get_ref()).filter(|_| is_plain);
+        let expected = "an address with a port from 1 to 65535 or auto";
+        let addr = place.map(|place| place.addr);
+        addr.ok_or_else(|| source.wrong(line, "ext_or_port", expected))
+    }))?;
+    let file = table.ext_or_port_cookie_file.as_ref();
+    Ok((!listen.is_empty()).then(|| ExtOrConfig {
+        listen,
+        cookie_file: file.map(|file| source.resolve(file)),
+        is_group_readable: table.ext_or_port_cookie_file_group_readable,
+    }))
 }
 
 /// What the table says of it; none if it is no bridge.

@@ -1,6 +1,8 @@
 //! How much a node carries, and with how many threads.
 
-use cepa_relay::{AccountingConfig, AccountingRule, AccountingStart};
+use std::time::Duration;
+
+use cepa_relay::{AccountingConfig, AccountingRule, AccountingStart, Choices};
 use toml::Spanned;
 
 use super::NodeTable;
@@ -8,6 +10,8 @@ use crate::config::Bandwidth;
 use crate::config::source::Source;
 use crate::error::Failure;
 
+/// The shortest time that onionskins may wait, in milliseconds (`tor` takes no less).
+const ONION_DELAY_MILLIS_MIN: u32 = 1;
 /// Threads that carry cells, at most.
 const WORKERS_MAX: usize = 256;
 /// The least rate with which a relay is of use, in bytes a second (`tor` says the same).
@@ -29,6 +33,21 @@ pub(super) fn check(source: &Source, table: &NodeTable) -> Result<(), Failure> {
         })?;
     }
     Ok(())
+}
+
+/// What the operator decides in place of the network.
+pub(super) fn choices(source: &Source, table: &NodeTable) -> Result<Choices, Failure> {
+    if let Some(millis) = &table.max_onion_queue_delay {
+        let expected = format!("{ONION_DELAY_MILLIS_MIN} milliseconds or more");
+        source.expect(millis, "max_onion_queue_delay", &expected, |millis| {
+            *millis >= ONION_DELAY_MILLIS_MIN
+        })?;
+    }
+    let millis = table.max_onion_queue_delay.as_ref();
+    Ok(Choices {
+        refuse_unknown_exits: table.refuse_unknown_exits,
+        onion_delay: millis.map(|millis| Duration::from_millis((*millis.get_ref()).into())),
+    })
 }
 
 /// `bandwidth_rate` and `bandwidth_burst`.

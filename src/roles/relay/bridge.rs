@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use cepa_crypto::{RsaId, digest};
+use cepa_crypto::{Rng, RsaId, digest};
 use cepa_pt::{Arguments, BridgeLine, End, Method, ServerEnvironment};
 use cepa_relay::Relay;
 use tokio::sync::mpsc;
@@ -14,6 +14,7 @@ use super::{Event, Node};
 use crate::config::RelayConfig;
 use crate::error::Failure;
 use crate::keyfiles::write_atomic;
+use crate::roles::workers::ExtOrPort;
 use crate::transports::{self, State, Transports, Wanted};
 
 /// The file with the lines to hand out, as `tor` names it.
@@ -30,13 +31,26 @@ pub(super) struct Bridge {
     written: Option<String>,
 }
 
+/// The bridge of a configuration, and where its transports hand clients on.
+pub(super) async fn open(
+    config: &RelayConfig,
+    folder: &Path,
+    answers: &mpsc::UnboundedSender<Event>,
+    relay: &Relay,
+    rng: &mut Rng,
+) -> Result<(Option<Bridge>, Option<ExtOrPort>), Failure> {
+    let extended = ExtOrPort::open(config, folder, rng).await?;
+    let bridge = Bridge::open(config, folder, answers, (relay, extended.as_ref()))?;
+    Ok((bridge, extended))
+}
+
 impl Bridge {
     /// The bridge of a configuration, whose transports are started; none if it is none.
-    pub(super) fn open(
+    fn open(
         config: &RelayConfig,
         folder: &Path,
         answers: &mpsc::UnboundedSender<Event>,
-        relay: &Relay,
+        (relay, extended): (&Relay, Option<&ExtOrPort>),
     ) -> Result<Option<Self>, Failure> {
         let Some(bridge) = &config.bridge else {
             return Ok(None);
@@ -44,6 +58,8 @@ impl Bridge {
         let state = transports::state_folder(folder);
         let state = state
             .map_err(|error| Failure::new("no folder for transports", folder.display(), error))?;
+        let extended = extended.and_then(ExtOrPort::for_transports);
+        let extended = extended.as_ref().map(|(addr, file)| (*addr, file.as_str()));
         let programs = bridge.programs.iter().map(|(plugin, served)| Wanted {
             plugin: plugin.clone(),
             end: End::Server,
@@ -51,7 +67,7 @@ impl Bridge {
                 state: &state,
                 transports: served,
                 or_port: or_port(config),
-                extended: None,
+                extended,
             }
             .variables(),
         });

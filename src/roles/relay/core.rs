@@ -71,12 +71,14 @@ pub(super) fn core_config(config: &RelayConfig, address: IpAddr) -> Result<CoreC
         accounting: config.accounting,
         protocols: config.protocols.clone(),
         bandwidth_observed_min: if config.testing { TESTING_BANDWIDTH } else { 0 },
-        serves_directory: true,
+        serves_directory: config.directory.is_cache,
         // There is no bridge authority in a network of ours: bridges tell nobody of themselves.
         publishes: config.bridge.is_none(),
         bridge_distribution: config.bridge.as_ref().map(|one| one.distribution.clone()),
         extend_allow_private: config.testing,
         key_day: config.key_day,
+        key_times: config.key_times,
+        choices: config.choices,
         dos: config.dos.clone(),
         limits: Limits {
             onionskins: onion_threads::limits(config.workers),

@@ -1,15 +1,20 @@
-//! The ports of a relay beside its OR port, and who always finds a place behind them.
+//! The ports of a relay beside its OR port, what is behind them, and who always finds a place.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use cepa_crypto::Rng;
-use cepa_dir::NetworkFile;
+use cepa_dir::{DirStore, NetworkFile};
 
+use super::AuthorityParts;
 use super::bridge::transport_ends;
 use crate::config::RelayConfig;
-use crate::doors::{Descriptors, Doors};
+use crate::dns::Resolver;
+use crate::doors::{DIR_PORT, Descriptors, Doors};
 use crate::error::Failure;
 use crate::launched::Shutdown;
+use crate::net::pace::{Pace, Traffic};
+use crate::roles::directory::Directory;
 use crate::{http, listen};
 
 /// The doors of a relay, with places for authorities from the start.
@@ -31,13 +36,43 @@ pub(super) fn authorities(network: &NetworkFile) -> impl Iterator<Item = IpAddr>
     })
 }
 
-/// Serves the directory at this address.
+/// Serves the directory at its port, if there is one.
 pub(super) async fn serve_dir_port(
-    addr: SocketAddr,
-    server: http::Server,
+    config: &RelayConfig,
+    directory: &Directory,
+    doors: &Doors,
+    (pace, traffic): (&Arc<Pace>, &Arc<Traffic>),
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
+    let Some(addr) = config.dir_listen() else {
+        return Ok(());
+    };
+    let server = directory.server(http::Limits::default(), doors.gate(DIR_PORT));
+    let server = server.filtered(directory.filter()).paced(pace, traffic);
     let listener = listen::listen_as("Directory", addr, "dir_port").await?;
     tokio::spawn(server.serve(listener, shutdown.clone()));
     Ok(())
+}
+
+/// The documents that are served, an authority's or none, to authorities first.
+pub(super) fn directory(
+    authority: Option<AuthorityParts>,
+    network: &NetworkFile,
+    config: &RelayConfig,
+) -> Directory {
+    let addresses = network.authorities.iter();
+    let addresses = addresses.map(|one| IpAddr::V4(*one.dir_addr.ip()));
+    let directory = match authority {
+        Some(parts) => Directory::new(parts.store, Some(parts.uploads), addresses),
+        None => Directory::new(DirStore::new(None), None, addresses),
+    };
+    directory.set_options(&config.directory);
+    directory
+}
+
+/// What looks names up.
+pub(super) fn resolver(config: &RelayConfig) -> Result<Resolver, Failure> {
+    let resolver = Resolver::new(&config.name_servers, config.resolv_conf.as_deref());
+    resolver.set_options(config.dns)?;
+    Ok(resolver)
 }

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{Node, tls_failure};
 use crate::clock;
+use crate::config::RelayConfig;
 use crate::doors::BEGIN_DIR;
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
@@ -126,6 +127,7 @@ impl Node {
             keys: receiver,
             connector: Arc::clone(&self.connector),
             bind: self.bind,
+            exit_from: self.config.exit_from.clone(),
             link_versions: self.config.link_versions,
             shows_identity: self.config.bridge.is_none(),
             resolver: self.resolver.clone(),
@@ -146,6 +148,9 @@ impl Node {
         if let Some(listener) = self.listener.take() {
             tokio::spawn(workers.clone().accept(listener));
         }
+        if let Some(port) = self.extended.take() {
+            workers.accept_extended(port, &mut self.rng);
+        }
         self.workers = Some(workers);
         self.keys = Some(sender);
         self.reporter.report(&Stage::Listening);
@@ -156,11 +161,21 @@ impl Node {
 pub(super) fn read_keys(
     folder: &Folder,
     store: &Store,
+    config: &RelayConfig,
     rng: &mut Rng,
 ) -> Result<RelayKeys, Failure> {
     folder.keys()?;
     let mut files = BTreeMap::new();
+    let is_offline = config.is_master_offline;
+    let public = folder.path().join(key_files::MASTER_PUBLIC);
+    if is_offline && !public.exists() {
+        let advice = "make the keys elsewhere with cepa relay keygen, and copy them here";
+        return fail("there is no master identity", public.display(), advice);
+    }
     for name in key_files::READ_FILES {
+        if is_offline && name == key_files::MASTER_SECRET {
+            continue;
+        }
         let path: PathBuf = folder.path().join(name);
         let is_public = PUBLIC_FILES.contains(&name);
         let read = match is_public {
@@ -174,6 +189,7 @@ pub(super) fn read_keys(
         .first()
         .and_then(|text| text.parse().ok());
     let since = SystemTime::UNIX_EPOCH + Duration::from_secs(since.unwrap_or(0));
-    RelayKeys::parse(&files, since, clock::now(), rng)
+    let certified = config.key_times.signing;
+    RelayKeys::parse_for(&files, since, certified, clock::now(), rng)
         .map_err(|error| Failure::new("the keys cannot be used", folder.path().display(), error))
 }

@@ -8,17 +8,22 @@ use super::Node;
 use super::core::core_config;
 use crate::clock;
 use crate::config::written::Changes;
-use crate::config::{BridgeConfig, RelayConfig};
+use crate::config::{BridgeConfig, DirectoryOptions, RelayConfig};
 use crate::error::Failure;
 use crate::logs;
 
 /// The keys that take effect at a start only, those of an authority among them.
-pub(super) const FIXED: [&str; 27] = [
+pub(super) const FIXED: [&str; 35] = [
     "inline_network",
     "bridge",
     "server_transport_plugins",
     "server_transport_listen",
     "server_transport_options",
+    "directory.dir_cache",
+    "keys.offline_master_key",
+    "ext_or_port",
+    "ext_or_port_cookie_file",
+    "ext_or_port_cookie_file_group_readable",
     "nickname",
     "address",
     "ipv6_address",
@@ -41,6 +46,9 @@ pub(super) const FIXED: [&str; 27] = [
     "authority.dist_delay",
     "authority.intervals_valid",
     "authority.first_vote_after_relays",
+    "authority.practice.testing_v3_auth_initial_vote_delay",
+    "authority.practice.testing_v3_auth_initial_dist_delay",
+    "authority.practice.testing_v3_auth_voting_start_offset",
 ];
 
 impl Node {
@@ -59,7 +67,12 @@ impl Node {
         let has_others =
             publics(&core.family_keys) != publics(&before.family_keys) || core.exit != before.exit;
         self.read_signing_key()?;
+        self.resolver.set_options(config.dns)?;
         self.resolver.reload();
+        self.directory.set_options(&config.directory);
+        if let Some(workers) = &self.workers {
+            workers.set_exit_from(&config.exit_from);
+        }
         logs::change(&config.log)?;
         let mut written = std::mem::take(&mut self.config.written);
         let changes = written.read(&config.written, &FIXED);
@@ -83,6 +96,12 @@ fn with_fixed(next: RelayConfig, ours: &RelayConfig) -> RelayConfig {
                 .map_or(bridge.distribution, |one| one.distribution),
             ..bridge
         }),
+        ext_or: ours.ext_or.clone(),
+        directory: DirectoryOptions {
+            is_cache: ours.directory.is_cache,
+            ..next.directory
+        },
+        is_master_offline: ours.is_master_offline,
         nickname: ours.nickname.clone(),
         address: ours.address,
         ipv6_address: ours.ipv6_address,

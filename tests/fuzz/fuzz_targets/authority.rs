@@ -201,6 +201,7 @@ fn authority(now: Now) -> Authority {
         vote_secs: 4,
         dist_secs: 4,
         intervals_valid: 3,
+        offset_secs: 0,
     };
     let config = Config::testing(vec![known], "nobody".into(), timing);
     let keys = Keys {

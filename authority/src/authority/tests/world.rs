@@ -59,6 +59,7 @@ pub(super) fn timing() -> Timing {
         vote_secs: 4,
         dist_secs: 4,
         intervals_valid: 3,
+        offset_secs: 0,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cepa_netdoc::params::Params;
 
-use crate::wishes::GuardWishes;
+use crate::overrides::GuardOverrides;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -109,17 +109,17 @@ impl GuardParams {
 
     /// The same where an operator says otherwise. A lifetime of less than a day is none.
     #[must_use]
-    pub fn wished(mut self, wishes: &GuardWishes) -> Self {
-        if let Some(lifetime) = wishes.lifetime.filter(|time| *time >= DAY) {
+    pub fn overridden(mut self, overrides: &GuardOverrides) -> Self {
+        if let Some(lifetime) = overrides.lifetime.filter(|time| *time >= DAY) {
             (self.lifetime, self.confirmed_lifetime_min) = (lifetime, lifetime);
         }
         let bounded = |wish: Option<usize>, else_: usize| match wish {
             None | Some(0) => else_,
             Some(count) => count.min(SAMPLE_MAX),
         };
-        self.primary_used = bounded(wishes.used, self.primary_used);
-        self.primary_used_directory = bounded(wishes.directory, self.primary_used_directory);
-        self.primary_max = bounded(wishes.primary, self.primary_max);
+        self.primary_used = bounded(overrides.used, self.primary_used);
+        self.primary_used_directory = bounded(overrides.directory, self.primary_used_directory);
+        self.primary_max = bounded(overrides.primary, self.primary_max);
         self
     }
 
@@ -194,26 +194,29 @@ mod tests {
     fn an_operator_sets_the_numbers() {
         let text = "guard-lifetime-days=30 guard-n-primary-guards=4";
         let params = GuardParams::from_consensus(&Params::parse(text).unwrap(), false);
-        assert_eq!(params.clone().wished(&GuardWishes::default()), params);
-        let wishes = GuardWishes {
+        assert_eq!(
+            params.clone().overridden(&GuardOverrides::default()),
+            params
+        );
+        let overrides = GuardOverrides {
             used: Some(2),
             primary: Some(5),
             directory: Some(6),
             lifetime: Some(40 * DAY),
         };
-        let wished = params.clone().wished(&wishes);
-        assert_eq!((wished.primary_used, wished.primary_max), (2, 5));
-        assert_eq!(wished.primary_used_directory, 6);
+        let overridden = params.clone().overridden(&overrides);
+        assert_eq!((overridden.primary_used, overridden.primary_max), (2, 5));
+        assert_eq!(overridden.primary_used_directory, 6);
         assert_eq!(
-            (wished.lifetime, wished.confirmed_lifetime_min),
+            (overridden.lifetime, overridden.confirmed_lifetime_min),
             (40 * DAY, 40 * DAY)
         );
-        let nothing = GuardWishes {
+        let nothing = GuardOverrides {
             used: Some(0),
             lifetime: Some(HOUR),
-            ..GuardWishes::default()
+            ..GuardOverrides::default()
         };
-        assert_eq!(params.clone().wished(&nothing), params);
+        assert_eq!(params.clone().overridden(&nothing), params);
     }
 
     #[test]

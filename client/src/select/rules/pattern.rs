@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use cepa_crypto::RsaId;
+use cepa_dir::{Country, GeoIp};
 
 use super::Subject;
-use super::geoip::{Country, GeoIp};
 
 /// Most patterns of a set.
 pub const PATTERNS_MAX: usize = 10_000;
@@ -50,7 +50,7 @@ impl RelayPattern {
                 let mut addrs = relay.addrs.iter().flatten();
                 addrs.any(|addr| is_within(*addr, *base, *len))
             }
-            Kind::Country(country) => !geoip.is_empty() && geoip.country_of(relay) == *country,
+            Kind::Country(country) => !geoip.is_empty() && relay.country(geoip) == *country,
         }
     }
 

@@ -153,7 +153,7 @@ fn which_ends_are_tried_again() {
 }
 
 #[test]
-fn requests_take_as_long_as_wished() {
+fn requests_take_as_long_as_overridden() {
     let now = start();
     let target = || StreamTarget::Resolve(Resolve::Host(Host::parse(b"a").unwrap()));
     let mut request = Request::new(
@@ -163,12 +163,12 @@ fn requests_take_as_long_as_wished() {
         Vec::new(),
         now,
     );
-    let wishes = CircuitWishes {
+    let overrides = CircuitOverrides {
         answer: Some(Duration::from_secs(40)),
         request: Some(Duration::from_secs(60)),
-        ..CircuitWishes::default()
+        ..CircuitOverrides::default()
     };
-    request.heed(&wishes, now);
+    request.heed(&overrides, now);
     assert_eq!(request.deadline(), now.mono + Duration::from_secs(60));
     let mut keys: SlotMap<StreamKey, ()> = SlotMap::with_key();
     request.attach(keys.insert(()), CircuitId(1), now);

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use cepa_netdoc::consensus::ConsensusText;
 
@@ -106,15 +107,22 @@ impl Consensuses {
         self.current.as_ref()
     }
 
-    /// What to send to somebody who has those of these digests (SHA3-256 of the signed part).
+    /// What to send to somebody who has those of these digests (SHA3-256 of the signed part). There
+    /// is no way from one that is older than `oldest`.
     #[must_use]
-    pub(super) fn find(&self, has: &[[u8; 32]]) -> Option<Found> {
+    pub(super) fn find(&self, has: &[[u8; 32]], oldest: Option<SystemTime>) -> Option<Found> {
         let current = self.current.as_ref()?;
         if has.contains(&current.digest) {
             return Some(Found::Same);
         }
         let whole = Arc::clone(&current.document);
-        let Some(base) = self.bases.iter().find(|base| has.contains(&base.digest)) else {
+        let is_old = |base: &Base| {
+            let since = base.text.consensus().lifetime.valid_after;
+            oldest.is_some_and(|oldest| since < oldest)
+        };
+        let mut bases = self.bases.iter();
+        let found = bases.find(|base| has.contains(&base.digest) && !is_old(base));
+        let Some(base) = found else {
             return Some(Found::Whole(whole));
         };
         let make = || Arc::new(Document::diff(base.text.clone(), current.text.clone()));

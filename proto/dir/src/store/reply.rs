@@ -250,7 +250,8 @@ impl DirStore {
             return Found(Kind::Reply(Reply::not_modified()));
         }
         let encoding = Encoding::choose(asker.accept_encoding, asker.z);
-        match consensuses.find(diff_from) {
+        let oldest = self.diff_age_max.and_then(|age| now.checked_sub(age));
+        match consensuses.find(diff_from, oldest) {
             None => Found::not_found(),
             Some(consensuses::Found::Same) => Found(Kind::Reply(Reply::not_modified())),
             Some(consensuses::Found::Diff(diff, whole)) => {

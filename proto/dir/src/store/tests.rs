@@ -143,6 +143,28 @@ fn more_than_half_of_the_named_must_have_signed() {
 }
 
 #[test]
+fn no_difference_is_made_from_what_is_too_old() {
+    let mut store = filled();
+    let old = consensus(real!("consensus-1"));
+    let age = now().duration_since(old.consensus().lifetime.valid_after);
+    let age = age.unwrap();
+    let request = DirRequest::Consensus {
+        flavour: Flavour::Ns,
+        signers: Vec::new(),
+        diff_from: vec![old.diff_base_digest()],
+    };
+    for (age_max, has_diff) in [
+        (None, true),
+        (Some(age), true),
+        (Some(age - Duration::from_secs(1)), false),
+    ] {
+        store.set_diff_age_max(age_max);
+        let reply = text(&store.reply(&request, PLAIN, now()));
+        assert_eq!(diff::is_diff(&reply), has_diff, "{age_max:?}");
+    }
+}
+
+#[test]
 fn differences_and_what_is_not_new() {
     let store = filled();
     let (old, new) = (

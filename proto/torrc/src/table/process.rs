@@ -46,8 +46,8 @@ table! {
     Meant OutboundBindAddress: Lines = "",
         "`outbound_bind_address` of a client, `listen` of a relay";
     Meant OutboundBindAddressOR: Lines = "", "as OutboundBindAddress, and before it";
-    Refused OutboundBindAddressExit: Lines = "",
-        "streams leave from the address that the system chooses";
+    Meant OutboundBindAddressExit: Lines = "",
+        "`outbound_bind_address_exit` of a relay; as OutboundBindAddress without it";
     Accepted OutboundBindAddressPT: Lines = "", "transports choose their address themselves";
     Refused AddressDisableIPv6: Bool = "0", "IPv6 is used where it is asked for";
     Meant MetricsPort: Lines = "", "`metrics`";

@@ -7,9 +7,9 @@ table! {
     Meant __ORPort: Lines = "", "as ORPort";
     Meant DirPort: Lines = "", "`dir_port`";
     Meant __DirPort: Lines = "", "as DirPort";
-    Accepted DirPortFrontPage: Path = "", "a page of ours is shown";
-    Refused DirPolicy: Lines = "", "all may ask the directory";
-    Accepted DirCache: Bool = "1", "relays serve the directory";
+    Meant DirPortFrontPage: Path = "", "`dir_port_front_page` of `[directory]`";
+    Meant DirPolicy: Lines = "", "`dir_policy` of `[directory]`";
+    Meant DirCache: Bool = "1", "`dir_cache` of `[directory]`";
     Meant Nickname: Text = "", "`nickname`";
     Meant ContactInfo: Text = "", "`contact`";
     Meant Address: Lines = "", "`address`, which is no name";
@@ -35,32 +35,34 @@ table! {
     Meant AccountingStart: Text = "", "`accounting_start`, in UTC";
     Meant AccountingRule: Text = "max", "`accounting_rule`";
     Meant NumCPUs: Number = "0", "`workers`";
-    Accepted MaxOnionQueueDelay: Millis = "0", "onionskins wait for as long as the network says";
+    Meant MaxOnionQueueDelay: Millis = "0", "`max_onion_queue_delay`";
     Meant PublishServerDescriptor: Words = "1",
         "1, as relays publish their descriptors; for a bridge it may be anything, as none do";
     Accepted AssumeReachable: Bool = "0", "a relay publishes without a test of its own";
     Accepted AssumeReachableIPv6: AutoBool = "auto", "a relay publishes without a test of its own";
-    Accepted RefuseUnknownExits: AutoBool = "auto", "the network says it";
+    Meant RefuseUnknownExits: AutoBool = "auto", "`refuse_unknown_exits`";
     Accepted ExtendByEd25519ID: AutoBool = "auto", "relays are known by both identities";
-    Refused SigningKeyLifetime: Interval = "30 days", "signing keys live for a month";
-    Accepted OfflineMasterKey: Bool = "0", "a master key that is not there is not missed";
-    Accepted SSLKeyLifetime: Interval = "0", "keys of links live for as long as they do";
+    Meant SigningKeyLifetime: Interval = "30 days", "`signing_key_lifetime` of `[keys]`";
+    Meant OfflineMasterKey: Bool = "0", "`offline_master_key` of `[keys]`";
+    Meant SSLKeyLifetime: Interval = "0", "`ssl_key_lifetime` of `[keys]`";
     Meant BridgeRelay: Bool = "0", "`bridge`";
     Meant BridgeDistribution: Text = "", "`bridge_distribution`";
     Accepted BridgeRecordUsageByCountry: Bool = "1", "these statistics are not kept";
-    Accepted ExtORPort: Lines = "", "transports hand clients to the ORPort";
-    Accepted __ExtORPort: Lines = "", "transports hand clients to the ORPort";
-    Accepted ExtORPortCookieAuthFile: Path = "", "there is no ExtORPort";
-    Accepted ExtORPortCookieAuthFileGroupReadable: Bool = "0", "there is no ExtORPort";
+    Meant ExtORPort: Lines = "", "`ext_or_port`";
+    Meant __ExtORPort: Lines = "", "as ExtORPort";
+    Meant ExtORPortCookieAuthFile: Path = "", "`ext_or_port_cookie_file`";
+    Meant ExtORPortCookieAuthFileGroupReadable: Bool = "0",
+        "`ext_or_port_cookie_file_group_readable`";
     Meant ServerTransportPlugin: Lines = "", "`server_transport_plugins`, of a bridge";
     Meant ServerTransportListenAddr: Lines = "", "`server_transport_listen`";
     Meant ServerTransportOptions: Lines = "", "`server_transport_options`";
     Meant ServerDNSResolvConfFile: Path = "", "`resolv_conf`";
-    Accepted ServerDNSAllowBrokenConfig: Bool = "1", "name servers are tried at each question";
-    Accepted ServerDNSAllowNonRFC953Hostnames: Bool = "0", "names are as the servers take them";
+    Meant ServerDNSAllowBrokenConfig: Bool = "1", "`server_dns_allow_broken_config` of `[dns]`";
+    Meant ServerDNSAllowNonRFC953Hostnames: Bool = "0",
+        "`server_dns_allow_non_rfc953_hostnames` of `[dns]`";
     Accepted ServerDNSDetectHijacking: Bool = "1", "answers of name servers are taken as they are";
-    Accepted ServerDNSRandomizeCase: Bool = "1", "the resolver decides it";
-    Refused ServerDNSSearchDomains: Bool = "0", "names are looked up as they are";
+    Meant ServerDNSRandomizeCase: Bool = "1", "`server_dns_randomize_case` of `[dns]`";
+    Meant ServerDNSSearchDomains: Bool = "0", "`server_dns_search_domains` of `[dns]`";
     Accepted ServerDNSTestAddresses: Words =
         "www.google.com,www.mit.edu,www.yahoo.com,www.slashdot.org",
         "answers of name servers are taken as they are";
@@ -73,9 +75,9 @@ table! {
     Accepted HiddenServiceStatistics: Bool = "1", "these statistics are not kept";
     Accepted OverloadStatistics: Bool = "1", "these statistics are not kept";
     Accepted PaddingStatistics: Bool = "1", "these statistics are not kept";
-    Accepted MaxConsensusAgeForDiffs: Interval = "0 seconds",
-        "the store of diffs has a bound of its own";
-    Accepted MaxHSDirCacheBytes: Size = "0", "the store of descriptors has a bound of its own";
+    Meant MaxConsensusAgeForDiffs: Interval = "0 seconds",
+        "`max_consensus_age_for_diffs` of `[directory]`";
+    Meant MaxHSDirCacheBytes: Size = "0", "`max_hs_dir_cache_bytes` of `[directory]`";
     Meant MinUptimeHidServDirectoryV2: Interval = "96 hours",
         "`min_uptime_hid_serv_directory_v2` of `[authority.flags]`";
     Meant DoSCircuitCreationEnabled: AutoBool = "auto", "`[dos]`";
@@ -105,11 +107,11 @@ table! {
         "fetches have a schedule of their own";
     Accepted TestingMinTimeToReportBandwidth: Interval = "1 day",
         "a test network reports bandwidth at once";
-    Accepted TestingLinkCertLifetime: Interval = "2 days", "certificates have a life of their own";
-    Accepted TestingLinkKeySlop: Interval = "3 hours", "certificates have a life of their own";
-    Accepted TestingSigningKeySlop: Interval = "1 day", "certificates have a life of their own";
-    Accepted TestingAuthKeyLifetime: Interval = "2 days", "certificates have a life of their own";
-    Accepted TestingAuthKeySlop: Interval = "3 hours", "certificates have a life of their own";
+    Meant TestingLinkCertLifetime: Interval = "2 days", "`testing_link_cert_lifetime` of `[keys]`";
+    Meant TestingLinkKeySlop: Interval = "3 hours", "`testing_link_key_slop` of `[keys]`";
+    Meant TestingSigningKeySlop: Interval = "1 day", "`testing_signing_key_slop` of `[keys]`";
+    Meant TestingAuthKeyLifetime: Interval = "2 days", "`testing_auth_key_lifetime` of `[keys]`";
+    Meant TestingAuthKeySlop: Interval = "3 hours", "`testing_auth_key_slop` of `[keys]`";
     Accepted AccelDir: Path = "", "what the processor has is used";
     Accepted AccelName: Text = "", "what the processor has is used";
 }

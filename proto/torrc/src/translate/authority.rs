@@ -1,6 +1,6 @@
 //! What only a directory authority's configuration has.
 
-use super::Work;
+use super::{Work, practice};
 use crate::settings::{Severity, Value};
 use crate::toml::{Document, string};
 use crate::value;
@@ -137,6 +137,7 @@ impl Work<'_> {
             }
         }
         document.section("[authority.params]", params);
+        practice::practice(self, document);
         for (option, verdict) in RULES {
             for line in self.lines(&[option]) {
                 let mut table = Document::default();

@@ -74,7 +74,7 @@ impl Work<'_> {
         document.section("[log]", log);
         let paths = self.path_rules();
         document.section("[paths]", paths);
-        super::wishes::wishes(self, document);
+        super::tuning::overrides(self, document);
         super::control::control(self, document);
         super::onion::onions(self, document);
         document.extend(behind);
@@ -121,7 +121,7 @@ impl Work<'_> {
             ("TestSocks", "test_socks"),
         ];
         self.switches(document, &switches);
-        super::wishes::access(self, document);
+        super::tuning::access(self, document);
         for (option, key) in PORT_LISTS {
             if let Some(value) = self.settings.one(option) {
                 let ports = value::words(&value.text).map(str::parse::<u16>);

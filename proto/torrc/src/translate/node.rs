@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::client::written;
-use super::{Role, Work, control, is_default, ports};
+use super::{Role, Work, control, is_default, ports, relay};
 use crate::option::Kind;
 use crate::settings::{Severity, Value};
 use crate::toml::Document;
@@ -50,6 +50,7 @@ impl<'a> Work<'a> {
         self.accounting(document);
         bridge(self, document);
         self.paths(document, &[("ServerDNSResolvConfFile", "resolv_conf")]);
+        relay::keys(self, document);
         if let Some(cpus) = self
             .settings
             .one("NumCPUs")
@@ -76,8 +77,8 @@ impl<'a> Work<'a> {
         document.extend(before);
         let log = self.log();
         document.section("[log]", log);
-        let dos = self.dos();
-        document.section("[dos]", dos);
+        document.section("[dos]", dos(self));
+        relay::tables(self, document);
         control::control(self, document);
         if role == Role::Authority {
             self.authority(document);
@@ -105,7 +106,7 @@ impl<'a> Work<'a> {
         {
             self.refuse(value, "a relay joins the network at once");
         }
-        super::wishes::of_relay(self);
+        super::tuning::of_relay(self);
         self.of_no_effect(&OF_CONTROLLERS, Severity::Info, "of no effect for a relay");
         self.of_no_effect(&OF_CLIENTS[8..], Severity::Info, "of no effect for a relay");
     }
@@ -336,29 +337,29 @@ impl<'a> Work<'a> {
             );
         }
     }
+}
 
-    /// `[dos]`: what is not the network's to decide.
-    fn dos(&self) -> Document {
-        let mut dos = Document::default();
-        let all = crate::names::all().into_iter();
-        for option in all.filter(|option| option.name.starts_with("DoS")) {
-            let Some(value) = self.settings.one(option.name) else {
-                continue;
-            };
-            let text = match (option.kind, value.text.trim()) {
-                (_, text) if text.eq_ignore_ascii_case("auto") => continue,
-                (Kind::AutoBool, text) => (text == "1").to_string(),
-                (Kind::Interval, text) => match value::seconds(text) {
-                    None | Some(0) => continue,
-                    Some(seconds) => seconds.to_string(),
-                },
-                (_, "0") => continue,
-                (_, text) => text.to_owned(),
-            };
-            dos.key(&dos_key(option.name), &text, value);
-        }
-        dos
+/// `[dos]`: what is not the network's to decide.
+fn dos(work: &Work<'_>) -> Document {
+    let mut dos = Document::default();
+    let all = crate::names::all().into_iter();
+    for option in all.filter(|option| option.name.starts_with("DoS")) {
+        let Some(value) = work.settings.one(option.name) else {
+            continue;
+        };
+        let text = match (option.kind, value.text.trim()) {
+            (_, text) if text.eq_ignore_ascii_case("auto") => continue,
+            (Kind::AutoBool, text) => (text == "1").to_string(),
+            (Kind::Interval, text) => match value::seconds(text) {
+                None | Some(0) => continue,
+                Some(seconds) => seconds.to_string(),
+            },
+            (_, "0") => continue,
+            (_, text) => text.to_owned(),
+        };
+        dos.key(&dos_key(option.name), &text, value);
     }
+    dos
 }
 
 /// `DoSConnectionMaxConcurrentCount` is `connection_max_concurrent_count`.
@@ -415,4 +416,31 @@ fn bridge(work: &mut Work<'_>, document: &mut Document) {
     ] {
         document.list(key, &written(work, option));
     }
+    extended(work, document);
+}
+
+/// Where transports hand clients on.
+fn extended(work: &mut Work<'_>, document: &mut Document) {
+    let lines = work.lines(&["ExtORPort", "__ExtORPort"]).into_iter();
+    let mut places = Vec::new();
+    for line in lines.filter(|line| !ports::is_none(&line.text)) {
+        let Some(place) = ports::socket(line.text.trim()) else {
+            work.refuse(line, "it is PORT, ADDRESS:PORT, auto or ADDRESS:auto");
+            continue;
+        };
+        let text = place.addr.to_string();
+        let text = match text.strip_suffix(":0").filter(|_| place.is_auto) {
+            Some(ip) => format!("{ip}:auto"),
+            None => text,
+        };
+        places.push((text, line));
+    }
+    document.list("ext_or_port", &places);
+    let file = ("ExtORPortCookieAuthFile", "ext_or_port_cookie_file");
+    let group = (
+        "ExtORPortCookieAuthFileGroupReadable",
+        "ext_or_port_cookie_file_group_readable",
+    );
+    work.paths(document, &[file]);
+    work.switches(document, &[group]);
 }

@@ -248,9 +248,9 @@ fn test(
     number: usize,
     address: std::net::SocketAddr,
     rsa: RsaId,
-    ed: cepa_crypto::Ed25519Id,
+    ed: Option<cepa_crypto::Ed25519Id>,
 ) {
-    let expected = expect(rsa, Some(ed));
+    let expected = expect(rsa, ed);
     links::connect(net, number, address, expected, Purpose::Test(rsa, address));
 }
 

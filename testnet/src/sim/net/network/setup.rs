@@ -167,6 +167,8 @@ fn relay_host(net: &mut Network, number: usize) -> RelayHost {
         extend_allow_private: true,
         protocols: PROTOCOLS.parse().expect("protocols of ours"),
         key_day: cepa_relay::DAY,
+        key_times: cepa_relay::KeyTimes::default(),
+        choices: cepa_relay::Choices::default(),
         dos: DosOptions::default(),
         limits: Limits::default(),
         max_memory: MEMORY_MAX,

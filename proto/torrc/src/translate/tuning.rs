@@ -105,7 +105,7 @@ const TABLES: [(&str, &[Key]); 5] = [
 const DORMANT_SECS_MIN: u64 = 600;
 
 /// All of these tables.
-pub(super) fn wishes(work: &mut Work<'_>, document: &mut Document) {
+pub(super) fn overrides(work: &mut Work<'_>, document: &mut Document) {
     check(work);
     for (head, keys) in TABLES {
         let mut body = Document::default();
@@ -282,8 +282,8 @@ fn with_action(rule: &str) -> String {
 
 /// Says to relays, which connect to all others, what is of no effect or refused.
 pub(super) fn of_relay(work: &mut Work<'_>) {
-    let wished = TABLES.iter().flat_map(|(_, keys)| keys.iter());
-    let wished = wished.map(|(option, ..)| *option);
+    let overridden = TABLES.iter().flat_map(|(_, keys)| keys.iter());
+    let overridden = overridden.map(|(option, ..)| *option);
     let others = [
         "HSLayer2Nodes",
         "HSLayer3Nodes",
@@ -299,7 +299,7 @@ pub(super) fn of_relay(work: &mut Work<'_>) {
         "VirtualAddrNetworkIPv6",
         "TCPProxy",
     ];
-    let idle: Vec<&str> = wished.chain(others).collect();
+    let idle: Vec<&str> = overridden.chain(others).collect();
     work.of_no_effect(&idle, Severity::Info, "of no effect for a relay");
     let names = [
         "ReachableAddresses",

@@ -9,8 +9,6 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Subject;
-
 /// Most ranges of a file.
 const RANGES_MAX: usize = 4_000_000;
 
@@ -32,7 +30,9 @@ impl Country {
         is_code.then(|| Country(code.map(|byte| byte.to_ascii_uppercase())))
     }
 
-    fn is_unknown(self) -> bool {
+    /// Whether it is none.
+    #[must_use]
+    pub fn is_unknown(self) -> bool {
         self == Country::UNKNOWN || self == Country::PROXY
     }
 }
@@ -72,6 +72,9 @@ impl GeoIp {
     }
 
     /// Takes a file `geoip`.
+    ///
+    /// # Errors
+    /// The first line that is no range.
     pub fn read_v4(&mut self, text: &str) -> Result<(), GeoIpError> {
         self.v4 = ranges(text, "IPv4", |word| {
             let dotted = || word.parse().map(Ipv4Addr::to_bits).ok();
@@ -81,6 +84,9 @@ impl GeoIp {
     }
 
     /// Takes a file `geoip6`.
+    ///
+    /// # Errors
+    /// The first line that is no range.
     pub fn read_v6(&mut self, text: &str) -> Result<(), GeoIpError> {
         self.v6 = ranges(text, "IPv6", |word| {
             word.parse().map(Ipv6Addr::to_bits).ok()
@@ -108,19 +114,6 @@ impl GeoIp {
             IpAddr::V6(addr) => lookup(&self.v6, addr.to_bits()),
         };
         found.unwrap_or(Country::UNKNOWN)
-    }
-
-    /// The country of a relay: that of its IPv4 address, if it has one.
-    #[must_use]
-    pub fn country_of(&self, relay: &Subject<'_>) -> Country {
-        let mut addrs = relay.addrs.into_iter().flatten();
-        addrs
-            .next()
-            .map_or(Country::UNKNOWN, |addr| self.country(addr))
-    }
-
-    pub(super) fn is_unknown(&self, relay: &Subject<'_>) -> bool {
-        self.country_of(relay).is_unknown()
     }
 }
 

@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use cepa_client::Wishes;
-use cepa_client::reach::Reach;
-use cepa_client::wishes::{
-    CircuitWishes, DormancyWishes, FetchWishes, GuardWishes, PathBiasWishes,
+use cepa_client::Overrides;
+use cepa_client::overrides::{
+    CircuitOverrides, DormancyOverrides, FetchOverrides, GuardOverrides, PathBiasOverrides,
 };
+use cepa_client::reach::Reach;
 use cepa_netdoc::policy::AddrPolicy;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
@@ -34,14 +34,14 @@ pub(super) struct WishTables<'a> {
 }
 
 impl WishTables<'_> {
-    /// The wishes.
-    pub(super) fn checked(self, source: &Source) -> Result<Wishes, Failure> {
-        Ok(Wishes {
+    /// The overrides.
+    pub(super) fn checked(self, source: &Source) -> Result<Overrides, Failure> {
+        Ok(Overrides {
             guards: self.guards.checked(source)?,
-            path_bias: self.path_bias.wishes(),
+            path_bias: self.path_bias.overrides(),
             circuits: self.circuits.checked(source)?,
-            fetches: self.fetches.wishes(),
-            dormancy: self.dormancy.wishes(),
+            fetches: self.fetches.overrides(),
+            dormancy: self.dormancy.overrides(),
         })
     }
 }
@@ -65,7 +65,7 @@ pub struct GuardsTable {
 }
 
 impl GuardsTable {
-    fn checked(&self, source: &Source) -> Result<GuardWishes, Failure> {
+    fn checked(&self, source: &Source) -> Result<GuardOverrides, Failure> {
         if let Some(used) = &self.used {
             let most = self.primary.filter(|primary| *primary > 0);
             source.expect(used, "used", "no more than `primary`", |used| {
@@ -73,7 +73,7 @@ impl GuardsTable {
             })?;
         }
         let count = |count: u16| usize::from(count);
-        Ok(GuardWishes {
+        Ok(GuardOverrides {
             used: self.used.as_ref().map(|used| count(*used.get_ref())),
             primary: self.primary.map(count),
             directory: self.directory.map(count),
@@ -119,8 +119,8 @@ pub struct PathBiasTable {
 }
 
 impl PathBiasTable {
-    fn wishes(&self) -> PathBiasWishes {
-        PathBiasWishes {
+    fn overrides(&self) -> PathBiasOverrides {
+        PathBiasOverrides {
             circuits_min: self.circuits_min,
             notice: self.notice,
             warn: self.warn,
@@ -166,14 +166,14 @@ pub struct CircuitsTable {
 }
 
 impl CircuitsTable {
-    fn checked(&self, source: &Source) -> Result<CircuitWishes, Failure> {
+    fn checked(&self, source: &Source) -> Result<CircuitOverrides, Failure> {
         if let Some(most) = &self.pending_max {
             source.expect(most, "pending_max", "from 1 to 1024", |most| {
                 (1..=PENDING_MAX).contains(most)
             })?;
         }
         let is_set = |secs: &u32| *secs > 0;
-        Ok(CircuitWishes {
+        Ok(CircuitOverrides {
             build: self.build_timeout.filter(is_set).map(secs),
             learns_nothing: self.learn_build_timeout == Some(false),
             available: (self.available_timeout.filter(is_set))
@@ -207,8 +207,8 @@ pub struct FetchesTable {
 }
 
 impl FetchesTable {
-    fn wishes(&self) -> FetchWishes {
-        FetchWishes {
+    fn overrides(&self) -> FetchOverrides {
+        FetchOverrides {
             no_network: self.network == Some(false),
             no_onions: self.onion_descriptors == Some(false),
             publishes_nothing: self.publish_onion_descriptors == Some(false),
@@ -238,8 +238,8 @@ pub struct DormancyTable {
 }
 
 impl DormancyTable {
-    fn wishes(&self) -> DormancyWishes {
-        DormancyWishes {
+    fn overrides(&self) -> DormancyOverrides {
+        DormancyOverrides {
             never: self.enabled == Some(false),
             after: self.after.map(secs),
             despite_idle_streams: self.idle_streams == Some(false),
@@ -317,12 +317,12 @@ mod tests {
     #[test]
     fn a_file_that_says_nothing_wishes_nothing() {
         let config = read("").unwrap();
-        assert_eq!(config.wishes, Wishes::default());
+        assert_eq!(config.overrides, Overrides::default());
         assert_eq!(config.rules.reach, Reach::default());
     }
 
     #[test]
-    fn all_that_may_be_wished() {
+    fn all_that_may_be_overridden() {
         let config = read(
             "[guards]\nused = 2\nprimary = 4\ndirectory = 5\nlifetime = 864000\n\
              [path_bias]\nnotice = 0.5\ndrop_guards = true\n\
@@ -336,13 +336,13 @@ mod tests {
              [reach]\naddresses = [\"accept *:443\"]\nipv4 = false\nprefer_ipv6 = true\n",
         );
         let config = config.unwrap();
-        let Wishes {
+        let Overrides {
             guards,
             path_bias,
             circuits,
             fetches,
             dormancy,
-        } = config.wishes;
+        } = config.overrides;
         assert_eq!(
             (guards.used, guards.primary, guards.directory),
             (Some(2), Some(4), Some(5))

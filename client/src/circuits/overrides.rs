@@ -1,5 +1,5 @@
 //! What an operator wants otherwise than the network has it, as far as circuits are concerned
-//! ([`crate::wishes`]).
+//! ([`crate::overrides`]).
 
 use cepa_crypto::Rng;
 use cepa_netdoc::params::Params;
@@ -11,29 +11,31 @@ use super::path_bias::PathBiasParams;
 use super::pool::Pool;
 use crate::context::Context;
 use crate::names::CircuitId;
+use crate::overrides::Overrides;
 use crate::select::choice::{Choice, Chosen};
 use crate::select::paths::{ExitNeed, LinkTarget};
-use crate::wishes::Wishes;
 
 /// Takes these from now on; guards and path bias heed them with the next consensus, which is to
 /// follow. False if they are those that there were.
-pub(crate) fn set(circuits: &mut Circuits, wishes: &Wishes, rng: &mut Rng) -> bool {
-    if !circuits.choice.set_wishes(wishes) {
+pub(crate) fn set(circuits: &mut Circuits, overrides: &Overrides, rng: &mut Rng) -> bool {
+    if !circuits.choice.set_overrides(overrides) {
         return false;
     }
-    let wishes = &wishes.circuits;
-    circuits.pool.pending_max = wishes.pending_max;
-    circuits.upkeep.remember_for(wishes.available, rng);
+    let overrides = &overrides.circuits;
+    circuits.pool.pending_max = overrides.pending_max;
+    circuits.upkeep.remember_for(overrides.available, rng);
     let params = BuildTimeParams::read(&Params::new());
-    circuits.build_times.set_params(params.wished(wishes));
+    circuits
+        .build_times
+        .set_params(params.overridden(overrides));
     true
 }
 
 /// A consensus is in force, by which times and shares are judged.
 pub(super) fn handle_params(circuits: &mut Circuits, params: &Params) {
-    let wishes = circuits.choice.wishes();
-    let build_times = BuildTimeParams::read(params).wished(&wishes.circuits);
-    let path_bias = PathBiasParams::read(params).wished(&wishes.path_bias);
+    let overrides = circuits.choice.overrides();
+    let build_times = BuildTimeParams::read(params).overridden(&overrides.circuits);
+    let path_bias = PathBiasParams::read(params).overridden(&overrides.path_bias);
     circuits.build_times.set_params(build_times);
     let sampled: Vec<_> = circuits.choice.guards.sampled().collect();
     circuits.path_bias.set(path_bias, &sampled);

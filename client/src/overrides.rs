@@ -2,28 +2,28 @@
 //! specification, and that options of `tor` say before them.
 //!
 //! A field without a value leaves it as it is. Whoever works with one reads it at that time, so
-//! that other wishes take effect at once ([`crate::Client::set_wishes`]).
+//! that other overrides take effect at once ([`crate::Client::set_overrides`]).
 
 use std::time::Duration;
 
 /// All of them.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Wishes {
+pub struct Overrides {
     /// How many guards there are, and for how long.
-    pub guards: GuardWishes,
+    pub guards: GuardOverrides,
     /// When a guard is said to fail circuits.
-    pub path_bias: PathBiasWishes,
+    pub path_bias: PathBiasOverrides,
     /// How long things may take, and how many of them there may be.
-    pub circuits: CircuitWishes,
+    pub circuits: CircuitOverrides,
     /// What is fetched and published.
-    pub fetches: FetchWishes,
+    pub fetches: FetchOverrides,
     /// When a client comes to rest.
-    pub dormancy: DormancyWishes,
+    pub dormancy: DormancyOverrides,
 }
 
 /// How many guards there are, and for how long (guard-spec A.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct GuardWishes {
+pub struct GuardOverrides {
     /// How many carry traffic (`NumEntryGuards`).
     pub used: Option<usize>,
     /// How many are primary (`NumPrimaryGuards`).
@@ -36,7 +36,7 @@ pub struct GuardWishes {
 
 /// When a guard is said to fail circuits (path-spec 7.4). Shares are from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct PathBiasWishes {
+pub struct PathBiasOverrides {
     /// Circuits before the first is said (`PathBiasCircThreshold`).
     pub circuits_min: Option<u32>,
     /// Fewer that stand are worth a line (`PathBiasNoticeRate`).
@@ -61,7 +61,7 @@ pub struct PathBiasWishes {
 
 /// How long circuits and streams may take, and how many circuits there may be.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CircuitWishes {
+pub struct CircuitOverrides {
     /// How long a circuit of three hops may take, until that is learnt (`CircuitBuildTimeout`).
     pub build: Option<Duration>,
     /// That is not learnt (`LearnCircuitBuildTimeout 0`).
@@ -84,7 +84,7 @@ pub struct CircuitWishes {
 
 /// What is left to a controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FetchWishes {
+pub struct FetchOverrides {
     /// No documents of the network are fetched (`FetchServerDescriptors 0`).
     pub no_network: bool,
     /// No descriptors of onion services are fetched for streams (`FetchHidServDescriptors 0`).
@@ -95,7 +95,7 @@ pub struct FetchWishes {
 
 /// When a client comes to rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct DormancyWishes {
+pub struct DormancyOverrides {
     /// It does not come to rest of itself (`DormantTimeoutEnabled 0`).
     pub never: bool,
     /// How long nobody may use it (`DormantClientTimeout`).

@@ -14,15 +14,15 @@ use crate::client::dormancy::DORMANT_AFTER;
 use crate::drawn::{Documents, DrawnRelay, start};
 use crate::onion::Purpose;
 use crate::onion::services::ServiceConfig;
+use crate::overrides::Overrides;
 use crate::select::reach::Reach;
 use crate::select::rules::{Permits, RelaySet, Rules};
-use crate::wishes::Wishes;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn wishing(change: impl FnOnce(&mut Wishes)) -> ClientConfig {
+fn overriding(change: impl FnOnce(&mut Overrides)) -> ClientConfig {
     let mut config = ClientConfig::default();
-    change(&mut config.wishes);
+    change(&mut config.overrides);
     config
 }
 
@@ -33,8 +33,8 @@ fn begun(config: ClientConfig) -> World {
     world
 }
 
-fn ready(change: impl FnOnce(&mut Wishes)) -> World {
-    World::drawn_as((42, 8), wishing(change))
+fn ready(change: impl FnOnce(&mut Overrides)) -> World {
+    World::drawn_as((42, 8), overriding(change))
 }
 
 fn set(words: &[&str]) -> RelaySet {
@@ -58,33 +58,33 @@ fn first_hops(world: &mut World, users: u8) -> BTreeSet<RsaId> {
 
 #[test]
 fn documents_may_be_left_to_a_controller() {
-    let mut world = begun(wishing(|wishes| wishes.fetches.no_network = true));
+    let mut world = begun(overriding(|overrides| overrides.fetches.no_network = true));
     world.wait(60 * SECOND);
     assert_eq!(world.net.documents_served, 0);
-    world.client.set_wishes(Wishes::default(), world.now);
+    world.client.set_overrides(Overrides::default(), world.now);
     world.wait(60 * SECOND);
     assert_eq!(world.client.bootstrap().percent, 100);
 }
 
 #[test]
-fn guards_are_as_many_as_wished() {
-    let mut world = ready(|wishes| {
-        wishes.guards.primary = Some(4);
-        wishes.guards.used = Some(2);
+fn guards_are_as_many_as_overridden() {
+    let mut world = ready(|overrides| {
+        overrides.guards.primary = Some(4);
+        overrides.guards.used = Some(2);
     });
     assert_eq!(world.client.guards().primary().len(), 4);
     assert_eq!(first_hops(&mut world, 24).len(), 2);
-    world.client.set_wishes(Wishes::default(), world.now);
+    world.client.set_overrides(Overrides::default(), world.now);
     assert_eq!(world.client.guards().primary().len(), 3);
 }
 
 #[test]
-fn a_guard_that_fails_too_much_is_given_up_where_that_is_wished() {
+fn a_guard_that_fails_too_much_is_given_up_where_that_as_overridden() {
     for drops in [false, true] {
-        let mut world = ready(|wishes| {
-            wishes.path_bias.circuits_min = Some(10);
-            wishes.path_bias.extreme = Some(0.9);
-            wishes.path_bias.drops = Some(drops);
+        let mut world = ready(|overrides| {
+            overrides.path_bias.circuits_min = Some(10);
+            overrides.path_bias.extreme = Some(0.9);
+            overrides.path_bias.drops = Some(drops);
         });
         let guard = world.client.guards().primary()[0];
         for _ in 0..100 {
@@ -99,12 +99,12 @@ fn a_guard_that_fails_too_much_is_given_up_where_that_is_wished() {
 }
 
 #[test]
-fn times_are_as_wished() {
-    let mut world = ready(|wishes| {
-        wishes.circuits.build = Some(30 * SECOND);
-        wishes.circuits.learns_nothing = true;
-        wishes.circuits.available = Some(300 * SECOND);
-        wishes.circuits.pending_max = Some(1);
+fn times_are_as_overridden() {
+    let mut world = ready(|overrides| {
+        overrides.circuits.build = Some(30 * SECOND);
+        overrides.circuits.learns_nothing = true;
+        overrides.circuits.available = Some(300 * SECOND);
+        overrides.circuits.pending_max = Some(1);
     });
     let times = &world.client.circuits.build_times;
     assert!(!times.is_learning());
@@ -131,7 +131,7 @@ fn times_are_as_wished() {
 
 #[test]
 fn the_first_time_out_is_the_wished_one_until_another_is_learnt() {
-    let world = ready(|wishes| wishes.circuits.build = Some(20 * SECOND));
+    let world = ready(|overrides| overrides.circuits.build = Some(20 * SECOND));
     let times = &world.client.circuits.build_times;
     assert!(times.is_learning());
     assert_eq!(times.timeout(3), 20 * SECOND);
@@ -139,7 +139,7 @@ fn the_first_time_out_is_the_wished_one_until_another_is_learnt() {
 
 #[test]
 fn streams_that_live_long_want_stable_relays() {
-    let mut world = ready(|wishes| wishes.circuits.long_lived_ports = Some(vec![443]));
+    let mut world = ready(|overrides| overrides.circuits.long_lived_ports = Some(vec![443]));
     let pool = &mut world.client.circuits.pool;
     let ids: Vec<_> = pool.iter().map(|(id, _)| id).collect();
     for id in &ids {
@@ -161,7 +161,7 @@ fn streams_that_live_long_want_stable_relays() {
 }
 
 #[test]
-fn as_much_is_known_as_wished() {
+fn as_much_is_known_as_overridden() {
     let mut rng = cepa_crypto::Rng::from_seed([3; 32]);
     let mut relays: Vec<_> = (1..=10).map(|n| DrawnRelay::new(n, &mut rng)).collect();
     for relay in &mut relays {
@@ -177,8 +177,8 @@ fn as_much_is_known_as_wished() {
 }
 
 #[test]
-fn rest_begins_as_wished() {
-    let mut world = begun(wishing(|wishes| wishes.dormancy.at_first = true));
+fn rest_begins_as_overridden() {
+    let mut world = begun(overriding(|overrides| overrides.dormancy.at_first = true));
     assert!(world.client.is_dormant());
     assert_eq!(world.net.documents_served, 0);
     let state = world.saved_state();
@@ -190,7 +190,7 @@ fn rest_begins_as_wished() {
     let mut again = World::start_with(state.clone(), start());
     again.run();
     assert!(again.client.is_dormant());
-    let woken = wishing(|wishes| wishes.dormancy.wakes_at_start = true);
+    let woken = overriding(|overrides| overrides.dormancy.wakes_at_start = true);
     let again = World::restarted((42, 8), woken, state, start());
     assert!(!again.client.is_dormant());
     let state = again.saved_state();
@@ -198,20 +198,20 @@ fn rest_begins_as_wished() {
 }
 
 #[test]
-fn rest_comes_when_it_is_wished() {
+fn rest_comes_when_it_as_overridden() {
     let after = |world: &mut World, secs| {
         world.wait(secs * SECOND);
         world.client.is_dormant()
     };
-    let mut soon = ready(|wishes| wishes.dormancy.after = Some(700 * SECOND));
+    let mut soon = ready(|overrides| overrides.dormancy.after = Some(700 * SECOND));
     assert!(!after(&mut soon, 600) && after(&mut soon, 200));
-    let mut never = ready(|wishes| wishes.dormancy.never = true);
+    let mut never = ready(|overrides| overrides.dormancy.never = true);
     never.client.dormancy.skip(2 * DORMANT_AFTER);
     assert!(!after(&mut never, 600));
     for is_enough in [true, false] {
-        let mut world = ready(|wishes| {
-            wishes.dormancy.after = Some(700 * SECOND);
-            wishes.dormancy.despite_idle_streams = !is_enough;
+        let mut world = ready(|overrides| {
+            overrides.dormancy.after = Some(700 * SECOND);
+            overrides.dormancy.despite_idle_streams = !is_enough;
         });
         let request = world.connect("example.net", 80, "", b"");
         let stream = world.connected(request);
@@ -326,9 +326,9 @@ fn layers_are_those_that_the_operator_names() {
 #[test]
 fn descriptors_may_be_fetched_by_a_controller_alone() {
     let mut net = hosted_in(World::ready(), |_| {});
-    let mut wishes = Wishes::default();
-    wishes.fetches.no_onions = true;
-    net.world.client.set_wishes(wishes, net.world.now);
+    let mut overrides = Overrides::default();
+    overrides.fetches.no_onions = true;
+    net.world.client.set_overrides(overrides, net.world.now);
     let request = net.world.connect(&net.host, 80, "", b"");
     net.world.run();
     assert_eq!(net.world.failed(request), SocksStatus::HS_DESC_NOT_FOUND);
@@ -342,7 +342,7 @@ fn descriptors_may_be_fetched_by_a_controller_alone() {
 
 #[test]
 fn descriptors_may_be_published_by_a_controller_alone() {
-    let mut world = ready(|wishes| wishes.fetches.publishes_nothing = true);
+    let mut world = ready(|overrides| overrides.fetches.publishes_nothing = true);
     let identity = cepa_crypto::ed25519::Keypair::from_seed(&[1; 32]).expand();
     let config = ServiceConfig::new(identity, vec![80]);
     let service = world.client.add_service(config, world.now);
@@ -357,7 +357,7 @@ fn descriptors_may_be_published_by_a_controller_alone() {
     };
     assert_eq!(uploads(&world), 0);
     assert!(world.published.is_empty());
-    world.client.set_wishes(Wishes::default(), world.now);
+    world.client.set_overrides(Overrides::default(), world.now);
     for _ in 0..20 {
         world.wait(SECOND);
     }
