@@ -27,11 +27,16 @@ use crate::error::{Failure, fail};
 /// Whether `Scrubbed` shows what it holds.
 static SHOWS_ADDRESSES: AtomicBool = AtomicBool::new(false);
 
+/// The filter that lets nothing pass.
+const NOTHING: &str = "off";
+
 /// The log of this process.
 static LOG: OnceLock<Log> = OnceLock::new();
 
 struct Log {
     filter: reload::Handle<EnvFilter, Registry>,
+    /// What controllers hear, whatever is written.
+    heard: reload::Handle<EnvFilter, Registry>,
     output: Output,
     state: Mutex<State>,
 }
@@ -46,7 +51,8 @@ struct State {
 pub fn start(config: &LogConfig) -> Result<(), Failure> {
     SHOWS_ADDRESSES.store(config.addresses, Ordering::Relaxed);
     style::set_granularity(config.granularity_ms);
-    let (layer, filter) = reload::Layer::new(filter(config.level())?);
+    let (written, filter) = reload::Layer::new(filter(config.level())?);
+    let (to_be_heard, heard) = reload::Layer::new(EnvFilter::new(NOTHING));
     let output = Output::open(&config.places, config.truncates)?;
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(output.clone())
@@ -61,10 +67,10 @@ pub fn start(config: &LogConfig) -> Result<(), Failure> {
         }
         LogStyle::Tor => lines.with_ansi(false).event_format(style::Tor).boxed(),
     };
-    let subscriber = tracing_subscriber::registry()
-        .with(layer)
-        .with(lines)
-        .with(ear::Ear);
+    let subscriber = tracing_subscriber::registry().with(vec![
+        lines.with_filter(written).boxed(),
+        ear::Ear.with_filter(to_be_heard).boxed(),
+    ]);
     // Fails only if a subscriber is set already, as in tests.
     if subscriber.try_init().is_ok() {
         let state = Mutex::new(State {
@@ -73,6 +79,7 @@ pub fn start(config: &LogConfig) -> Result<(), Failure> {
         });
         let _ = LOG.set(Log {
             filter,
+            heard,
             output,
             state,
         });
@@ -92,6 +99,18 @@ pub fn change(config: &LogConfig) -> Result<(), Failure> {
     SHOWS_ADDRESSES.store(config.addresses, Ordering::Relaxed);
     state.config = config.clone();
     Ok(())
+}
+
+/// Has controllers hear lines of this level and of those that matter more, also where they are not
+/// written; none: no line.
+pub(crate) fn hear(level: Option<tracing::Level>) {
+    if !ear::listen(level) {
+        return;
+    }
+    let filter = level.map_or_else(|| NOTHING.to_owned(), |level| directives(level.into()));
+    if let Some(log) = LOG.get() {
+        let _ = log.heard.reload(EnvFilter::new(filter));
+    }
 }
 
 /// Opens the log's file anew, where there is one.
@@ -132,6 +151,18 @@ fn filter(level: Level) -> Result<EnvFilter, Failure> {
             Err(error) => fail("wrong filter", "CEPA_LOG", error),
         },
         Err(_) => Ok(EnvFilter::new(directives(level))),
+    }
+}
+
+impl From<tracing::Level> for Level {
+    fn from(level: tracing::Level) -> Self {
+        match level {
+            tracing::Level::ERROR => Level::Error,
+            tracing::Level::WARN => Level::Warn,
+            tracing::Level::INFO => Level::Info,
+            tracing::Level::DEBUG => Level::Debug,
+            tracing::Level::TRACE => Level::Trace,
+        }
     }
 }
 

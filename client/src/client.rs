@@ -324,7 +324,13 @@ impl Client {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
         self.shared.plane.handle_timeout(now);
-        self.shared.listener.handle_timeout(self.traffic, now);
+        if self.shared.listener.handle_timeout(self.traffic, now) {
+            let shared = &mut self.shared;
+            let pool = &self.circuits.pool;
+            circuits::status::tell_carried(pool, &mut shared.plane, &mut shared.listener);
+            self.streams
+                .tell_carried(&mut shared.plane, &mut shared.listener);
+        }
         self.run_download(now);
         self.onion.handle_timeout(now);
         self.review(now);

@@ -8,6 +8,7 @@
 
 mod bootstrap;
 pub(crate) mod bridges;
+mod descriptors;
 pub(crate) mod fetches;
 mod skew;
 mod sources;
@@ -19,7 +20,7 @@ use cepa_crypto::{Rng, RsaId};
 use cepa_dir::fetch::{self, FetchId as DownloadId, Interest, Refusal, Reply};
 use cepa_dir::{DirectoryDownload, NetworkFile, NetworkView};
 use cepa_netdoc::authcert::AuthCert;
-use cepa_netdoc::consensus::ConsensusText;
+use cepa_netdoc::consensus::{ConsensusText, Flavour};
 use cepa_netdoc::microdesc::Microdesc;
 use cepa_wire::end::EndReason;
 use cepa_wire::{Now, Repeats};
@@ -33,6 +34,7 @@ use crate::status::bootstrap::BootstrapStatus;
 use crate::status::{ConsensusStatus, Event};
 use bootstrap::Facts;
 use bridges::BridgeFetches;
+pub use descriptors::Descriptors;
 use fetches::{Fetches, STAGGER, STAGGER_TESTING};
 
 /// The documents of a client, and their fetches.
@@ -41,6 +43,7 @@ pub(crate) struct Directory {
     download: DirectoryDownload,
     pub(crate) fetches: Fetches,
     pub(crate) bridges: BridgeFetches,
+    pub(crate) descriptors: Descriptors,
     bootstrap: BootstrapStatus,
     /// How far the clock of a directory is ahead of ours, in seconds.
     skew_secs: Option<i64>,
@@ -66,6 +69,7 @@ impl Directory {
             download: DirectoryDownload::new(Arc::clone(network), Interest::client(), now),
             fetches: Fetches::default(),
             bridges: BridgeFetches::default(),
+            descriptors: Descriptors::default(),
             bootstrap: BootstrapStatus::default(),
             skew_secs: None,
             skewed: Repeats::default(),
@@ -103,6 +107,18 @@ impl Directory {
         self.download.restore_microdescs(found);
         // They were kept already.
         while self.download.poll_command().is_some() {}
+    }
+
+    /// Server descriptors are kept from now on, for whoever reads them.
+    pub(crate) fn want_descriptors(&mut self, now: Now) {
+        if self.descriptors.want() {
+            self.download.want_server_descs(now);
+        }
+    }
+
+    /// The consensus that lists server descriptors, where those are kept.
+    pub(crate) fn ns_consensus(&self) -> Option<&ConsensusText> {
+        self.download.consensus(Flavour::Ns)
     }
 
     /// The relays for paths, once there is a consensus.
@@ -175,6 +191,9 @@ impl Directory {
                 self.fetches.insert(id, request, sources);
                 self.ask_next(id, circuits, shared, now);
             }
+            fetch::Command::Consensus(text) if text.consensus().flavour == Flavour::Ns => {
+                self.descriptors.prune(text.consensus());
+            }
             fetch::Command::Consensus(text) => {
                 let routers = text.consensus().routers.iter();
                 let saved = Saved::Consensus {
@@ -216,7 +235,11 @@ impl Directory {
                 }
             }
             fetch::Command::Useless(id) => self.fetches.note_useless(id, now),
-            fetch::Command::ServerDescs(_) | fetch::Command::ExtraInfos(_) => {}
+            fetch::Command::ServerDescs(found) => {
+                let relays = self.descriptors.take(found);
+                shared.listener.tell(|| Event::ServerDescriptors(relays));
+            }
+            fetch::Command::ExtraInfos(_) => {}
         }
         Brought::Nothing
     }

@@ -25,6 +25,7 @@ mod streams;
 pub use client::Client;
 pub use command::{Command, Saved, SavedState};
 pub use config::{ClientConfig, Directory, PaddingLevel, PaddingLevelError};
+pub use directory::Descriptors;
 pub use isolation::{Isolation, IsolationRules, Protocol};
 pub use names::{CircuitId, FetchId, LinkId, RequestId};
 pub use overrides::Overrides;

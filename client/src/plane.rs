@@ -11,6 +11,7 @@
 //! high mark of a circuit's queue, inbound bytes by the stream's window. Cells are encrypted and
 //! decrypted in place. A key of what is gone is harmless everywhere.
 
+mod carried;
 mod channels;
 mod circuits;
 mod event;
@@ -29,6 +30,7 @@ use cepa_crypto::Rng;
 use cepa_link::ChannelKey;
 use slotmap::SlotMap;
 
+pub use carried::{CircuitCarried, StreamCarried};
 pub use cepa_circuit::handshake::{HopKey, HopSpec};
 pub use channels::ChannelClose;
 pub use circuits::{
@@ -46,6 +48,7 @@ pub struct Plane {
     streams: streams::PlaneStreams,
     padding: padding::Padding,
     ledger: memory::Ledger,
+    pub(crate) carried: carried::Carried,
     /// The consensus's `sendme_accept_min_version`, for circuits to come.
     sendme_min: u8,
     events: VecDeque<Event>,
@@ -62,6 +65,7 @@ impl Plane {
             streams: streams::PlaneStreams::default(),
             padding: padding::Padding::default(),
             ledger: memory::Ledger::default(),
+            carried: carried::Carried::default(),
             sendme_min: 0,
             events: VecDeque::new(),
             rng,

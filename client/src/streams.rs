@@ -34,7 +34,7 @@ use crate::context::Context;
 use crate::isolation::Isolation;
 use crate::names::{CircuitId, RequestId};
 use crate::onion::Onion;
-use crate::plane::{StreamPlace, StreamTarget};
+use crate::plane::{Plane, StreamPlace, StreamTarget};
 use crate::select::paths::{ExitNeed, PathError};
 use crate::status::{Listener, StreamChange, StreamEnd, StreamStatus};
 use address_map::AddressMap;
@@ -280,7 +280,9 @@ impl Streams {
     ) -> bool {
         let circuit = ctx.plane.stream_circuit(stream);
         ctx.plane.stream_close(stream, reason, ctx.now);
+        let carried = ctx.plane.carried.take_stream(stream);
         if let Some((status, end)) = self.open.remove(&stream) {
+            ctx.listener.tell_stream_carried(status.id, carried);
             // Perhaps its far end closed it before, or a controller.
             let end = end.unwrap_or(StreamEnd::Ours(reason));
             ctx.listener
@@ -343,6 +345,14 @@ impl Streams {
     pub(crate) fn has(&self, id: RequestId) -> bool {
         let mut open = self.open.values();
         self.by_id.contains_key(&id) || open.any(|(status, _)| status.id == id)
+    }
+
+    /// Tells what streams have carried.
+    pub(crate) fn tell_carried(&self, plane: &mut Plane, listener: &mut Listener) {
+        for (stream, (status, _)) in &self.open {
+            let carried = plane.carried.take_stream(*stream);
+            listener.tell_stream_carried(status.id, carried);
+        }
     }
 
     /// The streams, the oldest first.

@@ -241,6 +241,13 @@ impl Conf {
         reply.fold(Reply::default(), |reply, line| reply.line(250, line))
     }
 
+    /// Whether an option that is yes or no is set to this.
+    pub(crate) fn is_set_to(&self, name: &str, value: &str) -> bool {
+        let option = known(name);
+        let values = option.map(|option| self.settings.texts(option));
+        values.is_some_and(|values| values.iter().any(|(_, text)| *text == value))
+    }
+
     /// The values of an option; its default, if it is not written.
     fn values(&self, option: &'static OptionInfo) -> Vec<(&'static str, &str)> {
         let mut values = self.settings.texts(option);

@@ -79,7 +79,7 @@ pub(crate) fn hear<R: Driven>(role: &mut R, heard: Heard) -> Goes {
 /// Sees to it that what is wanted is told.
 fn listen<R: Driven>(role: &mut R) {
     let wanted = role.desk().wanted();
-    logs::ear::listen(desk::log_level(&wanted));
+    logs::hear(desk::log_level(&wanted));
     role.wanted(&wanted);
 }
 

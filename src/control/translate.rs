@@ -2,6 +2,7 @@
 //!
 //! Nothing is kept here: each event is made of one of the client's, or of a snapshot.
 
+mod carried;
 mod onion;
 
 use std::net::{IpAddr, SocketAddr};
@@ -54,6 +55,16 @@ pub(crate) fn events(happened: &status::Event, client: &Client, now: SystemTime)
             read: traffic.read_bytes,
             written: traffic.written_bytes,
         }],
+        status::Event::CircuitCarried { circuit, carried } => {
+            vec![Event::CircuitBandwidth(carried::of_circuit(
+                *circuit, carried, now,
+            ))]
+        }
+        status::Event::StreamCarried { stream, carried } => {
+            vec![Event::StreamBandwidth(carried::of_stream(
+                *stream, carried, now,
+            ))]
+        }
         status::Event::BuildTimes { change, times } => vec![build_times(*change, times)],
         status::Event::Consensus(_) => vec![
             Event::NewConsensus(super::entries(client.view())),
@@ -76,6 +87,14 @@ pub(crate) fn events(happened: &status::Event, client: &Client, now: SystemTime)
         status::Event::OnionDescriptor { change, transfer } => {
             onion::events(*change, transfer, client)
         }
+        status::Event::ServerDescriptors(relays) if relays.is_empty() => Vec::new(),
+        status::Event::ServerDescriptors(relays) => {
+            let name = |id: &RsaId| LongName {
+                id: *id,
+                nickname: client.nickname(id).map(str::to_owned),
+            };
+            vec![Event::NewDesc(relays.iter().map(name).collect())]
+        }
         // Names of relays are not told with these, and a lack of events is none.
         status::Event::Descriptors(_) | status::Event::Missed(_) => Vec::new(),
     }
@@ -83,7 +102,11 @@ pub(crate) fn events(happened: &status::Event, client: &Client, now: SystemTime)
 
 /// The number by which controllers know a stream: 0 is none for them.
 pub(crate) fn stream_id(stream: &StreamStatus) -> u64 {
-    stream.id.0 + 1
+    number_of(stream.id)
+}
+
+fn number_of(stream: cepa_client::RequestId) -> u64 {
+    stream.0 + 1
 }
 
 /// The stream of such a number, if it is one.
@@ -156,7 +179,8 @@ fn build_times(change: BuildTimesChange, times: &status::BuildTimesStatus) -> Ev
         quantile: times.quantile,
         timeout_rate: times.late,
         close_ms: millis(times.close),
-        close_rate: None,
+        // None is closed of which it is not known how long it would have taken.
+        close_rate: Some(0.0),
     })
 }
 

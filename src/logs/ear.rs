@@ -1,7 +1,7 @@
 //! Lines of the log for whoever listens (the events DEBUG to ERR of controllers).
 //!
 //! ```text
-//! tracing ─▶ what the log has ─▶ Ear (up to the level that is wanted) ─▶ a queue ─▶ heard()
+//! tracing ─▶ Ear (up to the level that is wanted, whatever is written) ─▶ a queue ─▶ heard()
 //! ```
 //! Nothing is kept while nobody listens; what comes while the queue is full is dropped.
 
@@ -32,10 +32,11 @@ fn lines() -> MutexGuard<'static, VecDeque<(Level, String)>> {
     LINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has lines of this level, and of those that matter more, heard from now on, as far as the log has
-/// them; none: no line.
-pub(crate) fn listen(level: Option<Level>) {
-    WANTED.store(level.map_or(0, number), Ordering::Relaxed);
+/// Has lines of this level, and of those that matter more, heard from now on; none: no line. True
+/// if that is another level than before.
+pub(super) fn listen(level: Option<Level>) -> bool {
+    let wanted = level.map_or(0, number);
+    WANTED.swap(wanted, Ordering::Relaxed) != wanted
 }
 
 fn number(level: Level) -> u8 {

@@ -189,6 +189,7 @@ async fn serve(
         rng,
     };
     runner.know(client_keys);
+    control::options::fetch_descriptors(&runner);
     runner.ports = ports.serve(&runner.applications);
     runner.reporter.report(&Stage::Listening);
     tokio::task::spawn_local(Rc::clone(&worker).run_timer());

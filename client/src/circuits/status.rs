@@ -4,7 +4,7 @@ use cepa_dir::NetworkView;
 use cepa_wire::Now;
 
 use super::Circuits;
-use super::pool::Entry;
+use super::pool::{Entry, Pool};
 use crate::context::Context;
 use crate::names::CircuitId;
 use crate::plane::Plane;
@@ -82,6 +82,20 @@ impl Circuits {
         let is_live = !self.build_times.is_silent();
         if std::mem::replace(&mut self.is_live, is_live) != is_live {
             listener.tell(|| Event::Liveness(is_live));
+        }
+    }
+}
+
+/// Tells what circuits have carried since they were last asked.
+pub(crate) fn tell_carried(pool: &Pool, plane: &mut Plane, listener: &mut Listener) {
+    for (circuit, entry) in pool.iter() {
+        let status = entry
+            .key()
+            .and_then(|key| Some((key, plane.circuit_status(key)?)));
+        let carried =
+            status.and_then(|(key, status)| plane.carried.take_circuit(key, status.dropped_cells));
+        if let Some(carried) = carried {
+            listener.tell(|| Event::CircuitCarried { circuit, carried });
         }
     }
 }

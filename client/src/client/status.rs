@@ -6,6 +6,7 @@ use cepa_wire::Now;
 
 use super::Client;
 use crate::circuits;
+use crate::directory::Descriptors;
 use crate::names::{CircuitId, RequestId};
 use crate::onion::services::ServiceStatus;
 use crate::select::guards::Guards;
@@ -63,6 +64,24 @@ impl Client {
     #[must_use]
     pub fn view(&self) -> Option<&NetworkView> {
         self.directory.view()
+    }
+
+    /// Server descriptors are kept from now on, though no path needs them, until the process ends.
+    pub fn want_descriptors(&mut self, now: Now) {
+        self.directory.want_descriptors(now);
+        self.settle(now);
+    }
+
+    /// The server descriptors that are kept.
+    #[must_use]
+    pub fn descriptors(&self) -> &Descriptors {
+        &self.directory.descriptors
+    }
+
+    /// The text of the consensus that lists server descriptors, where those are kept.
+    #[must_use]
+    pub fn ns_consensus(&self) -> Option<&str> {
+        Some(&**self.directory.ns_consensus()?.text())
     }
 
     /// The consensus in force.

@@ -14,11 +14,12 @@ use std::time::Instant;
 
 use cepa_circuit::origin::{BuildError, Dropped, OriginCircuit, OriginViolation, Received};
 use cepa_circuit::{CircuitKey, Congestion, HalfClosed, LocalQueue, Stream, StreamKey};
+use cepa_crypto::Rng;
 use cepa_crypto::layer::HopLayer;
-use cepa_link::{AllocateError, ChannelKey};
+use cepa_link::{AllocateError, Channel, ChannelKey};
 use cepa_wire::Now;
 use cepa_wire::begin::Begin;
-use cepa_wire::cell::CellBuf;
+use cepa_wire::cell::{self, CellBuf, Command};
 use cepa_wire::destroy::DestroyReason;
 use cepa_wire::end::EndReason;
 use cepa_wire::relay::{RelayCommand, StreamId};
@@ -140,6 +141,25 @@ impl OnionUse {
     }
 }
 
+/// What a cell was.
+struct Taken<'c> {
+    received: Result<Received<'c>, OriginViolation>,
+    /// Cells that were sent for it.
+    sent: usize,
+    /// One of them had no room.
+    is_full: bool,
+}
+
+impl Taken<'_> {
+    /// Bytes of a message in it.
+    fn body_bytes(&self) -> usize {
+        match &self.received {
+            Ok(Received::Message { data, .. }) => data.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// A circuit and its streams.
 #[derive(Debug)]
 pub(super) struct Circuit {
@@ -174,6 +194,34 @@ impl Circuit {
             heard_at: now.mono,
             onion: OnionUse::default(),
             padding: CircuitPadding::default(),
+        }
+    }
+
+    /// Takes a cell of its first hop's; what it is to answer at once is queued.
+    fn take_cell<'c>(
+        &mut self,
+        cell: &'c mut CellBuf,
+        on: &mut Channel,
+        rng: &mut Rng,
+        now: Now,
+    ) -> Taken<'c> {
+        self.heard_at = now.mono;
+        let circ_id = self.origin.circ_id();
+        let queue = LocalQueue {
+            cells: on.queued(circ_id),
+            is_blocked: on.is_blocked(circ_id),
+        };
+        let (mut sent, mut is_full) = (0, false);
+        let mut send = |cell: &CellBuf| {
+            sent += 1;
+            is_full |= on.queue(cell, now).is_err();
+        };
+        let origin = &mut self.origin;
+        let received = origin.handle_cell(cell, queue, rng, &mut send, now.mono);
+        Taken {
+            received,
+            sent,
+            is_full,
         }
     }
 
@@ -350,6 +398,7 @@ impl Plane {
         let mut send = |cell: &CellBuf| full |= on.queue(cell, now).is_err();
         circuit.origin.extend(hop, &mut self.rng, &mut send)?;
         self.channels.sent(circuit.channel, true, now);
+        self.carried.went(key, 0);
         if full {
             self.destroy_circuit(key, CircuitClose::QueueFull);
         }
@@ -376,27 +425,19 @@ impl Plane {
         let Some(on) = self.channels.channel_mut(circuit.channel) else {
             return;
         };
-        circuit.heard_at = now.mono;
-        let circ_id = circuit.origin.circ_id();
-        let queue = LocalQueue {
-            cells: on.queued(circ_id),
-            is_blocked: on.is_blocked(circ_id),
-        };
-        let (mut sent, mut full) = (false, false);
-        let mut send = |cell: &CellBuf| {
-            sent = true;
-            full |= on.queue(cell, now).is_err();
-        };
-        let received = circuit
-            .origin
-            .handle_cell(cell, queue, &mut self.rng, &mut send, now.mono);
-        if sent {
-            self.channels.sent(circuit.channel, false, now);
+        let is_relay = cell::command(cell) == Command::RELAY;
+        let taken = circuit.take_cell(cell, on, &mut self.rng, now);
+        if is_relay {
+            self.carried.came(key, taken.body_bytes());
         }
-        if full {
+        if taken.sent > 0 {
+            self.channels.sent(circuit.channel, false, now);
+            (0..taken.sent).for_each(|_| self.carried.went(key, 0));
+        }
+        if taken.is_full {
             return self.destroy_circuit(key, CircuitClose::QueueFull);
         }
-        match received {
+        match taken.received {
             Ok(Received::Message {
                 hop,
                 command,
@@ -468,6 +509,7 @@ impl Plane {
             return false;
         };
         self.padding.note(command);
+        self.carried.went(key, data.len());
         let channel = circuit.channel;
         let is_queued = self
             .channels
@@ -496,6 +538,7 @@ impl Plane {
         if let Some(on) = self.channels.channel_mut(circuit.channel) {
             on.remove(circuit.origin.circ_id());
         }
+        self.carried.forget_circuit(key);
         for stream in circuit.streams.values() {
             self.end_stream(*stream, EndReason::DESTROY.into());
         }

@@ -334,6 +334,7 @@ impl Plane {
             }
             let (circuit, hop, id) = (entry.circuit, entry.hop, entry.stream.id());
             entry.stream.packaged(data.len());
+            self.carried.moved(key, 0, data.len());
             if !self.send_message(circuit, hop, RelayCommand::DATA, id, data, now) {
                 return;
             }

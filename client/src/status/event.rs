@@ -24,8 +24,8 @@ use super::{
     BuildTimesStatus, CircuitPurpose, CircuitStatus, ConsensusStatus, LinkStatus, StreamStatus,
     Traffic,
 };
-use crate::names::CircuitId;
-use crate::plane::CircuitClose;
+use crate::names::{CircuitId, RequestId};
+use crate::plane::{CircuitCarried, CircuitClose, StreamCarried};
 use crate::select::guards::GuardChange;
 use crate::status::bootstrap::BootstrapStatus;
 
@@ -69,6 +69,20 @@ pub enum Event {
     },
     /// Bytes that links have carried in about a second.
     Bandwidth(Traffic),
+    /// What a circuit has carried since that was last told.
+    CircuitCarried {
+        /// The circuit.
+        circuit: CircuitId,
+        /// What it has carried.
+        carried: CircuitCarried,
+    },
+    /// What a stream has carried since that was last told.
+    StreamCarried {
+        /// The stream.
+        stream: RequestId,
+        /// What it has carried.
+        carried: StreamCarried,
+    },
     /// Circuits may take another time than before.
     BuildTimes {
         /// Why they may.
@@ -87,6 +101,8 @@ pub enum Event {
     Consensus(ConsensusStatus),
     /// So many microdescriptors of relays came.
     Descriptors(usize),
+    /// The server descriptors of these relays came.
+    ServerDescriptors(Vec<RsaId>),
     /// The client is further than before.
     Bootstrap(BootstrapStatus),
     /// A name was looked up, or a connection to it has shown its address.
@@ -298,6 +314,16 @@ impl Listener {
         }
     }
 
+    /// Tells what a stream has carried, if anything.
+    pub(crate) fn tell_stream_carried(&mut self, id: RequestId, carried: Option<StreamCarried>) {
+        if let Some(carried) = carried {
+            self.tell(|| Event::StreamCarried {
+                stream: id,
+                carried,
+            });
+        }
+    }
+
     /// Tells what `event` makes, if anybody listens.
     pub(crate) fn tell(&mut self, event: impl FnOnce() -> Event) {
         if !self.listens() {
@@ -314,10 +340,10 @@ impl Listener {
         self.events.push_back(event());
     }
 
-    /// Tells what was carried, if that is due.
-    pub(crate) fn handle_timeout(&mut self, traffic: Traffic, now: Now) {
+    /// Tells what was carried, if that is due: what circuits and streams have carried is then, too.
+    pub(crate) fn handle_timeout(&mut self, traffic: Traffic, now: Now) -> bool {
         if self.bandwidth_at.is_none_or(|at| at > now.mono) {
-            return;
+            return false;
         }
         self.bandwidth_at = Some(now.mono + BANDWIDTH_EVERY);
         let before = std::mem::replace(&mut self.told, traffic);
@@ -327,6 +353,7 @@ impl Listener {
                 written_bytes: traffic.written_bytes.saturating_sub(before.written_bytes),
             })
         });
+        true
     }
 
     /// When that is due.

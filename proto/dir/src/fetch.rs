@@ -258,6 +258,17 @@ impl DirectoryDownload {
         }
     }
 
+    /// Server descriptors are kept up to date from now on, too, by the consensus that lists them.
+    pub fn want_server_descs(&mut self, now: Now) {
+        self.interest.server_descs = true;
+        if !self.interest.flavours.contains(&Flavour::Ns) {
+            let (is_cache, is_testing) = (self.interest.is_cache, self.network.is_testing);
+            self.interest.flavours.push(Flavour::Ns);
+            let slot = Slot::new(Flavour::Ns, is_cache, is_testing, now);
+            self.slots.push(slot);
+        }
+    }
+
     /// Takes certificates that were kept, before anything else.
     pub fn restore_certificates(&mut self, certs: impl IntoIterator<Item = AuthCert>, now: Now) {
         for cert in certs {

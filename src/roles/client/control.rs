@@ -6,7 +6,7 @@
 
 mod by_hand;
 mod info;
-mod options;
+pub(super) mod options;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -201,6 +201,7 @@ impl Runner {
     /// Hears a controller; whether the process goes on.
     pub(super) fn goes_on(&mut self, heard: Heard, reread: &Reread<ClientConfig>) -> bool {
         let goes = hear(self, heard);
+        options::fetch_descriptors(self);
         if goes == Goes::Reload {
             self.reload(reread);
         }

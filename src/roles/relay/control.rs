@@ -62,20 +62,9 @@ pub(in crate::roles) const EVENTS: [EventKind; 13] = [
     EventKind::ConfChanged,
 ];
 
-/// Signals that are acted upon.
-pub(in crate::roles) const SIGNALS: &[Signal] = &[
-    Signal::Reload,
-    Signal::Hup,
-    Signal::Shutdown,
-    Signal::Dump,
-    Signal::Usr1,
-    Signal::Debug,
-    Signal::Usr2,
-    Signal::Halt,
-    Signal::Term,
-    Signal::Int,
-    Signal::Heartbeat,
-];
+/// Signals that are taken: all of `tor`'s, as programs send NEWNYM whatever they are connected to.
+/// Those about circuits of its own, about answers of exits and about rest find nothing at a relay.
+pub(in crate::roles) const SIGNALS: &[Signal] = Signal::ALL;
 
 /// What can be asked, by its name and what `info/names` says of it.
 pub(in crate::roles) const KEYS: &[Key] = &[

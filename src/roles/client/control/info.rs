@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use cepa_client::address_map::MappedBy;
 use cepa_client::{Client, Phase};
+use cepa_control::command::ServerSpec;
 use cepa_control::event::StatusEvent;
 use cepa_control::text::service_id;
 use cepa_control::{EventKind, Refusal};
@@ -12,10 +13,10 @@ use cepa_crypto::onion::OnionAddress;
 use super::super::Runner;
 use super::ConnectionId;
 use crate::config::Listener;
-use crate::control::{Key, quoted, translate};
+use crate::control::{Key, quoted, relay_named, translate};
 
 /// Events that happen here.
-pub(super) const EVENTS: [EventKind; 22] = [
+pub(super) const EVENTS: [EventKind; 25] = [
     EventKind::Circ,
     EventKind::CircMinor,
     EventKind::Stream,
@@ -26,21 +27,25 @@ pub(super) const EVENTS: [EventKind; 22] = [
     EventKind::Notice,
     EventKind::Warn,
     EventKind::Err,
+    EventKind::NewDesc,
     EventKind::AddrMap,
     EventKind::StatusGeneral,
     EventKind::StatusClient,
     EventKind::Guard,
     EventKind::Ns,
+    EventKind::StreamBw,
     EventKind::NewConsensus,
     EventKind::BuildTimeoutSet,
     EventKind::Signal,
     EventKind::ConfChanged,
+    EventKind::CircBw,
     EventKind::HsDesc,
     EventKind::HsDescContent,
     EventKind::NetworkLiveness,
 ];
 
-/// What can be asked, by its name and what `info/names` says of it.
+/// What can be asked, by its name and what `info/names` says of it. What is answered only where
+/// server descriptors are fetched is not listed.
 pub(super) const KEYS: [Key; 29] = [
     (
         "accounting/enabled",
@@ -63,7 +68,10 @@ pub(super) const KEYS: [Key; 29] = [
         "circuit-status",
         "List of current circuits originating here.",
     ),
-    ("desc/all-recent", "Router descriptors; a client has none."),
+    (
+        "desc/all-recent",
+        "Router descriptors, where they are fetched.",
+    ),
     (
         "desc/download-enabled",
         "Do we try to download router descriptors?",
@@ -133,7 +141,7 @@ impl Runner {
         let config = &self.given.config;
         Ok(match key {
             "md/download-enabled" => "1".to_owned(),
-            "desc/download-enabled" | "accounting/enabled" => "0".to_owned(),
+            "accounting/enabled" => "0".to_owned(),
             "net/listeners/socks"
             | "net/listeners/dns"
             | "net/listeners/httptunnel"
@@ -157,16 +165,37 @@ impl Runner {
             "net/listeners/dir"
             | "net/listeners/extor"
             | "net/listeners/natd"
-            | "net/listeners/or"
-            | "desc/all-recent" => String::new(),
+            | "net/listeners/or" => String::new(),
             "onions/current" => onions(self.given.onions.get(&id)),
             "onions/detached" => onions(Some(&self.given.detached)),
-            _ => match nowhere(key) {
-                Some(refusal) => return Err(refusal),
-                None => self.worker.peek(|client| of_client(client, key))?,
+            _ => match self.worker.peek(|client| described(client, key)) {
+                Some(told) => told?,
+                None => match nowhere(key) {
+                    Some(refusal) => return Err(refusal),
+                    None => self.worker.peek(|client| of_client(client, key))?,
+                },
             },
         })
     }
+}
+
+/// What is answered of server descriptors; none where they are not kept.
+fn described(client: &Client, key: &str) -> Option<Result<String, Refusal>> {
+    let (kept, unknown) = (client.descriptors(), || Refusal::Key(key.to_owned()));
+    match key {
+        "desc/download-enabled" => return Some(Ok(u8::from(kept.is_wanted()).to_string())),
+        "desc/all-recent" => return Some(Ok(kept.all().collect())),
+        _ if !kept.is_wanted() => return None,
+        "dir/status-vote/current/consensus" => {
+            return client.ns_consensus().map(|text| Ok(text.to_owned()));
+        }
+        _ => {}
+    }
+    let name = key.strip_prefix("desc/id/");
+    let name = name.or_else(|| key.strip_prefix("desc/name/"))?;
+    let relay = ServerSpec::parse(name).and_then(|one| relay_named(client.view()?, &one));
+    let text = relay.and_then(|relay| kept.of(&relay));
+    Some(text.map(str::to_owned).ok_or_else(unknown))
 }
 
 /// What no client can tell, in `tor`'s words.

@@ -19,3 +19,17 @@ pub(super) fn put(runner: &mut Runner, changed: &Changed) -> Result<(), Failure>
     runner.apply(&ClientConfig { log, ..read })?;
     Ok(())
 }
+
+/// Server descriptors are fetched where an option of `tor`'s asks for what ours needs not.
+pub(in crate::roles::client) fn fetch_descriptors(runner: &Runner) {
+    let asked = [
+        ("UseMicrodescriptors", "0"),
+        ("FetchUselessDescriptors", "1"),
+    ];
+    if asked
+        .iter()
+        .any(|(name, value)| runner.conf.is_set_to(name, value))
+    {
+        runner.worker.with(cepa_client::Client::want_descriptors);
+    }
+}

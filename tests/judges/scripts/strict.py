@@ -26,8 +26,11 @@ logging.getLogger("aiostem").addHandler(Wrong())
 
 async def fetch(name):
     reader, writer = await asyncio.open_connection("127.0.0.1", SOCKS)
-    writer.write(b"\x05\x01\x02\x01" + bytes([len(name)]) + name.encode() + b"\x01x")
-    await reader.readexactly(4)
+    # tor reads on only when more comes.
+    writer.write(b"\x05\x01\x02")
+    await reader.readexactly(2)
+    writer.write(b"\x01" + bytes([len(name)]) + name.encode() + b"\x01x")
+    await reader.readexactly(2)
     writer.write(b"\x05\x01\x00\x01\x7f\0\0\1" + WEB.to_bytes(2, "big"))
     reply = await reader.readexactly(10)
     writer.write(b"GET /bytes/1000 HTTP/1.0\r\n\r\n")

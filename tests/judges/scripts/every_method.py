@@ -54,8 +54,11 @@ def fetch(host, port, isolation, started=None):
     with socket.create_connection(("127.0.0.1", SOCKS)) as proxy:
         proxy.settimeout(90)
         name = isolation.encode()
-        proxy.sendall(b"\x05\x01\x02\x01" + bytes([len(name)]) + name + b"\x01x")
-        proxy.recv(2), proxy.recv(2)
+        # tor reads on only when more comes.
+        proxy.sendall(b"\x05\x01\x02")
+        proxy.recv(2)
+        proxy.sendall(b"\x01" + bytes([len(name)]) + name + b"\x01x")
+        proxy.recv(2)
         host = host.encode()
         proxy.sendall(b"\x05\x01\x00\x03" + bytes([len(host)]) + host + port.to_bytes(2, "big"))
         if proxy.recv(10)[1:2] != b"\0":

@@ -45,16 +45,18 @@ async def main(_reactor):
     print("saved", (await tor.protocol.get_conf("MaxCircuitDirtiness")))
     state = await tor.create_state()
     print("relays", len(state.routers) > 3, "guards", len(state.guards) > 0, "entry", len(state.entry_guards))
-    print("circuits", len(state.circuits) > 0, all(one.path for one in state.circuits.values() if one.state == "BUILT"))
+    print("circuits", all(one.path for one in state.circuits.values() if one.state == "BUILT"))
     circuit = await state.build_circuit()
     await circuit.when_built()
     print("built", circuit.state, len(circuit.path))
-    exits = [one for one in state.routers.values() if "exit" in one.flags]
-    others = [one for one in state.routers.values() if one not in exits and "guard" in one.flags]
+    # Each is there by its name, too.
+    routers = list({one.id_hex: one for one in state.routers.values()}.values())
+    exits = [one for one in routers if "exit" in one.flags]
+    others = [one for one in routers if one not in exits and "guard" in one.flags]
     by_hand = await state.build_circuit([others[0], others[1], exits[0]], using_guards=False)
     await by_hand.when_built()
     print("by hand", by_hand.state, len(by_hand.path))
-    web = by_hand.stream_via(reactor, "127.0.0.1", WEB)
+    web = by_hand.stream_via(reactor, "127.0.0.1", WEB, socks_endpoint=endpoints.TCP4ClientEndpoint(reactor, "127.0.0.1", SOCKS))
     fetch = Fetch()
     await endpoints.connectProtocol(web, fetch)
     print("stream_via", len(await fetch.done) > 0)

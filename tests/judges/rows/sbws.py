@@ -1,0 +1,60 @@
+"""sbws: measures all relays, and writes a file that an authority of ours reads."""
+
+from harness.network import scratch
+from harness.processes import run, start, stop, until
+from harness.verdict import check, tail
+
+CONFIG = """[paths]
+sbws_home = {folder}
+[general]
+data_period = 1
+[scanner]
+nickname = judged
+country = AA
+initial_read_request = 1000
+download_toofast = 0.001
+download_min = 0.01
+download_target = 0.1
+download_max = 5
+num_downloads = 1
+max_download_size = 2000000
+[destinations]
+usability_test_interval = 60
+one = on
+[destinations.one]
+url = http://127.0.0.1:{web}/bytes/2000000
+verify = False
+country = ZZ
+[tor]
+extra_lines =
+{lines}
+[relayprioritizer]
+measure_authorities = on
+fraction_relays = 1
+[logging]
+level = debug
+to_file = no
+to_stdout_level = debug
+"""
+
+
+def judge(side, tools):
+    program, folder = tools.debian("sbws"), scratch(side, "sbws")
+    lines = "\n".join(f"    {line}" for line in side.network.torrc)
+    config, out = folder / "sbws.ini", folder / "out"
+    config.write_text(CONFIG.format(folder=folder, web=side.network.web, lines=lines))
+    env = {**side.environment(), "HOME": str(folder)}
+    words = [program, "-c", config]
+    process = start([*words, "scanner"], out, env=env)
+
+    def measured():
+        text = out.read_text(errors="replace")
+        check(process.poll() is None, f"the scanner has ended: {tail(text)}")
+        return text.count("Success measurement")
+    until(240, "relays measured", lambda: measured() >= 6, 2)
+    stop(process)
+    code, text = run([*words, "generate"], side.log_of("sbws"), 60, env=env)
+    written = sorted((folder / "v3bw").glob("*.v3bw"))
+    check(code == 0 and written, f"generate: exit code {code}: {tail(text)}")
+    lines = [line for line in written[-1].read_text().splitlines() if line.startswith(("bw=", "node_id="))]
+    return f"{len(lines)} relays in its file"
