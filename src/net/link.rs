@@ -100,9 +100,7 @@ pub(crate) async fn open(
                 continue;
             }
         };
-        let session = TlsSession::client(ours.tls, rng).map_err(LinkError::Tls)?;
-        let handshake = Handshake::initiator(expect, ours.identity.cloned(), *addr, ours.versions);
-        return within_time(TlsStream::new(tcp, session), handshake, rng).await;
+        return open_over(tcp, *addr, expect, ours, rng).await;
     }
     Err(failure)
 }
@@ -123,8 +121,21 @@ async fn connect_by(
     Err(failure)
 }
 
+/// Opens a link over a connection that a transport has made, which leads to `addr`.
+pub(crate) async fn open_over(
+    tcp: TcpStream,
+    addr: SocketAddr,
+    expect: PeerExpectation,
+    ours: Ours<'_>,
+    rng: &mut Rng,
+) -> Result<Link, LinkError> {
+    let session = TlsSession::client(ours.tls, rng).map_err(LinkError::Tls)?;
+    let handshake = Handshake::initiator(expect, ours.identity.cloned(), addr, ours.versions);
+    within_time(TlsStream::new(tcp, session), handshake, rng).await
+}
+
 /// A connection that comes from `bind`, if that is of its family.
-async fn connect(addr: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
+pub(crate) async fn connect(addr: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = if addr.is_ipv4() {
         TcpSocket::new_v4()?
     } else {

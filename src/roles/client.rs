@@ -163,7 +163,7 @@ async fn serve(
     let (worker, mut commands) = Worker::new(client, Arc::default(), share, None);
     let automap = config.automap.then(|| Automap::new(rng.fork()));
     let mirror = Mirror::of(&lifecycle.reporter, folder.path(), keep.store());
-    let transports = links::transports(&config)?;
+    let transports = links::transports(&config, &network)?;
     let mut runner = Runner {
         hosting: Hosting::new(Rc::clone(&worker), doors.gate(VISITORS), opened, rng.fork()),
         applications: Applications::new(Rc::clone(&worker), automap, config.caution, &doors),

@@ -6,7 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use cepa_crypto::{RsaId, digest};
-use cepa_pt::{Arguments, BridgeLine, End, Method, ServerEnvironment};
+use cepa_pt::{
+    Arguments, BridgeLine, End, Method, ServerEnvironment, ServerTransport, Speaker,
+    TransportPlugin,
+};
 use cepa_relay::Relay;
 use tokio::sync::mpsc;
 
@@ -14,6 +17,7 @@ use super::{Event, Node};
 use crate::config::RelayConfig;
 use crate::error::Failure;
 use crate::keyfiles::write_atomic;
+use crate::transports::webtunnel::Door;
 use crate::transports::{self, State, Transports, Wanted};
 
 /// The file with the lines to hand out, as `tor` names it.
@@ -54,6 +58,7 @@ impl Bridge {
                 extended: None,
             }
             .variables(),
+            own: own(plugin, served, or_port(config)),
         });
         let mut transports = Transports::default();
         transports.set(programs.collect());
@@ -155,6 +160,12 @@ impl Node {
             bridge.finish().await;
         }
     }
+}
+
+/// How the transport that needs no program serves, if this line is about it.
+fn own(plugin: &TransportPlugin, served: &[ServerTransport], or_port: SocketAddr) -> Option<Door> {
+    let one = served.first().filter(|_| plugin.speaker == Speaker::Own)?;
+    Door::new(one.listen?, &one.options, or_port)
 }
 
 /// From where clients of transports come, all of one address: they are no single stranger.
