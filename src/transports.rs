@@ -7,9 +7,11 @@
 //!
 //! A program ends when its standard input is closed, and so with this process, however that ends.
 //! If it does not, it is asked, and then killed, with its whole process group. What it writes is
-//! bounded by the line and by the second; its last lines are told when it dies.
+//! bounded by the line and by the second; its last lines are told when it dies. One transport needs
+//! no program: [`webtunnel`].
 
 mod program;
+pub(crate) mod webtunnel;
 
 use std::path::Path;
 use std::time::Duration;
@@ -55,6 +57,8 @@ pub(crate) struct Wanted {
     pub(crate) end: End,
     /// Its environment, beside that of this process.
     pub(crate) variables: Variables,
+    /// Of a bridge's transport that needs no program: how it serves.
+    pub(crate) own: Option<webtunnel::Door>,
 }
 
 /// A program that is kept running.
@@ -77,6 +81,8 @@ enum Door {
 pub(crate) struct Transports {
     proxies: Vec<Wanted>,
     running: Vec<Running>,
+    /// Whether a web site of [`webtunnel`] may be in a private network, as in a test network.
+    pub(crate) takes_internal: bool,
 }
 
 impl Transports {
@@ -110,12 +116,17 @@ impl Transports {
         }
     }
 
+    /// Whether a program or a proxy is named for a transport.
+    pub(crate) fn has(&self, name: &TransportName) -> bool {
+        self.door(name).is_some()
+    }
+
     fn door(&self, name: &TransportName) -> Option<Door> {
         let proxies = self.proxies.iter();
         let mut proxy = proxies.filter(|one| one.plugin.names.contains(name));
         let proxy = proxy.find_map(|one| match one.plugin.speaker {
             Speaker::Proxy(version, addr) => Some(Door::Proxy(Method::Client(version, addr))),
-            Speaker::Program(_) => None,
+            Speaker::Program(_) | Speaker::Own => None,
         });
         let mut running = self.running.iter();
         proxy.or_else(|| {
@@ -142,9 +153,13 @@ impl Running {
     fn start(wanted: Wanted) -> Self {
         let (sender, state) = watch::channel(State::Starting);
         let (stop, stopped) = watch::channel(());
-        let program = Program::new(&wanted, sender);
+        let name = wanted.plugin.names.first().cloned();
+        let task = match (wanted.own.clone(), name) {
+            (Some(door), Some(name)) => tokio::spawn(door.run(name, sender, stopped)),
+            _ => tokio::spawn(Program::new(&wanted, sender).run(stopped)),
+        };
         Running {
-            task: tokio::spawn(program.run(stopped)),
+            task,
             wanted,
             state,
             stop,

@@ -1,5 +1,6 @@
 //! Bridges and transports in a configuration: lines as `tor` has them, checked.
 
+use cepa_pt::plugin::OWN;
 use cepa_pt::{BridgeLine, TransportPlugin};
 use toml::Spanned;
 
@@ -10,7 +11,7 @@ use crate::error::Failure;
 const LINES_MAX: usize = 200;
 
 /// What is expected of a line that says who speaks a transport.
-const PLUGIN: &str = "NAMES exec PATH [ARGUMENTS], or NAMES socks5 ADDRESS:PORT";
+const PLUGIN: &str = "NAMES exec PATH [ARGUMENTS], NAMES socks5 ADDRESS:PORT, or webtunnel own";
 
 /// Bridges: of a line with a transport, somebody must speak that.
 pub(super) fn bridges(
@@ -27,7 +28,9 @@ pub(super) fn bridges(
         let Some(name) = &line.transport else {
             return Ok(line);
         };
-        match plugins.iter().any(|plugin| plugin.names.contains(name)) {
+        let is_spoken =
+            name.as_str() == OWN || plugins.iter().any(|plugin| plugin.names.contains(name));
+        match is_spoken {
             true => Ok(line),
             false => Err(wrong(&format!(
                 "a transport that a line of transport_plugins speaks, and none speaks {name}"

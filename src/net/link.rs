@@ -100,9 +100,7 @@ pub(crate) async fn open(
                 continue;
             }
         };
-        let session = TlsSession::client(ours.tls, rng).map_err(LinkError::Tls)?;
-        let handshake = Handshake::initiator(expect, ours.identity.cloned(), *addr, ours.versions);
-        return within_time(TlsStream::new(tcp, session), handshake, rng).await;
+        return open_over(tcp, *addr, expect, ours, rng).await;
     }
     Err(failure)
 }
@@ -121,6 +119,19 @@ async fn connect_by(
         }
     }
     Err(failure)
+}
+
+/// Opens a link over a connection that a transport has made, which leads to `addr`.
+pub(crate) async fn open_over(
+    tcp: TcpStream,
+    addr: SocketAddr,
+    expect: PeerExpectation,
+    ours: Ours<'_>,
+    rng: &mut Rng,
+) -> Result<Link, LinkError> {
+    let session = TlsSession::client(ours.tls, rng).map_err(LinkError::Tls)?;
+    let handshake = Handshake::initiator(expect, ours.identity.cloned(), addr, ours.versions);
+    within_time(TlsStream::new(tcp, session), handshake, rng).await
 }
 
 /// A connection that comes from `bind`, if that is of its family.

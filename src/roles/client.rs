@@ -166,7 +166,7 @@ async fn serve(
     begin_as(&mut client, &config);
     let (worker, mut commands) = Worker::new(client, Arc::default(), share, None);
     let mirror = Mirror::of(&lifecycle.reporter, folder.path(), keep.store());
-    let transports = links::transports(&config)?;
+    let transports = links::transports(&config, &network)?;
     let mut runner = Runner {
         hosting: Hosting::new(Rc::clone(&worker), doors.gate(VISITORS), opened, rng.fork()),
         applications: applications(&worker, &config, &doors, &mut rng),

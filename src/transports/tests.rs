@@ -14,6 +14,7 @@ fn script(folder: &Path, text: &str) -> Wanted {
         plugin: line.parse().unwrap(),
         end: End::Client,
         variables: vec![("TOR_PT_MANAGED_TRANSPORT_VER", "1".to_owned())],
+        own: None,
     }
 }
 

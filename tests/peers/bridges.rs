@@ -1,9 +1,10 @@
 //! Bridges and their clients, ours and `tor`'s, on a network of ours: plain, and over obfs4 with
-//! Debian's obfs4proxy at either end. What is fetched is compared, byte by byte.
+//! Debian's obfs4proxy at either end, or lyrebird at the client's where it is in the PATH. What is fetched is compared, byte by byte.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::support::bridges::Bridge;
@@ -14,7 +15,7 @@ use crate::support::{Steps, fetch, server, until};
 use crate::tor::{Tor, is_here, is_tor_here};
 
 /// How long `tor` may take to bootstrap.
-const BOOTSTRAP_MAX: Duration = Duration::from_secs(120);
+pub(crate) const BOOTSTRAP_MAX: Duration = Duration::from_secs(120);
 /// Where Debian has the program of obfs4.
 const OBFS4: &str = "/usr/bin/obfs4proxy";
 /// The addresses of the bridges, which no node of the network has.
@@ -36,6 +37,7 @@ fn bridges_of_both_serve_clients_of_both() {
         dir: dir.path(),
         server: server::start(),
         has_obfs4,
+        obfs4_of_clients: OBFS4,
     };
     let mut steps = Steps::default();
     let ours = world.our_bridge();
@@ -72,6 +74,18 @@ fn bridges_of_both_serve_clients_of_both() {
         steps.step("a bridge of ours over obfs4, a client of ours", || {
             world.our_client("oo4", 27, &[ours.line(Some("obfs4"))]);
         });
+        if let Some(lyrebird) = path_of("lyrebird") {
+            let world = World {
+                obfs4_of_clients: &lyrebird,
+                ..world
+            };
+            steps.step("obfs4proxy of tor, lyrebird of ours", || {
+                world.our_client("tol", 28, &[obfs4]);
+            });
+            steps.step("obfs4proxy of ours, lyrebird of tor", || {
+                world.their_client("otl", 29, ours.line(Some("obfs4")));
+            });
+        }
         steps.step("obfs4 has handed both on by the Extended ORPort", || {
             let log = std::fs::read_to_string(dir.path().join("ourbridge/log")).unwrap();
             let lines = log.lines();
@@ -88,6 +102,22 @@ struct World<'a> {
     dir: &'a Path,
     server: SocketAddr,
     has_obfs4: bool,
+    /// The program of clients.
+    obfs4_of_clients: &'a str,
+}
+
+/// The path of a program, if it is in the PATH; it is said if not.
+pub(crate) fn path_of(program: &str) -> Option<String> {
+    let mut shell = Command::new("sh");
+    let found = shell
+        .args(["-c", &format!("command -v {program}")])
+        .output();
+    let path = String::from_utf8(found.unwrap().stdout).unwrap();
+    let path = Some(path.trim().to_owned()).filter(|path| !path.is_empty());
+    if path.is_none() {
+        println!("skipped: {program} is not here");
+    }
+    path
 }
 
 /// The lines of a bridge of `tor`.
@@ -131,7 +161,7 @@ impl World<'_> {
                  ServerTransportListenAddr obfs4 {THEIRS}:{obfs4}\n"
             );
         }
-        let torrc = self.torrc("theirbridge", &more);
+        let torrc = torrc_of(self.network, self.dir, "theirbridge", &more);
         let mut tor = Tor::start(&torrc, &["--Log", "notice stdout"]);
         tor.wait_for("Bootstrapped 100%", BOOTSTRAP_MAX);
         let folder = self.dir.join("theirbridge");
@@ -153,29 +183,15 @@ impl World<'_> {
         (tor, lines)
     }
 
-    /// A torrc of the network with other lines, and a folder of its name.
-    fn torrc(&self, name: &str, more: &str) -> PathBuf {
-        let folder = self.dir.join(name);
-        let mut private = std::fs::DirBuilder::new();
-        private.mode(0o700).create(&folder).unwrap();
-        let base = std::fs::read_to_string(self.network.folder.join("torrc")).unwrap();
-        let own = ["SocksPort", "DataDirectory", "ControlPort"];
-        let kept = base
-            .lines()
-            .filter(|line| !own.iter().any(|word| line.starts_with(word)));
-        let mut text: String = kept.flat_map(|line| [line, "\n"]).collect();
-        text.push_str(&format!("DataDirectory {}\n{more}", folder.display()));
-        let path = self.dir.join(format!("{name}.torrc"));
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
     /// A client of ours fetches over bridges, and is connected to nothing else.
     fn our_client(&self, name: &str, place: u16, lines: &[&str]) {
         let socks = self.network.local(place);
         let quoted: Vec<String> = lines.iter().map(|line| format!("{line:?}")).collect();
         let plugin = match self.has_obfs4 {
-            true => format!("transport_plugins = [\"obfs4 exec {OBFS4}\"]\n"),
+            true => format!(
+                "transport_plugins = [\"obfs4 exec {}\"]\n",
+                self.obfs4_of_clients
+            ),
             false => String::new(),
         };
         let more = format!(
@@ -201,11 +217,14 @@ impl World<'_> {
     fn their_client(&self, name: &str, place: u16, line: &str) {
         let socks = self.network.local(place);
         let plugin = match line.contains("obfs4") {
-            true => format!("ClientTransportPlugin obfs4 exec {OBFS4}\n"),
+            true => format!(
+                "ClientTransportPlugin obfs4 exec {}\n",
+                self.obfs4_of_clients
+            ),
             false => String::new(),
         };
         let more = format!("SocksPort {socks}\nUseBridges 1\n{line}\n{plugin}");
-        let torrc = self.torrc(name, &more);
+        let torrc = torrc_of(self.network, self.dir, name, &more);
         let info = format!("info file {}", self.dir.join(name).join("info").display());
         let mut tor = Tor::start(&torrc, &["--Log", "notice stdout", "--Log", &info]);
         tor.wait_for("Bootstrapped 100%", BOOTSTRAP_MAX);
@@ -216,4 +235,21 @@ impl World<'_> {
         let fetched = fetch::get(socks, self.server, &format!("/bytes/{BYTES}")).unwrap();
         assert_eq!(fetched.sha256, server::sha256_of(BYTES));
     }
+}
+
+/// A torrc of the network with other lines, and a folder of its name.
+pub(crate) fn torrc_of(network: &Network, dir: &Path, name: &str, more: &str) -> PathBuf {
+    let folder = dir.join(name);
+    let mut private = std::fs::DirBuilder::new();
+    private.mode(0o700).create(&folder).unwrap();
+    let base = std::fs::read_to_string(network.folder.join("torrc")).unwrap();
+    let own = ["SocksPort", "DataDirectory", "ControlPort"];
+    let kept = base
+        .lines()
+        .filter(|line| !own.iter().any(|word| line.starts_with(word)));
+    let mut text: String = kept.flat_map(|line| [line, "\n"]).collect();
+    text.push_str(&format!("DataDirectory {}\n{more}", folder.display()));
+    let path = dir.join(format!("{name}.torrc"));
+    std::fs::write(&path, text).unwrap();
+    path
 }

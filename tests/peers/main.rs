@@ -2,7 +2,8 @@
 //!
 //! `matrix`: what works with `tor`, in both directions, as a table. `faults`: what breaks around
 //! both, `clocks`: clocks that are wrong, `keys`: master keys that are kept elsewhere, `statuses`:
-//! what applications are told. `bridges`: bridges and clients of both, plain and over obfs4.
+//! what applications are told. `bridges`: bridges and clients of both, plain and over obfs4,
+//! `webtunnel`: through a web site.
 //! `their_client`: a `tor` client, and stem, on a network of ours.
 //! `paths`: rules on paths, given to both, `torrcs`: whole configurations. By hand: `throughput`, a
 //! measurement beside `tor`, and `rounds`, a relay of ours through 240 rounds of `tor`. Where `tor`
@@ -39,4 +40,5 @@ mod tor;
 mod torrcs;
 mod traffic;
 mod voting;
+mod webtunnel;
 mod world;

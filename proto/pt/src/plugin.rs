@@ -1,6 +1,6 @@
 //! Lines that say who speaks a transport: `ClientTransportPlugin` and `ServerTransportPlugin` in
 //! tor(1): `NAMES exec PATH [ARGUMENTS]`, or, for clients, `NAMES socks5 ADDRESS:PORT`; a comma
-//! stands between names.
+//! stands between names. `webtunnel own` is ours alone: the transport that needs no other program.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -29,7 +29,12 @@ pub enum Speaker {
     Program(Vec<String>),
     /// A proxy that runs already.
     Proxy(SocksVersion, SocketAddr),
+    /// This program itself, which speaks [`OWN`].
+    Own,
 }
+
+/// The transport that this program speaks itself.
+pub const OWN: &str = "webtunnel";
 
 /// Why a text is no such line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +46,7 @@ pub enum PluginError {
     #[error("at most {NAMES_MAX} transports, each once")]
     Names,
     /// Neither a program nor a proxy stands behind the names.
-    #[error("expected NAMES exec PATH [ARGUMENTS] or NAMES socks5 ADDRESS:PORT")]
+    #[error("expected NAMES exec PATH [ARGUMENTS], NAMES socks5 ADDRESS:PORT or webtunnel own")]
     Speaker,
     /// The line is longer than [`LINE_LEN_MAX`].
     #[error("at most {LINE_LEN_MAX} bytes")]
@@ -80,6 +85,9 @@ impl FromStr for TransportPlugin {
                 .map(Speaker::Program),
             "socks4" => proxy(SocksVersion::V4),
             "socks5" => proxy(SocksVersion::V5),
+            "own" if rest.is_empty() && names.iter().all(|name| name.as_str() == OWN) => {
+                Some(Speaker::Own)
+            }
             _ => None,
         };
         Ok(TransportPlugin {
@@ -105,9 +113,13 @@ mod tests {
         let read: TransportPlugin = "x socks5 127.0.0.1:9".parse().unwrap();
         let addr = "127.0.0.1:9".parse().unwrap();
         assert_eq!(read.speaker, Speaker::Proxy(SocksVersion::V5, addr));
+        let read: TransportPlugin = "webtunnel own".parse().unwrap();
+        assert_eq!(read.speaker, Speaker::Own);
         for wrong in [
             "",
             "obfs4",
+            "obfs4 own",
+            "webtunnel own x",
             "obfs4 exec",
             "obfs4 run x",
             "obfs4 socks5 127.0.0.1",

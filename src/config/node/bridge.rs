@@ -11,6 +11,7 @@ use super::super::bridges::plugins;
 use super::super::listener::Listener;
 use super::{NodeTable, Source};
 use crate::error::Failure;
+use crate::transports::webtunnel::Site;
 
 /// How a bridge is handed out unless its operator says it (bridgedb-spec).
 const DISTRIBUTION_DEFAULT: &str = "any";
@@ -102,7 +103,7 @@ fn programs(source: &Source, table: &NodeTable) -> Result<Programs, Failure> {
         .zip(&plugins)
         .find(|(_, plugin)| matches!(plugin.speaker, Speaker::Proxy(..)))
     {
-        let expected = "NAMES exec PATH [ARGUMENTS]: a server's transport is a program";
+        let expected = "NAMES exec PATH [ARGUMENTS], or webtunnel own: a proxy serves no bridge";
         return Err(source.wrong(line, "server_transport_plugins", expected));
     }
     let mut listens = named(source, &table.server_transport_listen, LISTEN, |words| {
@@ -128,6 +129,16 @@ fn programs(source: &Source, table: &NodeTable) -> Result<Programs, Failure> {
         (plugin, transports)
     });
     let programs: Programs = programs.collect();
+    for (line, (plugin, served)) in lines.iter().zip(&programs) {
+        let is_own = plugin.speaker == Speaker::Own;
+        let is_served =
+            |one: &ServerTransport| one.listen.is_some() && Site::of(&one.options).is_ok();
+        if is_own && !served.iter().all(is_served) {
+            let expected = "with it \"webtunnel ADDRESS:PORT\" in server_transport_listen, and \
+                \"webtunnel url=https://HOST/SECRET\" in server_transport_options";
+            return Err(source.wrong(line, "server_transport_plugins", expected));
+        }
+    }
     for (lines, key, is_left) in [
         (
             &table.server_transport_listen,

@@ -10,21 +10,25 @@ use std::time::Duration;
 use cepa_client::{LinkId, LinkTarget};
 use cepa_crypto::Rng;
 use cepa_link::{LINK_VERSIONS, PeerExpectation};
+use cepa_pt::plugin::OWN;
 use cepa_pt::{BridgeLine, ClientEnvironment, End, Method, Speaker, TransportName};
 
 use super::Runner;
 use crate::config::ClientConfig;
 use crate::error::Failure;
 use crate::net::{channel, link};
+use crate::network::Network;
 use crate::proxy::Proxy;
+use crate::transports::webtunnel::{Dialer, Site};
 use crate::transports::{self, TransportError, Transports, Wanted};
 
 /// How long a connection over a transport may take: some look for a way first.
 const TRANSPORT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The transports of a client that starts.
-pub(super) fn transports(config: &ClientConfig) -> Result<Transports, Failure> {
+pub(super) fn transports(config: &ClientConfig, network: &Network) -> Result<Transports, Failure> {
     let mut transports = Transports::default();
+    transports.takes_internal = network.testing;
     transports.set(wanted(config)?);
     Ok(transports)
 }
@@ -48,7 +52,7 @@ pub(super) fn wanted(config: &ClientConfig) -> Result<Vec<Wanted>, Failure> {
     let used = plugins.iter().filter_map(|plugin| {
         let mut plugin = plugin.clone();
         plugin.names.retain(|name| is_used(name));
-        (!plugin.names.is_empty()).then_some(plugin)
+        (!plugin.names.is_empty() && plugin.speaker != Speaker::Own).then_some(plugin)
     });
     let wanted = used.map(|plugin| Wanted {
         variables: match plugin.speaker {
@@ -58,8 +62,9 @@ pub(super) fn wanted(config: &ClientConfig) -> Result<Vec<Wanted>, Failure> {
                 proxy: proxy.as_ref().map(|url| url.as_str()),
             }
             .variables(),
-            Speaker::Proxy(..) => Vec::new(),
+            Speaker::Proxy(..) | Speaker::Own => Vec::new(),
         },
+        own: None,
         plugin,
         end: End::Client,
     });
@@ -71,6 +76,11 @@ enum Way {
     Plain(Vec<SocketAddr>),
     /// By a transport, whose program may be starting yet.
     Transport(Arc<BridgeLine>, Pin<Box<dyn Future<Output = MethodResult>>>),
+    /// By the transport that needs no program.
+    Own {
+        line: Arc<BridgeLine>,
+        takes_internal: bool,
+    },
 }
 
 type MethodResult = Result<Method, TransportError>;
@@ -113,6 +123,10 @@ impl Runner {
 fn ways(transports: &Transports, target: &LinkTarget) -> Vec<Way> {
     let way = |line: &Arc<BridgeLine>| match &line.transport {
         None => Way::Plain(vec![line.addr]),
+        Some(name) if name.as_str() == OWN && !transports.has(name) => Way::Own {
+            line: Arc::clone(line),
+            takes_internal: transports.takes_internal,
+        },
         Some(name) => {
             let method = Box::pin(transports.method(name));
             Way::Transport(Arc::clone(line), method)
@@ -147,6 +161,10 @@ async fn open(
                 let proxy = method.await.and_then(|method| proxy_of(&method, &line));
                 open_by(proxy, line.addr, expect, ours, rng).await
             }
+            Way::Own {
+                line,
+                takes_internal,
+            } => open_own(&line, expect, ours, takes_internal, rng).await,
         };
         match opened {
             Ok(link) => return Ok(link),
@@ -154,6 +172,35 @@ async fn open(
         }
     }
     Err(failure)
+}
+
+/// Opens a link to a bridge by WebTunnel, which needs no program.
+async fn open_own(
+    line: &BridgeLine,
+    expect: PeerExpectation,
+    ours: link::Ours<'_>,
+    takes_internal: bool,
+    rng: &mut Rng,
+) -> Result<link::Link, link::LinkError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        tracing::warn!("no link by {OWN}: {error}");
+        link::LinkError::Transport(format!("{OWN}: {error}"))
+    };
+    let site = Site::of(&line.arguments).map_err(|error| failed(&error))?;
+    if ours.proxy.is_some() {
+        return Err(failed(&"it goes through no proxy"));
+    }
+    let bind = ours.bind;
+    // Certificates of the system are files.
+    let dialer = tokio::task::spawn_blocking(move || Dialer::system(bind, takes_internal));
+    let dialer = dialer.await.map_err(|error| failed(&error))?;
+    let dialer = dialer.map_err(|error| failed(&error))?;
+    let dialed = tokio::time::timeout(TRANSPORT_TIMEOUT, dialer.dial(&site)).await;
+    match dialed {
+        Ok(Ok(tcp)) => link::open_over(tcp, line.addr, expect, ours, rng).await,
+        Ok(Err(error)) => Err(failed(&error)),
+        Err(_) => Err(failed(&"the site does not answer")),
+    }
 }
 
 /// Opens a link to a bridge by a transport.

@@ -6,7 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use cepa_crypto::{Rng, RsaId, digest};
-use cepa_pt::{Arguments, BridgeLine, End, Method, ServerEnvironment};
+use cepa_pt::{
+    Arguments, BridgeLine, End, Method, ServerEnvironment, ServerTransport, Speaker,
+    TransportPlugin,
+};
 use cepa_relay::Relay;
 use tokio::sync::mpsc;
 
@@ -15,6 +18,7 @@ use crate::config::RelayConfig;
 use crate::error::Failure;
 use crate::keyfiles::write_atomic;
 use crate::roles::workers::ExtOrPort;
+use crate::transports::webtunnel::Door;
 use crate::transports::{self, State, Transports, Wanted};
 
 /// The file with the lines to hand out, as `tor` names it.
@@ -70,6 +74,7 @@ impl Bridge {
                 extended,
             }
             .variables(),
+            own: own(plugin, served, or_port(config)),
         });
         let mut transports = Transports::default();
         transports.set(programs.collect());
@@ -171,6 +176,12 @@ impl Node {
             bridge.finish().await;
         }
     }
+}
+
+/// How the transport that needs no program serves, if this line is about it.
+fn own(plugin: &TransportPlugin, served: &[ServerTransport], or_port: SocketAddr) -> Option<Door> {
+    let one = served.first().filter(|_| plugin.speaker == Speaker::Own)?;
+    Door::new(one.listen?, &one.options, or_port)
 }
 
 /// From where clients of transports come, all of one address: they are no single stranger.
