@@ -27,6 +27,9 @@ def free_port(address="127.0.0.1"):
 class Web(http.server.BaseHTTPRequestHandler):
     """`/bytes/N`: so many bytes, or a range of them; `/page`: a page; POST counts what it is sent."""
 
+    # Web seeds are asked for many ranges over one connection.
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self):
         is_bytes = self.path.startswith("/bytes/")
         body = b"x" * int(self.path[7:]) if is_bytes else b"<title>judged</title><p>It works.</p>"

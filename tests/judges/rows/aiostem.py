@@ -5,7 +5,7 @@ from harness.verdict import check, compared, tail, without_numbers
 
 # Events that come whenever all is asked of a client.
 ALWAYS = set(
-    "CIRC CIRC_MINOR CIRC_BW STREAM STREAM_BW BW ADDRMAP INFO DEBUG CONF_CHANGED SIGNAL HS_DESC HS_DESC_CONTENT "
+    "CIRC CIRC_MINOR CIRC_BW STREAM STREAM_BW BW ADDRMAP INFO CONF_CHANGED SIGNAL HS_DESC HS_DESC_CONTENT "
     "BUILDTIMEOUT_SET".split()
 )
 

@@ -1,7 +1,7 @@
 """sbws: measures all relays, and writes a file that an authority of ours reads."""
 
 from harness.network import scratch
-from harness.processes import run, start, stop, until
+from harness.processes import run
 from harness.verdict import check, tail
 
 CONFIG = """[paths]
@@ -10,7 +10,7 @@ sbws_home = {folder}
 data_period = 1
 [scanner]
 nickname = judged
-country = AA
+country = DE
 initial_read_request = 1000
 download_toofast = 0.001
 download_min = 0.01
@@ -24,7 +24,7 @@ one = on
 [destinations.one]
 url = http://127.0.0.1:{web}/bytes/2000000
 verify = False
-country = ZZ
+country = DE
 [tor]
 extra_lines =
 {lines}
@@ -45,14 +45,10 @@ def judge(side, tools):
     config.write_text(CONFIG.format(folder=folder, web=side.network.web, lines=lines))
     env = {**side.environment(), "HOME": str(folder)}
     words = [program, "-c", config]
-    process = start([*words, "scanner"], out, env=env)
-
-    def measured():
-        text = out.read_text(errors="replace")
-        check(process.poll() is None, f"the scanner has ended: {tail(text)}")
-        return text.count("Success measurement")
-    until(240, "relays measured", lambda: measured() >= 6, 2)
-    stop(process)
+    # In a test network the scanner ends after its first round.
+    code, text = run([*words, "scanner"], out, 300, env=env)
+    measured = text.count("Success measurement")
+    check(code == 0 and measured, f"{measured} relays were measured; exit code {code}: {tail(text)}")
     code, text = run([*words, "generate"], side.log_of("sbws"), 60, env=env)
     written = sorted((folder / "v3bw").glob("*.v3bw"))
     check(code == 0 and written, f"generate: exit code {code}: {tail(text)}")

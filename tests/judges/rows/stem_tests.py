@@ -20,15 +20,18 @@ def judge(side, tools):
             raise Missing("pip cannot download stem's source")
         with tarfile.open(tools.folder / f"stem-{VERSION}.tar.gz") as archive:
             archive.extractall(tools.folder)
+    # They ask for a relay that is a client, too, which ours is not: both are clients.
+    settings = folder / "test/settings.cfg"
+    lines = settings.read_text().splitlines(keepends=True)
+    settings.write_text("".join(line for line in lines if not line.startswith(("|ORPort ", "|PublishServerDescriptor "))))
     words = [python, folder / "run_tests.py", "--integ", "--tor", side.program, "--target", "RUN_ALL", "--verbose"]
     home = scratch(side, "stem_tests")
     more = {"cwd": folder, "env": {**side.environment(), "HOME": str(home)}}
     code, out = run(words, side.log_of("stem_tests"), 900, **more)
     out = re.sub(r"\x1b\[[0-9;]*m", "", out)
-    told = re.findall(r"^ *\[\w+\] (\w+ \([\w.]+\)) \.\.\. (FAIL|ERROR|ok)$", out, re.M)
-    check(told, f"exit code {code}: {tail(out)}")
-    wrong = sorted({name for name, word in told if word != "ok"})
+    check("failed to start tor" not in out and "You can re-run" in out, f"exit code {code}: {tail(out)}")
+    wrong = sorted(set(re.findall(r"^ *\[\w+\] (\w+ \([\w.]+\)) \.\.\. (?:FAIL|ERROR)$", out, re.M)))
     known = side.network.expected.setdefault("stem_tests", wrong)
     mine = [name for name in wrong if name not in known]
     check(not mine, f"{len(mine)} tests fail that pass with tor: {' '.join(mine)}")
-    return f"{len(told)} tests, of which {len(wrong)} fail with tor, too"
+    return f"{len(wrong)} tests fail with tor, too"
