@@ -17,7 +17,7 @@ mod world;
 
 use std::time::Duration;
 
-use cepa_circuit::StreamRead;
+use cepa_circuit::{StreamKey, StreamRead};
 use cepa_crypto::RsaId;
 use cepa_wire::end::EndReason;
 use cepa_wire::relay::RelayCommand;
