@@ -32,7 +32,7 @@ use cepa_link::{ChannelKey, Established};
 use cepa_netdoc::params::Params;
 use cepa_wire::Now;
 
-use crate::command::{Command, Saved};
+use crate::command::{Command, Saved, SavedState};
 use crate::context::Context;
 use crate::names::{CircuitId, CircuitName, LinkId};
 
@@ -101,25 +101,19 @@ impl Circuits {
 
     /// Takes what was kept of build times, path bias and vanguards. What is damaged is learnt or
     /// drawn anew.
-    pub(crate) fn restore(
-        &mut self,
-        build_times: Option<&str>,
-        path_bias: Option<&str>,
-        vanguards: Option<&str>,
-        rng: &mut Rng,
-        now: Now,
-    ) {
+    pub(crate) fn restore(&mut self, saved: &SavedState, rng: &mut Rng, now: Now) {
+        let build_times = saved.build_times.as_deref();
         match build_times.map(|text| BuildTimes::parse(text, rng, now)) {
             Some(Ok(read)) => self.build_times.replace(read),
             Some(Err(error)) => tracing::warn!("{error}; they are learnt anew"),
             None => {}
         }
-        match path_bias.map(PathBias::parse) {
+        match saved.path_bias.as_deref().map(PathBias::parse) {
             Some(Ok(read)) => self.path_bias = read,
             Some(Err(line)) => tracing::warn!("line {line} of the kept path bias is damaged"),
             None => {}
         }
-        let vanguards = vanguards.unwrap_or_default();
+        let vanguards = saved.vanguards.as_deref().unwrap_or_default();
         for line in self.choice.vanguards.restore(vanguards, now) {
             tracing::error!(
                 "line {line} of the kept vanguards is damaged: another takes its place"

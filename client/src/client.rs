@@ -32,7 +32,7 @@ use cepa_wire::Now;
 use cepa_wire::socks::SocksRequest;
 
 use crate::circuits::{self, Circuits};
-use crate::command::{Command, Saved, SavedState};
+use crate::command::{Command, SavedState};
 use crate::config::ClientConfig;
 use crate::context::{Context, Shared};
 use crate::directory::{Brought, Directory};
@@ -87,9 +87,7 @@ impl Client {
         let (rules, is_distinct) = (std::mem::take(&mut config.rules), !config.subnets_shared);
         let choice = Choice::new(guards, vanguards, rules, is_distinct, is_testing);
         let plane = Plane::new(rng.fork());
-        let is_known = saved.guards.is_some() || saved.consensus.is_some();
-        let kept = saved.dormancy.as_deref().or(is_known.then_some("active"));
-        let dormancy = Dormancy::new(kept, config.overrides.dormancy, now);
+        let dormancy = Dormancy::restored(&saved, config.overrides.dormancy, now);
         let mut client = Client {
             streams: Streams::default(),
             onion: Onion::new(&mut rng, is_testing),
@@ -121,20 +119,8 @@ impl Client {
 
     fn restore(&mut self, saved: &SavedState, now: Now) {
         let rng = &mut self.shared.rng;
-        self.circuits.restore(
-            saved.build_times.as_deref(),
-            saved.path_bias.as_deref(),
-            saved.vanguards.as_deref(),
-            rng,
-            now,
-        );
-        self.directory.restore(
-            &saved.certificates,
-            saved.consensus.clone(),
-            &saved.microdescs,
-            rng,
-            now,
-        );
+        self.circuits.restore(saved, rng, now);
+        self.directory.restore(saved, rng, now);
         let (_, _, circuits, ctx) = &mut self.split(now);
         circuits.handle_consensus(ctx);
     }
@@ -266,11 +252,11 @@ impl Client {
     pub fn handle_timeout(&mut self, now: Now) {
         self.shared.plane.handle_timeout(now);
         if self.shared.listener.handle_timeout(self.traffic, now) {
-            let shared = &mut self.shared;
-            let pool = &self.circuits.pool;
-            circuits::status::tell_carried(pool, &mut shared.plane, &mut shared.listener);
-            self.streams
-                .tell_carried(&mut shared.plane, &mut shared.listener);
+            let Shared {
+                plane, listener, ..
+            } = &mut self.shared;
+            circuits::status::tell_carried(&self.circuits.pool, plane, listener);
+            self.streams.tell_carried(plane, listener);
         }
         self.run_download(now);
         self.onion.handle_timeout(now);
@@ -286,16 +272,14 @@ impl Client {
         let (streams, onion, circuits, ctx) = &mut self.split(now);
         streams.review(onion, circuits, ctx);
         self.review_bridges(now);
-        let (circuits, shared) = (&mut self.circuits, &mut self.shared);
-        self.directory.review(circuits, shared, now);
-        let counts_idle = self.dormancy.counts_idle_streams();
+        self.directory
+            .review(&mut self.circuits, &mut self.shared, now);
         let (streams, onion, circuits, ctx) = &mut self.split(now);
         onion.review(circuits, ctx);
         circuits.review_links(ctx);
-        let has_streams = counts_idle && ctx.plane.has_streams();
-        let is_idle = !has_streams && streams.by_id.is_empty();
-        let is_busy = !is_idle || !onion.services.statuses().is_empty();
-        self.dormancy.review(is_busy, now);
+        let (are_open, is_waiting) = (ctx.plane.has_streams(), !streams.by_id.is_empty());
+        let is_busy = is_waiting || !onion.services.statuses().is_empty();
+        self.dormancy.review(is_busy, are_open, now);
     }
 
     /// Somebody wants something.
@@ -370,10 +354,7 @@ impl Client {
         }
         let (_, _, circuits, ctx) = &mut self.split(now);
         circuits.save_changes(ctx);
-        if let Some(text) = self.dormancy.take_changed() {
-            let saved = Saved::Dormancy(text.to_owned());
-            self.shared.commands.push_back(Command::Save(saved));
-        }
+        self.dormancy.save(&mut self.shared.commands);
         self.directory
             .update_status(&self.circuits, &mut self.shared);
         self.circuits.tell_changes(&mut self.shared.listener);

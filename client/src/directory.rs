@@ -26,7 +26,7 @@ use cepa_wire::end::EndReason;
 use cepa_wire::{Now, Repeats};
 
 use crate::circuits::{self, Circuits};
-use crate::command::{Command, Saved};
+use crate::command::{Command, Saved, SavedState};
 use crate::context::Shared;
 use crate::names::FetchId;
 use crate::select::choice::Choice;
@@ -78,19 +78,13 @@ impl Directory {
     }
 
     /// Takes the documents that were kept. What is damaged is fetched again.
-    pub(crate) fn restore(
-        &mut self,
-        certificates: &[String],
-        consensus: Option<Arc<str>>,
-        microdescs: &[String],
-        rng: &mut Rng,
-        now: Now,
-    ) {
-        let certs = certificates
+    pub(crate) fn restore(&mut self, saved: &SavedState, rng: &mut Rng, now: Now) {
+        let certs = saved
+            .certificates
             .iter()
             .filter_map(|text| AuthCert::parse(text).ok());
         self.download.restore_certificates(certs, now);
-        if let Some(text) = consensus {
+        if let Some(text) = saved.consensus.clone() {
             let offered = ConsensusText::parse(text)
                 .map_err(|error| error.to_string())
                 .and_then(|text| {
@@ -101,7 +95,8 @@ impl Directory {
                 tracing::info!("the kept consensus is not used: {error}");
             }
         }
-        let found = microdescs
+        let found = saved
+            .microdescs
             .iter()
             .filter_map(|text| Microdesc::parse(text).ok());
         self.download.restore_microdescs(found);

@@ -19,13 +19,11 @@ use std::sync::Arc;
 
 use cepa_crypto::digest;
 use cepa_netdoc::policy::is_internal;
-use cepa_pt::Arguments;
+use cepa_pt::Site;
 use http_body_util::Empty;
-use hyper::Uri;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, UPGRADE};
-use hyper::http::uri::Scheme;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -46,85 +44,6 @@ const WEBSOCKET: &str = "websocket";
 const COPIED_LEN: usize = 64 << 10;
 /// The port of the address that is made up.
 const MADE_UP_PORT: u16 = 443;
-
-/// The place of a bridge: a path of a web site.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Site {
-    is_tls: bool,
-    host: String,
-    port: u16,
-    /// It begins with a slash.
-    path: String,
-    /// The name that the site's certificate has.
-    server_name: String,
-}
-
-/// Why arguments name no place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BadSite {
-    #[error("url=https://HOST/PATH is missing")]
-    NoUrl,
-    #[error("url= is not https://HOST/PATH")]
-    Url,
-    #[error("servername= is no name of a host")]
-    ServerName,
-}
-
-impl Site {
-    /// The place that the arguments of a bridge line name: `url`, and `servername` if the
-    /// certificate has another name than the host.
-    pub(crate) fn of(arguments: &Arguments) -> Result<Self, BadSite> {
-        let value = |wanted| {
-            let mut pairs = arguments.pairs();
-            pairs.find_map(|(key, value)| (key == wanted).then_some(value))
-        };
-        let url = value("url").ok_or(BadSite::NoUrl)?;
-        let url: Uri = url.parse().map_err(|_| BadSite::Url)?;
-        let is_tls = match url.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTPS => true,
-            Some(scheme) if *scheme == Scheme::HTTP => false,
-            _ => return Err(BadSite::Url),
-        };
-        let authority = url.authority().ok_or(BadSite::Url)?;
-        let host = authority.host();
-        if host.is_empty() || authority.as_str().contains('@') {
-            return Err(BadSite::Url);
-        }
-        let port = match authority.port() {
-            Some(port) if port.as_u16() == 0 => return Err(BadSite::Url),
-            Some(port) => port.as_u16(),
-            // A colon without a number behind it, or with one that is none.
-            None if authority.as_str().len() > host.len() => return Err(BadSite::Url),
-            None if is_tls => 443,
-            None => 80,
-        };
-        // An IPv6 address stands in brackets in a URL, and nowhere else.
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let server_name = value("servername").unwrap_or(host);
-        if ServerName::try_from(server_name).is_err() {
-            return Err(BadSite::ServerName);
-        }
-        Ok(Site {
-            is_tls,
-            host: host.to_owned(),
-            port,
-            path: url.path().to_owned(),
-            server_name: server_name.to_owned(),
-        })
-    }
-
-    /// The host as a header names it.
-    fn header(&self) -> String {
-        let host = match self.host.contains(':') {
-            true => format!("[{}]", self.host),
-            false => self.host.clone(),
-        };
-        match (self.is_tls, self.port) {
-            (true, 443) | (false, 80) => host,
-            (_, port) => format!("{host}:{port}"),
-        }
-    }
-}
 
 /// The address in a line of a bridge whose place is a site: of 2001:db8::/32, which nobody has,
 /// and another one for each, as programs tell bridges from each other by it.

@@ -1,5 +1,6 @@
 //! Bridges and their clients, ours and `tor`'s, on a network of ours: plain, and over obfs4 with
-//! Debian's obfs4proxy at either end, or lyrebird at the client's where it is in the PATH. What is fetched is compared, byte by byte.
+//! Debian's obfs4proxy at either end, or lyrebird at the client's where it is in the PATH. What is
+//! fetched is compared, byte by byte.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -65,36 +66,41 @@ fn bridges_of_both_serve_clients_of_both() {
         },
     );
     if let Some(obfs4) = &theirs.obfs4 {
-        steps.step("a bridge of tor over obfs4, a client of ours", || {
-            world.our_client("to4", 25, &[obfs4]);
-        });
-        steps.step("a bridge of ours over obfs4, a client of tor", || {
-            world.their_client("ot4", 26, ours.line(Some("obfs4")));
-        });
-        steps.step("a bridge of ours over obfs4, a client of ours", || {
-            world.our_client("oo4", 27, &[ours.line(Some("obfs4"))]);
-        });
-        if let Some(lyrebird) = path_of("lyrebird") {
-            let world = World {
-                obfs4_of_clients: &lyrebird,
-                ..world
-            };
-            steps.step("obfs4proxy of tor, lyrebird of ours", || {
-                world.our_client("tol", 28, &[obfs4]);
-            });
-            steps.step("obfs4proxy of ours, lyrebird of tor", || {
-                world.their_client("otl", 29, ours.line(Some("obfs4")));
-            });
-        }
-        steps.step("obfs4 has handed both on by the Extended ORPort", || {
-            let log = std::fs::read_to_string(dir.path().join("ourbridge/log")).unwrap();
-            let lines = log.lines();
-            let handed = lines.filter(|line| line.contains("comes by the Extended ORPort"));
-            let of_obfs4 = handed.filter(|line| line.contains("obfs4")).count();
-            assert!(of_obfs4 >= 2, "{of_obfs4}");
-        });
+        over_obfs4(&mut steps, world, &ours, obfs4);
     }
     steps.finish(|| network.show_logs());
+}
+
+/// What goes over obfs4, this line's being that of `tor`'s bridge.
+fn over_obfs4(steps: &mut Steps, world: World<'_>, ours: &Bridge, obfs4: &str) {
+    steps.step("a bridge of tor over obfs4, a client of ours", || {
+        world.our_client("to4", 25, &[obfs4]);
+    });
+    steps.step("a bridge of ours over obfs4, a client of tor", || {
+        world.their_client("ot4", 26, ours.line(Some("obfs4")));
+    });
+    steps.step("a bridge of ours over obfs4, a client of ours", || {
+        world.our_client("oo4", 27, &[ours.line(Some("obfs4"))]);
+    });
+    if let Some(lyrebird) = path_of("lyrebird") {
+        let world = World {
+            obfs4_of_clients: &lyrebird,
+            ..world
+        };
+        steps.step("obfs4proxy of tor, lyrebird of ours", || {
+            world.our_client("tol", 28, &[obfs4]);
+        });
+        steps.step("obfs4proxy of ours, lyrebird of tor", || {
+            world.their_client("otl", 29, ours.line(Some("obfs4")));
+        });
+    }
+    steps.step("obfs4 has handed both on by the Extended ORPort", || {
+        let log = std::fs::read_to_string(world.dir.join("ourbridge/log")).unwrap();
+        let lines = log.lines();
+        let handed = lines.filter(|line| line.contains("comes by the Extended ORPort"));
+        let of_obfs4 = handed.filter(|line| line.contains("obfs4")).count();
+        assert!(of_obfs4 >= 2, "{of_obfs4}");
+    });
 }
 
 struct World<'a> {

@@ -5,10 +5,12 @@
 //! are fetched if they are too old, and the request waits for as long as that takes. Whoever was at
 //! rest when he was stopped begins at rest.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use cepa_wire::Now;
 
+use crate::command::{Command, Saved, SavedState};
 use crate::overrides::DormancyOverrides;
 
 /// How long nobody may use it, unless the operator says it (`DormantClientTimeout`).
@@ -29,8 +31,10 @@ pub(crate) struct Dormancy {
 }
 
 impl Dormancy {
-    /// As it was kept; one that has kept nothing has never run.
-    pub(crate) fn new(kept: Option<&str>, overrides: DormancyOverrides, now: Now) -> Self {
+    /// As it was kept; one that has kept nothing at all has never run.
+    pub(crate) fn restored(saved: &SavedState, overrides: DormancyOverrides, now: Now) -> Self {
+        let is_known = saved.guards.is_some() || saved.consensus.is_some();
+        let kept = saved.dormancy.as_deref().or(is_known.then_some(KEPT[0]));
         let kept = kept.map(|kept| kept == KEPT[1]);
         let is_dormant = kept.unwrap_or(overrides.at_first) && !overrides.wakes_at_start;
         if is_dormant {
@@ -49,10 +53,12 @@ impl Dormancy {
         self.overrides = overrides;
     }
 
-    /// What is to be kept, if it is not what was kept last.
-    pub(crate) fn take_changed(&mut self) -> Option<&'static str> {
-        let is_new = self.kept.replace(self.is_dormant) != Some(self.is_dormant);
-        is_new.then_some(KEPT[usize::from(self.is_dormant)])
+    /// Has it kept, if it is not what was kept last.
+    pub(crate) fn save(&mut self, commands: &mut VecDeque<Command>) {
+        if self.kept.replace(self.is_dormant) != Some(self.is_dormant) {
+            let text = KEPT[usize::from(self.is_dormant)].to_owned();
+            commands.push_back(Command::Save(Saved::Dormancy(text)));
+        }
     }
 
     /// Whether streams keep it awake that carry nothing.
@@ -92,8 +98,10 @@ impl Dormancy {
         tracing::info!("dormant until somebody wants something");
     }
 
-    /// Comes to rest if the time has come; whoever is busy then is looked at as long later.
-    pub(crate) fn review(&mut self, is_busy: bool, now: Now) {
+    /// Comes to rest if the time has come; whoever is busy then, or has streams open that count, is
+    /// looked at as long later.
+    pub(crate) fn review(&mut self, is_busy: bool, has_streams: bool, now: Now) {
+        let is_busy = is_busy || (has_streams && self.counts_idle_streams());
         if self.deadline().is_none_or(|at| at > now.mono) {
             return;
         }

@@ -17,6 +17,7 @@ pub mod ext_or;
 pub mod message;
 pub mod name;
 pub mod plugin;
+pub mod site;
 pub mod startup;
 
 pub use arguments::{Arguments, ArgumentsError};
@@ -26,4 +27,5 @@ pub use ext_or::{Conversation, ExtOrClient, ExtOrCookie, ExtOrError, ExtOrStep};
 pub use message::{Message, SocksVersion};
 pub use name::{NameError, TransportName};
 pub use plugin::{PluginError, Speaker, TransportPlugin};
+pub use site::{Site, SiteError};
 pub use startup::{End, Method, Startup, StartupError};

@@ -4,14 +4,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use cepa_pt::{Arguments, ServerTransport, Speaker, TransportName, TransportPlugin};
+use cepa_pt::{Arguments, ServerTransport, Site, Speaker, TransportName, TransportPlugin};
 use toml::Spanned;
 
 use super::super::bridges::plugins;
 use super::super::listener::Listener;
 use super::{NodeTable, Source};
 use crate::error::Failure;
-use crate::transports::webtunnel::Site;
 
 /// How a bridge is handed out unless its operator says it (bridgedb-spec).
 const DISTRIBUTION_DEFAULT: &str = "any";

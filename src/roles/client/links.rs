@@ -11,7 +11,7 @@ use cepa_client::{LinkId, LinkTarget};
 use cepa_crypto::Rng;
 use cepa_link::{LINK_VERSIONS, PeerExpectation};
 use cepa_pt::plugin::OWN;
-use cepa_pt::{BridgeLine, ClientEnvironment, End, Method, Speaker, TransportName};
+use cepa_pt::{BridgeLine, ClientEnvironment, End, Method, Site, Speaker, TransportName};
 
 use super::Runner;
 use crate::config::ClientConfig;
@@ -19,7 +19,7 @@ use crate::error::Failure;
 use crate::net::{channel, link};
 use crate::network::Network;
 use crate::proxy::Proxy;
-use crate::transports::webtunnel::{Dialer, Site};
+use crate::transports::webtunnel::Dialer;
 use crate::transports::{self, TransportError, Transports, Wanted};
 
 /// How long a connection over a transport may take: some look for a way first.

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_pt::{Arguments, Method, TransportName};
+use cepa_pt::{Arguments, Method, Site, TransportName};
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderMap, HeaderName, UPGRADE};
@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{Site, WEBSOCKET, copy, made_up};
+use super::{WEBSOCKET, copy, made_up};
 use crate::transports::State;
 
 /// Connections at a time that have not asked yet. More wait in the system's queue.

@@ -1,5 +1,6 @@
 //! Both ends of ours, with a web server that knows nothing of it between them.
 
+use cepa_pt::Arguments;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -92,35 +93,6 @@ async fn echoed(mut tcp: TcpStream) -> bool {
     let (mut read, mut write) = tcp.split();
     let (wrote, read) = tokio::join!(write.write_all(&sent), read.read_exact(&mut got));
     wrote.is_ok() && read.is_ok() && got == sent
-}
-
-#[test]
-fn sites_are_read() {
-    let read = |pairs: &[(&str, &str)]| Site::of(&arguments(pairs));
-    let site = read(&[("url", "https://a.example/secret?x"), ("ver", "0.0.1")]).unwrap();
-    assert_eq!((site.port, &*site.path), (443, "/secret"));
-    assert_eq!(site.header(), "a.example");
-    let site = read(&[("url", "http://[::1]:8080"), ("servername", "b.example")]).unwrap();
-    assert_eq!((&*site.host, &*site.path), ("::1", "/"));
-    assert_eq!(site.header(), "[::1]:8080");
-    assert_eq!(site.server_name, "b.example");
-    assert_eq!(read(&[]), Err(BadSite::NoUrl));
-    for wrong in [
-        "",
-        "/secret",
-        "a.example/secret",
-        "ftp://a.example/",
-        "https://",
-        "https:///secret",
-        "https://user@a.example/",
-        "https://a.example:0/",
-        "https://a.example:/",
-        "https://a.example:99999/",
-    ] {
-        assert_eq!(read(&[("url", wrong)]), Err(BadSite::Url), "{wrong}");
-    }
-    let odd = [("url", "https://a.example/"), ("servername", "-")];
-    assert_eq!(read(&odd), Err(BadSite::ServerName));
 }
 
 #[test]
