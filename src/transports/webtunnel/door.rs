@@ -15,7 +15,7 @@ use std::time::Duration;
 use cepa_pt::{Arguments, Method, Site, TransportName};
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONNECTION, HeaderMap, HeaderName, UPGRADE};
+use hyper::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -173,7 +173,6 @@ async fn asked(
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(ASK_MAX)
-        .keep_alive(false)
         .max_buf_size(HEAD_LEN_MAX)
         .max_headers(HEADERS_MAX)
         .serve_connection(TokioIo::new(tcp), service)
@@ -235,13 +234,14 @@ fn answer(is_agreed: bool) -> Response<Empty<Bytes>> {
         true => StatusCode::SWITCHING_PROTOCOLS,
         false => StatusCode::NOT_FOUND,
     };
+    let headers = response.headers_mut();
     if is_agreed {
-        let headers = response.headers_mut();
-        headers.insert(
-            CONNECTION,
-            hyper::header::HeaderValue::from_static("upgrade"),
-        );
-        headers.insert(UPGRADE, hyper::header::HeaderValue::from_static(WEBSOCKET));
+        // Debian's client takes no other word beside this one, which hyper would add to it if
+        // connections were not to be kept.
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
+    } else {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
