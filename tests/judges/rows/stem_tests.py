@@ -26,7 +26,9 @@ def judge(side, tools):
     settings.write_text("".join(line for line in lines if not line.startswith(("|ORPort ", "|PublishServerDescriptor "))))
     words = [python, folder / "run_tests.py", "--integ", "--tor", side.program, "--target", "RUN_ALL", "--verbose"]
     home = scratch(side, "stem_tests")
-    more = {"cwd": folder, "env": {**side.environment(), "HOME": str(home)}}
+    # They name no authorities; ours knows none by itself.
+    network = str(side.network.folder / "net/network.toml")
+    more = {"cwd": folder, "env": {**side.environment(), "HOME": str(home), "CEPA_NETWORK": network}}
     code, out = run(words, side.log_of("stem_tests"), 900, **more)
     out = re.sub(r"\x1b\[[0-9;]*m", "", out)
     check("failed to start tor" not in out and "You can re-run" in out, f"exit code {code}: {tail(out)}")
