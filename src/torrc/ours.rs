@@ -399,7 +399,9 @@ fn rule_lines(rule: &Table, text: &mut String) {
 
 fn lines(table: &Table, known: &[(&str, &str)], prefix: &str, text: &mut String) {
     for (key, value) in table {
-        let option = known.iter().find(|(name, _)| name == key);
+        // `dns` is a list of a client, and a table of a relay.
+        let is_table = value.is_table();
+        let option = known.iter().find(|(name, _)| name == key && !is_table);
         match (option, value) {
             (Some((_, option)), Value::Array(all)) if is_list(option) => {
                 let words: Vec<_> = all.iter().map(plain).collect();
@@ -552,6 +554,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+        assert!(!text.contains("DNSPort"), "{text}");
         let known = TABLES.iter().flat_map(|(_, known)| known.iter());
         for (_, option) in known.chain(&PRACTICE).chain(&SAME) {
             assert!(cepa_torrc::names::named(option).is_some(), "{option}");
