@@ -48,7 +48,6 @@ pub struct Plane {
     streams: streams::PlaneStreams,
     padding: padding::Padding,
     ledger: memory::Ledger,
-    pub(crate) carried: carried::Carried,
     /// The consensus's `sendme_accept_min_version`, for circuits to come.
     sendme_min: u8,
     events: VecDeque<Event>,
@@ -65,7 +64,6 @@ impl Plane {
             streams: streams::PlaneStreams::default(),
             padding: padding::Padding::default(),
             ledger: memory::Ledger::default(),
-            carried: carried::Carried::default(),
             sendme_min: 0,
             events: VecDeque::new(),
             rng,

@@ -279,8 +279,8 @@ impl Streams {
         ctx: &mut Context<'_>,
     ) -> bool {
         let circuit = ctx.plane.stream_circuit(stream);
+        let carried = ctx.plane.stream_carried(stream);
         ctx.plane.stream_close(stream, reason, ctx.now);
-        let carried = ctx.plane.carried.take_stream(stream);
         if let Some((status, end)) = self.open.remove(&stream) {
             ctx.listener.tell_stream_carried(status.id, carried);
             // Perhaps its far end closed it before, or a controller.
@@ -350,7 +350,7 @@ impl Streams {
     /// Tells what streams have carried.
     pub(crate) fn tell_carried(&self, plane: &mut Plane, listener: &mut Listener) {
         for (stream, (status, _)) in &self.open {
-            let carried = plane.carried.take_stream(*stream);
+            let carried = plane.stream_carried(*stream);
             listener.tell_stream_carried(status.id, carried);
         }
     }

@@ -68,16 +68,8 @@ pub(super) fn policy(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::config::{ClientConfig, client};
-
-    fn read(text: &str) -> Result<ClientConfig, String> {
-        let text = format!("network = \"n\"\ndata_dir = \"d\"\n{text}");
-        let source = Source::from_text(Path::new("client.toml"), &text);
-        client::read(&source).map_err(|error| error.to_string())
-    }
+    use crate::config::client::tests::read;
 
     #[test]
     fn names_get_addresses_as_the_file_says() {

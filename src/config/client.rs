@@ -549,11 +549,17 @@ pub fn default_data_dir() -> Result<PathBuf, Failure> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
+    /// A client whose file says this besides what it has to.
+    pub(in crate::config) fn read(more: &str) -> Result<ClientConfig, String> {
+        let read = read_text(&format!("network = \"n\"\ndata_dir = \"d\"\n{more}"));
+        read.map_err(|error| error.to_string())
+    }
+
     fn read_text(text: &str) -> Result<ClientConfig, Failure> {
-        read(&Source::from_text(Path::new("client.toml"), text))
+        super::read(&Source::from_text(Path::new("client.toml"), text))
     }
 
     #[test]

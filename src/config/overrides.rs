@@ -303,19 +303,11 @@ pub(super) fn is_silent<T: Default + PartialEq>(table: &T) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::config::{ClientConfig, client};
-
-    fn read(text: &str) -> Result<ClientConfig, String> {
-        let text = format!("network = \"n\"\ndata_dir = \"d\"\n{text}");
-        let source = Source::from_text(Path::new("client.toml"), &text);
-        client::read(&source).map_err(|error| error.to_string())
-    }
+    use crate::config::client::tests::read;
 
     #[test]
-    fn a_file_that_says_nothing_wishes_nothing() {
+    fn a_file_that_says_nothing_overrides_nothing() {
         let config = read("").unwrap();
         assert_eq!(config.overrides, Overrides::default());
         assert_eq!(config.rules.reach, Reach::default());

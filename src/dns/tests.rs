@@ -8,8 +8,11 @@ use hickory_resolver::proto::rr::rdata::{A, PTR};
 
 use super::*;
 
-/// A name server: `a.example` is 192.0.2.1, 192.0.2.1 is `name`; names of `bad.` fail.
-fn server(name: &'static str) -> SocketAddr {
+/// What a name server answers.
+type Answered = Result<Option<RData>, ResponseCode>;
+
+/// A name server, which gives each question of a name and a type this answer.
+fn serving(mut answer: impl FnMut(&Name, RecordType) -> Answered + Send + 'static) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let addr = socket.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -18,27 +21,36 @@ fn server(name: &'static str) -> SocketAddr {
             let asked = Message::from_vec(&packet[..len]).unwrap();
             let mut reply = Message::response(asked.metadata.id, asked.metadata.op_code);
             let query = asked.queries[0].clone();
-            let text = query.name.to_ascii();
-            let data = match query.query_type {
-                RecordType::A if text == "a.example." => {
-                    Some(RData::A(A(Ipv4Addr::new(192, 0, 2, 1))))
+            match answer(&query.name, query.query_type) {
+                Ok(data) => {
+                    let record = |data| Record::from_rdata(query.name.clone(), 60, data);
+                    reply.add_answers(data.map(record));
                 }
-                RecordType::PTR => {
-                    let labels = name.split('.').map(str::as_bytes);
-                    Some(RData::PTR(PTR(Name::from_labels(labels).unwrap())))
-                }
-                _ => None,
-            };
-            if text.starts_with("bad.") {
-                reply.metadata.response_code = ResponseCode::ServFail;
+                Err(code) => reply.metadata.response_code = code,
             }
-            let records = data.map(|data| Record::from_rdata(query.name.clone(), 60, data));
-            reply.add_answers(records);
             reply.queries.push(query);
             socket.send_to(&reply.to_vec().unwrap(), from).unwrap();
         }
     });
     addr
+}
+
+/// One for which `a.example` is 192.0.2.1, 192.0.2.1 is `name`; names of `bad.` fail.
+fn server(name: &'static str) -> SocketAddr {
+    serving(move |asked, query_type| {
+        let text = asked.to_ascii();
+        match query_type {
+            _ if text.starts_with("bad.") => Err(ResponseCode::ServFail),
+            RecordType::A if text == "a.example." => {
+                Ok(Some(RData::A(A(Ipv4Addr::new(192, 0, 2, 1)))))
+            }
+            RecordType::PTR => {
+                let labels = name.split('.').map(str::as_bytes);
+                Ok(Some(RData::PTR(PTR(Name::from_labels(labels).unwrap()))))
+            }
+            _ => Ok(None),
+        }
+    })
 }
 
 #[tokio::test]
@@ -159,26 +171,14 @@ async fn answers_are_kept() {
     assert_eq!(counts.asked, [("A", 5), ("AAAA", 5), ("PTR", 1)]);
 }
 
-/// A name server that tells the names that it is asked for.
+/// One that knows all names of `example.`, and tells what it is asked for.
 fn listening_server() -> (SocketAddr, std::sync::mpsc::Receiver<String>) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let addr = socket.local_addr().unwrap();
     let (sender, asked_for) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let mut packet = [0; 1500];
-        while let Ok((len, from)) = socket.recv_from(&mut packet) {
-            let asked = Message::from_vec(&packet[..len]).unwrap();
-            let mut reply = Message::response(asked.metadata.id, asked.metadata.op_code);
-            let query = asked.queries[0].clone();
-            let _ = sender.send(query.name.to_string());
-            let data = RData::A(A(Ipv4Addr::new(192, 0, 2, 1)));
-            let is_known = query.query_type == RecordType::A
-                && query.name.to_lowercase().to_string().ends_with(".example.");
-            let record = Record::from_rdata(query.name.clone(), 60, data);
-            reply.add_answers(is_known.then_some(record));
-            reply.queries.push(query);
-            socket.send_to(&reply.to_vec().unwrap(), from).unwrap();
-        }
+    let addr = serving(move |asked, query_type| {
+        let _ = sender.send(asked.to_string());
+        let is_known = asked.to_lowercase().to_string().ends_with(".example.");
+        let data = RData::A(A(Ipv4Addr::new(192, 0, 2, 1)));
+        Ok(Some(data).filter(|_| is_known && query_type == RecordType::A))
     });
     (addr, asked_for)
 }

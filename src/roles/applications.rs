@@ -16,6 +16,7 @@ use cepa_client::automap::Automap;
 use cepa_client::status::StreamSource;
 use cepa_client::{Client, Isolation, Protocol, RequestId};
 use cepa_netdoc::policy::PortRange;
+use cepa_wire::Repeats;
 use cepa_wire::end::EndReason;
 use cepa_wire::host::Host;
 use cepa_wire::resolve::{Answer as Resolved, AnswerValue};
@@ -136,6 +137,8 @@ pub(crate) struct Applications {
     /// Ports of which the log has warned; 0: addresses that were asked for.
     warned: RefCell<BTreeSet<u16>>,
     request_max: Cell<Duration>,
+    /// Those whom the policy refuses.
+    refused: RefCell<Repeats>,
     gate: Gate,
 }
 
@@ -155,6 +158,7 @@ impl Applications {
             caution,
             warned: RefCell::default(),
             request_max: Cell::new(REQUEST_TIMEOUT),
+            refused: RefCell::default(),
             gate: doors.gate(APPLICATIONS),
         })
     }
@@ -213,8 +217,10 @@ impl Applications {
     pub(crate) fn may_use(&self, peer: SocketAddr) -> bool {
         let policy = self.caution.policy.as_ref();
         let may = policy.is_none_or(|policy| policy.allows(peer.ip(), PortRange::ALL.low));
-        if !may {
-            tracing::info!(peer = %Scrubbed(peer), "not one of those whom SocksPolicy accepts");
+        // Anybody can be refused, and as often as he likes.
+        if !may && let Some(more) = self.refused.borrow_mut().say(clock::now()) {
+            let peer = Scrubbed(peer);
+            tracing::info!(%peer, more, "not one of those whom SocksPolicy accepts");
         }
         may
     }

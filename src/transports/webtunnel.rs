@@ -40,8 +40,11 @@ use crate::tls;
 
 /// What an upgraded connection is asked for as, and said to be.
 const WEBSOCKET: &str = "websocket";
-/// Bytes that are on their way between two connections, each way.
-const COPIED_LEN: usize = 64 << 10;
+/// Bytes that are on their way between two connections, each way: a record of TLS. A bridge has
+/// thousands of these, which no memory of ours counts.
+const COPIED_LEN: usize = 16 << 10;
+/// Bytes of what is asked, and of the answer, before the blank line.
+const HEAD_LEN_MAX: usize = 16 << 10;
 /// The port of the address that is made up.
 const MADE_UP_PORT: u16 = 443;
 
@@ -133,7 +136,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(COPIED_LEN)
+        .max_buf_size(HEAD_LEN_MAX)
         .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;

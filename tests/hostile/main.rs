@@ -127,7 +127,7 @@ fn no_stranger_stops_a_relay() {
 }
 
 #[test]
-#[ignore = "an hour"]
+#[ignore = "takes an hour: attacks one after the other while relays come and go"]
 fn soak() {
     let dir = tempfile::tempdir().unwrap();
     let world = relays(dir.path());

@@ -13,7 +13,7 @@ use super::ending::vanguard_failed;
 use super::links::Need;
 use super::path_bias::BiasEvent;
 use super::pool::{Purpose, Stage};
-use super::{Circuits, Event, by_hand, overrides};
+use super::{Circuits, Event, by_hand};
 use crate::context::Context;
 use crate::names::CircuitId;
 use crate::select::choice::Chosen;
@@ -40,10 +40,10 @@ impl Circuits {
             .choice
             .exit_path(need, excluded_exits, view, ctx.rng, ctx.now)?;
         tracing::debug!(path = %chosen.0, "a circuit is begun");
-        let is_stable = overrides::is_stable(&chosen, need, &self.choice);
+        let is_stable = self.choice.is_stable(&chosen.0, need);
         let purpose = |[_, _, exit]: [Relay; 3]| Purpose::General(Box::new(exit));
         let opened = self.open_path(chosen, purpose, ctx);
-        overrides::note_stable(opened, is_stable, &mut self.pool);
+        self.pool.note_stable(opened, is_stable);
         Ok(opened)
     }
 
@@ -126,7 +126,8 @@ impl Circuits {
             entry.by_hand = self.making.take();
         }
         self.tell(id, CircuitChange::Launched, ctx);
-        match overrides::need(self, target, ctx) {
+        let way = self.choice.reachable(target);
+        match way.map_or(Need::Full, |to| self.links.need(to, ctx.now, ctx.commands)) {
             Need::Open(channel) => self.begin(id, channel, ctx),
             Need::Opening => self.plan_review(id, ctx.now),
             Need::Full => {

@@ -6,14 +6,9 @@ use cepa_netdoc::params::Params;
 
 use super::Circuits;
 use super::build_times::BuildTimeParams;
-use super::links::Need;
 use super::path_bias::PathBiasParams;
-use super::pool::Pool;
 use crate::context::Context;
-use crate::names::CircuitId;
 use crate::overrides::Overrides;
-use crate::select::choice::{Choice, Chosen};
-use crate::select::paths::{ExitNeed, LinkTarget};
 
 /// Takes these from now on; guards and path bias heed them with the next consensus, which is to
 /// follow. False if they are those that there were.
@@ -52,26 +47,4 @@ pub(super) fn drop_guards(circuits: &mut Circuits, ctx: &mut Context<'_>) {
     if let Some(view) = ctx.view {
         circuits.choice.handle_consensus(view, ctx.rng, ctx.now);
     }
-}
-
-/// Whether a path is for streams that live long: its relays are Stable, or it was drawn for one,
-/// and there were no such relays.
-pub(super) fn is_stable(chosen: &Chosen, need: ExitNeed, choice: &Choice) -> bool {
-    chosen.0.is_stable() || need.wants_stable(choice.long_lived_ports())
-}
-
-/// Notes whether a circuit that was begun is for such streams.
-pub(super) fn note_stable(opened: Option<CircuitId>, is_stable: bool, pool: &mut Pool) {
-    if let Some(entry) = opened.and_then(|id| pool.entry_mut(id)) {
-        entry.is_stable = is_stable;
-    }
-}
-
-/// The channel to a relay, over an address that may be connected to.
-pub(super) fn need(circuits: &mut Circuits, mut target: LinkTarget, ctx: &mut Context<'_>) -> Need {
-    if !circuits.choice.limit(&mut target) {
-        tracing::debug!(relay = %target.rsa, "no address of it may be connected to");
-        return Need::Full;
-    }
-    circuits.links.need(target, ctx.now, ctx.commands)
 }

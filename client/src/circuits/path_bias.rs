@@ -71,8 +71,8 @@ impl PathBiasParams {
 
     /// The same where an operator says otherwise.
     pub(crate) fn overridden(self, overrides: &PathBiasOverrides) -> Self {
-        let count = |wish: Option<u32>, else_| wish.map_or(else_, f64::from);
-        let share = |wish: Option<f64>, else_| wish.unwrap_or(else_);
+        let count = |said: Option<u32>, else_| said.map_or(else_, f64::from);
+        let share = |said: Option<f64>, else_| said.unwrap_or(else_);
         PathBiasParams {
             circuits_min: count(overrides.circuits_min, self.circuits_min),
             notice: share(overrides.notice, self.notice),
@@ -212,10 +212,11 @@ impl PathBias {
                     params.extreme_use,
                 )
         };
-        let bad = self
-            .guards
-            .iter()
-            .filter(|(_, counts)| params.drops && is_dropped(counts));
+        // It is asked after each event, and hardly ever wanted.
+        if !params.drops {
+            return Vec::new();
+        }
+        let bad = self.guards.iter().filter(|(_, counts)| is_dropped(counts));
         bad.map(|(id, _)| *id).collect()
     }
 

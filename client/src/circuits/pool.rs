@@ -534,6 +534,13 @@ impl Pool {
         best.map(|(id, _)| id)
     }
 
+    /// Notes whether a circuit that was begun is for streams that live long.
+    pub(crate) fn note_stable(&mut self, begun: Option<CircuitId>, is_stable: bool) {
+        if let Some(entry) = begun.and_then(|id| self.entry_mut(id)) {
+            entry.is_stable = is_stable;
+        }
+    }
+
     /// Clean circuits, ready or in the making, that serve a need (guard-spec 4.11); of Stable
     /// relays where that is needed.
     pub(crate) fn clean_count(&self, need: &ExitNeed, needs_stable: bool, now: Now) -> usize {

@@ -89,11 +89,7 @@ impl Circuits {
 /// Tells what circuits have carried since they were last asked.
 pub(crate) fn tell_carried(pool: &Pool, plane: &mut Plane, listener: &mut Listener) {
     for (circuit, entry) in pool.iter() {
-        let status = entry
-            .key()
-            .and_then(|key| Some((key, plane.circuit_status(key)?)));
-        let carried =
-            status.and_then(|(key, status)| plane.carried.take_circuit(key, status.dropped_cells));
+        let carried = entry.key().and_then(|key| plane.circuit_carried(key));
         if let Some(carried) = carried {
             listener.tell(|| Event::CircuitCarried { circuit, carried });
         }

@@ -69,7 +69,7 @@ pub(crate) struct Upkeep {
     /// A controller wants no circuits but those that are asked for.
     is_asked_only: bool,
     /// How long circuits are kept that nobody uses, and needs remembered, if an operator says it.
-    wished_age: Option<Duration>,
+    age_overridden: Option<Duration>,
 }
 
 impl Upkeep {
@@ -85,14 +85,14 @@ impl Upkeep {
             links_at: now.mono + LINKS_REVIEW,
             learn_at: now.mono,
             is_asked_only: false,
-            wished_age: None,
+            age_overridden: None,
         }
     }
 
     /// Keeps circuits that nobody uses, and remembers needs, for so long and up to twice as long,
     /// as is drawn here (`CircuitsAvailableTimeout`).
     pub(super) fn remember_for(&mut self, age: Option<Duration>, rng: &mut Rng) {
-        self.wished_age = age.map(|age| {
+        self.age_overridden = age.map(|age| {
             let more = rng.below(age.as_secs().max(1));
             age + Duration::from_secs(more)
         });
@@ -100,7 +100,7 @@ impl Upkeep {
 
     /// How long a circuit that nobody uses is kept.
     pub(super) fn idle_max(&self) -> Duration {
-        self.wished_age.unwrap_or(CLEAN_MAX)
+        self.age_overridden.unwrap_or(CLEAN_MAX)
     }
 
     /// Whether no circuits are to be built but those that are asked for.
@@ -185,7 +185,7 @@ impl Upkeep {
     /// What to be ready for, the latest first.
     fn needs(&self, now: Now) -> Vec<ExitNeed> {
         let age = |since| now.mono.saturating_duration_since(since);
-        let age_max = self.wished_age.unwrap_or(NEED_AGE_MAX);
+        let age_max = self.age_overridden.unwrap_or(NEED_AGE_MAX);
         let latest = self.needs.iter().rev();
         let young = latest.filter(|(_, since)| age(*since) < age_max);
         let mut needs: Vec<ExitNeed> = young.map(|(need, _)| *need).collect();

@@ -1,10 +1,12 @@
 //! What circuits and streams have carried since that was last told (control-spec 4.1.13, 4.1.22).
 //!
-//! Counted always, as two additions a cell; told while somebody listens. Cells that no honest hop
-//! would have sent are in no message: whoever watches circuits for them sees the difference.
+//! Counted always, as two additions a cell, beside what it is about; told while somebody listens.
+//! Cells that no honest hop would have sent are in no message: whoever watches circuits for them
+//! sees the difference.
 
 use cepa_circuit::{CircuitKey, StreamKey};
-use slotmap::SecondaryMap;
+
+use super::Plane;
 
 /// Bytes of a relay cell behind its header, as `tor` counts what a circuit reads and writes.
 const CELL_BYTES: u64 = 509;
@@ -45,9 +47,9 @@ struct Cells {
 }
 
 impl Cells {
-    fn add(&mut self, body_bytes: usize) {
-        self.count += 1;
-        self.body_bytes += u64::try_from(body_bytes).unwrap_or(0);
+    fn add(&mut self, count: usize, body_bytes: usize) {
+        self.count += bytes(count);
+        self.body_bytes += bytes(body_bytes);
     }
 
     /// Bytes of bodies in so many cells, and what room there was besides.
@@ -58,69 +60,36 @@ impl Cells {
     }
 }
 
+/// What a circuit has carried since that was last told.
 #[derive(Debug, Default)]
-struct Count {
+pub(super) struct CircuitCount {
     came: Cells,
     went: Cells,
     /// Cells that were dropped before what is counted now.
     dropped: u64,
 }
 
-/// What all circuits and streams of a plane have carried.
-#[derive(Debug, Default)]
-pub(crate) struct Carried {
-    circuits: SecondaryMap<CircuitKey, Count>,
-    streams: SecondaryMap<StreamKey, StreamCarried>,
-}
-
-impl Carried {
+impl CircuitCount {
     /// A relay cell came, with so many bytes of a message for us.
-    pub(super) fn came(&mut self, circuit: CircuitKey, body_bytes: usize) {
-        if let Some(count) = self.circuits.entry(circuit) {
-            count.or_default().came.add(body_bytes);
-        }
+    pub(super) fn came(&mut self, body_bytes: usize) {
+        self.came.add(1, body_bytes);
     }
 
-    /// A relay cell went.
-    pub(super) fn went(&mut self, circuit: CircuitKey, body_bytes: usize) {
-        if let Some(count) = self.circuits.entry(circuit) {
-            count.or_default().went.add(body_bytes);
-        }
+    /// So many relay cells went, with so many bytes of messages.
+    pub(super) fn went(&mut self, cells: usize, body_bytes: usize) {
+        self.went.add(cells, body_bytes);
     }
 
-    /// Bytes came for an application, or from it.
-    pub(super) fn moved(&mut self, stream: StreamKey, read: usize, written: usize) {
-        let bytes = |count: usize| u64::try_from(count).unwrap_or(0);
-        if let Some(count) = self.streams.entry(stream) {
-            let count = count.or_default();
-            count.read_bytes += bytes(read);
-            count.written_bytes += bytes(written);
-        }
-    }
-
-    /// A circuit is gone.
-    pub(super) fn forget_circuit(&mut self, circuit: CircuitKey) {
-        self.circuits.remove(circuit);
-    }
-
-    /// What a circuit has carried since the last call, if anything; `dropped` cells since it was
-    /// begun were nothing.
-    pub(crate) fn take_circuit(
-        &mut self,
-        circuit: CircuitKey,
-        dropped: u64,
-    ) -> Option<CircuitCarried> {
-        let count = self.circuits.get_mut(circuit)?;
-        if count.came.count == 0 && count.went.count == 0 {
+    /// What is to be told, if anything; `dropped` cells since the circuit was begun were nothing.
+    pub(super) fn take(&mut self, dropped: u64) -> Option<CircuitCarried> {
+        if self.came.count == 0 && self.went.count == 0 {
             return None;
         }
-        let taken = std::mem::replace(
-            count,
-            Count {
-                dropped,
-                ..Count::default()
-            },
-        );
+        let next = CircuitCount {
+            dropped,
+            ..CircuitCount::default()
+        };
+        let taken = std::mem::replace(self, next);
         let valid = taken.came.count;
         let valid = valid.saturating_sub(dropped.saturating_sub(taken.dropped));
         let (delivered_read_bytes, overhead_read_bytes) = taken.came.filled(valid);
@@ -134,28 +103,49 @@ impl Carried {
             overhead_written_bytes,
         })
     }
+}
+
+impl StreamCarried {
+    /// So many bytes came for an application, and so many from it.
+    pub(super) fn moved(&mut self, read: usize, written: usize) {
+        self.read_bytes += bytes(read);
+        self.written_bytes += bytes(written);
+    }
+
+    /// What is to be told, if anything.
+    fn take(&mut self) -> Option<StreamCarried> {
+        let taken = std::mem::take(self);
+        (taken != StreamCarried::default()).then_some(taken)
+    }
+}
+
+fn bytes(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+impl Plane {
+    /// What a circuit has carried since the last call, if anything.
+    pub(crate) fn circuit_carried(&mut self, key: CircuitKey) -> Option<CircuitCarried> {
+        self.circuits.get_mut(key)?.take_carried()
+    }
 
     /// What a stream has carried since the last call, if anything.
-    pub(crate) fn take_stream(&mut self, stream: StreamKey) -> Option<StreamCarried> {
-        self.streams.remove(stream)
+    pub(crate) fn stream_carried(&mut self, key: StreamKey) -> Option<StreamCarried> {
+        self.streams.entry_mut(key)?.carried.take()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use slotmap::SlotMap;
 
     #[test]
     fn what_was_dropped_is_in_no_message() {
-        let mut keys = SlotMap::<CircuitKey, ()>::with_key();
-        let circuit = keys.insert(());
-        let mut carried = Carried::default();
-        assert_eq!(carried.take_circuit(circuit, 0), None);
-        carried.came(circuit, 100);
-        carried.came(circuit, 0);
-        carried.went(circuit, 498);
-        let told = carried.take_circuit(circuit, 1).unwrap();
+        let mut carried = CircuitCount::default();
+        assert_eq!(carried.take(0), None);
+        carried.came(100);
+        carried.came(0);
+        carried.went(1, 498);
         let expected = CircuitCarried {
             read_bytes: 1018,
             written_bytes: 509,
@@ -164,27 +154,23 @@ mod tests {
             delivered_written_bytes: 498,
             overhead_written_bytes: 0,
         };
-        assert_eq!(told, expected);
-        assert_eq!(carried.take_circuit(circuit, 1), None);
-        carried.came(circuit, 0);
-        let told = carried.take_circuit(circuit, 1).unwrap();
+        assert_eq!(carried.take(1), Some(expected));
+        assert_eq!(carried.take(1), None);
+        carried.came(0);
+        let told = carried.take(1).unwrap();
         assert_eq!(told.overhead_read_bytes, 498, "the one before was told");
-        carried.forget_circuit(circuit);
-        assert_eq!(carried.take_circuit(circuit, 1), None);
     }
 
     #[test]
     fn bytes_of_streams_are_told_once() {
-        let mut keys = SlotMap::<StreamKey, ()>::with_key();
-        let stream = keys.insert(());
-        let mut carried = Carried::default();
-        carried.moved(stream, 5, 0);
-        carried.moved(stream, 0, 7);
+        let mut carried = StreamCarried::default();
+        carried.moved(5, 0);
+        carried.moved(0, 7);
         let told = StreamCarried {
             read_bytes: 5,
             written_bytes: 7,
         };
-        assert_eq!(carried.take_stream(stream), Some(told));
-        assert_eq!(carried.take_stream(stream), None);
+        assert_eq!(carried.take(), Some(told));
+        assert_eq!(carried.take(), None);
     }
 }

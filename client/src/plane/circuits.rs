@@ -24,6 +24,7 @@ use cepa_wire::destroy::DestroyReason;
 use cepa_wire::end::EndReason;
 use cepa_wire::relay::{RelayCommand, StreamId};
 
+use super::carried::{CircuitCarried, CircuitCount};
 use super::channels::circuit_ref;
 use super::liveness::is_answered;
 use super::padding::CircuitPadding;
@@ -150,16 +151,6 @@ struct Taken<'c> {
     is_full: bool,
 }
 
-impl Taken<'_> {
-    /// Bytes of a message in it.
-    fn body_bytes(&self) -> usize {
-        match &self.received {
-            Ok(Received::Message { data, .. }) => data.len(),
-            _ => 0,
-        }
-    }
-}
-
 /// A circuit and its streams.
 #[derive(Debug)]
 pub(super) struct Circuit {
@@ -178,6 +169,7 @@ pub(super) struct Circuit {
     /// What it does for onion services.
     onion: OnionUse,
     pub(super) padding: CircuitPadding,
+    pub(super) carried: CircuitCount,
 }
 
 impl Circuit {
@@ -194,6 +186,7 @@ impl Circuit {
             heard_at: now.mono,
             onion: OnionUse::default(),
             padding: CircuitPadding::default(),
+            carried: CircuitCount::default(),
         }
     }
 
@@ -206,6 +199,7 @@ impl Circuit {
         now: Now,
     ) -> Taken<'c> {
         self.heard_at = now.mono;
+        let is_relay = cell::command(cell) == Command::RELAY;
         let circ_id = self.origin.circ_id();
         let queue = LocalQueue {
             cells: on.queued(circ_id),
@@ -218,11 +212,23 @@ impl Circuit {
         };
         let origin = &mut self.origin;
         let received = origin.handle_cell(cell, queue, rng, &mut send, now.mono);
+        if is_relay {
+            self.carried.came(match &received {
+                Ok(Received::Message { data, .. }) => data.len(),
+                _ => 0,
+            });
+        }
+        self.carried.went(sent, 0);
         Taken {
             received,
             sent,
             is_full,
         }
+    }
+
+    /// What it has carried since the last call, if anything.
+    pub(super) fn take_carried(&mut self) -> Option<CircuitCarried> {
+        self.carried.take(self.dropped_cells)
     }
 
     /// What is told of its end.
@@ -398,7 +404,7 @@ impl Plane {
         let mut send = |cell: &CellBuf| full |= on.queue(cell, now).is_err();
         circuit.origin.extend(hop, &mut self.rng, &mut send)?;
         self.channels.sent(circuit.channel, true, now);
-        self.carried.went(key, 0);
+        circuit.carried.went(1, 0);
         if full {
             self.destroy_circuit(key, CircuitClose::QueueFull);
         }
@@ -413,8 +419,7 @@ impl Plane {
     /// How a circuit stands; `None` once it is closed.
     #[must_use]
     pub fn circuit_status(&self, key: CircuitKey) -> Option<CircuitStatus> {
-        let circuit = self.circuits.get(key)?;
-        Some(circuit.status())
+        self.circuits.get(key).map(Circuit::status)
     }
 
     /// Takes one cell of a circuit.
@@ -425,14 +430,9 @@ impl Plane {
         let Some(on) = self.channels.channel_mut(circuit.channel) else {
             return;
         };
-        let is_relay = cell::command(cell) == Command::RELAY;
         let taken = circuit.take_cell(cell, on, &mut self.rng, now);
-        if is_relay {
-            self.carried.came(key, taken.body_bytes());
-        }
         if taken.sent > 0 {
             self.channels.sent(circuit.channel, false, now);
-            (0..taken.sent).for_each(|_| self.carried.went(key, 0));
         }
         if taken.is_full {
             return self.destroy_circuit(key, CircuitClose::QueueFull);
@@ -509,7 +509,7 @@ impl Plane {
             return false;
         };
         self.padding.note(command);
-        self.carried.went(key, data.len());
+        circuit.carried.went(1, data.len());
         let channel = circuit.channel;
         let is_queued = self
             .channels
@@ -538,7 +538,6 @@ impl Plane {
         if let Some(on) = self.channels.channel_mut(circuit.channel) {
             on.remove(circuit.origin.circ_id());
         }
-        self.carried.forget_circuit(key);
         for stream in circuit.streams.values() {
             self.end_stream(*stream, EndReason::DESTROY.into());
         }

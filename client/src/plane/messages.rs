@@ -50,7 +50,6 @@ impl Plane {
         let outcome = match command {
             RelayCommand::DATA if !is_resolve => {
                 let taken = self.streams.data(key, data, now);
-                self.carried.moved(key, data.len(), 0);
                 if taken.is_ok() {
                     // DATA without bytes is acknowledged without waiting for the application.
                     self.send_stream_flow(key, now);

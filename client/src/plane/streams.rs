@@ -22,6 +22,7 @@ use cepa_wire::relay::{RelayCommand, StreamId};
 use cepa_wire::resolve::Resolve;
 use slotmap::SlotMap;
 
+use super::carried::StreamCarried;
 use super::circuits::{Circuit, OpenStreamError};
 use super::{Event, Plane};
 
@@ -77,6 +78,7 @@ pub(super) struct PlaneStream {
     pub(super) is_paced: bool,
     /// Since when bytes have waited for the application.
     pub(super) held: Held,
+    pub(super) carried: StreamCarried,
 }
 
 /// All streams of a plane, and those that came to have bytes, an end or room since that was last
@@ -115,6 +117,7 @@ impl PlaneStreams {
             ready: false,
             is_paced: false,
             held: Held::default(),
+            carried: StreamCarried::default(),
         })
     }
 
@@ -156,6 +159,7 @@ impl PlaneStreams {
         };
         entry.stream.handle_data(data, now.mono)?;
         if !data.is_empty() {
+            entry.carried.moved(data.len(), 0);
             entry.held.came(data.len(), now.mono);
             self.inbound_bytes += data.len();
             entry.list(key, &mut self.ready);
@@ -334,7 +338,7 @@ impl Plane {
             }
             let (circuit, hop, id) = (entry.circuit, entry.hop, entry.stream.id());
             entry.stream.packaged(data.len());
-            self.carried.moved(key, 0, data.len());
+            entry.carried.moved(0, data.len());
             if !self.send_message(circuit, hop, RelayCommand::DATA, id, data, now) {
                 return;
             }

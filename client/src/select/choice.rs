@@ -109,11 +109,21 @@ impl Choice {
         self.layers.iter().any(Option::is_some)
     }
 
-    /// Leaves the ways to a relay that may be taken; false if there are none.
-    pub(crate) fn limit(&self, target: &mut LinkTarget) -> bool {
+    /// The same relay, with the addresses that may be connected to; none if it has none of these.
+    pub(crate) fn reachable(&self, mut target: LinkTarget) -> Option<LinkTarget> {
         let reach = &self.rules.reach;
         reach.limit(&mut target.addrs, &mut target.lines);
-        !target.addrs.is_empty()
+        if target.addrs.is_empty() {
+            tracing::debug!(relay = %target.rsa, "no address of it may be connected to");
+            return None;
+        }
+        Some(target)
+    }
+
+    /// Whether a path is for streams that live long: its relays are Stable, or it was drawn for
+    /// one, and there were no such relays.
+    pub(crate) fn is_stable(&self, path: &Path, need: ExitNeed) -> bool {
+        path.is_stable() || need.wants_stable(self.long_lived_ports())
     }
 
     /// What is wanted otherwise than the network has it.
@@ -456,8 +466,7 @@ impl Choice {
     ) -> bool {
         let listed = consensus.and_then(|consensus| consensus.router(&target.rsa));
         let mut addrs = target.addrs.iter();
-        let mut ways = target.clone();
-        if !self.limit(&mut ways) {
+        if self.reachable(target.clone()).is_none() {
             return false;
         }
         let excludes = |subject: &Subject<'_>| self.rules.excludes(subject);

@@ -23,17 +23,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{WEBSOCKET, copy, made_up};
+use super::{HEAD_LEN_MAX, WEBSOCKET, copy, made_up};
 use crate::transports::State;
 
 /// Connections at a time that have not asked yet. More wait in the system's queue.
 const ASKING_MAX: usize = 512;
 /// Connections at a time that are passed on to the relay.
-const CARRIED_MAX: usize = 8192;
+const CARRIED_MAX: usize = 4096;
 /// How long one may take to ask.
 const ASK_MAX: Duration = Duration::from_secs(15);
-/// Bytes and headers of what it asks.
-const HEAD_LEN_MAX: usize = 16 << 10;
+/// Headers of what it asks.
 const HEADERS_MAX: usize = 64;
 /// How long until a port that could not be had is tried again.
 const AGAIN: Duration = Duration::from_secs(30);

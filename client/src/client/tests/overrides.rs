@@ -130,7 +130,7 @@ fn times_are_as_overridden() {
 }
 
 #[test]
-fn the_first_time_out_is_the_wished_one_until_another_is_learnt() {
+fn the_first_time_out_is_the_operators_until_another_is_learnt() {
     let world = ready(|overrides| overrides.circuits.build = Some(20 * SECOND));
     let times = &world.client.circuits.build_times;
     assert!(times.is_learning());
@@ -309,11 +309,7 @@ fn layers_are_those_that_the_operator_names() {
             (RelayCommand::ESTABLISH_RENDEZVOUS, 4),
             (RelayCommand::RENDEZVOUS1, 4 + more),
         ] {
-            let said = net.world.net.onion.said.iter();
-            let of_this = said.filter(|(said, _)| *said == command);
-            let paths: Vec<&Vec<RsaId>> = of_this.map(|(_, path)| path).collect();
-            assert!(!paths.is_empty(), "{command:?}");
-            for path in paths {
+            for path in net.world.net.onion.paths_of(command) {
                 assert_eq!(path.len(), hops, "{command:?} {path:?}");
                 assert!([id(4), id(5)].contains(&path[1]), "{path:?}");
                 let is_third = (9..=12).any(|n| path[2] == id(n));

@@ -51,11 +51,7 @@ fn paths_are_those_of_full_vanguards() {
             (RelayCommand::ESTABLISH_RENDEZVOUS, 4),
             (RelayCommand::RENDEZVOUS1, 5),
         ] {
-            let said = net.world.net.onion.said.iter();
-            let of_this = said.filter(|(said, _)| *said == command);
-            let paths: Vec<&Vec<RsaId>> = of_this.map(|(_, path)| path).collect();
-            assert!(!paths.is_empty(), "{command:?}");
-            for path in paths {
+            for path in net.world.net.onion.paths_of(command) {
                 assert_eq!(path.len(), hops, "{command:?} {path:?}");
                 assert_eq!(path[0], guard);
                 assert!(layer2.contains(&path[1]) && layer3.contains(&path[2]));

@@ -113,7 +113,7 @@ impl GuardParams {
         if let Some(lifetime) = overrides.lifetime.filter(|time| *time >= DAY) {
             (self.lifetime, self.confirmed_lifetime_min) = (lifetime, lifetime);
         }
-        let bounded = |wish: Option<usize>, else_: usize| match wish {
+        let bounded = |said: Option<usize>, else_: usize| match said {
             None | Some(0) => else_,
             Some(count) => count.min(SAMPLE_MAX),
         };

@@ -53,6 +53,16 @@ pub(crate) struct OnionRelays {
     pub(super) dead: Vec<Key>,
 }
 
+impl OnionRelays {
+    /// The paths over which clients said this; at least one.
+    pub(crate) fn paths_of(&self, command: RelayCommand) -> Vec<&Vec<RsaId>> {
+        let of_this = self.said.iter().filter(|(said, _)| *said == command);
+        let paths: Vec<_> = of_this.map(|(_, path)| path).collect();
+        assert!(!paths.is_empty(), "{command:?}");
+        paths
+    }
+}
+
 impl FakeNetwork {
     pub(super) fn serve_onion(
         &mut self,

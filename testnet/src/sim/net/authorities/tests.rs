@@ -84,7 +84,7 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 #[test]
-#[ignore = "by hand: as many seeds as CEPA_SEEDS says, from CEPA_SEED on"]
+#[ignore = "takes ten seconds a seed: as many as CEPA_SEEDS says, from CEPA_SEED on, by hand"]
 fn seeds_by_hand() {
     let first = number("CEPA_SEED", 1);
     for seed in first..first + number("CEPA_SEEDS", 10) {
