@@ -140,6 +140,8 @@ pub struct RelayConfig {
     /// The file that names them where there are none (`ServerDNSResolvConfFile`); none: the
     /// system's.
     pub resolv_conf: Option<PathBuf>,
+    /// Whether authorities are brought its descriptor (`PublishServerDescriptor`).
+    pub publishes_descriptor: bool,
     /// How long a day is for keys that are rotated; other than a day in tests only.
     pub key_day: Duration,
     /// Where controllers are listened to, and what they may do.

@@ -31,6 +31,7 @@ pub mod proxy;
 pub mod reload;
 pub mod roles;
 pub mod runtime;
+mod sandbox;
 pub mod service;
 pub mod status;
 pub mod store;

@@ -125,6 +125,9 @@ pub enum Saved {
         /// The microdescriptors that it lists, by SHA-256.
         microdescs: Vec<[u8; 32]>,
     },
+    /// The newest verified consensus of the ns flavour, as text: for other programs, where descriptors
+    /// of relays are wanted.
+    NsConsensus(Arc<str>),
     /// Certificates of authorities: add it.
     Certificate {
         /// The authority's v3 identity.

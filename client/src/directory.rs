@@ -188,6 +188,8 @@ impl Directory {
             }
             fetch::Command::Consensus(text) if text.consensus().flavour == Flavour::Ns => {
                 self.descriptors.prune(text.consensus());
+                let saved = Saved::NsConsensus(text.text().clone());
+                shared.commands.push_back(Command::Save(saved));
             }
             fetch::Command::Consensus(text) => {
                 let routers = text.consensus().routers.iter();

@@ -150,6 +150,9 @@ pub struct NodeTable {
     /// What is refused to who asks for too much.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dos: BTreeMap<String, Spanned<toml::Value>>,
+    /// PublishServerDescriptor: whether authorities are brought the descriptor. A bridge's are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publish_descriptor: Option<Spanned<bool>>,
     /// RefuseUnknownExits: as the network says without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refuse_unknown_exits: Option<bool>,
@@ -400,6 +403,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
             v4: table.geoip.map(|file| source.resolve(&file)),
             v6: table.geoip6.map(|file| source.resolve(&file)),
         },
+        publishes_descriptor: table.publish_descriptor.is_none_or(Spanned::into_inner),
         testing: table.testing,
         metrics: MetricsPort::checked(source, table.metrics.as_ref(), &table.metrics_policy)?,
         key_day,

@@ -45,6 +45,9 @@ pub struct OnionServiceConfig {
     /// Whether its programs are told which circuit a connection is of, by a header of the PROXY
     /// protocol (`HiddenServiceExportCircuitID haproxy`).
     pub tells_circuits: bool,
+    /// Whether it answers for the addresses that `ob_config` in its folder names
+    /// (`HiddenServiceOnionBalanceInstance`).
+    pub is_onionbalance_instance: bool,
 }
 
 impl OnionServiceConfig {
@@ -60,6 +63,7 @@ impl OnionServiceConfig {
             allows_unknown_ports: false,
             is_group_readable: false,
             tells_circuits: false,
+            is_onionbalance_instance: false,
         }
     }
 }
@@ -175,6 +179,9 @@ pub struct OnionServiceTable {
     /// How programs are told circuits: `haproxy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export_circuit_id: Option<Spanned<String>>,
+    /// Whether it answers for the addresses of `ob_config`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub onionbalance_instance: bool,
 }
 
 impl OnionServiceTable {
@@ -190,6 +197,7 @@ impl OnionServiceTable {
             allow_unknown_ports: false,
             dir_group_readable: false,
             export_circuit_id: None,
+            onionbalance_instance: false,
         }
     }
 
@@ -249,6 +257,7 @@ impl OnionServiceTable {
             allows_unknown_ports: self.allow_unknown_ports,
             is_group_readable: self.dir_group_readable,
             tells_circuits: self.export_circuit_id.is_some(),
+            is_onionbalance_instance: self.onionbalance_instance,
         })
     }
 }

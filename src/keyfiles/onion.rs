@@ -14,10 +14,11 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use cepa_client::onion::services::MASTERS_MAX;
 use cepa_crypto::client_auth::{ClientAuthPrivate, ClientAuthPublic};
 use cepa_crypto::ed25519::{ExpandedKeypair, Keypair};
 use cepa_crypto::key_file;
-use cepa_crypto::onion::OnionAddress;
+use cepa_crypto::onion::{OnionAddress, OnionAddressError};
 use cepa_crypto::{Rng, curve25519};
 
 use super::{damaged, read_public, read_secret, read_secret_text, write_secret};
@@ -28,6 +29,7 @@ const SECRET: &str = "hs_ed25519_secret_key";
 const PUBLIC: &str = "hs_ed25519_public_key";
 const HOSTNAME: &str = "hostname";
 const CLIENTS: &str = "authorized_clients";
+const MASTERS: &str = "ob_config";
 /// Clients of one service: what fits a descriptor, and more than `tor` takes.
 const CLIENTS_MAX: usize = 350;
 
@@ -104,6 +106,43 @@ pub fn client_secrets(dir: &Path) -> Result<Vec<(OnionAddress, curve25519::Secre
         secrets.push((secret.address, secret.key));
     }
     Ok(secrets)
+}
+
+/// The addresses that a service answers for beside its own: its file `ob_config` has a line
+/// `MasterOnionAddress ADDRESS.onion` for each, as `tor` and onionbalance have it.
+pub fn masters(dir: &Path) -> Result<Vec<OnionAddress>, Failure> {
+    let path = dir.join(MASTERS);
+    let wrong = |what: String| {
+        let expected = "expected MasterOnionAddress ADDRESS.onion, a line for each address that onionbalance \
+                        puts in front of this service";
+        Failure::new(what, path.display(), expected)
+    };
+    let Some(bytes) = read_public(&path)? else {
+        return Err(wrong("this file is not there".into()));
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let mut masters = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if line.is_empty() {
+            continue;
+        }
+        let (keyword, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        if !keyword.eq_ignore_ascii_case("MasterOnionAddress") {
+            return Err(wrong(format!("line {number} is no MasterOnionAddress")));
+        }
+        let address = value.trim().parse();
+        masters.push(
+            address.map_err(|error: OnionAddressError| wrong(format!("line {number}: {error}")))?,
+        );
+    }
+    match masters.len() {
+        0 => Err(wrong("it names no address".into())),
+        1..=MASTERS_MAX => Ok(masters),
+        count => Err(wrong(format!(
+            "{count} addresses, of at most {MASTERS_MAX}"
+        ))),
+    }
 }
 
 /// Makes the folder, if it is not there, for its group to read (`HiddenServiceDirGroupReadable`);
@@ -266,6 +305,34 @@ mod tests {
     fn error_of(path: &Path) -> String {
         let again = load_or_make(path, false, &mut Rng::from_seed([8; 32]));
         again.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn masters_are_read_or_refused_by_line() {
+        let (_dir, path, made) = service("back");
+        let says = |text: &str| {
+            std::fs::write(path.join(MASTERS), text).unwrap();
+            masters(&path).map_err(|error| error.to_string())
+        };
+        assert!(
+            masters(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("is not there")
+        );
+        let twice =
+            format!("# front\r\n\r\nMasterOnionAddress {made}\nmasteronionaddress\t{made} # it\n");
+        assert_eq!(says(&twice), Ok(vec![made, made]));
+        for (text, why) in [
+            ("", "names no address"),
+            ("\nMasterOnionAddress\n", "line 2: an onion address has 56"),
+            ("MasterOnionAddress abc.onion", "line 1"),
+            ("Other x", "line 1 is no MasterOnionAddress"),
+            (&twice.repeat(17), "34 addresses, of at most 32"),
+        ] {
+            let error = says(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::config::OnionServiceConfig;
 use crate::config::onion::{PortTarget, Target};
 use crate::doors::{Gate, Pass};
 use crate::error::{Failure, fail};
-use crate::keyfiles::onion::{ServiceKeys, load_or_make};
+use crate::keyfiles::onion::{ServiceKeys, load_or_make, masters};
 use crate::net::edge;
 use crate::net::worker::Worker;
 use crate::net::writer::Writer;
@@ -86,6 +86,7 @@ pub(crate) struct Hosting {
 /// A service whose folder has been read.
 pub(crate) struct Opened {
     keys: ServiceKeys,
+    masters: Vec<OnionAddress>,
     config: OnionServiceConfig,
 }
 
@@ -102,10 +103,38 @@ pub(crate) fn open(configs: &[OnionServiceConfig], rng: &mut Rng) -> Result<Vec<
             );
         }
         tracing::info!("onion service {} in {}", keys.address, config.dir.display());
-        let config = config.clone();
-        opened.push(Opened { keys, config });
+        let fronts = match config.is_onionbalance_instance {
+            true => masters(&config.dir)?,
+            false => Vec::new(),
+        };
+        opened.push(Opened {
+            keys,
+            masters: fronts,
+            config: config.clone(),
+        });
     }
     Ok(opened)
+}
+
+impl Opened {
+    /// What is wanted of the core, and what is left for us.
+    fn core(self) -> (ServiceConfig, OnionServiceConfig) {
+        let config = self.config;
+        let core = ServiceConfig {
+            clients: self.keys.clients,
+            masters: self.masters,
+            intro_points: usize::from(config.intro_points),
+            dos: config.introductions.map(|limit| DosLimits {
+                rate: limit.rate,
+                burst: limit.burst,
+            }),
+            streams_max: config.streams_max.and_then(|max| usize::try_from(max).ok()),
+            closes_on_excess: config.closes_on_excess,
+            allows_unknown_ports: config.allows_unknown_ports,
+            ..ServiceConfig::new(self.keys.identity, virtual_ports(&config.ports))
+        };
+        (core, config)
+    }
 }
 
 impl Hosting {
@@ -141,12 +170,12 @@ impl Hosting {
             self.worker
                 .with(|client, now| client.remove_service(id, now));
         }
-        for Opened { keys, config } in opened {
-            let address = keys.address;
+        for one in opened {
+            let address = one.keys.address;
             let mut hosted = self.services.iter();
             let known = hosted.find(|(_, one)| one.address == address);
             let known = known.map(|(id, _)| *id);
-            let core = core_config(keys, &config);
+            let (core, config) = one.core();
             let id = self.worker.with(|client, now| match known {
                 Some(id) => {
                     client.change_service(id, core, now);
@@ -270,22 +299,6 @@ fn virtual_ports(ports: &[PortTarget]) -> Vec<u16> {
     ports.sort_unstable();
     ports.dedup();
     ports
-}
-
-fn core_config(keys: ServiceKeys, config: &OnionServiceConfig) -> ServiceConfig {
-    let ports = virtual_ports(&config.ports);
-    ServiceConfig {
-        clients: keys.clients,
-        intro_points: usize::from(config.intro_points),
-        dos: config.introductions.map(|limit| DosLimits {
-            rate: limit.rate,
-            burst: limit.burst,
-        }),
-        streams_max: config.streams_max.and_then(|max| usize::try_from(max).ok()),
-        closes_on_excess: config.closes_on_excess,
-        allows_unknown_ports: config.allows_unknown_ports,
-        ..ServiceConfig::new(keys.identity, ports)
-    }
 }
 
 /// What serving a visitor needs.

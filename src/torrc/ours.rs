@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use crate::config::{ClientConfig, RelayConfig};
 
 /// Keys that an option of `tor` says as they are.
-const SAME: [(&str, &str); 60] = [
+const SAME: [(&str, &str); 61] = [
     ("disable_network", "DisableNetwork"),
     ("streams_unattached", "__LeaveStreamsUnattached"),
     ("map_address", "MapAddress"),
@@ -48,6 +48,7 @@ const SAME: [(&str, &str); 60] = [
     ("server_transport_options", "ServerTransportOptions"),
     ("geoip", "GeoIPFile"),
     ("geoip6", "GeoIPv6File"),
+    ("publish_descriptor", "PublishServerDescriptor"),
     ("refuse_unknown_exits", "RefuseUnknownExits"),
     ("max_onion_queue_delay", "MaxOnionQueueDelay"),
     ("outbound_bind_address_exit", "OutboundBindAddressExit"),
@@ -470,6 +471,7 @@ fn onion_lines(service: &Table, text: &mut String) {
         ("HiddenServiceAllowUnknownPorts", "allow_unknown_ports"),
         ("HiddenServiceDirGroupReadable", "dir_group_readable"),
         ("HiddenServiceExportCircuitID", "export_circuit_id"),
+        ("HiddenServiceOnionBalanceInstance", "onionbalance_instance"),
     ] {
         put(option, service.get(key));
     }
@@ -534,6 +536,7 @@ mod tests {
     #[test]
     fn what_relays_and_authorities_have_is_written_and_read_again() {
         let table = "ext_or_port = [\"127.0.0.1:auto\"]\nrefuse_unknown_exits = false\n\
+            publish_descriptor = false\n\
             [directory]\ndir_cache = false\ndir_policy = [\"reject *\"]\n\
             [dns]\nserver_dns_search_domains = true\n[keys]\nsigning_key_lifetime = 864000\n\
             [authority.practice]\nauth_dir_pin_keys = false\n\
@@ -543,6 +546,7 @@ mod tests {
         for line in [
             "ExtORPort 127.0.0.1:auto\n",
             "RefuseUnknownExits 0\n",
+            "PublishServerDescriptor 0\n",
             "DirCache 0\n",
             "DirPolicy reject *\n",
             "ServerDNSSearchDomains 1\n",

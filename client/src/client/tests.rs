@@ -67,6 +67,7 @@ fn bootstraps_and_builds_ahead() {
             | Saved::PathBias(_)
             | Saved::Vanguards(_)
             | Saved::Dormancy(_) => 4,
+            Saved::NsConsensus(_) => 5,
         })
         .collect();
     assert!((0..4).all(|kind| kinds.contains(&kind)), "{kinds:?}");

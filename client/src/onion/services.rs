@@ -43,7 +43,7 @@ pub use crate::status::{
 };
 pub use config::{
     CIRCUITS_MAX_DEFAULT, CLIENTS_MAX, DosLimits, INTRO_POINTS_DEFAULT, INTRO_POINTS_MAX,
-    ServiceConfig, ServiceOutcome,
+    MASTERS_MAX, ServiceConfig, ServiceOutcome,
 };
 pub use descriptor::UploadId;
 pub use publisher::{Publisher, Upload};

@@ -193,22 +193,38 @@ impl fmt::Debug for ClientState {
     }
 }
 
-/// The keys of an INTRODUCE2 message at the service that has this encryption secret.
-pub fn service_intro_keys(
-    enc_secret: &SecretKey,
-    client_x: &PublicKey,
-    auth_key: &ed25519::PublicKey,
-    subcredential: &[u8; 32],
-) -> Result<IntroKeys, HsNtorError> {
-    let xb = enc_secret
-        .diffie_hellman(client_x)
-        .ok_or(HsNtorError::SmallOrder)?;
-    let names = Names {
-        auth_key,
-        b: enc_secret.public(),
-        x: client_x,
-    };
-    Ok(IntroKeys::derive(&xb, &names, subcredential))
+/// What a service has of an INTRODUCE2 message before it knows to which of its descriptors it is bound:
+/// one key agreement serves all of them.
+pub struct ServiceIntro<'a> {
+    names: Names<'a>,
+    xb: SharedSecret,
+}
+
+impl<'a> ServiceIntro<'a> {
+    /// Agrees with the visitor of this key, at the introduction point with this authentication key.
+    ///
+    /// # Errors
+    /// [`HsNtorError::SmallOrder`] if the visitor's key lets nothing be agreed.
+    pub fn new(
+        enc_secret: &'a SecretKey,
+        client_x: &'a PublicKey,
+        auth_key: &'a ed25519::PublicKey,
+    ) -> Result<Self, HsNtorError> {
+        let xb = enc_secret.diffie_hellman(client_x);
+        Ok(ServiceIntro {
+            names: Names {
+                auth_key,
+                b: enc_secret.public(),
+                x: client_x,
+            },
+            xb: xb.ok_or(HsNtorError::SmallOrder)?,
+        })
+    }
+
+    /// The keys of the message, if it is bound to the descriptor of this subcredential.
+    pub fn keys(&self, subcredential: &[u8; 32]) -> IntroKeys {
+        IntroKeys::derive(&self.xb, &self.names, subcredential)
+    }
 }
 
 /// The service's message for RENDEZVOUS1 (`Y | AUTH`), and the keys.
@@ -341,7 +357,9 @@ mod tests {
         );
         let (b, auth_key) = (SecretKey::from_bytes(&B_SECRET), AUTH_KEY.into());
         assert_eq!(*b.public().as_bytes(), B);
-        let theirs = service_intro_keys(&b, &X.into(), &auth_key, &SUBCREDENTIAL).unwrap();
+        let theirs = ServiceIntro::new(&b, &X.into(), &auth_key)
+            .unwrap()
+            .keys(&SUBCREDENTIAL);
         assert_eq!(
             (theirs.enc_key, theirs.mac_key),
             (keys.enc_key, keys.mac_key)
@@ -418,8 +436,8 @@ mod tests {
         assert_eq!(client().0.finish(&[0; 64]).unwrap_err(), error);
         let begun = ClientState::begin(&mut rng, &zero, &auth_key, &SUBCREDENTIAL);
         assert_eq!(begun.unwrap_err(), error);
-        let keys = service_intro_keys(&b, &zero, &auth_key, &SUBCREDENTIAL);
-        assert_eq!(keys.unwrap_err(), error);
+        let keys = ServiceIntro::new(&b, &zero, &auth_key);
+        assert_eq!(keys.err(), Some(error));
         let answer = service_rendezvous(&mut rng, &b, &zero, &auth_key);
         assert_eq!(answer.unwrap_err(), error);
     }
@@ -429,7 +447,9 @@ mod tests {
         let (b, x) = (SecretKey::from_bytes(&B_SECRET), X.into());
         let (_, keys) = client();
         for (auth_key, subcredential) in [([7; 32], SUBCREDENTIAL), (AUTH_KEY, [7; 32])] {
-            let other = service_intro_keys(&b, &x, &auth_key.into(), &subcredential).unwrap();
+            let other = ServiceIntro::new(&b, &x, &auth_key.into())
+                .unwrap()
+                .keys(&subcredential);
             assert_ne!(other.enc_key, keys.enc_key);
             assert_ne!(other.mac_key, keys.mac_key);
         }

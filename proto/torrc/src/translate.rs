@@ -77,6 +77,10 @@ pub struct Process {
     pub rereads: bool,
     /// Whether debuggers may attach to it.
     pub is_debuggable: bool,
+    /// Whether system calls that it does not make are refused.
+    pub is_sandboxed: bool,
+    /// Whether it starts no program.
+    pub no_exec: bool,
     /// The descriptors that it needs.
     pub descriptors_min: u64,
     /// Whether signals are left to whoever started it.
@@ -168,9 +172,27 @@ impl<'a> Work<'a> {
             user,
             rereads: settings.is_on("__ReloadTorrcOnSIGHUP"),
             is_debuggable: !settings.is_on("DisableDebuggerAttachment"),
+            is_sandboxed: settings.is_on("Sandbox"),
+            no_exec: self.no_exec(),
             descriptors_min: descriptors_min(settings),
             leaves_signals: settings.is_on("__DisableSignalHandlers"),
             has_network: false,
+        }
+    }
+
+    /// Whether no program is to be started: that is said, or there is a sandbox, and no transport is one.
+    fn no_exec(&mut self) -> bool {
+        let settings = self.settings;
+        let plugins = self.lines(&["ClientTransportPlugin", "ServerTransportPlugin"]);
+        let mut plugins = plugins.into_iter();
+        let is_program = |line: &&Value| line.text.split_whitespace().nth(1) == Some("exec");
+        match (plugins.find(is_program), settings.is_on("NoExec")) {
+            (Some(line), true) => {
+                self.refuse(line, "NoExec is set, and a transport is a program");
+                true
+            }
+            (None, no_exec) => no_exec || settings.is_on("Sandbox"),
+            (Some(_), false) => false,
         }
     }
 

@@ -79,7 +79,7 @@ impl<'a> Introduce<'a> {
         })
     }
 
-    /// The visitor's key `X`, for [`cepa_crypto::hs_ntor::service_intro_keys`].
+    /// The visitor's key `X`, for [`cepa_crypto::hs_ntor::ServiceIntro`].
     pub fn client_key(&self) -> Result<curve25519::PublicKey, Truncated> {
         let (key, rest) = self.encrypted.split_first_chunk().ok_or(Truncated)?;
         if rest.len() < MAC_LEN {
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use cepa_crypto::Rng;
     use cepa_crypto::curve25519::SecretKey;
-    use cepa_crypto::hs_ntor::{ClientState, service_intro_keys};
+    use cepa_crypto::hs_ntor::{ClientState, ServiceIntro};
     use hex_literal::hex;
     use proptest::prelude::*;
 
@@ -206,7 +206,9 @@ mod tests {
 
     fn keys() -> IntroKeys {
         let b = SecretKey::from_bytes(&B_SECRET);
-        service_intro_keys(&b, &X.into(), &AUTH_KEY.into(), &SUBCREDENTIAL).unwrap()
+        ServiceIntro::new(&b, &X.into(), &AUTH_KEY.into())
+            .unwrap()
+            .keys(&SUBCREDENTIAL)
     }
 
     #[test]
@@ -295,7 +297,7 @@ mod tests {
             prop_assert_eq!(body.len(), BODY.len());
             let message = Introduce::read(&body).unwrap();
             let x = message.client_key().unwrap();
-            let keys = service_intro_keys(&b, &x, &message.auth_key, &seed).unwrap();
+            let keys = ServiceIntro::new(&b, &x, &message.auth_key).unwrap().keys(&seed);
             let opened = message.open(&keys).unwrap();
             prop_assert_eq!(IntroPlaintext::read(&opened), Ok(plaintext));
         }

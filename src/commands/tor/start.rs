@@ -14,6 +14,7 @@ use crate::error::{Failure, fail};
 use crate::launched::Launch;
 use crate::reload::Reread;
 use crate::roles::Lifecycle;
+use crate::sandbox::Sandbox;
 use crate::torrc::{Configured, Read, Torrc};
 use crate::{logs, roles};
 
@@ -96,6 +97,11 @@ fn serve(
         .as_deref()
         .map(PidFile::write)
         .transpose()?;
+    let sandbox = Sandbox {
+        is_on: process.is_sandboxed,
+        no_exec: process.no_exec,
+    };
+    sandbox.enter()?;
     let launch = Launch {
         as_tor: true,
         owner: process.owner,

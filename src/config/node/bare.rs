@@ -49,6 +49,7 @@ impl NodeTable {
             accounting_start: None,
             accounting_rule: None,
             dos: BTreeMap::new(),
+            publish_descriptor: None,
             refuse_unknown_exits: None,
             max_onion_queue_delay: None,
             outbound_bind_address_exit: Vec::new(),

@@ -25,6 +25,7 @@ pub(super) fn changes(saved: Saved) -> Vec<Change> {
         Saved::Vanguards(text) => vec![put(kept::VANGUARDS, String::new(), &text)],
         Saved::Dormancy(text) => vec![put(kept::DORMANCY, String::new(), &text)],
         Saved::Consensus { text, .. } => vec![put(kept::CONSENSUS, String::new(), &text)],
+        Saved::NsConsensus(text) => vec![put(kept::CONSENSUS, "ns".into(), &text)],
         Saved::Certificate { identity, text } => {
             vec![put(kept::CERTIFICATE, identity.to_string(), &text)]
         }
@@ -53,7 +54,7 @@ pub(super) fn state(store: &mut Store, folder: &Folder) -> Result<SavedState, Fa
         dormancy: store.texts(kept::DORMANCY)?.into_iter().next(),
         certificates: store.texts(kept::CERTIFICATE)?,
         consensus: store
-            .texts(kept::CONSENSUS)?
+            .texts_of(kept::CONSENSUS, [String::new()])?
             .into_iter()
             .next()
             .map(Arc::from),

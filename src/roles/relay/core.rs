@@ -73,7 +73,7 @@ pub(super) fn core_config(config: &RelayConfig, address: IpAddr) -> Result<CoreC
         bandwidth_observed_min: if config.testing { TESTING_BANDWIDTH } else { 0 },
         serves_directory: config.directory.is_cache,
         // There is no bridge authority in a network of ours: bridges tell nobody of themselves.
-        publishes: config.bridge.is_none(),
+        publishes: config.bridge.is_none() && config.publishes_descriptor,
         bridge_distribution: config.bridge.as_ref().map(|one| one.distribution.clone()),
         extend_allow_private: config.testing,
         key_day: config.key_day,

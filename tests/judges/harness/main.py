@@ -17,7 +17,7 @@ from .verdict import Failed
 # All judges, the quick and much used ones first.
 JUDGES = [
     "stem", "stem_tests", "launch", "nyx", "onionshare", "onionbalance", "txtorcon", "aiostem", "carml", "granax",
-    "torsocks", "proxychains", "chromium", "apt", "sbws", "vanguards", "chutney",
+    "torsocks", "proxychains", "chromium", "apt", "qbittorrent", "sbws", "vanguards", "chutney",
 ]
 
 

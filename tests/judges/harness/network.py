@@ -34,10 +34,12 @@ class Web(http.server.BaseHTTPRequestHandler):
         is_bytes = self.path.startswith("/bytes/")
         body = b"x" * int(self.path[7:]) if is_bytes else b"<title>judged</title><p>It works.</p>"
         span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if is_bytes else None
-        status = 200
+        status, more = 200, {}
         if span:
-            body, status = body[int(span.group(1)) : int(span.group(2)) + 1], 206
-        self.answer(body, "application/octet-stream" if is_bytes else "text/html", status)
+            first, last, whole = int(span.group(1)), int(span.group(2)), len(body)
+            body, status = body[first : last + 1], 206
+            more = {"Content-Range": f"bytes {first}-{first + len(body) - 1}/{whole}"}
+        self.answer(body, "application/octet-stream" if is_bytes else "text/html", status, more)
 
     do_HEAD = do_GET
 
@@ -45,10 +47,12 @@ class Web(http.server.BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length", 0))
         self.answer(str(len(self.rfile.read(length))).encode(), "text/plain")
 
-    def answer(self, body, kind, status=200):
+    def answer(self, body, kind, status=200, more={}):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        for name, value in more.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -73,7 +77,8 @@ class Network:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         words = [program, "testnet", "up", "--dir", folder / "net", "--interval", INTERVAL]
-        words += ["--no-subnet-rule", "--onion-services", 1]
+        # Vanguards looks without end for twelve relays of its layers where there are fewer.
+        words += ["--no-subnet-rule", "--onion-services", 1, "--relays", 16]
         log = folder / "up.log"
         self.process = processes.start(words, log)
         try:

@@ -41,7 +41,7 @@ class Tools:
         if path:
             return path
         package = package or program
-        install = ["apt-get", "install", "-y", "--no-install-recommends", package]
+        install = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends", package]
         if os.getuid() == 0 and shutil.which("apt-get") and self.log(["env", "DEBIAN_FRONTEND=noninteractive", *install]):
             return self.debian(program, package)
         raise Missing(f"{program} is not installed (Debian: {package})")

@@ -1,7 +1,15 @@
 """sbws: measures all relays, and writes a file that an authority of ours reads."""
 
+import base64
+import contextlib
+import hashlib
+import os
+import signal
+import urllib.request
+from pathlib import Path
+
 from harness.network import scratch
-from harness.processes import run
+from harness.processes import run, until
 from harness.verdict import check, tail
 
 CONFIG = """[paths]
@@ -53,4 +61,24 @@ def judge(side, tools):
     written = sorted((folder / "v3bw").glob("*.v3bw"))
     check(code == 0 and written, f"generate: exit code {code}: {tail(text)}")
     lines = [line for line in written[-1].read_text().splitlines() if line.startswith(("bw=", "node_id="))]
-    return f"{len(lines)} relays in its file"
+    votes(side.network, written[-1], len(lines))
+    return f"{len(lines)} relays in its file, which an authority of ours votes by"
+
+
+def votes(network, file, count):
+    """Waits until an authority's vote has the bandwidths of a file."""
+    authority = next(node for node in network.summary["nodes"] if node["role"] == "authority")
+    config = Path(authority["config"])
+    lines = [line for line in config.read_text().splitlines() if not line.startswith("bandwidth_file")]
+    at = lines.index("[authority]") + 1
+    config.write_text("\n".join([*lines[:at], f'bandwidth_file = "{file}"', *lines[at:], ""]))
+    os.kill(authority["pid"], signal.SIGHUP)
+    digest = base64.b64encode(hashlib.sha256(file.read_bytes()).digest()).decode().rstrip("=")
+    url = f"http://{authority['dir']}/tor/status-vote/current/authority"
+
+    def is_voted():
+        with contextlib.suppress(OSError):
+            vote = urllib.request.urlopen(url, timeout=20).read().decode()
+            return f"sha256={digest}" in vote and vote.count(" Measured")
+    measured = until(90, "a vote with these bandwidths", is_voted)
+    check(measured == count, f"{measured} of {count} relays of the file are measured in the vote")

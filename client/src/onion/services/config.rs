@@ -6,6 +6,7 @@
 
 use cepa_crypto::curve25519;
 use cepa_crypto::ed25519::ExpandedKeypair;
+use cepa_crypto::onion::OnionAddress;
 
 use crate::names::ServiceId;
 
@@ -19,6 +20,8 @@ pub const CIRCUITS_MAX_DEFAULT: usize = 1024;
 /// Most clients that a service can tell apart, as with `tor`. With so many, not all of
 /// [`INTRO_POINTS_MAX`] points fit into its descriptor.
 pub const CLIENTS_MAX: usize = 330;
+/// Most addresses that a service answers for: each is tried at an introduction that is not our own.
+pub const MASTERS_MAX: usize = 32;
 /// What fits into the middle layer of a descriptor, in bytes: the most of its padded lengths that
 /// keep the whole under 50 000 (rend-spec-v3 2.5.1.1).
 const MIDDLE_LEN_MAX: usize = 30_000;
@@ -47,6 +50,9 @@ pub struct ServiceConfig {
     pub ports: Vec<u16>,
     /// The keys of the clients that may visit it; empty: all may.
     pub clients: Vec<curve25519::PublicKey>,
+    /// Addresses in whose descriptors its introduction points stand, too (`MasterOnionAddress`): at
+    /// most [`MASTERS_MAX`].
+    pub masters: Vec<OnionAddress>,
     /// How many introduction points it wants: [`INTRO_POINTS_DEFAULT`] to [`INTRO_POINTS_MAX`].
     pub intro_points: usize,
     /// What its introduction points are asked to hold back.
@@ -70,6 +76,7 @@ impl ServiceConfig {
             identity,
             ports,
             clients: Vec::new(),
+            masters: Vec::new(),
             intro_points: INTRO_POINTS_DEFAULT,
             dos: None,
             streams_max: None,
@@ -84,6 +91,7 @@ impl ServiceConfig {
     #[must_use]
     pub fn bounded(mut self) -> Self {
         self.clients.truncate(CLIENTS_MAX);
+        self.masters.truncate(MASTERS_MAX);
         let clients = self.clients.len().next_multiple_of(16).max(16);
         let left = MIDDLE_LEN_MAX - MIDDLE_HEAD_LEN - clients * CLIENT_LEN;
         let points_max = INTRO_POINTS_MAX.min(left / POINT_LEN);

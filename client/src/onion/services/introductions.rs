@@ -13,7 +13,7 @@ use std::net::Ipv4Addr;
 
 use cepa_circuit::handshake::{HopKey, HopSpec};
 use cepa_crypto::digest;
-use cepa_crypto::hs_ntor::{self, HsKeys, SERVICE_LEN};
+use cepa_crypto::hs_ntor::{self, HsKeys, SERVICE_LEN, ServiceIntro};
 use cepa_limits::{Meter, Rate};
 use cepa_wire::intro_plaintext::{COOKIE_LEN, IntroPlaintext};
 use cepa_wire::introduce::Introduce;
@@ -75,7 +75,7 @@ impl Introductions {
         self.congestion = congestion;
     }
 
-    /// Reads an INTRODUCE2 that came over a point's circuit. It may be bound to any of our
+    /// Reads an INTRODUCE2 that came over a point's circuit. It may be bound to any of these
     /// descriptors, by their subcredentials.
     pub(super) fn read(
         &mut self,
@@ -100,11 +100,10 @@ impl Introductions {
         }
         let client_key = message.client_key().map_err(|_| IntroDrop::Malformed)?;
         let auth_key = point.auth.public();
-        let opened = subcredentials.iter().find_map(|subcredential| {
-            let keys =
-                hs_ntor::service_intro_keys(&point.enc, &client_key, &auth_key, subcredential);
-            message.open(&keys.ok()?).ok()
-        });
+        let intro = ServiceIntro::new(&point.enc, &client_key, &auth_key);
+        let intro = intro.map_err(|_| IntroDrop::Mac)?;
+        let mut bound = subcredentials.iter();
+        let opened = bound.find_map(|one| message.open(&intro.keys(one)).ok());
         let plaintext = opened.ok_or(IntroDrop::Mac)?;
         point.replays.insert(seen);
         let plaintext = IntroPlaintext::read(&plaintext).map_err(|_| IntroDrop::Plaintext)?;

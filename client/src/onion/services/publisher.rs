@@ -10,12 +10,12 @@
 //! Invariants: there is a descriptor for each ring and no other; nothing is uploaded before there
 //! are introduction points; an upload that was cancelled is not awaited.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use cepa_crypto::ed25519::{ExpandedKeypair, PublicKey};
-use cepa_crypto::onion::TimePeriod;
+use cepa_crypto::onion::{OnionAddress, TimePeriod, subcredential};
 use cepa_crypto::{Rng, RsaId, curve25519};
 use cepa_dir::hsring::HsRing;
 use cepa_netdoc::hs_descriptor::IntroPoint;
@@ -45,6 +45,10 @@ pub struct Publisher {
     identity: ExpandedKeypair,
     public: PublicKey,
     clients: Vec<curve25519::PublicKey>,
+    /// Addresses in whose descriptors our introduction points stand, too.
+    masters: Vec<OnionAddress>,
+    /// What introductions may be bound to.
+    subcredentials: Vec<[u8; 32]>,
     points: Vec<IntroPoint>,
     /// Cells of a SENDME, if congestion control is offered.
     congestion: Option<u8>,
@@ -60,6 +64,8 @@ impl Publisher {
             identity: ExpandedKeypair::from_bytes(&identity.to_bytes()),
             public: identity.public(),
             clients,
+            masters: Vec::new(),
+            subcredentials: Vec::new(),
             points: Vec::new(),
             congestion: None,
             descriptors: BTreeMap::new(),
@@ -77,8 +83,35 @@ impl Publisher {
         self.renew(now);
     }
 
+    /// Introductions may also be bound to the descriptors of these addresses: another program, such as
+    /// onionbalance, writes our introduction points into them.
+    pub fn set_masters(&mut self, masters: Vec<OnionAddress>) {
+        if masters != self.masters {
+            self.masters = masters;
+            self.bind();
+        }
+    }
+
+    /// Finds what introductions may be bound to.
+    fn bind(&mut self) {
+        let descriptors = self.descriptors.values();
+        self.subcredentials = descriptors.map(Descriptor::subcredential).collect();
+        // Whoever writes the descriptors of a master may be in the period before or after ours, as his
+        // clock and his consensus have it.
+        let mut periods = BTreeSet::new();
+        for period in self.descriptors.keys() {
+            periods.extend([period.previous(), *period, period.next()]);
+        }
+        for master in &self.masters {
+            let of_period =
+                |period: &TimePeriod| subcredential(master.key(), &master.blind(*period));
+            self.subcredentials.extend(periods.iter().map(of_period));
+        }
+    }
+
     /// Takes the rings of a consensus in which services store.
     pub fn handle_rings(&mut self, rings: &[HsRing], now: Now, rng: &mut Rng) {
+        let known: Vec<TimePeriod> = self.descriptors.keys().copied().collect();
         let cancelled = &mut self.cancelled;
         self.descriptors.retain(|period, descriptor| {
             let stays = rings.iter().any(|ring| ring.period() == *period);
@@ -98,6 +131,9 @@ impl Publisher {
             });
             let responsible = ring.responsible(&descriptor.blinded());
             cancelled.extend(descriptor.place(&responsible, now));
+        }
+        if self.descriptors.keys().ne(&known) {
+            self.bind();
         }
         self.handle_timeout(now, rng);
     }
@@ -203,10 +239,9 @@ impl Publisher {
         !self.descriptors.is_empty() && self.descriptors.values().all(Descriptor::stands)
     }
 
-    /// What introductions may be bound to: a subcredential for each descriptor.
-    pub fn subcredentials(&self) -> Vec<[u8; 32]> {
-        let descriptors = self.descriptors.values();
-        descriptors.map(Descriptor::subcredential).collect()
+    /// What introductions may be bound to: a subcredential for each descriptor, ours first.
+    pub fn subcredentials(&self) -> &[[u8; 32]] {
+        &self.subcredentials
     }
 
     /// How the descriptors of both periods stand, for the operator.

@@ -49,8 +49,10 @@ pub(super) struct Service {
 impl Service {
     /// A service that nothing has been done for.
     pub(super) fn new(config: ServiceConfig, is_testing: bool) -> Self {
+        let mut publisher = Publisher::new(&config.identity, config.clients.clone());
+        publisher.set_masters(config.masters.clone());
         Service {
-            publisher: Publisher::new(&config.identity, config.clients.clone()),
+            publisher,
             uploads: Uploads::default(),
             points: IntroPoints::new(config.intro_points, config.dos),
             introductions: Introductions::new(is_testing),
@@ -66,6 +68,7 @@ impl Service {
     pub(super) fn change(&mut self, config: ServiceConfig, ctx: &mut Context<'_>) {
         debug_assert_eq!(config.identity.public(), self.config.identity.public());
         self.publisher.set_clients(config.clients.clone(), ctx.now);
+        self.publisher.set_masters(config.masters.clone());
         self.points.want(config.intro_points, config.dos);
         self.rendezvouses.bound(config.circuits_max);
         self.config = config;
@@ -137,7 +140,7 @@ impl Service {
             return Err(IntroDrop::Circuits);
         }
         let subcredentials = self.publisher.subcredentials();
-        let introduction = self.introductions.read(body, point, &subcredentials, ctx)?;
+        let introduction = self.introductions.read(body, point, subcredentials, ctx)?;
         self.counts.rdv_num_total += 1;
         self.rendezvouses.begin(introduction, ctx);
         Ok(())

@@ -18,7 +18,8 @@ table! {
     Meant HiddenServiceAllowUnknownPorts: Lines = "",
         "`allow_unknown_ports` of `[[onion_service]]`";
     Meant HiddenServiceExportCircuitID: Lines = "", "`export_circuit_id` of `[[onion_service]]`";
-    Refused HiddenServiceOnionBalanceInstance: Lines = "", "descriptors are those of one address";
+    Meant HiddenServiceOnionBalanceInstance: Lines = "",
+        "`onionbalance_instance` of `[[onion_service]]`";
     Refused HiddenServicePoWDefensesEnabled: Lines = "", "there is no proof of work";
     Accepted HiddenServicePoWQueueBurst: Lines = "", "there is no proof of work";
     Accepted HiddenServicePoWQueueRate: Lines = "", "there is no proof of work";

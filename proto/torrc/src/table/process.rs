@@ -31,8 +31,8 @@ table! {
     Meant DisableDebuggerAttachment: Bool = "1", "debuggers may not attach to the process";
     Accepted HardwareAccel: Bool = "0", "what the processor has is used";
     Accepted AvoidDiskWrites: Bool = "0", "little is written";
-    Refused Sandbox: Bool = "0", "there is no sandbox";
-    Accepted NoExec: Bool = "0", "no other program is started";
+    Meant Sandbox: Bool = "0", "system calls that a node does not make are refused";
+    Meant NoExec: Bool = "0", "no other program is started";
     Accepted Schedulers: Words = "KIST,KISTLite,Vanilla", "there is one scheduler";
     Accepted KISTSchedRunInterval: Millis = "0 msec", "there is one scheduler";
     Accepted KISTSockBufSizeFactor: Float = "1.0", "there is one scheduler";

@@ -37,7 +37,7 @@ table! {
     Meant NumCPUs: Number = "0", "`workers`";
     Meant MaxOnionQueueDelay: Millis = "0", "`max_onion_queue_delay`";
     Meant PublishServerDescriptor: Words = "1",
-        "1, as relays publish their descriptors; for a bridge it may be anything, as none do";
+        "`publish_descriptor`; a bridge brings its descriptor to nobody";
     Accepted AssumeReachable: Bool = "0", "a relay publishes without a test of its own";
     Accepted AssumeReachableIPv6: AutoBool = "auto", "a relay publishes without a test of its own";
     Meant RefuseUnknownExits: AutoBool = "auto", "`refuse_unknown_exits`";

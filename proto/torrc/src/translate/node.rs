@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::client::written;
-use super::{Role, Work, control, is_default, ports, relay};
+use super::{Role, Work, control, ports, relay};
 use crate::option::Kind;
 use crate::settings::{Severity, Value};
 use crate::toml::Document;
@@ -399,12 +399,12 @@ fn bridge(work: &mut Work<'_>, document: &mut Document) {
     }
     if let Some(value) = work.settings.one("PublishServerDescriptor")
         && !is_bridge
-        && !is_default(work.settings, "PublishServerDescriptor")
     {
-        work.refuse(
-            value,
-            "a relay publishes its descriptor, unless it is a bridge",
-        );
+        match value.text.trim() {
+            "0" => document.key("publish_descriptor", "false", value),
+            "1" | "v3" => {}
+            _ => work.refuse(value, "a relay that is no bridge has 0, 1 or v3"),
+        }
     }
     if let Some((word, value)) = written(work, "BridgeDistribution").pop() {
         document.text_key("bridge_distribution", &word, value);

@@ -69,6 +69,7 @@ fn service<'a>(work: &mut Work<'a>, folder: &'a Value, lines: &[&'a Value]) -> D
         ),
         ("HiddenServiceAllowUnknownPorts", "allow_unknown_ports"),
         ("HiddenServiceDirGroupReadable", "dir_group_readable"),
+        ("HiddenServiceOnionBalanceInstance", "onionbalance_instance"),
     ] {
         let Some(line) = of(name).next_back() else {
             continue;

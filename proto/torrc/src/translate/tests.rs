@@ -140,6 +140,20 @@ fn a_process_is_as_it_is_said() {
         ),
         (false, 1000, false)
     );
+    let bounds = |torrc: &str| {
+        let told = process(torrc);
+        (told.is_sandboxed, told.no_exec)
+    };
+    let (plugin, own) = (
+        "ClientTransportPlugin a exec /a\n",
+        "ClientTransportPlugin webtunnel own\n",
+    );
+    assert_eq!(bounds(""), (false, false));
+    assert_eq!(bounds("Sandbox 1\n"), (true, true));
+    assert_eq!(bounds("NoExec 1\n"), (false, true));
+    assert_eq!(bounds(&format!("Sandbox 1\n{plugin}")), (true, false));
+    assert_eq!(bounds(&format!("Sandbox 1\n{own}")), (true, true));
+    assert!(translated(&format!("NoExec 1\n{plugin}")).is_err());
     let told = process("DisableDebuggerAttachment 0\nConnLimit 60\n__DisableSignalHandlers 1\n");
     assert_eq!(
         (
@@ -156,10 +170,11 @@ fn a_service_says_what_visitors_may() {
     let service = "HiddenServiceDir /d\nHiddenServicePort 80\n";
     let text = toml(&format!(
         "{service}HiddenServiceMaxStreamsCloseCircuit 1\nHiddenServiceAllowUnknownPorts 1\n\
-         HiddenServiceDirGroupReadable 1\nHiddenServiceExportCircuitID haproxy\n"
+         HiddenServiceDirGroupReadable 1\nHiddenServiceExportCircuitID haproxy\n\
+         HiddenServiceOnionBalanceInstance 1\n"
     ));
     let said = "streams_max_close_circuit = true\nallow_unknown_ports = true\n\
-        dir_group_readable = true\nexport_circuit_id = \"haproxy\"\n";
+        dir_group_readable = true\nonionbalance_instance = true\nexport_circuit_id = \"haproxy\"\n";
     assert!(text.contains(said), "{text}");
     let none = toml(&format!("{service}HiddenServiceExportCircuitID none\n"));
     assert!(!none.contains("export_circuit_id"), "{none}");
@@ -289,11 +304,11 @@ fn bridges_are_used_where_that_is_said() {
 
 #[test]
 fn what_is_refused_names_line_option_and_reason() {
-    let wrong = translated("ControlPort 9051\nSandbox 1\nSocksPort x\nLog loud\nUser a\n");
+    let wrong = translated("ControlPort 9051\nDisableAllSwap 1\nSocksPort x\nLog loud\nUser a\n");
     let wrong = wrong.unwrap_err();
     assert_eq!(wrong.len(), 3, "{wrong:?}");
     for (told, start) in wrong.iter().zip([
-        "torrc line 2: Sandbox: ",
+        "torrc line 2: DisableAllSwap: ",
         "torrc line 3: SocksPort: ",
         "torrc line 4: Log: ",
     ]) {

@@ -28,6 +28,7 @@ impl World {
                 Saved::Vanguards(text) => state.vanguards = Some(text),
                 Saved::Dormancy(text) => state.dormancy = Some(text),
                 Saved::Consensus { text, .. } => state.consensus = Some(text),
+                Saved::NsConsensus(_) => {}
                 Saved::Certificate { text, .. } => state.certificates.push(text),
                 Saved::Microdescs(texts) => state.microdescs.extend(texts),
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cepa_crypto::RsaId;
 use cepa_crypto::ed25519::PublicKey;
 use cepa_crypto::hs_ntor::ClientState;
-use cepa_crypto::onion;
+use cepa_crypto::onion::{self, OnionAddress};
 use cepa_dir::hsring;
 use cepa_netdoc::hs_descriptor::IntroPoint;
 use cepa_wire::intro_plaintext::{IntroPlaintext, PowSolution};
@@ -221,6 +221,36 @@ fn a_flood_is_looked_at_in_part_only() {
     world.introduce(&point.auth_key, &body);
     world.run();
     assert_eq!(world.circuits_for(Purpose::ServiceRendezvous).len(), 1);
+}
+
+#[test]
+fn a_service_answers_for_the_masters_that_it_knows() {
+    let mut world = World::new(20, 29);
+    let [identity, front, other] = [(); 3].map(|()| world.identity());
+    let public = identity.public();
+    let mut config = ServiceConfig::new(identity, vec![80]);
+    config.masters = vec![OnionAddress::new(&front.public()).unwrap()];
+    world.add(config);
+    world.tell_network();
+    world.run();
+    let point = world.fetch(&public, None).unwrap().intro_points.remove(0);
+    for (count, identity) in [(1, &front.public()), (1, &other.public()), (2, &public)] {
+        let (_, body) = world.introduction(identity, &point, |_| ());
+        world.introduce(&point.auth_key, &body);
+        world.run();
+        let met = world.circuits_for(Purpose::ServiceRendezvous).len();
+        assert_eq!(met, count);
+    }
+    assert_eq!(dropped(&world), BTreeMap::from([(IntroDrop::Mac, 1)]));
+    // A period later, its descriptors are others, and so are the master's.
+    world.run_for(SECOND * 86_400);
+    let point = world.fetch(&public, None).unwrap().intro_points.remove(0);
+    let before = world.circuits_for(Purpose::ServiceRendezvous).len();
+    let (_, body) = world.introduction(&front.public(), &point, |_| ());
+    world.introduce(&point.auth_key, &body);
+    world.run();
+    let met = world.circuits_for(Purpose::ServiceRendezvous).len();
+    assert_eq!(met, before + 1);
 }
 
 #[test]

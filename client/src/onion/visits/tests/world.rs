@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use cepa_circuit::handshake::{HopKey, HopSpec};
-use cepa_crypto::hs_ntor::{service_intro_keys, service_rendezvous};
+use cepa_crypto::hs_ntor::{ServiceIntro, service_rendezvous};
 use cepa_crypto::layer::HopLayer;
 use cepa_crypto::onion::{OnionAddress, TimePeriod, subcredential};
 use cepa_crypto::{Rng, RsaId, curve25519, ed25519};
@@ -522,7 +522,9 @@ impl World {
             return;
         };
         let auth_key = point.auth.public();
-        let keys = service_intro_keys(&point.enc, &x, &auth_key, &subcredential).unwrap();
+        let keys = ServiceIntro::new(&point.enc, &x, &auth_key)
+            .unwrap()
+            .keys(&subcredential);
         let Ok(plaintext) = introduce.open(&keys) else {
             return;
         };

@@ -174,5 +174,8 @@ fn a_bridge_has_its_transports() {
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
-    assert!(translated("ORPort 9001\nPublishServerDescriptor 0\n").is_err());
+    let with = |word: &str| format!("ORPort 9001\nPublishServerDescriptor {word}\n");
+    let is_kept = |word: &str| toml(&with(word)).contains("publish_descriptor = false\n");
+    assert_eq!(["0", "1", "v3"].map(is_kept), [true, false, false]);
+    assert!(translated(&with("bridge")).is_err());
 }
