@@ -9,12 +9,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use cepa_crypto::onion::OnionAddress;
 use cepa_wire::host;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::source::Source;
 use crate::error::Failure;
+use crate::keyfiles;
 
 /// Introduction points unless the file says otherwise, and the range (rend-spec-v3 2.5.2).
 pub const INTRO_POINTS_DEFAULT: u8 = 3;
@@ -45,9 +47,9 @@ pub struct OnionServiceConfig {
     /// Whether its programs are told which circuit a connection is of, by a header of the PROXY
     /// protocol (`HiddenServiceExportCircuitID haproxy`).
     pub tells_circuits: bool,
-    /// Whether it answers for the addresses that `ob_config` in its folder names
+    /// The addresses that it answers for beside its own, from `ob_config` in its folder
     /// (`HiddenServiceOnionBalanceInstance`).
-    pub is_onionbalance_instance: bool,
+    pub masters: Vec<OnionAddress>,
 }
 
 impl OnionServiceConfig {
@@ -63,7 +65,7 @@ impl OnionServiceConfig {
             allows_unknown_ports: false,
             is_group_readable: false,
             tells_circuits: false,
-            is_onionbalance_instance: false,
+            masters: Vec::new(),
         }
     }
 }
@@ -247,8 +249,13 @@ impl OnionServiceTable {
             return Err(source.wrong(more, "ports", &format!("at most {PORTS_MAX} of a service")));
         }
         let points = self.intro_points.map(Spanned::into_inner);
+        let dir = source.resolve(&self.dir);
+        let masters = match self.onionbalance_instance {
+            true => keyfiles::onion::masters(&dir)?,
+            false => Vec::new(),
+        };
         Ok(OnionServiceConfig {
-            dir: source.resolve(&self.dir),
+            dir,
             ports,
             intro_points: points.unwrap_or(INTRO_POINTS_DEFAULT),
             streams_max: self.streams_max,
@@ -257,7 +264,7 @@ impl OnionServiceTable {
             allows_unknown_ports: self.allow_unknown_ports,
             is_group_readable: self.dir_group_readable,
             tells_circuits: self.export_circuit_id.is_some(),
-            is_onionbalance_instance: self.onionbalance_instance,
+            masters,
         })
     }
 }

@@ -26,7 +26,7 @@ use crate::config::OnionServiceConfig;
 use crate::config::onion::{PortTarget, Target};
 use crate::doors::{Gate, Pass};
 use crate::error::{Failure, fail};
-use crate::keyfiles::onion::{ServiceKeys, load_or_make, masters};
+use crate::keyfiles::onion::{ServiceKeys, load_or_make};
 use crate::net::edge;
 use crate::net::worker::Worker;
 use crate::net::writer::Writer;
@@ -86,7 +86,6 @@ pub(crate) struct Hosting {
 /// A service whose folder has been read.
 pub(crate) struct Opened {
     keys: ServiceKeys,
-    masters: Vec<OnionAddress>,
     config: OnionServiceConfig,
 }
 
@@ -103,15 +102,8 @@ pub(crate) fn open(configs: &[OnionServiceConfig], rng: &mut Rng) -> Result<Vec<
             );
         }
         tracing::info!("onion service {} in {}", keys.address, config.dir.display());
-        let fronts = match config.is_onionbalance_instance {
-            true => masters(&config.dir)?,
-            false => Vec::new(),
-        };
-        opened.push(Opened {
-            keys,
-            masters: fronts,
-            config: config.clone(),
-        });
+        let config = config.clone();
+        opened.push(Opened { keys, config });
     }
     Ok(opened)
 }
@@ -122,7 +114,7 @@ impl Opened {
         let config = self.config;
         let core = ServiceConfig {
             clients: self.keys.clients,
-            masters: self.masters,
+            masters: config.masters.clone(),
             intro_points: usize::from(config.intro_points),
             dos: config.introductions.map(|limit| DosLimits {
                 rate: limit.rate,

@@ -400,10 +400,14 @@ fn bridge(work: &mut Work<'_>, document: &mut Document) {
     if let Some(value) = work.settings.one("PublishServerDescriptor")
         && !is_bridge
     {
-        match value.text.trim() {
-            "0" => document.key("publish_descriptor", "false", value),
-            "1" | "v3" => {}
-            _ => work.refuse(value, "a relay that is no bridge has 0, 1 or v3"),
+        // tor takes more than one, and those that have been of an effect once.
+        let words = value.text.split([',', ' ']).map(str::trim);
+        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+        let known = ["0", "1", "v1", "v2", "v3", "bridge", "hidserv"];
+        match words.iter().find(|word| !known.contains(word)) {
+            Some(word) => work.refuse(value, format!("{word} is neither 0, 1, v3 nor bridge")),
+            None if words.contains(&"1") || words.contains(&"v3") => {}
+            None => document.key("publish_descriptor", "false", value),
         }
     }
     if let Some((word, value)) = written(work, "BridgeDistribution").pop() {

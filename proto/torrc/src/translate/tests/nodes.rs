@@ -177,5 +177,6 @@ fn a_bridge_has_its_transports() {
     let with = |word: &str| format!("ORPort 9001\nPublishServerDescriptor {word}\n");
     let is_kept = |word: &str| toml(&with(word)).contains("publish_descriptor = false\n");
     assert_eq!(["0", "1", "v3"].map(is_kept), [true, false, false]);
-    assert!(translated(&with("bridge")).is_err());
+    assert_eq!(["0,v3", "bridge"].map(is_kept), [false, true]);
+    assert!(translated(&with("x")).is_err());
 }
