@@ -144,6 +144,8 @@ impl Reporter {
     /// The lines of `tor`'s that programs wait for, where ours are others.
     fn report_as_tor(&self, stage: &Stage) {
         match stage {
+            // Whoever waits for this connects to the ports at once.
+            Stage::Listening => tracing::info!("Bootstrapped 0% (starting): Starting"),
             // A relay of tor's is a client, too, and says once that it can be used.
             Stage::Consensus(1..) if !self.is_told.swap(true, Ordering::Relaxed) => {
                 tracing::info!("Bootstrapped 100% (done): Done");

@@ -164,12 +164,15 @@ pub fn check_free(addr: SocketAddr, purpose: &str) -> Result<(), Failure> {
     }
 }
 
+/// What is wrong with a port at which somebody else listens.
+pub const TAKEN: &str = "port is taken";
+
 /// The error of a port that can't be listened at.
 pub fn explain(addr: SocketAddr, purpose: &str, error: &io::Error) -> Failure {
     let place = format!("{purpose} {addr}");
     match error.kind() {
         ErrorKind::AddrInUse => Failure::new(
-            "port is taken",
+            TAKEN,
             place,
             "stop the program that uses it or choose another",
         ),

@@ -1,9 +1,10 @@
-//! A sandbox of system calls (`Sandbox` and `NoExec` in tor(1); seccomp(2)): whoever takes the process
-//! over finds no other program to start, nobody's memory to read, nothing to mount, load or trace, and
-//! no page that he may both write and run.
+//! A sandbox of system calls (`Sandbox` and `NoExec` in tor(1); seccomp(2)): whoever takes the
+//! process over finds no other program to start, nobody's memory to read, nothing to mount, load or
+//! trace, and no page that he may both write and run.
 //!
-//! `tor` lists which calls it makes, by the versions of its libraries; here what is refused is listed, so
-//! that another C library or kernel does not end the process. A call that is refused fails with EPERM.
+//! `tor` lists which calls it makes, by the versions of its libraries; here what is refused is
+//! listed, so that another C library or kernel does not end the process. A call that is refused
+//! fails with EPERM.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;

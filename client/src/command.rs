@@ -125,8 +125,8 @@ pub enum Saved {
         /// The microdescriptors that it lists, by SHA-256.
         microdescs: Vec<[u8; 32]>,
     },
-    /// The newest verified consensus of the ns flavour, as text: for other programs, where descriptors
-    /// of relays are wanted.
+    /// The newest verified consensus of the ns flavour, as text: for other programs, where
+    /// descriptors of relays are wanted.
     NsConsensus(Arc<str>),
     /// Certificates of authorities: add it.
     Certificate {

@@ -10,13 +10,13 @@ use std::process::ExitCode;
 use cepa_control::auth::HashedPassword;
 use cepa_torrc::arguments::{Arguments, Loudness, Task};
 use cepa_torrc::dump::{self, Which};
-use cepa_torrc::{Problem, names};
+use cepa_torrc::{Place, Problem, names};
 use tracing::Level;
 
 use crate::control::VERSION;
 use crate::error::Failure;
 use crate::torrc::{Configured, Read, Torrc};
-use crate::{args, clock, folder, keyfiles, logs, terminal};
+use crate::{args, clock, folder, keyfiles, listen, logs, terminal};
 
 /// Options that `tor` says will go.
 const DEPRECATED: [&str; 5] = [
@@ -68,6 +68,10 @@ impl Ended {
     fn config(wrong: Vec<Problem>) -> Self {
         let text = |problem: &Problem| match (&problem.place, &problem.option) {
             (None, None) => problem.to_string(),
+            // As tor has it, where there is no line to name.
+            (Some(place), None) if *place == Place::arguments() => {
+                format!("Failed to parse/validate config: {}", problem.what)
+            }
             _ => format!("Failed to parse/validate config: {problem}"),
         };
         Ended {
@@ -87,6 +91,13 @@ impl Ended {
     }
 
     fn failed(wrong: &Failure) -> Self {
+        // As with tor, where the ports belong to the configuration.
+        if wrong.each().any(|one| one.what == listen::TAKEN) {
+            let mut ended = Ended::checked(wrong);
+            let last = "Failed to parse/validate config: Failed to bind one of the listener ports.";
+            ended.warnings.push(last.to_owned());
+            return ended;
+        }
         Ended {
             warnings: wrong.each().map(ToString::to_string).collect(),
             error: Some("It cannot go on--see warnings above.".to_owned()),

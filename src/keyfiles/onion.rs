@@ -113,8 +113,8 @@ pub fn client_secrets(dir: &Path) -> Result<Vec<(OnionAddress, curve25519::Secre
 pub fn masters(dir: &Path) -> Result<Vec<OnionAddress>, Failure> {
     let path = dir.join(MASTERS);
     let wrong = |what: String| {
-        let expected = "expected MasterOnionAddress ADDRESS.onion, a line for each address that onionbalance \
-                        puts in front of this service";
+        let expected = "expected MasterOnionAddress ADDRESS.onion, a line for each address that \
+                        onionbalance puts in front of this service";
         Failure::new(what, path.display(), expected)
     };
     let Some(bytes) = read_public(&path)? else {

@@ -27,6 +27,7 @@ config.update(
     ControlPortWriteToFile=WRITTEN,
     CookieAuthentication="1",
     PidFile=DATA + ".pid",
+    Sandbox="1",
 )
 
 lines = []
@@ -35,7 +36,13 @@ process = stem.process.launch_tor_with_config(
 )
 for wanted in ("Opened Socks listener", "Opened Control listener", "Bootstrapped 100% (done): Done"):
     assert sum(wanted in line for line in lines) == 1, (wanted, lines)
+# Who waits for the first word of its way connects at once.
+[opened, begun] = [
+    next(at for at, line in enumerate(lines) if word in line) for word in ("Opened Control", "Bootstrapped 0%")
+]
+assert opened < begun, lines
 assert int(open(DATA + ".pid").read()) == process.pid
+assert "Seccomp:\t2\n" in open(f"/proc/{process.pid}/status").read()
 
 # It stays connected: stem takes the ownership by this connection, in place of that by its number.
 controller = Controller.from_port(port=int(open(WRITTEN).read().rsplit(":", 1)[1]))

@@ -193,8 +193,8 @@ impl fmt::Debug for ClientState {
     }
 }
 
-/// What a service has of an INTRODUCE2 message before it knows to which of its descriptors it is bound:
-/// one key agreement serves all of them.
+/// What a service has of an INTRODUCE2 message before it knows to which of its descriptors it is
+/// bound: one key agreement serves all of them.
 pub struct ServiceIntro<'a> {
     names: Names<'a>,
     xb: SharedSecret,

@@ -180,7 +180,8 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Whether no program is to be started: that is said, or there is a sandbox, and no transport is one.
+    /// Whether no program is to be started: that is said, or there is a sandbox; and no transport
+    /// is one.
     fn no_exec(&mut self) -> bool {
         let settings = self.settings;
         let plugins = self.lines(&["ClientTransportPlugin", "ServerTransportPlugin"]);

@@ -92,25 +92,31 @@ fn serve(
     for (_, note) in read.notes().filter(|(is_warning, _)| !is_warning) {
         tracing::debug!("{note}");
     }
-    let _number = process
-        .pid_file
-        .as_deref()
-        .map(PidFile::write)
-        .transpose()?;
+    let number = process.pid_file.as_deref();
+    let _number = number.map(PidFile::write).transpose()?;
     let sandbox = Sandbox {
         is_on: process.is_sandboxed,
         no_exec: process.no_exec,
     };
     sandbox.enter()?;
+    let done = run_role(configured, torrc, process);
+    // Standard output may be nobody's by now.
+    if let Err(wrong) = &done {
+        wrong.each().for_each(|one| tracing::error!("{one}"));
+    }
+    done
+}
+
+/// Runs the role that the torrc is of, until its end.
+fn run_role(configured: Configured, torrc: Torrc, process: &Process) -> Result<(), Failure> {
     let launch = Launch {
         as_tor: true,
         owner: process.owner,
         leaves_signals: process.leaves_signals,
         ..Launch::default()
     };
-    tracing::info!("Bootstrapped 0% (starting): Starting");
     let rereads = process.rereads;
-    let done = match configured {
+    match configured {
         Configured::Client(config) => {
             let by = Some(torrc.clone());
             let reread = reread(torrc, rereads, |configured| match configured {
@@ -143,12 +149,7 @@ fn serve(
                 roles::authority::run(*config, reread, lifecycle)
             })
         }
-    };
-    // Standard output may be nobody's by now.
-    if let Err(wrong) = &done {
-        wrong.each().for_each(|one| tracing::error!("{one}"));
     }
-    done
 }
 
 /// Reads the torrc again, which must be of the same role.

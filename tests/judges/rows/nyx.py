@@ -41,7 +41,7 @@ class Screen:
     def see(self, name, *words):
         """Waits until the screen shows some words; it is kept under a name."""
         try:
-            until(20, name, lambda: all(word in self.text() for word in words), 0.5)
+            until(60, name, lambda: all(word in self.text() for word in words), 0.5)
         finally:
             text = self.text()
             with open(self.shown, "a") as file:
@@ -88,7 +88,7 @@ def looked(side, programs, daemon, kind, header):
         time.sleep(1)
         screen.see("new identity", "Bandwidth")
         screen.press("q", "q")
-        until(20, "nyx has ended", lambda: "nyx is over" in screen.text(), 0.5)
+        until(60, "nyx has ended", lambda: "nyx is over" in screen.text(), 0.5)
         screen.see("ended")
     finally:
         screen.end()

@@ -83,8 +83,8 @@ impl Publisher {
         self.renew(now);
     }
 
-    /// Introductions may also be bound to the descriptors of these addresses: another program, such as
-    /// onionbalance, writes our introduction points into them.
+    /// Introductions may also be bound to the descriptors of these addresses: another program,
+    /// such as onionbalance, writes our introduction points into them.
     pub fn set_masters(&mut self, masters: Vec<OnionAddress>) {
         if masters != self.masters {
             self.masters = masters;
@@ -96,8 +96,8 @@ impl Publisher {
     fn bind(&mut self) {
         let descriptors = self.descriptors.values();
         self.subcredentials = descriptors.map(Descriptor::subcredential).collect();
-        // Whoever writes the descriptors of a master may be in the period before or after ours, as his
-        // clock and his consensus have it.
+        // Whoever writes the descriptors of a master may be in the period before or after ours, as
+        // his clock and his consensus have it.
         let mut periods = BTreeSet::new();
         for period in self.descriptors.keys() {
             periods.extend([period.previous(), *period, period.next()]);

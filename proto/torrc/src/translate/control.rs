@@ -66,8 +66,7 @@ fn control_port(work: &mut Work<'_>, line: &Value) -> Option<String> {
         Some(place) if place.is_auto && !place.has_address => Some("auto".to_owned()),
         Some(place) => Some(place.addr.to_string()),
         None => {
-            let what = format!("{word:?} is no PORT, ADDRESS:PORT, auto or unix:PATH");
-            work.refuse(line, what);
+            work.refuse(line, ports::invalid(line, word));
             None
         }
     }

@@ -121,6 +121,12 @@ fn flag(text: &str) -> Flag {
     }
 }
 
+/// What is wrong with a word that names no port. It begins as `tor`'s, which programs know.
+pub(super) fn invalid(line: &Value, word: &str) -> String {
+    let name = line.option.name;
+    format!("Invalid {name} configuration, {word:?} is no PORT, ADDRESS:PORT, auto or unix:PATH")
+}
+
 impl<'a> Work<'a> {
     /// Lines of ports under a key; whether any tells why onion services failed, if any is there.
     pub(super) fn listeners(
@@ -160,8 +166,7 @@ impl<'a> Work<'a> {
                     .split_once(char::is_whitespace)
                     .unwrap_or((&line.text, ""));
                 let Some(place) = socket(place) else {
-                    let what = format!("{place:?} is no PORT, ADDRESS:PORT, auto or unix:PATH");
-                    self.refuse(line, what);
+                    self.refuse(line, invalid(line, place));
                     return None;
                 };
                 let text = match place.is_auto {

@@ -522,10 +522,8 @@ impl World {
             return;
         };
         let auth_key = point.auth.public();
-        let keys = ServiceIntro::new(&point.enc, &x, &auth_key)
-            .unwrap()
-            .keys(&subcredential);
-        let Ok(plaintext) = introduce.open(&keys) else {
+        let intro = ServiceIntro::new(&point.enc, &x, &auth_key).unwrap();
+        let Ok(plaintext) = introduce.open(&intro.keys(&subcredential)) else {
             return;
         };
         let plaintext = IntroPlaintext::read(&plaintext).unwrap();
