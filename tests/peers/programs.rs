@@ -97,6 +97,14 @@ const PROGRAMS: [Program; 6] = [
             "GETINFO ns/id/0000000000000000000000000000000000000000",
             "GETINFO ip-to-country/127.0.0.1",
             "GETINFO ip-to-country/8.8.8.8",
+            "GETINFO hs/x",
+            "GETINFO hs/client/desc/id/abc",
+            "GETINFO hs/client/desc/id/\
+             25njqamcweflpvkl73j4szahhihoc4xt3ktcgjnpaingr5yhkenl5sid",
+            "GETINFO hs/service/desc/id/\
+             25njqamcweflpvkl73j4szahhihoc4xt3ktcgjnpaingr5yhkenl5sid.onion",
+            "GETINFO hs/service/desc/id/\
+             25njqamcweflpvkl73j4szahhihoc4xt3ktcgjnpaingr5yhkenl5sid",
             "GETCONF Bridge",
             "GETCONF ClientTransportPlugin",
             "GETCONF UseBridges",

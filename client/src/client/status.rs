@@ -1,6 +1,7 @@
 //! Snapshots of a client, and its events ([`crate::status`]).
 
 use cepa_crypto::RsaId;
+use cepa_crypto::onion::OnionAddress;
 use cepa_dir::NetworkView;
 use cepa_wire::Now;
 
@@ -82,6 +83,18 @@ impl Client {
     #[must_use]
     pub fn ns_consensus(&self) -> Option<&str> {
         Some(&**self.directory.ns_consensus()?.text())
+    }
+
+    /// The text of the descriptor of an onion service that is hosted here.
+    #[must_use]
+    pub fn hosted_descriptor(&self, address: &OnionAddress) -> Option<&str> {
+        self.onion.services.descriptor(address)
+    }
+
+    /// The text of the descriptor of an onion service that was fetched for a visit.
+    #[must_use]
+    pub fn visited_descriptor(&self, address: &OnionAddress, now: Now) -> Option<&str> {
+        self.onion.visits.descriptor(address, now)
     }
 
     /// The consensus in force.

@@ -220,6 +220,13 @@ impl Services {
         self.services.get(&id).map(|service| &service.config)
     }
 
+    /// The text of a service's descriptor of the first of its periods, once there is one.
+    pub fn descriptor(&self, address: &OnionAddress) -> Option<&str> {
+        let mut services = self.services.values();
+        let is_it = |one: &&Service| one.config.identity.public() == *address.key();
+        services.find(is_it)?.descriptor()
+    }
+
     /// How all services stand, in the order in which they were added.
     pub fn statuses(&self) -> Vec<ServiceStatus> {
         let services = self.services.iter();

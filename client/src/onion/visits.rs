@@ -78,6 +78,12 @@ impl Visits {
         }
     }
 
+    /// The text of a service's descriptor, if it is kept and could be read.
+    #[must_use]
+    pub fn descriptor(&self, address: &OnionAddress, now: Now) -> Option<&str> {
+        self.shared.cache.text_of(address, now.mono)
+    }
+
     /// Asks for a circuit to a service. The visit that there is already for the same service and
     /// isolation is named again. [`Outcome::Ready`] or [`Outcome::Failed`] follows in any case; if
     /// several requests wait for one visit, one answer is for all of them.

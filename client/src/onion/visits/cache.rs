@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cepa_crypto::onion::OnionAddress;
 use cepa_netdoc::hs_descriptor::HsPlaintext;
 
 use super::outcome::VisitError;
@@ -23,6 +24,10 @@ pub(super) struct Opened {
     pub(super) subcredential: [u8; 32],
     /// The introduction points and what else the service says.
     pub(super) plaintext: HsPlaintext,
+    /// Whose it is.
+    pub(super) address: OnionAddress,
+    /// All of it, as it came.
+    pub(super) text: Box<str>,
 }
 
 impl Opened {
@@ -68,6 +73,17 @@ impl DescriptorCache {
         }
         entry.used = self.uses;
         Some(entry.content.clone())
+    }
+
+    /// The text of a service's descriptor, where it could be read.
+    pub(super) fn text_of(&self, address: &OnionAddress, now: Instant) -> Option<&str> {
+        let fresh = self.entries.values().filter(|entry| now < entry.until);
+        let mut open = fresh.filter_map(|entry| match &entry.content {
+            Content::Open(opened) => Some(opened),
+            Content::Locked(_) => None,
+        });
+        let found = open.find(|opened| opened.address == *address)?;
+        Some(&found.text)
     }
 
     /// Takes a descriptor, unless a newer one is there.

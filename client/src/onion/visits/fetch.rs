@@ -259,6 +259,8 @@ pub(super) fn read(
         Ok(plaintext) => Content::Open(std::sync::Arc::new(Opened {
             subcredential: subcredential(identity, &blinded),
             plaintext,
+            address,
+            text: text.into(),
         })),
         Err(HsDecryptError::ClientAuthNeeded) => Content::Locked(VisitError::ClientKeyMissing),
         Err(HsDecryptError::ClientAuthWrong) => Content::Locked(VisitError::ClientKeyWrong),

@@ -8,10 +8,11 @@ use cepa_control::command::ServerSpec;
 use cepa_control::event::StatusEvent;
 use cepa_control::text::service_id;
 use cepa_control::{EventKind, Refusal};
-use cepa_crypto::onion::OnionAddress;
+use cepa_crypto::onion::{ADDRESS_LEN, OnionAddress};
 
 use super::super::Runner;
 use super::ConnectionId;
+use crate::clock;
 use crate::config::Listener;
 use crate::control::{Key, quoted, relay_named, translate};
 
@@ -46,7 +47,7 @@ pub(super) const EVENTS: [EventKind; 25] = [
 
 /// What can be asked, by its name and what `info/names` says of it. What is answered only where
 /// server descriptors are fetched is not listed.
-pub(super) const KEYS: [Key; 29] = [
+pub(super) const KEYS: [Key; 31] = [
     (
         "accounting/enabled",
         "Is accounting enabled? Never at a client.",
@@ -82,6 +83,14 @@ pub(super) const KEYS: [Key; 29] = [
     ),
     ("dormant", "Is this client dormant?"),
     ("entry-guards", "Which nodes are we using as entry guards?"),
+    (
+        "hs/client/desc/id/*",
+        "Hidden Service descriptor in client's cache by onion.",
+    ),
+    (
+        "hs/service/desc/id/*",
+        "Hidden Service descriptor in services's cache by onion.",
+    ),
     (
         "md/download-enabled",
         "Do we try to download microdescriptors?",
@@ -166,6 +175,7 @@ impl Runner {
             | "net/listeners/extor"
             | "net/listeners/natd"
             | "net/listeners/or" => String::new(),
+            _ if key.starts_with("hs/") => self.hs_descriptor(key)?,
             "onions/current" => onions(self.given.onions.get(&id)),
             "onions/detached" => onions(Some(&self.given.detached)),
             _ => match self.worker.peek(|client| described(client, key)) {
@@ -176,6 +186,27 @@ impl Runner {
                 },
             },
         })
+    }
+}
+
+impl Runner {
+    /// A descriptor of an onion service: hosted here, or fetched for a visit.
+    fn hs_descriptor(&self, key: &str) -> Result<String, Refusal> {
+        let (hosted, visited) = ("hs/service/desc/id/", "hs/client/desc/id/");
+        let named = key.strip_prefix(hosted).or(key.strip_prefix(visited));
+        let name = named.ok_or_else(|| Refusal::Key(key.to_owned()))?;
+        // As with tor, an address without its end.
+        let address = Some(name).filter(|name| name.len() == ADDRESS_LEN);
+        let address = address.and_then(|name| name.parse().ok());
+        let address = address.ok_or_else(|| Refusal::Unable("Invalid address".to_owned()))?;
+        let found = self.worker.peek(|client| {
+            let text = match key.starts_with(hosted) {
+                true => client.hosted_descriptor(&address),
+                false => client.visited_descriptor(&address, clock::now()),
+            };
+            text.map(str::to_owned)
+        });
+        found.ok_or_else(|| Refusal::Unable("Not found in cache".to_owned()))
     }
 }
 
