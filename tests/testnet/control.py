@@ -177,6 +177,8 @@ def descriptors_are_fetched_and_posted(controller, address):
     text = str(got.descriptor)
     assert text.startswith("hs-descriptor 3"), text
     done = wait_for("RECEIVED", lambda one: one.type == "HS_DESC" and one.action == "RECEIVED")
+    kept = controller.get_info(f"hs/client/desc/id/{address}")
+    assert kept.strip() == text.strip(), kept
     server = done.directory_fingerprint
     del seen[:]
     assert controller.msg(f"HSFETCH {address} SERVER={server}").is_ok()
@@ -198,6 +200,8 @@ def descriptors_are_fetched_and_posted(controller, address):
 def onions_are_added_visited_and_removed(controller):
     service = controller.create_ephemeral_hidden_service({80: WEB}, await_publication=True)
     assert service.private_key_type == "ED25519-V3"
+    text = controller.get_info(f"hs/service/desc/id/{service.service_id}")
+    assert text.startswith("hs-descriptor 3"), text
     assert controller.list_ephemeral_hidden_services() == [service.service_id]
     assert fetch(service.service_id + ".onion", "onion") == 1000
     descriptors_are_fetched_and_posted(controller, service.service_id)
