@@ -47,6 +47,7 @@ use crate::select::vanguards::Vanguards;
 use crate::status::{Listener, StreamSource, StreamStatus, Traffic};
 use crate::streams::Streams;
 use dormancy::Dormancy;
+pub use status::HsDescriptors;
 
 /// A client.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ mod select;
 pub mod status;
 mod streams;
 
-pub use client::Client;
+pub use client::{Client, HsDescriptors};
 pub use command::{Command, Saved, SavedState};
 pub use config::{ClientConfig, Directory, PaddingLevel, PaddingLevelError};
 pub use directory::Descriptors;

@@ -114,7 +114,9 @@ def every_key_that_is_listed_answers(controller):
     names = controller.get_info("info/names").splitlines()
     assert len(names) > 35, names
     relay = next(iter(controller.get_network_statuses()))
-    for name in (line.split(" -- ")[0] for line in names):
+    # Those of onion services are told of the services that there are.
+    names = [line.split(" -- ")[0] for line in names]
+    for name in (name for name in names if not name.startswith("hs/")):
         key = name.replace("id/*", f"id/{relay.fingerprint}")
         key = key.replace("name/*", f"name/{relay.nickname}")
         key = key.replace("country/*", "country/127.0.0.1")

@@ -17,6 +17,30 @@ use crate::status::{
     Traffic,
 };
 
+/// The descriptors of onion services that a client has at hand.
+#[derive(Debug, Clone, Copy)]
+pub struct HsDescriptors<'a>(&'a Client);
+
+impl<'a> HsDescriptors<'a> {
+    /// Those of a client.
+    #[must_use]
+    pub fn of(client: &'a Client) -> Self {
+        HsDescriptors(client)
+    }
+
+    /// The text of that of a service that is hosted here.
+    #[must_use]
+    pub fn hosted(self, address: &OnionAddress) -> Option<&'a str> {
+        self.0.onion.services.descriptor(address)
+    }
+
+    /// The text of one that was fetched for a visit, and could be read.
+    #[must_use]
+    pub fn visited(self, address: &OnionAddress, now: Now) -> Option<&'a str> {
+        self.0.onion.visits.descriptor(address, now)
+    }
+}
+
 impl Client {
     /// All of it.
     #[must_use]
@@ -83,18 +107,6 @@ impl Client {
     #[must_use]
     pub fn ns_consensus(&self) -> Option<&str> {
         Some(&**self.directory.ns_consensus()?.text())
-    }
-
-    /// The text of the descriptor of an onion service that is hosted here.
-    #[must_use]
-    pub fn hosted_descriptor(&self, address: &OnionAddress) -> Option<&str> {
-        self.onion.services.descriptor(address)
-    }
-
-    /// The text of the descriptor of an onion service that was fetched for a visit.
-    #[must_use]
-    pub fn visited_descriptor(&self, address: &OnionAddress, now: Now) -> Option<&str> {
-        self.onion.visits.descriptor(address, now)
     }
 
     /// The consensus in force.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use cepa_client::address_map::MappedBy;
-use cepa_client::{Client, Phase};
+use cepa_client::{Client, HsDescriptors, Phase};
 use cepa_control::command::ServerSpec;
 use cepa_control::event::StatusEvent;
 use cepa_control::text::service_id;
@@ -200,9 +200,10 @@ impl Runner {
         let address = address.and_then(|name| name.parse().ok());
         let address = address.ok_or_else(|| Refusal::Unable("Invalid address".to_owned()))?;
         let found = self.worker.peek(|client| {
+            let all = HsDescriptors::of(client);
             let text = match key.starts_with(hosted) {
-                true => client.hosted_descriptor(&address),
-                false => client.visited_descriptor(&address, clock::now()),
+                true => all.hosted(&address),
+                false => all.visited(&address, clock::now()),
             };
             text.map(str::to_owned)
         });
