@@ -3,7 +3,10 @@
 //! Waiting is for an event wherever there is one (a line that a process prints, a connection); the
 //! rest is asked for again and again by `until`, with a limit. Everything is on loopback.
 
-#![allow(dead_code, reason = "each test target uses its part")]
+#![allow(
+    dead_code,
+    reason = "a module of three test targets, none of which uses all of it"
+)]
 
 pub(crate) mod bridges;
 pub(crate) mod client;

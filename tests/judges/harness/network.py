@@ -47,11 +47,11 @@ class Web(http.server.BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length", 0))
         self.answer(str(len(self.rfile.read(length))).encode(), "text/plain")
 
-    def answer(self, body, kind, status=200, more={}):
+    def answer(self, body, kind, status=200, more=()):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        for name, value in more.items():
+        for name, value in dict(more).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
