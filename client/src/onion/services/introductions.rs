@@ -5,9 +5,9 @@
 //!               └──────┴──────┴──────┴───────┴──────┴──────────┴─────────┴─▶ IntroDrop
 //! ```
 //!
-//! Invariants: one message costs at most three key agreements, a MAC for each descriptor that it may
-//! be bound to and one look at each bounded list, and their number a second is bounded. What is not authenticated leaves nothing behind, so that
-//! a stranger cannot fill the replay caches.
+//! Invariants: one message costs at most three key agreements, a MAC for each descriptor that it
+//! may be bound to and one look at each bounded list, and their number a second is bounded. What is
+//! not authenticated leaves nothing behind, so that a stranger cannot fill the replay caches.
 
 use std::net::Ipv4Addr;
 
