@@ -134,7 +134,7 @@ fn run_client(launched: bool, read: Reread<ClientConfig>) -> Result<(), Failure>
     logs::start(&config.log)?;
     let launch = Launch::by(launched);
     block_on(launch, |lifecycle| {
-        roles::client::run(config, read, lifecycle)
+        roles::client::run(config, read, lifecycle, None)
     })
 }
 

@@ -21,10 +21,11 @@ mod network;
 mod outbox;
 pub(crate) mod translate;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cepa_control::Command;
 use cepa_control::auth::{Cookie, Credentials};
+use cepa_control::{Command, Refusal};
 use cepa_crypto::Rng;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -35,11 +36,11 @@ use crate::error::Failure;
 use crate::keyfiles;
 use crate::listen::{self, OwnedSocket};
 
-pub(crate) use conf::{Changed, Conf, ConfError};
+pub(crate) use conf::{Changed, Conf, ConfError, InForce};
 pub(crate) use desk::Desk;
 pub(crate) use driven::{Driven, Goes, Key, Process};
 pub(crate) use hearing::{Heard, hear, heard};
-pub(crate) use info::quoted;
+pub(crate) use info::{LINKS, quoted};
 pub(crate) use network::{entries, relay_named};
 use outbox::Outbox;
 
@@ -53,12 +54,15 @@ const SAID_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionId(pub(crate) u64);
 
+/// Values of keys of GETINFO that are known before the role is asked, or why there are none.
+pub(crate) type Told = BTreeMap<String, Result<String, Refusal>>;
+
 /// What the loop hears of connections.
 pub(crate) enum Said {
     /// A controller has proved who it is; its messages go here.
     Opened(ConnectionId, Arc<Outbox>),
     /// It says something that it may say, and waits until the reply is in its outbox.
-    Command(ConnectionId, Box<Command>, oneshot::Sender<()>),
+    Command(ConnectionId, Box<Command>, Told, oneshot::Sender<()>),
     /// It is gone.
     Closed(ConnectionId),
 }

@@ -104,6 +104,8 @@ impl Launch {
 #[derive(Debug, Clone)]
 pub struct Reporter {
     launch: Launch,
+    /// Whether another role of the process says how far it is.
+    is_second: bool,
     /// Whether programs that wait for it were told that a relay is ready.
     is_told: Arc<AtomicBool>,
 }
@@ -114,7 +116,18 @@ impl Reporter {
     pub fn new(launch: Launch) -> Self {
         Self {
             launch,
+            is_second: false,
             is_told: Arc::default(),
+        }
+    }
+
+    /// The same for a role beside the one by which programs see how far the process is: it only
+    /// logs.
+    #[must_use]
+    pub fn second(&self) -> Self {
+        Self {
+            is_second: true,
+            ..self.clone()
         }
     }
 
@@ -127,6 +140,9 @@ impl Reporter {
     pub fn report(&self, stage: &Stage) {
         if let Some(sentence) = sentence(stage) {
             tracing::info!("{sentence}");
+        }
+        if self.is_second {
+            return;
         }
         if *stage == Stage::Listening && !self.launch.launched {
             crate::service::ready();
@@ -232,6 +248,17 @@ impl Shutdown {
             drop(unwatched);
         });
         Ok(Self { asked })
+    }
+
+    /// The same, which whoever has the sender may ask for, too. Must be called within a runtime.
+    pub fn with_asker(mut self) -> (watch::Sender<bool>, Self) {
+        let (ask, asked) = watch::channel(false);
+        let own = ask.clone();
+        tokio::spawn(async move {
+            self.wait().await;
+            let _ = own.send(true);
+        });
+        (ask, Self { asked })
     }
 
     /// Returns when the process is to stop (at once, if that was asked before).

@@ -16,6 +16,7 @@ mod onion_threads;
 mod ports;
 mod registry;
 pub mod relay;
+pub mod relay_and_client;
 mod replies;
 mod socks;
 mod transparent;

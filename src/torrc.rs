@@ -12,6 +12,7 @@ use std::sync::Arc;
 use cepa_torrc::arguments::Arguments;
 use cepa_torrc::include::{self, Files, Kind};
 use cepa_torrc::settings::Severity;
+use cepa_torrc::toml::Document;
 use cepa_torrc::translate::{Role, Translated, World, translate};
 use cepa_torrc::{Entry, FILE_LEN_MAX, Problem, Settings};
 
@@ -89,7 +90,8 @@ pub(crate) struct Read {
 /// A configuration of a role.
 pub(crate) enum Configured {
     Client(Box<ClientConfig>),
-    Relay(Box<RelayConfig>),
+    /// With a client in its process, or without.
+    Relay(Box<RelayConfig>, Option<Box<ClientConfig>>),
     Authority(Box<AuthorityConfig>),
 }
 
@@ -113,7 +115,7 @@ impl Torrc {
         let (defaults, _) = self.layer(Which::Defaults, &mut told).map_err(one)?;
         let (torrc, name) = self.layer(Which::Torrc, &mut told).map_err(one)?;
         let settings = self.settings(defaults, torrc)?;
-        let translated = translated(&settings)?;
+        let translated = translated(&settings, false)?;
         Ok(Read {
             settings,
             translated,
@@ -198,14 +200,19 @@ fn absolute(path: String) -> PathBuf {
     std::path::absolute(&path).unwrap_or(PathBuf::from(path))
 }
 
-/// Settings as a configuration of ours, on this machine.
-pub(crate) fn translated(settings: &Settings) -> Result<Translated, Vec<Problem>> {
+/// Settings as a configuration of ours, on this machine; `has_client` is whether a relay has a client
+/// in its process whatever they say.
+pub(crate) fn translated(
+    settings: &Settings,
+    has_client: bool,
+) -> Result<Translated, Vec<Problem>> {
     let file = std::env::var(NETWORK_VARIABLE).ok();
     let file = file.filter(|file| !file.is_empty());
     let is_there = Path::new(NETWORK).exists().then(|| NETWORK.to_owned());
     let world = World {
         home: std::env::var("HOME").ok(),
         network: file.or(is_there),
+        has_client,
         files: &Disk,
     };
     translate(settings, &world)
@@ -249,7 +256,12 @@ impl Read {
         let source = Source::from_torrc(Path::new(&self.name), &document);
         let configured = match self.translated.role {
             Role::Client => Configured::Client(Box::new(config::client::read(&source)?)),
-            Role::Relay => Configured::Relay(Box::new(config::node::read(source)?.into_relay()?)),
+            Role::Relay => {
+                let relay = config::node::read(source)?.into_relay()?;
+                let client = self.translated.client.as_ref();
+                let client = client.map(|client| self.client_of(client, &relay));
+                Configured::Relay(Box::new(relay), client.transpose()?)
+            }
             Role::Authority => {
                 let node = config::node::read(source)?;
                 Configured::Authority(Box::new(node.into_authority()?))
@@ -257,13 +269,31 @@ impl Read {
         };
         let network = match &configured {
             Configured::Client(config) => &config.network,
-            Configured::Relay(config) => &config.network,
+            Configured::Relay(config, _) => &config.network,
             Configured::Authority(config) => &config.relay.network,
         };
         if matches!(network, NetworkSource::Inline(_)) {
             Network::of(network)?;
         }
         Ok(configured)
+    }
+
+    /// The client in the process of a relay, with the control port and the log that are of both.
+    fn client_of(
+        &self,
+        document: &Document,
+        relay: &RelayConfig,
+    ) -> Result<Box<ClientConfig>, Failure> {
+        let mut document = document.clone();
+        if !self.translated.process.has_network {
+            document = document.with_first(&format!("network = \"{NETWORK}\""));
+        }
+        let source = Source::from_torrc(Path::new(&self.name), &document);
+        Ok(Box::new(ClientConfig {
+            control: relay.control.clone(),
+            log: relay.log.clone(),
+            ..config::client::read(&source)?
+        }))
     }
 
     /// What is worth a word: of each, whether it is a warning.

@@ -264,7 +264,7 @@ impl<'a> Run<'a> {
             .configured()
             .map_err(|wrong| self.ended(Ended::checked(&wrong)))?;
         match configured {
-            Configured::Relay(config) => Ok((config.data_dir, config.nickname)),
+            Configured::Relay(config, _) => Ok((config.data_dir, config.nickname)),
             Configured::Authority(config) => Ok((config.relay.data_dir, config.relay.nickname)),
             Configured::Client(_) => Err(self.ended(Ended {
                 warnings: Vec::new(),

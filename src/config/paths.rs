@@ -146,6 +146,7 @@ impl PathsTable {
             families: families(source, &self.families)?,
             reach: Reach::default(),
             geoip: std::sync::Arc::default(),
+            own: None,
         };
         let resolve = |file: &Option<PathBuf>| file.as_ref().map(|file| source.resolve(file));
         let files = GeoIpFiles {

@@ -16,6 +16,7 @@ use cepa_torrc::dump::{self, Which};
 use cepa_torrc::names::{self, Named};
 use cepa_torrc::option::{Kind, OptionInfo};
 use cepa_torrc::settings::{ChangeError, Empty};
+use cepa_torrc::toml::Document;
 use cepa_torrc::translate::Role;
 use cepa_torrc::{Problem, Settings, value};
 use toml::{Table, Value};
@@ -42,11 +43,22 @@ pub(crate) struct Conf {
     role: Role,
 }
 
+/// A configuration of ours that is in force.
+#[derive(Clone, Copy)]
+pub(crate) struct InForce<'a> {
+    /// As it was written.
+    pub(crate) written: &'a Written,
+    /// Its keys that take effect at a start only.
+    pub(crate) fixed: &'a [&'a str],
+}
+
 /// Another configuration.
 pub(crate) struct Changed {
     pub(crate) settings: Settings,
     /// The same in our own words.
     pub(crate) table: Table,
+    /// The same of the relay, where this is the client in its process and it becomes another.
+    pub(crate) relay: Option<Table>,
 }
 
 /// Why there is no such configuration.
@@ -94,16 +106,17 @@ impl Conf {
         }
     }
 
-    /// Other values of some options.
+    /// Other values of some options; `relay` are the keys that take effect at a start only of the
+    /// relay, where this is the client in its process.
     pub(crate) fn changed(
         &self,
         changes: &[(String, String)],
         empty: Empty,
-        written: &Written,
-        fixed: &[&str],
+        own: InForce<'_>,
+        relay: Option<&[&str]>,
     ) -> Result<Changed, ConfError> {
         let settings = self.settings.changed(changes, empty)?;
-        self.check(settings, written, fixed, || {
+        self.check(settings, own, relay, || {
             let options = changes.iter().filter_map(|(name, _)| known(name));
             options.map(|option| option.name).collect()
         })
@@ -113,8 +126,8 @@ impl Conf {
     pub(crate) fn loaded(
         &self,
         text: &str,
-        written: &Written,
-        fixed: &[&str],
+        own: InForce<'_>,
+        relay: Option<&[&str]>,
     ) -> Result<Changed, ConfError> {
         let read = match &self.torrc {
             Some(torrc) => torrc.with_text(text),
@@ -133,7 +146,7 @@ impl Conf {
         };
         let settings = read.map_err(first)?;
         let all = || self.differences(&settings);
-        self.check(settings.clone(), written, fixed, all)
+        self.check(settings.clone(), own, relay, all)
     }
 
     /// A configuration with these settings, if it may take effect; `asked` are the options of which
@@ -141,29 +154,40 @@ impl Conf {
     fn check(
         &self,
         settings: Settings,
-        written: &Written,
-        fixed: &[&str],
+        own: InForce<'_>,
+        relay: Option<&[&str]>,
         asked: impl Fn() -> Vec<&'static str>,
     ) -> Result<Changed, ConfError> {
-        let before = table_of(&self.settings).unwrap_or_default();
-        let table = |settings: &Settings| -> Result<Table, String> {
-            let mut table = written.table().clone();
-            patch(&mut table, &before, &table_of(settings)?);
-            Ok(table)
+        let before = Tables::of(&self.settings, relay.is_some()).unwrap_or_default();
+        let tables = |settings: &Settings| -> Result<Tables, String> {
+            let now = Tables::of(settings, relay.is_some())?;
+            let mut table = own.written.table().clone();
+            patch(&mut table, &before.own, &now.own);
+            Ok(Tables { own: table, ..now })
         };
-        let next = table(&settings).map_err(ConfError::Value)?;
-        let is_role = torrc::translated(&settings).is_ok_and(|one| one.role == self.role);
-        if is_role && !written.differs_in(&next, fixed) {
-            let table = next;
-            return Ok(Changed { settings, table });
+        // A relay with a client is one by a torrc alone, which is all that is written of it.
+        let of_relay = Written::new(before.relay.clone());
+        let differs = |next: &Tables| {
+            let is_relay = relay.is_some_and(|fixed| of_relay.differs_in(&next.relay, fixed));
+            is_relay || own.written.differs_in(&next.own, own.fixed)
+        };
+        let next = tables(&settings).map_err(ConfError::Value)?;
+        let is_role = next.role == Some(self.role) && next.has_client == relay.is_some();
+        if is_role && !differs(&next) {
+            let is_other = next.relay != before.relay;
+            return Ok(Changed {
+                settings,
+                table: next.own,
+                relay: is_other.then_some(next.relay),
+            });
         }
         let asked = asked();
         let is_at_fault = |name: &&&'static str| {
             let alone = names::named(name).map(|option| pairs(&settings, option));
             let alone = alone.unwrap_or_default();
             let alone = self.settings.changed(&alone, Empty::Default);
-            let table = alone.ok().and_then(|alone| table(&alone).ok());
-            table.is_none_or(|table| written.differs_in(&table, fixed))
+            let next = alone.ok().and_then(|alone| tables(&alone).ok());
+            next.is_none_or(|next| differs(&next))
         };
         let first = asked.iter().find(is_at_fault).or(asked.first());
         Err(ConfError::Fixed(first.copied().unwrap_or(ONION_OPTIONS)))
@@ -341,18 +365,50 @@ fn pairs(settings: &Settings, option: &'static OptionInfo) -> Vec<(String, Strin
     }
 }
 
-/// Settings in our own words, or what is wrong with them.
-fn table_of(settings: &Settings) -> Result<Table, String> {
-    let translated = torrc::translated(settings).map_err(|wrong| {
-        let first = wrong.first();
-        first.map_or_else(String::new, |one| match &one.option {
-            Some(option) => format!("{option}: {}", one.what),
-            None => one.what.clone(),
+/// Settings in our own words.
+#[derive(Default)]
+struct Tables {
+    /// Whose they are; nobody's before they are read.
+    role: Option<Role>,
+    /// Whether there is a client in the process of a relay.
+    has_client: bool,
+    /// The role that has the controllers: the client, where there are two.
+    own: Table,
+    /// The relay, where there is a client in its process.
+    relay: Table,
+}
+
+impl Tables {
+    /// Those of settings, or what is wrong with them.
+    fn of(settings: &Settings, has_client: bool) -> Result<Self, String> {
+        let translated = torrc::translated(settings, has_client).map_err(|wrong| {
+            let first = wrong.first();
+            first.map_or_else(String::new, |one| match &one.option {
+                Some(option) => format!("{option}: {}", one.what),
+                None => one.what.clone(),
+            })
+        })?;
+        let table = |document: &Document| -> Result<Table, String> {
+            let text = document.text();
+            text.parse()
+                .map_err(|error: toml::de::Error| error.message().to_owned())
+        };
+        let role = Some(translated.role);
+        let document = table(&translated.document)?;
+        Ok(match &translated.client {
+            Some(client) => Tables {
+                role,
+                has_client: true,
+                own: table(client)?,
+                relay: document,
+            },
+            None => Tables {
+                role,
+                own: document,
+                ..Tables::default()
+            },
         })
-    })?;
-    let text = translated.document.text();
-    text.parse()
-        .map_err(|error: toml::de::Error| error.message().to_owned())
+    }
 }
 
 /// Changes a table in what differs between two others.

@@ -42,6 +42,8 @@ pub(crate) struct Desk {
     listed: BTreeSet<[u8; 32]>,
     /// Which country an address is in, once somebody has asked.
     countries: Option<Arc<GeoIp>>,
+    /// Where events go if another role of the process has the controllers.
+    beside: Option<mpsc::Sender<Event>>,
 }
 
 /// What a line of the log is to controllers, as in `tor`'s style of the log.
@@ -89,6 +91,7 @@ impl Desk {
             bandwidths: VecDeque::new(),
             listed: BTreeSet::new(),
             countries: None,
+            beside: None,
         };
         let Some(control) = control else {
             return Ok((desk, None));
@@ -96,6 +99,11 @@ impl Desk {
         let port = ControlPort::open(control, rng).await?;
         desk.listeners = port.places();
         Ok((desk, Some(port.serve())))
+    }
+
+    /// Has another role of the process, which has the controllers, tell what happens here.
+    pub(crate) fn tell_beside(&mut self, events: mpsc::Sender<Event>) {
+        self.beside = Some(events);
     }
 
     /// A controller has proved who it is.
@@ -144,6 +152,10 @@ impl Desk {
         }
         if *event == Event::ConfChanged(Vec::new()) {
             return;
+        }
+        if let Some(beside) = &self.beside {
+            // Where nobody takes them up, there is nobody to be told.
+            let _ = beside.try_send(event.clone());
         }
         if let Event::NewConsensus(entries) = event {
             self.tell_changed(entries);

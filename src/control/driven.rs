@@ -44,6 +44,15 @@ pub(crate) trait Driven {
     /// The keys that this role answers beside those of every role.
     const KEYS: &'static [Key];
 
+    /// The events that happen in another role of the process.
+    fn events_beside(&self) -> &'static [EventKind] {
+        &[]
+    }
+    /// The keys that another role of the process answers.
+    fn keys_beside(&self) -> &'static [Key] {
+        &[]
+    }
+
     /// Who is connected.
     fn desk(&self) -> &Desk;
     /// The same, to be changed.

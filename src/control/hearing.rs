@@ -6,7 +6,7 @@ use cepa_torrc::settings::Empty;
 use tokio::sync::mpsc;
 
 use super::driven::{Driven, Goes};
-use super::{Changed, ConfError, ConnectionId, Said, desk, info};
+use super::{Changed, ConfError, ConnectionId, Said, Told, desk, info};
 use crate::logs;
 
 /// What begins the refusal of a text that is no configuration.
@@ -48,8 +48,8 @@ pub(crate) fn hear<R: Driven>(role: &mut R, heard: Heard) -> Goes {
             role.desk_mut().welcome(id, outbox);
             Goes::On
         }
-        Said::Command(id, order, done) => {
-            let (reply, goes) = match reply(role, id, &order) {
+        Said::Command(id, order, told, done) => {
+            let (reply, goes) = match reply(role, id, &order, told) {
                 Ok((reply, goes)) => (reply, goes),
                 Err(refusal) => (refusal.into(), Goes::On),
             };
@@ -88,9 +88,10 @@ fn reply<R: Driven>(
     role: &mut R,
     id: ConnectionId,
     order: &Order,
+    told: Told,
 ) -> Result<(Reply, Goes), Refusal> {
     let reply = match order {
-        Order::GetInfo(keys) => info::told(role, id, keys),
+        Order::GetInfo(keys) => info::reply(role, id, keys, told),
         Order::GetConf(keys) => role.conf().values_of(keys),
         Order::SetConf(settings) => set_conf(role, settings, Empty::Nought)?,
         Order::ResetConf(settings) => set_conf(role, settings, Empty::Default)?,

@@ -13,13 +13,15 @@ use rustix::process::{Resource, getrlimit};
 use super::conf::{option_defaults, option_names};
 use super::driven::{Driven, Key};
 use super::network::{self, of_network};
-use super::{ConnectionId, VERSION};
+use super::{ConnectionId, Told, VERSION};
 use crate::clock;
 
 /// Who users are, by name and number.
 const PASSWD: &str = "/etc/passwd";
 /// What `GETINFO ip-to-country/` begins with.
 const COUNTRY: &str = "ip-to-country/";
+/// The key of links to relays, which each role of a process has of its own.
+pub(crate) const LINKS: &str = "orconn-status";
 /// What is answered where no file says which country an address is in.
 const NO_COUNTRIES: &str = "GeoIP data not loaded";
 
@@ -100,12 +102,26 @@ const KEYS: [Key; 27] = [
     ),
 ];
 
-/// The reply to GETINFO: all of the keys, or what is wrong with each that is.
-pub(super) fn told<R: Driven + ?Sized>(role: &mut R, from: ConnectionId, keys: &[String]) -> Reply {
+/// The reply to GETINFO: all of the keys, or what is wrong with each that is. What another role of
+/// the process has told of them stands, and links are those of both.
+pub(super) fn reply<R: Driven + ?Sized>(
+    role: &mut R,
+    from: ConnectionId,
+    keys: &[String],
+    mut told: Told,
+) -> Reply {
     let mut refused = Vec::new();
     let mut reply = Reply::default();
     for key in keys {
-        match info(role, from, key) {
+        let value = match (told.remove(key), key.as_str()) {
+            (Some(Ok(theirs)), LINKS) => {
+                let lines = info(role, from, key);
+                lines.map(|lines| [lines, theirs].join("\n").trim().to_owned())
+            }
+            (Some(told), _) => told,
+            (None, _) => info(role, from, key),
+        };
+        match value {
             Ok(value) => reply = reply.value(key, value),
             Err(refusal) => refused.push(refusal),
         }
@@ -121,14 +137,14 @@ fn info<R: Driven + ?Sized>(
     let (conf, desk, process) = (role.conf(), role.desk(), role.process());
     Ok(match key {
         "version" => VERSION.to_owned(),
-        "info/names" => names::<R>(),
+        "info/names" => names(role),
         "config/names" => option_names(),
         "config/defaults" => option_defaults(),
         "config-can-saveconf" => u8::from(conf.can_be_saved()).to_string(),
         "config-file" => conf.files(process.written)[0].clone(),
         "config-defaults-file" => conf.files(process.written)[1].clone(),
         "config-text" => conf.text(),
-        "events/names" => words(R::EVENTS.iter()),
+        "events/names" => words(R::EVENTS.iter().chain(role.events_beside())),
         "features/names" => words(Feature::ALL.iter()),
         "signal/names" => words(R::SIGNALS.iter()),
         "net/listeners/control" => quoted(desk.listeners.iter().cloned()),
@@ -176,10 +192,10 @@ fn of_role<R: Driven + ?Sized>(
     }
 }
 
-fn names<R: Driven + ?Sized>() -> String {
+fn names<R: Driven + ?Sized>(role: &R) -> String {
     let all = KEYS.iter().chain(network::KEYS).chain(R::KEYS);
-    let mut names: Vec<_> = all.collect();
-    names.sort_unstable();
+    let mut names: Vec<_> = all.chain(role.keys_beside()).collect();
+    names.sort_by_key(|(name, _)| *name);
     names.dedup_by_key(|(name, _)| *name);
     let line = |(name, text): &&Key| format!("{name} -- {text}");
     names.iter().map(line).collect::<Vec<_>>().join("\n")

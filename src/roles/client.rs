@@ -29,6 +29,7 @@ use super::applications::{Answer, Applications};
 use super::mirror::Mirror;
 use super::onion::{self, Hosting};
 use super::ports::{Changing, Ports};
+use super::relay_and_client::{self, Order, RelayBeside};
 use super::{Lifecycle, fetch as exchange, log_kept, network_file, stays, until};
 use crate::clock;
 use crate::config::ClientConfig;
@@ -54,7 +55,7 @@ use crate::torrc::ours;
 use crate::transports::Transports;
 
 /// The keys that take effect at a start only.
-const FIXED: [&str; 25] = [
+const FIXED: [&str; 24] = [
     "inline_network",
     "dns",
     "redirect",
@@ -74,7 +75,6 @@ const FIXED: [&str; 25] = [
     "channel_padding",
     "circuit_padding",
     "vanguards",
-    "onion_errors",
     "outbound_bind_address",
     "outbound_proxy",
     "max_memory",
@@ -85,11 +85,13 @@ const FIXED: [&str; 25] = [
 /// Our keys for services that are not for everybody.
 type ClientKeys = Vec<(OnionAddress, curve25519::SecretKey)>;
 
-/// Runs a client until `shutdown`; `reread` gives its configuration as it is by then.
-pub async fn run(
+/// Runs a client until `shutdown`; `reread` gives its configuration as it is by then, and `relay` is
+/// in the same process.
+pub(crate) async fn run(
     config: ClientConfig,
     reread: Reread<ClientConfig>,
     lifecycle: Lifecycle,
+    relay: Option<RelayBeside>,
 ) -> Result<(), Failure> {
     let thread = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -97,7 +99,7 @@ pub async fn run(
             .build();
         match runtime {
             Ok(runtime) => {
-                let client = serve(config, reread, lifecycle);
+                let client = serve(config, reread, lifecycle, relay);
                 LocalSet::new().block_on(&runtime, client)
             }
             Err(error) => fail("cannot start the client's thread", "this process", error),
@@ -145,9 +147,10 @@ async fn serve(
     mut config: ClientConfig,
     reread: Reread<ClientConfig>,
     lifecycle: Lifecycle,
+    relay: Option<RelayBeside>,
 ) -> Result<(), Failure> {
     let (mut shutdown, mut signals) = (lifecycle.shutdown, lifecycle.signals);
-    let rules = rules(&config)?;
+    let rules = rules(&config, relay.as_ref())?;
     let network = Network::of(&config.network)?;
     let folder = Folder::open(&config.data_dir)?;
     let mut keep = Keep::open(folder.path(), Durability::Process)?;
@@ -155,7 +158,14 @@ async fn serve(
     let metrics = listen::metrics(config.metrics.clone()).await?;
     let mut rng = clock::rng()?;
     let (desk, mut controllers) = Desk::open(config.control.as_ref(), rng.fork()).await?;
-    let conf = Conf::new(Role::Client, lifecycle.torrc, &ours::of_client(&config));
+    let role = match relay {
+        Some(_) => Role::Relay,
+        None => Role::Client,
+    };
+    if let Some(relay) = &relay {
+        controllers = controllers.map(|controllers| relay.told(controllers));
+    }
+    let conf = Conf::new(role, lifecycle.torrc, &ours::of_client(&config));
     let given = control::Given::new(config.clone());
     let opened = onion::open(&config.onion_services, &mut rng)?;
     let client_keys = client_keys(&config)?;
@@ -186,6 +196,7 @@ async fn serve(
         reporter: lifecycle.reporter,
         desk,
         given,
+        relay,
         rng,
     };
     runner.know(client_keys);
@@ -203,6 +214,7 @@ async fn serve(
             Some(query) = queries.recv() => runner.answer(query),
             asked = signals.next() => runner.handle(asked, &reread),
             heard = heard(&mut controllers) => if !runner.goes_on(heard, &reread) { break },
+            Some(event) = relay_and_client::next(&mut runner.relay) => runner.tell_relay(&event),
             () = until(runner.keep.timeout()) => runner.keep.handle_timeout(),
             () = shutdown.wait() => break,
         }
@@ -265,6 +277,8 @@ struct Runner {
     reporter: Reporter,
     desk: Desk,
     given: control::Given,
+    /// The relay in the same process.
+    relay: Option<RelayBeside>,
     rng: Rng,
     /// Files of `tor`'s, in its place.
     mirror: Option<Mirror>,
@@ -290,6 +304,9 @@ impl Runner {
             Asked::Reload => self.reload(reread),
             Asked::Status => self.log_status(),
         }
+        if let Some(relay) = &self.relay {
+            relay.order(Order::Signal(asked));
+        }
     }
 
     /// Reads the configuration again, which onion services there are, for whom, and our keys for
@@ -306,7 +323,7 @@ impl Runner {
     }
 
     fn apply(&mut self, config: &ClientConfig) -> Result<Changes, Failure> {
-        let rules = rules(config)?;
+        let rules = rules(config, self.relay.as_ref())?;
         let opened = onion::open(&config.onion_services, &mut self.rng)?;
         let client_keys = client_keys(config)?;
         let transports = links::wanted(config)?;
@@ -325,6 +342,7 @@ impl Runner {
             client.controller(now).set_manners(config.manners);
             let dirtiness = config.circuit_dirtiness_max;
             client.controller(now).set_circuit_dirtiness(dirtiness);
+            client.controller(now).set_onion_errors(config.onion_errors);
             client.set_address_map(&config.mappings);
             client.set_virtual_nets(config.virtual_nets);
             client.set_off(config.is_off, now);
@@ -521,10 +539,12 @@ fn begin_as(client: &mut Client, config: &ClientConfig) {
     }
 }
 
-/// The rules on paths, with the countries that they name.
-fn rules(config: &ClientConfig) -> Result<Rules, Failure> {
+/// The rules on paths, with the countries that they name; none goes over the relay of this process,
+/// which knows where it begins.
+fn rules(config: &ClientConfig, relay: Option<&RelayBeside>) -> Result<Rules, Failure> {
     Ok(Rules {
         geoip: Arc::new(config.geoip.load_for(&config.rules)?),
+        own: relay.map(|relay| relay.identity),
         ..config.rules.clone()
     })
 }

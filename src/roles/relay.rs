@@ -31,12 +31,15 @@ use tokio::sync::{mpsc, watch};
 
 pub(crate) use self::bridge::LINES_FILE as BRIDGE_LINES_FILE;
 use self::bridge::{Bridge, transport_ends};
+pub(super) use self::control::KEYS;
 use self::core::{core_config, find_address, restored};
 use self::doors::{authorities, directory, open_doors, resolver};
 use self::keys::read_keys;
+pub(super) use self::reload::FIXED;
 use super::address::AddressFinder;
 use super::directory::Directory;
 use super::mirror::Mirror;
+use super::relay_and_client::Order;
 use super::uploads::Uploads;
 use super::workers::{ExtOrPort, NodeKeys, Workers};
 use super::{Lifecycle, fetch as exchange, log_kept, network_file};
@@ -52,7 +55,7 @@ use crate::launched::{Reporter, Shutdown, Stage};
 use crate::listen;
 use crate::net::pace::{Pace, Traffic, count};
 use crate::network::Network;
-use crate::reload::{Asked, Reread};
+use crate::reload::{Asked, Reread, Signals};
 use crate::status::relay::NodeStatus;
 use crate::status::{self, Query, Sockets, Subject};
 use crate::store::{Durability, Store};
@@ -78,23 +81,35 @@ pub async fn run(
     reread: Reread<RelayConfig>,
     lifecycle: Lifecycle,
 ) -> Result<(), Failure> {
-    let (mut shutdown, mut signals) = (lifecycle.shutdown, lifecycle.signals);
+    let shutdown = lifecycle.shutdown;
     let by = (lifecycle.reporter, lifecycle.torrc);
     let mut stops = shutdown.clone();
-    let mut node = tokio::select! {
+    let node = tokio::select! {
         node = Node::start(config, None, by, &shutdown) => node?,
         () = stops.wait() => return Ok(()),
     };
+    serve(node, None, &reread, lifecycle.signals, shutdown).await
+}
+
+/// Serves until `shutdown`; `orders` come from a client in this process.
+pub(super) async fn serve(
+    mut node: Node,
+    mut orders: Option<mpsc::Receiver<Order>>,
+    reread: &Reread<RelayConfig>,
+    mut signals: Signals,
+    mut shutdown: Shutdown,
+) -> Result<(), Failure> {
     let mut controllers = node.take_controllers();
     loop {
         node.drain()?;
         let timeout = node.timeout();
         tokio::select! {
             () = node.next_event() => {}
-            heard = heard(&mut controllers) => if !node.goes_on(heard, &reread) { break },
+            heard = heard(&mut controllers) => if !node.goes_on(heard, reread) { break },
+            Some(order) = next(&mut orders) => node.obey_client(order, reread),
             () = tokio::time::sleep_until(timeout.into()) => node.handle_timeout(),
             asked = signals.next() => match asked {
-                Asked::Reload => node.reread(&reread),
+                Asked::Reload => node.reread(reread),
                 Asked::Status => node.log_status(),
             },
             () = shutdown.wait() => break,
@@ -104,6 +119,14 @@ pub async fn run(
     node.finish_bridge().await;
     node.finish();
     Ok(())
+}
+
+/// The next order of a client; none where there is no client. Cancel-safe.
+async fn next(orders: &mut Option<mpsc::Receiver<Order>>) -> Option<Order> {
+    match orders {
+        Some(orders) => orders.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn finder(

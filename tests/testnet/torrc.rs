@@ -1,7 +1,9 @@
 //! A program that is called `tor`, as others start it: by stem, and as nodes of a whole network.
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::support::network::{CEPA, Network};
@@ -42,6 +44,57 @@ fn stem_starts_it_and_owns_it() {
         std::fs::read_link(&running).is_err().then_some(())
     });
     assert!(!dir.path().join("data.pid").exists());
+}
+
+#[test]
+fn a_relay_is_a_client_too() {
+    let Some(mut stem) = stem::python("testnet/relay_and_client.py") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let network = Network::up(dir.path(), &[]);
+    let web = server::start();
+    let mut stem = stem
+        .arg(link(dir.path()))
+        .arg(network.folder.join("torrc"))
+        .arg(dir.path().join("both"))
+        .arg(web.port().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(stem.stdout.take().unwrap()).lines();
+    let said: Vec<String> = lines
+        .map(Result::unwrap)
+        .take_while(|line| line != "stem is content")
+        .collect();
+    let told = |word: &str| -> Vec<String> {
+        let of = said.iter().filter_map(|line| line.strip_prefix(word));
+        of.map(str::to_owned).collect()
+    };
+    let [socks] = &told("socks ")[..] else {
+        network.show_logs();
+        panic!("{said:?}");
+    };
+    let got = fetch::get(socks.parse().unwrap(), web, "/bytes/100000").unwrap();
+    assert_eq!(got.len, 100_000);
+    // A client of the network visits its services, those of controllers and of folders.
+    let client = network.socks();
+    let onions = told("onion ");
+    assert_eq!(onions.len(), 2, "{said:?}");
+    for onion in onions {
+        let got = fetch::fetch_from(client, None, (&onion, 80), "/bytes/100000").unwrap();
+        assert_eq!(got.len, 100_000, "{onion}");
+    }
+    drop(stem.stdin.take());
+    assert!(stem.wait().unwrap().success());
+    let [number] = &told("pid ")[..] else {
+        panic!("{said:?}");
+    };
+    let running = Path::new("/proc").join(number).join("exe");
+    until(Duration::from_secs(10), "the end of an owned tor", || {
+        std::fs::read_link(&running).is_err().then_some(())
+    });
 }
 
 #[test]

@@ -47,6 +47,12 @@ impl Controller<'_> {
         self.client.circuits.pool.dirty_max = max;
     }
 
+    /// Whether applications are told from now on why an onion service could not be visited
+    /// (`ExtendedErrors` of a port).
+    pub fn set_onion_errors(self, is_told: bool) {
+        self.client.shared.config.onion_errors = is_told;
+    }
+
     /// Begins a circuit over these relays, or over three that are drawn (EXTENDCIRCUIT 0).
     ///
     /// # Errors

@@ -149,6 +149,8 @@ pub struct Rules {
     pub reach: Reach,
     /// Which country an address is in.
     pub geoip: Arc<GeoIp>,
+    /// The relay of this process, which is used nowhere.
+    pub own: Option<RsaId>,
 }
 
 /// Names what rules say about first hops.
@@ -188,7 +190,8 @@ impl Rules {
     #[must_use]
     pub fn is_free(&self) -> bool {
         let says_nothing = self.sets().iter().all(|(_, set)| set.is_empty());
-        says_nothing && self.exclude_unknown != Some(true) && self.reach.is_free()
+        let is_client = self.own.is_none();
+        says_nothing && is_client && self.exclude_unknown != Some(true) && self.reach.is_free()
     }
 
     /// The sets with the names that the configuration has for them.
@@ -257,7 +260,8 @@ impl Rules {
     /// What a relay may be by these rules.
     #[must_use]
     pub fn permit(&self, relay: &Subject<'_>) -> Permit {
-        if self.excludes(relay) {
+        let is_own = self.own.is_some() && relay.rsa == self.own.as_ref();
+        if is_own || self.excludes(relay) {
             return Permit::NONE;
         }
         let within = |set: &RelaySet| set.is_empty() || set.contains(relay, &self.geoip);

@@ -40,6 +40,8 @@ pub struct World<'a> {
     pub home: Option<String>,
     /// The file of the network where a torrc names no authorities.
     pub network: Option<String>,
+    /// Whether a relay has a client in its process whatever the torrc says.
+    pub has_client: bool,
     /// The files that a torrc names.
     pub files: &'a dyn FilesOf,
 }
@@ -96,6 +98,9 @@ pub struct Translated {
     pub role: Role,
     /// The configuration.
     pub document: Document,
+    /// That of the client in the process of a relay, where the torrc has ports for applications or
+    /// onion services; it has no log, metrics and control port of its own.
+    pub client: Option<Document>,
     /// What concerns the process.
     pub process: Process,
     /// What is worth a word.
@@ -108,6 +113,8 @@ struct Work<'a> {
     world: &'a World<'a>,
     notes: Vec<(Severity, Problem)>,
     wrong: Vec<Problem>,
+    /// Whether there are a relay and a client.
+    is_both: bool,
 }
 
 /// Translates, or tells all that is wrong.
@@ -125,28 +132,47 @@ pub fn translate(settings: &Settings, world: &World<'_>) -> Result<Translated, V
         world,
         notes: settings.notes.iter().cloned().chain(notes).collect(),
         wrong,
+        is_both: role == Role::Relay && (world.has_client || node::has_client(settings)),
     };
     let mut process = work.process();
     let network = network::network(&mut work);
     process.has_network = !network.is_empty();
-    let mut document = Document::default();
+    let (mut document, mut client) = (Document::default(), None);
     match role {
         Role::Client => {
             let of_exits = ["OutboundBindAddressExit"];
             work.of_no_effect(&of_exits, Severity::Info, "of no effect for a client");
             work.client(&mut document, network);
         }
-        Role::Relay | Role::Authority => work.node(&mut document, network, role),
+        Role::Relay | Role::Authority => {
+            if work.is_both {
+                work.client(client.insert(Document::default()), network.clone());
+            }
+            work.node(&mut document, network, role);
+        }
     }
+    // What a relay and a client have in common is judged by both.
+    let (mut said, mut noted) = (Vec::new(), Vec::new());
+    work.wrong.retain(|wrong| is_new(&mut said, wrong));
+    work.notes.retain(|(_, note)| is_new(&mut noted, note));
     if !work.wrong.is_empty() {
         return Err(work.wrong);
     }
     Ok(Translated {
         role,
         document,
+        client,
         process,
         notes: work.notes,
     })
+}
+
+/// Whether this was not said before; from now on it was.
+fn is_new(said: &mut Vec<String>, problem: &Problem) -> bool {
+    let text = problem.to_string();
+    let is_new = !said.contains(&text);
+    said.push(text);
+    is_new
 }
 
 impl<'a> Work<'a> {
@@ -220,11 +246,21 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// The folder of everything.
-    fn data_dir(&self, document: &mut Document) {
+    /// The folder of everything; `below` is a folder in it, if not empty.
+    fn data_dir(&self, document: &mut Document, below: &str) {
+        let within = |folder: String| match below {
+            "" => folder,
+            below => format!("{}/{below}", folder.trim_end_matches('/')),
+        };
         match self.settings.one("DataDirectory") {
-            Some(folder) => document.text_key("data_dir", &self.path(&folder.text), folder),
-            None => document.plain(format!("data_dir = {}", string(&self.path("~/.tor")))),
+            Some(folder) => {
+                let path = within(self.path(&folder.text));
+                document.text_key("data_dir", &path, folder);
+            }
+            None => {
+                let path = within(self.path("~/.tor"));
+                document.plain(format!("data_dir = {}", string(&path)));
+            }
         }
     }
 

@@ -85,7 +85,7 @@ fn serve(
 ) -> Result<(), Failure> {
     let log = match &configured {
         Configured::Client(config) => &config.log,
-        Configured::Relay(config) => &config.log,
+        Configured::Relay(config, _) => &config.log,
         Configured::Authority(config) => &config.relay.log,
     };
     logs::start(log)?;
@@ -128,16 +128,35 @@ fn run_role(configured: Configured, torrc: Torrc, process: &Process) -> Result<(
                     torrc: by,
                     ..lifecycle
                 };
-                roles::client::run(*config, reread, lifecycle)
+                roles::client::run(*config, reread, lifecycle, None)
             })
         }
-        Configured::Relay(config) => {
+        Configured::Relay(config, None) => {
             let reread = reread(torrc, rereads, |configured| match configured {
-                Configured::Relay(config) => Some(*config),
+                Configured::Relay(config, None) => Some(*config),
                 _ => None,
             });
             block_on(launch, |lifecycle| {
                 roles::relay::run(*config, reread, lifecycle)
+            })
+        }
+        Configured::Relay(relay, Some(client)) => {
+            let by = torrc.clone();
+            let of_relay = reread(torrc.clone(), rereads, |configured| match configured {
+                Configured::Relay(relay, Some(_)) => Some(*relay),
+                _ => None,
+            });
+            let of_client = reread(torrc, rereads, |configured| match configured {
+                Configured::Relay(_, Some(client)) => Some(*client),
+                _ => None,
+            });
+            block_on(launch, |lifecycle| {
+                let lifecycle = Lifecycle {
+                    torrc: Some(by),
+                    ..lifecycle
+                };
+                let (relay, client) = ((*relay, of_relay), (*client, of_client));
+                roles::relay_and_client::run(relay, client, lifecycle)
             })
         }
         Configured::Authority(config) => {

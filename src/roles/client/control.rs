@@ -15,7 +15,7 @@ use cepa_control::command::{
     AddOnion, ClientAuthAdd, MAX_STREAMS_UNLIMITED, OnionKey, OnionPort, OnionTarget, Resolve,
 };
 use cepa_control::text::service_id;
-use cepa_control::{Command as Order, EventKind, Refusal, Reply, Signal};
+use cepa_control::{Command, Event, EventKind, Refusal, Reply, Signal};
 use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{curve25519, ed25519, encoding};
 use cepa_dir::netview::NetworkView;
@@ -28,13 +28,14 @@ use crate::clock;
 use crate::config::onion::{PortTarget, Target};
 use crate::config::{ClientConfig, GeoIpFiles};
 use crate::control::{
-    Changed, Conf, ConfError, ConnectionId, Desk, Driven, Goes, Heard, Key, Process, hear,
+    Changed, Conf, ConfError, ConnectionId, Desk, Driven, Goes, Heard, InForce, Key, Process, hear,
     translate,
 };
 use crate::error::Failure;
-use crate::reload::Reread;
+use crate::reload::{self, Reread};
 use crate::roles::applications::Asked;
 use crate::roles::onion::{Added, NotAdded};
+use crate::roles::relay_and_client::{self, Order, RelayBeside};
 
 /// What controllers gave to a client.
 pub(super) struct Given {
@@ -82,6 +83,20 @@ impl Driven for Runner {
     const SIGNALS: &'static [Signal] = Signal::ALL;
     const KEYS: &'static [Key] = &info::KEYS;
 
+    fn events_beside(&self) -> &'static [EventKind] {
+        match self.relay {
+            Some(_) => &relay_and_client::EVENTS,
+            None => &[],
+        }
+    }
+
+    fn keys_beside(&self) -> &'static [Key] {
+        match self.relay {
+            Some(_) => relay_and_client::keys(),
+            None => &[],
+        }
+    }
+
     fn desk(&self) -> &Desk {
         &self.desk
     }
@@ -99,11 +114,13 @@ impl Driven for Runner {
     }
 
     fn changed(&self, changes: &[(String, String)], empty: Empty) -> Result<Changed, ConfError> {
-        self.conf.changed(changes, empty, &self.written, &FIXED)
+        let relay = self.relay.as_ref().map(RelayBeside::fixed);
+        self.conf.changed(changes, empty, self.in_force(), relay)
     }
 
     fn loaded(&self, text: &str) -> Result<Changed, ConfError> {
-        self.conf.loaded(text, &self.written, &FIXED)
+        let relay = self.relay.as_ref().map(RelayBeside::fixed);
+        self.conf.loaded(text, self.in_force(), relay)
     }
 
     fn put(&mut self, changed: &Changed) -> Result<(), Failure> {
@@ -128,16 +145,22 @@ impl Driven for Runner {
 
     fn process(&self) -> Process<'_> {
         let traffic = self.worker.peek(cepa_client::Client::traffic);
+        let (read, written) = self.relay.as_ref().map_or((0, 0), |relay| relay.moved);
         Process {
             written: &self.written,
             max_memory: self.given.config.max_memory,
-            moved: (traffic.read_bytes, traffic.written_bytes),
+            moved: (traffic.read_bytes + read, traffic.written_bytes + written),
         }
     }
 
     fn signal(&mut self, signal: Signal) {
         match signal {
-            Signal::Dump | Signal::Heartbeat => self.log_status(),
+            Signal::Dump | Signal::Heartbeat => {
+                self.log_status();
+                if let Some(relay) = &self.relay {
+                    relay.order(Order::Signal(reload::Asked::Status));
+                }
+            }
             Signal::NewNym => self.worker.with(cepa_client::Client::new_session),
             Signal::Debug => drop(crate::logs::toggle_debug()),
             Signal::Active | Signal::Dormant => {
@@ -162,32 +185,32 @@ impl Driven for Runner {
         }
     }
 
-    fn obey(&mut self, id: ConnectionId, order: &Order) -> Result<Reply, Refusal> {
+    fn obey(&mut self, id: ConnectionId, order: &Command) -> Result<Reply, Refusal> {
         Ok(match order {
-            Order::AddOnion(onion) => self.add_onion(id, onion)?,
-            Order::DelOnion(address) => self.del_onion(id, *address)?,
-            Order::OnionClientAuthAdd(add) => self.add_client_key(add)?,
-            Order::OnionClientAuthRemove(address) => self.remove_client_key(*address),
-            Order::OnionClientAuthView(address) => self.view_client_keys(*address),
-            Order::Resolve(resolve) => self.resolve(resolve),
-            Order::ExtendCircuit(asked) => by_hand::extend_circuit(&self.worker, asked)?,
-            Order::SetCircuitPurpose(asked) => by_hand::set_circuit_purpose(&self.worker, asked)?,
-            Order::CloseCircuit(asked) => by_hand::close_circuit(&self.worker, asked)?,
-            Order::AttachStream(asked) => by_hand::attach_stream(&self.worker, asked)?,
-            Order::RedirectStream(asked) => by_hand::redirect_stream(&self.worker, asked)?,
-            Order::CloseStream(asked) => by_hand::close_stream(&self.worker, asked)?,
-            Order::HsFetch(asked) => by_hand::fetch_descriptor(&self.worker, asked)?,
-            Order::HsPost(asked) => by_hand::post_descriptor(&self.worker, asked)?,
-            Order::MapAddress(mappings) => {
+            Command::AddOnion(onion) => self.add_onion(id, onion)?,
+            Command::DelOnion(address) => self.del_onion(id, *address)?,
+            Command::OnionClientAuthAdd(add) => self.add_client_key(add)?,
+            Command::OnionClientAuthRemove(address) => self.remove_client_key(*address),
+            Command::OnionClientAuthView(address) => self.view_client_keys(*address),
+            Command::Resolve(resolve) => self.resolve(resolve),
+            Command::ExtendCircuit(asked) => by_hand::extend_circuit(&self.worker, asked)?,
+            Command::SetCircuitPurpose(asked) => by_hand::set_circuit_purpose(&self.worker, asked)?,
+            Command::CloseCircuit(asked) => by_hand::close_circuit(&self.worker, asked)?,
+            Command::AttachStream(asked) => by_hand::attach_stream(&self.worker, asked)?,
+            Command::RedirectStream(asked) => by_hand::redirect_stream(&self.worker, asked)?,
+            Command::CloseStream(asked) => by_hand::close_stream(&self.worker, asked)?,
+            Command::HsFetch(asked) => by_hand::fetch_descriptor(&self.worker, asked)?,
+            Command::HsPost(asked) => by_hand::post_descriptor(&self.worker, asked)?,
+            Command::MapAddress(mappings) => {
                 by_hand::map_addresses(&self.worker, &mut self.desk, mappings)
             }
-            Order::PostDescriptor(posted) => by_hand::post_router(posted)?,
-            Order::DropGuards => {
+            Command::PostDescriptor(posted) => by_hand::post_router(posted)?,
+            Command::DropGuards => {
                 self.worker
                     .with(|client, now| client.controller(now).drop_guards());
                 Reply::ok()
             }
-            Order::DropTimeouts => {
+            Command::DropTimeouts => {
                 self.worker
                     .with(|client, now| client.controller(now).drop_timeouts());
                 Reply::ok()
@@ -203,9 +226,29 @@ impl Runner {
         let goes = hear(self, heard);
         options::fetch_descriptors(self);
         if goes == Goes::Reload {
-            self.reload(reread);
+            self.handle(reload::Asked::Reload, reread);
         }
         goes != Goes::Away
+    }
+
+    fn in_force(&self) -> InForce<'_> {
+        InForce {
+            written: &self.written,
+            fixed: &FIXED,
+        }
+    }
+
+    /// Tells controllers what has happened to the relay of this process; its bytes are told with ours.
+    pub(super) fn tell_relay(&mut self, event: &Event) {
+        match event {
+            Event::Bandwidth { read, written } => {
+                if let Some(relay) = &mut self.relay {
+                    relay.count(*read, *written);
+                }
+            }
+            event if relay_and_client::EVENTS.contains(&event.kind()) => self.desk.tell(event),
+            _ => {}
+        }
     }
 
     /// Tells controllers what has happened to the client.
@@ -218,8 +261,14 @@ impl Runner {
             }
             events
         });
-        for event in &events {
-            self.desk.tell(event);
+        for mut event in events {
+            if let (Event::Bandwidth { read, written }, Some(relay)) = (&mut event, &mut self.relay)
+            {
+                let (more_read, more_written) = relay.take_counted();
+                *read += more_read;
+                *written += more_written;
+            }
+            self.desk.tell(&event);
         }
     }
 

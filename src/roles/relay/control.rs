@@ -21,12 +21,13 @@ use super::reload::FIXED;
 use crate::config;
 use crate::config::source::Source;
 use crate::control::{
-    Changed, Conf, ConfError, ConnectionId, Desk, Driven, Goes, Heard, Key, Process, Said, entries,
-    hear, quoted, relay_named,
+    Changed, Conf, ConfError, ConnectionId, Desk, Driven, Goes, Heard, InForce, Key, Process, Said,
+    entries, hear, quoted, relay_named,
 };
 use crate::error::Failure;
 use crate::keep::kept;
-use crate::reload::Reread;
+use crate::reload::{Asked, Reread};
+use crate::roles::relay_and_client::Order;
 use crate::roles::stays;
 use crate::torrc::{Torrc, ours};
 
@@ -182,12 +183,11 @@ impl Driven for Node {
     }
 
     fn changed(&self, changes: &[(String, String)], empty: Empty) -> Result<Changed, ConfError> {
-        self.conf
-            .changed(changes, empty, &self.config.written, &FIXED)
+        self.conf.changed(changes, empty, self.in_force(), None)
     }
 
     fn loaded(&self, text: &str) -> Result<Changed, ConfError> {
-        self.conf.loaded(text, &self.config.written, &FIXED)
+        self.conf.loaded(text, self.in_force(), None)
     }
 
     fn put(&mut self, changed: &Changed) -> Result<(), Failure> {
@@ -249,6 +249,37 @@ impl Node {
             self.reread(reread);
         }
         goes != Goes::Away
+    }
+
+    fn in_force(&self) -> InForce<'_> {
+        InForce {
+            written: &self.config.written,
+            fixed: &FIXED,
+        }
+    }
+
+    /// What happens here, for the client of this process that has the controllers; at most so many wait.
+    pub(in crate::roles) fn tell_beside(&mut self, most: usize) -> mpsc::Receiver<Event> {
+        let (sender, events) = mpsc::channel(most);
+        self.desk.tell_beside(sender);
+        events
+    }
+
+    /// Does what the client of this process asks.
+    pub(super) fn obey_client(&mut self, order: Order, reread: &Reread<config::RelayConfig>) {
+        match order {
+            Order::Info(keys, reply) => {
+                // Whoever does not wait for it needs none.
+                let _ = reply.send(keys.iter().map(|key| self.value_of(key)).collect());
+            }
+            Order::Put(config) => {
+                if let Err(error) = self.reload(*config) {
+                    stays(&error);
+                }
+            }
+            Order::Signal(Asked::Reload) => self.reread(reread),
+            Order::Signal(Asked::Status) => self.log_status(),
+        }
     }
 
     /// What controllers say, once.

@@ -13,7 +13,7 @@ use crate::error::Failure;
 use crate::logs;
 
 /// The keys that take effect at a start only, those of an authority among them.
-pub(super) const FIXED: [&str; 35] = [
+pub(in crate::roles) const FIXED: [&str; 35] = [
     "inline_network",
     "bridge",
     "server_transport_plugins",

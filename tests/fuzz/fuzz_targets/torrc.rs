@@ -43,6 +43,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let world = World {
         home: Some("/home/user".to_owned()),
         network: None,
+        has_client: false,
         files: &Few,
     };
     if let Ok(translated) = translate(&settings, &world) {

@@ -9,6 +9,9 @@ use crate::value;
 /// Where a client listens for SOCKS unless it is told otherwise.
 const SOCKS_DEFAULT: &str = "127.0.0.1:9050";
 
+/// The folder of a client in that of the relay in whose process it is.
+const FOLDER_OF_BOTH: &str = "client";
+
 /// Sets of relays, and their keys in `[paths]`.
 const SETS: [(&str, &str); 7] = [
     ("EntryNodes", "entry"),
@@ -34,7 +37,8 @@ const PROXIES: [(&str, &str, u16); 3] = [
 ];
 
 impl Work<'_> {
-    /// A client's configuration; `network` is which network it joins.
+    /// A client's configuration; `network` is which network it joins. In the process of a relay it
+    /// has a folder in that of the relay, which has log, metrics and control port for both.
     pub(super) fn client(&mut self, document: &mut Document, network: Document) {
         if let Some(wrong) = self.settings.one("AuthoritativeDirectory")
             && self.settings.is_on("AuthoritativeDirectory")
@@ -50,7 +54,7 @@ impl Work<'_> {
             }
         }
         self.ports(document);
-        self.data_dir(document);
+        self.data_dir(document, if self.is_both { FOLDER_OF_BOTH } else { "" });
         self.addresses(document);
         proxy(self, document);
         bridges(self, document);
@@ -62,7 +66,9 @@ impl Work<'_> {
         padding(self, document);
         self.sizes(document, &[("MaxMemInQueues", "max_memory")]);
         self.paths(document, &[("ClientOnionAuthDir", "onion_auth_dir")]);
-        self.metrics(document);
+        if !self.is_both {
+            self.metrics(document);
+        }
         by_controllers(self, document);
         let is_inline = network.text().contains("inline_network");
         let (before, behind) = match is_inline {
@@ -70,14 +76,21 @@ impl Work<'_> {
             false => (network, Document::default()),
         };
         document.extend(before);
-        let log = self.log();
-        document.section("[log]", log);
+        if !self.is_both {
+            let log = self.log();
+            document.section("[log]", log);
+        }
         let paths = self.path_rules();
         document.section("[paths]", paths);
         super::tuning::overrides(self, document);
-        super::control::control(self, document);
+        if !self.is_both {
+            super::control::control(self, document);
+        }
         super::onion::onions(self, document);
         document.extend(behind);
+        if self.is_both {
+            return;
+        }
         for value in self.settings.all() {
             let is_ours = value.option.fate == Fate::Meant && is_of_relays(value.option.name);
             if is_ours && !ports::is_none(&value.text) {
@@ -91,11 +104,15 @@ impl Work<'_> {
         let socks = self.lines(&["SocksPort", "__SocksPort"]);
         let http = self.lines(&["HTTPTunnelPort", "__HTTPTunnelPort"]);
         let is_silent = socks.iter().all(|line| ports::is_none(&line.text));
-        if socks.is_empty() {
+        if socks.is_empty() && self.is_both {
+            document.plain("socks = []");
+            document.plain("onion_errors = false");
+        } else if socks.is_empty() {
             document.plain(format!("socks = [\"{SOCKS_DEFAULT}\"]"));
             document.plain("onion_errors = false");
         } else if is_silent {
             document.key("socks", "[]", socks[0]);
+            document.plain("onion_errors = false");
         } else if !self.listeners(document, "socks", &socks, true) {
             document.key("onion_errors", "false", socks[0]);
         }

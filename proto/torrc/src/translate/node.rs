@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::client::written;
 use super::{Role, Work, control, ports, relay};
 use crate::option::Kind;
-use crate::settings::{Severity, Value};
+use crate::settings::{Settings, Severity, Value};
 use crate::toml::Document;
 use crate::value;
 
@@ -22,8 +22,8 @@ const POLICY_DEFAULT: &str = "reject *:25, reject *:119, reject *:135-139, rejec
     reject *:6881-6999, accept *:*";
 /// The burst of all traffic unless it is said, in bytes.
 const BURST_DEFAULT: u64 = 1 << 30;
-/// Options of clients that a relay has no use for, and that would mislead if nobody said so.
-const OF_CLIENTS: [&str; 12] = [
+/// Where applications come: a relay with one of them is a client, too.
+const PORTS_OF_CLIENTS: [&str; 8] = [
     "SocksPort",
     "__SocksPort",
     "HTTPTunnelPort",
@@ -32,18 +32,30 @@ const OF_CLIENTS: [&str; 12] = [
     "__DNSPort",
     "TransPort",
     "__TransPort",
+];
+/// Options of clients that a mere relay has no use for, and that would mislead if nobody said so.
+const OF_CLIENTS: [&str; 4] = [
     "AutomapHostsOnResolve",
     "ClientOnionAuthDir",
     "Bridge",
     "ClientTransportPlugin",
 ];
 
+/// Whether there is a port for applications, or an onion service. The port that `tor` opens where
+/// SocksPort is not written is opened for clients alone.
+pub(super) fn has_client(settings: &Settings) -> bool {
+    let mut ports = PORTS_OF_CLIENTS
+        .iter()
+        .flat_map(|name| settings.lines(name));
+    ports.any(|line| !ports::is_none(&line.text)) || !settings.onions().is_empty()
+}
+
 impl<'a> Work<'a> {
     /// The configuration of a relay or an authority of this network.
     pub(super) fn node(&mut self, document: &mut Document, network: Document, role: Role) {
         self.identity(document);
         self.or_ports(document);
-        self.data_dir(document);
+        self.data_dir(document, "");
         self.exits(document);
         self.family(document);
         self.bandwidth(document);
@@ -89,26 +101,32 @@ impl<'a> Work<'a> {
 
     /// What a relay is not.
     fn not_here(&mut self) {
-        for line in self.lines(&OF_CLIENTS[..8]) {
-            if !ports::is_none(&line.text) {
-                self.refuse(line, "a relay is no client; run another process for it");
-            }
-        }
-        if let Some(line) = self.settings.onions().first() {
-            let name = line.option.name;
-            self.refuse(
-                line,
-                format!("{name}: a relay hosts no services; run another process"),
-            );
-        }
         if let Some(value) = self.settings.one("DisableNetwork")
             && self.settings.is_on("DisableNetwork")
         {
             self.refuse(value, "a relay joins the network at once");
         }
+        super::tuning::check_reach(self);
+        if self.is_both {
+            return;
+        }
+        // An authority is no client beside.
+        for line in self.lines(&PORTS_OF_CLIENTS) {
+            if !ports::is_none(&line.text) {
+                self.refuse(
+                    line,
+                    "an authority is no client; run another process for it",
+                );
+            }
+        }
+        if let Some(line) = self.settings.onions().first() {
+            let name = line.option.name;
+            let what = format!("{name}: an authority hosts no services; run another process");
+            self.refuse(line, what);
+        }
         super::tuning::of_relay(self);
         self.of_no_effect(&OF_CONTROLLERS, Severity::Info, "of no effect for a relay");
-        self.of_no_effect(&OF_CLIENTS[8..], Severity::Info, "of no effect for a relay");
+        self.of_no_effect(&OF_CLIENTS, Severity::Info, "of no effect for a relay");
     }
 
     fn identity(&mut self, document: &mut Document) {

@@ -280,7 +280,7 @@ fn with_action(rule: &str) -> String {
     }
 }
 
-/// Says to relays, which connect to all others, what is of no effect or refused.
+/// Says to relays which settings of clients are of no effect.
 pub(super) fn of_relay(work: &mut Work<'_>) {
     let overridden = TABLES.iter().flat_map(|(_, keys)| keys.iter());
     let overridden = overridden.map(|(option, ..)| *option);
@@ -301,6 +301,10 @@ pub(super) fn of_relay(work: &mut Work<'_>) {
     ];
     let idle: Vec<&str> = overridden.chain(others).collect();
     work.of_no_effect(&idle, Severity::Info, "of no effect for a relay");
+}
+
+/// Refuses to a relay what would keep it from others.
+pub(super) fn check_reach(work: &mut Work<'_>) {
     let names = [
         "ReachableAddresses",
         "ReachableORAddresses",
@@ -311,7 +315,11 @@ pub(super) fn of_relay(work: &mut Work<'_>) {
         let value = work.settings.one(name);
         value.filter(|value| value.text.trim() == text)
     };
-    let switches = [off("FascistFirewall", "1"), off("ClientUseIPv4", "0")];
+    let switches = [
+        off("FascistFirewall", "1"),
+        off("ClientUseIPv4", "0"),
+        off("UseBridges", "1"),
+    ];
     let all: Vec<_> = lines.chain(switches.into_iter().flatten()).collect();
     for value in all {
         let what = "servers must be able to connect to all the rest";

@@ -5,18 +5,32 @@ use crate::config::source::Source;
 use crate::config::{self, ClientConfig};
 use crate::control::Changed;
 use crate::error::Failure;
+use crate::roles::relay_and_client::Order;
 
 /// Has another configuration take effect, or leaves all as it was.
 pub(super) fn put(runner: &mut Runner, changed: &Changed) -> Result<(), Failure> {
     let is_new_log = runner.written.table().get("log") != changed.table.get("log");
     let source = Source::changed(&runner.written, &changed.table);
     let read = config::client::read(&source)?;
+    let relay = match (&changed.relay, &runner.relay) {
+        (Some(table), Some(relay)) => Some(relay.changed(table)?),
+        _ => None,
+    };
     let log = match is_new_log {
         true => read.log.clone(),
         // It may have been given as an argument.
         false => runner.given.config.log.clone(),
     };
-    runner.apply(&ClientConfig { log, ..read })?;
+    // What is of both is the relay's to change.
+    let control = runner.given.config.control.clone();
+    runner.apply(&ClientConfig {
+        log,
+        control,
+        ..read
+    })?;
+    if let (Some(config), Some(relay)) = (relay, &runner.relay) {
+        relay.order(Order::Put(Box::new(config)));
+    }
     Ok(())
 }
 

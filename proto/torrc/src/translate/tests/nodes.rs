@@ -180,3 +180,39 @@ fn a_bridge_has_its_transports() {
     assert_eq!(["0,v3", "bridge"].map(is_kept), [false, true]);
     assert!(translated(&with("x")).is_err());
 }
+
+#[test]
+fn a_relay_with_ports_of_clients_is_both() {
+    let relay = "DataDirectory /d\nORPort 10.0.0.1:9001\nSocksPort 9050\nExitNodes {de}\nHiddenServiceDir /h\n\
+        HiddenServicePort 80\nControlPort 9051\nMetricsPort 9035\nLog notice file /l\n\
+        OutboundBindAddress 10.0.0.1\nDisableAllSwap 0\n";
+    let read = translated(&format!("{AUTHORITY}{relay}")).unwrap();
+    assert_eq!((read.role, &read.notes[..]), (Role::Relay, &[][..]));
+    let (own, client) = (read.document.text(), read.client.unwrap().text());
+    for (part, of_relay, of_client) in [
+        ("data_dir = \"/d\"", true, false),
+        ("data_dir = \"/d/client\"", false, true),
+        ("or_port = 9001", true, false),
+        ("127.0.0.1:9050", false, true),
+        ("[[onion_service]]", false, true),
+        ("[paths]", false, true),
+        ("[control]", true, false),
+        ("[log]", true, false),
+        ("metrics = ", true, false),
+        ("[[inline_network.authority]]", true, true),
+        ("outbound_bind_address = \"10.0.0.1\"", false, true),
+    ] {
+        assert_eq!(own.contains(part), of_relay, "{part}\n{own}");
+        assert_eq!(client.contains(part), of_client, "{part}\n{client}");
+    }
+    // No port is opened that nobody asked for.
+    let service = translated("ORPort 9001\nHiddenServiceDir /h\nHiddenServicePort 80\n").unwrap();
+    assert!(service.client.unwrap().text().contains("socks = []"));
+    for mere in ["ORPort 9001\n", "ORPort 9001\nSocksPort 0\nDNSPort 0\n"] {
+        assert!(translated(mere).unwrap().client.is_none(), "{mere}");
+    }
+    assert!(translated("ORPort 9001\nUseBridges 1\nBridge 10.0.0.1:1\n").is_err());
+    let authority = "ORPort 9001\nDirPort 7000\nSocksPort 9050\nAuthoritativeDirectory 1\n\
+        V3AuthoritativeDirectory 1\n";
+    assert!(translated(&format!("{AUTHORITY}{authority}")).is_err());
+}
