@@ -83,6 +83,8 @@ pub struct RelayConfig {
     pub dir_port: Option<u16>,
     /// The address to listen on: `address`, or any without it, unless the file says otherwise.
     pub listen: IpAddr,
+    /// Whether to listen over IPv6, too.
+    pub listens_v6: bool,
     /// Keys and documents.
     pub data_dir: PathBuf,
     /// The network to be part of.
@@ -164,6 +166,23 @@ impl RelayConfig {
     /// The address at which the node listens for channels.
     pub fn or_listen(&self) -> SocketAddr {
         SocketAddr::new(self.listen, self.or_port)
+    }
+
+    /// Where it listens over IPv6 besides: at its address of that, or at any where it listens at any of
+    /// IPv4; and whether it must, as a machine may have no IPv6.
+    pub fn or_listen_v6(&self) -> Option<(SocketAddr, bool)> {
+        let is_any = self.listen.is_unspecified();
+        let is_hidden = self.listen.is_loopback();
+        let own = self
+            .ipv6_address
+            .filter(|ip| !is_hidden || ip.is_loopback());
+        let ip = match own {
+            Some(own) if !is_any => own,
+            None if !is_any => return None,
+            _ => Ipv6Addr::UNSPECIFIED,
+        };
+        let is_wanted = self.listens_v6 && self.listen.is_ipv4();
+        is_wanted.then(|| (SocketAddr::new(ip.into(), self.or_port), own.is_some()))
     }
 
     /// Where to listen for directory requests, if there is a directory port.

@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use command_fds::{CommandFdExt as _, FdMapping, FdMappingCollision};
 use listenfd::ListenFd;
 use rustix::io::Errno;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::MetricsPort;
@@ -197,6 +197,33 @@ pub async fn listen_as(
     let listener = listen(addr, purpose).await?;
     tell(kind, addr);
     Ok(listener)
+}
+
+/// Listens for IPv6 alone; none where it need not be, and cannot.
+pub fn listen_v6(
+    kind: &str,
+    (addr, is_needed): (SocketAddr, bool),
+    purpose: &str,
+) -> Result<Option<TcpListener>, Failure> {
+    let listening = || -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+        socket.set_only_v6(true)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&addr.into())?;
+        socket.listen(WAITING_MAX)?;
+        from_std(socket.into())
+    };
+    match listening() {
+        Ok(listener) => {
+            tell(kind, addr);
+            Ok(Some(listener))
+        }
+        Err(error) if is_needed => Err(explain(addr, purpose, &error)),
+        Err(error) => {
+            tracing::debug!(%addr, %error, "not listened at");
+            Ok(None)
+        }
+    }
 }
 
 /// Says, in words that programs wait for, that a port is open.

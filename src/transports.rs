@@ -16,8 +16,9 @@ pub(crate) mod webtunnel;
 use std::path::Path;
 use std::time::Duration;
 
+use cepa_control::Event;
 use cepa_pt::{End, Method, Speaker, TransportName, TransportPlugin, Variables};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use program::Program;
@@ -34,6 +35,28 @@ pub(crate) enum State {
     Serving(std::collections::BTreeMap<TransportName, Method>),
     /// It is not there, and why.
     Down(String),
+}
+
+impl State {
+    /// Where transports listen, for the controllers of this process.
+    pub(crate) fn launched(&self) -> impl Iterator<Item = Event> + use<> {
+        let methods = match self {
+            State::Serving(methods) => methods.clone(),
+            State::Starting | State::Down(_) => std::collections::BTreeMap::new(),
+        };
+        methods.into_iter().filter_map(|(name, method)| {
+            let (is_server, address) = match method {
+                Method::Client(_, address) => (false, address),
+                Method::Server(address, _) => (true, address),
+                Method::Failed(_) => return None,
+            };
+            Some(Event::TransportLaunched {
+                is_server,
+                name: name.to_string(),
+                address,
+            })
+        })
+    }
 }
 
 /// Why a transport cannot be used.
@@ -77,15 +100,28 @@ enum Door {
 }
 
 /// All transports of a process.
-#[derive(Default)]
 pub(crate) struct Transports {
     proxies: Vec<Wanted>,
     running: Vec<Running>,
+    /// Who is told how programs are, each time that changes.
+    told: mpsc::UnboundedSender<State>,
     /// Whether a web site of [`webtunnel`] may be in a private network, as in a test network.
     pub(crate) takes_internal: bool,
 }
 
 impl Transports {
+    /// None yet, and how their programs are from then on. These change by a back-off.
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<State>) {
+        let (told, states) = mpsc::unbounded_channel();
+        let transports = Transports {
+            proxies: Vec::new(),
+            running: Vec::new(),
+            told,
+            takes_internal: false,
+        };
+        (transports, states)
+    }
+
     /// Starts what is wanted and does not run, and ends what runs and is not wanted. To be called
     /// within a runtime.
     pub(crate) fn set(&mut self, wanted: Vec<Wanted>) {
@@ -95,7 +131,17 @@ impl Transports {
         self.running.retain(|one| wanted.contains(&one.wanted));
         for one in wanted {
             if self.running.iter().all(|other| other.wanted != one) {
-                self.running.push(Running::start(one));
+                let running = Running::start(one);
+                let (mut state, told) = (running.state.clone(), self.told.clone());
+                tokio::spawn(async move {
+                    while state.changed().await.is_ok() {
+                        let now = state.borrow_and_update().clone();
+                        if told.send(now).is_err() {
+                            return;
+                        }
+                    }
+                });
+                self.running.push(running);
             }
         }
     }

@@ -25,7 +25,7 @@ pub struct RelayConfig {
     pub contact: Option<String>,
     /// The program's version, for the platform line: `0.1.0`.
     pub version: String,
-    /// The IPv4 address and port at which others reach it.
+    /// The IPv4 address and port at which others reach it; 0.0.0.0 where that is not known yet.
     pub or_address: SocketAddrV4,
     /// The IPv6 address and port at which others reach it.
     pub or_address_v6: Option<SocketAddrV6>,
@@ -94,7 +94,8 @@ impl RelayConfig {
     pub fn exit_policy(&self) -> Arc<ExitPolicy> {
         let v4 = IpAddr::V4(*self.or_address.ip());
         let v6 = self.or_address_v6.map(|address| IpAddr::V6(*address.ip()));
-        let policy = ExitPolicy::new(&self.exit, std::iter::once(v4).chain(v6));
+        let known = std::iter::once(v4).filter(|ip| !ip.is_unspecified());
+        let policy = ExitPolicy::new(&self.exit, known.chain(v6));
         Arc::new(policy.unwrap_or_else(|error| {
             warn!(%error, "this exit policy fits no descriptor: the relay is no exit");
             ExitPolicy::none()

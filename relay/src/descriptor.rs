@@ -36,6 +36,18 @@ pub enum DescribeError {
     Read(#[from] DescriptorError),
 }
 
+/// What a relay tells of its work.
+pub(crate) struct Told<'a> {
+    /// The bandwidth that was seen, in bytes a second.
+    pub(crate) observed: u32,
+    /// Whether it takes nothing now.
+    pub(crate) is_hibernating: bool,
+    /// How long it has run.
+    pub(crate) uptime: Duration,
+    /// Lines of statistics, for the extra-info.
+    pub(crate) statistics: &'a [String],
+}
+
 /// A relay's descriptor with its extra-info.
 #[derive(Debug, Clone)]
 pub struct OwnDocuments {
@@ -49,23 +61,22 @@ pub struct OwnDocuments {
 
 impl OwnDocuments {
     /// Makes and signs both.
-    pub fn make(
+    pub(crate) fn make(
         config: &RelayConfig,
         policy: &ExitPolicy,
         keys: &RelayKeys,
-        observed: u32,
-        is_hibernating: bool,
-        uptime: Duration,
+        told: &Told<'_>,
         published: SystemTime,
     ) -> Result<Self, DescribeError> {
+        let is_hibernating = told.is_hibernating;
         // Documents have whole seconds, and both must have the same.
         let seconds = cepa_wire::time::unix_seconds(published);
         let published = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let family_certs = family_certs(config, keys.ed25519_id(), published);
         let keys = keys.descriptor_keys();
-        let extra_info = ExtraInfo::build(&config.nickname, published, &[], &keys)?;
+        let extra_info = ExtraInfo::build(&config.nickname, published, told.statistics, &keys)?;
         let extra_info = ExtraInfo::parse(&extra_info)?;
-        let observed = observed.max(config.bandwidth_observed_min);
+        let observed = told.observed.max(config.bandwidth_observed_min);
         let fields = DescriptorFields {
             nickname: config.nickname.clone(),
             or_address: config.or_address,
@@ -74,7 +85,7 @@ impl OwnDocuments {
             platform: format!("Cepa {} on {}", config.version, platform_name()),
             protocols: config.protocols.clone(),
             published,
-            uptime_seconds: uptime.as_secs(),
+            uptime_seconds: told.uptime.as_secs(),
             bandwidth: Bandwidth {
                 average: config.bandwidth_rate.max(1),
                 burst: config.bandwidth_burst.max(config.bandwidth_rate).max(1),

@@ -7,6 +7,7 @@
 
 pub mod accounting;
 pub mod bandwidth;
+mod bridge_clients;
 pub mod bucket;
 pub mod config;
 pub mod descriptor;
@@ -22,6 +23,7 @@ pub mod switch;
 
 pub use accounting::{Accounting, AccountingConfig, AccountingRule, AccountingStart, Wakefulness};
 pub use bandwidth::BandwidthHistory;
+pub use bridge_clients::{BridgeClient, BridgeClientsSeen};
 pub use bucket::SharedBucket;
 pub use config::{Choices, RelayConfig};
 pub use descriptor::{OwnDocuments, PROTOCOLS};

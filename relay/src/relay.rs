@@ -38,8 +38,9 @@ use tracing::{debug, info, warn};
 
 use crate::accounting::{Accounting, Wakefulness};
 use crate::bandwidth::BandwidthHistory;
+use crate::bridge_clients::{BridgeClient, BridgeClients, BridgeClientsSeen};
 use crate::config::RelayConfig;
-use crate::descriptor::OwnDocuments;
+use crate::descriptor::{DescribeError, OwnDocuments, Told};
 use crate::exit_policy::ExitPolicy;
 use crate::hsdir::HsDuty;
 use crate::keys::{KeyLife, RelayKeys};
@@ -76,6 +77,8 @@ pub struct Relay {
     publisher: Publisher,
     own: Option<OwnDocuments>,
     history: BandwidthHistory,
+    /// Of a bridge.
+    clients: Option<BridgeClients>,
     accounting: Option<Accounting>,
     wakefulness: Wakefulness,
     started: Instant,
@@ -126,7 +129,10 @@ impl Relay {
                 ..Interest::cache()
             }
         };
+        let mut rng = rng;
+        let is_bridge = config.is_bridge();
         let mut relay = Relay {
+            clients: is_bridge.then(|| BridgeClients::new(now.wall, &mut rng)),
             download: DirectoryDownload::new(Arc::clone(&network), interest, now),
             publisher: Publisher::new(network.is_testing, network.authorities.len()),
             history: BandwidthHistory::new(now.mono),
@@ -277,12 +283,34 @@ impl Relay {
             self.keys_due = now.mono + KEYS_TICK;
             self.rotate_keys(now);
             self.look_for_signing_key(now);
+            self.tell_clients(now);
         }
         if self.tls_due.is_some_and(|due| now.mono >= due) {
             self.make_tls_key();
         }
         self.download.handle_timeout(now, &mut self.rng);
         self.advance(now);
+    }
+
+    /// A client has opened a link to this bridge; of relays that are none it counts for nothing.
+    pub fn handle_bridge_client(&mut self, client: &BridgeClient) {
+        if let Some(clients) = &mut self.clients {
+            clients.note(client);
+        }
+    }
+
+    /// The clients of this bridge since its count began, if it is one.
+    #[must_use]
+    pub fn bridge_clients(&self) -> Option<BridgeClientsSeen> {
+        self.clients.as_ref().map(BridgeClients::seen)
+    }
+
+    fn tell_clients(&mut self, now: Now) {
+        if let Some(clients) = &mut self.clients {
+            self.commands
+                .push_back(Command::ClientsSeen(clients.seen()));
+            clients.turn(now.wall, &mut self.rng);
+        }
     }
 
     /// When to call [`Relay::handle_timeout`] next.
@@ -464,7 +492,8 @@ impl Relay {
 
     /// Makes new documents if that is due, and uploads where that is.
     fn publish(&mut self, now: Now) {
-        if self.tls.is_none() {
+        // Until it knows where it is, there is nothing to tell.
+        if self.tls.is_none() || self.config.or_address.ip().is_unspecified() {
             return;
         }
         let observed = self.history.observed();
@@ -501,12 +530,41 @@ impl Relay {
         next.map_or(now.wall, |next| next.max(now.wall))
     }
 
-    fn make_documents(&mut self, observed: u32, now: Now) {
-        let uptime = now.mono.saturating_duration_since(self.started);
-        let asleep = self.wakefulness != Wakefulness::Awake;
-        let (config, policy, keys) = (&self.config, &self.exit_policy, &self.keys);
+    /// Its documents as they would be now, at this address where its own is not known yet.
+    ///
+    /// # Errors
+    /// If its configuration makes none.
+    pub fn fresh_documents(
+        &self,
+        address: impl FnOnce() -> Ipv4Addr,
+        now: Now,
+    ) -> Result<OwnDocuments, DescribeError> {
+        let mut config = self.config.clone();
+        if config.or_address.ip().is_unspecified() {
+            config.or_address.set_ip(address());
+        }
+        let observed = self.history.observed().max(config.bandwidth_observed_min);
+        self.documents(&config, observed, now)
+    }
+
+    fn documents(
+        &self,
+        config: &RelayConfig,
+        observed: u32,
+        now: Now,
+    ) -> Result<OwnDocuments, DescribeError> {
+        let told = Told {
+            observed,
+            is_hibernating: self.wakefulness != Wakefulness::Awake,
+            uptime: now.mono.saturating_duration_since(self.started),
+            statistics: self.clients.as_ref().map_or(&[], BridgeClients::lines),
+        };
         let published = self.published_now(now);
-        match OwnDocuments::make(config, policy, keys, observed, asleep, uptime, published) {
+        OwnDocuments::make(config, &self.exit_policy, &self.keys, &told, published)
+    }
+
+    fn make_documents(&mut self, observed: u32, now: Now) {
+        match self.documents(&self.config, observed, now) {
             Ok(own) => {
                 let (descriptor, extra_info) = (own.descriptor.clone(), own.extra_info.clone());
                 self.serve(DirDocument::Own(descriptor, extra_info));

@@ -52,6 +52,13 @@ fn print_ours(args: &ConfigArgs) -> Result<(), Failure> {
         text += "network = \"network.toml\"\n";
     }
     text += &read.translated.document.text();
+    if let Some(client) = &read.translated.client {
+        text += "\n# The client in its process, for cepa client --config FILE:\n";
+        for line in client.text().lines() {
+            text += format!("# {line}").trim_end();
+            text += "\n";
+        }
+    }
     terminal::write(&text);
     if read.translated.document.is_empty() {
         return fail("nothing is in it", shown, "give another file");

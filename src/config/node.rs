@@ -61,6 +61,9 @@ pub struct NodeTable {
     /// Where to listen instead of `address`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<IpAddr>,
+    /// Whether to listen over IPv6, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen_ipv6: Option<bool>,
     /// A folder.
     pub data_dir: PathBuf,
     /// A file.
@@ -376,6 +379,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         or_port: table.or_port.into_inner(),
         dir_port: table.dir_port.map(Spanned::into_inner),
         listen: (table.listen.or(address)).unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+        listens_v6: table.listen_ipv6 != Some(false),
         data_dir,
         network,
         exit,

@@ -218,7 +218,7 @@ impl Desk {
     }
 
     /// Which country an address is in, by these files; read once.
-    pub(super) fn countries(&mut self, files: &GeoIpFiles) -> Arc<GeoIp> {
+    pub(crate) fn countries(&mut self, files: &GeoIpFiles) -> Arc<GeoIp> {
         let read = || Arc::new(files.countries());
         Arc::clone(self.countries.get_or_insert_with(read))
     }

@@ -144,7 +144,11 @@ fn info<R: Driven + ?Sized>(
         "config-file" => conf.files(process.written)[0].clone(),
         "config-defaults-file" => conf.files(process.written)[1].clone(),
         "config-text" => conf.text(),
-        "events/names" => words(R::EVENTS.iter().chain(role.events_beside())),
+        "events/names" => {
+            let beside = role.events_beside().iter();
+            let others = beside.filter(|event| !R::EVENTS.contains(event));
+            words(R::EVENTS.iter().chain(others))
+        }
         "features/names" => words(Feature::ALL.iter()),
         "signal/names" => words(R::SIGNALS.iter()),
         "net/listeners/control" => quoted(desk.listeners.iter().cloned()),

@@ -176,7 +176,7 @@ async fn serve(
     begin_as(&mut client, &config);
     let (worker, mut commands) = Worker::new(client, Arc::default(), share, None);
     let mirror = Mirror::of(&lifecycle.reporter, folder.path(), keep.store());
-    let transports = links::transports(&config, &network)?;
+    let (transports, mut launched) = links::transports(&config, &network)?;
     let mut runner = Runner {
         hosting: Hosting::new(Rc::clone(&worker), doors.gate(VISITORS), opened, rng.fork()),
         applications: applications(&worker, &config, &doors, &mut rng),
@@ -215,6 +215,9 @@ async fn serve(
             asked = signals.next() => runner.handle(asked, &reread),
             heard = heard(&mut controllers) => if !runner.goes_on(heard, &reread) { break },
             Some(event) = relay_and_client::next(&mut runner.relay) => runner.tell_relay(&event),
+            Some(state) = launched.recv() => {
+                state.launched().for_each(|event| runner.desk.tell(&event));
+            }
             () = until(runner.keep.timeout()) => runner.keep.handle_timeout(),
             () = shutdown.wait() => break,
         }

@@ -10,7 +10,7 @@ mod doors;
 mod keys;
 mod reload;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,7 +41,7 @@ use super::directory::Directory;
 use super::mirror::Mirror;
 use super::relay_and_client::Order;
 use super::uploads::Uploads;
-use super::workers::{ExtOrPort, NodeKeys, Workers};
+use super::workers::{Came, ExtOrPort, NodeKeys, Workers};
 use super::{Lifecycle, fetch as exchange, log_kept, network_file};
 use crate::clock;
 use crate::config::RelayConfig;
@@ -61,9 +61,13 @@ use crate::status::{self, Query, Sockets, Subject};
 use crate::store::{Durability, Store};
 use crate::tls;
 use crate::torrc::Torrc;
+use crate::transports::State;
 
 /// How often the core is told of the bytes that were moved.
 const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
+
+/// Clients of a bridge that wait to be counted; the others are not.
+const CAME_MAX: usize = 1024;
 
 /// The answers to what the core asked for.
 enum Event {
@@ -71,7 +75,7 @@ enum Event {
     Uploaded(usize, u16, String),
     TlsKey(Box<Result<TlsKeyAndCert, RsaKeyError>>),
     /// A transport serves, or does not any more.
-    Transports,
+    Transports(State),
     Address(Ipv4Addr),
 }
 
@@ -180,7 +184,10 @@ pub(crate) struct Node {
     switch: Option<Arc<cepa_relay::SwitchConfig>>,
     relays: Arc<cepa_relay::KnownRelays>,
     resolver: Resolver,
-    listener: Option<TcpListener>,
+    /// Where relays are listened to, until there are workers to take them.
+    listeners: Vec<TcpListener>,
+    /// The places of them.
+    or_places: Vec<SocketAddr>,
     config: RelayConfig,
     published: bool,
     traffic: Arc<Traffic>,
@@ -198,6 +205,9 @@ pub(crate) struct Node {
     unanswered: Vec<Query>,
     is_authority: bool,
     consensuses: Vec<ConsensusText>,
+    /// Clients of this bridge that are not counted yet, and who tells of them.
+    came: mpsc::Receiver<Came>,
+    comes: mpsc::Sender<Came>,
     desk: Desk,
     controllers: Option<mpsc::Receiver<Said>>,
     /// The configuration as controllers see it.
@@ -220,7 +230,12 @@ impl Node {
         let mut rng = clock::rng()?;
         let keys = read_keys(&folder, keep.store(), &config, &mut rng)?;
         let doors = open_doors(&config, &network, rng.fork());
-        let listener = listen::listen_as("OR", config.or_listen(), "or_port").await?;
+        let mut listeners = vec![listen::listen_as("OR", config.or_listen(), "or_port").await?];
+        if let Some(place) = config.or_listen_v6() {
+            listeners.extend(listen::listen_v6("OR", place, "or_port")?);
+        }
+        let places = listeners.iter().filter_map(|one| one.local_addr().ok());
+        let or_places: Vec<SocketAddr> = places.collect();
         let is_authority = authority.is_some();
         let directory = directory(authority, &network, &config);
         let (pace, traffic) = (Arc::new(Pace::of(&config)), Arc::<Traffic>::default());
@@ -231,8 +246,9 @@ impl Node {
         let (desk, controllers, conf) =
             control::open(&config, torrc, is_authority, &mut rng).await?;
         let (answers, events) = mpsc::unbounded_channel();
+        let (comes, came) = mpsc::channel(CAME_MAX);
         let finder = finder(&config, &network, &connector, rng.fork());
-        let address = find_address(config.address, finder, answers.clone()).await;
+        let address = find_address(config.address, finder, answers.clone());
         let (core, chance) = (core_config(&config, address)?, rng.fork());
         let mut relay = Relay::new(core, Arc::clone(&network), keys, clock::now(), chance);
         restore(&mut relay, &directory, keep.store())?;
@@ -255,7 +271,8 @@ impl Node {
             switch: None,
             relays: Arc::default(),
             resolver: resolver(&config)?,
-            listener: Some(listener),
+            listeners,
+            or_places,
             config,
             published: false,
             traffic,
@@ -271,6 +288,8 @@ impl Node {
             unanswered: Vec::new(),
             is_authority,
             consensuses: Vec::new(),
+            came,
+            comes,
             desk,
             controllers,
             conf,
@@ -285,6 +304,9 @@ impl Node {
             // The sender is ours: the channel never ends.
             Some(event) = self.events.recv() => event,
             Some(query) = self.queries.recv() => return self.answer(query),
+            Some((address, transport)) = self.came.recv() => {
+                return self.count_client(address, transport);
+            }
         };
         let now = clock::now();
         match event {
@@ -305,7 +327,10 @@ impl Node {
                 self.relay.set_address(ip, now);
                 self.write_bridge();
             }
-            Event::Transports => self.write_bridge(),
+            Event::Transports(state) => {
+                self.write_bridge();
+                state.launched().for_each(|event| self.desk.tell(&event));
+            }
         }
     }
 
@@ -512,6 +537,10 @@ impl Node {
                 if let Some(workers) = &self.workers {
                     workers.set_wakefulness(wakefulness);
                 }
+            }
+            Command::ClientsSeen(seen) => {
+                let event = ControlEvent::ClientsSeen(bridge::clients_seen(&seen));
+                self.desk.tell(&event);
             }
             // Kept before.
             Command::KeepAccounting(_) => {}

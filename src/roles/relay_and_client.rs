@@ -31,9 +31,14 @@ const ORDERS_MAX: usize = 64;
 /// Events of the relay that wait for the client: some a second.
 const EVENTS_MAX: usize = 256;
 /// Events that the relay tells, and the client does not.
-pub(super) const EVENTS: [EventKind; 2] = [EventKind::StatusServer, EventKind::DescChanged];
+pub(super) const EVENTS: [EventKind; 4] = [
+    EventKind::StatusServer,
+    EventKind::DescChanged,
+    EventKind::TransportLaunched,
+    EventKind::ClientsSeen,
+];
 /// Keys of GETINFO that the relay answers; one that ends with `/` stands for all that begin so.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     LINKS,
     "accounting/",
     "address",
@@ -53,6 +58,7 @@ const KEYS: [&str; 22] = [
     "net/listeners/dir",
     "net/listeners/metrics",
     "net/listeners/or",
+    "status/clients-seen",
     "status/fresh-relay-descs",
     "status/reachability-succeeded",
     "status/reachability-succeeded/",

@@ -88,6 +88,8 @@ pub(crate) struct Shared {
     /// Who may come in.
     pub(crate) doors: Doors,
     registry: Registry,
+    /// Of a bridge: where its clients are counted.
+    clients: Option<mpsc::Sender<Came>>,
     messages: Vec<mpsc::UnboundedSender<Message>>,
 }
 
@@ -106,9 +108,14 @@ enum Message {
 struct Incoming {
     tcp: std::net::TcpStream,
     peer: SocketAddr,
+    /// The transport that handed it on.
+    transport: Option<String>,
     link: Pass,
     handshake: Pass,
 }
+
+/// From where a client has come to a bridge, and by which transport.
+pub(crate) type Came = (IpAddr, Option<String>);
 
 /// The workers of a relay; they end with the process.
 #[derive(Clone)]
@@ -138,6 +145,7 @@ pub(crate) struct Setup {
     pub(crate) memory: Arc<Memory>,
     pub(crate) pace: Arc<Pace>,
     pub(crate) doors: Doors,
+    pub(crate) clients: Option<mpsc::Sender<Came>>,
 }
 
 impl Workers {
@@ -166,6 +174,7 @@ impl Workers {
             is_asleep: AtomicBool::new(false),
             doors: setup.doors,
             registry: Registry::new(clock::now().mono),
+            clients: setup.clients,
             messages,
         });
         let inboxes = inboxes.into_iter().zip(batch_inboxes);
@@ -209,6 +218,7 @@ impl Workers {
             let incoming = Incoming {
                 tcp,
                 peer,
+                transport: None,
                 link,
                 handshake,
             };
@@ -476,6 +486,7 @@ impl Runner {
         let Incoming {
             tcp,
             peer,
+            transport,
             link: pass,
             handshake,
         } = incoming;
@@ -500,6 +511,10 @@ impl Runner {
             match link {
                 Ok(link) => {
                     pass.opened();
+                    if let (None, Some(clients)) = (link.established.peer, &runner.shared.clients) {
+                        // Where more come than are counted, these are not.
+                        let _ = clients.try_send((peer.ip(), transport));
+                    }
                     // In a task of its own, which is smaller than that of the handshake.
                     let served = runner.serve_link(link, None, Some(pass));
                     drop(tokio::task::spawn_local(served));

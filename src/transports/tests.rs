@@ -29,7 +29,7 @@ async fn a_program_serves_until_its_input_is_closed() {
     let folder = tempfile::tempdir().unwrap();
     let gone = folder.path().join("gone");
     let text = format!("{SERVES}\ncat\ntouch {}", gone.display());
-    let mut transports = Transports::default();
+    let (mut transports, _told) = Transports::new();
     transports.set(vec![script(folder.path(), &text)]);
     let method = transports.method(&name()).await.unwrap();
     assert!(matches!(method, Method::Client(..)), "{method:?}");
@@ -45,7 +45,7 @@ async fn one_that_dies_is_started_again() {
     let before = folder.path().join("before");
     let before = before.display();
     let text = format!("test -e {before} || {{ touch {before}; exit 3; }}\n{SERVES}\ncat");
-    let mut transports = Transports::default();
+    let (mut transports, _told) = Transports::new();
     transports.set(vec![script(folder.path(), &text)]);
     let first = transports.method(&name()).await.unwrap_err();
     assert!(first.to_string().contains("exit status: 3"), "{first}");
@@ -64,7 +64,7 @@ async fn one_that_lies_floods_or_is_not_there_is_told() {
         ("echo ENV-ERROR no such folder; cat", "no such folder"),
         (flood, "version 7"),
     ] {
-        let mut transports = Transports::default();
+        let (mut transports, _told) = Transports::new();
         transports.set(vec![script(folder.path(), text)]);
         let told = transports.method(&name()).await.unwrap_err().to_string();
         assert!(told.contains(why), "{told}");
@@ -72,7 +72,7 @@ async fn one_that_lies_floods_or_is_not_there_is_told() {
     }
     let mut wanted = script(folder.path(), "");
     wanted.plugin = "obfs4 exec /nowhere/at/all".parse().unwrap();
-    let mut transports = Transports::default();
+    let (mut transports, _told) = Transports::new();
     transports.set(vec![wanted]);
     let told = transports.method(&name()).await.unwrap_err().to_string();
     assert!(told.contains("cannot be started"), "{told}");

@@ -11,11 +11,11 @@ from stem.control import Controller, EventType
 
 TOR, TORRC, DATA, WEB = sys.argv[1:]
 WRITTEN = DATA + ".port"
-# An address of its own, for the port of a relay must be known before it runs.
 ADDRESS = "127.77.0.1"
+# The port of a relay must be known before it runs.
 
 with socket.socket() as free:
-    free.bind((ADDRESS, 0))
+    free.bind(("", 0))
     or_port = free.getsockname()[1]
 
 config = {}
@@ -29,7 +29,7 @@ config.update(
     DataDirectory=DATA,
     Nickname="both",
     Address=ADDRESS,
-    ORPort=f"{ADDRESS}:{or_port}",
+    ORPort=str(or_port),
     ExitRelay="0",
     AssumeReachable="1",
     SocksPort="auto",
@@ -43,7 +43,7 @@ lines = []
 process = stem.process.launch_tor_with_config(
     config, tor_cmd=TOR, init_msg_handler=lines.append, take_ownership=True, timeout=90
 )
-for wanted in ("Opened OR listener", "Opened Socks listener", "Bootstrapped 0%", "Bootstrapped 100% (done): Done"):
+for wanted in ("Opened OR listener connection (ready) on 0.0.0.0", "Opened Socks listener", "Bootstrapped 0%", "Bootstrapped 100% (done): Done"):
     assert sum(wanted in line for line in lines) == 1, (wanted, lines)
 assert not any("[warn]" in line for line in lines), lines
 
@@ -53,10 +53,14 @@ controller.authenticate()
 # It answers as relay and as client.
 fingerprint = controller.get_info("fingerprint")
 [(socks_address, socks_port)] = controller.get_listeners("SOCKS")
-assert controller.get_listeners("OR") == [(ADDRESS, or_port)]
-assert controller.get_info("address") == ADDRESS
+# It is listened to at all addresses, IPv6 among them where there is any.
+[at_any, *at_v6] = controller.get_listeners("OR")
+assert at_any == ("0.0.0.0", or_port) and at_v6 in ([], [("::", or_port)]), at_v6
+if at_v6:
+    socket.create_connection(("::1", or_port)).close()
 assert controller.get_exit_policy().is_exiting_allowed() is False
-assert controller.get_server_descriptor().nickname == "both"
+assert " 127.77.0.1 " in controller.get_info("status/fresh-relay-descs").splitlines()[0]
+assert controller.get_info("address") == ADDRESS
 assert controller.get_info("accounting/enabled") == "0"
 circuits = [one for one in controller.get_circuits() if one.status == CircStatus.BUILT]
 assert circuits

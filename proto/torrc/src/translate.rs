@@ -134,6 +134,7 @@ pub fn translate(settings: &Settings, world: &World<'_>) -> Result<Translated, V
         wrong,
         is_both: role == Role::Relay && (world.has_client || node::has_client(settings)),
     };
+    work.anonymity();
     let mut process = work.process();
     let network = network::network(&mut work);
     process.has_network = !network.is_empty();
@@ -221,6 +222,30 @@ impl<'a> Work<'a> {
             (None, no_exec) => no_exec || settings.is_on("Sandbox"),
             (Some(_), false) => false,
         }
+    }
+
+    /// Says, in `tor`'s words, that one of two options is nothing without the other.
+    fn anonymity(&mut self) {
+        let names = [
+            "HiddenServiceNonAnonymousMode",
+            "HiddenServiceSingleHopMode",
+        ];
+        let settings = self.settings;
+        let [mode, hops] = names.map(|name| settings.one(name).filter(|_| settings.is_on(name)));
+        let (one, lacking) = match (mode, hops) {
+            (Some(mode), None) => (mode, names[1]),
+            (None, Some(hops)) => (hops, names[0]),
+            _ => return,
+        };
+        let name = one.option.name;
+        self.wrong
+            .retain(|wrong| wrong.option.as_deref() != Some(name));
+        self.refuse(
+            one,
+            format!(
+                "{name} does not provide any server anonymity. It must be used with {lacking} set to 1."
+            ),
+        );
     }
 
     fn refuse(&mut self, value: &Value, why: impl std::fmt::Display) {

@@ -13,6 +13,7 @@ use cepa_link::{LinkIdentity, LinkTimes, TlsKeyAndCert};
 use cepa_wire::Now;
 
 use crate::accounting::Wakefulness;
+use crate::bridge_clients::BridgeClientsSeen;
 use crate::hsdir::HsDuty;
 use crate::key_files::KeyFile;
 use crate::switch::{KnownRelays, SwitchConfig};
@@ -82,6 +83,8 @@ pub enum Command {
     },
     /// Give every switch this configuration.
     Switch(Arc<SwitchConfig>),
+    /// Tell controllers of the clients of this bridge: each hour.
+    ClientsSeen(BridgeClientsSeen),
     /// Hold descriptors of onion services by this from now on.
     HsDuty(Box<HsDuty>),
     /// Tell every switch of the relays of a new consensus.

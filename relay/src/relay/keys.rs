@@ -126,7 +126,8 @@ impl Relay {
             .config
             .or_address_v6
             .map(|address| std::net::IpAddr::V6(*address.ip()));
-        let addresses: Vec<_> = std::iter::once(v4).chain(v6).collect();
+        let known = std::iter::once(v4).filter(|ip| !ip.is_unspecified());
+        let addresses: Vec<_> = known.chain(v6).collect();
         let (keys, times) = (self.keys.link_keys(), self.config.key_times.links);
         match LinkIdentity::make_for(keys, &tls.cert_der, &addresses, times, now, &mut self.rng) {
             Ok(identity) => {

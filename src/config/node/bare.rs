@@ -19,6 +19,7 @@ impl NodeTable {
             or_port,
             dir_port: None,
             listen: None,
+            listen_ipv6: None,
             data_dir,
             network: None,
             inline_network: None,

@@ -12,6 +12,7 @@ use cepa_crypto::Rng;
 use cepa_link::{LINK_VERSIONS, PeerExpectation};
 use cepa_pt::plugin::OWN;
 use cepa_pt::{BridgeLine, ClientEnvironment, End, Method, Site, Speaker, TransportName};
+use tokio::sync::mpsc;
 
 use super::Runner;
 use crate::config::ClientConfig;
@@ -20,17 +21,20 @@ use crate::net::{channel, link};
 use crate::network::Network;
 use crate::proxy::Proxy;
 use crate::transports::webtunnel::Dialer;
-use crate::transports::{self, TransportError, Transports, Wanted};
+use crate::transports::{self, State, TransportError, Transports, Wanted};
 
 /// How long a connection over a transport may take: some look for a way first.
 const TRANSPORT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The transports of a client that starts.
-pub(super) fn transports(config: &ClientConfig, network: &Network) -> Result<Transports, Failure> {
-    let mut transports = Transports::default();
+/// The transports of a client that starts, and how their programs are from then on.
+pub(super) fn transports(
+    config: &ClientConfig,
+    network: &Network,
+) -> Result<(Transports, mpsc::UnboundedReceiver<State>), Failure> {
+    let (mut transports, states) = Transports::new();
     transports.takes_internal = network.testing;
     transports.set(wanted(config)?);
-    Ok(transports)
+    Ok((transports, states))
 }
 
 /// The programs that a configuration wants started.

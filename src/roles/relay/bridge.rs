@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use cepa_control::event::ClientsSeen;
 use cepa_crypto::{Rng, RsaId, digest};
 use cepa_pt::{
     Arguments, BridgeLine, End, Method, ServerEnvironment, ServerTransport, Speaker,
     TransportPlugin,
 };
-use cepa_relay::Relay;
+use cepa_relay::{BridgeClient, BridgeClientsSeen, Relay};
 use tokio::sync::mpsc;
 
 use super::{Event, Node};
@@ -76,14 +77,16 @@ impl Bridge {
             .variables(),
             own: own(plugin, served, or_port(config)),
         });
-        let mut transports = Transports::default();
+        let (mut transports, mut states) = Transports::new();
         transports.set(programs.collect());
-        for mut state in transports.states() {
-            let answers = answers.clone();
-            tokio::spawn(async move {
-                while state.changed().await.is_ok() && answers.send(Event::Transports).is_ok() {}
-            });
-        }
+        let answers = answers.clone();
+        tokio::spawn(async move {
+            while let Some(state) = states.recv().await {
+                if answers.send(Event::Transports(state)).is_err() {
+                    return;
+                }
+            }
+        });
         let mut bridge = Bridge {
             folder: folder.to_owned(),
             transports,
@@ -122,6 +125,9 @@ impl Bridge {
         let told = relay.config();
         let fingerprint = Some(relay.keys().rsa_id());
         let own = SocketAddr::V4(told.or_address);
+        if own.ip().is_unspecified() {
+            return Vec::new();
+        }
         let is_hidden = config.listen.is_loopback() && !own.ip().is_loopback();
         let plain = |addr| BridgeLine {
             addr,
@@ -170,11 +176,35 @@ impl Node {
         }
     }
 
+    /// Counts a client of this bridge.
+    pub(super) fn count_client(&mut self, address: IpAddr, transport: Option<String>) {
+        let countries = self.desk.countries(&self.config.geoip);
+        self.relay.handle_bridge_client(&BridgeClient {
+            address,
+            country: countries.country(address),
+            transport,
+        });
+    }
+
     /// Ends the transports of a bridge.
     pub(super) async fn finish_bridge(&mut self) {
         if let Some(bridge) = &mut self.bridge {
             bridge.finish().await;
         }
+    }
+}
+
+/// A bridge's clients as controllers are told of them.
+pub(super) fn clients_seen(seen: &BridgeClientsSeen) -> ClientsSeen {
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let countries = seen.countries.iter();
+    let [v4, v6] = seen.versions.map(number);
+    ClientsSeen {
+        since: seen.since,
+        countries: countries
+            .map(|(country, count)| (country.to_string(), number(*count)))
+            .collect(),
+        ip_versions: [("v4".to_owned(), v4), ("v6".to_owned(), v6)].into(),
     }
 }
 

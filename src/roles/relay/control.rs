@@ -1,6 +1,7 @@
 //! What controllers of a relay are answered and told, beside what every role answers
 //! (`crate::control`); an authority is asked of its relay, too.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::SystemTime;
 
 use cepa_control::event::{Bootstrap, Severity, StatusAction, StatusEvent, StatusValue};
@@ -47,7 +48,7 @@ const NOTHING: [&str; 11] = [
 ];
 
 /// Events that happen here.
-pub(in crate::roles) const EVENTS: [EventKind; 13] = [
+pub(in crate::roles) const EVENTS: [EventKind; 15] = [
     EventKind::Bw,
     EventKind::Debug,
     EventKind::Info,
@@ -61,6 +62,8 @@ pub(in crate::roles) const EVENTS: [EventKind; 13] = [
     EventKind::NewConsensus,
     EventKind::Signal,
     EventKind::ConfChanged,
+    EventKind::TransportLaunched,
+    EventKind::ClientsSeen,
 ];
 
 /// Signals that are taken: all of `tor`'s, as programs send NEWNYM whatever they are connected to.
@@ -142,6 +145,10 @@ pub(in crate::roles) const KEYS: &[Key] = &[
     (
         "status/enough-dir-info",
         "Whether there is a consensus with most of its relays.",
+    ),
+    (
+        "status/clients-seen",
+        "Breakdown of client countries seen by a bridge.",
     ),
     (
         "status/fresh-relay-descs",
@@ -317,12 +324,15 @@ impl Node {
         let flag = |is: bool| u8::from(is).to_string();
         Ok(match key {
             "fingerprint" => self.relay.keys().rsa_id().to_string(),
-            "address" | "address/v4" => status().or_address.ip().to_string(),
+            "address" | "address/v4" => match *status().or_address.ip() {
+                Ipv4Addr::UNSPECIFIED => return Err(unable("Address unknown")),
+                ip => ip.to_string(),
+            },
             "address/v6" => match status().or_address_v6 {
                 Some(addr) => addr.ip().to_string(),
                 None => return Err(unable("Address unknown")),
             },
-            "net/listeners/or" => quoted(std::iter::once(config.or_listen().to_string())),
+            "net/listeners/or" => quoted(self.or_places.iter().map(ToString::to_string)),
             "net/listeners/dir" => quoted(config.dir_listen().iter().map(ToString::to_string)),
             "net/listeners/metrics" => {
                 quoted(config.metrics.iter().map(|port| port.addr.to_string()))
@@ -341,17 +351,40 @@ impl Node {
                 let is = flag(self.is_running());
                 format!("OR={is} DIR={is}")
             }
-            "status/fresh-relay-descs" => match self.relay.own() {
-                Some(own) => format!("{}{}", own.descriptor.text, own.extra_info.text),
-                None => return Err(unable("Descriptor not made yet")),
-            },
+            "status/fresh-relay-descs" => self.fresh_documents()?,
             "orconn-status" => self.links(),
+            "status/clients-seen" => match self.relay.bridge_clients() {
+                Some(seen) => super::bridge::clients_seen(&seen).to_string(),
+                None => return Err(unable("No bridge-client stats available")),
+            },
             _ if NOTHING.contains(&key) => String::new(),
             _ => match key.strip_prefix("accounting/") {
                 Some(key) => self.accounted(key)?,
                 None => self.document(key)?,
             },
         })
+    }
+
+    /// The descriptor and the extra-info as they would be made now. Where it is not known at which
+    /// address others see this relay, an address of this machine stands in them, as with `tor`.
+    fn fresh_documents(&self) -> Result<String, Refusal> {
+        let interfaces = || if_addrs::get_if_addrs().unwrap_or_default().into_iter();
+        let guess = || {
+            interfaces().find_map(|one| match one.ip() {
+                IpAddr::V4(ip) if !ip.is_loopback() => Some(ip),
+                _ => None,
+            })
+        };
+        let fresh = self.relay.fresh_documents(
+            || guess().unwrap_or(Ipv4Addr::LOCALHOST),
+            crate::clock::now(),
+        );
+        match fresh {
+            Ok(own) => Ok(format!("{}{}", own.descriptor.text, own.extra_info.text)),
+            Err(error) => Err(Refusal::Unable(format!(
+                "Cannot make a descriptor: {error}"
+            ))),
+        }
     }
 
     fn is_running(&self) -> bool {

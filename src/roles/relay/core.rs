@@ -1,7 +1,7 @@
 //! What the core of a relay is told at its start: the operator's configuration, its address, what
 //! an earlier run kept.
 
-use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, SocketAddrV6};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,9 +23,9 @@ use crate::store::Store;
 /// What a relay of a network that has just begun says of its bandwidth, bytes a second.
 const TESTING_BANDWIDTH: u32 = 10 << 20;
 
-/// The address that the operator names, or that authorities see; then what they see from time to
-/// time from now on is an event.
-pub(super) async fn find_address(
+/// The address that the operator names; if he names none, no address, and what authorities see is
+/// an event, then and from time to time: they may be hard to reach, and the relay be asked about it.
+pub(super) fn find_address(
     named: Option<IpAddr>,
     mut finder: AddressFinder,
     answers: mpsc::UnboundedSender<Event>,
@@ -33,15 +33,14 @@ pub(super) async fn find_address(
     if let Some(address) = named {
         return address;
     }
-    let address = finder.find().await;
-    tracing::info!("the authorities see this relay at {address}, which it tells others");
     tokio::spawn(async move {
-        while answers
-            .send(Event::Address(finder.find_again().await))
-            .is_ok()
-        {}
+        let mut address = finder.find().await;
+        tracing::info!("the authorities see this relay at {address}, which it tells others");
+        while answers.send(Event::Address(address)).is_ok() {
+            address = finder.find_again().await;
+        }
     });
-    address.into()
+    Ipv4Addr::UNSPECIFIED.into()
 }
 
 pub(super) fn core_config(config: &RelayConfig, address: IpAddr) -> Result<CoreConfig, Failure> {

@@ -137,6 +137,7 @@ impl Node {
             memory: Arc::clone(self.relay.memory()),
             doors: self.doors.clone(),
             pace: Arc::clone(&self.pace),
+            clients: self.config.bridge.is_some().then(|| self.comes.clone()),
         };
         let workers = Workers::start(setup, &mut self.rng)?;
         workers.set_wakefulness(self.relay.wakefulness());
@@ -145,7 +146,7 @@ impl Node {
             let workers = inside.clone();
             async move { workers.counts().await.dos }
         }));
-        if let Some(listener) = self.listener.take() {
+        for listener in self.listeners.drain(..) {
             tokio::spawn(workers.clone().accept(listener));
         }
         if let Some(port) = self.extended.take() {

@@ -143,10 +143,11 @@ impl ExtOrDoor {
             return;
         };
         let transport = client.transport.map(|name| name.to_string());
-        tracing::debug!(transport, "a client comes by the Extended ORPort");
+        tracing::debug!(?transport, "a client comes by the Extended ORPort");
         let incoming = Incoming {
             tcp,
             peer: client.addr.unwrap_or(peer),
+            transport,
             link,
             handshake,
         };

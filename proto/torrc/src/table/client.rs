@@ -3,7 +3,8 @@
 use crate::option::{Fate, Kind, OptionInfo};
 
 table! {
-    Meant SocksPort: Lines = "", "`socks`; 0 opens none";
+    Meant SocksPort: Lines = "",
+        "`socks`; 0 opens none; of a relay, whose process is a client then, only where it is written";
     Meant __SocksPort: Lines = "", "as SocksPort, and not written to a file by controllers";
     Meant HTTPTunnelPort: Lines = "", "`http_connect`";
     Meant __HTTPTunnelPort: Lines = "", "as HTTPTunnelPort";

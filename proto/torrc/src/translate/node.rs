@@ -20,6 +20,8 @@ const OF_CONTROLLERS: [&str; 3] = [
 const POLICY_DEFAULT: &str = "reject *:25, reject *:119, reject *:135-139, reject *:445, \
     reject *:563, reject *:1214, reject *:4661-4666, reject *:6346-6429, reject *:6699, \
     reject *:6881-6999, accept *:*";
+/// What a port without an address listens at.
+const ANY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 /// The burst of all traffic unless it is said, in bytes.
 const BURST_DEFAULT: u64 = 1 << 30;
 /// Where applications come: a relay with one of them is a client, too.
@@ -188,8 +190,16 @@ impl<'a> Work<'a> {
         };
         document.key("or_port", &place.addr.port().to_string(), line);
         let listen = place.has_address.then_some((line, place.addr.ip()));
-        if let Some((line, ip)) = listen {
-            document.text_key("listen", &ip.to_string(), line);
+        // Without an address it is any, whatever Address says: a router may be between.
+        let ip = if place.has_address {
+            place.addr.ip()
+        } else {
+            ANY
+        };
+        document.text_key("listen", &ip.to_string(), line);
+        let mut words = line.text.split_whitespace();
+        if words.any(|word| word.eq_ignore_ascii_case("ipv4only")) {
+            document.key("listen_ipv6", "false", line);
         }
         let bound = self.lines(&["OutboundBindAddressOR", "OutboundBindAddress"]);
         for one in bound {

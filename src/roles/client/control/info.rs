@@ -17,7 +17,7 @@ use crate::config::Listener;
 use crate::control::{Key, quoted, relay_named, translate};
 
 /// Events that happen here.
-pub(super) const EVENTS: [EventKind; 25] = [
+pub(super) const EVENTS: [EventKind; 26] = [
     EventKind::Circ,
     EventKind::CircMinor,
     EventKind::Stream,
@@ -40,6 +40,7 @@ pub(super) const EVENTS: [EventKind; 25] = [
     EventKind::Signal,
     EventKind::ConfChanged,
     EventKind::CircBw,
+    EventKind::TransportLaunched,
     EventKind::HsDesc,
     EventKind::HsDescContent,
     EventKind::NetworkLiveness,
