@@ -16,13 +16,14 @@
 use core::fmt;
 
 use aes::{Aes128Dec, Aes128Enc};
+use cipher::array::{Array, typenum::Unsigned};
+use cipher::consts::U16;
 use cipher::{
-    Block, BlockCipherDecrypt, BlockCipherEncrypt, InnerIvInit, KeyInit, StreamCipherCore,
+    BlockCipherDecrypt, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt,
+    BlockSizeUser, KeyInit, ParBlocks,
 };
-use ctr::CtrCore;
-use ctr::flavors::Ctr128BE;
 use polyval::Polyval;
-use polyval::universal_hash::UniversalHash;
+use polyval::universal_hash::{Reset, UniversalHash};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::digest::ct_eq;
@@ -37,11 +38,8 @@ pub const KEYS_LEN: usize = 2 * DIRECTION_LEN;
 /// Key bytes of a direction: KB, KU, K, B and the nonce.
 const DIRECTION_LEN: usize = 80;
 
-/// Bytes of the rest of a payload that share a block of the mask with the command.
-const FIRST_LEN: usize = 15;
-
-/// Blocks of key stream that the rest of a payload takes.
-const REST_BLOCKS: usize = 31;
+/// What the mask hashes, in bytes: the tag before, the command, the rest of a payload, and two zeros.
+const MASKED_LEN: usize = 32 * 16;
 
 /// Where the key stream that makes new keys begins: behind those of a payload.
 const UPDATE_BLOCK: u8 = 31;
@@ -59,8 +57,9 @@ impl Keys {
     }
 
     fn directions<C: KeyInit>(&self) -> (Direction<C>, Direction<C>) {
-        let (forward, backward) = self.0.split_at(DIRECTION_LEN);
-        (Direction::new(forward), Direction::new(backward))
+        let (directions, _) = self.0.as_chunks();
+        let [forward, backward] = [0, 1].map(|place| Direction::new(&directions[place]));
+        (forward, backward)
     }
 }
 
@@ -70,17 +69,26 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// A key of POLYVAL, wiped when it goes. A hash takes a copy of it, which the stack soon writes
-/// over; to wipe each copy as well (the feature `zeroize` of the crate) takes as long as the hash.
+/// A key of POLYVAL, wiped when it goes. To wipe each copy that a hash takes as well (the feature
+/// `zeroize` of the crate) takes as long as the hash.
 struct HashKey(Polyval);
 
 impl HashKey {
-    fn new(key: &[u8]) -> HashKey {
-        HashKey(Polyval::new_from_slice(key).expect("16 bytes"))
+    fn new(key: &[u8; 16]) -> HashKey {
+        HashKey(Polyval::new(&(*key).into()))
     }
 
-    fn begin(&self) -> Polyval {
-        self.0.clone()
+    /// Becomes another key, in the place of this one.
+    fn set(&mut self, key: &[u8; 16]) {
+        self.0 = Polyval::new(&(*key).into());
+    }
+
+    /// The hash of these blocks. Of the copy that ends a hash only the result is ever made.
+    fn hash(&mut self, blocks: &[polyval::Block]) -> polyval::Tag {
+        self.0.update(blocks);
+        let hash = self.0.clone().finalize();
+        self.0.reset();
+        hash
     }
 }
 
@@ -90,6 +98,53 @@ impl Drop for HashKey {
         // Whoever may look at it keeps the line above from being left out.
         core::hint::black_box(&mut self.0);
     }
+}
+
+/// Bytes to which a key stream is to be added: blocks of a counter, encrypted as many at a time as the
+/// processor does side by side.
+struct Stream<'a> {
+    counter: u128,
+    bytes: &'a mut [u8],
+}
+
+impl BlockSizeUser for Stream<'_> {
+    type BlockSize = U16;
+}
+
+impl BlockCipherEncClosure for Stream<'_> {
+    fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, backend: &B) {
+        let side_by_side = B::ParBlocksSize::USIZE;
+        let mut counter = self.counter;
+        let mut next = || {
+            let block = cipher::Block::<B>::from(counter.to_be_bytes());
+            counter = counter.wrapping_add(1);
+            block
+        };
+        let mut batches = self.bytes.chunks_exact_mut(16 * side_by_side);
+        for bytes in &mut batches {
+            let mut blocks = ParBlocks::<B>::default();
+            blocks.iter_mut().for_each(|block| *block = next());
+            backend.encrypt_par_blocks((&mut blocks).into());
+            add(bytes, Array::slice_as_flattened(&blocks));
+        }
+        // Where the processor does more of them at once than a payload has, one by one is quicker.
+        for bytes in batches.into_remainder().chunks_mut(16) {
+            let mut block = next();
+            backend.encrypt_block((&mut block).into());
+            add(bytes, &block);
+        }
+    }
+}
+
+fn add(bytes: &mut [u8], stream: &[u8]) {
+    let pairs = bytes.iter_mut().zip(stream);
+    pairs.for_each(|(byte, pad)| *byte ^= *pad);
+}
+
+/// `KB`, `KU`, `K`, `B` and a nonce.
+fn parts(keys: &[u8; DIRECTION_LEN]) -> [&[u8; 16]; 5] {
+    let (parts, _) = keys.as_chunks();
+    [0, 1, 2, 3, 4].map(|part| &parts[part])
 }
 
 /// One direction of one hop; `C` is the way in which its block goes, out of `KB`.
@@ -104,60 +159,47 @@ struct Direction<C> {
 
 impl<C: KeyInit> Direction<C> {
     /// The state of `KB | KU | K | B | nonce`.
-    fn new(keys: &[u8]) -> Direction<C> {
-        let key = |n: usize| &keys[16 * n..16 * (n + 1)];
+    fn new(keys: &[u8; DIRECTION_LEN]) -> Direction<C> {
+        let [block, mask, stream, start, nonce] = parts(keys);
         Direction {
-            block: C::new_from_slice(key(0)).expect("16 bytes"),
-            mask: HashKey::new(key(1)),
-            stream: Aes128Enc::new_from_slice(key(2)).expect("16 bytes"),
-            stream_start: HashKey::new(key(3)),
-            nonce: key(4).try_into().expect("16 bytes"),
+            block: C::new_from_slice(block).expect("16 bytes"),
+            mask: HashKey::new(mask),
+            stream: Aes128Enc::new_from_slice(stream).expect("16 bytes"),
+            stream_start: HashKey::new(start),
+            nonce: *nonce,
             previous: [0; TAG_LEN],
         }
     }
 
-    /// The mask of the tag of a payload whose rest is in its wide, encrypted or clear, form.
-    fn mask(&self, command: u8, rest: &[u8]) -> u128 {
-        let (with_command, aligned) = rest.split_at(FIRST_LEN);
-        let mut first = [command; 16];
-        first[1..].copy_from_slice(with_command);
-        let mut mask = self.mask.begin();
-        mask.update(&[self.previous.into(), first.into()]);
-        mask.update_padded(aligned);
-        u128::from_ne_bytes(mask.finalize().into())
+    /// The mask of the tag of a payload whose rest is in its wide, encrypted or clear, form. All is
+    /// hashed by one call, several blocks at a time.
+    fn mask(&mut self, command: u8, rest: &[u8]) -> u128 {
+        let mut bytes = [0; MASKED_LEN];
+        bytes[..TAG_LEN].copy_from_slice(&self.previous);
+        bytes[TAG_LEN] = command;
+        bytes[TAG_LEN + 1..][..rest.len()].copy_from_slice(rest);
+        let (blocks, _) = polyval::Block::slice_as_chunks(&bytes);
+        u128::from_ne_bytes(self.mask.hash(blocks).into())
     }
 
-    /// Writes a key stream that depends on a tag, and begins at a block of it. All blocks are asked
-    /// for by one call: each call prepares the keys anew, for as long as some blocks take.
-    fn write_stream(&self, tag: &Tag, block: u8, stream: &mut [Block<Aes128Enc>]) {
-        let mut start = self.stream_start.begin();
-        start.update(&[(*tag).into()]);
-        let mut counter = start.finalize();
+    /// Adds the key stream of a tag, from a block of it on.
+    fn add_stream(&mut self, tag: &Tag, block: u8, bytes: &mut [u8]) {
+        let mut counter = self.stream_start.hash(&[(*tag).into()]);
         counter[15] = (counter[15] & 0xc0) + block;
-        let mut core = CtrCore::<_, Ctr128BE>::inner_iv_init(&self.stream, &counter);
-        core.write_keystream_blocks(stream);
+        let counter = u128::from_be_bytes(counter.into());
+        self.stream.encrypt_with_backend(Stream { counter, bytes });
     }
 
-    /// Adds the key stream of a tag to the rest of a payload.
-    fn add_stream(&self, tag: &Tag, rest: &mut [u8]) {
-        let mut stream = [Block::<Aes128Enc>::default(); REST_BLOCKS];
-        self.write_stream(tag, 0, &mut stream);
-        for (bytes, pad) in rest.chunks_mut(16).zip(&stream) {
-            bytes
-                .iter_mut()
-                .zip(pad)
-                .for_each(|(byte, pad)| *byte ^= *pad);
-        }
-    }
-
-    /// The next keys and nonce, which the present nonce gives.
+    /// The next keys and nonce, which the present nonce gives. They are written over the old ones.
     fn update(&mut self) {
         let mut keys = Zeroizing::new([0; DIRECTION_LEN]);
-        let (blocks, _) = Block::<Aes128Enc>::slice_as_chunks_mut(&mut *keys);
-        self.write_stream(&self.nonce, UPDATE_BLOCK, blocks);
-        let previous = self.previous;
-        *self = Direction::new(&*keys);
-        self.previous = previous;
+        self.add_stream(&{ self.nonce }, UPDATE_BLOCK, &mut *keys);
+        let [block, mask, stream, start, nonce] = parts(&keys);
+        self.block = C::new_from_slice(block).expect("16 bytes");
+        self.mask.set(mask);
+        self.stream = Aes128Enc::new_from_slice(stream).expect("16 bytes");
+        self.stream_start.set(start);
+        self.nonce = *nonce;
     }
 
     /// Whether a permuted payload ends here.
@@ -179,7 +221,7 @@ impl Direction<Aes128Enc> {
         xor(tag, mask);
         self.block.encrypt_block(tag.into());
         xor(tag, mask);
-        self.add_stream(tag, rest);
+        self.add_stream(tag, 0, rest);
         self.previous = *tag;
     }
 }
@@ -188,7 +230,7 @@ impl Direction<Aes128Dec> {
     fn decrypt(&mut self, command: u8, payload: &mut Payload) {
         let (tag, rest) = split(payload);
         let encrypted = *tag;
-        self.add_stream(tag, rest);
+        self.add_stream(tag, 0, rest);
         let mask = self.mask(command, rest);
         xor(tag, mask);
         self.block.decrypt_block(tag.into());
@@ -322,7 +364,7 @@ mod tests {
 
     fn state<C: KeyInit>(text: &str) -> Direction<C> {
         let bytes = unhex(text);
-        let mut direction = Direction::new(&bytes[..DIRECTION_LEN]);
+        let mut direction = Direction::new(bytes.first_chunk().unwrap());
         direction.previous = bytes[DIRECTION_LEN..].try_into().unwrap();
         direction
     }
@@ -335,14 +377,14 @@ mod tests {
     }
 
     /// States are equal if they make the same of the next payloads.
-    fn assert_same<C: KeyInit>(ours: &Direction<C>, expected: &str) {
-        let theirs = state::<C>(expected);
+    fn assert_same<C: KeyInit>(ours: &mut Direction<C>, expected: &str) {
+        let mut theirs = state::<C>(expected);
         assert_eq!((ours.nonce, ours.previous), (theirs.nonce, theirs.previous));
         let rest: [u8; 493] = core::array::from_fn(|n| n as u8);
         assert_eq!(ours.mask(3, &rest), theirs.mask(3, &rest));
         let (mut a, mut b) = ([0; 64], [0; 64]);
-        ours.add_stream(&[1; 16], &mut a);
-        theirs.add_stream(&[1; 16], &mut b);
+        ours.add_stream(&[1; 16], 0, &mut a);
+        theirs.add_stream(&[1; 16], 0, &mut b);
         assert_eq!(a, b);
     }
 
@@ -372,16 +414,16 @@ mod tests {
                 match (what, place) {
                     ("relay", "forward") => {
                         relay.decrypt_forward(command, &mut payload);
-                        assert_same(&relay.forward, after);
+                        assert_same(&mut relay.forward, after);
                     }
                     ("relay", _) => {
                         relay.encrypt_backward(command, &mut payload);
-                        assert_same(&relay.backward, after);
+                        assert_same(&mut relay.backward, after);
                     }
                     _ => {
                         let tag = relay.originate_backward(command, &mut payload);
                         assert_eq!(tag, payload[..16]);
-                        assert_same(&relay.backward, after);
+                        assert_same(&mut relay.backward, after);
                     }
                 }
             }
@@ -402,8 +444,8 @@ mod tests {
         for earlier in hops[..hop - 1].iter_mut().rev() {
             earlier.encrypt_forward(command, payload);
         }
-        for (hop, after) in hops.iter().zip(after.split(',')) {
-            assert_same(&hop.forward, after);
+        for (hop, after) in hops.iter_mut().zip(after.split(',')) {
+            assert_same(&mut hop.forward, after);
         }
     }
 
