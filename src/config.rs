@@ -168,8 +168,8 @@ impl RelayConfig {
         SocketAddr::new(self.listen, self.or_port)
     }
 
-    /// Where it listens over IPv6 besides: at its address of that, or at any where it listens at any of
-    /// IPv4; and whether it must, as a machine may have no IPv6.
+    /// Where it listens over IPv6 besides: at its address of that, or at any where it listens at
+    /// any of IPv4; and whether it must, as a machine may have no IPv6.
     pub fn or_listen_v6(&self) -> Option<(SocketAddr, bool)> {
         let is_any = self.listen.is_unspecified();
         let is_hidden = self.listen.is_loopback();

@@ -54,15 +54,15 @@ const SAID_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionId(pub(crate) u64);
 
-/// Values of keys of GETINFO that are known before the role is asked, or why there are none.
-pub(crate) type Told = BTreeMap<String, Result<String, Refusal>>;
+/// What another role of the process answers to keys of GETINFO before this one is asked.
+pub(crate) type Answers = BTreeMap<String, Result<String, Refusal>>;
 
 /// What the loop hears of connections.
 pub(crate) enum Said {
     /// A controller has proved who it is; its messages go here.
     Opened(ConnectionId, Arc<Outbox>),
     /// It says something that it may say, and waits until the reply is in its outbox.
-    Command(ConnectionId, Box<Command>, Told, oneshot::Sender<()>),
+    Command(ConnectionId, Box<Command>, Answers, oneshot::Sender<()>),
     /// It is gone.
     Closed(ConnectionId),
 }

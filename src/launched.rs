@@ -37,6 +37,8 @@ pub enum Stage {
     Bootstrapped(u8),
     /// An onion service of this address can be visited.
     OnionUp(String),
+    /// A bridge has so many lines to hand out.
+    BridgeLines(usize),
 }
 
 impl fmt::Display for Stage {
@@ -48,6 +50,7 @@ impl fmt::Display for Stage {
             Self::Consensus(relays) => write!(f, "consensus {relays}"),
             Self::Bootstrapped(percent) => write!(f, "bootstrapped {percent}"),
             Self::OnionUp(address) => write!(f, "onion {address}"),
+            Self::BridgeLines(lines) => write!(f, "bridge-lines {lines}"),
         }
     }
 }
@@ -68,6 +71,7 @@ impl FromStr for Stage {
             "published" => Ok(Self::Published),
             "descriptors" => Ok(Self::Descriptors(count()?)),
             "consensus" => Ok(Self::Consensus(count()?)),
+            "bridge-lines" => Ok(Self::BridgeLines(count()?)),
             "bootstrapped" => Ok(Self::Bootstrapped(
                 detail.parse().map_err(|_| UnknownStage)?,
             )),
@@ -181,7 +185,7 @@ fn sentence(stage: &Stage) -> Option<String> {
         Stage::Published => "An authority took our descriptor".to_owned(),
         Stage::Descriptors(relays) => format!("Descriptors of {relays} relays are held"),
         Stage::Consensus(relays) => format!("A consensus of {relays} relays is held"),
-        Stage::Bootstrapped(_) => return None,
+        Stage::Bootstrapped(_) | Stage::BridgeLines(_) => return None,
         Stage::OnionUp(address) => format!("{address} can be visited"),
     })
 }
@@ -318,6 +322,7 @@ mod tests {
             Stage::Consensus(11),
             Stage::Bootstrapped(100),
             Stage::OnionUp("a.onion".to_owned()),
+            Stage::BridgeLines(2),
         ] {
             assert_eq!(stage.to_string().parse(), Ok(stage));
         }

@@ -13,6 +13,7 @@ mod http_connect;
 mod mirror;
 mod onion;
 mod onion_threads;
+mod own_relay;
 mod ports;
 mod registry;
 pub mod relay;

@@ -200,8 +200,8 @@ fn absolute(path: String) -> PathBuf {
     std::path::absolute(&path).unwrap_or(PathBuf::from(path))
 }
 
-/// Settings as a configuration of ours, on this machine; `has_client` is whether a relay has a client
-/// in its process whatever they say.
+/// Settings as a configuration of ours, on this machine; `has_client` is whether a relay has a
+/// client in its process whatever they say.
 pub(crate) fn translated(
     settings: &Settings,
     has_client: bool,

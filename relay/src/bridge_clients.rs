@@ -1,9 +1,9 @@
 //! How many clients a bridge has had in a day, by country, address family and transport
 //! (dir-spec 2.1.2, `bridge-ips`; `tor`'s CLIENTS_SEEN).
 //!
-//! No address is kept: a client is a keyed digest of his address and transport, the key is of one interval and
-//! known to nobody. All numbers are told rounded up to a multiple of eight, and only once a whole interval is
-//! over, so that no single client shows.
+//! No address is kept: a client is a keyed digest of his address and transport, the key is of one
+//! interval and known to nobody. All numbers are told rounded up to a multiple of eight, and only
+//! once a whole interval is over, so that no single client shows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -102,7 +102,8 @@ impl BridgeClients {
         *self.transports.entry(transport.to_owned()).or_default() += 1;
     }
 
-    /// Begins a new interval where the old one is over, whose lines are told from then on; whether that is so.
+    /// Begins a new interval where the old one is over, whose lines are told from then on; whether
+    /// that is so.
     pub(crate) fn turn(&mut self, now: SystemTime, rng: &mut Rng) -> bool {
         // A clock that was set back begins anew, too.
         let is_over = now

@@ -36,8 +36,8 @@ pub enum DescribeError {
     Read(#[from] DescriptorError),
 }
 
-/// What a relay tells of its work.
-pub(crate) struct Told<'a> {
+/// What a relay says of its work.
+pub(crate) struct Work<'a> {
     /// The bandwidth that was seen, in bytes a second.
     pub(crate) observed: u32,
     /// Whether it takes nothing now.
@@ -55,7 +55,7 @@ pub struct OwnDocuments {
     pub descriptor: RouterDocument,
     /// The extra-info document.
     pub extra_info: RouterDocument,
-    /// The bandwidth that it told.
+    /// The bandwidth that it work.
     pub observed: u32,
 }
 
@@ -65,18 +65,18 @@ impl OwnDocuments {
         config: &RelayConfig,
         policy: &ExitPolicy,
         keys: &RelayKeys,
-        told: &Told<'_>,
+        work: &Work<'_>,
         published: SystemTime,
     ) -> Result<Self, DescribeError> {
-        let is_hibernating = told.is_hibernating;
+        let is_hibernating = work.is_hibernating;
         // Documents have whole seconds, and both must have the same.
         let seconds = cepa_wire::time::unix_seconds(published);
         let published = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let family_certs = family_certs(config, keys.ed25519_id(), published);
         let keys = keys.descriptor_keys();
-        let extra_info = ExtraInfo::build(&config.nickname, published, told.statistics, &keys)?;
+        let extra_info = ExtraInfo::build(&config.nickname, published, work.statistics, &keys)?;
         let extra_info = ExtraInfo::parse(&extra_info)?;
-        let observed = told.observed.max(config.bandwidth_observed_min);
+        let observed = work.observed.max(config.bandwidth_observed_min);
         let fields = DescriptorFields {
             nickname: config.nickname.clone(),
             or_address: config.or_address,
@@ -85,7 +85,7 @@ impl OwnDocuments {
             platform: format!("Cepa {} on {}", config.version, platform_name()),
             protocols: config.protocols.clone(),
             published,
-            uptime_seconds: told.uptime.as_secs(),
+            uptime_seconds: work.uptime.as_secs(),
             bandwidth: Bandwidth {
                 average: config.bandwidth_rate.max(1),
                 burst: config.bandwidth_burst.max(config.bandwidth_rate).max(1),

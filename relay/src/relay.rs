@@ -40,7 +40,7 @@ use crate::accounting::{Accounting, Wakefulness};
 use crate::bandwidth::BandwidthHistory;
 use crate::bridge_clients::{BridgeClient, BridgeClients, BridgeClientsSeen};
 use crate::config::RelayConfig;
-use crate::descriptor::{DescribeError, OwnDocuments, Told};
+use crate::descriptor::{DescribeError, OwnDocuments, Work};
 use crate::exit_policy::ExitPolicy;
 use crate::hsdir::HsDuty;
 use crate::keys::{KeyLife, RelayKeys};
@@ -553,14 +553,14 @@ impl Relay {
         observed: u32,
         now: Now,
     ) -> Result<OwnDocuments, DescribeError> {
-        let told = Told {
+        let work = Work {
             observed,
             is_hibernating: self.wakefulness != Wakefulness::Awake,
             uptime: now.mono.saturating_duration_since(self.started),
             statistics: self.clients.as_ref().map_or(&[], BridgeClients::lines),
         };
         let published = self.published_now(now);
-        OwnDocuments::make(config, &self.exit_policy, &self.keys, &told, published)
+        OwnDocuments::make(config, &self.exit_policy, &self.keys, &work, published)
     }
 
     fn make_documents(&mut self, observed: u32, now: Now) {

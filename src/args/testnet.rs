@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cepa_testnet::Share;
+use cepa_testnet::{Share, Transport};
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::within;
@@ -212,6 +212,7 @@ Examples:
   cepa testnet up /tmp/net --relays 12 --exits 4 --interval 60
   cepa testnet up --onion-services 1 --delay 50ms
   cepa testnet up --with tor:authority=2,tor:relay=2,tor:client=1
+  cepa testnet up --bridges 2 --transport obfs4
   cepa client --network cepa-testnet/network.toml --socks 127.0.0.1:9250";
 
 /// The arguments of `cepa testnet up`.
@@ -232,6 +233,14 @@ pub struct UpArgs {
     /// Relays that are exits.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = within(0..=40))]
     pub exits: u16,
+    /// Bridges: relays in no consensus, over which the clients go. The folder gets `bridges`, their
+    /// lines.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0..=20))]
+    pub bridges: u16,
+    /// What their traffic is to look like: obfs4 (by lyrebird or obfs4proxy), webtunnel; more by
+    /// commas.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub transport: Vec<Transport>,
     /// Clients, each with a SOCKS port.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = within(0..=100))]
     pub clients: u16,
@@ -239,7 +248,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within(0..=100))]
     pub onion_services: u16,
     /// Nodes besides, which run Debian's tor: tor:ROLE=N, where ROLE is authority, relay, exit,
-    /// client or onion; more by commas.
+    /// bridge (without a transport), client or onion; more by commas.
     #[arg(long, value_name = "NODES", value_delimiter = ',')]
     pub with: Vec<Share>,
     /// The program that they run.

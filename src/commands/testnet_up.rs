@@ -9,6 +9,7 @@
 //! Nothing here sleeps for a network to become ready: nodes report their stages (`launched`), and
 //! each stage ends when the last of them has. Whatever goes wrong, every node is stopped.
 
+mod bridges;
 mod command;
 mod delay;
 mod fetch;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use cepa_testnet::{Counts, Plan, Program, Role};
 
+use self::bridges::Programs;
 use self::files::Settings;
 use self::planned::PlannedNode;
 use self::ports::{NodePorts, Ports};
@@ -60,6 +62,7 @@ pub fn run(args: &UpArgs) -> Result<ExitCode, Failure> {
     let settings = Settings {
         torrc: more.unwrap_or_default(),
         level: args.log,
+        programs: Programs::find(&plan)?,
     };
     let network = files::write(&plan, folder.path(), &settings)?;
     let runtime = crate::runtime::runtime()?;
@@ -68,7 +71,8 @@ pub fn run(args: &UpArgs) -> Result<ExitCode, Failure> {
         let nodes = ports
             .serve(plan.delay, &shutdown)
             .map_err(|error| Failure::new("cannot serve", "the page", error))?;
-        let mut launcher = Launcher::new(plan, network, nodes, args.tor.clone());
+        let written = (network, settings);
+        let mut launcher = Launcher::new(plan, written, nodes, args.tor.clone());
         let limit = args
             .timeout
             .map_or(Duration::MAX, |limit| Duration::from_secs(limit.into()));
@@ -102,6 +106,7 @@ fn plan(args: &UpArgs) -> Result<Plan, Failure> {
             authorities: args.authorities,
             relays: args.relays,
             exits: args.exits,
+            bridges: args.bridges,
             clients: args.clients,
             onion_services: args.onion_services,
         },
@@ -110,6 +115,7 @@ fn plan(args: &UpArgs) -> Result<Plan, Failure> {
         delay: args.delay.unwrap_or_default(),
         base_port: args.base_port.unwrap_or(crate::ports::FIRST_BASE),
         more_params: args.param.iter().cloned().collect(),
+        transports: args.transport.clone(),
         shared_subnets: args.no_subnet_rule,
     };
     match plan.check() {
@@ -129,6 +135,7 @@ fn read_lines(path: &Path) -> Result<String, Failure> {
 struct Launcher {
     plan: Plan,
     network: files::Written,
+    settings: Settings,
     /// The ports of each node that is yet to start.
     ports: NodePorts,
     processes: Processes,
@@ -144,14 +151,21 @@ struct Reached {
     consensus: usize,
     bootstrapped: u8,
     onion: bool,
+    bridge_lines: usize,
 }
 
 impl Launcher {
-    fn new(plan: Plan, network: files::Written, ports: NodePorts, tor: PathBuf) -> Self {
+    fn new(
+        plan: Plan,
+        (network, settings): (files::Written, Settings),
+        ports: NodePorts,
+        tor: PathBuf,
+    ) -> Self {
         let reached = vec![Reached::default(); network.nodes.len()];
         Self {
             plan,
             network,
+            settings,
             ports,
             processes: Processes::new(tor),
             reached,
@@ -207,12 +221,13 @@ impl Launcher {
         let mut progress = Progress::new();
         self.start(Role::is_relay)?;
         self.vote(&mut progress).await?;
+        self.bridges(&mut progress).await?;
         self.start(|role| !role.is_relay())?;
         let onions = self.plan.count(Role::Onion);
         let clients = self.plan.count(Role::Client) + onions;
         if clients > 0 {
             progress.stage("bootstrapped", clients);
-            let first = self.plan.relays_in_all();
+            let first = self.plan.relays_in_all() + self.plan.count(Role::Bridge);
             let done = |all: &[Reached]| {
                 let ends = all.get(first..).unwrap_or_default();
                 ends.iter().filter(|one| one.bootstrapped == 100).count()
@@ -227,6 +242,27 @@ impl Launcher {
         }
         progress.finish();
         Ok(())
+    }
+
+    /// Waits until the bridges serve, and has the clients go over them.
+    async fn bridges(&mut self, progress: &mut Progress) -> Result<(), Failure> {
+        let bridges = self.plan.count(Role::Bridge);
+        if bridges == 0 {
+            return Ok(());
+        }
+        progress.stage("bridges up", bridges);
+        let first = self.plan.relays_in_all();
+        let ours = usize::from(self.plan.ours.bridges);
+        let transports = self.plan.transports.len();
+        let serving = |all: &[Reached]| {
+            let all = all.iter().skip(first).take(bridges).enumerate();
+            // A line of its own port, and one of each transport; those of tor have none of these.
+            let wanted = |place| 1 + if place < ours { transports } else { 0 };
+            all.filter(|(place, one)| one.bridge_lines >= wanted(*place))
+                .count()
+        };
+        self.until(progress, serving, bridges).await?;
+        self.network.bridges_up(&self.plan, &self.settings)
     }
 
     /// Waits for the first consensus that the clients can use.
@@ -322,6 +358,7 @@ impl Launcher {
                         Stage::Descriptors(relays) => reached.descriptors = relays,
                         Stage::Consensus(relays) => reached.consensus = relays,
                         Stage::Bootstrapped(percent) => reached.bootstrapped = percent,
+                        Stage::BridgeLines(lines) => reached.bridge_lines = lines,
                         Stage::OnionUp(address) => {
                             reached.onion = true;
                             self.network.onion_up(node, address)?;
@@ -361,6 +398,9 @@ impl Launcher {
         }
         for onion in self.network.onions() {
             terminal::say(&format!("onion:   http://{onion}/"));
+        }
+        if self.plan.count(Role::Bridge) > 0 {
+            terminal::say(&format!("bridges: {folder}/bridges"));
         }
         terminal::say(&format!(
             "network: {folder}/network.toml (also torrc, arti.toml)"

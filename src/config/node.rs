@@ -385,9 +385,7 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         exit,
         reject_local_interfaces: table.exit_policy_reject_local_interfaces,
         family: table.family.into_iter().map(Spanned::into_inner).collect(),
-        family_keys: (table.family_keys.iter())
-            .map(|path| source.resolve(path))
-            .collect(),
+        family_keys: resolved(source, &table.family_keys),
         bandwidth,
         relay_bandwidth,
         max_advertised_bandwidth: table.max_advertised_bandwidth.map(Spanned::into_inner),
@@ -419,6 +417,10 @@ fn check_relay(source: &Source, table: NodeTable) -> Result<RelayConfig, Failure
         log: table.log.checked(source),
         written: source.written(),
     })
+}
+
+fn resolved(source: &Source, paths: &[PathBuf]) -> Vec<PathBuf> {
+    paths.iter().map(|path| source.resolve(path)).collect()
 }
 
 fn control(

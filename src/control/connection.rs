@@ -10,7 +10,7 @@ use cepa_crypto::Rng;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{ConnectionId, Outbox, Said, Told, VERSION};
+use super::{Answers, ConnectionId, Outbox, Said, VERSION};
 use crate::doors::Pass;
 
 /// Bytes read at once.
@@ -181,7 +181,12 @@ impl Connection {
         }
         let (done, is_done) = oneshot::channel();
         if self
-            .tell(Said::Command(self.id, Box::new(command), Told::new(), done))
+            .tell(Said::Command(
+                self.id,
+                Box::new(command),
+                Answers::new(),
+                done,
+            ))
             .await
             == Goes::Away
         {

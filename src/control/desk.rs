@@ -43,7 +43,7 @@ pub(crate) struct Desk {
     /// Which country an address is in, once somebody has asked.
     countries: Option<Arc<GeoIp>>,
     /// Where events go if another role of the process has the controllers.
-    beside: Option<mpsc::Sender<Event>>,
+    passed_on: Option<mpsc::Sender<Event>>,
 }
 
 /// What a line of the log is to controllers, as in `tor`'s style of the log.
@@ -91,7 +91,7 @@ impl Desk {
             bandwidths: VecDeque::new(),
             listed: BTreeSet::new(),
             countries: None,
-            beside: None,
+            passed_on: None,
         };
         let Some(control) = control else {
             return Ok((desk, None));
@@ -102,8 +102,8 @@ impl Desk {
     }
 
     /// Has another role of the process, which has the controllers, tell what happens here.
-    pub(crate) fn tell_beside(&mut self, events: mpsc::Sender<Event>) {
-        self.beside = Some(events);
+    pub(crate) fn pass_on(&mut self, events: mpsc::Sender<Event>) {
+        self.passed_on = Some(events);
     }
 
     /// A controller has proved who it is.
@@ -153,9 +153,9 @@ impl Desk {
         if *event == Event::ConfChanged(Vec::new()) {
             return;
         }
-        if let Some(beside) = &self.beside {
+        if let Some(events) = &self.passed_on {
             // Where nobody takes them up, there is nobody to be told.
-            let _ = beside.try_send(event.clone());
+            let _ = events.try_send(event.clone());
         }
         if let Event::NewConsensus(entries) = event {
             self.tell_changed(entries);

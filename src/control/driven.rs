@@ -45,11 +45,11 @@ pub(crate) trait Driven {
     const KEYS: &'static [Key];
 
     /// The events that happen in another role of the process.
-    fn events_beside(&self) -> &'static [EventKind] {
+    fn more_events(&self) -> &'static [EventKind] {
         &[]
     }
     /// The keys that another role of the process answers.
-    fn keys_beside(&self) -> &'static [Key] {
+    fn more_keys(&self) -> &[Key] {
         &[]
     }
 

@@ -6,7 +6,7 @@ use cepa_torrc::settings::Empty;
 use tokio::sync::mpsc;
 
 use super::driven::{Driven, Goes};
-use super::{Changed, ConfError, ConnectionId, Said, Told, desk, info};
+use super::{Answers, Changed, ConfError, ConnectionId, Said, desk, info};
 use crate::logs;
 
 /// What begins the refusal of a text that is no configuration.
@@ -48,8 +48,8 @@ pub(crate) fn hear<R: Driven>(role: &mut R, heard: Heard) -> Goes {
             role.desk_mut().welcome(id, outbox);
             Goes::On
         }
-        Said::Command(id, order, told, done) => {
-            let (reply, goes) = match reply(role, id, &order, told) {
+        Said::Command(id, order, answers, done) => {
+            let (reply, goes) = match reply(role, id, &order, answers) {
                 Ok((reply, goes)) => (reply, goes),
                 Err(refusal) => (refusal.into(), Goes::On),
             };
@@ -88,10 +88,10 @@ fn reply<R: Driven>(
     role: &mut R,
     id: ConnectionId,
     order: &Order,
-    told: Told,
+    answers: Answers,
 ) -> Result<(Reply, Goes), Refusal> {
     let reply = match order {
-        Order::GetInfo(keys) => info::reply(role, id, keys, told),
+        Order::GetInfo(keys) => info::reply(role, id, keys, answers),
         Order::GetConf(keys) => role.conf().values_of(keys),
         Order::SetConf(settings) => set_conf(role, settings, Empty::Nought)?,
         Order::ResetConf(settings) => set_conf(role, settings, Empty::Default)?,

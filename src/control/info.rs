@@ -13,7 +13,7 @@ use rustix::process::{Resource, getrlimit};
 use super::conf::{option_defaults, option_names};
 use super::driven::{Driven, Key};
 use super::network::{self, of_network};
-use super::{ConnectionId, Told, VERSION};
+use super::{Answers, ConnectionId, VERSION};
 use crate::clock;
 
 /// Who users are, by name and number.
@@ -108,17 +108,17 @@ pub(super) fn reply<R: Driven + ?Sized>(
     role: &mut R,
     from: ConnectionId,
     keys: &[String],
-    mut told: Told,
+    mut answers: Answers,
 ) -> Reply {
     let mut refused = Vec::new();
     let mut reply = Reply::default();
     for key in keys {
-        let value = match (told.remove(key), key.as_str()) {
+        let value = match (answers.remove(key), key.as_str()) {
             (Some(Ok(theirs)), LINKS) => {
                 let lines = info(role, from, key);
                 lines.map(|lines| [lines, theirs].join("\n").trim().to_owned())
             }
-            (Some(told), _) => told,
+            (Some(answer), _) => answer,
             (None, _) => info(role, from, key),
         };
         match value {
@@ -145,8 +145,8 @@ fn info<R: Driven + ?Sized>(
         "config-defaults-file" => conf.files(process.written)[1].clone(),
         "config-text" => conf.text(),
         "events/names" => {
-            let beside = role.events_beside().iter();
-            let others = beside.filter(|event| !R::EVENTS.contains(event));
+            let more = role.more_events().iter();
+            let others = more.filter(|event| !R::EVENTS.contains(event));
             words(R::EVENTS.iter().chain(others))
         }
         "features/names" => words(Feature::ALL.iter()),
@@ -198,7 +198,7 @@ fn of_role<R: Driven + ?Sized>(
 
 fn names<R: Driven + ?Sized>(role: &R) -> String {
     let all = KEYS.iter().chain(network::KEYS).chain(R::KEYS);
-    let mut names: Vec<_> = all.chain(role.keys_beside()).collect();
+    let mut names: Vec<_> = all.chain(role.more_keys()).collect();
     names.sort_by_key(|(name, _)| *name);
     names.dedup_by_key(|(name, _)| *name);
     let line = |(name, text): &&Key| format!("{name} -- {text}");

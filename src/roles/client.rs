@@ -21,15 +21,14 @@ use cepa_crypto::onion::OnionAddress;
 use cepa_crypto::{Rng, curve25519};
 use cepa_dir::DirRequest;
 use cepa_limits::{DosCounts, Memory, MemoryShare};
-use cepa_torrc::translate::Role;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, LocalSet};
 
 use super::applications::{Answer, Applications};
 use super::mirror::Mirror;
 use super::onion::{self, Hosting};
+use super::own_relay::{self, Order, OwnRelay};
 use super::ports::{Changing, Ports};
-use super::relay_and_client::{self, Order, RelayBeside};
 use super::{Lifecycle, fetch as exchange, log_kept, network_file, stays, until};
 use crate::clock;
 use crate::config::ClientConfig;
@@ -52,7 +51,7 @@ use crate::status::{self, Query, Sockets, Subject};
 use crate::store::{Change, Durability};
 use crate::tls;
 use crate::torrc::ours;
-use crate::transports::Transports;
+use crate::transports::{State, Transports};
 
 /// The keys that take effect at a start only.
 const FIXED: [&str; 24] = [
@@ -85,13 +84,13 @@ const FIXED: [&str; 24] = [
 /// Our keys for services that are not for everybody.
 type ClientKeys = Vec<(OnionAddress, curve25519::SecretKey)>;
 
-/// Runs a client until `shutdown`; `reread` gives its configuration as it is by then, and `relay` is
-/// in the same process.
+/// Runs a client until `shutdown`; `reread` gives its configuration as it is by then, and `relay`
+/// is in the same process.
 pub(crate) async fn run(
     config: ClientConfig,
     reread: Reread<ClientConfig>,
     lifecycle: Lifecycle,
-    relay: Option<RelayBeside>,
+    relay: Option<OwnRelay>,
 ) -> Result<(), Failure> {
     let thread = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -147,7 +146,7 @@ async fn serve(
     mut config: ClientConfig,
     reread: Reread<ClientConfig>,
     lifecycle: Lifecycle,
-    relay: Option<RelayBeside>,
+    relay: Option<OwnRelay>,
 ) -> Result<(), Failure> {
     let (mut shutdown, mut signals) = (lifecycle.shutdown, lifecycle.signals);
     let rules = rules(&config, relay.as_ref())?;
@@ -157,16 +156,8 @@ async fn serve(
     let ports = Ports::open(&mut config).await?;
     let metrics = listen::metrics(config.metrics.clone()).await?;
     let mut rng = clock::rng()?;
-    let (desk, mut controllers) = Desk::open(config.control.as_ref(), rng.fork()).await?;
-    let role = match relay {
-        Some(_) => Role::Relay,
-        None => Role::Client,
-    };
-    if let Some(relay) = &relay {
-        controllers = controllers.map(|controllers| relay.told(controllers));
-    }
-    let conf = Conf::new(role, lifecycle.torrc, &ours::of_client(&config));
-    let given = control::Given::new(config.clone());
+    let (desk, mut controllers, conf) =
+        control::open(&config, lifecycle.torrc, relay.as_ref(), rng.fork()).await?;
     let opened = onion::open(&config.onion_services, &mut rng)?;
     let client_keys = client_keys(&config)?;
     let (_sockets, mut queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
@@ -175,27 +166,25 @@ async fn serve(
     let share = limit_memory(&mut client, config.max_memory);
     begin_as(&mut client, &config);
     let (worker, mut commands) = Worker::new(client, Arc::default(), share, None);
-    let mirror = Mirror::of(&lifecycle.reporter, folder.path(), keep.store());
     let (transports, mut launched) = links::transports(&config, &network)?;
     let mut runner = Runner {
+        given: control::Given::new(config.clone()),
         hosting: Hosting::new(Rc::clone(&worker), doors.gate(VISITORS), opened, rng.fork()),
         applications: applications(&worker, &config, &doors, &mut rng),
-        tls: tls::client_config(tls::provider())
-            .map_err(|error| Failure::new("TLS cannot be set up", "this process", error))?,
+        tls: connector()?,
         bind: config.outbound_bind_address,
         proxy: config.outbound_proxy.map(Arc::new),
         transports,
         worker: Rc::clone(&worker),
         fetches: Rc::default(),
         client_keys: BTreeSet::new(),
-        mirror,
+        mirror: Mirror::of(&lifecycle.reporter, folder.path(), keep.store()),
         keep,
         ports: Changing::default(),
         conf,
         written: config.written,
         reporter: lifecycle.reporter,
         desk,
-        given,
         relay,
         rng,
     };
@@ -214,16 +203,20 @@ async fn serve(
             Some(query) = queries.recv() => runner.answer(query),
             asked = signals.next() => runner.handle(asked, &reread),
             heard = heard(&mut controllers) => if !runner.goes_on(heard, &reread) { break },
-            Some(event) = relay_and_client::next(&mut runner.relay) => runner.tell_relay(&event),
-            Some(state) = launched.recv() => {
-                state.launched().for_each(|event| runner.desk.tell(&event));
-            }
+            Some(event) = own_relay::next(&mut runner.relay) => runner.tell_relay(&event),
+            Some(state) = launched.recv() => runner.tell_launched(&state),
             () = until(runner.keep.timeout()) => runner.keep.handle_timeout(),
             () = shutdown.wait() => break,
         }
     }
     finish(runner).await;
     Ok(())
+}
+
+/// TLS of its links.
+fn connector() -> Result<Arc<rustls::ClientConfig>, Failure> {
+    let made = tls::client_config(tls::provider());
+    made.map_err(|error| Failure::new("TLS cannot be set up", "this process", error))
 }
 
 /// Those who come to the ports of a client.
@@ -281,7 +274,7 @@ struct Runner {
     desk: Desk,
     given: control::Given,
     /// The relay in the same process.
-    relay: Option<RelayBeside>,
+    relay: Option<OwnRelay>,
     rng: Rng,
     /// Files of `tor`'s, in its place.
     mirror: Option<Mirror>,
@@ -352,6 +345,11 @@ impl Runner {
         });
         self.given.take(&config);
         Ok(self.written.read(&config.written, &FIXED))
+    }
+
+    /// Tells controllers where transports listen.
+    fn tell_launched(&mut self, state: &State) {
+        state.launched().for_each(|event| self.desk.tell(&event));
     }
 
     /// Writes to the log how this client is.
@@ -544,7 +542,7 @@ fn begin_as(client: &mut Client, config: &ClientConfig) {
 
 /// The rules on paths, with the countries that they name; none goes over the relay of this process,
 /// which knows where it begins.
-fn rules(config: &ClientConfig, relay: Option<&RelayBeside>) -> Result<Rules, Failure> {
+fn rules(config: &ClientConfig, relay: Option<&OwnRelay>) -> Result<Rules, Failure> {
     Ok(Rules {
         geoip: Arc::new(config.geoip.load_for(&config.rules)?),
         own: relay.map(|relay| relay.identity),

@@ -32,14 +32,13 @@ use tokio::sync::{mpsc, watch};
 pub(crate) use self::bridge::LINES_FILE as BRIDGE_LINES_FILE;
 use self::bridge::{Bridge, transport_ends};
 pub(super) use self::control::KEYS;
-use self::core::{core_config, find_address, restored};
+use self::core::{core_config, find_address, restore};
 use self::doors::{authorities, directory, open_doors, resolver};
 use self::keys::read_keys;
 pub(super) use self::reload::FIXED;
-use super::address::AddressFinder;
 use super::directory::Directory;
 use super::mirror::Mirror;
-use super::relay_and_client::Order;
+use super::own_relay::Order;
 use super::uploads::Uploads;
 use super::workers::{Came, ExtOrPort, NodeKeys, Workers};
 use super::{Lifecycle, fetch as exchange, log_kept, network_file};
@@ -58,8 +57,7 @@ use crate::network::Network;
 use crate::reload::{Asked, Reread, Signals};
 use crate::status::relay::NodeStatus;
 use crate::status::{self, Query, Sockets, Subject};
-use crate::store::{Durability, Store};
-use crate::tls;
+use crate::store::Durability;
 use crate::torrc::Torrc;
 use crate::transports::State;
 
@@ -133,22 +131,6 @@ async fn next(orders: &mut Option<mpsc::Receiver<Order>>) -> Option<Order> {
     }
 }
 
-fn finder(
-    config: &RelayConfig,
-    network: &Arc<NetworkFile>,
-    connector: &Arc<rustls::ClientConfig>,
-    rng: Rng,
-) -> AddressFinder {
-    AddressFinder {
-        network: Arc::clone(network),
-        connector: Arc::clone(connector),
-        bind: config.source(),
-        versions: config.link_versions,
-        testing: config.testing,
-        rng,
-    }
-}
-
 /// What an authority brings to the node that it runs on.
 pub(crate) struct AuthorityParts {
     /// The documents, of which those of the round are the authority's.
@@ -205,9 +187,8 @@ pub(crate) struct Node {
     unanswered: Vec<Query>,
     is_authority: bool,
     consensuses: Vec<ConsensusText>,
-    /// Clients of this bridge that are not counted yet, and who tells of them.
-    came: mpsc::Receiver<Came>,
-    comes: mpsc::Sender<Came>,
+    /// Who tells of clients of this bridge, and those that are not counted yet.
+    clients: (mpsc::Sender<Came>, mpsc::Receiver<Came>),
     desk: Desk,
     controllers: Option<mpsc::Receiver<Said>>,
     /// The configuration as controllers see it.
@@ -230,30 +211,22 @@ impl Node {
         let mut rng = clock::rng()?;
         let keys = read_keys(&folder, keep.store(), &config, &mut rng)?;
         let doors = open_doors(&config, &network, rng.fork());
-        let mut listeners = vec![listen::listen_as("OR", config.or_listen(), "or_port").await?];
-        if let Some(place) = config.or_listen_v6() {
-            listeners.extend(listen::listen_v6("OR", place, "or_port")?);
-        }
-        let places = listeners.iter().filter_map(|one| one.local_addr().ok());
-        let or_places: Vec<SocketAddr> = places.collect();
+        let (listeners, or_places) = doors::listen(&config).await?;
         let is_authority = authority.is_some();
         let directory = directory(authority, &network, &config);
         let (pace, traffic) = (Arc::new(Pace::of(&config)), Arc::<Traffic>::default());
         doors::serve_dir_port(&config, &directory, &doors, (&pace, &traffic), shutdown).await?;
         let metrics = listen::metrics(config.metrics.clone()).await?;
         let (sockets, queries) = Sockets::open(folder.path(), metrics, shutdown.clone())?;
-        let connector = tls::client_config(tls::provider()).map_err(tls_failure)?;
+        let connector = core::connector()?;
         let (desk, controllers, conf) =
             control::open(&config, torrc, is_authority, &mut rng).await?;
         let (answers, events) = mpsc::unbounded_channel();
-        let (comes, came) = mpsc::channel(CAME_MAX);
-        let finder = finder(&config, &network, &connector, rng.fork());
-        let address = find_address(config.address, finder, answers.clone());
+        let address = find_address(&config, (&network, &connector), rng.fork(), &answers);
         let (core, chance) = (core_config(&config, address)?, rng.fork());
         let mut relay = Relay::new(core, Arc::clone(&network), keys, clock::now(), chance);
         restore(&mut relay, &directory, keep.store())?;
-        let (bridge, extended) =
-            bridge::open(&config, folder.path(), &answers, &relay, &mut rng).await?;
+        let (bridge, extended) = bridge::open(&config, folder.path(), &answers, &mut rng).await?;
         Ok(Node {
             relay,
             directory,
@@ -288,8 +261,7 @@ impl Node {
             unanswered: Vec::new(),
             is_authority,
             consensuses: Vec::new(),
-            came,
-            comes,
+            clients: mpsc::channel(CAME_MAX),
             desk,
             controllers,
             conf,
@@ -304,8 +276,9 @@ impl Node {
             // The sender is ours: the channel never ends.
             Some(event) = self.events.recv() => event,
             Some(query) = self.queries.recv() => return self.answer(query),
-            Some((address, transport)) = self.came.recv() => {
-                return self.count_client(address, transport);
+            Some(came) = self.clients.1.recv() => {
+                let client = bridge::client(&mut self.desk, &self.config, came);
+                return self.relay.handle_bridge_client(&client);
             }
         };
         let now = clock::now();
@@ -609,15 +582,4 @@ impl Node {
             self.reporter.report(&Stage::Consensus(relays));
         }
     }
-}
-
-/// Takes what an earlier run kept; what the directory holds counts as the relay's memory.
-fn restore(relay: &mut Relay, directory: &Directory, store: &mut Store) -> Result<(), Failure> {
-    directory.count_in(relay.memory());
-    relay.restore(&restored(store)?, clock::now());
-    Ok(())
-}
-
-fn tls_failure(error: rustls::Error) -> Failure {
-    Failure::new("TLS cannot be set up", "this process", error)
 }

@@ -95,7 +95,7 @@ pub(crate) struct Shared {
 
 /// What a worker is told. Few at a time: one for each link, circuit extension and configuration.
 enum Message {
-    Accept(Incoming),
+    Accept(Box<Incoming>),
     ChannelFound(CircuitKey, Option<(WorkerId, ChannelKey)>),
     Retire(ChannelKey),
     Config(Arc<SwitchConfig>),
@@ -222,7 +222,7 @@ impl Workers {
                 link,
                 handshake,
             };
-            self.tell(next, Message::Accept(incoming));
+            self.tell(next, Message::Accept(Box::new(incoming)));
             next = (next + 1) % self.shared.messages.len();
         }
     }
@@ -362,7 +362,7 @@ impl Thread {
         tokio::task::spawn_local(runner.clone().run_commands(commands, self.rng.fork()));
         while let Some(message) = self.inbox.recv().await {
             match message {
-                Message::Accept(incoming) => runner.accept(incoming, self.rng.fork()),
+                Message::Accept(incoming) => runner.accept(*incoming, self.rng.fork()),
                 Message::ChannelFound(circuit, found) => {
                     worker.with(|switch, now| switch.handle_channel_found(circuit, found, now));
                 }

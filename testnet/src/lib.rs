@@ -8,6 +8,6 @@ pub mod plan;
 pub mod sim;
 pub mod summary;
 
-pub use node::{Counts, Program, Role, Share};
+pub use node::{Counts, Program, Role, Share, Transport};
 pub use plan::{Node, Plan};
 pub use summary::{NodeSummary, Summary};

@@ -44,6 +44,8 @@ pub enum Role {
     Relay,
     /// A relay that is an exit.
     Exit,
+    /// A relay that is in no consensus.
+    Bridge,
     /// A client.
     Client,
     /// A client that hosts an onion service.
@@ -52,16 +54,22 @@ pub enum Role {
 
 impl Role {
     /// All of them, in the order of a plan.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Authority,
         Self::Relay,
         Self::Exit,
+        Self::Bridge,
         Self::Client,
         Self::Onion,
     ];
 
     /// Whether it carries cells of others: it has an OR port and an identity.
     pub fn is_relay(self) -> bool {
+        self.is_listed() || self == Self::Bridge
+    }
+
+    /// Whether it is in the consensus.
+    pub fn is_listed(self) -> bool {
         matches!(self, Self::Authority | Self::Relay | Self::Exit)
     }
 
@@ -79,9 +87,46 @@ impl Role {
             Self::Authority => "authority",
             Self::Relay => "relay",
             Self::Exit => "exit",
+            Self::Bridge => "bridge",
             Self::Client => "client",
             Self::Onion => "onion",
         }
+    }
+}
+
+/// What a bridge's traffic is made to look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// Nothing: `obfs4`, by a program of others.
+    Obfs4,
+    /// Visits of a web site: `webtunnel`.
+    Webtunnel,
+}
+
+impl Transport {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Obfs4, Self::Webtunnel];
+
+    /// Its name in bridge lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Obfs4 => "obfs4",
+            Self::Webtunnel => "webtunnel",
+        }
+    }
+}
+
+/// A text that is no transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected obfs4 or webtunnel")]
+pub struct NotATransport;
+
+impl FromStr for Transport {
+    type Err = NotATransport;
+
+    fn from_str(text: &str) -> Result<Self, NotATransport> {
+        let found = Self::ALL.into_iter().find(|one| one.name() == text);
+        found.ok_or(NotATransport)
     }
 }
 
@@ -94,6 +139,8 @@ pub struct Counts {
     pub relays: u16,
     /// Relays that are exits.
     pub exits: u16,
+    /// Relays that are in no consensus; the clients go over them.
+    pub bridges: u16,
     /// Clients.
     pub clients: u16,
     /// Onion services, a process each; they serve the page.
@@ -107,6 +154,7 @@ impl Counts {
             Role::Authority => self.authorities,
             Role::Relay => self.relays,
             Role::Exit => self.exits,
+            Role::Bridge => self.bridges,
             Role::Client => self.clients,
             Role::Onion => self.onion_services,
         }
@@ -118,6 +166,7 @@ impl Counts {
             Role::Authority => &mut self.authorities,
             Role::Relay => &mut self.relays,
             Role::Exit => &mut self.exits,
+            Role::Bridge => &mut self.bridges,
             Role::Client => &mut self.clients,
             Role::Onion => &mut self.onion_services,
         };
@@ -136,7 +185,7 @@ pub struct Share {
 
 /// A text that is no share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected tor:ROLE=N, where ROLE is authority, relay, exit, client or onion")]
+#[error("expected tor:ROLE=N, where ROLE is authority, relay, exit, bridge, client or onion")]
 pub struct NotAShare;
 
 impl FromStr for Share {

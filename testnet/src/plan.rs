@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
-use crate::node::{Counts, Program, Role};
+use crate::node::{Counts, Program, Role, Transport};
 
 /// Relays of all kinds, at most: one a /16 of 127/8, but for 127.0 and 127.255.
 pub const RELAYS_MAX: u16 = 254;
@@ -30,6 +30,7 @@ const OR_PORT: u16 = 0;
 const DIR_PORT: u16 = 1;
 const PAGE_PORT: u16 = 2;
 const SPARE_PORT: u16 = 3;
+const TRANSPORT_PORTS: u16 = 4;
 const TOR_SOCKS_PORT: u16 = 48;
 const ARTI_SOCKS_PORT: u16 = 49;
 const CLIENT_SOCKS_PORT: u16 = 50;
@@ -52,6 +53,8 @@ pub struct Plan {
     pub base_port: u16,
     /// Consensus parameters to vote for, besides those that such a network needs.
     pub more_params: BTreeMap<String, i32>,
+    /// The transports of our bridges, by which the clients reach them; none: by their own ports.
+    pub transports: Vec<Transport>,
     /// Whether paths may have two relays of one /16; each node of a plan has one of its own.
     pub shared_subnets: bool,
 }
@@ -65,8 +68,11 @@ pub enum PlanError {
     /// Paths have three hops, the last of them an exit.
     #[error("expected at least 3 relays in all, authorities included, and 1 exit among them")]
     TooFewRelays,
+    /// Nobody would speak a transport.
+    #[error("expected bridges for the transports")]
+    NoBridge,
     /// There are no more addresses.
-    #[error("expected at most {RELAYS_MAX} relays in all, authorities included")]
+    #[error("expected at most {RELAYS_MAX} relays and bridges in all, authorities included")]
     TooManyRelays,
     /// There are no more ports.
     #[error("expected at most {CLIENTS_MAX} clients")]
@@ -112,6 +118,7 @@ impl Default for Plan {
                 authorities: 3,
                 relays: 6,
                 exits: 2,
+                bridges: 0,
                 clients: 1,
                 onion_services: 0,
             },
@@ -120,6 +127,7 @@ impl Default for Plan {
             delay: Duration::ZERO,
             base_port: 5000,
             more_params: BTreeMap::new(),
+            transports: Vec::new(),
             shared_subnets: false,
         }
     }
@@ -134,7 +142,11 @@ impl Plan {
         if self.relays_in_all() < 3 || self.count(Role::Exit) == 0 {
             return Err(PlanError::TooFewRelays);
         }
-        if self.relays_in_all() > usize::from(RELAYS_MAX) {
+        let bridges = self.count(Role::Bridge);
+        if bridges == 0 && !self.transports.is_empty() {
+            return Err(PlanError::NoBridge);
+        }
+        if self.relays_in_all() + bridges > usize::from(RELAYS_MAX) {
             return Err(PlanError::TooManyRelays);
         }
         if self.count(Role::Client) > usize::from(CLIENTS_MAX) {
@@ -156,8 +168,8 @@ impl Plan {
         }
     }
 
-    /// All nodes: authorities, then relays, exits, clients and onion services; of each role first
-    /// ours, then those of `tor`.
+    /// All nodes: authorities, then relays, exits, bridges, clients and onion services; of each
+    /// role first ours, then those of `tor`.
     pub fn nodes(&self) -> Vec<Node> {
         let mut nodes = Vec::new();
         for role in Role::ALL {
@@ -210,9 +222,9 @@ impl Plan {
             .sum()
     }
 
-    /// How many relays there are, authorities and exits among them.
+    /// How many relays the consensus lists, authorities and exits among them.
     pub fn relays_in_all(&self) -> usize {
-        let roles = Role::ALL.into_iter().filter(|role| role.is_relay());
+        let roles = Role::ALL.into_iter().filter(|role| role.is_listed());
         roles.map(|role| self.count(role)).sum()
     }
 
@@ -236,6 +248,13 @@ impl Plan {
     /// A port that no node has, on any address: for what users want of their nodes besides.
     pub fn spare_port(&self) -> u16 {
         self.port(SPARE_PORT)
+    }
+
+    /// Where a transport of a bridge listens; none of a node that is no bridge.
+    pub fn transport_at(&self, node: &Node, transport: Transport) -> Option<SocketAddr> {
+        let or = node.or.filter(|_| node.role == Role::Bridge)?;
+        let offset = TRANSPORT_PORTS + u16::from(transport == Transport::Webtunnel);
+        Some(SocketAddr::new(or.ip(), self.port(offset)))
     }
 
     /// The SOCKS port of the `torrc` that is written.
@@ -365,14 +384,16 @@ mod tests {
             tor_relays in 0..100_u16,
             tor_clients in 0..50_u16,
         ) {
-            let ours = Counts { authorities, relays, exits, clients, onion_services };
+            let ours = Counts { authorities, relays, exits, bridges: 3, clients, onion_services };
             let tor = Counts { relays: tor_relays, clients: tor_clients, ..Counts::default() };
             let plan = Plan { ours, tor, ..Plan::default() };
             prop_assert_eq!(plan.check(), Ok(()));
             let mut ports = BTreeSet::from([plan.page(), plan.tor_socks(), plan.arti_socks()]);
             let (mut nets, mut names) = (BTreeSet::new(), BTreeSet::new());
             for node in plan.nodes() {
-                for addr in [node.or, node.dir, node.socks].into_iter().flatten() {
+                let of_transports = Transport::ALL.map(|one| plan.transport_at(&node, one));
+                let own = [node.or, node.dir, node.socks].into_iter().chain(of_transports);
+                for addr in own.flatten() {
                     prop_assert!(ports.insert(addr));
                 }
                 if let Some(SocketAddr::V4(or)) = node.or {

@@ -29,7 +29,7 @@ pub struct Summary {
 /// One node of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSummary {
-    /// `authority`, `relay`, `exit`, `client` or `onion`.
+    /// `authority`, `relay`, `exit`, `bridge`, `client` or `onion`.
     pub role: String,
     /// Whose program it runs: `cepa` or `tor`.
     pub program: String,

@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
-use crate::network::Network;
+use cepa_testnet::NodeSummary;
+
+use crate::network::{CEPA, Network};
 use crate::support::bridges::Bridge;
 use crate::support::client::Client;
 use crate::support::space::Space;
-use crate::support::until;
+use crate::support::{fetch, server, until};
 
 /// The addresses of both ends of the cable.
 const BRIDGE: &str = "10.98.0.1";
@@ -34,7 +36,7 @@ fn no_packet_goes_to_anything_but_the_bridge() {
     std::fs::write(dir.path().join("page"), PAGE).unwrap();
     let _server = inside.serve(dir.path());
     until(START_MAX, "the server", || {
-        fetch(&inside, None).filter(|text| text == PAGE)
+        page(&inside, None).filter(|text| text == PAGE)
     });
     let plan = ["--relays", "3", "--clients", "0"];
     let network = Network::up_in(Some(&inside.0), &dir.path().join("net"), &plan);
@@ -47,8 +49,8 @@ fn no_packet_goes_to_anything_but_the_bridge() {
     let more = format!("bridges = [{line:?}]\n");
     let _client = Client::start_in(Some(&user.0), file, dir.path(), "c", socks, &more);
     for _ in 0..3 {
-        let page = fetch(&user, Some(&socks.to_string()));
-        assert_eq!(page.as_deref(), Some(PAGE));
+        let got = page(&user, Some(&socks.to_string()));
+        assert_eq!(got.as_deref(), Some(PAGE));
     }
     let counted = counted(&user);
     assert!(counted.contains("to the bridge"), "{counted}");
@@ -66,8 +68,36 @@ fn no_packet_goes_to_anything_but_the_bridge() {
     assert_eq!(packets("elsewhere"), 0, "{counted}");
 }
 
+#[test]
+fn a_network_has_clients_that_go_over_bridges() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = ["--bridges", "2", "--transport", "webtunnel"];
+    let network = Network::up(dir.path(), &plan);
+    let text = std::fs::read_to_string(network.folder.join("bridges")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let is_line = |line: &&str| line.starts_with("Bridge webtunnel ") && line.contains(" url=http");
+    assert!(lines.len() == 2 && lines.iter().all(is_line), "{text}");
+    let web = server::start();
+    let got = fetch::get(network.socks(), web, "/bytes/100000").unwrap();
+    assert_eq!(got.len, 100_000);
+    // Its first hops are the bridges, which no consensus lists.
+    let bridges = network.nodes("bridge");
+    let client = network.nodes("client")[0];
+    let mut asked = std::process::Command::new(CEPA);
+    asked.args(["client", "circuits", "--json", "--data-dir"]);
+    let told = asked.arg(client.log.parent().unwrap()).output().unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    let first = |bridge: &&NodeSummary| told.contains(bridge.rsa.as_deref().unwrap());
+    assert!(bridges.iter().any(first), "{told}");
+    let authority = network.nodes("authority")[0];
+    let url = "/tor/status-vote/current/consensus";
+    let consensus = fetch::document(authority.dir.unwrap(), url).unwrap();
+    let is_listed = |bridge: &&NodeSummary| consensus.contains(&bridge.nickname);
+    assert!(!bridges.iter().any(is_listed), "{consensus}");
+}
+
 /// The page as a namespace gets it, by a SOCKS port or directly.
-fn fetch(space: &Space, socks: Option<&str>) -> Option<String> {
+fn page(space: &Space, socks: Option<&str>) -> Option<String> {
     let page = format!("http://{SERVER}/page");
     match socks {
         Some(socks) => space.fetch(&["--socks5-hostname", socks, &page]),

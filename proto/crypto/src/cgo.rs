@@ -38,7 +38,8 @@ pub const KEYS_LEN: usize = 2 * DIRECTION_LEN;
 /// Key bytes of a direction: KB, KU, K, B and the nonce.
 const DIRECTION_LEN: usize = 80;
 
-/// What the mask hashes, in bytes: the tag before, the command, the rest of a payload, and two zeros.
+/// What the mask hashes, in bytes: the tag before, the command, the rest of a payload, and two
+/// zeros.
 const MASKED_LEN: usize = 32 * 16;
 
 /// Where the key stream that makes new keys begins: behind those of a payload.
@@ -100,8 +101,8 @@ impl Drop for HashKey {
     }
 }
 
-/// Bytes to which a key stream is to be added: blocks of a counter, encrypted as many at a time as the
-/// processor does side by side.
+/// Bytes to which a key stream is to be added: blocks of a counter, encrypted as many at a time as
+/// the processor does side by side.
 struct Stream<'a> {
     counter: u128,
     bytes: &'a mut [u8],

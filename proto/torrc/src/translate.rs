@@ -134,7 +134,7 @@ pub fn translate(settings: &Settings, world: &World<'_>) -> Result<Translated, V
         wrong,
         is_both: role == Role::Relay && (world.has_client || node::has_client(settings)),
     };
-    work.anonymity();
+    anonymity(&mut work);
     let mut process = work.process();
     let network = network::network(&mut work);
     process.has_network = !network.is_empty();
@@ -200,52 +200,11 @@ impl<'a> Work<'a> {
             rereads: settings.is_on("__ReloadTorrcOnSIGHUP"),
             is_debuggable: !settings.is_on("DisableDebuggerAttachment"),
             is_sandboxed: settings.is_on("Sandbox"),
-            no_exec: self.no_exec(),
+            no_exec: no_exec(self),
             descriptors_min: descriptors_min(settings),
             leaves_signals: settings.is_on("__DisableSignalHandlers"),
             has_network: false,
         }
-    }
-
-    /// Whether no program is to be started: that is said, or there is a sandbox; and no transport
-    /// is one.
-    fn no_exec(&mut self) -> bool {
-        let settings = self.settings;
-        let plugins = self.lines(&["ClientTransportPlugin", "ServerTransportPlugin"]);
-        let mut plugins = plugins.into_iter();
-        let is_program = |line: &&Value| line.text.split_whitespace().nth(1) == Some("exec");
-        match (plugins.find(is_program), settings.is_on("NoExec")) {
-            (Some(line), true) => {
-                self.refuse(line, "NoExec is set, and a transport is a program");
-                true
-            }
-            (None, no_exec) => no_exec || settings.is_on("Sandbox"),
-            (Some(_), false) => false,
-        }
-    }
-
-    /// Says, in `tor`'s words, that one of two options is nothing without the other.
-    fn anonymity(&mut self) {
-        let names = [
-            "HiddenServiceNonAnonymousMode",
-            "HiddenServiceSingleHopMode",
-        ];
-        let settings = self.settings;
-        let [mode, hops] = names.map(|name| settings.one(name).filter(|_| settings.is_on(name)));
-        let (one, lacking) = match (mode, hops) {
-            (Some(mode), None) => (mode, names[1]),
-            (None, Some(hops)) => (hops, names[0]),
-            _ => return,
-        };
-        let name = one.option.name;
-        self.wrong
-            .retain(|wrong| wrong.option.as_deref() != Some(name));
-        self.refuse(
-            one,
-            format!(
-                "{name} does not provide any server anonymity. It must be used with {lacking} set to 1."
-            ),
-        );
     }
 
     fn refuse(&mut self, value: &Value, why: impl std::fmt::Display) {
@@ -358,6 +317,47 @@ impl<'a> Work<'a> {
                 self.note(severity, value, why);
             }
         }
+    }
+}
+
+/// Says, in `tor`'s words, that one of two options is nothing without the other.
+fn anonymity(work: &mut Work<'_>) {
+    let names = [
+        "HiddenServiceNonAnonymousMode",
+        "HiddenServiceSingleHopMode",
+    ];
+    let settings = work.settings;
+    let [mode, hops] = names.map(|name| settings.one(name).filter(|_| settings.is_on(name)));
+    let (one, lacking) = match (mode, hops) {
+        (Some(mode), None) => (mode, names[1]),
+        (None, Some(hops)) => (hops, names[0]),
+        _ => return,
+    };
+    let name = one.option.name;
+    work.wrong
+        .retain(|wrong| wrong.option.as_deref() != Some(name));
+    work.refuse(
+        one,
+        format!(
+            "{name} does not provide any server anonymity. It must be used with {lacking} set to 1."
+        ),
+    );
+}
+
+/// Whether no program is to be started: that is said, or there is a sandbox; and no transport
+/// is one.
+fn no_exec(work: &mut Work<'_>) -> bool {
+    let settings = work.settings;
+    let plugins = work.lines(&["ClientTransportPlugin", "ServerTransportPlugin"]);
+    let mut plugins = plugins.into_iter();
+    let is_program = |line: &&Value| line.text.split_whitespace().nth(1) == Some("exec");
+    match (plugins.find(is_program), settings.is_on("NoExec")) {
+        (Some(line), true) => {
+            work.refuse(line, "NoExec is set, and a transport is a program");
+            true
+        }
+        (None, no_exec) => no_exec || settings.is_on("Sandbox"),
+        (Some(_), false) => false,
     }
 }
 

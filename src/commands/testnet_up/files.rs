@@ -7,11 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use cepa_crypto::encoding::hex_lower;
 use cepa_crypto::{Rng, RsaId};
 use cepa_dir::DirAuthority;
-use cepa_testnet::{NodeSummary, Plan, Role, Summary};
+use cepa_testnet::{NodeSummary, Plan, Role, Summary, Transport};
 use toml::Spanned;
 
+use super::bridges::{self, Bridges, Programs};
 use super::planned::{Ids, PlannedNode};
 use super::{delay, tor};
 use crate::clock;
@@ -32,6 +34,8 @@ const KEY_SIZES: KeySizes = KeySizes {
     identity: 1024,
     signing: 1024,
 };
+/// The lines of all bridges.
+const BRIDGES_FILE: &str = "bridges";
 /// How long their certificates are good.
 const MONTHS: u16 = 12;
 
@@ -104,6 +108,8 @@ pub(super) struct Settings {
     pub(super) torrc: String,
     /// What ours log.
     pub(super) level: Level,
+    /// Who speaks the transports of bridges.
+    pub(super) programs: Programs,
 }
 
 /// Writes all files of a plan into a folder.
@@ -133,16 +139,50 @@ pub(super) fn write(plan: &Plan, folder: &Path, settings: &Settings) -> Result<W
         "arti.toml",
         export::arti(&network, &folder.join("arti-client"), plan.arti_socks()),
     )?;
-    for node in &written.nodes {
-        if node.is_tor() {
-            let text = tor::torrc(plan, node, &network, &settings.torrc);
-            write_atomic(&node.config, text.as_bytes(), 0o600)?;
-        } else {
-            write_config(plan, node, &folder.join("network.toml"), settings.level)?;
-        }
-    }
+    let all = |_: &PlannedNode| true;
+    written.write_configs(plan, &network, settings, &[], all)?;
     written.write_summary()?;
     Ok(written)
+}
+
+impl Written {
+    /// Writes the configurations of some nodes, of which clients go over these bridges.
+    fn write_configs(
+        &self,
+        plan: &Plan,
+        network: &Network,
+        settings: &Settings,
+        lines: &[String],
+        is_wanted: impl Fn(&PlannedNode) -> bool,
+    ) -> Result<(), Failure> {
+        let bridges = Bridges {
+            lines,
+            programs: &settings.programs,
+        };
+        for node in self.nodes.iter().filter(|node| is_wanted(node)) {
+            if node.is_tor() {
+                let text = tor::torrc(plan, node, network, &settings.torrc, bridges);
+                write_atomic(&node.config, text.as_bytes(), 0o600)?;
+            } else {
+                let file = self.folder.join("network.toml");
+                write_config(plan, node, &file, (settings.level, bridges))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The bridges serve: the clients go over them, and their lines are in a file.
+    pub(super) fn bridges_up(&self, plan: &Plan, settings: &Settings) -> Result<(), Failure> {
+        let lines = bridges::lines(plan, &self.nodes)?;
+        let text: String = lines
+            .iter()
+            .map(|line| format!("Bridge {line}\n"))
+            .collect();
+        write_atomic(&self.folder.join(BRIDGES_FILE), text.as_bytes(), 0o600)?;
+        let network = network(&self.nodes, plan)?;
+        let is_client = |node: &PlannedNode| node.node.role == Role::Client;
+        self.write_configs(plan, &network, settings, &lines, is_client)
+    }
 }
 
 /// Makes the keys that are not there yet, on every core.
@@ -246,7 +286,7 @@ fn write_config(
     plan: &Plan,
     planned: &PlannedNode,
     network: &Path,
-    level: Level,
+    (level, bridges): (Level, Bridges<'_>),
 ) -> Result<(), Failure> {
     let log = LogTable {
         level,
@@ -254,8 +294,13 @@ fn write_config(
         ..LogTable::default()
     };
     let text = match planned.node.or {
-        Some(or) => toml::to_string(&node_table(plan, planned, or, network, log)),
+        Some(or) => {
+            let table = node_table(plan, planned, or, network, log);
+            toml::to_string(&bridge_table(plan, planned, bridges.programs, table)?)
+        }
         None => toml::to_string(&ClientTable {
+            bridges: bridges.lines.iter().cloned().map(unplaced).collect(),
+            transport_plugins: transport_plugins(plan, bridges),
             socks: (planned.node.socks).map(|addr| vec![unplaced(addr.to_string())]),
             data_dir: Some(planned.folder.clone()),
             log,
@@ -267,6 +312,47 @@ fn write_config(
         Ok(text) => write_atomic(&planned.config, text.as_bytes(), 0o600),
         Err(error) => fail("cannot write this file", planned.config.display(), error),
     }
+}
+
+/// Who speaks the transports of these bridges, for a client of ours, which speaks webtunnel itself.
+fn transport_plugins(plan: &Plan, bridges: Bridges<'_>) -> Vec<Spanned<String>> {
+    let transports = plan.transports.iter().filter(|_| !bridges.lines.is_empty());
+    let others = transports.filter(|one| **one != Transport::Webtunnel);
+    let lines = others.map(|one| unplaced(bridges.programs.line(*one, false)));
+    lines.collect()
+}
+
+/// What a bridge has besides.
+fn bridge_table(
+    plan: &Plan,
+    planned: &PlannedNode,
+    programs: &Programs,
+    table: NodeTable,
+) -> Result<NodeTable, Failure> {
+    if planned.node.role != Role::Bridge {
+        return Ok(table);
+    }
+    let (mut plugins, mut listen, mut options) = (Vec::new(), Vec::new(), Vec::new());
+    for transport in &plan.transports {
+        let Some(at) = plan.transport_at(&planned.node, *transport) else {
+            continue;
+        };
+        let name = transport.name();
+        plugins.push(unplaced(programs.line(*transport, false)));
+        listen.push(unplaced(format!("{name} {at}")));
+        if *transport == Transport::Webtunnel {
+            // Behind no web site: it is one itself, in clear, at a path that nobody guesses.
+            let secret = hex_lower(&clock::rng()?.array::<16>());
+            options.push(unplaced(format!("{name} url=http://{at}/{secret}")));
+        }
+    }
+    Ok(NodeTable {
+        bridge: Some(unplaced(true)),
+        server_transport_plugins: plugins,
+        server_transport_listen: listen,
+        server_transport_options: options,
+        ..table
+    })
 }
 
 /// The service of a node that hosts one: it shows the page.
@@ -348,6 +434,7 @@ mod tests {
             authorities: 1,
             relays: 1,
             exits: 1,
+            bridges: 0,
             clients: 1,
             onion_services: 0,
         };

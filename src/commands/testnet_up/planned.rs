@@ -67,7 +67,7 @@ impl PlannedNode {
     pub(super) fn command(&self) -> &'static str {
         match self.node.role {
             Role::Authority => "authority",
-            Role::Relay | Role::Exit => "relay",
+            Role::Relay | Role::Exit | Role::Bridge => "relay",
             Role::Client | Role::Onion => "client",
         }
     }

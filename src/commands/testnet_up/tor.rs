@@ -14,6 +14,7 @@ use cepa_dir::DirRequest;
 use cepa_netdoc::consensus::Flavour;
 use cepa_testnet::{Plan, Role};
 
+use super::bridges::Bridges;
 use super::delay;
 use super::planned::PlannedNode;
 use crate::error::{Failure, fail};
@@ -48,6 +49,13 @@ IPv6Exit 1
 ExitPolicyRejectPrivate 0
 ";
 
+/// What bridges have.
+const BRIDGE: &str = "\
+BridgeRelay 1
+PublishServerDescriptor 0
+ExitRelay 0
+";
+
 /// Whether the program can be run at all.
 pub(super) fn check(program: &Path) -> Result<(), Failure> {
     let ran = Command::new(program)
@@ -65,9 +73,15 @@ pub(super) fn check(program: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The `torrc` of a node; `more` are lines of the user's, with `{address}` for the
-/// node's own, and `{spare_port}`.
-pub(super) fn torrc(plan: &Plan, planned: &PlannedNode, network: &Network, more: &str) -> String {
+/// The `torrc` of a node, which goes over these bridges if it is a client; `more` are lines of the
+/// user's, with `{address}` for the node's own, and `{spare_port}`.
+pub(super) fn torrc(
+    plan: &Plan,
+    planned: &PlannedNode,
+    network: &Network,
+    more: &str,
+    bridges: Bridges<'_>,
+) -> String {
     let node = &planned.node;
     let data_dir = export::quoted(&planned.folder);
     let mut text = export::torrc_network(network);
@@ -83,7 +97,8 @@ pub(super) fn torrc(plan: &Plan, planned: &PlannedNode, network: &Network, more:
         Role::Authority => push_voting(&mut text, plan),
         Role::Relay => text.push_str("ExitRelay 0\n"),
         Role::Exit => text.push_str(EXIT),
-        Role::Client => {}
+        Role::Bridge => text.push_str(BRIDGE),
+        Role::Client => push_bridges(&mut text, plan, bridges),
         Role::Onion => {
             let service = export::quoted(&planned.folder.join("service"));
             let page = plan.page();
@@ -99,7 +114,7 @@ pub(super) fn torrc(plan: &Plan, planned: &PlannedNode, network: &Network, more:
     // Last, so that the lines of the user can refuse what they want.
     match node.role {
         Role::Exit => text.push_str("ExitPolicy accept *:*\n"),
-        Role::Authority | Role::Relay => text.push_str("ExitPolicy reject *:*\n"),
+        Role::Authority | Role::Relay | Role::Bridge => text.push_str("ExitPolicy reject *:*\n"),
         Role::Client | Role::Onion => {}
     }
     text
@@ -129,6 +144,20 @@ fn push_ports(text: &mut String, plan: &Plan, planned: &PlannedNode) {
         Some(socks) => writeln!(text, "SocksPort {socks}"),
         None => writeln!(text, "SocksPort 0"),
     };
+}
+
+fn push_bridges(text: &mut String, plan: &Plan, bridges: Bridges<'_>) {
+    if bridges.lines.is_empty() {
+        return;
+    }
+    text.push_str("UseBridges 1\n");
+    for line in bridges.lines {
+        let _ = writeln!(text, "Bridge {line}");
+    }
+    for transport in &plan.transports {
+        let line = bridges.programs.line(*transport, true);
+        let _ = writeln!(text, "ClientTransportPlugin {line}");
+    }
 }
 
 fn push_voting(text: &mut String, plan: &Plan) {
@@ -171,6 +200,7 @@ pub(super) async fn stage(line: &str, planned: &PlannedNode) -> Option<Stage> {
             let relays = text.lines().filter(|line| line.starts_with("r ")).count();
             Some(Stage::Consensus(relays))
         }
+        Role::Bridge if line.contains(OR_LISTENS) => Some(Stage::BridgeLines(1)),
         Role::Onion if line.contains(UPLOADED) => {
             let hostname = planned.folder.join("service/hostname");
             let address = std::fs::read_to_string(hostname).ok()?;
@@ -182,6 +212,8 @@ pub(super) async fn stage(line: &str, planned: &PlannedNode) -> Option<Stage> {
 
 /// What an authority says when its last port is open.
 const LISTENS: &str = "Opened Directory listener";
+/// What a relay says when its port is open.
+const OR_LISTENS: &str = "Opened OR listener connection (ready)";
 /// What it says when a consensus is in force.
 const PUBLISHED: &str = "Published microdesc consensus";
 /// What a service says when a directory has taken its descriptor.

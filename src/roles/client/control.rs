@@ -17,25 +17,28 @@ use cepa_control::command::{
 use cepa_control::text::service_id;
 use cepa_control::{Command, Event, EventKind, Refusal, Reply, Signal};
 use cepa_crypto::onion::OnionAddress;
-use cepa_crypto::{curve25519, ed25519, encoding};
+use cepa_crypto::{Rng, curve25519, ed25519, encoding};
 use cepa_dir::netview::NetworkView;
 use cepa_torrc::settings::Empty;
+use cepa_torrc::translate::Role;
 use cepa_wire::host::Host;
 use cepa_wire::socks::{SocksAuth, SocksCommand, SocksRequest, SocksVersion};
+use tokio::sync::mpsc;
 
 use super::{FIXED, Runner, kept};
 use crate::clock;
 use crate::config::onion::{PortTarget, Target};
 use crate::config::{ClientConfig, GeoIpFiles};
 use crate::control::{
-    Changed, Conf, ConfError, ConnectionId, Desk, Driven, Goes, Heard, InForce, Key, Process, hear,
-    translate,
+    Changed, Conf, ConfError, ConnectionId, Desk, Driven, Goes, Heard, InForce, Key, Process, Said,
+    hear, translate,
 };
 use crate::error::Failure;
 use crate::reload::{self, Reread};
 use crate::roles::applications::Asked;
 use crate::roles::onion::{Added, NotAdded};
-use crate::roles::relay_and_client::{self, Order, RelayBeside};
+use crate::roles::own_relay::{self, Order, OwnRelay};
+use crate::torrc::{Torrc, ours};
 
 /// What controllers gave to a client.
 pub(super) struct Given {
@@ -78,23 +81,39 @@ impl Given {
     }
 }
 
+/// Opens the control port, if there is to be one. Where a relay is in the same process, controllers
+/// see both as one relay.
+pub(super) async fn open(
+    config: &ClientConfig,
+    torrc: Option<Torrc>,
+    relay: Option<&OwnRelay>,
+    rng: Rng,
+) -> Result<(Desk, Option<mpsc::Receiver<Said>>, Conf), Failure> {
+    let (desk, controllers) = Desk::open(config.control.as_ref(), rng).await?;
+    let ours = ours::of_client(config);
+    Ok(match relay {
+        None => (desk, controllers, Conf::new(Role::Client, torrc, &ours)),
+        Some(relay) => {
+            let controllers = controllers.map(|controllers| relay.answered(controllers));
+            (desk, controllers, Conf::new(Role::Relay, torrc, &ours))
+        }
+    })
+}
+
 impl Driven for Runner {
     const EVENTS: &'static [EventKind] = &info::EVENTS;
     const SIGNALS: &'static [Signal] = Signal::ALL;
     const KEYS: &'static [Key] = &info::KEYS;
 
-    fn events_beside(&self) -> &'static [EventKind] {
+    fn more_events(&self) -> &'static [EventKind] {
         match self.relay {
-            Some(_) => &relay_and_client::EVENTS,
+            Some(_) => &own_relay::EVENTS,
             None => &[],
         }
     }
 
-    fn keys_beside(&self) -> &'static [Key] {
-        match self.relay {
-            Some(_) => relay_and_client::keys(),
-            None => &[],
-        }
+    fn more_keys(&self) -> &[Key] {
+        self.relay.as_ref().map_or(&[], |relay| &relay.keys)
     }
 
     fn desk(&self) -> &Desk {
@@ -114,12 +133,12 @@ impl Driven for Runner {
     }
 
     fn changed(&self, changes: &[(String, String)], empty: Empty) -> Result<Changed, ConfError> {
-        let relay = self.relay.as_ref().map(RelayBeside::fixed);
+        let relay = self.relay.as_ref().map(|relay| relay.fixed);
         self.conf.changed(changes, empty, self.in_force(), relay)
     }
 
     fn loaded(&self, text: &str) -> Result<Changed, ConfError> {
-        let relay = self.relay.as_ref().map(RelayBeside::fixed);
+        let relay = self.relay.as_ref().map(|relay| relay.fixed);
         self.conf.loaded(text, self.in_force(), relay)
     }
 
@@ -238,7 +257,8 @@ impl Runner {
         }
     }
 
-    /// Tells controllers what has happened to the relay of this process; its bytes are told with ours.
+    /// Tells controllers what has happened to the relay of this process; its bytes are told with
+    /// ours.
     pub(super) fn tell_relay(&mut self, event: &Event) {
         match event {
             Event::Bandwidth { read, written } => {
@@ -246,7 +266,7 @@ impl Runner {
                     relay.count(*read, *written);
                 }
             }
-            event if relay_and_client::EVENTS.contains(&event.kind()) => self.desk.tell(event),
+            event if own_relay::EVENTS.contains(&event.kind()) => self.desk.tell(event),
             _ => {}
         }
     }

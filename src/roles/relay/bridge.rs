@@ -16,9 +16,11 @@ use tokio::sync::mpsc;
 
 use super::{Event, Node};
 use crate::config::RelayConfig;
+use crate::control::Desk;
 use crate::error::Failure;
 use crate::keyfiles::write_atomic;
-use crate::roles::workers::ExtOrPort;
+use crate::launched::Stage;
+use crate::roles::workers::{Came, ExtOrPort};
 use crate::transports::webtunnel::Door;
 use crate::transports::{self, State, Transports, Wanted};
 
@@ -41,11 +43,10 @@ pub(super) async fn open(
     config: &RelayConfig,
     folder: &Path,
     answers: &mpsc::UnboundedSender<Event>,
-    relay: &Relay,
     rng: &mut Rng,
 ) -> Result<(Option<Bridge>, Option<ExtOrPort>), Failure> {
     let extended = ExtOrPort::open(config, folder, rng).await?;
-    let bridge = Bridge::open(config, folder, answers, (relay, extended.as_ref()))?;
+    let bridge = Bridge::open(config, folder, answers, extended.as_ref())?;
     Ok((bridge, extended))
 }
 
@@ -55,7 +56,7 @@ impl Bridge {
         config: &RelayConfig,
         folder: &Path,
         answers: &mpsc::UnboundedSender<Event>,
-        (relay, extended): (&Relay, Option<&ExtOrPort>),
+        extended: Option<&ExtOrPort>,
     ) -> Result<Option<Self>, Failure> {
         let Some(bridge) = &config.bridge else {
             return Ok(None);
@@ -87,22 +88,21 @@ impl Bridge {
                 }
             }
         });
-        let mut bridge = Bridge {
+        Ok(Some(Bridge {
             folder: folder.to_owned(),
             transports,
             written: None,
-        };
-        bridge.write(relay, config);
-        Ok(Some(bridge))
+        }))
     }
 
     /// Writes the files if they are not as they should be.
-    pub(super) fn write(&mut self, relay: &Relay, config: &RelayConfig) {
+    /// How many lines there are, if they are other ones now.
+    pub(super) fn write(&mut self, relay: &Relay, config: &RelayConfig) -> Option<usize> {
         let id = relay.keys().rsa_id();
         let lines = self.lines(relay, config);
         let text = text(&lines);
         if self.written.as_ref() == Some(&text) {
-            return;
+            return None;
         }
         let hashed = format!("{} {}\n", config.nickname, hashed(&id));
         let files = [(LINES_FILE, &text), (HASHED_FILE, &hashed)];
@@ -114,8 +114,12 @@ impl Bridge {
                 let path = self.folder.join(LINES_FILE);
                 tracing::info!("{} bridge lines are in {}", lines.len(), path.display());
                 self.written = Some(text);
+                Some(lines.len())
             }
-            Err(error) => tracing::error!("the lines of this bridge are not written: {error}"),
+            Err(error) => {
+                tracing::error!("the lines of this bridge are not written: {error}");
+                None
+            }
         }
     }
 
@@ -172,18 +176,11 @@ impl Node {
     /// Writes the lines by which a bridge is handed out.
     pub(super) fn write_bridge(&mut self) {
         if let Some(bridge) = &mut self.bridge {
-            tokio::task::block_in_place(|| bridge.write(&self.relay, &self.config));
+            let lines = tokio::task::block_in_place(|| bridge.write(&self.relay, &self.config));
+            if let Some(lines) = lines {
+                self.reporter.report(&Stage::BridgeLines(lines));
+            }
         }
-    }
-
-    /// Counts a client of this bridge.
-    pub(super) fn count_client(&mut self, address: IpAddr, transport: Option<String>) {
-        let countries = self.desk.countries(&self.config.geoip);
-        self.relay.handle_bridge_client(&BridgeClient {
-            address,
-            country: countries.country(address),
-            transport,
-        });
     }
 
     /// Ends the transports of a bridge.
@@ -191,6 +188,19 @@ impl Node {
         if let Some(bridge) = &mut self.bridge {
             bridge.finish().await;
         }
+    }
+}
+
+/// A client who has come to a bridge, with his country.
+pub(super) fn client(
+    desk: &mut Desk,
+    config: &RelayConfig,
+    (address, transport): Came,
+) -> BridgeClient {
+    BridgeClient {
+        address,
+        country: desk.countries(&config.geoip).country(address),
+        transport,
     }
 }
 

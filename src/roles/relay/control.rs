@@ -28,7 +28,7 @@ use crate::control::{
 use crate::error::Failure;
 use crate::keep::kept;
 use crate::reload::{Asked, Reread};
-use crate::roles::relay_and_client::Order;
+use crate::roles::own_relay::Order;
 use crate::roles::stays;
 use crate::torrc::{Torrc, ours};
 
@@ -265,10 +265,10 @@ impl Node {
         }
     }
 
-    /// What happens here, for the client of this process that has the controllers; at most so many wait.
-    pub(in crate::roles) fn tell_beside(&mut self, most: usize) -> mpsc::Receiver<Event> {
+    /// What happens here, for the client of this process; at most so many events wait.
+    pub(in crate::roles) fn pass_on_events(&mut self, most: usize) -> mpsc::Receiver<Event> {
         let (sender, events) = mpsc::channel(most);
-        self.desk.tell_beside(sender);
+        self.desk.pass_on(sender);
         events
     }
 
@@ -351,7 +351,7 @@ impl Node {
                 let is = flag(self.is_running());
                 format!("OR={is} DIR={is}")
             }
-            "status/fresh-relay-descs" => self.fresh_documents()?,
+            "status/fresh-relay-descs" => fresh_documents(&self.relay)?,
             "orconn-status" => self.links(),
             "status/clients-seen" => match self.relay.bridge_clients() {
                 Some(seen) => super::bridge::clients_seen(&seen).to_string(),
@@ -363,28 +363,6 @@ impl Node {
                 None => self.document(key)?,
             },
         })
-    }
-
-    /// The descriptor and the extra-info as they would be made now. Where it is not known at which
-    /// address others see this relay, an address of this machine stands in them, as with `tor`.
-    fn fresh_documents(&self) -> Result<String, Refusal> {
-        let interfaces = || if_addrs::get_if_addrs().unwrap_or_default().into_iter();
-        let guess = || {
-            interfaces().find_map(|one| match one.ip() {
-                IpAddr::V4(ip) if !ip.is_loopback() => Some(ip),
-                _ => None,
-            })
-        };
-        let fresh = self.relay.fresh_documents(
-            || guess().unwrap_or(Ipv4Addr::LOCALHOST),
-            crate::clock::now(),
-        );
-        match fresh {
-            Ok(own) => Ok(format!("{}{}", own.descriptor.text, own.extra_info.text)),
-            Err(error) => Err(Refusal::Unable(format!(
-                "Cannot make a descriptor: {error}"
-            ))),
-        }
     }
 
     fn is_running(&self) -> bool {
@@ -520,6 +498,25 @@ impl Node {
             }
             _ => {}
         }
+    }
+}
+
+/// The descriptor and the extra-info as they would be made now. Where it is not known at which
+/// address others see this relay, an address of this machine stands in them, as with `tor`.
+fn fresh_documents(relay: &cepa_relay::Relay) -> Result<String, Refusal> {
+    let interfaces = || if_addrs::get_if_addrs().unwrap_or_default().into_iter();
+    let guess = || {
+        interfaces().find_map(|one| match one.ip() {
+            IpAddr::V4(ip) if !ip.is_loopback() => Some(ip),
+            _ => None,
+        })
+    };
+    let guess = || guess().unwrap_or(Ipv4Addr::LOCALHOST);
+    match relay.fresh_documents(guess, crate::clock::now()) {
+        Ok(own) => Ok(format!("{}{}", own.descriptor.text, own.extra_info.text)),
+        Err(error) => Err(Refusal::Unable(format!(
+            "Cannot make a descriptor: {error}"
+        ))),
     }
 }
 

@@ -5,34 +5,50 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, SocketAddrV6};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cepa_crypto::Rng;
 use cepa_crypto::ed25519::ExpandedKeypair;
 use cepa_crypto::key_file::{self, Kind};
+use cepa_dir::NetworkFile;
 use cepa_netdoc::family::Family;
-use cepa_relay::{Limits, RelayConfig as CoreConfig, Restored};
+use cepa_relay::{Limits, Relay, RelayConfig as CoreConfig, Restored};
 use tokio::sync::mpsc;
 
 use super::Event;
+use crate::clock;
 use crate::config::{BANDWIDTH_DEFAULT, RelayConfig};
 use crate::error::{Failure, fail};
 use crate::keep::kept;
 use crate::keyfiles;
 use crate::roles::address::{AddressFinder, exit_options};
+use crate::roles::directory::Directory;
 use crate::roles::onion_threads;
 use crate::store::Store;
+use crate::tls;
 
 /// What a relay of a network that has just begun says of its bandwidth, bytes a second.
 const TESTING_BANDWIDTH: u32 = 10 << 20;
 
 /// The address that the operator names; if he names none, no address, and what authorities see is
-/// an event, then and from time to time: they may be hard to reach, and the relay be asked about it.
+/// an event, then and from time to time: they may be hard to reach, and the relay be asked about
+/// it.
 pub(super) fn find_address(
-    named: Option<IpAddr>,
-    mut finder: AddressFinder,
-    answers: mpsc::UnboundedSender<Event>,
+    config: &RelayConfig,
+    (network, connector): (&Arc<NetworkFile>, &Arc<rustls::ClientConfig>),
+    rng: Rng,
+    answers: &mpsc::UnboundedSender<Event>,
 ) -> IpAddr {
-    if let Some(address) = named {
+    if let Some(address) = config.address {
         return address;
     }
+    let mut finder = AddressFinder {
+        network: Arc::clone(network),
+        connector: Arc::clone(connector),
+        bind: config.source(),
+        versions: config.link_versions,
+        testing: config.testing,
+        rng,
+    };
+    let answers = answers.clone();
     tokio::spawn(async move {
         let mut address = finder.find().await;
         tracing::info!("the authorities see this relay at {address}, which it tells others");
@@ -41,6 +57,26 @@ pub(super) fn find_address(
         }
     });
     Ipv4Addr::UNSPECIFIED.into()
+}
+
+/// TLS of outgoing links.
+pub(super) fn connector() -> Result<Arc<rustls::ClientConfig>, Failure> {
+    tls::client_config(tls::provider()).map_err(tls_failure)
+}
+
+pub(super) fn tls_failure(error: rustls::Error) -> Failure {
+    Failure::new("TLS cannot be set up", "this process", error)
+}
+
+/// Takes what an earlier run kept; what the directory holds counts as the relay's memory.
+pub(super) fn restore(
+    relay: &mut Relay,
+    directory: &Directory,
+    store: &mut Store,
+) -> Result<(), Failure> {
+    directory.count_in(relay.memory());
+    relay.restore(&restored(store)?, clock::now());
+    Ok(())
 }
 
 pub(super) fn core_config(config: &RelayConfig, address: IpAddr) -> Result<CoreConfig, Failure> {
@@ -106,7 +142,7 @@ pub(super) fn family_keys(paths: &[PathBuf]) -> Result<Vec<Arc<ExpandedKeypair>>
 }
 
 /// What an earlier run kept and is still in use.
-pub(super) fn restored(store: &mut Store) -> Result<Restored, Failure> {
+fn restored(store: &mut Store) -> Result<Restored, Failure> {
     kept::tidy(store, crate::clock::now().wall)?;
     Ok(Restored {
         certificates: store.texts(kept::CERTIFICATE)?,

@@ -1,10 +1,11 @@
 //! The ports of a relay beside its OR port, what is behind them, and who always finds a place.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use cepa_crypto::Rng;
 use cepa_dir::{DirStore, NetworkFile};
+use tokio::net::TcpListener;
 
 use super::AuthorityParts;
 use super::bridge::transport_ends;
@@ -75,4 +76,17 @@ pub(super) fn resolver(config: &RelayConfig) -> Result<Resolver, Failure> {
     let resolver = Resolver::new(&config.name_servers, config.resolv_conf.as_deref());
     resolver.set_options(config.dns)?;
     Ok(resolver)
+}
+
+/// Listens for relays and clients: the listeners, and their places.
+pub(super) async fn listen(
+    config: &RelayConfig,
+) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), Failure> {
+    let mut listeners = vec![listen::listen_as("OR", config.or_listen(), "or_port").await?];
+    if let Some(place) = config.or_listen_v6() {
+        listeners.extend(listen::listen_v6("OR", place, "or_port")?);
+    }
+    let places = listeners.iter().filter_map(|one| one.local_addr().ok());
+    let places = places.collect();
+    Ok((listeners, places))
 }

@@ -11,7 +11,8 @@ use cepa_relay::{KeyFile, RelayKeys, key_files};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::{Node, tls_failure};
+use super::Node;
+use super::core::tls_failure;
 use crate::clock;
 use crate::config::RelayConfig;
 use crate::doors::BEGIN_DIR;
@@ -137,7 +138,7 @@ impl Node {
             memory: Arc::clone(self.relay.memory()),
             doors: self.doors.clone(),
             pace: Arc::clone(&self.pace),
-            clients: self.config.bridge.is_some().then(|| self.comes.clone()),
+            clients: self.config.bridge.is_some().then(|| self.clients.0.clone()),
         };
         let workers = Workers::start(setup, &mut self.rng)?;
         workers.set_wakefulness(self.relay.wakefulness());
@@ -153,6 +154,7 @@ impl Node {
             workers.accept_extended(port, &mut self.rng);
         }
         self.workers = Some(workers);
+        self.write_bridge();
         self.keys = Some(sender);
         self.reporter.report(&Stage::Listening);
         Ok(())

@@ -151,7 +151,8 @@ impl ExtOrDoor {
             link,
             handshake,
         };
-        self.workers.tell(worker, Message::Accept(incoming));
+        self.workers
+            .tell(worker, Message::Accept(Box::new(incoming)));
     }
 
     /// The places of the client's own address, as if he had come to the ORPort; of his transport's

@@ -4,7 +4,7 @@ use crate::option::{Fate, Kind, OptionInfo};
 
 table! {
     Meant SocksPort: Lines = "",
-        "`socks`; 0 opens none; of a relay, whose process is a client then, only where it is written";
+        "`socks`; 0 opens none; a relay where it is written is a client, too";
     Meant __SocksPort: Lines = "", "as SocksPort, and not written to a file by controllers";
     Meant HTTPTunnelPort: Lines = "", "`http_connect`";
     Meant __HTTPTunnelPort: Lines = "", "as HTTPTunnelPort";

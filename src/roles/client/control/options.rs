@@ -5,7 +5,7 @@ use crate::config::source::Source;
 use crate::config::{self, ClientConfig};
 use crate::control::Changed;
 use crate::error::Failure;
-use crate::roles::relay_and_client::Order;
+use crate::roles::own_relay::Order;
 
 /// Has another configuration take effect, or leaves all as it was.
 pub(super) fn put(runner: &mut Runner, changed: &Changed) -> Result<(), Failure> {

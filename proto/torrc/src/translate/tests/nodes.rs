@@ -183,9 +183,9 @@ fn a_bridge_has_its_transports() {
 
 #[test]
 fn a_relay_with_ports_of_clients_is_both() {
-    let relay = "DataDirectory /d\nORPort 10.0.0.1:9001\nSocksPort 9050\nExitNodes {de}\nHiddenServiceDir /h\n\
-        HiddenServicePort 80\nControlPort 9051\nMetricsPort 9035\nLog notice file /l\n\
-        OutboundBindAddress 10.0.0.1\nDisableAllSwap 0\n";
+    let relay = "DataDirectory /d\nORPort 10.0.0.1:9001\nSocksPort 9050\nExitNodes {de}\n\
+        HiddenServiceDir /h\nHiddenServicePort 80\nControlPort 9051\nMetricsPort 9035\n\
+        Log notice file /l\nOutboundBindAddress 10.0.0.1\nDisableAllSwap 0\n";
     let read = translated(&format!("{AUTHORITY}{relay}")).unwrap();
     assert_eq!((read.role, &read.notes[..]), (Role::Relay, &[][..]));
     let (own, client) = (read.document.text(), read.client.unwrap().text());
