@@ -108,6 +108,15 @@ impl OwnRelay {
         }
     }
 
+    /// A place for an order that must not be lost.
+    ///
+    /// # Errors
+    /// If there is none: too many are given faster than the relay obeys.
+    pub(super) fn place(&self) -> Result<mpsc::OwnedPermit<Order>, Failure> {
+        let place = self.orders.clone().try_reserve_owned();
+        place.map_err(|error| Failure::new("the relay is busy", "this process", error))
+    }
+
     /// Counts bytes that it has moved.
     pub(super) fn count(&mut self, read: u64, written: u64) {
         for pair in [&mut self.moved, &mut self.counted] {

@@ -13,7 +13,7 @@ pub(super) fn put(runner: &mut Runner, changed: &Changed) -> Result<(), Failure>
     let source = Source::changed(&runner.written, &changed.table);
     let read = config::client::read(&source)?;
     let relay = match (&changed.relay, &runner.relay) {
-        (Some(table), Some(relay)) => Some(relay.changed(table)?),
+        (Some(table), Some(relay)) => Some((relay.changed(table)?, relay.place()?)),
         _ => None,
     };
     let log = match is_new_log {
@@ -28,8 +28,8 @@ pub(super) fn put(runner: &mut Runner, changed: &Changed) -> Result<(), Failure>
         control,
         ..read
     })?;
-    if let (Some(config), Some(relay)) = (relay, &runner.relay) {
-        relay.order(Order::Put(Box::new(config)));
+    if let Some((config, place)) = relay {
+        place.send(Order::Put(Box::new(config)));
     }
     Ok(())
 }
