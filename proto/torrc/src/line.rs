@@ -74,6 +74,10 @@ impl<'a> Lines<'a> {
         let mut value = String::new();
         let mut piece = first;
         loop {
+            // Also in a line that continues another: what is read must be written back.
+            if piece.contains('\0') {
+                return Err(BadLine::Zero);
+            }
             let without = piece.split('#').next().unwrap_or_default();
             let is_comment = without.len() < piece.len();
             let continued = (!is_comment).then(|| without.strip_suffix('\\')).flatten();
@@ -200,6 +204,18 @@ mod tests {
 
     fn one(text: &str) -> Result<String, BadLine> {
         read(text).map(|lines| lines[0].1.clone())
+    }
+
+    #[test]
+    fn no_line_has_a_zero() {
+        for text in [
+            "Nickname a\0",
+            "Nickname a\\\nb\0",
+            "Nickname a\\\n# \0\nb",
+            "Nickname \"\\0\"",
+        ] {
+            assert_eq!(read(text), Err(BadLine::Zero), "{text:?}");
+        }
     }
 
     #[test]
