@@ -14,6 +14,8 @@ pub(crate) fn python(script: &str) -> Option<Command> {
         return None;
     }
     let mut command = Command::new(PYTHON);
+    // It imports what lies beside it, and leaves nothing there.
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
     command.arg(format!("{}/tests/{script}", env!("CARGO_MANIFEST_DIR")));
     Some(command)
 }

@@ -10,16 +10,12 @@ import sys
 import stem.process
 from stem.control import Controller
 
+from written import options
+
 TOR, TORRC, DATA, WEB = sys.argv[1:]
 WRITTEN = DATA + ".port"
 
-config = {}
-for line in open(TORRC):
-    if line.strip() and not line.startswith("#"):
-        option, value = line.strip().split(" ", 1)
-        config.setdefault(option, []).append(value.strip('"'))
-config = {option: values if len(values) > 1 else values[0] for option, values in config.items()}
-config.pop("Log")
+config = options(TORRC)
 config.update(
     DataDirectory=DATA,
     SocksPort="auto",
