@@ -68,15 +68,17 @@ pub fn hold(addr: SocketAddr) -> io::Result<StdTcpListener> {
     Ok(listener)
 }
 
+/// The socket at an address that this process was given, if it was.
+fn take(addr: SocketAddr) -> Option<StdTcpListener> {
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    given.remove(&addr)
+}
+
 /// Listens on `addr`. `purpose` is the setting that asked for it, such as `or_port`.
 ///
 /// Must be called within a runtime.
 pub async fn listen(addr: SocketAddr, purpose: &str) -> Result<TcpListener, Failure> {
-    let given = GIVEN
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .remove(&addr);
-    let listening = match given {
+    let listening = match take(addr) {
         Some(listener) => from_std(listener),
         None => TcpListener::bind(addr).await,
     };
@@ -206,6 +208,9 @@ pub fn listen_v6(
     purpose: &str,
 ) -> Result<Option<TcpListener>, Failure> {
     let listening = || -> io::Result<TcpListener> {
+        if let Some(listener) = take(addr) {
+            return from_std(listener);
+        }
         let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
         socket.set_only_v6(true)?;
         socket.set_reuse_address(true)?;

@@ -52,6 +52,9 @@ fn look_at_ports(role: &Role, report: &mut Report) {
 
 fn ports_of_relay(config: &RelayConfig) -> Vec<(&'static str, SocketAddr)> {
     let mut ports = vec![("or_port", config.or_listen())];
+    // Where it need not listen, it does not matter whether it can.
+    let v6 = config.or_listen_v6().filter(|(_, is_needed)| *is_needed);
+    ports.extend(v6.map(|(addr, _)| ("or_port", addr)));
     ports.extend(config.dir_listen().map(|addr| ("dir_port", addr)));
     ports.extend(config.metrics.as_ref().map(|port| ("metrics", port.addr)));
     ports
