@@ -39,7 +39,7 @@ use crate::listen::{self, OwnedSocket};
 pub(crate) use conf::{Changed, Conf, ConfError, InForce};
 pub(crate) use desk::Desk;
 pub(crate) use driven::{Driven, Goes, Key, Process};
-pub(crate) use hearing::{Heard, hear, heard};
+pub(crate) use hearing::{Heard, hear, heard, next};
 pub(crate) use info::{LINKS, quoted};
 pub(crate) use network::{entries, relay_named};
 use outbox::Outbox;

@@ -20,17 +20,23 @@ pub(crate) enum Heard {
     Lines(Vec<(tracing::Level, String)>),
 }
 
-/// What is heard next; nothing of controllers where there are none. Cancel-safe.
+/// What is heard next; nothing where there are no controllers. The lines of the log are for whoever
+/// has them: a second role of the process would take them from the first. Cancel-safe.
 pub(crate) async fn heard(queue: &mut Option<mpsc::Receiver<Said>>) -> Heard {
-    let said = async {
-        match queue {
-            Some(queue) => queue.recv().await,
-            None => std::future::pending().await,
-        }
-    };
+    if queue.is_none() {
+        return std::future::pending().await;
+    }
     tokio::select! {
-        Some(said) = said => Heard::Said(said),
+        Some(said) = next(queue.as_mut()) => Heard::Said(said),
         lines = logs::ear::heard() => Heard::Lines(lines),
+    }
+}
+
+/// What comes next out of a queue; nothing ever where there is none. Cancel-safe.
+pub(crate) async fn next<T>(queue: Option<&mut mpsc::Receiver<T>>) -> Option<T> {
+    match queue {
+        Some(queue) => queue.recv().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -91,7 +97,7 @@ fn reply<R: Driven>(
     answers: Answers,
 ) -> Result<(Reply, Goes), Refusal> {
     let reply = match order {
-        Order::GetInfo(keys) => info::reply(role, id, keys, answers),
+        Order::GetInfo(keys) => info::reply(role, id, keys, &answers),
         Order::GetConf(keys) => role.conf().values_of(keys),
         Order::SetConf(settings) => set_conf(role, settings, Empty::Nought)?,
         Order::ResetConf(settings) => set_conf(role, settings, Empty::Default)?,

@@ -108,17 +108,17 @@ pub(super) fn reply<R: Driven + ?Sized>(
     role: &mut R,
     from: ConnectionId,
     keys: &[String],
-    mut answers: Answers,
+    answers: &Answers,
 ) -> Reply {
     let mut refused = Vec::new();
     let mut reply = Reply::default();
     for key in keys {
-        let value = match (answers.remove(key), key.as_str()) {
+        let value = match (answers.get(key), key.as_str()) {
             (Some(Ok(theirs)), LINKS) => {
                 let lines = info(role, from, key);
-                lines.map(|lines| [lines, theirs].join("\n").trim().to_owned())
+                lines.map(|lines| format!("{lines}\n{theirs}").trim().to_owned())
             }
-            (Some(answer), _) => answer,
+            (Some(answer), _) => answer.clone(),
             (None, _) => info(role, from, key),
         };
         match value {

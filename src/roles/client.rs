@@ -27,13 +27,13 @@ use tokio::task::{AbortHandle, LocalSet};
 use super::applications::{Answer, Applications};
 use super::mirror::Mirror;
 use super::onion::{self, Hosting};
-use super::own_relay::{self, Order, OwnRelay};
+use super::own_relay::{Order, OwnRelay};
 use super::ports::{Changing, Ports};
 use super::{Lifecycle, fetch as exchange, log_kept, network_file, stays, until};
 use crate::clock;
 use crate::config::ClientConfig;
 use crate::config::written::{Changes, Written};
-use crate::control::{Conf, Desk, heard};
+use crate::control::{Conf, Desk, heard, next};
 use crate::doors::{Descriptors, Doors, VISITORS};
 use crate::error::{Failure, fail};
 use crate::folder::Folder;
@@ -203,7 +203,7 @@ async fn serve(
             Some(query) = queries.recv() => runner.answer(query),
             asked = signals.next() => runner.handle(asked, &reread),
             heard = heard(&mut controllers) => if !runner.goes_on(heard, &reread) { break },
-            Some(event) = own_relay::next(&mut runner.relay) => runner.tell_relay(&event),
+            Some(event) = next(runner.relay.as_mut().map(|relay| &mut relay.events)) => runner.tell_relay(&event),
             Some(state) = launched.recv() => runner.tell_launched(&state),
             () = until(runner.keep.timeout()) => runner.keep.handle_timeout(),
             () = shutdown.wait() => break,

@@ -74,7 +74,8 @@ pub(crate) struct OwnRelay {
     counted: (u64, u64),
     /// Its configuration at the start, for the places that are in it.
     written: Written,
-    events: mpsc::Receiver<Event>,
+    /// What happens to it.
+    pub(super) events: mpsc::Receiver<Event>,
     orders: mpsc::Sender<Order>,
 }
 
@@ -187,14 +188,6 @@ fn is_of_relay(key: &str) -> bool {
         true => key.starts_with(of),
         false => key == of,
     })
-}
-
-/// The next event of the relay; none where there is no relay. Cancel-safe.
-pub(super) async fn next(relay: &mut Option<OwnRelay>) -> Option<Event> {
-    match relay {
-        Some(relay) => relay.events.recv().await,
-        None => std::future::pending().await,
-    }
 }
 
 #[cfg(test)]

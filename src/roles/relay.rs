@@ -44,7 +44,7 @@ use super::workers::{Came, ExtOrPort, NodeKeys, Workers};
 use super::{Lifecycle, fetch as exchange, log_kept, network_file};
 use crate::clock;
 use crate::config::RelayConfig;
-use crate::control::{Conf, Desk, Said, heard};
+use crate::control::{Conf, Desk, Said, heard, next};
 use crate::dns::Resolver;
 use crate::doors::Doors;
 use crate::error::Failure;
@@ -108,7 +108,7 @@ pub(super) async fn serve(
         tokio::select! {
             () = node.next_event() => {}
             heard = heard(&mut controllers) => if !node.goes_on(heard, reread) { break },
-            Some(order) = next(&mut orders) => node.obey_client(order, reread),
+            Some(order) = next(orders.as_mut()) => node.obey_client(order, reread),
             () = tokio::time::sleep_until(timeout.into()) => node.handle_timeout(),
             asked = signals.next() => match asked {
                 Asked::Reload => node.reread(reread),
@@ -121,14 +121,6 @@ pub(super) async fn serve(
     node.finish_bridge().await;
     node.finish();
     Ok(())
-}
-
-/// The next order of a client; none where there is no client. Cancel-safe.
-async fn next(orders: &mut Option<mpsc::Receiver<Order>>) -> Option<Order> {
-    match orders {
-        Some(orders) => orders.recv().await,
-        None => std::future::pending().await,
-    }
 }
 
 /// What an authority brings to the node that it runs on.

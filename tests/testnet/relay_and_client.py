@@ -9,6 +9,8 @@ import stem.process
 from stem import CircStatus
 from stem.control import Controller, EventType
 
+from written import options
+
 TOR, TORRC, DATA, WEB = sys.argv[1:]
 WRITTEN = DATA + ".port"
 ADDRESS = "127.77.0.1"
@@ -18,13 +20,7 @@ with socket.socket() as free:
     free.bind(("", 0))
     or_port = free.getsockname()[1]
 
-config = {}
-for line in open(TORRC):
-    if line.strip() and not line.startswith("#"):
-        option, value = line.strip().split(" ", 1)
-        config.setdefault(option, []).append(value.strip('"'))
-config = {option: values if len(values) > 1 else values[0] for option, values in config.items()}
-config.pop("Log")
+config = options(TORRC)
 config.update(
     DataDirectory=DATA,
     Nickname="both",
@@ -94,8 +90,27 @@ told = threading.Event()
 controller.add_event_listener(lambda event: told.set(), EventType.BW)
 service = controller.create_ephemeral_hidden_service({80: int(WEB)}, await_publication=True)
 assert told.wait(30)
-controller.signal("RELOAD")
+# Controllers hear the log of both, each line once: each of them says that it has read the configuration.
+read, all_read = [], threading.Semaphore(0)
+
+
+def heard(event):
+    if "Configuration read again" in event.message:
+        read.append(event.message)
+        all_read.release()
+
+
+controller.add_event_listener(heard, EventType.NOTICE)
+for _ in range(8):
+    before = len(read)
+    controller.signal("RELOAD")
+    assert all_read.acquire(timeout=30) and all_read.acquire(timeout=30), read
+    assert len(read) == before + 2, read
+controller.remove_event_listener(heard)
 controller.signal("DUMP")
+# A key that is asked for twice is answered twice.
+twice = str(controller.msg("GETINFO fingerprint fingerprint"))
+assert twice.count(fingerprint) == 2, twice
 # Asked by hand: stem keeps what it was told before.
 assert str(controller.msg("GETCONF MaxCircuitDirtiness")) == "MaxCircuitDirtiness=600"
 assert controller.is_alive()
