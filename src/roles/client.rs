@@ -27,7 +27,7 @@ use tokio::task::{AbortHandle, LocalSet};
 use super::applications::{Answer, Applications};
 use super::mirror::Mirror;
 use super::onion::{self, Hosting};
-use super::own_relay::{Order, OwnRelay};
+use super::own_relay::{self, Order, OwnRelay};
 use super::ports::{Changing, Ports};
 use super::{Lifecycle, fetch as exchange, log_kept, network_file, stays, until};
 use crate::clock;
@@ -203,7 +203,7 @@ async fn serve(
             Some(query) = queries.recv() => runner.answer(query),
             asked = signals.next() => runner.handle(asked, &reread),
             heard = heard(&mut controllers) => if !runner.goes_on(heard, &reread) { break },
-            Some(event) = next(runner.relay.as_mut().map(|relay| &mut relay.events)) => runner.tell_relay(&event),
+            Some(event) = next(own_relay::events(&mut runner.relay)) => runner.tell_relay(&event),
             Some(state) = launched.recv() => runner.tell_launched(&state),
             () = until(runner.keep.timeout()) => runner.keep.handle_timeout(),
             () = shutdown.wait() => break,

@@ -74,8 +74,7 @@ pub(crate) struct OwnRelay {
     counted: (u64, u64),
     /// Its configuration at the start, for the places that are in it.
     written: Written,
-    /// What happens to it.
-    pub(super) events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<Event>,
     orders: mpsc::Sender<Order>,
 }
 
@@ -188,6 +187,11 @@ fn is_of_relay(key: &str) -> bool {
         true => key.starts_with(of),
         false => key == of,
     })
+}
+
+/// What happens to the relay, if there is one.
+pub(super) fn events(relay: &mut Option<OwnRelay>) -> Option<&mut mpsc::Receiver<Event>> {
+    relay.as_mut().map(|relay| &mut relay.events)
 }
 
 #[cfg(test)]
