@@ -47,8 +47,10 @@ pub(crate) struct Pair {
     pub(crate) is_quoted: bool,
 }
 
+/// A form feed parts arguments here, and not in `tor`: whoever trims a line takes it off its end,
+/// so that a value which kept one would be read back without it.
 fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0B)
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0B | 0x0C)
 }
 
 /// The length of what comes before the first byte that is one of these.

@@ -470,6 +470,33 @@ fn is_sendable(command: &Command) -> bool {
     }
 }
 
+/// What lines of arguments are made of.
+const PIECES: [&str; 23] = [
+    " ",
+    " ",
+    "\t",
+    "\r",
+    "\x0b",
+    "\x0c",
+    "a",
+    "0",
+    "1",
+    "80",
+    "é",
+    "=",
+    ",",
+    "\"",
+    "\\",
+    "\"b\"",
+    "purpose=general",
+    "mode=reverse",
+    "HOP=2",
+    "NEW:BEST",
+    "Port=80",
+    "Flags=Detach",
+    "SERVER=",
+];
+
 proptest! {
     #[test]
     fn what_is_written_is_read_back(command in prop_oneof![others(), on_circuits(), on_onions()]) {
@@ -478,6 +505,22 @@ proptest! {
         let end = bytes.iter().position(|byte| byte.is_ascii_whitespace()).unwrap();
         prop_assert_eq!(&bytes[..end], command.name().name().as_bytes());
         prop_assert_eq!(read(&bytes), Ok(command));
+    }
+
+    // Lines as a fuzzer makes them: each of the bytes that someone takes for white space stands
+    // at any place, at the end of the line, too.
+    #[test]
+    fn what_is_taken_is_read_back(
+        name in one_of(CommandName::ALL),
+        pieces in prop::collection::vec(one_of(&PIECES), 0..12),
+    ) {
+        let mut line = format!("{} {}\r\n", name.name(), pieces.concat());
+        if name.name().starts_with('+') {
+            line.push_str(".\r\n");
+        }
+        if let Ok(command) = read(line.as_bytes()) {
+            prop_assert_eq!(read(&command.encode()), Ok(command), "{:?}", line);
+        }
     }
 
     #[test]
