@@ -68,16 +68,16 @@ impl ExtendCircuit {
                 keywords: Keywords::Any(WORDS),
             },
         )?;
-        let purpose = arguments.value("purpose").map(purpose).transpose()?;
-        // The path is the first word behind the circuit; it has no value.
+        // As `tor` has it, a purpose without a value is none, and the path is the first word behind
+        // the circuit if it has no value, whatever it is called.
+        let named = arguments.value("purpose").filter(|name| !name.is_empty());
         let path = arguments
             .pairs
             .first()
             .filter(|(_, value)| value.is_empty());
-        let path = path.filter(|(key, _)| !key.eq_ignore_ascii_case("purpose"));
-        let path = path.map_or("", |(path, _)| path.as_str());
-        let names = path.split(',').filter(|name| !name.is_empty());
-        let path = names.map(str::to_owned).collect();
+        let names = path.map_or_else(Vec::new, |(path, _)| path.split(',').collect());
+        let path = names.into_iter().map(str::to_owned).collect();
+        let purpose = named.map(purpose).transpose()?;
         Ok(ExtendCircuit {
             circuit: arguments.word(0).to_owned(),
             path,
