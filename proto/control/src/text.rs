@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 /// Arguments of one command, at most; `tor` sets no bound but that of the line.
 pub const ARGUMENTS_MAX: usize = 4096;
 
+const FORM_FEED: u8 = 0x0C;
+
 /// How a list of keyword arguments is written; what is not allowed makes it unreadable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Style {
@@ -47,10 +49,9 @@ pub(crate) struct Pair {
     pub(crate) is_quoted: bool,
 }
 
-/// A form feed parts arguments here, and not in `tor`: whoever trims a line takes it off its end,
-/// so that a value which kept one would be read back without it.
+/// What parts arguments. A form feed does not, though it is trimmed at the end of a line.
 fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0B | 0x0C)
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0B)
 }
 
 /// The length of what comes before the first byte that is one of these.
@@ -100,7 +101,8 @@ fn read_pair(rest: &[u8], style: Style) -> Option<(Pair, &[u8])> {
             value: Zeroizing::default(),
             is_quoted: false,
         };
-        return (!key.is_empty() && !key.contains(&b'"')).then_some((pair, rest.get(key_len..)?));
+        let is_word = !key.is_empty() && !key.contains(&b'"') && !key.contains(&FORM_FEED);
+        return is_word.then_some((pair, rest.get(key_len..)?));
     } else {
         return None;
     };
@@ -122,7 +124,10 @@ fn read_pair(rest: &[u8], style: Style) -> Option<(Pair, &[u8])> {
         value,
         is_quoted,
     };
-    Some((pair, after))
+    // One with a form feed in it could be written back in quotes only; `tor` refuses it, too.
+    let has_form_feed = pair.key.contains(&FORM_FEED)
+        || style.quotes == Quotes::None && pair.value.contains(&FORM_FEED);
+    (!has_form_feed).then_some((pair, after))
 }
 
 /// Reads a `QuotedString` at the start of `text`: its bytes, and what follows it.
@@ -295,8 +300,15 @@ mod tests {
         assert_eq!(read("a=b=c d="), owned(&[("a", "b=c"), ("d", "")]));
         assert_eq!(read("a=b\"c\td"), owned(&[("a", "b\"c"), ("d", "")]));
         assert_eq!(read(r#"a="\"\n\101\x42\\""#), owned(&[("a", "\"\nAB\\")]));
+        assert_eq!(
+            read("a=b\x0cc d=\x0b"),
+            owned(&[("a", "b\x0cc"), ("d", "")])
+        );
         for bad in ["=b", "a = b", "a=\"b", "\"a\"=b", r#"a="\q""#, r#"a="\0""#] {
             assert_eq!(read(bad), None, "{bad}");
+        }
+        for bad in ["a\x0cb", "\x0ca=b", "a\x0cb=c"] {
+            assert_eq!(read(bad), None, "{bad:?}");
         }
         let read = |line| pairs(line, AUTHENTICATE);
         assert_eq!(read(r#"  "b\ar" "#), owned(&[("", "bar")]));

@@ -59,7 +59,7 @@ pub struct ExtendCircuit {
 
 impl ExtendCircuit {
     pub(super) fn parse(body: &[u8]) -> Result<ExtendCircuit, Refusal> {
-        let arguments = Arguments::parse(
+        let mut arguments = Arguments::parse(
             body,
             Syntax {
                 command: "EXTENDCIRCUIT",
@@ -68,16 +68,18 @@ impl ExtendCircuit {
                 keywords: Keywords::Any(WORDS),
             },
         )?;
-        // As `tor` has it, a purpose without a value is none, and the path is the first word behind
-        // the circuit if it has no value, whatever it is called.
-        let named = arguments.value("purpose").filter(|name| !name.is_empty());
+        // The path is the first word behind the circuit if it has no value, whatever it is called;
+        // what follows it is read for a purpose.
         let path = arguments
             .pairs
             .first()
             .filter(|(_, value)| value.is_empty());
-        let names = path.map_or_else(Vec::new, |(path, _)| path.split(',').collect());
-        let path = names.into_iter().map(str::to_owned).collect();
-        let purpose = named.map(purpose).transpose()?;
+        let path = path.map(|(path, _)| path.split(',').map(str::to_owned).collect());
+        if path.is_some() {
+            arguments.pairs.remove(0);
+        }
+        let path: Vec<String> = path.unwrap_or_default();
+        let purpose = arguments.value("purpose").map(purpose).transpose()?;
         Ok(ExtendCircuit {
             circuit: arguments.word(0).to_owned(),
             path,
